@@ -1,0 +1,4 @@
+"""What a mixture is worth: merge the pooled models by its weights, then measure held-out loss.
+
+This package imports `pool` only.
+"""

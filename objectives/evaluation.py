@@ -1,0 +1,71 @@
+"""The seam between objectives and search: what is asked of an objective, and what it answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from objectives.held_out import HeldOutLoss
+from pool.errors import NonFiniteLoss
+from pool.mixture import Mixture
+
+Kind = Literal["merged", "trained", "analytic"]
+
+FORWARDS_PER_GRADIENT = 3
+"""What a gradient evaluation costs in forward passes: one forward and a backward of about two."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a mixture turned out to be worth.
+
+    `value` is the scalar minimised and `standard_error` its sampling error, in nats per token; `domains` the
+    sums behind it; `gradient` (K,), where asked for, d value / d weight in the mixture's order. `seconds` and
+    `tokens_read` are what this evaluation cost; `cached` says that it was remembered instead of computed.
+    Raises `NonFiniteLoss` at birth when the value or the gradient is not finite.
+    """
+
+    mixture: Mixture
+    value: float
+    standard_error: float
+    domains: Mapping[str, HeldOutLoss]
+    kind: Kind
+    objective_digest: str
+    seconds: float
+    tokens_read: int
+    gradient: tuple[float, ...] | None = None
+    cached: bool = False
+
+    def __post_init__(self) -> None:
+        bad = [name for name, loss in self.domains.items() if not math.isfinite(loss.nats)]
+        if bad or not math.isfinite(self.value):
+            where = f" on held-out domain {bad[0]!r}" if bad else ""
+            raise NonFiniteLoss(f"the loss of mixture {self.mixture.as_dict()} is not finite{where}")
+        if self.gradient is not None and not all(map(math.isfinite, self.gradient)):
+            raise NonFiniteLoss(f"the gradient at mixture {self.mixture.as_dict()} is not finite")
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """Tells what a mixture is worth. Equal digests mean comparable values."""
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """The K partitions that a mixture weighs."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that decides the value of a mixture."""
+
+    def __call__(self, mixture: Mixture) -> Evaluation:
+        """Evaluate a mixture over `partitions`. Raises `NonFiniteLoss`."""
+
+
+@runtime_checkable
+class DifferentiableObjective(Objective, Protocol):
+    """An objective that also knows its partial derivatives."""
+
+    def gradient(self, mixture: Mixture) -> Evaluation:
+        """Evaluate a mixture with its gradient (K,). Raises `NonFiniteLoss`."""

@@ -1,0 +1,105 @@
+"""The merge: all members' parameters stacked in memory, any mixture summed into one resident model.
+
+theta(w) = sum_k w_k theta_k (Wortsman et al. 2022, arXiv 2203.05482; Na et al. 2024, arXiv 2410.15661). The
+resident model's parameters are views into one flat buffer, so a merge is one matrix-vector product: nothing
+is copied, nothing touches the disk. Each tensor starts on a 64-byte boundary, as a loaded one does.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedModel
+
+from pool.checkpoint import check_finite, load_model, parameters_of
+from pool.errors import PoolError
+from pool.mixture import Mixture
+
+_ALIGNMENT_ELEMENTS = 16
+
+
+class StackedPool:
+    """The parameters of K members, (K, P), and one model that any mixture of them is merged into.
+
+    Tied parameters count once. Merging is in the pool's dtype (float32, or float64 for checking gradients).
+    Raises `PoolError` when members differ in tensor names, shapes or buffers, or hold NaN.
+    """
+
+    def __init__(
+        self, folders: Mapping[str, Path], *, dtype: torch.dtype = torch.float32, device: str | None = None
+    ) -> None:
+        self.names = tuple(folders)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = dtype
+        first = load_model(next(iter(folders.values())), dtype=dtype)
+        self._slices = _layout(first)
+        size = max(part.stop for part in self._slices.values())
+        self.stack = torch.zeros(len(folders), _aligned(size), dtype=dtype, device=self.device)
+        self.flat = torch.zeros(_aligned(size), dtype=dtype, device=self.device)
+        self.flat_gradient = torch.zeros_like(self.flat)
+        for row, (name, folder) in enumerate(folders.items()):
+            self._fill(self.stack[row], load_model(folder, dtype=dtype), first, f"member {name!r}")
+        self.model = self._resident(first)
+
+    def merge(self, mixture: Mixture) -> None:
+        """Make the resident model the merge of `mixture`, in place.
+
+        Raises `ValueError` when the mixture uses a partition that has no member.
+        """
+        weights = torch.tensor(mixture.over(self.names).weights, dtype=self.dtype, device=self.device)
+        torch.mv(self.stack.T, weights, out=self.flat)
+
+    def load(self, folder: Path, what: str) -> None:
+        """Make the resident model a checkpoint of the same architecture, in place. Raises `PoolError`."""
+        self._fill(self.flat, load_model(folder, dtype=self.dtype), self.model, what)
+
+    def weight_gradient(self) -> npt.NDArray[np.float64]:
+        """Turn the parameters' gradient (P,) into that of the merge weights (K,).
+
+        d L / d w_k = <grad_theta L(theta(w)), theta_k>
+        """
+        return torch.mv(self.stack, self.flat_gradient).double().cpu().numpy()
+
+    def _fill(self, row: torch.Tensor, source: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
+        _check_alike(source, like, what)
+        check_finite(source, what)
+        for name, tensor in parameters_of(source).items():
+            row[self._slices[name]] = tensor.reshape(-1).to(self.device)
+
+    def _resident(self, model: PreTrainedModel) -> PreTrainedModel:
+        model.to(self.device).eval()
+        for name, parameter in model.named_parameters():
+            parameter.data = self.flat[self._slices[name]].view(parameter.shape)
+            parameter.grad = self.flat_gradient[self._slices[name]].view(parameter.shape)
+        return model
+
+
+def _layout(model: PreTrainedModel) -> dict[str, slice]:
+    slices: dict[str, slice] = {}
+    start = 0
+    for name, tensor in parameters_of(model).items():
+        slices[name] = slice(start, start + tensor.numel())
+        start = _aligned(slices[name].stop)
+    return slices
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT_ELEMENTS) * _ALIGNMENT_ELEMENTS
+
+
+def _check_alike(model: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in parameters_of(model).items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in parameters_of(like).items()}
+    different = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
+    if different:
+        name = different[0]
+        raise PoolError(
+            f"{what} is of another architecture than the pool: {name} is {shapes.get(name, 'missing')} there and "
+            f"{expected.get(name, 'missing')} in the pool; only models of one architecture can be merged"
+        )
+    buffers = dict(like.named_buffers())
+    for name, buffer in model.named_buffers():
+        if name not in buffers or not torch.equal(buffer, buffers[name].to(buffer.device)):
+            raise PoolError(f"{what} has another buffer {name} than the pool; such models cannot be merged")

@@ -1,0 +1,49 @@
+"""`TrainedLoss`: the ground truth. A mixture is worth the held-out loss of the model really trained on it."""
+
+import time
+
+from objectives.evaluation import Evaluation
+from objectives.merge import StackedPool
+from objectives.merged_loss import objective_digest
+from objectives.scoring import Scorer
+from objectives.target import Target
+from pool.build import train_to_mixture
+from pool.corpus import Split
+from pool.mixture import Mixture
+from pool.store import Pool
+
+
+class TrainedLoss:
+    """Trains the seed on a mixture by the members' recipe, at equal tokens, and scores the result.
+
+    A mixture is trained once; the checkpoint stays in the pool's folder. A vertex is the member itself.
+    """
+
+    def __init__(self, pool: Pool, stacked: StackedPool, target: Target, split: Split) -> None:
+        self._pool = pool
+        self._stacked = stacked
+        self._scorer = Scorer(stacked.model, pool.corpus.held_out[split], target)
+        self.target = target
+        self.digest = objective_digest("trained", pool, stacked, target, split)
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """The pool's partitions."""
+        return self._pool.names
+
+    def __call__(self, mixture: Mixture) -> Evaluation:
+        """Train (unless done before) and score a mixture."""
+        started = time.perf_counter()
+        folder = train_to_mixture(self._pool, mixture.over(self.partitions))
+        self._stacked.load(folder, f"the model in {folder}")
+        domains = self._scorer.score()
+        return Evaluation(
+            mixture,
+            value=self.target.loss_nats(domains),
+            standard_error=self.target.standard_error(domains),
+            domains=domains,
+            kind="trained",
+            objective_digest=self.digest,
+            seconds=time.perf_counter() - started,
+            tokens_read=self._scorer.tokens,
+        )

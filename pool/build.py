@@ -1,0 +1,148 @@
+"""Building a pool: corpus, tokenizer, seed, members. Run again, it builds only what is missing.
+
+Whatever has changed is refused before anything is written, unless it was asked to be rebuilt.
+"""
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from pool.checkpoint import load_model, load_tokenizer, new_model, save_checkpoint, verify_checkpoint
+from pool.config import PoolFile
+from pool.disk import new_folder, only_one
+from pool.errors import PoolError
+from pool.manifest import MANIFEST, CheckpointManifest, PoolManifest, write_record
+from pool.material import SEED, Material, prepare_material, write_material
+from pool.mixture import Mixture
+from pool.prepared import PreparedCorpus
+from pool.provenance import Provenance, label, member_provenance, seed_provenance
+from pool.store import POOL_RECORD, Pool, member_folder, open_pool
+from pool.train import train
+
+
+def build_pool(config: PoolFile, rebuild: Sequence[str] = ()) -> Pool:
+    """Build what is missing of a pool, and open it.
+
+    `rebuild` names members to train again; `seed` means the seed and all members, `all` the whole pool.
+    Raises `CorpusError`, `PoolError`, `PoolMismatch` or `ConfigError`, each before anything is lost.
+    """
+    material = prepare_material(config, rebuild)
+    with building(config):
+        write_material(material, config)
+        _remove_asked(config.folder, rebuild)
+        seed = _seed(config, material)
+        members = {name: _member(name, config, material, seed) for name in material.corpus.train}
+        manifest = PoolManifest(name=config.name, corpus=material.corpus.manifest, seed=seed, members=members)
+        write_record(config.folder / POOL_RECORD, manifest)
+    return open_pool(config)
+
+
+def _remove_asked(folder: Path, rebuild: Sequence[str]) -> None:
+    if not rebuild:
+        return
+    (folder / POOL_RECORD).unlink(missing_ok=True)
+    if SEED in rebuild:
+        shutil.rmtree(folder / "members", ignore_errors=True)
+        shutil.rmtree(folder / SEED, ignore_errors=True)
+    for name in rebuild:
+        shutil.rmtree(member_folder(folder, name), ignore_errors=True)
+
+
+@contextmanager
+def building(config: PoolFile) -> Iterator[None]:
+    """Let one process at a time train for a pool; the others get a `PoolError`."""
+    busy = PoolError(f"pool {config.name!r} is being built by another process; wait for it, or stop it")
+    try:
+        with only_one(config.folder.parent / f".{config.name}.lock", busy):
+            yield
+    except OSError as error:
+        raise PoolError(
+            f"pool {config.name!r}: cannot write {error.filename or config.folder}: {error.strerror}"
+        ) from None
+
+
+def train_to_mixture(pool: Pool, mixture: Mixture) -> Path:
+    """Really train a mixture by the members' recipe, once; return its checkpoint's folder.
+
+    A vertex is the member itself: the same function, seed, recipe and text made it.
+    """
+    if len(mixture.support) == 1:
+        return pool.member_folders[mixture.support[0]]
+    config = pool.config
+    wanted = member_provenance(mixture, config, pool.manifest.corpus, pool.manifest.seed.weights_digest)
+    folder = config.folder / "trained" / wanted.digest[:16]
+    with building(config):
+        if not (folder / MANIFEST).is_file():
+            start = load_model(config.folder / SEED)
+            tokenizer = load_tokenizer(config.folder / "tokenizer")
+            name = f"mixture {mixture.digest[:6]}"
+            _train_into(folder, start, wanted, pool.corpus, tokenizer, name=name)
+    verify_checkpoint(folder, f"the model trained on mixture {mixture.digest[:6]}", f"delete {folder}")
+    return folder
+
+
+def _seed(config: PoolFile, material: Material) -> CheckpointManifest:
+    folder = config.folder / SEED
+    if (folder / MANIFEST).is_file():
+        return _verified(SEED, folder)
+    wanted = seed_provenance(config, material.corpus.manifest)
+    start = new_model(config.model, config.tokenizer.vocabulary, initial_seed=config.seed.initial_seed)
+    return _train_into(folder, start, wanted, material.corpus, material.tokenizer, name=label(SEED))
+
+
+def _member(name: str, config: PoolFile, material: Material, seed: CheckpointManifest) -> CheckpointManifest:
+    folder = member_folder(config.folder, name)
+    if (folder / MANIFEST).is_file():
+        return _verified(name, folder)
+    corpus = material.corpus
+    vertex = Mixture.vertex(tuple(corpus.train), name)
+    wanted = member_provenance(vertex, config, corpus.manifest, seed.weights_digest)
+    start = load_model(config.folder / SEED)
+    return _train_into(folder, start, wanted, corpus, material.tokenizer, name=label(name))
+
+
+def _verified(name: str, folder: Path) -> CheckpointManifest:
+    remedy = f"`mixscout pool build POOL.toml --rebuild {name}` trains it again"
+    return verify_checkpoint(folder, label(name), remedy)
+
+
+def _train_into(
+    folder: Path,
+    start: PreTrainedModel,
+    wanted: Provenance,
+    corpus: PreparedCorpus,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    name: str,
+) -> CheckpointManifest:
+    """Train `start` to what is `wanted` and put it into `folder`, whole or not at all."""
+    scratch = folder.parent / f".{folder.name}.{wanted.digest[:12]}.scratch"
+    outcome = train(start, corpus.train, wanted.mixture, wanted.recipe, scratch=scratch, label=name)
+    manifest = CheckpointManifest(
+        mixture=wanted.mixture.as_dict(),
+        recipe=wanted.recipe,
+        shape=wanted.shape,
+        start_digest=wanted.start_digest,
+        data_digests=dict(wanted.data_digests),
+        tokenizer_digest=wanted.tokenizer_digest,
+        weights_digest="",
+        tokens=outcome.tokens,
+        final_loss_nats=outcome.final_loss_nats,
+        seconds=outcome.seconds,
+        versions=_versions(),
+    )
+    with new_folder(folder) as new:
+        return save_checkpoint(start, tokenizer, new, manifest)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }

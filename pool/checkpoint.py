@@ -1,0 +1,118 @@
+"""Models on disk: safetensors only, no remote code, and weights believed only under their digest."""
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from pool.errors import PoolError
+from pool.fingerprint import digest_file
+from pool.manifest import MANIFEST, CheckpointManifest, read_record, write_record
+from pool.recipe import ModelShape
+
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.json"
+
+
+def new_model(shape: ModelShape, vocabulary: int, *, initial_seed: int) -> PreTrainedModel:
+    """Build a float32 Llama with random parameters; the global random state is left as it was.
+
+    Raises `PoolError` when the shape does not make a model.
+    """
+    if shape.hidden_size % (2 * shape.attention_heads):
+        raise PoolError(
+            f"[model] hidden_size {shape.hidden_size} must be a multiple of twice attention_heads "
+            f"({shape.attention_heads})"
+        )
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.attention_heads,
+        num_key_value_heads=shape.attention_heads,
+        intermediate_size=shape.intermediate_size,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=shape.tie_embeddings,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(initial_seed)
+        return LlamaForCausalLM(config).to(torch.float32)
+
+
+def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Load a checkpoint from a local folder, in evaluation mode.
+
+    Raises `PoolError` naming the folder when it is missing, truncated or not safetensors.
+    """
+    if not (folder / WEIGHTS).is_file():
+        raise PoolError(f"{folder / WEIGHTS} is missing; only safetensors checkpoints are read")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # transformers and safetensors raise many types for one fact: not loadable
+        reason = str(error).strip().splitlines()[0]
+        raise PoolError(f"{folder}: not a checkpoint that can be loaded: {reason}") from None
+    return cast(PreTrainedModel, model.eval())
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Load the pool's tokenizer. Raises `PoolError` when it is missing or broken."""
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # as for models: many types, one fact
+        raise PoolError(f"{folder}: not a tokenizer that can be loaded: {error}") from None
+
+
+def parameters_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Return a module's floating-point parameters by name, tied ones once (P values in all)."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def check_finite(model: PreTrainedModel, what: str) -> None:
+    """Raise `PoolError` naming the first tensor of `what` that holds NaN or infinity."""
+    for name, tensor in parameters_of(model).items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise PoolError(
+                f"{what} has NaN or infinite values in {name}; train it again with `--rebuild` "
+                "(a lower learning_rate is the usual remedy)"
+            )
+
+
+def save_checkpoint(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, manifest: CheckpointManifest
+) -> CheckpointManifest:
+    """Write model, tokenizer and, last, the manifest with the digest of the weights just written."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    complete = manifest.model_copy(update={"weights_digest": digest_file(folder / WEIGHTS)})
+    write_record(folder / MANIFEST, complete)
+    return complete
+
+
+def verify_checkpoint(folder: Path, what: str, remedy: str) -> CheckpointManifest:
+    """Read a checkpoint's manifest and compare the digest of its weights.
+
+    Raises `PoolError` naming `what` and the `remedy` when something is missing, truncated or altered.
+    """
+    manifest = read_record(folder / MANIFEST, CheckpointManifest)
+    try:
+        digest = digest_file(folder / WEIGHTS)
+    except OSError as error:
+        raise PoolError(f"{what}: {folder / WEIGHTS}: {error.strerror}; {remedy}") from None
+    if digest != manifest.weights_digest:
+        raise PoolError(
+            f"{what}: {folder / WEIGHTS} was truncated or altered since it was trained "
+            f"(its digest is not the one in {MANIFEST}); {remedy}"
+        )
+    return manifest

@@ -1,0 +1,117 @@
+"""The pool file (TOML): which corpus, which seed, which recipe. Every field with its unit."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pool.config_file import Config, Name, read_config
+from pool.recipe import ModelShape, Recipe
+
+
+class TextFiles(Config):
+    """Text of one partition or one held-out domain."""
+
+    files: tuple[Path, ...] = Field(min_length=1)
+    """Paths, relative to the pool file; compressed files (.gz, .zst) are read as they are."""
+    format: Literal["jsonl", "text", "parquet"] = "jsonl"
+    """`jsonl` and `parquet`: a document a row. `text`: a document a paragraph (blank line between)."""
+    column: str = "text"
+    """Column that holds the text (`jsonl` and `parquet`)."""
+
+
+class CorpusConfig(Config):
+    """Where the text comes from, and how much of it is kept out of training."""
+
+    source: Literal["files", "demo"] = "files"
+    """`files`: the tables below. `demo`: real text found in the Python installation itself."""
+    partitions: dict[Name, TextFiles] = {}
+    """Training text, one table per partition."""
+    held_out: dict[Name, TextFiles] = {}
+    """Held-out domains with files of their own, that no partition covers."""
+    held_out_share: float = Field(0.1, ge=0, le=0.5)
+    """Share of each partition's documents kept out of training, as a held-out domain of the same name;
+    half of it is the search split, half the test split. 0 makes no such domain."""
+    train_tokens: int = Field(400_000, ge=1)
+    """Most training tokens kept per partition."""
+    held_out_tokens: int = Field(8_192, ge=1)
+    """Most tokens kept per held-out domain and split."""
+    held_out_document_tokens: int = Field(1_024, ge=1)
+    """Most tokens scored of one held-out document (its beginning)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.source == "demo" and (self.partitions or self.held_out):
+            raise ValueError("source = 'demo' brings its own partitions and held-out domains; remove the tables")
+        if self.source == "files" and not self.partitions:
+            raise ValueError("no partition: add a [corpus.partitions.NAME] table, or set source = 'demo'")
+        shared = sorted(set(self.partitions) & set(self.held_out))
+        if shared and self.held_out_share > 0:
+            raise ValueError(
+                f"held-out domain {shared[0]!r} has the name of a partition: rename it, or set held_out_share = 0"
+            )
+        return self
+
+
+class TokenizerConfig(Config):
+    """A byte-level BPE tokenizer, trained once on the corpus and then kept."""
+
+    vocabulary: int = Field(2048, ge=257)
+    """Number of tokens, the 256 bytes and the end-of-text token included."""
+    sample_bytes: int = Field(4_000_000, ge=1_000)
+    """Bytes of training text the tokenizer is trained on, spread evenly over the partitions."""
+
+
+class SeedConfig(Config):
+    """The seed checkpoint: the shared ancestor of all members."""
+
+    mixture: Literal["uniform", "proportional"] | dict[Name, float] = "uniform"
+    """What the seed is trained on: a named mixture, or a weight per partition."""
+    initial_seed: int = Field(0, ge=0)
+    """Seed of the initial parameters."""
+    recipe: Recipe = Recipe(tokens=1_200_000, learning_rate=2e-3, warmup_share=0.05)
+    """How the seed is trained."""
+
+
+class PoolFile(Config):
+    """A pool file."""
+
+    name: Name
+    """Name of the pool: it is kept in ROOT/pools/NAME."""
+    root: Path = Path()
+    """Folder that holds pools, database and reports, relative to the pool file."""
+    corpus: CorpusConfig
+    """The text."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """The tokenizer."""
+    model: ModelShape = ModelShape()
+    """The model."""
+    seed: SeedConfig = SeedConfig()
+    """The seed checkpoint."""
+    recipe: Recipe = Recipe()
+    """How members are trained, and the models that confirm a mixture."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the pool is kept."""
+        return self.root / "pools" / self.name
+
+
+def read_pool_file(path: Path) -> PoolFile:
+    """Read a pool file and make its paths absolute. Raises `ConfigError`."""
+    config = read_config(path, PoolFile)
+    base = path.resolve().parent
+
+    def resolve(tables: dict[str, TextFiles]) -> dict[str, TextFiles]:
+        return {
+            name: table.model_copy(update={"files": tuple(base / file for file in table.files)})
+            for name, table in tables.items()
+        }
+
+    corpus = config.corpus.model_copy(
+        update={
+            "partitions": resolve(config.corpus.partitions),
+            "held_out": resolve(config.corpus.held_out),
+        }
+    )
+    return config.model_copy(update={"root": (base / config.root).resolve(), "corpus": corpus})

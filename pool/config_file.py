@@ -1,0 +1,90 @@
+"""Reading a TOML file into a checked, frozen value; every mistake becomes one clear line."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from pool.errors import ConfigError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=80)]
+"""A name that becomes part of a path: letters, digits, `.`, `_`, `-`; no leading dot."""
+
+
+class Config(BaseModel):
+    """A configuration table: frozen, unknown keys refused, NaN and infinity refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+def read_config(path: Path, kind: type[ConfigType]) -> ConfigType:
+    """Read and check a TOML file.
+
+    Raises `ConfigError` that names the file, the key, what came and what would fit.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; give the path of a TOML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    try:
+        return kind.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error, kind)}") from None
+
+
+def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
+    return "; ".join(_explain_one(dict(item), kind) for item in error.errors(include_url=False))
+
+
+def _explain_one(item: dict[str, object], kind: type[BaseModel]) -> str:
+    location = item["loc"]
+    assert isinstance(location, tuple)
+    key = ".".join(str(part) for part in location) or "the file"
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_suggest(location, kind)}"
+    if item["type"] == "missing":
+        return f"key {key!r} is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    came = item.get("input")
+    shown = f" (got {came!r})" if isinstance(came, str | int | float | bool) else ""
+    return f"{key!r}: {message}{shown}"
+
+
+def _suggest(location: tuple[object, ...], kind: type[BaseModel]) -> str:
+    known = _fields_at(location[:-1], kind)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+def _fields_at(path: tuple[object, ...], kind: type[BaseModel]) -> list[str]:
+    for part in path:
+        field = kind.model_fields.get(str(part))
+        if field is None:
+            continue  # a key of a mapping, or the branch of a union: the fields are one level down
+        nested = [
+            option
+            for option in (field.annotation, *_nested_options(field.annotation))
+            if isinstance(option, type) and issubclass(option, BaseModel)
+        ]
+        if not nested:
+            return []
+        kind = nested[0]
+    return list(kind.model_fields)
+
+
+def _nested_options(annotation: object) -> list[object]:
+    options: list[object] = []
+    for option in get_args(annotation):
+        options += [option, *_nested_options(option)]
+    return options

@@ -1,0 +1,168 @@
+"""The demo corpus: real text that lies in every Python installation that has Mixscout's dependencies.
+
+Eight partitions of different kinds, and one held-out domain (`language_reference`, the prose of the Python
+language reference that `pydoc` shows) that no partition covers. All but the standard library and that prose
+come from pinned packages, so two machines with one Python version read the same text.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import platform
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from pydoc_data.topics import topics
+
+MAX_PARTITION_BYTES = 1_200_000
+MAX_DOCUMENT_CHARACTERS = 8_000
+MIN_DOCUMENT_CHARACTERS = 200
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "sympy",
+    "sqlalchemy",
+    "alembic",
+    "transformers",
+    "optuna",
+)
+HELD_OUT_DOMAIN = "language_reference"
+
+_STDLIB_LEFT_OUT = {
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "encodings",
+    "pydoc_data",
+    "site-packages",
+    "dist-packages",
+}
+
+
+def demo_partitions() -> dict[str, list[str]]:
+    """Collect the documents of each partition, capped at `MAX_PARTITION_BYTES`, in a fixed order."""
+    sources: dict[str, Callable[[], Iterable[str]]] = {
+        "stdlib_code": _stdlib_code,
+        "unit_tests": _unit_tests,
+        "cpp_headers": lambda: _whole_files(_site("torch") / "include", "*.h"),
+        "scientific_docstrings": lambda: _docstrings("scipy", "numpy"),
+        "machine_learning_docstrings": lambda: _docstrings("sklearn", "transformers"),
+        "computer_algebra_code": lambda: _code("sympy"),
+        "licences": _licences,
+        "database_code": lambda: _code("sqlalchemy", "alembic"),
+    }
+    return {name: _up_to_size(documents()) for name, documents in sources.items()}
+
+
+def demo_held_out() -> dict[str, list[str]]:
+    """Collect the documents of the domain that no partition covers: the language reference, a topic each."""
+    return {HELD_OUT_DOMAIN: _up_to_size(text for _, text in sorted(topics.items()))}
+
+
+def demo_source_versions() -> dict[str, str]:
+    """Name what decides the text: the Python version and the versions of the packages read."""
+    installed = {name: importlib.metadata.version(name) for name in PACKAGES}
+    everything = sorted(
+        f"{distribution.name}=={distribution.version}" for distribution in importlib.metadata.distributions()
+    )
+    return {"python": platform.python_version(), **installed, "licences": " ".join(everything)}
+
+
+def _up_to_size(texts: Iterable[str]) -> list[str]:
+    kept: list[str] = []
+    size = 0
+    for text in texts:
+        document = _beginning(text)
+        if len(document) < MIN_DOCUMENT_CHARACTERS:
+            continue
+        size += len(document.encode("utf-8", "surrogatepass"))
+        if size > MAX_PARTITION_BYTES:
+            break
+        kept.append(document)
+    return kept
+
+
+def _beginning(text: str) -> str:
+    if len(text) <= MAX_DOCUMENT_CHARACTERS:
+        return text
+    return text[: text.rfind("\n", 0, MAX_DOCUMENT_CHARACTERS) + 1]
+
+
+def _site(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.origin is not None, f"{package} is a dependency"
+    return Path(spec.origin).parent
+
+
+def _stdlib_code() -> Iterator[str]:
+    root = Path(sysconfig.get_path("stdlib"))
+    return _texts(path for path in _files(root, "*.py") if not _STDLIB_LEFT_OUT & set(path.relative_to(root).parts))
+
+
+def _unit_tests() -> Iterator[str]:
+    roots = [_site(package) for package in ("numpy", "scipy", "sklearn", "sympy")]
+    return _texts(path for path in _shuffled(roots, "test_*.py"))
+
+
+def _code(*packages: str) -> Iterator[str]:
+    roots = [_site(package) for package in packages]
+    return _texts(path for path in _shuffled(roots, "*.py") if "tests" not in path.parts)
+
+
+def _docstrings(*packages: str) -> Iterator[str]:
+    roots = [_site(package) for package in packages]
+    files = (path for path in _shuffled(roots, "*.py") if "tests" not in path.parts)
+    return chain.from_iterable(_docstrings_of(text) for text in _texts(files))
+
+
+def _docstrings_of(source: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text:
+                yield text
+
+
+def _licences() -> Iterator[str]:
+    folders = sorted(_site("torch").parent.glob("*.dist-info"), key=lambda path: path.name.lower())
+    names = ("METADATA", "LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
+    for folder in folders:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        yield from _texts(path for path in files if path.name.upper().startswith(names))
+
+
+def _whole_files(root: Path, pattern: str) -> Iterator[str]:
+    return _texts(_files(root, pattern))
+
+
+def _files(root: Path, pattern: str) -> list[Path]:
+    return _shuffled([root], pattern)
+
+
+def _shuffled(roots: list[Path], pattern: str) -> list[Path]:
+    """List files in an order that looks random and is the same on every machine: by hash of their path."""
+    found = [
+        (hashlib.sha256(f"{root.name}/{path.relative_to(root).as_posix()}".encode()).digest(), path)
+        for root in roots
+        for path in root.rglob(pattern)
+        if path.is_file()
+    ]
+    return [path for _, path in sorted(found)]
+
+
+def _texts(paths: Iterable[Path]) -> Iterator[str]:
+    for path in paths:
+        try:
+            yield path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue  # a few test files are in other encodings on purpose

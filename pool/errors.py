@@ -1,0 +1,41 @@
+"""What can be wrong with the state of the world, as opposed to an argument.
+
+Every message names the thing (file, partition, key), what was expected and the way out, in one line:
+the command line prints it as it is and exits non-zero.
+"""
+
+
+class MixscoutError(Exception):
+    """Root of every error that a user can cause."""
+
+
+class ConfigError(MixscoutError):
+    """A TOML file that cannot be read or does not fit its schema."""
+
+
+class CorpusError(MixscoutError):
+    """Text that is missing, empty, too short, or in two places at once."""
+
+
+class PoolError(MixscoutError):
+    """A pool that is not built, or a checkpoint that cannot be believed."""
+
+
+class PoolMismatch(PoolError):
+    """A pool that was built from something else than its file now says."""
+
+
+class StudyMismatch(MixscoutError):
+    """A study asked to go on with another pool, held-out text, space or strategy."""
+
+
+class StudyError(MixscoutError):
+    """A study that does not exist yet, or is being advanced by another process."""
+
+
+class StorageError(MixscoutError):
+    """A database that is locked, not writable, or not ours."""
+
+
+class NonFiniteLoss(MixscoutError):
+    """A held-out loss that is NaN or infinite: never a value, always a failed trial."""

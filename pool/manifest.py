@@ -1,0 +1,89 @@
+"""The JSON records that say what a checkpoint and a pool are; read strictly, written last."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pool.disk import write_text
+from pool.errors import PoolError
+from pool.fingerprint import digest_json
+from pool.recipe import ModelShape, Recipe
+
+MANIFEST = "manifest.json"
+
+
+class Record(BaseModel):
+    """A frozen JSON record; a key that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CheckpointManifest(Record):
+    """What a trained checkpoint is. `weights_digest` is of model.safetensors, `tokens` were trained on."""
+
+    mixture: dict[str, float]
+    recipe: Recipe
+    shape: ModelShape
+    start_digest: str
+    data_digests: dict[str, str]
+    tokenizer_digest: str
+    weights_digest: str
+    tokens: int
+    final_loss_nats: float
+    seconds: float
+    versions: dict[str, str]
+
+
+class TextSummary(Record):
+    """Counts and digest of one partition's training text, or of one split of a held-out domain."""
+
+    documents: int
+    tokens: int
+    bytes: int
+    digest: str
+
+
+class CorpusManifest(Record):
+    """The prepared corpus: counts and digests, and the digest of where it came from."""
+
+    source_digest: str
+    tokenizer_digest: str
+    context: int
+    partitions: dict[str, TextSummary]
+    search: dict[str, TextSummary]
+    test: dict[str, TextSummary]
+
+
+class PoolManifest(Record):
+    """A complete pool: its presence on disk means that everything it names was written before it."""
+
+    name: str
+    corpus: CorpusManifest
+    seed: CheckpointManifest
+    members: dict[str, CheckpointManifest]
+
+    @property
+    def digest(self) -> str:
+        """Digest of every weight in the pool: the seed's and the members', by name."""
+        weights = {name: member.weights_digest for name, member in self.members.items()}
+        return digest_json({"seed": self.seed.weights_digest, "members": weights})
+
+
+RecordType = TypeVar("RecordType", bound=Record)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record as indented JSON, atomically."""
+    write_text(path, record.model_dump_json(indent=2) + "\n")
+
+
+def read_record(path: Path, kind: type[RecordType]) -> RecordType:
+    """Read a record. Raises `PoolError` naming the file when it is missing or not one of ours."""
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PoolError(f"{path} is missing; run `mixscout pool build` on the pool file") from None
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise PoolError(f"{path} is not a record that this version wrote ({first}); rebuild it") from None

@@ -1,0 +1,149 @@
+"""What a pool is trained from: the prepared corpus and the tokenizer. Checked whole before any of it is written."""
+
+import json
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerFast
+
+from pool.checkpoint import load_tokenizer
+from pool.config import PoolFile, TokenizerConfig
+from pool.corpus import Corpus
+from pool.disk import new_folder
+from pool.errors import ConfigError, PoolMismatch
+from pool.fingerprint import digest_json
+from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, Record, read_record, write_record
+from pool.prepared import (
+    CORPUS_RECORD,
+    PreparedCorpus,
+    load_prepared,
+    read_corpus,
+    save_prepared,
+    source_digest,
+    tokenise,
+)
+from pool.progress import say
+from pool.provenance import changes_by_checkpoint, describe_changes
+from pool.store import POOL_RECORD, member_folder
+from pool.tokens import train_tokenizer
+
+EVERYTHING = "all"
+SEED = "seed"
+
+
+class TokenizerManifest(Record):
+    """What the pool's tokenizer was trained with, and the digest of its vocabulary and merges."""
+
+    config: TokenizerConfig
+    digest: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """A prepared corpus and the tokenizer that made it; `new` when it is not on disk yet."""
+
+    corpus: PreparedCorpus
+    tokenizer: PreTrainedTokenizerFast
+    new: bool
+    from_scratch: bool
+
+
+def prepare_material(config: PoolFile, rebuild: Collection[str]) -> Material:
+    """Read or reuse corpus and tokenizer, writing nothing.
+
+    Raises `CorpusError` for text that cannot serve, `ConfigError` for a name in `rebuild` that is none, and
+    `PoolMismatch` naming the seed and members that a change touches and that `rebuild` does not name.
+    """
+    from_scratch = EVERYTHING in rebuild
+    material = _reused(config) if not from_scratch else None
+    if material is None:
+        material = _made(config, from_scratch=from_scratch)
+    _check_names(rebuild, material.corpus.manifest)
+    if not from_scratch:
+        _refuse_changed(config, material.corpus.manifest, rebuild)
+    return material
+
+
+def write_material(material: Material, config: PoolFile) -> None:
+    """Put new material on disk; the pool's record goes first, so that a half-changed pool is never believed."""
+    folder = config.folder
+    if material.from_scratch:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not material.new:
+        return
+    (folder / POOL_RECORD).unlink(missing_ok=True)
+    if not (folder / "tokenizer" / MANIFEST).is_file():
+        with new_folder(folder / "tokenizer") as new:
+            material.tokenizer.save_pretrained(new)
+            digest = material.corpus.manifest.tokenizer_digest
+            write_record(new / MANIFEST, TokenizerManifest(config=config.tokenizer, digest=digest))
+    with new_folder(folder / "corpus") as new:
+        save_prepared(material.corpus, new)
+
+
+def _reused(config: PoolFile) -> Material | None:
+    record = config.folder / "corpus" / CORPUS_RECORD
+    if not record.is_file():
+        return None
+    manifest = read_record(record, CorpusManifest)
+    if manifest.source_digest != source_digest(config):
+        return None
+    tokenizer = _kept_tokenizer(config)
+    if tokenizer is None:
+        return None
+    corpus = load_prepared(config.folder / "corpus", manifest)
+    return Material(corpus, tokenizer, new=False, from_scratch=False)
+
+
+def _made(config: PoolFile, *, from_scratch: bool) -> Material:
+    say("corpus: reading text")
+    text = read_corpus(config)
+    tokenizer = None if from_scratch else _kept_tokenizer(config)
+    if tokenizer is None:
+        tokenizer = train_tokenizer(text, config.tokenizer)
+    corpus = _tokenised(text, tokenizer, config)
+    domains = corpus.held_out["search"]
+    say(f"corpus: {len(corpus.train)} partitions, {len(domains)} held-out domains")
+    return Material(corpus, tokenizer, new=True, from_scratch=from_scratch)
+
+
+def _tokenised(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile) -> PreparedCorpus:
+    digest = digest_json(json.loads(tokenizer.backend_tokenizer.to_str())["model"])
+    return tokenise(text, tokenizer, digest, config)
+
+
+def _kept_tokenizer(config: PoolFile) -> PreTrainedTokenizerFast | None:
+    folder = config.folder / "tokenizer"
+    if not (folder / MANIFEST).is_file():
+        return None
+    manifest = read_record(folder / MANIFEST, TokenizerManifest)
+    if manifest.config != config.tokenizer:
+        raise PoolMismatch(
+            f"pool {config.name!r}: the [tokenizer] table has changed, and every model of a pool shares one "
+            "tokenizer; build anew with `mixscout pool build POOL.toml --rebuild all`, or give the pool another name"
+        )
+    return load_tokenizer(folder)
+
+
+def _check_names(rebuild: Collection[str], manifest: CorpusManifest) -> None:
+    known = (EVERYTHING, SEED, *manifest.partitions)
+    unknown = sorted(set(rebuild) - set(known))
+    if unknown:
+        raise ConfigError(f"--rebuild {unknown[0]}: no such member; there are {', '.join(known)}")
+
+
+def _refuse_changed(config: PoolFile, corpus: CorpusManifest, rebuild: Collection[str]) -> None:
+    seed_record = config.folder / SEED / MANIFEST
+    if SEED in rebuild or not seed_record.is_file():
+        return
+    seed = read_record(seed_record, CheckpointManifest)
+    records = {name: member_folder(config.folder, name) / MANIFEST for name in corpus.partitions}
+    members = {
+        name: read_record(path, CheckpointManifest)
+        for name, path in records.items()
+        if name not in rebuild and path.is_file()
+    }
+    changed = changes_by_checkpoint(config, corpus, seed, members)
+    if changed:
+        raise PoolMismatch(describe_changes(changed))

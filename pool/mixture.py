@@ -1,0 +1,106 @@
+"""A mixture: one weight per partition, checked at birth.
+
+A member is a model trained on a vertex of the simplex, a ground-truth run a model trained at an interior
+point: both are `Mixture`s, which is why this lives on the ground floor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pool.fingerprint import digest_json
+
+SUM_TOLERANCE = 1e-9
+_DIGEST_DECIMALS = 12
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weights (K,) over K named partitions: finite, not negative, summing to one within 1e-9.
+
+    Raises `ValueError` when they are not, or when a name is repeated or missing.
+    """
+
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.names or len(self.names) != len(self.weights):
+            raise ValueError(
+                f"a mixture needs one weight per partition: got {len(self.weights)} weights "
+                f"for {len(self.names)} partitions"
+            )
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"a mixture names each partition once: {repeated} come more than once")
+        for name, weight in zip(self.names, self.weights, strict=True):
+            if not math.isfinite(weight) or weight < 0:
+                raise ValueError(f"the weight of {name!r} must be finite and >= 0: got {weight!r}")
+        total = math.fsum(self.weights)
+        if abs(total - 1) > SUM_TOLERANCE:
+            raise ValueError(
+                f"the weights of a mixture must sum to 1: they sum to {total:.12g}; divide each by {total:.6g}"
+            )
+
+    @classmethod
+    def of(cls, weights: Mapping[str, float]) -> Mixture:
+        """Build from a mapping of partition name to weight, in the mapping's order."""
+        return cls(tuple(weights), tuple(float(weight) for weight in weights.values()))
+
+    @classmethod
+    def from_array(cls, names: Sequence[str], weights: npt.ArrayLike) -> Mixture:
+        """Build from an array (K,) in the order of `names`."""
+        return cls(tuple(names), tuple(float(weight) for weight in np.asarray(weights, dtype=np.float64)))
+
+    @classmethod
+    def vertex(cls, names: Sequence[str], name: str) -> Mixture:
+        """Put all weight on one partition. Raises `ValueError` when it is not among `names`."""
+        if name not in names:
+            raise ValueError(f"no partition {name!r}: there are {', '.join(names)}")
+        return cls(tuple(names), tuple(float(other == name) for other in names))
+
+    @classmethod
+    def uniform(cls, names: Sequence[str]) -> Mixture:
+        """Weigh all partitions alike."""
+        return cls.proportional(dict.fromkeys(names, 1.0))
+
+    @classmethod
+    def proportional(cls, amounts: Mapping[str, float]) -> Mixture:
+        """Normalise amounts (tokens, say) to weights. Raises `ValueError` when they sum to zero."""
+        total = math.fsum(amounts.values())
+        if not math.isfinite(total) or total <= 0:
+            raise ValueError(f"amounts must have a positive finite sum: it is {total!r}")
+        return cls.of({name: amount / total for name, amount in amounts.items()})
+
+    @property
+    def array(self) -> npt.NDArray[np.float64]:
+        """The weights (K,), float64, a new array."""
+        return np.array(self.weights, dtype=np.float64)
+
+    @property
+    def support(self) -> tuple[str, ...]:
+        """The partitions with a weight above zero."""
+        return tuple(name for name, weight in self.as_dict().items() if weight > 0)
+
+    @property
+    def digest(self) -> str:
+        """Canonical digest: partition order and zero weights do not count, nor differences under 1e-12."""
+        rounded = {name: round(weight, _DIGEST_DECIMALS) for name, weight in self.as_dict().items()}
+        return digest_json({name: weight for name, weight in rounded.items() if weight > 0})
+
+    def as_dict(self) -> dict[str, float]:
+        """Weights by partition name, in order."""
+        return dict(zip(self.names, self.weights, strict=True))
+
+    def over(self, names: Sequence[str]) -> Mixture:
+        """Re-order to `names`; new names get zero. Raises `ValueError` when a used partition is missing."""
+        missing = [name for name in self.support if name not in names]
+        if missing:
+            raise ValueError(f"the mixture uses partitions that are not there: {', '.join(missing)}")
+        weights = self.as_dict()
+        return Mixture(tuple(names), tuple(weights.get(name, 0.0) for name in names))

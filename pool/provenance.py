@@ -1,0 +1,122 @@
+"""What a checkpoint has to be made from, and in which words it differs from what is on disk."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pool.config import PoolFile
+from pool.errors import ConfigError
+from pool.fingerprint import digest_json, short
+from pool.manifest import CheckpointManifest, CorpusManifest
+from pool.mixture import Mixture
+from pool.recipe import ModelShape, Recipe
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything that decides a checkpoint's weights, but for the machine that computes them."""
+
+    mixture: Mixture
+    recipe: Recipe
+    shape: ModelShape
+    start_digest: str
+    data_digests: Mapping[str, str]
+    tokenizer_digest: str
+
+    @property
+    def digest(self) -> str:
+        """Digest of it all."""
+        parts = [self.mixture.digest, self.recipe.digest, self.shape.model_dump(), self.start_digest]
+        return digest_json([*parts, dict(self.data_digests), self.tokenizer_digest])
+
+    def changes_since(self, manifest: CheckpointManifest) -> list[str]:
+        """Say in words what differs from a checkpoint's manifest; empty when nothing does."""
+        old, new = manifest.recipe.model_dump(), self.recipe.model_dump()
+        changes = [f"recipe.{key} {old[key]!r} -> {new[key]!r}" for key in new if old[key] != new[key]]
+        changes = [change for change in changes if not change.startswith("recipe.checkpoint_steps ")]
+        if manifest.shape != self.shape:
+            changes.append("the model's shape")
+        if Mixture.of(manifest.mixture).digest != self.mixture.digest:
+            changes.append("its mixture")
+        changes += [
+            f"the training text of {name!r} ({short(manifest.data_digests[name])} -> {short(digest)})"
+            for name, digest in self.data_digests.items()
+            if manifest.data_digests.get(name, digest) != digest
+        ]
+        if manifest.tokenizer_digest != self.tokenizer_digest:
+            changes.append("the tokenizer")
+        if manifest.start_digest != self.start_digest:
+            changes.append(f"what it starts from ({short(manifest.start_digest)} -> {short(self.start_digest)})")
+        return changes
+
+
+def seed_provenance(config: PoolFile, corpus: CorpusManifest) -> Provenance:
+    """What the seed checkpoint has to be made from. Raises `ConfigError` for a mixture that is none."""
+    choice = config.seed.mixture if isinstance(config.seed.mixture, str) else dict(config.seed.mixture)
+    start = {"initial_seed": config.seed.initial_seed, "mixture": choice}
+    return provenance(
+        seed_mixture(config, corpus),
+        config.seed.recipe,
+        config.model,
+        corpus,
+        start_digest=digest_json(start),
+    )
+
+
+def member_provenance(mixture: Mixture, config: PoolFile, corpus: CorpusManifest, seed: str) -> Provenance:
+    """What a member, or a confirmation run, has to be made from; `seed` is the digest of the seed's weights."""
+    return provenance(mixture, config.recipe, config.model, corpus, start_digest=seed)
+
+
+def changes_by_checkpoint(
+    config: PoolFile,
+    corpus: CorpusManifest,
+    seed: CheckpointManifest,
+    members: Mapping[str, CheckpointManifest],
+) -> dict[str, list[str]]:
+    """Say what has changed since the seed and each given member were trained; unchanged ones are left out.
+
+    A seed stays the ancestor when text is added or edited: of the seed, the text and the resolved weights of
+    its named mixture are not compared, only the recipe, the shape, the tokenizer and where it starts.
+    """
+    as_trained = replace(seed_provenance(config, corpus), mixture=Mixture.of(seed.mixture), data_digests={})
+    changes = {"seed": as_trained.changes_since(seed)}
+    for name, member in members.items():
+        vertex = Mixture.vertex(tuple(corpus.partitions), name)
+        wanted = member_provenance(vertex, config, corpus, seed.weights_digest)
+        changes[name] = wanted.changes_since(member)
+    return {name: what for name, what in changes.items() if what}
+
+
+def describe_changes(changed: Mapping[str, list[str]]) -> str:
+    """Name each changed checkpoint, what changed, and the two ways out."""
+    parts = [f"{label(name)} was trained before a change of {', '.join(what)}" for name, what in changed.items()]
+    flags = "--rebuild seed" if "seed" in changed else " ".join(f"--rebuild {name}" for name in changed)
+    return f"{'; '.join(parts)}. Rebuild with `mixscout pool build POOL.toml {flags}`, or give the pool another name"
+
+
+def label(name: str) -> str:
+    """How messages call a checkpoint."""
+    return "the seed" if name == "seed" else f"member {name!r}"
+
+
+def provenance(
+    mixture: Mixture, recipe: Recipe, shape: ModelShape, corpus: CorpusManifest, *, start_digest: str
+) -> Provenance:
+    """Put a provenance together; only the text of partitions with a weight above zero counts."""
+    data = {name: corpus.partitions[name].digest for name in mixture.support}
+    return Provenance(mixture, recipe, shape, start_digest, data, corpus.tokenizer_digest)
+
+
+def seed_mixture(config: PoolFile, corpus: CorpusManifest) -> Mixture:
+    """Resolve the seed's named mixture. Raises `ConfigError` naming what does not fit."""
+    names = tuple(corpus.partitions)
+    choice = config.seed.mixture
+    if choice == "uniform":
+        return Mixture.uniform(names)
+    if choice == "proportional":
+        return Mixture.proportional({name: part.tokens for name, part in corpus.partitions.items()})
+    assert not isinstance(choice, str)
+    try:
+        return Mixture.of(choice).over(names)
+    except ValueError as error:
+        raise ConfigError(f"[seed] mixture: {error}") from None

@@ -1,0 +1,63 @@
+"""How a model is trained: one recipe for the seed, one for every member and every confirmation run."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pool.config_file import Config
+from pool.fingerprint import digest_json
+
+
+class ModelShape(Config):
+    """A small Llama-style decoder, built from a transformers configuration."""
+
+    hidden_size: int = Field(128, ge=8)
+    """Width of the residual stream; a multiple of `attention_heads`."""
+    layers: int = Field(3, ge=1)
+    """Number of decoder layers."""
+    attention_heads: int = Field(4, ge=1)
+    """Number of attention heads (and of key/value heads)."""
+    intermediate_size: int = Field(384, ge=8)
+    """Width of the feed-forward layer."""
+    context: int = Field(128, ge=8)
+    """Window length in tokens, in training and in scoring."""
+    tie_embeddings: bool = True
+    """Use one matrix for the input embedding and the output head."""
+
+
+class Recipe(Config):
+    """One training run: tokens, batch, optimiser (AdamW) and schedule."""
+
+    tokens: int = Field(160_000, ge=1)
+    """Training tokens; rounded down to whole batches, at least one."""
+    batch_windows: int = Field(16, ge=1)
+    """Windows per optimiser step; a step reads batch_windows x context tokens."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate of AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """Learning-rate schedule after the warm-up; `linear` ends at zero, `cosine` at a tenth of the peak."""
+    warmup_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps spent warming up."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Gradient norm above which gradients are scaled down."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward and backward pass; parameters stay float32."""
+    order_seed: int = Field(0, ge=0)
+    """Seed of the order in which windows are read."""
+    checkpoint_steps: int = Field(100, ge=1)
+    """Steps between the checkpoints from which a killed run goes on; does not change the result."""
+
+    def steps(self, context: int) -> int:
+        """Optimiser steps of this run at a window length of `context` tokens, at least one."""
+        return max(1, self.tokens // (self.batch_windows * context))
+
+    def windows(self, context: int) -> int:
+        """Windows read by this run at a window length of `context` tokens."""
+        return self.steps(context) * self.batch_windows
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that changes the result."""
+        return digest_json(self.model_dump(exclude={"checkpoint_steps"}))

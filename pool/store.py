@@ -1,0 +1,99 @@
+"""A complete pool on disk, read-only: it verifies before it believes.
+
+POOL/  pool.json (written last)  tokenizer/  corpus/  seed/  members/<partition>/  trained/<digest>/
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pool.checkpoint import load_tokenizer, verify_checkpoint
+from pool.config import PoolFile
+from pool.errors import CorpusError, PoolError, PoolMismatch
+from pool.manifest import PoolManifest, read_record
+from pool.mixture import Mixture
+from pool.prepared import PreparedCorpus, load_prepared, source_digest
+from pool.provenance import changes_by_checkpoint, describe_changes, label
+
+POOL_RECORD = "pool.json"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One seed, one member per partition, and the text that belongs to them."""
+
+    config: PoolFile
+    manifest: PoolManifest
+    corpus: PreparedCorpus
+
+    @property
+    def folder(self) -> Path:
+        """Where the pool is kept."""
+        return self.config.folder
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The K partitions, in the pool file's order."""
+        return tuple(self.manifest.members)
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Training tokens available per partition."""
+        return {name: part.tokens for name, part in self.manifest.corpus.partitions.items()}
+
+    @property
+    def member_folders(self) -> dict[str, Path]:
+        """Folder of each member's checkpoint."""
+        return {name: member_folder(self.folder, name) for name in self.names}
+
+    def proportional(self) -> Mixture:
+        """Weigh partitions by their training tokens."""
+        return Mixture.proportional({name: self.tokens[name] for name in self.names})
+
+
+def member_folder(folder: Path, name: str) -> Path:
+    """Folder of one member."""
+    return folder / "members" / name
+
+
+def open_pool(config: PoolFile) -> Pool:
+    """Open a pool and verify all of it.
+
+    Raises `PoolError` when it is not built, or when a file was truncated or altered, and `PoolMismatch` when
+    the pool file, or the text it names, has changed since.
+    """
+    folder = config.folder
+    if not (folder / POOL_RECORD).is_file():
+        raise PoolError(f"pool {config.name!r} is not built in {folder}; run `mixscout pool build` on its file")
+    manifest = read_record(folder / POOL_RECORD, PoolManifest)
+    _check_sources(config, manifest)
+    changed = changes_by_checkpoint(config, manifest.corpus, manifest.seed, manifest.members)
+    if changed:
+        raise PoolMismatch(describe_changes(changed))
+    verify_members(folder, manifest)
+    load_tokenizer(folder / "tokenizer")
+    return Pool(config, manifest, load_prepared(folder / "corpus", manifest.corpus))
+
+
+def _check_sources(config: PoolFile, manifest: PoolManifest) -> None:
+    try:
+        same = source_digest(config) == manifest.corpus.source_digest
+    except CorpusError:
+        return  # the text may be gone once the pool is built; what it was is recorded in the pool
+    if not same:
+        raise PoolMismatch(
+            f"pool {config.name!r}: its text, or the [corpus] table, has changed since it was built; run "
+            "`mixscout pool build` on its file, which says what that touches"
+        )
+
+
+def verify_members(folder: Path, manifest: PoolManifest) -> None:
+    """Compare every checkpoint's weights with the pool's record; raises `PoolError` naming the first bad one."""
+    checkpoints = {"seed": (folder / "seed", manifest.seed)}
+    checkpoints |= {name: (member_folder(folder, name), member) for name, member in manifest.members.items()}
+    for name, (path, expected) in checkpoints.items():
+        remedy = f"`mixscout pool build POOL.toml --rebuild {name}` trains it again"
+        found = verify_checkpoint(path, label(name), remedy)
+        if name != "seed" and found.start_digest != manifest.seed.weights_digest:
+            raise PoolError(f"{label(name)} in {path} was trained from another seed; {remedy}")
+        if found.weights_digest != expected.weights_digest:
+            raise PoolError(f"{label(name)} in {path} is not the one this pool was built with; {remedy}")

@@ -1,0 +1,157 @@
+"""The one training path: seed, members and confirmation runs all go through `train`.
+
+transformers' `Trainer` does the work. A run that is killed goes on from its last checkpoint in `scratch`, and
+ends with the same parameters as an undisturbed run (the order of windows is fixed, there is no dropout).
+Bit-for-bit equality holds on one machine with one number of threads; elsewhere sums are in another order.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from pool.checkpoint import check_finite
+from pool.mixture import Mixture
+from pool.progress import Advance, track
+from pool.recipe import Recipe
+from pool.tokens import Tokens
+from pool.windows import training_windows
+
+_STATE = "trainer_state.json"
+_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
+_COSINE_FLOOR = 0.1
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a run did: tokens read, mean training loss of its last tenth (nats per token), seconds of this call."""
+
+    tokens: int
+    final_loss_nats: float
+    seconds: float
+
+
+class _Windows(Dataset[dict[str, torch.Tensor]]):
+    def __init__(self, windows: npt.NDArray[np.int64]) -> None:
+        self._windows = torch.from_numpy(windows)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"input_ids": self._windows[index], "labels": self._windows[index]}
+
+
+class _Watch(TrainerCallback):
+    """Shows progress, and keeps the losses that Trainer logs."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._note = ""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        self._advance(state.global_step, self._note)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        if "loss" in state.log_history[-1]:
+            self._note = f"loss {state.log_history[-1]['loss']:.3f}"
+
+
+def train(
+    model: PreTrainedModel,
+    train_tokens: Mapping[str, Tokens],
+    mixture: Mixture,
+    recipe: Recipe,
+    *,
+    scratch: Path,
+    label: str,
+) -> TrainingOutcome:
+    """Train `model` in place on `mixture` of the partitions' tokens, by `recipe`.
+
+    The window length is the model's context. `scratch` holds checkpoints to go on from; it is removed at the
+    end. Raises `PoolError` when the parameters end up non-finite.
+    """
+    context = int(model.config.max_position_embeddings)
+    windows = training_windows(train_tokens, mixture, recipe, context)
+    steps = recipe.steps(context)
+    last = _last_whole_checkpoint(scratch)
+    started = time.monotonic()
+    with track(label, steps, done=_step_of(last)) as advance:
+        trainer = Trainer(
+            model=model,
+            args=_arguments(recipe, steps, scratch),
+            train_dataset=_Windows(windows),
+            callbacks=[_Watch(advance)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    model.to("cpu").eval()
+    check_finite(model, label)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    shutil.rmtree(scratch, ignore_errors=True)
+    seconds = time.monotonic() - started
+    return TrainingOutcome(windows.size, float(losses[-1]), seconds)
+
+
+def _arguments(recipe: Recipe, steps: int, scratch: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=steps,
+        per_device_train_batch_size=recipe.batch_windows,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=_SCHEDULES[recipe.schedule],
+        lr_scheduler_kwargs={"min_lr_rate": _COSINE_FLOOR} if recipe.schedule == "cosine" else {},
+        warmup_steps=round(recipe.warmup_share * steps),
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.clip_norm,
+        adam_beta2=0.95,
+        bf16=recipe.precision == "bfloat16",
+        seed=recipe.order_seed,
+        train_sampling_strategy="sequential",
+        save_steps=recipe.checkpoint_steps,
+        save_total_limit=1,
+        logging_steps=max(1, steps // 10),
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _last_whole_checkpoint(scratch: Path) -> Path | None:
+    """Find the newest checkpoint whose state, written last, is there; half-written ones are removed."""
+    whole: list[Path] = []
+    for folder in scratch.glob("checkpoint-*"):
+        if _is_whole(folder):
+            whole.append(folder)
+        else:
+            shutil.rmtree(folder)
+    return max(whole, key=_step_of, default=None)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0

@@ -1,0 +1,91 @@
+"""One sampler per trial, seeded by (study seed, trial number): what makes resuming exact.
+
+A sampler that lives as long as its process forgets its random state when the process dies. This one makes the
+strategy's sampler anew for every trial, and shows it only the trials it may learn from.
+"""
+
+import hashlib
+from collections.abc import Container
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from search.space import CappedSimplex
+from search.strategies.strategy import Strategy
+from search.trials import finished_trials, pruned_in_a_row
+
+
+def derive_seed(study_seed: int, trial_number: int, purpose: str) -> int:
+    """Derive a 32-bit seed from the study's seed, a trial's number and what it is for."""
+    text = f"{study_seed}:{trial_number}:{purpose}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+class PerTrialSampler(BaseSampler):
+    """Delegates each trial to a fresh sampler of the strategy.
+
+    `patience` is the number of pruned proposals in a row after which the gate lets one through; that one is
+    always the strategy's own.
+    """
+
+    def __init__(self, strategy: Strategy, space: CappedSimplex, *, seed: int, patience: int) -> None:
+        self._strategy = strategy
+        self._space = space
+        self._seed = seed
+        self._patience = patience
+        self._made: tuple[int, BaseSampler] | None = None
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Ask the trial's sampler."""
+        return self._for(study, trial).infer_relative_search_space(self._visible(study), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, object]:
+        """Ask the trial's sampler."""
+        return self._for(study, trial).sample_relative(self._visible(study), trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> object:
+        """Ask the trial's sampler."""
+        sampler = self._for(study, trial)
+        return sampler.sample_independent(self._visible(study), trial, param_name, param_distribution)
+
+    def _for(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
+        if self._made is None or self._made[0] != trial.number:
+            self._made = (trial.number, self._make(study, trial.number))
+        return self._made[1]
+
+    def _make(self, study: optuna.Study, number: int) -> BaseSampler:
+        seed = derive_seed(self._seed, number, "propose")
+        if self._strategy.pruned_trials == "elsewhere":
+            before = [trial for trial in finished_trials(study) if trial.number < number]
+            if 0 < pruned_in_a_row(before) < self._patience:
+                return RandomSampler(seed=seed)
+        return self._strategy.make(self._space, seed)
+
+    def _visible(self, study: optuna.Study) -> optuna.Study:
+        return study if self._strategy.pruned_trials == "own" else _WithoutPruned(study)
+
+
+class _WithoutPruned(optuna.Study):
+    """A study as seen by a sampler that must not see pruned trials."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.__dict__.update(study.__dict__)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        trials = super()._get_trials(deepcopy=deepcopy, states=states, use_cache=use_cache)
+        return [trial for trial in trials if trial.state is not TrialState.PRUNED]

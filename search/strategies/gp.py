@@ -1,0 +1,30 @@
+"""Gaussian-process Bayesian optimisation, Optuna's, with the log expected improvement.
+
+It conditions on evaluated trials only, so after a pruned one it would propose the same point for ever: the next
+proposal is then drawn at random.
+"""
+
+import warnings
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler
+
+from search.space import CappedSimplex
+from search.strategies.strategy import Strategy
+
+STARTUP_TRIALS = 10
+
+
+def make(space: CappedSimplex, seed: int) -> BaseSampler:
+    """Make Optuna's GP sampler."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of the argument deterministic_objective
+        return GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, deterministic_objective=True)
+
+
+GP = Strategy(
+    "gp",
+    make,
+    pruned_trials="elsewhere",
+    settings={"n_startup_trials": STARTUP_TRIALS, "deterministic_objective": True},
+)

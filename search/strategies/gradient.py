@@ -1,0 +1,160 @@
+"""Spectral projected gradient on the capped simplex, with screened random restarts.
+
+One backward pass gives all K partial derivatives, so a step costs three forward passes whatever K is. Steps are
+Barzilai-Borwein, accepted if no worse than the worst of the last few, else halved (Birgin, Martinez and Raydan
+2000, SIAM J. Optim. 10, algorithm SPG2). The sampler keeps no state: it replays the study's trials. Once a
+descent has converged it proposes random points; the gate prunes those that promise nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.trial import FrozenTrial, TrialState
+
+from search.space import CappedSimplex, Weights
+from search.strategies.strategy import Strategy
+from search.trials import GRADIENT, START, finished_trials, value_of
+
+FIRST_MOVE = 0.3
+"""Largest change of a weight in the first step of a descent, before projection."""
+MEMORY = 4
+"""A step is accepted if it is below the worst of this many accepted values."""
+STEP_RANGE = (0.05, 50.0)
+"""Bounds of a step, as multiples of the descent's first one."""
+CONVERGED_MOVE = 2e-3
+"""A descent has converged when a full step would change no weight by more than this."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    weights: Weights
+    value: float
+    gradient: Weights
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """A descent as far as it has come: where it stands, its step, and how much of the step to try next."""
+
+    at: _Point
+    step: float
+    first_step: float
+    share: float
+    recent: tuple[float, ...]
+
+    @classmethod
+    def start(cls, point: _Point) -> _Descent:
+        spread = float(np.ptp(point.gradient))
+        step = 2 * FIRST_MOVE / spread if spread > 0 else 1.0
+        return cls(point, step, step, 1.0, (point.value,))
+
+    def move(self, space: CappedSimplex) -> Weights:
+        """Return the full step (K,): where the projected gradient leads, minus where it stands."""
+        return space.project(self.at.weights - self.step * self.at.gradient).array - self.at.weights
+
+    def propose(self, space: CappedSimplex) -> Weights:
+        return space.project(self.at.weights + self.share * self.move(space)).array
+
+    def converged(self, space: CappedSimplex) -> bool:
+        return bool(np.abs(self.share * self.move(space)).max() < CONVERGED_MOVE)
+
+    def shortened(self) -> _Descent:
+        return replace(self, share=self.share / 2)
+
+    def after(self, point: _Point) -> _Descent:
+        """Go on from a newly evaluated point, or shorten the step when it is worse than all the recent ones."""
+        if point.value > max(self.recent):
+            return self.shortened()
+        moved = point.weights - self.at.weights
+        bend = float(moved @ (point.gradient - self.at.gradient))
+        step = float(moved @ moved) / bend if bend > 0 else 2 * self.step
+        bounded = float(np.clip(step, *(bound * self.first_step for bound in STEP_RANGE)))
+        return _Descent(point, bounded, self.first_step, 1.0, (*self.recent, point.value)[-MEMORY:])
+
+
+class GradientSampler(BaseSampler):
+    """Proposes the next step of the descent that the study's trials describe. Single objective only."""
+
+    def __init__(self, space: CappedSimplex, seed: int) -> None:
+        self._space = space
+        self._random = RandomSampler(seed=seed)
+        self._known = IntersectionSearchSpace()
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Give the parameters that completed trials share; none before the first is complete."""
+        return self._known.calculate(study)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, float]:
+        """Propose all weights at once, or nothing (so: a random point) where no descent is under way."""
+        if not search_space:
+            return {}
+        descent = replay(finished_trials(study), self._space)
+        if descent is None:
+            return {}
+        weights = descent.propose(self._space)
+        return dict(zip(self._space.names, map(float, np.clip(weights, 0.0, 1.0)), strict=True))
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> object:
+        """Draw one coordinate at random."""
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+
+def replay(trials: Sequence[FrozenTrial], space: CappedSimplex) -> _Descent | None:
+    """Follow the trials in order; return the descent under way, or None when a random point is due.
+
+    The first descent starts from the best of the start design. Steps that were pruned shorten the step, like
+    steps that were evaluated and found worse.
+    """
+    evaluated = [trial for trial in trials if trial.state is TrialState.COMPLETE and GRADIENT in trial.user_attrs]
+    start = [trial for trial in evaluated if START in trial.user_attrs]
+    descent = _Descent.start(_point(min(start, key=value_of), space)) if start else None
+    for trial in trials:
+        if START in trial.user_attrs:
+            continue
+        if trial.state is TrialState.COMPLETE and GRADIENT in trial.user_attrs:
+            point = _point(trial, space)
+            descent = descent.after(point) if descent else _Descent.start(point)
+        elif descent:
+            descent = descent.shortened()
+        if descent and descent.converged(space):
+            descent = None
+    return descent
+
+
+def _point(trial: FrozenTrial, space: CappedSimplex) -> _Point:
+    gradient = np.array(trial.user_attrs[GRADIENT], dtype=np.float64)
+    return _Point(space.mixture_of(trial).array, value_of(trial), gradient)
+
+
+def make(space: CappedSimplex, seed: int) -> BaseSampler:
+    """Make the gradient sampler."""
+    return GradientSampler(space, seed)
+
+
+GRADIENT_DESCENT = Strategy(
+    "gradient",
+    make,
+    pruned_trials="own",
+    uses_gradient=True,
+    settings={
+        "first_move": FIRST_MOVE,
+        "memory": MEMORY,
+        "step_range": list(STEP_RANGE),
+        "converged_move": CONVERGED_MOVE,
+    },
+)

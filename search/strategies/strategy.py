@@ -1,0 +1,27 @@
+"""What a strategy is: a named way to make an Optuna sampler for one trial."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from optuna.samplers import BaseSampler
+
+from search.space import CappedSimplex
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A strategy.
+
+    `make(space, seed)` gives a sampler that proposes one trial from the study's history alone; it is made anew
+    for every trial, so a resumed study proposes what an undisturbed one would have. `settings` is what the
+    sampler was made with, for the study's record. `pruned_trials` states what it learns from pruned trials:
+    `hidden` (it never sees them), `elsewhere` (likewise, and the next proposal is drawn at random, because it
+    would make the same one again), or `own` (it reads them itself).
+    """
+
+    name: str
+    make: Callable[[CappedSimplex, int], BaseSampler]
+    pruned_trials: Literal["hidden", "elsewhere", "own"]
+    uses_gradient: bool = False
+    settings: dict[str, object] = field(default_factory=dict)

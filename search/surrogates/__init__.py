@@ -1,0 +1,1 @@
+"""Surrogates: cheap predictions of what a mixture is worth, one file each."""

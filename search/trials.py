@@ -1,0 +1,102 @@
+"""What the search writes on an Optuna trial, and how it is read back: attribute names stand here only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import binomtest
+
+
+class Verdict(StrEnum):
+    """What the gate says of a proposal."""
+
+    EVALUATE = "evaluate"
+    PRUNE = "prune"
+    AUDIT = "audit"
+    """Would be pruned, is evaluated all the same, so that the false-prune rate is measured."""
+    FORCED = "forced"
+    """Would be pruned, but too many in a row were: evaluated so that no strategy starves."""
+
+
+VERDICT = "mixscout:verdict"
+INCUMBENT = "mixscout:incumbent"
+PREDICTED_MEAN = "mixscout:predicted_mean"
+PREDICTED_DEVIATION = "mixscout:predicted_deviation"
+START = "mixscout:start"
+CACHED = "mixscout:cached"
+GRADIENT = "mixscout:gradient"
+REASON = "mixscout:reason"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where a study's proposals went.
+
+    `merges` is the budget spent: evaluations charged, of which `cached` were remembered from before and
+    `failed` had no finite loss. `pruned` cost nothing. `audited` were evaluated against the gate's advice, and
+    `false_prunes` of them beat the incumbent of their time.
+    """
+
+    merges: int
+    pruned: int
+    audited: int
+    forced: int
+    cached: int
+    failed: int
+    false_prunes: int
+
+    def false_prune_rate(self) -> str:
+        """Say the measured false-prune rate with its 95 % Wilson interval, or that none was measured."""
+        if self.audited == 0:
+            return "not measured (no audit)"
+        interval = binomtest(self.false_prunes, self.audited).proportion_ci(method="wilson")
+        return (
+            f"{self.false_prunes}/{self.audited} = {self.false_prunes / self.audited:.0%} "
+            f"(95 % interval {interval.low:.0%} to {interval.high:.0%})"
+        )
+
+
+def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """List the finished trials in the order of their numbers."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    return sorted(study.get_trials(deepcopy=False, states=states), key=lambda trial: trial.number)
+
+
+def completed_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """List the trials with a value in the order of their numbers."""
+    return [trial for trial in finished_trials(study) if trial.state is TrialState.COMPLETE]
+
+
+def value_of(trial: FrozenTrial) -> float:
+    """Return a completed trial's value."""
+    assert trial.value is not None, "only completed trials are asked"
+    return trial.value
+
+
+def pruned_in_a_row(trials: Sequence[FrozenTrial]) -> int:
+    """Count the pruned trials at the end of a list in number order."""
+    count = 0
+    for trial in reversed(trials):
+        if trial.state is not TrialState.PRUNED:
+            break
+        count += 1
+    return count
+
+
+def count_trials(study: optuna.Study) -> Counts:
+    """Count where a study's proposals went."""
+    trials = finished_trials(study)
+    completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    failed = sum(trial.state is TrialState.FAIL for trial in trials)
+    audits = [trial for trial in completed if trial.user_attrs.get(VERDICT) == Verdict.AUDIT]
+    return Counts(
+        merges=len(completed) + failed,
+        pruned=sum(trial.state is TrialState.PRUNED for trial in trials),
+        audited=len(audits),
+        forced=sum(trial.user_attrs.get(VERDICT) == Verdict.FORCED for trial in completed),
+        cached=sum(bool(trial.user_attrs.get(CACHED)) for trial in completed),
+        failed=failed,
+        false_prunes=sum(value_of(trial) < trial.user_attrs[INCUMBENT] for trial in audits),
+    )

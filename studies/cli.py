@@ -1,0 +1,186 @@
+"""The command line. Answers go to stdout, progress to stderr; what a user can cause is one line and exit code 1.
+
+Heavy imports stand inside the verbs, so that `--help` answers at once.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pool.errors import MixscoutError
+
+app = typer.Typer(
+    help="Find the best data mixture for a language model without training on every mixture.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    add_completion=False,
+)
+pool_app = typer.Typer(help="Build and show pools.", no_args_is_help=True)
+app.add_typer(pool_app, name="pool")
+
+PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+
+@app.command(epilog="Example: `mixscout demo --root runs/demo`")
+def demo(
+    root: Annotated[Path, typer.Option(help="Folder for pool, database and picture.")] = Path("mixscout-demo"),
+) -> None:
+    """Do the whole job on real text found in the Python installation: pool, study, confirmation, picture."""
+    _quiet_libraries()
+    from studies.demo import run_demo
+
+    run_demo(root.resolve(), _console())
+
+
+@pool_app.command("build", epilog="Examples: `mixscout pool build pool.toml`, `... --rebuild news --rebuild wiki`")
+def pool_build(
+    pool_file: PoolArgument,
+    rebuild: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Train a member again; `seed` for seed and members, `all` for everything."),
+    ] = None,
+) -> None:
+    """Build what is missing of a pool: corpus, tokenizer, seed, members. The same line goes on after a kill."""
+    _quiet_libraries()
+    from pool.build import build_pool
+    from pool.config import read_pool_file
+    from studies.tables import show_pool
+
+    show_pool(_console(), build_pool(read_pool_file(pool_file), rebuild or []).manifest)
+
+
+@pool_app.command("show", epilog="Example: `mixscout pool show pool.toml --json`")
+def pool_show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
+    """Verify a pool and show its partitions, members, held-out domains and digests."""
+    _quiet_libraries()
+    from pool.config import read_pool_file
+    from pool.store import open_pool
+    from studies.tables import show_pool
+
+    manifest = open_pool(read_pool_file(pool_file)).manifest
+    if as_json:
+        _print_json(manifest.model_dump(mode="json"))
+    else:
+        show_pool(_console(), manifest)
+
+
+@app.command(epilog="Examples: `mixscout search study.toml`, `mixscout search study.toml --merges 200`")
+def search(
+    study_file: StudyArgument,
+    merges: Annotated[
+        int | None, typer.Option(min=1, help="Total budget of the study, what is done already included.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Advance a study to its budget of merges. The same line starts, resumes after a kill, and extends."""
+    _quiet_libraries()
+    from dataclasses import asdict
+
+    from studies.config import read_study_file
+    from studies.run import run_search
+    from studies.tables import show_counts
+    from studies.workbench import workbench
+
+    config = read_study_file(study_file)
+    with workbench(config) as bench:
+        counts = run_search(bench, merges or config.search.merges)
+    if as_json:
+        _print_json({"study": config.name, "counts": asdict(counts)})
+    else:
+        show_counts(_console(), counts)
+
+
+@app.command(epilog="Examples: `mixscout best study.toml`, `mixscout best study.toml --json`")
+def best(study_file: StudyArgument, as_json: JsonOption = False) -> None:
+    """Show the best mixture beside uniform, token-proportional, the best single member and the seed."""
+    _quiet_libraries()
+    from studies.best import find_best
+    from studies.config import read_study_file
+    from studies.tables import show_best
+    from studies.workbench import workbench
+
+    with workbench(read_study_file(study_file)) as bench:
+        found = find_best(bench, bench.known_study())
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        show_best(_console(), found)
+
+
+@app.command(epilog="Examples: `mixscout confirm study.toml`, `mixscout confirm study.toml --json`")
+def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
+    """Really train the best mixture and the baselines at equal tokens, and compare with their merges."""
+    _quiet_libraries()
+    from studies.best import best_mixture
+    from studies.config import read_study_file
+    from studies.confirm import run_confirm
+    from studies.tables import show_confirmation
+    from studies.workbench import workbench
+
+    with workbench(read_study_file(study_file)) as bench:
+        confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()))
+    if as_json:
+        _print_json(confirmation.as_json())
+    else:
+        show_confirmation(_console(), confirmation)
+
+
+@app.command(epilog="Example: `mixscout export study.toml merged-model`")
+def export(
+    study_file: StudyArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
+) -> None:
+    """Write the merge of the best mixture as a Hugging Face checkpoint, with a model card and mixture.json."""
+    _quiet_libraries()
+    from studies.best import find_best
+    from studies.config import read_study_file
+    from studies.export import run_export
+    from studies.workbench import workbench
+
+    with workbench(read_study_file(study_file)) as bench:
+        found = find_best(bench, bench.known_study())
+        _console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
+
+
+def _console() -> Console:
+    wide = None if sys.stdout.isatty() else 120
+    return Console(width=wide, highlight=False)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _quiet_libraries() -> None:
+    """Keep libraries from talking over our progress, and from looking for a network."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+    import datasets
+    import optuna
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def main() -> None:
+    """Run the command line; a `MixscoutError` is printed as one line."""
+    try:
+        app()
+    except MixscoutError as error:
+        print(f"mixscout: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

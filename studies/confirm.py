@@ -1,0 +1,71 @@
+"""The verb `confirm`: really train the best mixture and the baselines, and see whether the proxy told the truth."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.stats import spearmanr
+
+from objectives.evaluation import Evaluation
+from pool.mixture import Mixture
+from studies.best import Json, baseline_mixtures
+from studies.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """One mixture: `proxy` is the merge's evaluation, `trained` the really trained model's, both on the test split."""
+
+    name: str
+    mixture: Mixture
+    proxy: Evaluation
+    trained: Evaluation
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """All confirmed mixtures, trained from the seed at equal tokens."""
+
+    study: str
+    confirmed: Sequence[Confirmed]
+
+    @property
+    def spearman(self) -> float | None:
+        """Rank correlation of proxy and trained test loss; None where it is not defined."""
+        proxies = [one.proxy.value for one in self.confirmed]
+        trained = [one.trained.value for one in self.confirmed]
+        if len(set(proxies)) < 2 or len(set(trained)) < 2:
+            return None
+        correlation = float(spearmanr(proxies, trained).statistic)
+        return correlation if math.isfinite(correlation) else None
+
+    def by_name(self) -> Mapping[str, Confirmed]:
+        """Index by name."""
+        return {one.name: one for one in self.confirmed}
+
+    def as_json(self) -> Json:
+        """Give the object that `confirm --json` prints."""
+        return {
+            "study": self.study,
+            "confirmed": [
+                {
+                    "name": one.name,
+                    "mixture": one.mixture.as_dict(),
+                    "proxy": one.proxy.value,
+                    "trained": one.trained.value,
+                    "trained_standard_error": one.trained.standard_error,
+                }
+                for one in self.confirmed
+            ],
+            "spearman": self.spearman,
+        }
+
+
+def run_confirm(bench: Workbench, best: Mixture) -> Confirmation:
+    """Train the best mixture and the baselines by the members' recipe, where that was not done before."""
+    contenders = {"best": best, **baseline_mixtures(bench)}
+    confirmed = [
+        Confirmed(name, mixture, bench.test_loss(mixture), bench.trained_loss(mixture))
+        for name, mixture in contenders.items()
+    ]
+    return Confirmation(bench.config.name, confirmed)

@@ -1,0 +1,48 @@
+"""The verb `demo`: the main job end to end on the demo corpus, in a few minutes on two CPU cores."""
+
+import time
+from importlib.resources import files
+from pathlib import Path
+
+from rich.console import Console
+
+from pool.build import build_pool
+from pool.config import read_pool_file
+from pool.disk import write_text
+from pool.progress import say
+from studies.best import find_best
+from studies.config import read_study_file
+from studies.confirm import run_confirm
+from studies.picture import draw_study
+from studies.run import run_search
+from studies.tables import show_best
+from studies.workbench import workbench
+
+
+def run_demo(root: Path, console: Console) -> None:
+    """Write pool.toml and study.toml under `root` (kept as they are if there), then build, search and confirm."""
+    started = time.monotonic()
+    pool_file = _write_example("demo_pool.toml", root / "pool.toml")
+    study_file = _write_example("demo_study.toml", root / "study.toml")
+    say(f"building the pool of {pool_file}")
+    pool = build_pool(read_pool_file(pool_file))
+    say(f"pool ready after {time.monotonic() - started:.0f} s; searching for the best mixture of {study_file}")
+    config = read_study_file(study_file)
+    with workbench(config) as bench:
+        run_search(bench, config.search.merges)
+        study = bench.known_study()
+        best = find_best(bench, study)
+        assert best.best.mixture is not None
+        say(f"searched after {time.monotonic() - started:.0f} s; training the winner and the baselines for real")
+        confirmation = run_confirm(bench, best.best.mixture)
+        picture = draw_study(best, study, root / "reports" / f"{config.name}.png")
+    show_best(console, best, confirmation)
+    console.print(f"picture: {picture}", soft_wrap=True)
+    console.print(f"pool of {len(pool.names)} members and study are in {root}; took {time.monotonic() - started:.0f} s")
+
+
+def _write_example(name: str, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        write_text(path, (files("studies") / "examples" / name).read_text(encoding="utf-8"))
+    return path

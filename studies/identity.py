@@ -1,0 +1,71 @@
+"""What a study is made of, kept in the study itself: going on with anything else is refused by name."""
+
+import importlib.metadata
+import platform
+
+import optuna
+
+from pool.errors import StudyMismatch
+from pool.fingerprint import digest_json
+from pool.store import Pool
+from search.space import CappedSimplex
+from search.strategies.registry import STRATEGIES
+from studies.config import StudyFile
+
+IDENTITY = "mixscout:identity"
+VERSIONS = "mixscout:versions"
+
+Identity = dict[str, object]
+
+
+def identity_of(config: StudyFile, pool: Pool, space: CappedSimplex) -> Identity:
+    """Put together what decides a study's course, part by part, in JSON types.
+
+    The gate and the search are compared without the budget, which may grow.
+    """
+    strategy = STRATEGIES[config.search.strategy]
+    held_out = {name: pool.manifest.corpus.search[name].digest for name in config.target}
+    return {
+        "pool": pool.manifest.digest,
+        "held-out text": digest_json(held_out),
+        "target": dict(config.target),
+        "space": {"caps": dict(zip(space.names, space.caps, strict=True)), "max_members": space.max_members},
+        "strategy": {"name": strategy.name, **strategy.settings},
+        "seed": config.search.seed,
+        "start": list(config.search.start),
+        "gate": config.gate.model_dump(),
+    }
+
+
+def claim_identity(study: optuna.Study, identity: Identity) -> None:
+    """Record the identity in a new study, or check that an old one has the same.
+
+    Raises `StudyMismatch` that names every part that differs, and the ways out.
+    """
+    recorded = study.user_attrs.get(IDENTITY)
+    if recorded is None:
+        if study.get_trials(deepcopy=False):
+            raise StudyMismatch(
+                f"the database has a study {study.study_name!r} that Mixscout did not make; give this one another name"
+            )
+        study.set_user_attr(VERSIONS, _versions())
+        study.set_user_attr(IDENTITY, identity)
+        return
+    different = [part for part in identity if recorded.get(part) != identity[part]]
+    if different:
+        changes = "; ".join(f"{part}: {_shown(recorded.get(part))} -> {_shown(identity[part])}" for part in different)
+        raise StudyMismatch(
+            f"study {study.study_name!r} was started with another {' and another '.join(different)} ({changes}). "
+            "Put it back, or give the study another name to start a new one; evaluations that are still valid "
+            "are reused"
+        )
+
+
+def _shown(part: object) -> str:
+    text = str(part)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _versions() -> dict[str, str]:
+    packages = ("mixscout", "optuna", "torch", "transformers", "scikit-learn")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}

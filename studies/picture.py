@@ -1,0 +1,52 @@
+"""One picture of a study: the weights of its best mixture, and the best loss so far against merges."""
+
+from itertools import accumulate
+from pathlib import Path
+
+import optuna
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from search.trials import completed_trials, value_of
+from studies.best import Best
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+_BASELINE_STYLES = {"uniform": "--", "proportional": ":", "best_single_member": "-."}
+
+
+def draw_study(best: Best, study: optuna.Study, path: Path) -> Path:
+    """Draw a PNG (or whatever the suffix says) and return its path."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_weights(left, best)
+    _draw_progress(right, best, study)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def _draw_weights(axes: Axes, best: Best) -> None:
+    assert best.best.mixture is not None
+    weights = dict(sorted(best.best.mixture.as_dict().items(), key=lambda item: item[1]))
+    names = [name.replace("_", " ") for name in weights]
+    bars = axes.barh(names, list(weights.values()), color=BLUE)
+    axes.bar_label(bars, labels=[f"{weight:.1%}" for weight in weights.values()], padding=3, fontsize=9)
+    axes.set_xlim(0, max(weights.values()) * 1.18)
+    axes.set_xlabel("weight in the mixture")
+    axes.set_title(f"Best mixture of study {best.study}", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_progress(axes: Axes, best: Best, study: optuna.Study) -> None:
+    values = [value_of(trial) for trial in completed_trials(study)]
+    merges = range(1, len(values) + 1)
+    axes.plot(merges, values, ".", color=GREY, alpha=0.6, label="each merge")
+    axes.step(merges, list(accumulate(values, min)), where="post", color=BLUE, linewidth=2, label="best so far")
+    for name, style in _BASELINE_STYLES.items():
+        loss = best.baselines[name].search.loss_nats
+        axes.axhline(loss, linestyle=style, color=ORANGE, linewidth=1.3, label=f"{name.replace('_', ' ')}: {loss:.3f}")
+    axes.set_xlabel("merges")
+    axes.set_ylabel("held-out loss, search split (nats per token)")
+    axes.set_title(f"Best {best.best.search.loss_nats:.3f} after {best.counts.merges} merges", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)

@@ -1,0 +1,126 @@
+"""Answers for people: plain tables on stdout, with the unfavourable said as plainly as the favourable."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from pool.fingerprint import short
+from pool.manifest import PoolManifest, TextSummary
+from search.trials import Counts
+from studies.best import Best
+from studies.confirm import Confirmation
+
+Columns = Mapping[str, Mapping[str, float]]
+"""Loss by column and then by contender."""
+
+
+def show_pool(console: Console, manifest: PoolManifest) -> None:
+    """Show a pool: partitions with their members, held-out domains, digests."""
+    table = Table(title=f"Pool {manifest.name}", title_justify="left")
+    for heading in ("partition", "documents", "tokens", "bytes", "text", "member", "training loss"):
+        table.add_column(heading, justify="left" if heading in ("partition", "text", "member") else "right")
+    for name, part in manifest.corpus.partitions.items():
+        member = manifest.members[name]
+        table.add_row(name, *_counts(part), short(member.weights_digest), f"{member.final_loss_nats:.3f}")
+    console.print(table)
+    table = Table(title="Held-out domains (search and test split)", title_justify="left")
+    for heading in ("domain", "documents", "tokens", "bytes", "text", "documents", "tokens", "bytes", "text"):
+        table.add_column(heading, justify="left" if heading in ("domain", "text") else "right")
+    for name, part in manifest.corpus.search.items():
+        table.add_row(name, *_counts(part), *_counts(manifest.corpus.test[name]))
+    console.print(table)
+    console.print(
+        f"seed {short(manifest.seed.weights_digest)}, trained on {manifest.seed.tokens:,} tokens; "
+        f"tokenizer {short(manifest.corpus.tokenizer_digest)}; pool {short(manifest.digest)}"
+    )
+
+
+def _counts(part: TextSummary) -> tuple[str, str, str, str]:
+    return f"{part.documents:,}", f"{part.tokens:,}", f"{part.bytes:,}", short(part.digest)
+
+
+def show_counts(console: Console, counts: Counts) -> None:
+    """Say where the proposals went, and how often the gate was wrong."""
+    console.print(
+        f"merges {counts.merges} (of which {counts.cached} remembered, {counts.failed} failed), "
+        f"pruned {counts.pruned}, audited {counts.audited}, forced {counts.forced}"
+    )
+    console.print(f"false-prune rate, measured on the audits: {counts.false_prune_rate()}")
+
+
+def show_best(console: Console, best: Best, confirmation: Confirmation | None = None) -> None:
+    """Show the best mixture, then it and the baselines on every split, and where it is not ahead."""
+    assert best.best.mixture is not None
+    table = Table(title=f"Best mixture of study {best.study}", title_justify="left")
+    table.add_column("partition")
+    table.add_column("weight", justify="right")
+    for name, weight in sorted(best.best.mixture.as_dict().items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{weight:.4f}" if weight > 0 else "0")
+    console.print(table)
+    columns = _columns(best, confirmation)
+    _show_columns(console, columns)
+    for column, losses in columns.items():
+        console.print(_verdict(column, losses))
+    if confirmation and confirmation.spearman is not None:
+        console.print(
+            f"Spearman of merged and trained test loss over {len(confirmation.confirmed)} mixtures: "
+            f"{confirmation.spearman:.2f} (too few to judge the proxy by)"
+        )
+    show_counts(console, best.counts)
+
+
+def _columns(best: Best, confirmation: Confirmation | None) -> Columns:
+    standings = {"best mixture": best.best, **best.baselines}
+    columns = {
+        "search, merged": {name: standing.search.loss_nats for name, standing in standings.items()},
+        "test, merged": {name: standing.test.loss_nats for name, standing in standings.items()},
+    }
+    if confirmation:
+        trained = {name: one.trained.value for name, one in confirmation.by_name().items()}
+        trained["best mixture"] = trained.pop("best")
+        columns["test, really trained"] = trained
+    return columns
+
+
+def _show_columns(console: Console, columns: Columns) -> None:
+    table = Table(
+        title="Held-out loss, nats per token (in brackets: how far the best mixture is ahead)", title_justify="left"
+    )
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name in columns["search, merged"]:
+        table.add_row(name.replace("_", " "), *(_cell(losses, name) for losses in columns.values()))
+    console.print(table)
+    if "test, really trained" in columns:
+        console.print("The seed is scored as it is: no further training, so it has no trained figure.")
+
+
+def _cell(losses: Mapping[str, float], name: str) -> str:
+    if name not in losses:
+        return "-"
+    ahead = losses[name] - losses["best mixture"]
+    return f"{losses[name]:.4f}" + ("" if name == "best mixture" else f" ({ahead:+.4f})")
+
+
+def _verdict(column: str, losses: Mapping[str, float]) -> str:
+    best = losses["best mixture"]
+    ahead_of_it = {name: best - loss for name, loss in losses.items() if name != "best mixture" and loss <= best}
+    if not ahead_of_it:
+        return f"{column}: the best mixture is ahead of every baseline."
+    parts = [f"{name.replace('_', ' ')} (by {behind:.4f})" for name, behind in ahead_of_it.items()]
+    return f"{column}: the best mixture is NOT ahead of {', '.join(parts)}."
+
+
+def show_confirmation(console: Console, confirmation: Confirmation) -> None:
+    """Show proxy and really trained test loss of every confirmed mixture."""
+    table = Table(title=f"Confirmation of study {confirmation.study}, test split", title_justify="left")
+    for heading in ("mixture", "merged (proxy)", "really trained", "standard error"):
+        table.add_column(heading, justify="left" if heading == "mixture" else "right")
+    for one in confirmation.confirmed:
+        error = f"{one.trained.standard_error:.4f}"
+        table.add_row(one.name.replace("_", " "), f"{one.proxy.value:.4f}", f"{one.trained.value:.4f}", error)
+    console.print(table)
+    shown = "not defined" if confirmation.spearman is None else f"{confirmation.spearman:.2f}"
+    console.print(f"Spearman of merged and trained test loss: {shown} over {len(confirmation.confirmed)} mixtures")
