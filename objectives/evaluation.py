@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from objectives.held_out import HeldOutLoss
-from pool.errors import NonFiniteLoss
+from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 
 Kind = Literal["merged", "trained", "analytic"]
@@ -24,7 +24,7 @@ class Evaluation:
     `value` is the scalar minimised and `standard_error` its sampling error, in nats per token; `domains` the
     sums behind it; `gradient` (K,), where asked for, d value / d weight in the mixture's order. `seconds` and
     `tokens_read` are what this evaluation cost; `cached` says that it was remembered instead of computed.
-    Raises `NonFiniteLoss` at birth when the value or the gradient is not finite.
+    Raises `NonFiniteLossError` at birth when the value or the gradient is not finite.
     """
 
     mixture: Mixture
@@ -42,9 +42,9 @@ class Evaluation:
         bad = [name for name, loss in self.domains.items() if not math.isfinite(loss.nats)]
         if bad or not math.isfinite(self.value):
             where = f" on held-out domain {bad[0]!r}" if bad else ""
-            raise NonFiniteLoss(f"the loss of mixture {self.mixture.as_dict()} is not finite{where}")
+            raise NonFiniteLossError(f"the loss of mixture {self.mixture.as_dict()} is not finite{where}")
         if self.gradient is not None and not all(map(math.isfinite, self.gradient)):
-            raise NonFiniteLoss(f"the gradient at mixture {self.mixture.as_dict()} is not finite")
+            raise NonFiniteLossError(f"the gradient at mixture {self.mixture.as_dict()} is not finite")
 
 
 @runtime_checkable
@@ -60,7 +60,7 @@ class Objective(Protocol):
         """Digest of everything that decides the value of a mixture."""
 
     def __call__(self, mixture: Mixture) -> Evaluation:
-        """Evaluate a mixture over `partitions`. Raises `NonFiniteLoss`."""
+        """Evaluate a mixture over `partitions`. Raises `NonFiniteLossError`."""
 
 
 @runtime_checkable
@@ -68,4 +68,4 @@ class DifferentiableObjective(Objective, Protocol):
     """An objective that also knows its partial derivatives."""
 
     def gradient(self, mixture: Mixture) -> Evaluation:
-        """Evaluate a mixture with its gradient (K,). Raises `NonFiniteLoss`."""
+        """Evaluate a mixture with its gradient (K,). Raises `NonFiniteLossError`."""

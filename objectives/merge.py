@@ -69,7 +69,7 @@ class StackedPool:
             row[self._slices[name]] = tensor.reshape(-1).to(self.device)
 
     def _resident(self, model: PreTrainedModel) -> PreTrainedModel:
-        model.to(self.device).eval()
+        torch.nn.Module.to(model, self.device)
         for name, parameter in model.named_parameters():
             parameter.data = self.flat[self._slices[name]].view(parameter.shape)
             parameter.grad = self.flat_gradient[self._slices[name]].view(parameter.shape)

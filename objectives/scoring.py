@@ -68,7 +68,7 @@ class Scorer:
         with torch.enable_grad():
             for batch in self._batches:
                 window_nats = self._window_nats(batch)
-                (window_nats * batch.weights).sum().backward()
+                (window_nats * batch.weights).sum().backward()  # type: ignore[no-untyped-call]
                 nats[batch.rows] = window_nats.detach().double().cpu().numpy()
         return self._by_domain(nats)
 

@@ -29,7 +29,7 @@ def build_pool(config: PoolFile, rebuild: Sequence[str] = ()) -> Pool:
     """Build what is missing of a pool, and open it.
 
     `rebuild` names members to train again; `seed` means the seed and all members, `all` the whole pool.
-    Raises `CorpusError`, `PoolError`, `PoolMismatch` or `ConfigError`, each before anything is lost.
+    Raises `CorpusError`, `PoolError`, `PoolMismatchError` or `ConfigError`, each before anything is lost.
     """
     material = prepare_material(config, rebuild)
     with building(config):

@@ -22,15 +22,7 @@ TOKENIZER = "tokenizer.json"
 
 
 def new_model(shape: ModelShape, vocabulary: int, *, initial_seed: int) -> PreTrainedModel:
-    """Build a float32 Llama with random parameters; the global random state is left as it was.
-
-    Raises `PoolError` when the shape does not make a model.
-    """
-    if shape.hidden_size % (2 * shape.attention_heads):
-        raise PoolError(
-            f"[model] hidden_size {shape.hidden_size} must be a multiple of twice attention_heads "
-            f"({shape.attention_heads})"
-        )
+    """Build a float32 Llama with random parameters; the global random state is left as it was."""
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=shape.hidden_size,
@@ -46,7 +38,7 @@ def new_model(shape: ModelShape, vocabulary: int, *, initial_seed: int) -> PreTr
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(initial_seed)
-        return LlamaForCausalLM(config).to(torch.float32)
+        return LlamaForCausalLM(config)
 
 
 def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -63,13 +55,14 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTraine
     except Exception as error:  # transformers and safetensors raise many types for one fact: not loadable
         reason = str(error).strip().splitlines()[0]
         raise PoolError(f"{folder}: not a checkpoint that can be loaded: {reason}") from None
-    return cast(PreTrainedModel, model.eval())
+    return cast(PreTrainedModel, model.eval())  # type: ignore[no-untyped-call]
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Load the pool's tokenizer. Raises `PoolError` when it is missing or broken."""
     try:
-        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return cast(PreTrainedTokenizerFast, tokenizer)
     except Exception as error:  # as for models: many types, one fact
         raise PoolError(f"{folder}: not a tokenizer that can be loaded: {error}") from None
 

@@ -118,10 +118,10 @@ def _code(*packages: str) -> Iterator[str]:
 def _docstrings(*packages: str) -> Iterator[str]:
     roots = [_site(package) for package in packages]
     files = (path for path in _shuffled(roots, "*.py") if "tests" not in path.parts)
-    return chain.from_iterable(_docstrings_of(text) for text in _texts(files))
+    return chain.from_iterable(docstrings_of(text) for text in _texts(files))
 
 
-def _docstrings_of(source: str) -> Iterator[str]:
+def docstrings_of(source: str) -> Iterator[str]:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):

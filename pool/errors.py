@@ -21,11 +21,11 @@ class PoolError(MixscoutError):
     """A pool that is not built, or a checkpoint that cannot be believed."""
 
 
-class PoolMismatch(PoolError):
+class PoolMismatchError(PoolError):
     """A pool that was built from something else than its file now says."""
 
 
-class StudyMismatch(MixscoutError):
+class StudyMismatchError(MixscoutError):
     """A study asked to go on with another pool, held-out text, space or strategy."""
 
 
@@ -37,5 +37,5 @@ class StorageError(MixscoutError):
     """A database that is locked, not writable, or not ours."""
 
 
-class NonFiniteLoss(MixscoutError):
+class NonFiniteLossError(MixscoutError):
     """A held-out loss that is NaN or infinite: never a value, always a failed trial."""

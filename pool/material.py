@@ -1,19 +1,16 @@
 """What a pool is trained from: the prepared corpus and the tokenizer. Checked whole before any of it is written."""
 
-import json
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
-from pool.checkpoint import load_tokenizer
-from pool.config import PoolFile, TokenizerConfig
+from pool.config import PoolFile
 from pool.corpus import Corpus
 from pool.disk import new_folder
-from pool.errors import ConfigError, PoolMismatch
-from pool.fingerprint import digest_json
-from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, Record, read_record, write_record
+from pool.errors import ConfigError, PoolMismatchError
+from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, read_record
 from pool.prepared import (
     CORPUS_RECORD,
     PreparedCorpus,
@@ -24,19 +21,12 @@ from pool.prepared import (
     tokenise,
 )
 from pool.progress import say
-from pool.provenance import changes_by_checkpoint, describe_changes
+from pool.provenance import changes_by_checkpoint, describe_changes, seed_mixture
 from pool.store import POOL_RECORD, member_folder
-from pool.tokens import train_tokenizer
+from pool.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
 
 EVERYTHING = "all"
 SEED = "seed"
-
-
-class TokenizerManifest(Record):
-    """What the pool's tokenizer was trained with, and the digest of its vocabulary and merges."""
-
-    config: TokenizerConfig
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -53,13 +43,14 @@ def prepare_material(config: PoolFile, rebuild: Collection[str]) -> Material:
     """Read or reuse corpus and tokenizer, writing nothing.
 
     Raises `CorpusError` for text that cannot serve, `ConfigError` for a name in `rebuild` that is none, and
-    `PoolMismatch` naming the seed and members that a change touches and that `rebuild` does not name.
+    `PoolMismatchError` naming the seed and members that a change touches and that `rebuild` does not name.
     """
     from_scratch = EVERYTHING in rebuild
     material = _reused(config) if not from_scratch else None
     if material is None:
         material = _made(config, from_scratch=from_scratch)
     _check_names(rebuild, material.corpus.manifest)
+    seed_mixture(config, material.corpus.manifest)
     if not from_scratch:
         _refuse_changed(config, material.corpus.manifest, rebuild)
     return material
@@ -75,9 +66,7 @@ def write_material(material: Material, config: PoolFile) -> None:
     (folder / POOL_RECORD).unlink(missing_ok=True)
     if not (folder / "tokenizer" / MANIFEST).is_file():
         with new_folder(folder / "tokenizer") as new:
-            material.tokenizer.save_pretrained(new)
-            digest = material.corpus.manifest.tokenizer_digest
-            write_record(new / MANIFEST, TokenizerManifest(config=config.tokenizer, digest=digest))
+            save_tokenizer(material.tokenizer, config.tokenizer, new)
     with new_folder(folder / "corpus") as new:
         save_prepared(material.corpus, new)
 
@@ -89,7 +78,7 @@ def _reused(config: PoolFile) -> Material | None:
     manifest = read_record(record, CorpusManifest)
     if manifest.source_digest != source_digest(config):
         return None
-    tokenizer = _kept_tokenizer(config)
+    tokenizer = kept_tokenizer(config)
     if tokenizer is None:
         return None
     corpus = load_prepared(config.folder / "corpus", manifest)
@@ -99,7 +88,7 @@ def _reused(config: PoolFile) -> Material | None:
 def _made(config: PoolFile, *, from_scratch: bool) -> Material:
     say("corpus: reading text")
     text = read_corpus(config)
-    tokenizer = None if from_scratch else _kept_tokenizer(config)
+    tokenizer = None if from_scratch else kept_tokenizer(config)
     if tokenizer is None:
         tokenizer = train_tokenizer(text, config.tokenizer)
     corpus = _tokenised(text, tokenizer, config)
@@ -109,21 +98,7 @@ def _made(config: PoolFile, *, from_scratch: bool) -> Material:
 
 
 def _tokenised(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile) -> PreparedCorpus:
-    digest = digest_json(json.loads(tokenizer.backend_tokenizer.to_str())["model"])
-    return tokenise(text, tokenizer, digest, config)
-
-
-def _kept_tokenizer(config: PoolFile) -> PreTrainedTokenizerFast | None:
-    folder = config.folder / "tokenizer"
-    if not (folder / MANIFEST).is_file():
-        return None
-    manifest = read_record(folder / MANIFEST, TokenizerManifest)
-    if manifest.config != config.tokenizer:
-        raise PoolMismatch(
-            f"pool {config.name!r}: the [tokenizer] table has changed, and every model of a pool shares one "
-            "tokenizer; build anew with `mixscout pool build POOL.toml --rebuild all`, or give the pool another name"
-        )
-    return load_tokenizer(folder)
+    return tokenise(text, tokenizer, tokenizer_digest(tokenizer), config)
 
 
 def _check_names(rebuild: Collection[str], manifest: CorpusManifest) -> None:
@@ -146,4 +121,4 @@ def _refuse_changed(config: PoolFile, corpus: CorpusManifest, rebuild: Collectio
     }
     changed = changes_by_checkpoint(config, corpus, seed, members)
     if changed:
-        raise PoolMismatch(describe_changes(changed))
+        raise PoolMismatchError(describe_changes(changed))

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
-from pool.config import PoolFile
+from pool.config import PoolFile, TextFiles
 from pool.corpus import SPLITS, Corpus, Split, make_corpus
 from pool.demo_corpus import demo_held_out, demo_partitions, demo_source_versions
 from pool.errors import CorpusError, PoolError
@@ -34,15 +34,24 @@ class PreparedCorpus:
 
 
 def source_digest(config: PoolFile) -> str:
-    """Digest what decides the tokens: the corpus tables and the content of every source file.
+    """Digest what decides the tokens: the corpus table and the content (not the path) of every source file.
 
     Raises `CorpusError` naming a file that is missing.
     """
-    tables = (*config.corpus.partitions.items(), *config.corpus.held_out.items())
-    files = {str(path): _file_digest(name, path) for name, table in tables for path in table.files}
-    versions = demo_source_versions() if config.corpus.source == "demo" else {}
-    settings = config.corpus.model_dump(mode="json")
-    return digest_json({"corpus": settings, "files": files, "versions": versions, "context": config.model.context})
+    corpus = config.corpus
+    described = {
+        "settings": corpus.model_dump(mode="json", exclude={"partitions", "held_out"}),
+        "partitions": {name: _describe(name, table) for name, table in corpus.partitions.items()},
+        "held_out": {name: _describe(name, table) for name, table in corpus.held_out.items()},
+        "versions": demo_source_versions() if corpus.source == "demo" else {},
+        "context": config.model.context,
+    }
+    return digest_json(described)
+
+
+def _describe(name: str, table: TextFiles) -> dict[str, object]:
+    files = [_file_digest(name, path) for path in table.files]
+    return {"format": table.format, "column": table.column, "files": files}
 
 
 def _file_digest(name: str, path: Path) -> str:

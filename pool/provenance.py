@@ -51,8 +51,7 @@ class Provenance:
 
 def seed_provenance(config: PoolFile, corpus: CorpusManifest) -> Provenance:
     """What the seed checkpoint has to be made from. Raises `ConfigError` for a mixture that is none."""
-    choice = config.seed.mixture if isinstance(config.seed.mixture, str) else dict(config.seed.mixture)
-    start = {"initial_seed": config.seed.initial_seed, "mixture": choice}
+    start = {"initial_seed": config.seed.initial_seed, "mixture": config.seed.mixture}
     return provenance(
         seed_mixture(config, corpus),
         config.seed.recipe,
@@ -111,12 +110,11 @@ def seed_mixture(config: PoolFile, corpus: CorpusManifest) -> Mixture:
     """Resolve the seed's named mixture. Raises `ConfigError` naming what does not fit."""
     names = tuple(corpus.partitions)
     choice = config.seed.mixture
+    if isinstance(choice, dict):
+        try:
+            return Mixture.of(choice).over(names)
+        except ValueError as error:
+            raise ConfigError(f"[seed] mixture: {error}") from None
     if choice == "uniform":
         return Mixture.uniform(names)
-    if choice == "proportional":
-        return Mixture.proportional({name: part.tokens for name, part in corpus.partitions.items()})
-    assert not isinstance(choice, str)
-    try:
-        return Mixture.of(choice).over(names)
-    except ValueError as error:
-        raise ConfigError(f"[seed] mixture: {error}") from None
+    return Mixture.proportional({name: part.tokens for name, part in corpus.partitions.items()})

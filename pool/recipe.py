@@ -1,8 +1,8 @@
 """How a model is trained: one recipe for the seed, one for every member and every confirmation run."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pool.config_file import Config
 from pool.fingerprint import digest_json
@@ -23,6 +23,14 @@ class ModelShape(Config):
     """Window length in tokens, in training and in scoring."""
     tie_embeddings: bool = True
     """Use one matrix for the input embedding and the output head."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hidden_size % (2 * self.attention_heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of twice attention_heads ({self.attention_heads})"
+            )
+        return self
 
 
 class Recipe(Config):

@@ -6,13 +6,14 @@ POOL/  pool.json (written last)  tokenizer/  corpus/  seed/  members/<partition>
 from dataclasses import dataclass
 from pathlib import Path
 
-from pool.checkpoint import load_tokenizer, verify_checkpoint
+from pool.checkpoint import verify_checkpoint
 from pool.config import PoolFile
-from pool.errors import CorpusError, PoolError, PoolMismatch
+from pool.errors import CorpusError, PoolError, PoolMismatchError
 from pool.manifest import PoolManifest, read_record
 from pool.mixture import Mixture
 from pool.prepared import PreparedCorpus, load_prepared, source_digest
 from pool.provenance import changes_by_checkpoint, describe_changes, label
+from pool.tokenizer import kept_tokenizer
 
 POOL_RECORD = "pool.json"
 
@@ -58,7 +59,7 @@ def member_folder(folder: Path, name: str) -> Path:
 def open_pool(config: PoolFile) -> Pool:
     """Open a pool and verify all of it.
 
-    Raises `PoolError` when it is not built, or when a file was truncated or altered, and `PoolMismatch` when
+    Raises `PoolError` when it is not built, or when a file was truncated or altered, and `PoolMismatchError` when
     the pool file, or the text it names, has changed since.
     """
     folder = config.folder
@@ -68,9 +69,10 @@ def open_pool(config: PoolFile) -> Pool:
     _check_sources(config, manifest)
     changed = changes_by_checkpoint(config, manifest.corpus, manifest.seed, manifest.members)
     if changed:
-        raise PoolMismatch(describe_changes(changed))
+        raise PoolMismatchError(describe_changes(changed))
     verify_members(folder, manifest)
-    load_tokenizer(folder / "tokenizer")
+    if kept_tokenizer(config) is None:
+        raise PoolError(f"pool {config.name!r} has lost its tokenizer; run `mixscout pool build` with --rebuild all")
     return Pool(config, manifest, load_prepared(folder / "corpus", manifest.corpus))
 
 
@@ -80,7 +82,7 @@ def _check_sources(config: PoolFile, manifest: PoolManifest) -> None:
     except CorpusError:
         return  # the text may be gone once the pool is built; what it was is recorded in the pool
     if not same:
-        raise PoolMismatch(
+        raise PoolMismatchError(
             f"pool {config.name!r}: its text, or the [corpus] table, has changed since it was built; run "
             "`mixscout pool build` on its file, which says what that touches"
         )

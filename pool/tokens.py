@@ -1,25 +1,23 @@
-"""From text to tokens: a byte-level BPE tokenizer, training streams, and held-out windows.
+"""From text to tokens: training streams and held-out windows.
 
 Held-out windows never cross documents. The first window of a document is prefixed with the end-of-text token,
 the next with the token before it; every token of the document is predicted exactly once. Bytes are counted
 from the raw text that those tokens cover, not from decoded tokens.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
-from pool.config import CorpusConfig, TokenizerConfig
-from pool.corpus import Corpus
+from pool.config import CorpusConfig
 from pool.errors import CorpusError
 from pool.fingerprint import digest_arrays
 
-END_OF_TEXT = "<|endoftext|>"
 IGNORED = -100
 _DOCUMENTS_AT_ONCE = 256
 
@@ -57,36 +55,6 @@ class HeldOutWindows:
     def digest(self) -> str:
         """Digest of what is scored."""
         return digest_arrays([self.inputs, self.targets, np.array([self.bytes, self.documents])])
-
-
-def train_tokenizer(corpus: Corpus, config: TokenizerConfig) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer on the beginning of every partition, evenly.
-
-    It has no normaliser and loses nothing: decoding the tokens of a text gives the text.
-    """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocabulary,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_sample(corpus.partitions, config.sample_bytes), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
-    )
-
-
-def _sample(partitions: Mapping[str, Sequence[str]], total_bytes: int) -> Iterator[str]:
-    for documents in partitions.values():
-        left = total_bytes // len(partitions)
-        for text in documents:
-            if left <= 0:
-                break
-            left -= len(text)
-            yield text
 
 
 def training_stream(

@@ -101,7 +101,7 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    model.to("cpu").eval()
+    torch.nn.Module.to(model, "cpu").train(False)
     check_finite(model, label)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     shutil.rmtree(scratch, ignore_errors=True)

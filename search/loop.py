@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from objectives.evaluation import DifferentiableObjective, Evaluation, Objective
-from pool.errors import NonFiniteLoss
+from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from search.gate import Decision, Evidence, Gate
 from search.per_trial_sampler import PerTrialSampler
@@ -101,7 +101,7 @@ def _step(study: optuna.Study, search: Search) -> None:
         return
     try:
         evaluation = search.evaluate(mixture)
-    except NonFiniteLoss as error:
+    except NonFiniteLossError as error:
         trial.set_user_attr(REASON, str(error))
         study.tell(trial, state=TrialState.FAIL)
         return

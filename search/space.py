@@ -103,12 +103,14 @@ def project_to_capped_simplex(z: Weights, caps: Weights) -> Weights:
     sums = np.clip(z - kinks[:, None], 0.0, caps).sum(axis=1)
     right = int(np.searchsorted(-sums, -1.0))
     if right == 0:
-        return caps / caps.sum()  # the caps only just reach 1
+        at_caps: Weights = caps / caps.sum()  # the caps only just reach 1
+        return at_caps
     left = right - 1
     slope = (sums[left] - 1.0) / (sums[left] - sums[right])
     tau = kinks[left] + slope * (kinks[right] - kinks[left])
-    weights = np.clip(z - tau, 0.0, caps)
+    weights: Weights = np.clip(z - tau, 0.0, caps)
     free = (weights > 0) & (weights < caps)
     if free.any():
         weights[free] += (1.0 - weights.sum()) / free.sum()
-    return np.clip(weights, 0.0, caps)
+    clipped: Weights = np.clip(weights, 0.0, caps)
+    return clipped

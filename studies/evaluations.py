@@ -156,6 +156,12 @@ def _evaluation(row: EvaluationRow, mixture: Mixture) -> Evaluation:
 
 
 def _loss(sums: dict[str, float]) -> HeldOutLoss:
-    counts = {key: int(sums[key]) for key in ("tokens", "bytes", "windows")}
-    moments = {key: sums[key] for key in ("nats", "nats_squared", "nats_times_tokens", "tokens_squared")}
-    return HeldOutLoss(**counts, **moments)
+    return HeldOutLoss(
+        nats=sums["nats"],
+        tokens=int(sums["tokens"]),
+        bytes=int(sums["bytes"]),
+        windows=int(sums["windows"]),
+        nats_squared=sums["nats_squared"],
+        nats_times_tokens=sums["nats_times_tokens"],
+        tokens_squared=sums["tokens_squared"],
+    )

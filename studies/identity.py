@@ -5,7 +5,7 @@ import platform
 
 import optuna
 
-from pool.errors import StudyMismatch
+from pool.errors import StudyMismatchError
 from pool.fingerprint import digest_json
 from pool.store import Pool
 from search.space import CappedSimplex
@@ -40,12 +40,12 @@ def identity_of(config: StudyFile, pool: Pool, space: CappedSimplex) -> Identity
 def claim_identity(study: optuna.Study, identity: Identity) -> None:
     """Record the identity in a new study, or check that an old one has the same.
 
-    Raises `StudyMismatch` that names every part that differs, and the ways out.
+    Raises `StudyMismatchError` that names every part that differs, and the ways out.
     """
     recorded = study.user_attrs.get(IDENTITY)
     if recorded is None:
         if study.get_trials(deepcopy=False):
-            raise StudyMismatch(
+            raise StudyMismatchError(
                 f"the database has a study {study.study_name!r} that Mixscout did not make; give this one another name"
             )
         study.set_user_attr(VERSIONS, _versions())
@@ -54,7 +54,7 @@ def claim_identity(study: optuna.Study, identity: Identity) -> None:
     different = [part for part in identity if recorded.get(part) != identity[part]]
     if different:
         changes = "; ".join(f"{part}: {_shown(recorded.get(part))} -> {_shown(identity[part])}" for part in different)
-        raise StudyMismatch(
+        raise StudyMismatchError(
             f"study {study.study_name!r} was started with another {' and another '.join(different)} ({changes}). "
             "Put it back, or give the study another name to start a new one; evaluations that are still valid "
             "are reused"

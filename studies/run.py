@@ -13,7 +13,7 @@ from studies.workbench import Workbench
 def run_search(bench: Workbench, merges: int) -> Counts:
     """Advance the study to `merges` evaluations in all.
 
-    Raises `StudyError` when another process is advancing it, and `StudyMismatch` when the study was started
+    Raises `StudyError` when another process is advancing it, and `StudyMismatchError` when the study was started
     with something else.
     """
     name = bench.config.name

@@ -62,7 +62,7 @@ class Workbench:
         return {name: mixture for choice in self.config.search.start for name, mixture in known[choice].items()}
 
     def new_or_known_study(self) -> optuna.Study:
-        """Open the study, making it where there is none. Raises `StudyMismatch`."""
+        """Open the study, making it where there is none. Raises `StudyMismatchError`."""
         study = optuna.create_study(
             storage=self.database.optuna, study_name=self.config.name, direction="minimize", load_if_exists=True
         )
@@ -70,7 +70,7 @@ class Workbench:
         return study
 
     def known_study(self) -> optuna.Study:
-        """Open a study that has been started. Raises `StudyError` when there is none, and `StudyMismatch`."""
+        """Open a study that has been started. Raises `StudyError` when there is none, and `StudyMismatchError`."""
         try:
             study = optuna.load_study(storage=self.database.optuna, study_name=self.config.name)
         except KeyError:

@@ -75,7 +75,7 @@ class _Descent:
         moved = point.weights - self.at.weights
         bend = float(moved @ (point.gradient - self.at.gradient))
         step = float(moved @ moved) / bend if bend > 0 else 2 * self.step
-        bounded = float(np.clip(step, *(bound * self.first_step for bound in STEP_RANGE)))
+        bounded = float(np.clip(step, STEP_RANGE[0] * self.first_step, STEP_RANGE[1] * self.first_step))
         return _Descent(point, bounded, self.first_step, 1.0, (*self.recent, point.value)[-MEMORY:])
 
 

@@ -1,0 +1,84 @@
+"""The pool's tokenizer: byte-level BPE, trained once on the corpus and then kept, since all models share it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from pool.checkpoint import load_tokenizer
+from pool.config import PoolFile, TokenizerConfig
+from pool.corpus import Corpus
+from pool.errors import PoolMismatchError
+from pool.fingerprint import digest_json
+from pool.manifest import MANIFEST, Record, read_record, write_record
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+class TokenizerManifest(Record):
+    """What the tokenizer was trained with, and the digest of its vocabulary and merges."""
+
+    config: TokenizerConfig
+    digest: str
+
+
+def train_tokenizer(corpus: Corpus, config: TokenizerConfig) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer on the beginning of every partition, evenly.
+
+    It has no normaliser and loses nothing: decoding the tokens of a text gives the text.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocabulary,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_sample(corpus.partitions, config.sample_bytes), trainer)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
+    )
+
+
+def _sample(partitions: Mapping[str, Sequence[str]], total_bytes: int) -> Iterator[str]:
+    for documents in partitions.values():
+        left = total_bytes // len(partitions)
+        for text in documents:
+            if left <= 0:
+                break
+            left -= len(text)
+            yield text
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Digest a tokenizer's vocabulary and merges."""
+    return digest_json(json.loads(tokenizer.backend_tokenizer.to_str())["model"])
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, config: TokenizerConfig, folder: Path) -> None:
+    """Write a tokenizer into an existing empty folder, its manifest last."""
+    tokenizer.save_pretrained(folder)
+    write_record(folder / MANIFEST, TokenizerManifest(config=config, digest=tokenizer_digest(tokenizer)))
+
+
+def kept_tokenizer(config: PoolFile) -> PreTrainedTokenizerFast | None:
+    """Load the pool's tokenizer, or None where it has none yet.
+
+    Raises `PoolMismatchError` when the [tokenizer] table has changed since, or the tokenizer itself has.
+    """
+    folder = config.folder / "tokenizer"
+    if not (folder / MANIFEST).is_file():
+        return None
+    manifest = read_record(folder / MANIFEST, TokenizerManifest)
+    tokenizer = load_tokenizer(folder)
+    if manifest.config != config.tokenizer or manifest.digest != tokenizer_digest(tokenizer):
+        raise PoolMismatchError(
+            f"pool {config.name!r}: its tokenizer, or the [tokenizer] table, has changed, and every model of a pool "
+            "shares one tokenizer; build anew with `mixscout pool build POOL.toml --rebuild all`, or give the pool "
+            "another name"
+        )
+    return tokenizer

@@ -1,0 +1,92 @@
+"""Shared by all suites: a tiny real pool (three partitions of real text, a two-layer Llama), built once a session."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import optuna
+import pytest
+import transformers
+from tiny import write_sources
+
+from objectives.merge import StackedPool
+from pool.build import build_pool
+from pool.config import PoolFile, read_pool_file
+from pool.store import Pool, open_pool
+from studies.cli import main
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_libraries() -> None:
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture(scope="session")
+def built_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a built tiny pool. Shared: never write into it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write_sources(folder)
+    build_pool(read_pool_file(folder / "pool.toml"))
+    return folder
+
+
+@pytest.fixture
+def root(built_root: Path, tmp_path: Path) -> Path:
+    """A copy of the built root, to change at will."""
+    shutil.copytree(built_root, tmp_path / "root")
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def empty_root(tmp_path: Path) -> Path:
+    """The sources and TOML files, with nothing built."""
+    folder = tmp_path / "root"
+    folder.mkdir()
+    write_sources(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config(built_root: Path) -> PoolFile:
+    return read_pool_file(built_root / "pool.toml")
+
+
+@pytest.fixture(scope="session")
+def tiny_pool(tiny_config: PoolFile) -> Pool:
+    return open_pool(tiny_config)
+
+
+@pytest.fixture(scope="session")
+def tiny_stack(tiny_pool: Pool) -> StackedPool:
+    return StackedPool(tiny_pool.member_folders)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def mixscout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Answer]]:
+    """Run a command line in this process, exactly as the installed command does."""
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr("sys.argv", ["mixscout", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    yield run

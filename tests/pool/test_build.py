@@ -1,0 +1,225 @@
+"""Promises of building and opening a pool: only what is missing is built, and nothing is believed unverified."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import edit, snapshot
+
+from pool.build import build_pool
+from pool.config import read_pool_file
+from pool.disk import new_folder
+from pool.errors import ConfigError, CorpusError, MixscoutError, PoolError, PoolMismatchError
+from pool.fingerprint import digest_file
+from pool.store import Pool, open_pool
+
+MEMBERS = "pools/tiny/members"
+
+
+def _build(root: Path, *rebuild: str) -> Pool:
+    return build_pool(read_pool_file(root / "pool.toml"), rebuild)
+
+
+def _open(root: Path) -> Pool:
+    return open_pool(read_pool_file(root / "pool.toml"))
+
+
+def _weights(root: Path) -> dict[str, tuple[str, int]]:
+    files = sorted((root / "pools").rglob("model.safetensors"))
+    return {str(path.relative_to(root)): (digest_file(path), path.stat().st_mtime_ns) for path in files}
+
+
+def _refused(root: Path, kind: type[MixscoutError], message: str, *rebuild: str) -> None:
+    """A refused build changes nothing on disk, and opening is refused or unchanged."""
+    before = snapshot(root)
+    with pytest.raises(kind, match=message) as caught:
+        _build(root, *rebuild)
+    assert "\n" not in str(caught.value)
+    assert snapshot(root) == before
+
+
+def test_building_again_changes_nothing(root: Path) -> None:
+    before = snapshot(root)
+    _build(root)
+    assert snapshot(root) == before
+
+
+def test_only_a_missing_member_is_built_and_comes_out_the_same(root: Path) -> None:
+    before = _weights(root)
+    shutil.rmtree(root / MEMBERS / "docs")
+    _build(root)
+    after = _weights(root)
+    assert {name: digest for name, (digest, _) in after.items()} == {n: d for n, (d, _) in before.items()}
+    assert {name for name in after if after[name] != before[name]} == {f"{MEMBERS}/docs/model.safetensors"}
+
+
+def test_an_unbuilt_pool_says_what_to_run(empty_root: Path) -> None:
+    with pytest.raises(PoolError, match="is not built .*`mixscout pool build`"):
+        _open(empty_root)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("learning_rate = 3e-3", "learning_rate = 1e-3", r"member 'code' .*recipe.learning_rate 0.003 -> 0.001"),
+        ("learning_rate = 5e-3", "learning_rate = 1e-3", r"the seed .*recipe.learning_rate.*--rebuild seed"),
+        ('mixture = "proportional"', 'mixture = "uniform"', "the seed .*what it starts from"),
+        ("layers = 2", "layers = 1", "the model's shape"),
+        ("vocabulary = 384", "vocabulary = 400", r"the \[tokenizer\] table, has changed.*--rebuild all"),
+    ],
+)
+def test_a_changed_recipe_is_refused_by_name(root: Path, old: str, new: str, message: str) -> None:
+    edit(root / "pool.toml", old, new)
+    _refused(root, PoolMismatchError, message)
+    with pytest.raises(PoolMismatchError):
+        _open(root)
+
+
+def test_the_steps_between_checkpoints_may_change_freely(root: Path) -> None:
+    edit(root / "pool.toml", "checkpoint_steps = 5", "checkpoint_steps = 7")
+    before = _weights(root)
+    _build(root)
+    assert _weights(root) == before
+
+
+def test_changed_training_text_is_refused_by_name_and_rebuilt_on_request(root: Path) -> None:
+    before = _weights(root)
+    edit(root / "prose.txt", "the", "THE")
+    _refused(root, PoolMismatchError, r"member 'prose' .*the training text of 'prose'.*--rebuild prose")
+    with pytest.raises(PoolMismatchError, match="has changed since it was built"):
+        _open(root)
+    pool = _build(root, "prose")
+    after = _weights(root)
+    assert {name for name in after if after[name] != before[name]} == {f"{MEMBERS}/prose/model.safetensors"}
+    assert pool.names == ("code", "docs", "prose")
+
+
+def test_a_new_partition_trains_only_its_own_member(root: Path) -> None:
+    before = _weights(root)
+    text = "\n\n".join(f"line {i}: {i * i} is the square of {i}, says table {i % 7}" for i in range(400))
+    (root / "squares.txt").write_text(text)
+    with (root / "pool.toml").open("a") as stream:
+        stream.write('\n[corpus.partitions.squares]\nfiles = ["squares.txt"]\nformat = "text"\n')
+    pool = _build(root)
+    after = _weights(root)
+    assert pool.names == ("code", "docs", "prose", "squares")
+    assert {name for name in after if after[name] != before.get(name)} == {f"{MEMBERS}/squares/model.safetensors"}
+
+
+def test_rebuilding_the_seed_rebuilds_all_members(root: Path) -> None:
+    edit(root / "pool.toml", "learning_rate = 5e-3", "learning_rate = 2e-3")
+    before = _weights(root)
+    _build(root, "seed")
+    after = _weights(root)
+    assert all(after[name][0] != before[name][0] for name in before)
+
+
+def test_rebuilding_all_takes_a_new_tokenizer(root: Path) -> None:
+    edit(root / "pool.toml", "vocabulary = 384", "vocabulary = 400")
+    _build(root, "all")
+    assert json.loads((root / "pools/tiny/seed/config.json").read_text())["vocab_size"] == 400
+
+
+def test_an_unknown_member_cannot_be_rebuilt(root: Path) -> None:
+    _refused(root, ConfigError, "--rebuild prosa: no such member; there are all, seed, code, docs, prose", "prosa")
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _alter(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("damage", [_truncate, _alter, Path.unlink])
+@pytest.mark.parametrize("where", ["members/docs", "seed"])
+def test_damaged_weights_are_refused_by_name_and_rebuilt_on_request(root: Path, where: str, damage) -> None:
+    before = _weights(root)
+    name = where.rpartition("/")[2]
+    damage(root / "pools" / "tiny" / where / "model.safetensors")
+    label = "the seed" if name == "seed" else "member 'docs'"
+    with pytest.raises(PoolError, match=f"{label}: .*--rebuild {name}"):
+        _open(root)
+    _refused(root, PoolError, f"{label}: .*--rebuild {name}")
+    _build(root, name)
+    assert {key: digest for key, (digest, _) in _weights(root).items()} == {k: d for k, (d, _) in before.items()}
+
+
+def test_a_member_trained_from_another_seed_is_refused_by_name(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(root, other)
+    edit(other / "pool.toml", 'mixture = "proportional"', 'mixture = "uniform"')
+    _build(other, "seed")
+    shutil.rmtree(root / MEMBERS / "docs")
+    shutil.copytree(other / MEMBERS / "docs", root / MEMBERS / "docs")
+    with pytest.raises(PoolError, match="member 'docs' in .* was trained from another seed; .*--rebuild docs"):
+        _open(root)
+    _refused(root, PoolMismatchError, "member 'docs' was trained before a change of what it starts from")
+
+
+def test_altered_held_out_tokens_are_refused_by_name(root: Path) -> None:
+    path = root / "pools/tiny/corpus/held_out/licences.search.safetensors"
+    arrays = load_file(path)
+    arrays["targets"][0, 0] += 1
+    save_file(arrays, path)
+    with pytest.raises(PoolError, match=r"licences\.search\.safetensors: its content is not what corpus\.json says"):
+        _open(root)
+
+
+def test_an_unreadable_record_is_named(root: Path) -> None:
+    (root / "pools/tiny/pool.json").write_text('{"name": "tiny"}')
+    with pytest.raises(PoolError, match=r"pool\.json is not a record that this version wrote"):
+        _open(root)
+
+
+def test_text_may_be_gone_once_the_pool_is_built(root: Path) -> None:
+    (root / "code.jsonl").unlink()
+    assert _open(root).names == ("code", "docs", "prose")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"code.jsonl"', '"gone.jsonl"', r"code: no such file: .*gone\.jsonl"),
+        ("train_tokens = 30_000", "train_tokens = 20", "partition 'code' has .* fewer than one window of 32"),
+        ('mixture = "proportional"', "mixture = {code = 0.5, docs = 0.4}", r"\[seed\] mixture: .* sum to 0.9"),
+        ('mixture = "proportional"', "mixture = {wiki = 1.0}", r"\[seed\] mixture: .* not there: wiki"),
+        ("attention_heads = 2", "attention_heads = 3", "must be a multiple of twice attention_heads"),
+    ],
+)
+def test_bad_input_to_a_first_build_writes_nothing(empty_root: Path, old: str, new: str, message: str) -> None:
+    edit(empty_root / "pool.toml", old, new)
+    _refused(empty_root, MixscoutError, message)
+    assert not (empty_root / "pools" / "tiny").exists()
+
+
+def test_an_empty_corpus_file_is_refused_by_name(empty_root: Path) -> None:
+    (empty_root / "code.jsonl").write_text("")
+    _refused(empty_root, CorpusError, r"code: .*code\.jsonl is empty")
+
+
+def test_two_builds_at_once_are_refused(root: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(root / "pools" / ".tiny.lock"):
+        _refused(root, PoolError, "is being built by another process")
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "new") as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_members_hold_what_training_made_and_nothing_but_safetensors(root: Path) -> None:
+    suffixes = {path.suffix for path in (root / "pools").rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".safetensors", ".npy", ".lock", ".jinja"}
+    tensors = load_file(root / MEMBERS / "docs" / "model.safetensors")
+    assert all(tensor.dtype == torch.float32 for tensor in tensors.values())

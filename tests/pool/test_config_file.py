@@ -1,0 +1,49 @@
+"""Promises of TOML files: every mistake is one line that names the file, the key and the way out."""
+
+from pathlib import Path
+
+import pytest
+
+from pool.config import read_pool_file
+from pool.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "not valid TOML"),
+        ('name = "x"', "key 'corpus' is missing"),
+        ('name = "x"\nrecipee = 1\n[corpus]\nsource="demo"', "unknown key 'recipee'; did you mean 'recipe'?"),
+        ('name="x"\n[corpus]\nsource="demo"\n[recipe]\ntokenz=1', "'recipe.tokenz'; did you mean 'tokens'?"),
+        ('name="x"\n[corpus]\nsource="demo"\n[seed.recipe]\nfoo=1', "'seed.recipe.foo'; known here: tokens, batch"),
+        ('name="x"\n[corpus]\nsource="demo"\n[recipe]\nlearning_rate=-1.0', r"greater than 0 \(got -1.0\)"),
+        ('name="x"\n[corpus]\nsource="demo"\n[recipe]\nlearning_rate=nan', "'recipe.learning_rate'"),
+        ('name="../x"\n[corpus]\nsource="demo"', r"'name': .*\(got '../x'\)"),
+        ('name="x"\n[corpus]', "no partition: add a"),
+        ('name="x"\n[corpus]\nsource="demo"\n[corpus.partitions.a]\nfiles=["f"]', "brings its own partitions"),
+        ('name="x"\n[corpus.partitions."a/b"]\nfiles=["f"]', "a/b"),
+        (
+            'name="x"\n[corpus.partitions.a]\nfiles=["f"]\n[corpus.held_out.a]\nfiles=["g"]',
+            "has the name of a partition",
+        ),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "pool.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_pool_file(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone\.toml: no such file"):
+        read_pool_file(tmp_path / "gone.toml")
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "pool.toml").write_text('name="x"\nroot="out"\n[corpus.partitions.a]\nfiles=["f.jsonl"]')
+    config = read_pool_file(tmp_path / "pool.toml")
+    assert config.folder == tmp_path / "out" / "pools" / "x"
+    assert config.corpus.partitions["a"].files == (tmp_path / "f.jsonl",)

@@ -1,0 +1,58 @@
+"""Promises of the corpus: no duplicates, no overlap, splits by document."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool.corpus import SPLITS, Corpus, make_corpus
+from pool.demo_corpus import HELD_OUT_DOMAIN, demo_held_out, demo_partitions, demo_source_versions
+from pool.errors import CorpusError
+
+texts = st.lists(st.text(min_size=1, max_size=5).filter(str.strip), min_size=30, max_size=60)
+
+
+@given(texts, texts)
+def test_every_different_document_stands_in_exactly_one_place(first: list[str], second: list[str]) -> None:
+    first = [*first, *(f"a{i}" for i in range(20))]
+    second = [*second, *(f"b{i}" for i in range(20))]
+    corpus = make_corpus({"a": first, "b": second}, {}, held_out_share=0.3)
+    places = [*corpus.partitions.values()] + [corpus.held_out[name][split] for name in "ab" for split in SPLITS]
+    everything = [text for place in places for text in place]
+    assert sorted(everything) == sorted(set(first) | set(second))
+
+
+def test_splits_do_not_depend_on_the_order_of_documents() -> None:
+    documents = [f"document {i}" for i in range(50)]
+    forward = make_corpus({"a": documents}, {}, held_out_share=0.2)
+    backward = make_corpus({"a": reversed(documents)}, {}, held_out_share=0.2)
+    assert forward == backward
+    assert len(forward.held_out["a"]["search"]) == len(forward.held_out["a"]["test"]) == 5
+
+
+def test_a_held_out_document_that_is_also_training_text_is_refused_by_name() -> None:
+    with pytest.raises(CorpusError, match=r"in partition 'a' and in held-out domain 'h'.*the same text"):
+        make_corpus({"a": ["the same text", "x", "y"]}, {"h": ["the same text", "z"]}, held_out_share=0)
+
+
+def test_a_document_in_both_splits_is_refused() -> None:
+    with pytest.raises(CorpusError, match="both splits"):
+        Corpus({"a": ("x",)}, {"h": {"search": ("y",), "test": ("y",)}})
+
+
+def test_what_has_no_text_is_refused_by_name() -> None:
+    with pytest.raises(CorpusError, match="partition 'a' has no training text"):
+        make_corpus({"a": ["  "]}, {"h": ["x", "y"]}, held_out_share=0)
+    with pytest.raises(CorpusError, match="'h' has no documents in its test split"):
+        make_corpus({"a": ["x"]}, {"h": ["y"]}, held_out_share=0)
+    with pytest.raises(CorpusError, match="no held-out domain"):
+        make_corpus({"a": ["x"]}, {}, held_out_share=0)
+
+
+def test_the_demo_corpus_is_real_text_of_eight_kinds_and_one_that_none_covers() -> None:
+    partitions, held_out = demo_partitions(), demo_held_out()
+    assert len(partitions) >= 8
+    assert HELD_OUT_DOMAIN not in partitions
+    corpus = make_corpus(partitions, held_out, held_out_share=0.1)
+    sizes = {name: sum(map(len, documents)) for name, documents in corpus.partitions.items()}
+    assert min(sizes.values()) > 500_000
+    assert "torch" in demo_source_versions()

@@ -1,0 +1,81 @@
+"""Promises of the one training path: it learns, repeats itself, and survives being interrupted."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import Trainer
+
+from pool.checkpoint import load_model, new_model, parameters_of
+from pool.errors import PoolError
+from pool.mixture import Mixture
+from pool.recipe import ModelShape, Recipe
+from pool.store import Pool
+from pool.train import train
+
+RECIPE = Recipe(tokens=3_000, batch_windows=8, learning_rate=3e-3, checkpoint_steps=4)
+
+
+def _trained(pool: Pool, scratch: Path, recipe: Recipe = RECIPE) -> dict[str, torch.Tensor]:
+    model = load_model(pool.folder / "seed")
+    train(model, pool.corpus.train, Mixture.uniform(pool.names), recipe, scratch=scratch, label="test run")
+    return parameters_of(model)
+
+
+def test_training_lowers_the_loss_on_what_it_reads(tiny_pool: Pool) -> None:
+    start = tiny_pool.manifest.seed
+    assert start.final_loss_nats < np.log(384) - 0.5
+    for member in tiny_pool.manifest.members.values():
+        assert member.tokens == 5_888
+
+
+def test_the_same_run_twice_gives_the_same_parameters_bit_for_bit(tiny_pool: Pool, tmp_path: Path) -> None:
+    first, second = _trained(tiny_pool, tmp_path / "a"), _trained(tiny_pool, tmp_path / "b")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same_bit_for_bit(
+    tiny_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _trained(tiny_pool, tmp_path / "whole")
+    steps: list[int] = []
+    original = Trainer.training_step
+
+    def interrupted(self: Trainer, *arguments: object, **options: object) -> torch.Tensor:
+        steps.append(self.state.global_step)
+        if len(steps) == 7:
+            raise KeyboardInterrupt
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Trainer, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _trained(tiny_pool, tmp_path / "cut")
+    half_written = tmp_path / "cut" / "checkpoint-8"
+    shutil.copytree(tmp_path / "cut" / "checkpoint-4", half_written)
+    (half_written / "trainer_state.json").write_text('{"global_st')
+    resumed = _trained(tiny_pool, tmp_path / "cut")
+    assert steps[7] == 4, "it did not go on from the last whole checkpoint"
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert not (tmp_path / "cut").exists()
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_every_schedule_trains(tiny_pool: Pool, tmp_path: Path, schedule: str) -> None:
+    recipe = RECIPE.model_copy(update={"schedule": schedule, "tokens": 600, "warmup_share": 0.5})
+    assert _trained(tiny_pool, tmp_path, recipe)
+
+
+def test_parameters_that_blow_up_are_an_error_and_not_a_model(tiny_pool: Pool, tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(PoolError, match="test run has NaN or infinite values in .*lower learning_rate"):
+        _trained(tiny_pool, tmp_path, recipe)
+
+
+def test_building_a_model_leaves_the_global_random_state_alone() -> None:
+    before = torch.random.get_rng_state()
+    one = parameters_of(new_model(ModelShape(hidden_size=32), 300, initial_seed=1))
+    two = parameters_of(new_model(ModelShape(hidden_size=32), 300, initial_seed=1))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(one[name], two[name]) for name in one)

@@ -1,0 +1,58 @@
+"""Promises of the data order: exact shares, the same windows whatever else is in the mixture."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool.mixture import Mixture
+from pool.recipe import Recipe
+from pool.windows import apportion, training_windows
+
+CONTEXT = 4
+STREAMS = {
+    "a": np.arange(0, 400, dtype=np.int32),
+    "b": np.arange(1000, 1400, dtype=np.int32),
+    "c": np.arange(2000, 2020, dtype=np.int32),
+}
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20).filter(lambda w: sum(w) > 0.01), st.integers(0, 5000))
+def test_apportioned_counts_sum_to_the_total_and_are_within_one_of_the_share(weights: list[float], n: int) -> None:
+    shares = np.array(weights) / sum(weights)
+    counts = apportion(shares, n)
+    assert counts.sum() == n
+    assert np.all(np.abs(counts - shares * n) <= 1 + 1e-6)
+
+
+def _windows(weights: dict[str, float], recipe: Recipe) -> np.ndarray:
+    return training_windows(STREAMS, Mixture.of(weights), recipe, CONTEXT)
+
+
+def test_windows_come_in_the_mixture_s_proportions_and_never_cross_partitions() -> None:
+    recipe = Recipe(tokens=40 * CONTEXT, batch_windows=4)
+    windows = _windows({"a": 0.75, "b": 0.25, "c": 0.0}, recipe)
+    assert windows.shape == (40, CONTEXT)
+    assert (windows[:, 0] < 1000).sum() == 30
+    assert np.all(np.diff(windows, axis=1) == 1)
+
+
+def test_a_partition_gives_the_same_windows_in_any_mixture() -> None:
+    recipe = Recipe(tokens=20 * CONTEXT, batch_windows=4)
+    alone = {tuple(row) for row in _windows({"a": 1.0, "b": 0.0, "c": 0.0}, recipe)}
+    mixed = {tuple(row) for row in _windows({"a": 0.5, "b": 0.5, "c": 0.0}, recipe) if row[0] < 1000}
+    assert mixed < alone
+
+
+def test_a_used_up_partition_is_repeated_whole_before_any_window_comes_a_third_time() -> None:
+    recipe = Recipe(tokens=12 * CONTEXT, batch_windows=4)
+    starts = _windows({"a": 0.0, "b": 0.0, "c": 1.0}, recipe)[:, 0]
+    counts = np.unique(starts, return_counts=True)[1]
+    assert len(counts) == 5
+    assert set(counts) <= {2, 3}
+
+
+def test_the_order_is_a_function_of_its_seed() -> None:
+    weights = {"a": 0.5, "b": 0.5, "c": 0.0}
+    one = _windows(weights, Recipe(tokens=160, batch_windows=4, order_seed=1))
+    assert np.array_equal(one, _windows(weights, Recipe(tokens=160, batch_windows=4, order_seed=1)))
+    assert not np.array_equal(one, _windows(weights, Recipe(tokens=160, batch_windows=4, order_seed=2)))
