@@ -1,0 +1,118 @@
+"""The merge is exact."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from objectives.merge import StackedPool
+from objectives.merged_loss import MergedLoss
+from objectives.scoring import Scorer
+from objectives.target import Target
+from pool.checkpoint import load_model, new_model, parameters_of
+from pool.errors import PoolError
+from pool.mixture import Mixture
+from pool.recipe import ModelShape
+from pool.store import Pool
+
+TARGET = Target({"licences": 0.6, "prose": 0.4})
+
+
+def _average_in_float64(pool: Pool, mixture: Mixture) -> dict[str, torch.Tensor]:
+    """Average the members' tensors one by one, in float64, with nothing of ours."""
+    total: dict[str, torch.Tensor] = {}
+    for name, weight in mixture.as_dict().items():
+        for key, tensor in parameters_of(load_model(pool.member_folders[name])).items():
+            total[key] = total.get(key, torch.zeros(1, dtype=torch.float64)) + weight * tensor.double()
+    return total
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda w: sum(w) > 0.01))
+def test_any_mixture_is_the_float64_average_in_every_tensor(
+    tiny_pool: Pool, tiny_stack: StackedPool, weights: list[float]
+) -> None:
+    mixture = Mixture.proportional(dict(zip(tiny_pool.names, weights, strict=True)))
+    tiny_stack.merge(mixture)
+    expected = _average_in_float64(tiny_pool, mixture)
+    merged = parameters_of(tiny_stack.model)
+    assert merged.keys() == expected.keys()
+    for name, tensor in merged.items():
+        error = (tensor.double() - expected[name]).norm() / expected[name].norm()
+        assert error < 1e-6, name
+
+
+@pytest.mark.parametrize("name", ["code", "docs", "prose"])
+def test_vertex_mixture_returns_the_member_itself(tiny_pool: Pool, tiny_stack: StackedPool, name: str) -> None:
+    member = load_model(tiny_pool.member_folders[name]).to(tiny_stack.device)
+    vertex = Mixture.vertex(tiny_pool.names, name)
+    merged = MergedLoss(tiny_pool, tiny_stack, TARGET, "test")(vertex)
+    assert merged.domains == Scorer(member, tiny_pool.corpus.held_out["test"], TARGET).score()
+    for key, tensor in parameters_of(tiny_stack.model).items():
+        assert torch.equal(tensor, parameters_of(member)[key])
+
+
+def test_tied_weights_are_merged_once_and_stay_tied(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
+    model = tiny_stack.model
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    once = sum(tensor.numel() for tensor in parameters_of(load_model(tiny_pool.folder / "seed")).values())
+    assert once <= tiny_stack.stack.shape[1] < once + 16 * (len(parameters_of(model)) + 1)
+
+
+def test_untied_heads_are_merged_too(tmp_path: Path) -> None:
+    shape = ModelShape(hidden_size=16, attention_heads=2, layers=1, context=16, tie_embeddings=False)
+    folders = {}
+    for seed, name in enumerate("ab"):
+        folders[name] = tmp_path / name
+        new_model(shape, 300, initial_seed=seed).save_pretrained(folders[name])
+    stack = StackedPool(folders)
+    stack.merge(Mixture.of({"a": 0.25, "b": 0.75}))
+    heads = [load_model(folders[name]).get_output_embeddings().weight for name in "ab"]
+    merged = stack.model.get_output_embeddings().weight
+    assert torch.allclose(merged.cpu(), 0.25 * heads[0] + 0.75 * heads[1], atol=1e-7)
+    assert merged is not stack.model.get_input_embeddings().weight
+
+
+def test_merging_makes_no_copy_of_the_model(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
+    places = [parameter.data_ptr() for parameter in tiny_stack.model.parameters()]
+    tiny_stack.merge(Mixture.uniform(tiny_pool.names))
+    tiny_stack.merge(Mixture.vertex(tiny_pool.names, "docs"))
+    assert [parameter.data_ptr() for parameter in tiny_stack.model.parameters()] == places
+
+
+def test_a_nan_in_a_member_is_refused_by_name(tiny_pool: Pool, tmp_path: Path) -> None:
+    folders = {}
+    for name, folder in tiny_pool.member_folders.items():
+        folders[name] = tmp_path / name
+        shutil.copytree(folder, folders[name])
+    model = load_model(folders["docs"])
+    with torch.no_grad():
+        next(model.parameters())[3, 1] = float("nan")
+    model.save_pretrained(folders["docs"])
+    with pytest.raises(PoolError, match="member 'docs' has NaN or infinite values in model.embed_tokens.weight"):
+        StackedPool(folders)
+
+
+def test_members_of_another_architecture_are_refused_by_name(tiny_pool: Pool, tmp_path: Path) -> None:
+    new_model(ModelShape(hidden_size=16, attention_heads=2), 384, initial_seed=0).save_pretrained(tmp_path)
+    with pytest.raises(PoolError, match="member 'odd' is of another architecture than the pool"):
+        StackedPool({**tiny_pool.member_folders, "odd": tmp_path})
+
+
+def test_a_pickle_checkpoint_is_not_read(tmp_path: Path) -> None:
+    new_model(ModelShape(hidden_size=16, attention_heads=2), 384, initial_seed=0).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(PoolError, match="only safetensors checkpoints are read"):
+        StackedPool({"a": tmp_path})
+
+
+def test_weights_are_merged_as_given_to_many_digits(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
+    tiny_stack.merge(Mixture.of({"code": 1 / 3, "docs": 1 / 3, "prose": 1 / 3}))
+    thirds = tiny_stack.flat.clone()
+    tiny_stack.merge(Mixture.uniform(tiny_pool.names))
+    assert np.allclose(thirds.cpu().numpy(), tiny_stack.flat.cpu().numpy(), rtol=1e-6)

@@ -1,0 +1,119 @@
+"""The suite of the `Objective` protocol: every implementation keeps these promises."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import create_engine
+
+from objectives.analytic import QuadraticLoss
+from objectives.evaluation import DifferentiableObjective, Objective
+from objectives.merge import StackedPool
+from objectives.merged_loss import MergedLoss
+from objectives.target import Target
+from objectives.trained_loss import TrainedLoss
+from pool.mixture import Mixture
+from pool.store import Pool
+from studies.evaluations import TABLES, EvaluationStore, remembered
+
+TARGET = Target({"licences": 0.6, "prose": 0.4})
+NAMES = ("code", "docs", "prose")
+
+Make = Callable[[Pool, StackedPool, Path], Objective]
+
+
+def _quadratic() -> QuadraticLoss:
+    return QuadraticLoss(Mixture.of({"code": 0.5, "docs": 0.3, "prose": 0.2}), [1.0, 2.0, 0.5], floor=3.0)
+
+
+def _store(folder: Path) -> EvaluationStore:
+    engine = create_engine(f"sqlite:///{folder / 'evaluations.db'}")
+    TABLES.create_all(engine)
+    return EvaluationStore(engine)
+
+
+MAKERS: dict[str, Make] = {
+    "merged": lambda pool, stack, folder: MergedLoss(pool, stack, TARGET, "search"),
+    "trained": lambda pool, stack, folder: TrainedLoss(pool, stack, TARGET, "test"),
+    "quadratic": lambda pool, stack, folder: _quadratic(),
+    "remembered merged": lambda pool, stack, folder: remembered(
+        MergedLoss(pool, stack, TARGET, "search"), _store(folder)
+    ),
+    "remembered quadratic": lambda pool, stack, folder: remembered(_quadratic(), _store(folder)),
+}
+
+
+@pytest.fixture(params=MAKERS)
+def objective(
+    request: pytest.FixtureRequest, tiny_pool: Pool, tiny_stack: StackedPool, tmp_path: Path
+) -> Objective:
+    return MAKERS[request.param](tiny_pool, tiny_stack, tmp_path)
+
+
+def test_it_is_an_objective_over_its_partitions(objective: Objective) -> None:
+    assert isinstance(objective, Objective)
+    assert objective.partitions == NAMES
+    assert len(objective.digest) == 64
+
+
+def test_the_same_mixture_has_the_same_value(objective: Objective) -> None:
+    mixture = Mixture.of({"code": 0.25, "docs": 0.25, "prose": 0.5})
+    first = objective(mixture)
+    objective(Mixture.vertex(NAMES, "code"))
+    assert objective(mixture).value == first.value
+    assert first.objective_digest == objective.digest
+    assert first.mixture == mixture
+
+
+def test_the_order_of_partitions_does_not_matter(objective: Objective) -> None:
+    mixture = Mixture.of({"prose": 0.5, "code": 0.25, "docs": 0.25})
+    assert objective(mixture).value == pytest.approx(objective(mixture.over(NAMES)).value, abs=1e-12)
+
+
+def test_the_value_is_that_of_its_domains(objective: Objective) -> None:
+    evaluation = objective(Mixture.uniform(NAMES))
+    if evaluation.domains:
+        assert evaluation.value == pytest.approx(TARGET.loss_nats(evaluation.domains))
+        assert 0 < evaluation.standard_error < evaluation.value
+        assert set(evaluation.domains) == set(TARGET.weights)
+
+
+def test_different_mixtures_have_different_values(objective: Objective) -> None:
+    values = {objective(Mixture.vertex(NAMES, name)).value for name in NAMES}
+    assert len(values) == len(NAMES)
+
+
+def test_an_unknown_partition_is_refused_by_name(objective: Objective) -> None:
+    with pytest.raises(ValueError, match="wiki"):
+        objective(Mixture.of({"code": 0.5, "wiki": 0.5}))
+
+
+def test_the_gradient_agrees_with_the_value_and_is_in_the_mixture_s_order(objective: Objective) -> None:
+    if not isinstance(objective, DifferentiableObjective):
+        pytest.skip("this objective has no gradient")
+    mixture = Mixture.of({"prose": 0.5, "code": 0.3, "docs": 0.2})
+    with_gradient = objective.gradient(mixture)
+    assert with_gradient.value == pytest.approx(objective(mixture).value, rel=1e-6)
+    assert with_gradient.gradient is not None
+    reordered = objective.gradient(mixture.over(NAMES)).gradient
+    assert reordered is not None
+    assert np.allclose(with_gradient.gradient, [reordered[2], reordered[0], reordered[1]], rtol=1e-5)
+
+
+def test_what_is_remembered_is_marked_and_costs_nothing(
+    tiny_pool: Pool, tiny_stack: StackedPool, tmp_path: Path
+) -> None:
+    objective = MAKERS["remembered merged"](tiny_pool, tiny_stack, tmp_path)
+    mixture = Mixture.uniform(NAMES)
+    first, second = objective(mixture), objective(mixture)
+    assert not first.cached and first.tokens_read > 0
+    assert second.cached and second.tokens_read == 0 and second.seconds == 0
+    assert (second.value, second.domains, second.standard_error) == (
+        first.value,
+        first.domains,
+        first.standard_error,
+    )
+    assert isinstance(objective, DifferentiableObjective)
+    assert not objective.gradient(mixture).cached, "a value without a gradient does not answer for one"
+    assert objective.gradient(mixture).cached and objective(mixture).cached

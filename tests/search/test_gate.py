@@ -1,0 +1,118 @@
+"""The gate: prunes what cannot win, audits a share of it, and measures how often it is wrong."""
+
+import math
+
+import numpy as np
+import optuna
+import pytest
+
+from objectives.analytic import QuadraticLoss
+from objectives.evaluation import Evaluation
+from pool.mixture import Mixture
+from search.gate import Evidence, Gate, GateRule
+from search.loop import Search, advance
+from search.space import CappedSimplex
+from search.strategies.registry import STRATEGIES
+from search.surrogates.gaussian_process import GaussianProcessSurrogate
+from search.trials import Counts, Verdict
+
+NAMES = ("a", "b", "c")
+OBJECTIVE = QuadraticLoss(Mixture.of({"a": 0.6, "b": 0.3, "c": 0.1}), [1.0, 1.0, 1.0])
+
+
+def _evidence(count: int) -> Evidence:
+    mixtures = [Mixture.from_array(NAMES, w) for w in np.random.default_rng(0).dirichlet(np.ones(3), size=count)]
+    return Evidence(mixtures, [OBJECTIVE(mixture).value for mixture in mixtures])
+
+
+def _gate(**rule: float) -> Gate:
+    return Gate(GateRule(**rule), GaussianProcessSurrogate(), seed=0)
+
+
+def test_nothing_is_pruned_before_there_is_enough_evidence() -> None:
+    decision = _gate(min_evidence=20).judge(
+        Mixture.vertex(NAMES, "c"), _evidence(19), trial_number=19, pruned_in_a_row=0
+    )
+    assert decision.verdict is Verdict.EVALUATE and decision.mean is None
+
+
+def test_what_cannot_win_is_pruned_and_what_can_is_evaluated() -> None:
+    gate = _gate(audit_rate=0.0)
+    bad = gate.judge(Mixture.vertex(NAMES, "c"), _evidence(25), trial_number=25, pruned_in_a_row=0)
+    good = gate.judge(OBJECTIVE.optimum, _evidence(25), trial_number=26, pruned_in_a_row=0)
+    assert bad.verdict is Verdict.PRUNE
+    assert good.verdict is Verdict.EVALUATE
+    assert bad.mean is not None and bad.mean > bad.incumbent
+
+
+def test_audits_come_at_their_rate_and_depend_on_the_trial_number_alone() -> None:
+    gate = _gate(audit_rate=0.25)
+    worst = Mixture.vertex(NAMES, "c")
+    evidence = _evidence(25)
+    verdicts = [gate.judge(worst, evidence, trial_number=n, pruned_in_a_row=0).verdict for n in range(400)]
+    assert set(verdicts) == {Verdict.PRUNE, Verdict.AUDIT}
+    assert 0.18 < np.mean([verdict is Verdict.AUDIT for verdict in verdicts]) < 0.32
+    again = [gate.judge(worst, evidence, trial_number=n, pruned_in_a_row=0).verdict for n in range(400)]
+    assert verdicts == again
+
+
+def test_patience_lets_one_through() -> None:
+    gate = _gate(audit_rate=0.0, patience=5)
+    worst, evidence = Mixture.vertex(NAMES, "c"), _evidence(25)
+    assert gate.judge(worst, evidence, trial_number=9, pruned_in_a_row=4).verdict is Verdict.PRUNE
+    assert gate.judge(worst, evidence, trial_number=9, pruned_in_a_row=5).verdict is Verdict.FORCED
+
+
+@pytest.mark.parametrize(
+    "rule", [{"threshold": 1.5}, {"audit_rate": -0.1}, {"min_evidence": 2}, {"patience": 0}]
+)
+def test_a_rule_out_of_range_is_refused(rule: dict[str, float]) -> None:
+    with pytest.raises(ValueError):
+        GateRule(**rule)
+
+
+class _Counting(QuadraticLoss):
+    """Counts how often it is really evaluated."""
+
+    calls = 0
+
+    def __call__(self, mixture: Mixture) -> Evaluation:
+        self.calls += 1
+        return super().__call__(mixture)
+
+
+def test_a_pruned_trial_costs_no_merge_and_every_count_adds_up() -> None:
+    objective = _Counting(OBJECTIVE.optimum, [1.0, 1.0, 1.0])
+    study = optuna.create_study()
+    search = Search(
+        objective, CappedSimplex.of(NAMES), STRATEGIES["random"], 3, _gate(), {"uniform": Mixture.uniform(NAMES)}
+    )
+    counts = advance(study, search, 40)
+    assert objective.calls == counts.merges == 40
+    assert counts.pruned > 0 and counts.audited > 0
+    assert counts.merges + counts.pruned == len(study.get_trials())
+
+
+def test_the_gate_makes_random_search_better_at_equal_merges() -> None:
+    def best(gate: Gate | None, seed: int) -> float:
+        study = optuna.create_study()
+        names = tuple("abcdefgh")
+        objective = QuadraticLoss(Mixture.from_array(names, [0.4, 0.3, 0.2, 0.1, 0, 0, 0, 0]), [1.0] * 8)
+        advance(study, Search(objective, CappedSimplex.of(names), STRATEGIES["random"], seed, gate), 40)
+        return study.best_value
+
+    gated = [best(Gate(GateRule(), GaussianProcessSurrogate(), seed=seed), seed) for seed in range(4)]
+    assert np.median(gated) < np.median([best(None, seed) for seed in range(4)])
+
+
+def _counts(audited: int, false_prunes: int) -> Counts:
+    return Counts(30, 9, audited, 0, 0, 0, false_prunes)
+
+
+def test_the_false_prune_rate_is_said_with_its_interval_or_not_at_all() -> None:
+    assert _counts(0, 0).false_prune_rate() == "not measured (no audit)"
+    assert _counts(20, 1).false_prune_rate() == "1/20 = 5% (95 % interval 1% to 24%)"
+
+
+def test_no_evidence_means_an_infinite_incumbent() -> None:
+    assert Evidence([], []).incumbent == math.inf
