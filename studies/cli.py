@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 pool_app = typer.Typer(help="Build and show pools.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
+bench_app = typer.Typer(help="Measure strategies on your own pool.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
@@ -148,6 +150,31 @@ def export(
     with workbench(read_study_file(study_file)) as bench:
         found = find_best(bench, bench.known_study())
         _console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
+
+
+@bench_app.command("search", epilog="Example: `mixscout bench search study.toml --entries gradient:10,tpe:100`")
+def bench_search(
+    study_file: StudyArgument,
+    entries: Annotated[str, typer.Option(metavar="STRATEGY:MERGES,...", help="Who runs, with how many merges.")] = (
+        "gradient:10,tpe:100,gp:50,random:100"
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare strategies on the study's merges: lowest search loss, at budgets counted in forward passes."""
+    _quiet_libraries()
+    from studies import bench_search as benchmark
+    from studies.config import read_study_file
+    from studies.tables import show_bench_search
+    from studies.workbench import workbench
+
+    wanted = benchmark.parse_entries(entries)
+    with workbench(read_study_file(study_file)) as bench:
+        results = benchmark.run_bench(bench, wanted, seeds)
+    if as_json:
+        _print_json(benchmark.as_json(results))
+    else:
+        show_bench_search(_console(), results)
 
 
 def _console() -> Console:

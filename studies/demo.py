@@ -9,6 +9,7 @@ from rich.console import Console
 from pool.build import build_pool
 from pool.config import read_pool_file
 from pool.disk import write_text
+from pool.errors import StudyError
 from pool.progress import say
 from studies.best import find_best
 from studies.config import read_study_file
@@ -42,7 +43,10 @@ def run_demo(root: Path, console: Console) -> None:
 
 
 def _write_example(name: str, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        write_text(path, (files("studies") / "examples" / name).read_text(encoding="utf-8"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_text(path, (files("studies") / "examples" / name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"{path} cannot be written: {error.strerror}; give another --root") from None
     return path

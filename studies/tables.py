@@ -1,6 +1,6 @@
 """Answers for people: plain tables on stdout, with the unfavourable said as plainly as the favourable."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -8,6 +8,7 @@ from rich.table import Table
 from pool.fingerprint import short
 from pool.manifest import PoolManifest, TextSummary
 from search.trials import Counts
+from studies.bench_search import Result
 from studies.best import Best
 from studies.confirm import Confirmation
 
@@ -111,6 +112,17 @@ def _verdict(column: str, losses: Mapping[str, float]) -> str:
         return f"{column}: the best mixture is ahead of every baseline."
     parts = [f"{name.replace('_', ' ')} (by {behind:.4f})" for name, behind in ahead_of_it.items()]
     return f"{column}: the best mixture is NOT ahead of {', '.join(parts)}."
+
+
+def show_bench_search(console: Console, results: Sequence[Result]) -> None:
+    """Show the lowest search loss of every strategy over the seeds."""
+    table = Table(title="Lowest held-out loss on the search split, nats per token", title_justify="left")
+    for heading in ("strategy", "merges", "forward-equivalents", "median", "min", "max", "seeds"):
+        table.add_column(heading, justify="left" if heading == "strategy" else "right")
+    for one in results:
+        losses = (f"{loss:.4f}" for loss in (one.median, one.min, one.max))
+        table.add_row(one.strategy, str(one.merges), str(one.forward_equivalents), *losses, str(one.seeds))
+    console.print(table)
 
 
 def show_confirmation(console: Console, confirmation: Confirmation) -> None:

@@ -44,7 +44,7 @@ def root(built_root: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def empty_root(tmp_path: Path) -> Path:
     """The sources and TOML files, with nothing built."""
-    folder = tmp_path / "root"
+    folder = tmp_path / "sources"
     folder.mkdir()
     write_sources(folder)
     return folder

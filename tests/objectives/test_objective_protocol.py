@@ -45,9 +45,7 @@ MAKERS: dict[str, Make] = {
 
 
 @pytest.fixture(params=MAKERS)
-def objective(
-    request: pytest.FixtureRequest, tiny_pool: Pool, tiny_stack: StackedPool, tmp_path: Path
-) -> Objective:
+def objective(request: pytest.FixtureRequest, tiny_pool: Pool, tiny_stack: StackedPool, tmp_path: Path) -> Objective:
     return MAKERS[request.param](tiny_pool, tiny_stack, tmp_path)
 
 

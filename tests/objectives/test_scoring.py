@@ -77,9 +77,7 @@ def test_the_gradient_agrees_with_central_differences_in_float64(
 ) -> None:
     monkeypatch.setattr(LlamaRMSNorm, "forward", _norm_in_float64)
     target = Target({"licences": 0.6, "prose": 0.4})
-    objective = MergedLoss(
-        tiny_pool, StackedPool(tiny_pool.member_folders, dtype=torch.float64), target, "search"
-    )
+    objective = MergedLoss(tiny_pool, StackedPool(tiny_pool.member_folders, dtype=torch.float64), target, "search")
     mixture = Mixture.of({"code": 0.3, "docs": 0.2, "prose": 0.5})
     gradient = np.array(objective.gradient(mixture).gradient)
     step = 1e-4
@@ -117,9 +115,7 @@ def test_a_target_domain_without_text_is_refused_by_name(tiny_pool: Pool, tiny_s
         MergedLoss(tiny_pool, tiny_stack, Target({"wiki": 1.0}), "search")
 
 
-def test_a_loss_that_is_not_finite_is_an_error_that_names_the_domain(
-    tiny_pool: Pool, tiny_stack: StackedPool
-) -> None:
+def test_a_loss_that_is_not_finite_is_an_error_that_names_the_domain(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
     objective = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
     kept = tiny_stack.stack.clone()
     tiny_stack.stack[0, :] = float("inf")
@@ -148,7 +144,11 @@ def test_the_standard_error_is_that_of_the_mean_for_equal_windows() -> None:
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [({}, "at least one"), ({"a": 0.5, "b": 0.4}, "sum to 0.9"), ({"a": 1.0, "b": 0.0}, "'b' must be finite and above")],
+    [
+        ({}, "at least one"),
+        ({"a": 0.5, "b": 0.4}, "sum to 0.9"),
+        ({"a": 1.0, "b": 0.0}, "'b' must be finite and above"),
+    ],
 )
 def test_what_is_no_target_is_refused(weights: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

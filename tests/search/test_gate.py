@@ -63,9 +63,7 @@ def test_patience_lets_one_through() -> None:
     assert gate.judge(worst, evidence, trial_number=9, pruned_in_a_row=5).verdict is Verdict.FORCED
 
 
-@pytest.mark.parametrize(
-    "rule", [{"threshold": 1.5}, {"audit_rate": -0.1}, {"min_evidence": 2}, {"patience": 0}]
-)
+@pytest.mark.parametrize("rule", [{"threshold": 1.5}, {"audit_rate": -0.1}, {"min_evidence": 2}, {"patience": 0}])
 def test_a_rule_out_of_range_is_refused(rule: dict[str, float]) -> None:
     with pytest.raises(ValueError):
         GateRule(**rule)

@@ -14,7 +14,7 @@ from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
 from search.surrogates.gaussian_process import GaussianProcessSurrogate
 from search.surrogates.surrogate import Floats, Prediction
-from search.trials import GRADIENT, START, VERDICT, Verdict, completed_trials
+from search.trials import GRADIENT, START, VERDICT, completed_trials
 
 NAMES = tuple("abcdef")
 OPTIMUM = Mixture.from_array(NAMES, [0.5, 0.3, 0.2, 0, 0, 0])
@@ -149,7 +149,9 @@ def test_gradient_finds_an_optimum_on_a_face_of_a_capped_space() -> None:
     advance(study, _search(STRATEGIES["gradient"], False, space), 25)
     best = space.mixture_of(study.best_trial)
     assert best.as_dict()["a"] == pytest.approx(0.3, abs=1e-6)
-    shifted = [OBJECTIVE(space.project(best.array + step)).value for step in ([0, 0.01, 0, 0, 0, 0], [0, 0, 0, 0.01, 0, 0])]
+    shifted = [
+        OBJECTIVE(space.project(best.array + step)).value for step in ([0, 0.01, 0, 0, 0, 0], [0, 0, 0, 0.01, 0, 0])
+    ]
     assert all(value >= study.best_value - 1e-6 for value in shifted)
 
 
@@ -173,15 +175,19 @@ def test_gradients_are_kept_on_the_trials_and_start_mixtures_come_first() -> Non
     assert all(len(trial.user_attrs[GRADIENT]) == len(NAMES) for trial in trials)
 
 
-def test_tpe_does_not_see_pruned_trials() -> None:
-    space = CappedSimplex.of(NAMES)
+@pytest.mark.parametrize("name", ["tpe", "gp", "random"])
+def test_optuna_s_samplers_are_shown_no_pruned_trial(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[optuna.trial.TrialState] = []
+    made = STRATEGIES[name].make(CappedSimplex.of(NAMES), 0)
+    original = type(made).sample_relative
+
+    def watched(self, study: optuna.Study, trial, search_space):
+        shown.extend(other.state for other in study._get_trials(deepcopy=False))
+        return original(self, study, trial, search_space)
+
+    monkeypatch.setattr(type(made), "sample_relative", watched)
     study = optuna.create_study()
-    advance(study, _search(STRATEGIES["tpe"], True, space), 25)
-    pruned = [trial for trial in study.get_trials() if trial.state is optuna.trial.TrialState.PRUNED]
-    assert pruned
-    assert all(trial.user_attrs[VERDICT] == Verdict.PRUNE for trial in pruned)
-    without = optuna.create_study()
-    for trial in study.get_trials():
-        if trial.state is optuna.trial.TrialState.COMPLETE:
-            without.add_trial(trial)
-    assert space.mixture_of(without.best_trial) == space.mixture_of(study.best_trial)
+    counts = advance(study, _search(STRATEGIES[name], True, CappedSimplex.of(NAMES)), 25)
+    assert counts.pruned > 0
+    assert optuna.trial.TrialState.COMPLETE in shown
+    assert optuna.trial.TrialState.PRUNED not in shown

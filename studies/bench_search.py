@@ -1,0 +1,79 @@
+"""The verb `bench search`: strategies on one study's real merges, at budgets counted in forward passes."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+import optuna
+
+from objectives.evaluation import FORWARDS_PER_GRADIENT
+from pool.errors import ConfigError
+from pool.mixture import Mixture
+from pool.progress import track
+from search.loop import Search, advance
+from search.strategies.registry import STRATEGIES
+from studies.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A strategy and the merges it is given."""
+
+    strategy: str
+    merges: int
+
+    @property
+    def forwards(self) -> int:
+        """Forward-equivalents: a merge with its gradient counts three."""
+        return self.merges * (FORWARDS_PER_GRADIENT if STRATEGIES[self.strategy].uses_gradient else 1)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Lowest search loss over the seeds, nats per token."""
+
+    strategy: str
+    merges: int
+    forward_equivalents: int
+    median: float
+    min: float
+    max: float
+    seeds: int
+
+
+def parse_entries(text: str) -> list[Entry]:
+    """Read `gradient:10,tpe:100`. Raises `ConfigError` that names the part that does not fit."""
+    entries = []
+    for part in text.split(","):
+        name, _, merges = part.partition(":")
+        if name not in STRATEGIES or not merges.isdigit() or int(merges) < 1:
+            raise ConfigError(f"{part!r} is not STRATEGY:MERGES with a strategy of {', '.join(STRATEGIES)}")
+        entries.append(Entry(name, int(merges)))
+    return entries
+
+
+def run_bench(bench: Workbench, entries: Sequence[Entry], seeds: int) -> list[Result]:
+    """Run every entry from the uniform mixture, ungated, once a seed. Studies are kept in memory only."""
+    return [_run_entry(bench, entry, seeds) for entry in entries]
+
+
+def _run_entry(bench: Workbench, entry: Entry, seeds: int) -> Result:
+    with track(f"{entry.strategy} x {entry.merges} merges", seeds) as advance_bar:
+        best = []
+        for seed in range(seeds):
+            best.append(_best(bench, entry, seed))
+            advance_bar(seed + 1, f"best {best[-1]:.4f}")
+    return Result(entry.strategy, entry.merges, entry.forwards, median(best), min(best), max(best), seeds)
+
+
+def _best(bench: Workbench, entry: Entry, seed: int) -> float:
+    study = optuna.create_study()
+    start = {"uniform": Mixture.uniform(bench.pool.names)}
+    search = Search(bench.search_loss, bench.space, STRATEGIES[entry.strategy], seed, None, start)
+    advance(study, search, entry.merges)
+    return study.best_value
+
+
+def as_json(results: Sequence[Result]) -> list[dict[str, object]]:
+    """Give what `bench search --json` prints."""
+    return [asdict(result) for result in results]

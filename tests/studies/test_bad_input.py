@@ -1,0 +1,218 @@
+"""Bad input: one clear line that names the thing and the way out, exit code 1, and nothing written or lost."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import edit, snapshot
+
+from pool.checkpoint import load_model
+from pool.fingerprint import digest_file
+
+
+@pytest.fixture
+def studied(root: Path, mixscout) -> Path:
+    """A root whose study has begun."""
+    answer = mixscout("search", root / "study.toml", "--merges", 5)
+    assert answer.code == 0, answer.err
+    return root
+
+
+def _contents(root: Path) -> dict[str, bytes]:
+    """Files, with the database as its rows: an opened database may differ in bytes."""
+    files = snapshot(root)
+    database = files.pop("mixscout.db", None)
+    if database is not None:
+        with sqlite3.connect(root / "mixscout.db") as connection:
+            files["rows"] = "\n".join(connection.iterdump()).encode()
+    return files
+
+
+def _refused(mixscout, root: Path, message: str, *command: object) -> None:
+    before = _contents(root)
+    answer = mixscout(*command)
+    assert answer.code == 1, answer.err
+    lines = [line for line in answer.err.splitlines() if not line.startswith("corpus: ")]
+    assert len(lines) == 1 and lines[0].startswith("mixscout: "), answer.err
+    assert message in lines[0]
+    assert _contents(root) == before
+
+
+STUDY_MISTAKES = {
+    "unknown key": ("[search]", "[search]\nmerge = 3", "unknown key 'search.merge'; did you mean 'merges'?"),
+    "unknown strategy": ('"gradient"', '"simplex"', "'search.strategy': Input should be 'gradient', 'tpe', 'gp'"),
+    "target does not sum to one": ("licences = 0.6", "licences = 0.5", "[target] the target weights must sum to 1"),
+    "unknown domain": ("licences = 0.6", "wiki = 0.6", "[target] 'wiki' is no held-out domain of the pool"),
+    "infeasible cap": ("[search]", "[space]\ncaps = {code = 0.3, docs = 0.3, prose = 0.3}\n[search]", "sum to 0.9"),
+    "infeasible epochs": ("[search]", "[space]\nmax_epochs = 0.01\n[search]", "no mixture is feasible"),
+    "unknown partition": ("[search]", "[space]\ncaps = {wiki = 0.3}\n[search]", "'wiki' is no partition of the pool"),
+    "too many members": ("[search]", "[space]\nmax_members = 9\n[search]", "max_members must be from 1 to 3: got 9"),
+    "no pool file": ('pool = "pool.toml"', 'pool = "gone.toml"', "gone.toml: no such file"),
+}
+
+
+@pytest.mark.parametrize("mistake", STUDY_MISTAKES)
+def test_a_mistake_in_the_study_file(mistake: str, root: Path, mixscout) -> None:
+    old, new, message = STUDY_MISTAKES[mistake]
+    edit(root / "study.toml", old, new)
+    _refused(mixscout, root, message, "search", root / "study.toml")
+    assert not (root / "mixscout.db").exists()
+
+
+def test_a_missing_study_file(root: Path, mixscout) -> None:
+    _refused(mixscout, root, "gone.toml: no such file", "search", root / "gone.toml")
+
+
+def test_a_study_that_was_not_started(root: Path, mixscout) -> None:
+    for verb in (["best"], ["confirm"]):
+        answer = mixscout(*verb, root / "study.toml")
+        assert answer.code == 1
+        assert "no study 'tiny' in" in answer.err and "run `mixscout search`" in answer.err
+
+
+def test_a_pool_that_was_not_built(empty_root: Path, mixscout) -> None:
+    _refused(mixscout, empty_root, "pool 'tiny' is not built", "search", empty_root / "study.toml")
+
+
+def _change_pool(root: Path, mixscout) -> None:
+    edit(root / "pool.toml", "learning_rate = 3e-3", "learning_rate = 1e-3")
+    rebuild = [part for name in ("code", "docs", "prose") for part in ("--rebuild", name)]
+    assert mixscout("pool", "build", root / "pool.toml", *rebuild).code == 0
+
+
+def _change_held_out_text(root: Path, mixscout) -> None:
+    lines = (root / "licences.jsonl").read_text().splitlines(keepends=True)
+    (root / "licences.jsonl").write_text("".join(lines[: len(lines) // 2]))
+    assert mixscout("pool", "build", root / "pool.toml").code == 0
+
+
+def _edit_study(old: str, new: str) -> Callable[[Path, object], None]:
+    return lambda root, mixscout: edit(root / "study.toml", old, new)
+
+
+CHANGES = {
+    "pool": (_change_pool, "was started with another pool ("),
+    "held-out text": (_change_held_out_text, "was started with another held-out text ("),
+    "space": (_edit_study("[search]", "[space]\nmax_members = 2\n[search]"), "was started with another space ("),
+    "strategy": (_edit_study('"gradient"', '"tpe"'), "was started with another strategy ("),
+    "target": (_edit_study("licences = 0.6\nprose = 0.4", "licences = 0.4\nprose = 0.6"), "another target ("),
+    "seed": (_edit_study("[search]", "[search]\nseed = 7"), "was started with another seed (seed: 0 -> 7)"),
+    "start": (_edit_study('start = ["uniform", "vertices"]', 'start = ["uniform"]'), "another start ("),
+    "gate": (_edit_study("min_evidence = 5", "min_evidence = 6"), "was started with another gate ("),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_study_resumed_after_a_change_is_refused_by_name(change: str, studied: Path, mixscout) -> None:
+    make, message = CHANGES[change]
+    make(studied, mixscout)
+    _refused(mixscout, studied, message, "search", studied / "study.toml", "--merges", 9)
+    _refused(mixscout, studied, "or give the study another name", "best", studied / "study.toml")
+
+
+def test_held_out_text_edited_but_not_rebuilt_is_refused(studied: Path, mixscout) -> None:
+    edit(studied / "licences.jsonl", "License", "Lizenz")
+    _refused(mixscout, studied, "has changed since it was built", "search", studied / "study.toml")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered"])
+def test_a_damaged_member(damage: str, studied: Path, mixscout) -> None:
+    path = studied / "pools/tiny/members/docs/model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-64] if damage == "truncated" else content[:-1] + bytes([content[-1] ^ 1]))
+    for verb in ("search", "best", "confirm"):
+        _refused(mixscout, studied, "member 'docs': ", verb, studied / "study.toml")
+    _refused(mixscout, studied, "was truncated or altered", "pool", "build", studied / "pool.toml")
+
+
+def test_a_nan_in_a_member_is_named(studied: Path, mixscout) -> None:
+    """Even one whose digests have been made to agree."""
+    folder = studied / "pools/tiny/members/docs"
+    model = load_model(folder)
+    with torch.no_grad():
+        next(model.parameters())[0, 0] = float("nan")
+    model.save_pretrained(folder)
+    digest = digest_file(folder / "model.safetensors")
+    for record in (folder / "manifest.json", studied / "pools/tiny/pool.json"):
+        content = json.loads(record.read_text())
+        part = content["members"]["docs"] if "members" in content else content
+        part["weights_digest"] = digest
+        record.write_text(json.dumps(content))
+    _refused(mixscout, studied, "member 'docs' has NaN or infinite values in", "search", studied / "study.toml")
+
+
+def test_a_locked_database(studied: Path, mixscout) -> None:
+    edit(studied / "study.toml", "[target]", "[target]")
+    text = (studied / "study.toml").read_text()
+    (studied / "study.toml").write_text("database_timeout_seconds = 0.2\n" + text)
+    before = _contents(studied)
+    connection = sqlite3.connect(studied / "mixscout.db", isolation_level=None)
+    connection.execute("begin exclusive")
+    answer = mixscout("search", studied / "study.toml", "--merges", 9)
+    connection.execute("rollback")
+    connection.close()
+    assert answer.code == 1
+    assert len(answer.err.splitlines()) == 1
+    assert "is locked by another process; nothing was lost" in answer.err
+    assert _contents(studied) == before
+    assert mixscout("search", studied / "study.toml", "--merges", 9).code == 0
+
+
+def test_a_database_in_a_place_that_cannot_be_written(studied: Path, mixscout) -> None:
+    (studied / "file").write_text("not a folder")
+    text = (studied / "study.toml").read_text()
+    (studied / "study.toml").write_text('database = "file/mixscout.db"\n' + text)
+    _refused(mixscout, studied, "cannot be written", "search", studied / "study.toml")
+
+
+def test_a_database_that_is_none(studied: Path, mixscout) -> None:
+    (studied / "mixscout.db").write_bytes(b"this is no database, but it is long enough to be read as one " * 40)
+    answer = mixscout("search", studied / "study.toml")
+    assert answer.code == 1
+    assert "is not a database that can be read" in answer.err
+
+
+def test_two_processes_on_one_study(studied: Path, mixscout) -> None:
+    from filelock import FileLock
+
+    with FileLock(studied / ".tiny.study.lock"):
+        _refused(mixscout, studied, "is being advanced by another process", "search", studied / "study.toml")
+
+
+def test_a_study_of_that_name_that_is_not_ours(root: Path, mixscout) -> None:
+    import optuna
+
+    study = optuna.create_study(storage=f"sqlite:///{root / 'mixscout.db'}", study_name="tiny")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    answer = mixscout("search", root / "study.toml")
+    assert answer.code == 1
+    assert "that Mixscout did not make; give this one another name" in answer.err
+
+
+@pytest.mark.parametrize("file", ["code.jsonl", "licences.jsonl"])
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_a_corpus_file(file: str, how: str, empty_root: Path, mixscout) -> None:
+    if how == "missing":
+        (empty_root / file).unlink()
+    else:
+        (empty_root / file).write_text("")
+    message = "no such file" if how == "missing" else "is empty"
+    _refused(mixscout, empty_root, message, "pool", "build", empty_root / "pool.toml")
+    assert not (empty_root / "pools").exists()
+
+
+def test_a_demo_root_that_cannot_be_made(tmp_path: Path, mixscout) -> None:
+    (tmp_path / "file").write_text("x")
+    answer = mixscout("demo", "--root", tmp_path / "file" / "root")
+    assert answer.code == 1
+    assert len(answer.err.splitlines()) == 1 and "cannot" in answer.err
+
+
+def test_a_moved_root_is_the_same_study(studied: Path, mixscout, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.move(studied, moved)
+    assert mixscout("search", moved / "study.toml", "--merges", 7).code == 0

@@ -1,0 +1,132 @@
+"""Killed with SIGKILL at any moment, the same command goes on: nothing lost, nothing done twice, the exact budget."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import killed_search
+import optuna
+import pytest
+
+from pool.fingerprint import digest_file
+
+MERGES = 18
+
+
+def _run(database: Path, where: str, nth: int) -> int:
+    command = [sys.executable, killed_search.__file__, str(database), str(MERGES), where, str(nth)]
+    return subprocess.run(command, check=False).returncode
+
+
+def _trials(database: Path) -> list[tuple[object, ...]]:
+    study = optuna.load_study(storage=f"sqlite:///{database}", study_name="s")
+    return [
+        (trial.number, trial.state.name, tuple(trial.params.items()), trial.value, trial.user_attrs["mixscout:verdict"])
+        for trial in study.get_trials()
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
+    database = tmp_path_factory.mktemp("undisturbed") / "study.db"
+    assert _run(database, "", 0) == 0
+    trials = _trials(database)
+    assert Counter(state for _, state, *_ in trials)["COMPLETE"] == MERGES
+    return trials
+
+
+PLACES = [
+    ("after:enqueue", 1),
+    ("after:ask", 1),
+    ("after:ask", 9),
+    ("before:suggest", 7),
+    ("after:suggest", 38),
+    ("after:attribute", 3),
+    ("after:attribute", 31),
+    ("before:keep", 8),
+    ("after:keep", 8),
+    ("before:tell", 12),
+    ("after:tell", 12),
+]
+
+
+@pytest.mark.parametrize(("where", "nth"), PLACES)
+def test_a_search_killed_at_an_exact_place_ends_as_if_undisturbed(
+    where: str, nth: int, undisturbed: list[tuple[object, ...]], tmp_path: Path
+) -> None:
+    database = tmp_path / "study.db"
+    assert _run(database, where, nth) == -signal.SIGKILL
+    assert _run(database, "", 0) == 0
+    assert _trials(database) == undisturbed
+    evaluated = Counter((tmp_path / "study.log").read_text().split())
+    twice = [mixture for mixture, times in evaluated.items() if times > 1]
+    assert len(twice) == (1 if where == "before:keep" else 0), "only what was not kept yet is done again"
+
+
+def _start(*command: object, wait_for: str) -> subprocess.Popen[str]:
+    """Start a command and wait until it says on stderr that the work has begun."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "studies.cli", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if wait_for in line:
+            return process
+    raise AssertionError(f"{command} ended without saying {wait_for!r}")
+
+
+def _kill_some_times(rng: random.Random, kills: int, longest: float, *command: object, wait_for: str) -> int:
+    """Kill a command at random moments of its work; return how often it was still running."""
+    caught = 0
+    for _ in range(kills):
+        process = _start(*command, wait_for=wait_for)
+        time.sleep(rng.uniform(0, longest))
+        caught += process.poll() is None
+        process.kill()
+        process.communicate()
+    return caught
+
+
+def _finish(*command: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "studies.cli", *map(str, command)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _weights(root: Path) -> dict[str, str]:
+    files = sorted((root / "pools").rglob("model.safetensors"))
+    return {str(path.relative_to(root)): digest_file(path) for path in files}
+
+
+def test_a_real_build_and_a_real_search_killed_at_random_end_as_if_undisturbed(
+    empty_root: Path, built_root: Path, root: Path
+) -> None:
+    rng = random.Random(20)
+    build = ("pool", "build", empty_root / "pool.toml")
+    caught = _kill_some_times(rng, 3, 0.8, *build, wait_for="/")
+    assert caught >= 2, "the kills came too late to prove anything"
+    _finish(*build)
+    assert _weights(empty_root) == _weights(built_root)
+    leftovers = [path for path in (empty_root / "pools").rglob(".*") if path.suffix in (".tmp", ".scratch")]
+    assert leftovers == []
+
+    search = ("search", empty_root / "study.toml", "--merges", 40)
+    caught = _kill_some_times(rng, 3, 1.5, *search, wait_for="search tiny:")
+    assert caught >= 2, "the kills came too late to prove anything"
+    counts = json.loads(_finish(*search, "--json"))["counts"]
+    assert counts["merges"] == 40
+    _finish("search", root / "study.toml", "--merges", 40)
+    best = [json.loads(_finish("best", folder / "study.toml", "--json")) for folder in (empty_root, root)]
+    for one in best:
+        one["counts"].pop("cached")  # a merge kept just before a kill is remembered when the trial goes on
+    assert best[0] == best[1]

@@ -1,0 +1,81 @@
+"""Advance a study on an analytic objective, and die by SIGKILL at one exact place: a script for test_kill.py.
+
+Arguments: database, total of merges, where ("before:name" or "after:name"), at which call (0: never).
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import optuna
+
+from objectives.analytic import QuadraticLoss
+from objectives.evaluation import Evaluation
+from pool.mixture import Mixture
+from search.gate import Gate, GateRule
+from search.loop import Search, advance
+from search.space import CappedSimplex
+from search.strategies.registry import STRATEGIES
+from search.surrogates.gaussian_process import GaussianProcessSurrogate
+from studies.database import open_database
+from studies.evaluations import EvaluationStore, remembered
+
+NAMES = ("a", "b", "c", "d")
+PLACES = {
+    "ask": (optuna.Study, "ask"),
+    "suggest": (optuna.Trial, "suggest_float"),
+    "attribute": (optuna.Trial, "set_user_attr"),
+    "keep": (EvaluationStore, "keep"),
+    "tell": (optuna.Study, "tell"),
+    "enqueue": (optuna.Study, "enqueue_trial"),
+}
+
+
+class LoggedLoss(QuadraticLoss):
+    """Writes down every mixture it is really evaluated at."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(Mixture.from_array(NAMES, [0.5, 0.3, 0.2, 0.0]), [1.0, 2.0, 1.0, 1.0])
+        self._log = log
+
+    def gradient(self, mixture: Mixture) -> Evaluation:
+        with self._log.open("a") as stream:
+            stream.write(mixture.digest + "\n")
+        return super().gradient(mixture)
+
+
+def die_at(where: str, nth: int) -> None:
+    """Make the nth call of a function the last thing this process does."""
+    when, _, place = where.partition(":")
+    owner, name = PLACES[place]
+    original = getattr(owner, name)
+    calls = 0
+
+    def dying(*arguments: object, **options: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == nth and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments, **options)
+        if calls == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, dying)
+
+
+def run(database: Path, merges: int, where: str, nth: int) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if nth:
+        die_at(where, nth)
+    with open_database(database, timeout_seconds=10) as opened:
+        study = optuna.create_study(storage=opened.optuna, study_name="s", load_if_exists=True)
+        gate = Gate(GateRule(min_evidence=6, patience=4), GaussianProcessSurrogate(), seed=1)
+        start = {"uniform": Mixture.uniform(NAMES), "a": Mixture.vertex(NAMES, "a")}
+        objective = remembered(LoggedLoss(database.with_suffix(".log")), opened.evaluations)
+        advance(study, Search(objective, CappedSimplex.of(NAMES), STRATEGIES["gradient"], 1, gate, start), merges)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
