@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pool.config_file import Config, Name, read_config
-from pool.recipe import ModelShape, Recipe
+from pool.recipe import ModelShape, Recipe, SeedRecipe
 
 
 class TextFiles(Config):
@@ -69,7 +69,7 @@ class SeedConfig(Config):
     """What the seed is trained on: a named mixture, or a weight per partition."""
     initial_seed: int = Field(0, ge=0)
     """Seed of the initial parameters."""
-    recipe: Recipe = Recipe(tokens=1_200_000, learning_rate=2e-3, warmup_share=0.05)
+    recipe: SeedRecipe = SeedRecipe()
     """How the seed is trained."""
 
 

@@ -69,3 +69,14 @@ class Recipe(Config):
     def digest(self) -> str:
         """Digest of everything that changes the result."""
         return digest_json(self.model_dump(exclude={"checkpoint_steps"}))
+
+
+class SeedRecipe(Recipe):
+    """The seed's training run: the same recipe with other defaults."""
+
+    tokens: int = Field(1_200_000, ge=1)
+    """Training tokens; rounded down to whole batches, at least one."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Peak learning rate of AdamW."""
+    warmup_share: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps spent warming up."""

@@ -120,7 +120,7 @@ def show_bench_search(console: Console, results: Sequence[Result]) -> None:
     for heading in ("strategy", "merges", "forward-equivalents", "median", "min", "max", "seeds"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right")
     for one in results:
-        losses = (f"{loss:.4f}" for loss in (one.median, one.min, one.max))
+        losses = (f"{loss:.5f}" for loss in (one.median, one.min, one.max))
         table.add_row(one.strategy, str(one.merges), str(one.forward_equivalents), *losses, str(one.seeds))
     console.print(table)
 

@@ -52,6 +52,7 @@ mixture = "proportional"
 tokens = 12_000
 batch_windows = 8
 learning_rate = 5e-3
+warmup_share = 0.0
 checkpoint_steps = 10
 
 [recipe]
