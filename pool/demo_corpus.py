@@ -33,6 +33,7 @@ PACKAGES = (
 )
 HELD_OUT_DOMAIN = "language_reference"
 
+_NOT_PINNED = ("mixscout-", "pip-", "setuptools-", "wheel-")
 _STDLIB_LEFT_OUT = {
     "test",
     "tests",
@@ -69,7 +70,9 @@ def demo_source_versions() -> dict[str, str]:
     """Name what decides the text: the Python version and the versions of the packages read."""
     installed = {name: importlib.metadata.version(name) for name in PACKAGES}
     everything = sorted(
-        f"{distribution.name}=={distribution.version}" for distribution in importlib.metadata.distributions()
+        f"{distribution.name}=={distribution.version}"
+        for distribution in importlib.metadata.distributions()
+        if not f"{distribution.name}-".lower().startswith(_NOT_PINNED)
     )
     return {"python": platform.python_version(), **installed, "licences": " ".join(everything)}
 
@@ -137,6 +140,8 @@ def _licences() -> Iterator[str]:
     folders = sorted(_site("torch").parent.glob("*.dist-info"), key=lambda path: path.name.lower())
     names = ("METADATA", "LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
     for folder in folders:
+        if folder.name.lower().startswith(_NOT_PINNED):
+            continue
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         yield from _texts(path for path in files if path.name.upper().startswith(names))
 
