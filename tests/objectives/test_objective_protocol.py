@@ -1,5 +1,6 @@
 """The suite of the `Objective` protocol: every implementation keeps these promises."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
 from objectives.target import Target
 from objectives.trained_loss import TrainedLoss
+from pool.config import read_pool_file
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.store import Pool, open_pool
 from studies.evaluations import TABLES, EvaluationStore, remembered
 
 TARGET = Target({"licences": 0.6, "prose": 0.4})
@@ -44,9 +46,17 @@ MAKERS: dict[str, Make] = {
 }
 
 
+@pytest.fixture(scope="module")
+def own_pool(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """A copy of the tiny pool: really trained mixtures are kept in it."""
+    folder = tmp_path_factory.mktemp("own") / "root"
+    shutil.copytree(built_root, folder)
+    return open_pool(read_pool_file(folder / "pool.toml"))
+
+
 @pytest.fixture(params=MAKERS)
-def objective(request: pytest.FixtureRequest, tiny_pool: Pool, tiny_stack: StackedPool, tmp_path: Path) -> Objective:
-    return MAKERS[request.param](tiny_pool, tiny_stack, tmp_path)
+def objective(request: pytest.FixtureRequest, own_pool: Pool, tiny_stack: StackedPool, tmp_path: Path) -> Objective:
+    return MAKERS[request.param](own_pool, tiny_stack, tmp_path)
 
 
 def test_it_is_an_objective_over_its_partitions(objective: Objective) -> None:
