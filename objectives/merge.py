@@ -64,7 +64,7 @@ class StackedPool:
 
     def _fill(self, row: torch.Tensor, source: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
         _check_alike(source, like, what)
-        check_finite(source, what)
+        check_finite(source, what, "train it again with `mixscout pool build POOL.toml --rebuild NAME`")
         for name, tensor in parameters_of(source).items():
             row[self._slices[name]] = tensor.reshape(-1).to(self.device)
 

@@ -5,11 +5,11 @@ Whatever has changed is refused before anything is written, unless it was asked 
 
 import importlib.metadata
 import platform
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.checkpoint import load_model, load_tokenizer, new_model, save_checkpoint, verify_checkpoint
@@ -21,8 +21,9 @@ from pool.material import SEED, Material, prepare_material, write_material
 from pool.mixture import Mixture
 from pool.prepared import PreparedCorpus
 from pool.provenance import Provenance, label, member_provenance, seed_provenance
+from pool.rebuild import begin_rebuild, end_rebuild, is_pending
 from pool.store import POOL_RECORD, Pool, member_folder, open_pool
-from pool.train import train
+from pool.train import discard_scratch, train
 
 
 def build_pool(config: PoolFile, rebuild: Sequence[str] = ()) -> Pool:
@@ -31,26 +32,23 @@ def build_pool(config: PoolFile, rebuild: Sequence[str] = ()) -> Pool:
     `rebuild` names members to train again; `seed` means the seed and all members, `all` the whole pool.
     Raises `CorpusError`, `PoolError`, `PoolMismatchError` or `ConfigError`, each before anything is lost.
     """
+    rebuild = () if is_pending(config, rebuild) else rebuild
     material = prepare_material(config, rebuild)
     with building(config):
+        begin_rebuild(config, rebuild)
         write_material(material, config)
-        _remove_asked(config.folder, rebuild)
         seed = _seed(config, material)
         members = {name: _member(name, config, material, seed) for name in material.corpus.train}
         manifest = PoolManifest(name=config.name, corpus=material.corpus.manifest, seed=seed, members=members)
         write_record(config.folder / POOL_RECORD, manifest)
+        end_rebuild(config)
+        _discard_abandoned(config.folder)
     return open_pool(config)
 
 
-def _remove_asked(folder: Path, rebuild: Sequence[str]) -> None:
-    if not rebuild:
-        return
-    (folder / POOL_RECORD).unlink(missing_ok=True)
-    if SEED in rebuild:
-        shutil.rmtree(folder / "members", ignore_errors=True)
-        shutil.rmtree(folder / SEED, ignore_errors=True)
-    for name in rebuild:
-        shutil.rmtree(member_folder(folder, name), ignore_errors=True)
+def _discard_abandoned(folder: Path) -> None:
+    for scratch in (*folder.glob(".*.scratch"), *folder.glob("members/.*.scratch")):
+        discard_scratch(scratch)
 
 
 @contextmanager
@@ -61,9 +59,20 @@ def building(config: PoolFile) -> Iterator[None]:
         with only_one(config.folder.parent / f".{config.name}.lock", busy):
             yield
     except OSError as error:
-        raise PoolError(
-            f"pool {config.name!r}: cannot write {error.filename or config.folder}: {error.strerror}"
-        ) from None
+        raise _unwritable(config, f"{error.filename or config.folder}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise _unwritable(config, str(error)) from error
+    except RuntimeError as error:  # what torch.save raises when the disk is full
+        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+            raise
+        raise _unwritable(config, str(error).splitlines()[0]) from error
+
+
+def _unwritable(config: PoolFile, reason: str) -> PoolError:
+    return PoolError(
+        f"pool {config.name!r}: cannot write {reason}; make room or give write permission, and run the same "
+        "command again"
+    )
 
 
 def train_to_mixture(pool: Pool, mixture: Mixture) -> Path:
@@ -77,6 +86,8 @@ def train_to_mixture(pool: Pool, mixture: Mixture) -> Path:
     wanted = member_provenance(mixture, config, pool.manifest.corpus, pool.manifest.seed.weights_digest)
     folder = config.folder / "trained" / wanted.digest[:16]
     with building(config):
+        if _verified(SEED, config.folder / SEED).weights_digest != pool.manifest.seed.weights_digest:
+            raise PoolError(f"pool {config.name!r}: the seed was rebuilt in the meantime; run the same command again")
         if not (folder / MANIFEST).is_file():
             start = load_model(config.folder / SEED)
             tokenizer = load_tokenizer(config.folder / "tokenizer")
@@ -131,13 +142,16 @@ def _train_into(
         data_digests=dict(wanted.data_digests),
         tokenizer_digest=wanted.tokenizer_digest,
         weights_digest="",
+        config_digest="",
         tokens=outcome.tokens,
         final_loss_nats=outcome.final_loss_nats,
         seconds=outcome.seconds,
         versions=_versions(),
     )
     with new_folder(folder) as new:
-        return save_checkpoint(start, tokenizer, new, manifest)
+        complete = save_checkpoint(start, tokenizer, new, manifest)
+    discard_scratch(scratch)
+    return complete
 
 
 def _versions() -> dict[str, str]:

@@ -18,7 +18,7 @@ from pool.manifest import MANIFEST, CheckpointManifest, read_record, write_recor
 from pool.recipe import ModelShape
 
 WEIGHTS = "model.safetensors"
-TOKENIZER = "tokenizer.json"
+CONFIG = "config.json"
 
 
 def new_model(shape: ModelShape, vocabulary: int, *, initial_seed: int) -> PreTrainedModel:
@@ -53,7 +53,7 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTraine
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # transformers and safetensors raise many types for one fact: not loadable
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise PoolError(f"{folder}: not a checkpoint that can be loaded: {reason}") from None
     return cast(PreTrainedModel, model.eval())  # type: ignore[no-untyped-call]
 
@@ -72,40 +72,39 @@ def parameters_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def check_finite(model: PreTrainedModel, what: str) -> None:
-    """Raise `PoolError` naming the first tensor of `what` that holds NaN or infinity."""
+def check_finite(model: PreTrainedModel, what: str, remedy: str) -> None:
+    """Raise `PoolError` naming the first tensor of `what` that holds NaN or infinity, and the remedy."""
     for name, tensor in parameters_of(model).items():
         if not bool(torch.isfinite(tensor).all()):
-            raise PoolError(
-                f"{what} has NaN or infinite values in {name}; train it again with `--rebuild` "
-                "(a lower learning_rate is the usual remedy)"
-            )
+            raise PoolError(f"{what} has NaN or infinite values in {name}; {remedy}")
 
 
 def save_checkpoint(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, manifest: CheckpointManifest
 ) -> CheckpointManifest:
-    """Write model, tokenizer and, last, the manifest with the digest of the weights just written."""
+    """Write model, tokenizer and, last, the manifest with the digests of the weights and config just written."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    complete = manifest.model_copy(update={"weights_digest": digest_file(folder / WEIGHTS)})
+    digests = {"weights_digest": digest_file(folder / WEIGHTS), "config_digest": digest_file(folder / CONFIG)}
+    complete = manifest.model_copy(update=digests)
     write_record(folder / MANIFEST, complete)
     return complete
 
 
 def verify_checkpoint(folder: Path, what: str, remedy: str) -> CheckpointManifest:
-    """Read a checkpoint's manifest and compare the digest of its weights.
+    """Read a checkpoint's manifest and compare the digests of its weights and config.
 
     Raises `PoolError` naming `what` and the `remedy` when something is missing, truncated or altered.
     """
     manifest = read_record(folder / MANIFEST, CheckpointManifest)
-    try:
-        digest = digest_file(folder / WEIGHTS)
-    except OSError as error:
-        raise PoolError(f"{what}: {folder / WEIGHTS}: {error.strerror}; {remedy}") from None
-    if digest != manifest.weights_digest:
-        raise PoolError(
-            f"{what}: {folder / WEIGHTS} was truncated or altered since it was trained "
-            f"(its digest is not the one in {MANIFEST}); {remedy}"
-        )
+    for name, expected in ((WEIGHTS, manifest.weights_digest), (CONFIG, manifest.config_digest)):
+        try:
+            digest = digest_file(folder / name)
+        except OSError as error:
+            raise PoolError(f"{what}: {folder / name}: {error.strerror}; {remedy}") from None
+        if digest != expected:
+            raise PoolError(
+                f"{what}: {folder / name} was truncated or altered since it was trained "
+                f"(its digest is not the one in {MANIFEST}); {remedy}"
+            )
     return manifest

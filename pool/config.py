@@ -33,7 +33,7 @@ class CorpusConfig(Config):
     """Share of each partition's documents kept out of training, as a held-out domain of the same name;
     half of it is the search split, half the test split. 0 makes no such domain."""
     train_tokens: int = Field(400_000, ge=1)
-    """Most training tokens kept per partition."""
+    """Most training tokens kept per partition; caps and proportions go by all that the partition has."""
     held_out_tokens: int = Field(8_192, ge=1)
     """Most tokens kept per held-out domain and split."""
     held_out_document_tokens: int = Field(1_024, ge=1)
@@ -45,6 +45,9 @@ class CorpusConfig(Config):
             raise ValueError("source = 'demo' brings its own partitions and held-out domains; remove the tables")
         if self.source == "files" and not self.partitions:
             raise ValueError("no partition: add a [corpus.partitions.NAME] table, or set source = 'demo'")
+        reserved = sorted(set(self.partitions) & {"all", "seed"})
+        if reserved:
+            raise ValueError(f"a partition cannot be called {reserved[0]!r}: `--rebuild` means something else by it")
         shared = sorted(set(self.partitions) & set(self.held_out))
         if shared and self.held_out_share > 0:
             raise ValueError(
@@ -67,7 +70,7 @@ class SeedConfig(Config):
 
     mixture: Literal["uniform", "proportional"] | dict[Name, float] = "uniform"
     """What the seed is trained on: a named mixture, or a weight per partition."""
-    initial_seed: int = Field(0, ge=0)
+    initial_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the initial parameters."""
     recipe: SeedRecipe = SeedRecipe()
     """How the seed is trained."""

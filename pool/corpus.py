@@ -22,7 +22,7 @@ Documents = tuple[str, ...]
 class Corpus:
     """Training documents by partition and held-out documents by domain and split.
 
-    Checked at birth: nothing empty, no document in training and held-out text, or in two splits.
+    Checked at birth: nothing empty, and no document in two of these places.
     Raises `CorpusError`.
     """
 
@@ -51,7 +51,7 @@ def make_corpus(
     """Drop exact duplicates, set `held_out_share` of each partition aside, and split held-out text in two.
 
     A document that stands in several partitions is kept in the first. Held-out files are not cleaned of what
-    stands in training text: that overlap raises `CorpusError`, naming the partition and the domain.
+    stands in a partition or in another held-out domain: that overlap raises `CorpusError`, naming the domain.
     """
     seen: set[bytes] = set()
     train: dict[str, Documents] = {}
@@ -62,9 +62,13 @@ def make_corpus(
         if held_out_share > 0:
             domains[name] = _halves(ranked[:kept_out])
         train[name] = tuple(ranked[kept_out:])
-    seen_held_out: set[bytes] = set()
     for name, texts in held_out.items():
-        domains[name] = _halves(_ranked_unique(texts, seen_held_out))
+        ranked = _ranked_unique(texts, set())
+        for text in ranked:
+            if _key(text) in seen:
+                raise _in_two_places(text, "a partition or another held-out domain", f"held-out domain {name!r}")
+        seen.update(map(_key, ranked))
+        domains[name] = _halves(ranked)
     return Corpus(train, domains)
 
 
@@ -83,23 +87,20 @@ def _halves(documents: Sequence[str]) -> dict[Split, Documents]:
 
 
 def _check_disjoint(partitions: Mapping[str, Documents], held_out: Mapping[str, Mapping[Split, Documents]]) -> None:
-    home = {_key(text): f"partition {name!r}" for name, texts in partitions.items() for text in texts}
-    for name, splits in held_out.items():
-        for split in SPLITS:
-            for text in splits[split]:
-                other = home.setdefault(_key(text), f"held-out domain {name!r}")
-                if other.startswith("partition"):
-                    raise CorpusError(
-                        f"the same document is in {other} and in held-out domain {name!r} ({split} split): "
-                        f"{text[:60]!r}; remove it from one of them"
-                    )
-        _check_splits_disjoint(name, splits)
+    homes = [(f"partition {name!r}", texts) for name, texts in partitions.items()]
+    homes += [
+        (f"held-out domain {name!r} ({split} split)", held_out[name][split]) for name in held_out for split in SPLITS
+    ]
+    seen: dict[bytes, str] = {}
+    for home, texts in homes:
+        for text in texts:
+            other = seen.setdefault(_key(text), home)
+            if other != home:
+                raise _in_two_places(text, other, home)
 
 
-def _check_splits_disjoint(name: str, splits: Mapping[Split, Documents]) -> None:
-    both = {_key(text) for text in splits["search"]} & {_key(text) for text in splits["test"]}
-    if both:
-        raise CorpusError(f"held-out domain {name!r}: {len(both)} documents are in both splits; drop duplicates")
+def _in_two_places(text: str, one: str, other: str) -> CorpusError:
+    return CorpusError(f"the same document is in {one} and in {other}: {text[:60]!r}; remove it from one of them")
 
 
 def _key(text: str) -> bytes:

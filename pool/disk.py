@@ -1,4 +1,4 @@
-"""Writing so that a kill at any moment leaves either the old thing or the new one, never half of one."""
+"""Writing so that a kill at any moment leaves a whole thing or none, never half of one."""
 
 import os
 import shutil
@@ -31,8 +31,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _flush(temporary)
-        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            old = path.with_name(f".{path.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
         temporary.rename(path)
+        shutil.rmtree(path.with_name(f".{path.name}.old"), ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

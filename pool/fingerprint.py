@@ -21,14 +21,6 @@ def digest_json(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def digest_texts(texts: Iterable[str]) -> str:
-    """Digest a sequence of texts; their boundaries count (["ab"] differs from ["a", "b"])."""
-    outer = hashlib.sha256()
-    for text in texts:
-        outer.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
-    return outer.hexdigest()
-
-
 def digest_arrays(arrays: Iterable[npt.NDArray[np.generic]]) -> str:
     """Digest arrays with their shapes and dtypes."""
     outer = hashlib.sha256()

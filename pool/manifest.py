@@ -20,7 +20,7 @@ class Record(BaseModel):
 
 
 class CheckpointManifest(Record):
-    """What a trained checkpoint is. `weights_digest` is of model.safetensors, `tokens` were trained on."""
+    """What a trained checkpoint is. `weights_digest` is of model.safetensors, `tokens` were read."""
 
     mixture: dict[str, float]
     recipe: Recipe
@@ -29,6 +29,7 @@ class CheckpointManifest(Record):
     data_digests: dict[str, str]
     tokenizer_digest: str
     weights_digest: str
+    config_digest: str
     tokens: int
     final_loss_nats: float
     seconds: float
@@ -44,13 +45,19 @@ class TextSummary(Record):
     digest: str
 
 
+class PartitionSummary(TextSummary):
+    """The same for training text kept, and the tokens that the partition has in all (estimated where some were cut)."""
+
+    available_tokens: int
+
+
 class CorpusManifest(Record):
     """The prepared corpus: counts and digests, and the digest of where it came from."""
 
     source_digest: str
     tokenizer_digest: str
     context: int
-    partitions: dict[str, TextSummary]
+    partitions: dict[str, PartitionSummary]
     search: dict[str, TextSummary]
     test: dict[str, TextSummary]
 
@@ -66,8 +73,8 @@ class PoolManifest(Record):
     @property
     def digest(self) -> str:
         """Digest of every weight in the pool: the seed's and the members', by name."""
-        weights = {name: member.weights_digest for name, member in self.members.items()}
-        return digest_json({"seed": self.seed.weights_digest, "members": weights})
+        members = {name: [member.weights_digest, member.config_digest] for name, member in self.members.items()}
+        return digest_json({"seed": [self.seed.weights_digest, self.seed.config_digest], "members": members})
 
 
 RecordType = TypeVar("RecordType", bound=Record)

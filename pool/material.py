@@ -1,6 +1,5 @@
 """What a pool is trained from: the prepared corpus and the tokenizer. Checked whole before any of it is written."""
 
-import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -36,7 +35,6 @@ class Material:
     corpus: PreparedCorpus
     tokenizer: PreTrainedTokenizerFast
     new: bool
-    from_scratch: bool
 
 
 def prepare_material(config: PoolFile, rebuild: Collection[str]) -> Material:
@@ -59,8 +57,6 @@ def prepare_material(config: PoolFile, rebuild: Collection[str]) -> Material:
 def write_material(material: Material, config: PoolFile) -> None:
     """Put new material on disk; the pool's record goes first, so that a half-changed pool is never believed."""
     folder = config.folder
-    if material.from_scratch:
-        shutil.rmtree(folder, ignore_errors=True)
     if not material.new:
         return
     (folder / POOL_RECORD).unlink(missing_ok=True)
@@ -82,7 +78,7 @@ def _reused(config: PoolFile) -> Material | None:
     if tokenizer is None:
         return None
     corpus = load_prepared(config.folder / "corpus", manifest)
-    return Material(corpus, tokenizer, new=False, from_scratch=False)
+    return Material(corpus, tokenizer, new=False)
 
 
 def _made(config: PoolFile, *, from_scratch: bool) -> Material:
@@ -94,7 +90,7 @@ def _made(config: PoolFile, *, from_scratch: bool) -> Material:
     corpus = _tokenised(text, tokenizer, config)
     domains = corpus.held_out["search"]
     say(f"corpus: {len(corpus.train)} partitions, {len(domains)} held-out domains")
-    return Material(corpus, tokenizer, new=True, from_scratch=from_scratch)
+    return Material(corpus, tokenizer, new=True)
 
 
 def _tokenised(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile) -> PreparedCorpus:

@@ -17,7 +17,7 @@ from pool.corpus import SPLITS, Corpus, Split, make_corpus
 from pool.demo_corpus import demo_held_out, demo_partitions, demo_source_versions
 from pool.errors import CorpusError, PoolError
 from pool.fingerprint import digest_arrays, digest_file, digest_json
-from pool.manifest import CorpusManifest, TextSummary, write_record
+from pool.manifest import CorpusManifest, PartitionSummary, TextSummary, write_record
 from pool.text_files import read_documents
 from pool.tokens import HeldOutWindows, Tokens, TrainingStream, held_out_windows, training_stream
 
@@ -41,6 +41,7 @@ def source_digest(config: PoolFile) -> str:
     corpus = config.corpus
     described = {
         "settings": corpus.model_dump(mode="json", exclude={"partitions", "held_out"}),
+        "order": list(corpus.partitions),
         "partitions": {name: _describe(name, table) for name, table in corpus.partitions.items()},
         "held_out": {name: _describe(name, table) for name, table in corpus.held_out.items()},
         "versions": demo_source_versions() if corpus.source == "demo" else {},
@@ -50,7 +51,7 @@ def source_digest(config: PoolFile) -> str:
 
 
 def _describe(name: str, table: TextFiles) -> dict[str, object]:
-    files = [_file_digest(name, path) for path in table.files]
+    files = sorted(_file_digest(name, path) for path in table.files)
     return {"format": table.format, "column": table.column, "files": files}
 
 
@@ -100,12 +101,13 @@ def tokenise(
     return PreparedCorpus(train, held_out, manifest)
 
 
-def _summary(stream: TrainingStream) -> TextSummary:
-    return TextSummary(
+def _summary(stream: TrainingStream) -> PartitionSummary:
+    return PartitionSummary(
         documents=stream.documents,
         tokens=len(stream.tokens),
         bytes=stream.bytes,
         digest=digest_arrays([stream.tokens]),
+        available_tokens=stream.available_tokens,
     )
 
 

@@ -117,4 +117,4 @@ def seed_mixture(config: PoolFile, corpus: CorpusManifest) -> Mixture:
             raise ConfigError(f"[seed] mixture: {error}") from None
     if choice == "uniform":
         return Mixture.uniform(names)
-    return Mixture.proportional({name: part.tokens for name, part in corpus.partitions.items()})
+    return Mixture.proportional({name: part.available_tokens for name, part in corpus.partitions.items()})

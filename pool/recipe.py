@@ -52,7 +52,7 @@ class Recipe(Config):
     """Gradient norm above which gradients are scaled down."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward and backward pass; parameters stay float32."""
-    order_seed: int = Field(0, ge=0)
+    order_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order in which windows are read."""
     checkpoint_steps: int = Field(100, ge=1)
     """Steps between the checkpoints from which a killed run goes on; does not change the result."""

@@ -38,8 +38,8 @@ class Pool:
 
     @property
     def tokens(self) -> dict[str, int]:
-        """Training tokens available per partition."""
-        return {name: part.tokens for name, part in self.manifest.corpus.partitions.items()}
+        """Tokens that each partition has, whether or not members need them all."""
+        return {name: part.available_tokens for name, part in self.manifest.corpus.partitions.items()}
 
     @property
     def member_folders(self) -> dict[str, Path]:

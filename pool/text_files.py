@@ -1,5 +1,6 @@
 """Documents from a user's files, read through `datasets` (streamed: nothing is copied to a cache)."""
 
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,9 +29,13 @@ def read_documents(name: str, source: TextFiles) -> Iterator[str]:
 
 
 def _check_file(name: str, path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise CorpusError(f"{name}: {path}: {error.strerror}; correct `files` in the pool file") from None
     if not path.is_file():
-        raise CorpusError(f"{name}: no such file: {path}; correct `files` in the pool file")
-    if path.stat().st_size == 0:
+        raise CorpusError(f"{name}: {path} is not a file; correct `files` in the pool file")
+    if size == 0:
         raise CorpusError(f"{name}: {path} is empty; remove it from `files` or fill it")
 
 
@@ -38,7 +43,7 @@ def _read_file(name: str, path: Path, source: TextFiles) -> Iterator[str]:
     options = {"sample_by": "paragraph"} if source.format == "text" else {}
     try:
         rows = datasets.load_dataset(
-            _BUILDERS[source.format], data_files=str(path), split="train", streaming=True, **options
+            _BUILDERS[source.format], data_files=glob.escape(str(path)), split="train", streaming=True, **options
         )
         for row in rows:
             yield _text_of(row, name, path, source)

@@ -50,7 +50,7 @@ def _sample(partitions: Mapping[str, Sequence[str]], total_bytes: int) -> Iterat
         for text in documents:
             if left <= 0:
                 break
-            left -= len(text)
+            left -= len(text.encode("utf-8", "surrogatepass"))
             yield text
 
 

@@ -26,11 +26,15 @@ Tokens = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class TrainingStream:
-    """Training text of one partition: `tokens` (N,) int32, the raw UTF-8 `bytes` they cover, `documents`."""
+    """Training text of one partition: `tokens` (N,) int32, the raw UTF-8 `bytes` they cover, `documents`.
+
+    `available_tokens` is what the whole partition has: where text was left out, estimated from its bytes.
+    """
 
     tokens: Tokens
     bytes: int
     documents: int
+    available_tokens: int
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def training_stream(
             f"partition {name!r} has {total} training tokens, fewer than one window of {context}; "
             "add text, raise train_tokens, or lower [model] context"
         )
-    return TrainingStream(np.concatenate(pieces), total_bytes, len(pieces))
+    all_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in documents)
+    return TrainingStream(np.concatenate(pieces), total_bytes, len(pieces), round(total * all_bytes / total_bytes))
 
 
 def held_out_windows(

@@ -40,7 +40,7 @@ _COSINE_FLOOR = 0.1
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What a run did: tokens read, mean training loss of its last tenth (nats per token), seconds of this call."""
+    """What a run did: tokens read, mean training loss of about its last tenth (nats), seconds of this call."""
 
     tokens: int
     final_loss_nats: float
@@ -84,8 +84,8 @@ def train(
 ) -> TrainingOutcome:
     """Train `model` in place on `mixture` of the partitions' tokens, by `recipe`.
 
-    The window length is the model's context. `scratch` holds checkpoints to go on from; it is removed at the
-    end. Raises `PoolError` when the parameters end up non-finite.
+    The window length is the model's context. `scratch` holds checkpoints to go on from; `discard_scratch` removes
+    it once the outcome is safe. Raises `PoolError` when the parameters end up non-finite.
     """
     context = int(model.config.max_position_embeddings)
     windows = training_windows(train_tokens, mixture, recipe, context)
@@ -102,15 +102,14 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     torch.nn.Module.to(model, "cpu").train(False)
-    check_finite(model, label)
+    check_finite(model, label, "a lower learning_rate is the usual remedy")
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    shutil.rmtree(scratch, ignore_errors=True)
     seconds = time.monotonic() - started
     return TrainingOutcome(windows.size, float(losses[-1]), seconds)
 
 
 def _arguments(recipe: Recipe, steps: int, scratch: Path) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=steps,
         per_device_train_batch_size=recipe.batch_windows,
@@ -131,7 +130,18 @@ def _arguments(recipe: Recipe, steps: int, scratch: Path) -> TrainingArguments:
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # else Trainer would multiply the batch, and with it the tokens read, by the GPUs it sees
+    return arguments
+
+
+def discard_scratch(scratch: Path) -> None:
+    """Remove a run's checkpoints, their states first, so that a half-removed one is never taken for whole."""
+    for state in scratch.glob(f"checkpoint-*/{_STATE}"):
+        state.unlink(missing_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _last_whole_checkpoint(scratch: Path) -> Path | None:

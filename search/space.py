@@ -64,6 +64,10 @@ class CappedSimplex:
         weights[kept] = project_to_capped_simplex(z[kept], np.array(self.caps)[kept])
         return Mixture.from_array(self.names, weights)
 
+    def contains(self, mixture: Mixture) -> bool:
+        """Tell whether a mixture keeps all caps and the limit on members."""
+        return bool(np.allclose(self.project(mixture.over(self.names).array).array, mixture.over(self.names).array))
+
     def parameters(self, mixture: Mixture) -> dict[str, float]:
         """Give the Optuna parameters of a mixture: its weights, after projection where it is not feasible."""
         return self.project(mixture.over(self.names).array).as_dict()

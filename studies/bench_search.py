@@ -12,6 +12,7 @@ from pool.mixture import Mixture
 from pool.progress import track
 from search.loop import Search, advance
 from search.strategies.registry import STRATEGIES
+from search.trials import completed_trials, value_of
 from studies.workbench import Workbench
 
 
@@ -46,7 +47,7 @@ def parse_entries(text: str) -> list[Entry]:
     entries = []
     for part in text.split(","):
         name, _, merges = part.partition(":")
-        if name not in STRATEGIES or not merges.isdigit() or int(merges) < 1:
+        if name not in STRATEGIES or not merges.isdecimal() or int(merges) < 1:
             raise ConfigError(f"{part!r} is not STRATEGY:MERGES with a strategy of {', '.join(STRATEGIES)}")
         entries.append(Entry(name, int(merges)))
     return entries
@@ -71,7 +72,7 @@ def _best(bench: Workbench, entry: Entry, seed: int) -> float:
     start = {"uniform": Mixture.uniform(bench.pool.names)}
     search = Search(bench.search_loss, bench.space, STRATEGIES[entry.strategy], seed, None, start)
     advance(study, search, entry.merges)
-    return study.best_value
+    return min((value_of(trial) for trial in completed_trials(study)), default=float("nan"))
 
 
 def as_json(results: Sequence[Result]) -> list[dict[str, object]]:

@@ -41,11 +41,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Standing:
-    """One contender: its mixture (None for the seed, which is none) and its scores on both splits."""
+    """One contender: its mixture (None for the seed, which is none) and its scores on both splits.
+
+    `feasible` says whether the study's space allows it; a baseline need not be.
+    """
 
     mixture: Mixture | None
     search: Score
     test: Score
+    feasible: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,11 @@ class Best:
             "search": self.best.search.as_json(),
             "test": self.best.test.as_json(),
             "baselines": {
-                name: {"search": standing.search.as_json(), "test": standing.test.as_json()}
+                name: {
+                    "search": standing.search.as_json(),
+                    "test": standing.test.as_json(),
+                    "feasible": standing.feasible,
+                }
                 for name, standing in self.baselines.items()
             },
         }
@@ -106,7 +114,8 @@ def baseline_mixtures(bench: Workbench) -> dict[str, Mixture]:
 
 
 def _standing(bench: Workbench, mixture: Mixture) -> Standing:
-    return Standing(mixture, _score(bench, bench.search_loss(mixture)), _score(bench, bench.test_loss(mixture)))
+    search, test = _score(bench, bench.search_loss(mixture)), _score(bench, bench.test_loss(mixture))
+    return Standing(mixture, search, test, bench.space.contains(mixture))
 
 
 def _score(bench: Workbench, evaluation: Evaluation) -> Score:

@@ -3,7 +3,6 @@
 Heavy imports stand inside the verbs, so that `--help` answers at once.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -109,7 +108,7 @@ def best(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     from studies.tables import show_best
     from studies.workbench import workbench
 
-    with workbench(read_study_file(study_file)) as bench:
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
         found = find_best(bench, bench.known_study())
     if as_json:
         _print_json(found.as_json())
@@ -127,7 +126,7 @@ def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     from studies.tables import show_confirmation
     from studies.workbench import workbench
 
-    with workbench(read_study_file(study_file)) as bench:
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
         confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()))
     if as_json:
         _print_json(confirmation.as_json())
@@ -147,7 +146,7 @@ def export(
     from studies.export import run_export
     from studies.workbench import workbench
 
-    with workbench(read_study_file(study_file)) as bench:
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
         found = find_best(bench, bench.known_study())
         _console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
 
@@ -183,7 +182,9 @@ def _console() -> Console:
 
 
 def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False))
+    from studies.json_text import json_text
+
+    print(json_text(value))
 
 
 def _quiet_libraries() -> None:
@@ -201,12 +202,20 @@ def _quiet_libraries() -> None:
 
 
 def main() -> None:
-    """Run the command line; a `MixscoutError` is printed as one line."""
+    """Run the command line; a `MixscoutError`, or a file that cannot be used, is printed as one line."""
     try:
         app()
     except MixscoutError as error:
-        print(f"mixscout: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}; see that it can be read and written, and run the command again")
+
+
+def _fail(line: str) -> None:
+    print(f"mixscout: {line}", file=sys.stderr)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The study file (TOML): which pool, which target, which space, which search. Every field with its unit."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pool.config_file import Config, Name, read_config
 
@@ -23,6 +23,12 @@ class SpaceConfig(Config):
     training_budget_tokens: int | None = Field(None, ge=1)
     """Tokens of the training run the mixture is for; the members' own tokens when left out."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.training_budget_tokens is not None and self.max_epochs is None:
+            raise ValueError("training_budget_tokens does nothing without max_epochs: set both")
+        return self
+
 
 class SearchConfig(Config):
     """How the space is searched."""
@@ -31,7 +37,7 @@ class SearchConfig(Config):
     """Who proposes mixtures."""
     merges: int = Field(40, ge=1)
     """Total budget of the study: evaluations charged. `--merges` overrides it."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     """Seed of proposals and audits."""
     start: tuple[StartMixture, ...] = ("uniform",)
     """Mixtures evaluated first; `vertices` means every single member."""

@@ -31,9 +31,10 @@ class Confirmation:
 
     @property
     def spearman(self) -> float | None:
-        """Rank correlation of proxy and trained test loss; None where it is not defined."""
-        proxies = [one.proxy.value for one in self.confirmed]
-        trained = [one.trained.value for one in self.confirmed]
+        """Rank correlation of proxy and trained test loss over different mixtures; None where it is not defined."""
+        different = {one.mixture.digest: one for one in self.confirmed}.values()
+        proxies = [one.proxy.value for one in different]
+        trained = [one.trained.value for one in different]
         if len(set(proxies)) < 2 or len(set(trained)) < 2:
             return None
         correlation = float(spearmanr(proxies, trained).statistic)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import URL, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from pool.errors import StorageError
@@ -29,38 +29,54 @@ def open_database(path: Path, *, timeout_seconds: float) -> Iterator[Database]:
 
     Raises `StorageError` when it is locked for longer than the timeout, not writable, or not a database.
     """
+    _check_path(path)
+    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": timeout_seconds})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{path}"
-        engine = _engine(url, timeout_seconds)
         TABLES.create_all(engine)
-        storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": timeout_seconds}})
+        storage = _optuna_storage(path, timeout_seconds)
         try:
             yield Database(path, storage, EvaluationStore(engine))
         finally:
             storage.remove_session()
             storage.engine.dispose()
-            engine.dispose()
-    except (SQLAlchemyError, StorageInternalError, OSError) as error:
+    except (SQLAlchemyError, StorageInternalError) as error:
         raise _explained(path, error) from error
+    finally:
+        engine.dispose()
 
 
-def _engine(url: str, timeout_seconds: float) -> Engine:
-    return create_engine(url, connect_args={"timeout": timeout_seconds})
+def _check_path(path: Path) -> None:
+    odd = sorted(set(str(path)) & set("{}?#%"))
+    if odd:
+        raise StorageError(f"database {path}: a path with {' '.join(odd)} cannot be opened; set `database` to another")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"database {path} cannot be written: {error.strerror}; set `database` in the study file to another place"
+        ) from None
+
+
+def _optuna_storage(path: Path, timeout_seconds: float) -> RDBStorage:
+    try:
+        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": timeout_seconds}})
+    except RuntimeError as error:  # what Optuna raises for tables of another version of itself
+        reason = str(error).splitlines()[0]
+        raise StorageError(f"database {path}: {reason}; set `database` in the study file to another file") from None
 
 
 def _explained(path: Path, error: Exception) -> StorageError:
     causes = [str(cause) for cause in (error, error.__cause__, error.__cause__ and error.__cause__.__cause__) if cause]
     text = " ".join(causes)
-    if "locked" in text:
+    if "database is locked" in text:
         return StorageError(
             f"database {path} is locked by another process; nothing was lost: stop that process, or raise "
             "database_timeout_seconds, and run the same command again"
         )
-    if "readonly" in text or "unable to open" in text or isinstance(error, OSError):
+    if "readonly database" in text or "unable to open database" in text or "disk is full" in text:
         return StorageError(
-            f"database {path} cannot be written; give the file and its folder write permission, or set `database` "
-            "in the study file to another place"
+            f"database {path} cannot be written; give the file and its folder write permission and room, or set "
+            "`database` in the study file to another place"
         )
     if "not a database" in text or "malformed" in text:
         return StorageError(f"{path} is not a database that can be read; set `database` to another file")

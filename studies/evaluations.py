@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from sqlalchemy import JSON, Engine, Float, Integer, MetaData, String, UniqueConstraint, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from objectives.evaluation import DifferentiableObjective, Evaluation, Kind, Objective
@@ -59,20 +60,17 @@ class EvaluationStore:
             return _evaluation(row, mixture) if row else None
 
     def keep(self, evaluation: Evaluation) -> None:
-        """Remember an evaluation; one with a gradient replaces one without."""
+        """Remember an evaluation. One with a gradient replaces one without, never the other way round."""
         key = {"objective_digest": evaluation.objective_digest, "mixture_digest": evaluation.mixture.digest}
-        with Session(self._engine) as session, session.begin():
-            known = session.scalars(select(EvaluationRow.id).filter_by(**key)).one_or_none()
-            if known is None:
-                session.execute(insert(EvaluationRow).values(**key, **_columns(evaluation)))
-            else:
-                session.execute(update(EvaluationRow).filter_by(id=known).values(**_columns(evaluation)))
-
-    def count(self, objective_digest: str) -> int:
-        """Count the different mixtures evaluated under an objective."""
-        with Session(self._engine) as session:
-            query = select(EvaluationRow.id).filter_by(objective_digest=objective_digest)
-            return len(session.scalars(query).all())
+        columns = _columns(evaluation)
+        try:
+            with Session(self._engine) as session, session.begin():
+                session.execute(insert(EvaluationRow).values(**key, **columns))
+        except IntegrityError:  # it is there already, perhaps from another process a moment ago
+            if evaluation.gradient is None:
+                return
+            with Session(self._engine) as session, session.begin():
+                session.execute(update(EvaluationRow).filter_by(**key).values(**columns))
 
 
 class RememberedObjective:

@@ -1,8 +1,9 @@
 """The verb `export`: the merge of the best mixture as a Hugging Face checkpoint, with a model card."""
 
 import importlib.metadata
-import json
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from objectives.merge import StackedPool
 from pool.checkpoint import load_model, load_tokenizer, parameters_of
@@ -11,6 +12,7 @@ from pool.errors import StudyError
 from pool.fingerprint import short
 from pool.mixture import Mixture
 from studies.best import Best
+from studies.json_text import json_text
 from studies.workbench import Workbench
 
 MIXTURE_FILE = "mixture.json"
@@ -28,10 +30,11 @@ def run_export(bench: Workbench, best: Best, folder: Path) -> Path:
     try:
         with new_folder(folder.resolve()) as new:
             _write_model(bench, mixture, new)
-            write_text(new / MIXTURE_FILE, json.dumps(best.as_json(), indent=2) + "\n")
+            write_text(new / MIXTURE_FILE, json_text(best.as_json()) + "\n")
             write_text(new / "README.md", _card(bench, best, mixture))
-    except OSError as error:
-        raise StudyError(f"{folder}: cannot write there: {error.strerror}") from None
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StudyError(f"{folder}: cannot write there: {reason}") from None
     return folder
 
 

@@ -29,7 +29,11 @@ def identity_of(config: StudyFile, pool: Pool, space: CappedSimplex) -> Identity
         "pool": pool.manifest.digest,
         "held-out text": digest_json(held_out),
         "target": dict(config.target),
-        "space": {"caps": dict(zip(space.names, space.caps, strict=True)), "max_members": space.max_members},
+        "space": {
+            "partitions": list(space.names),
+            "caps": dict(zip(space.names, space.caps, strict=True)),
+            "max_members": space.max_members,
+        },
         "strategy": {"name": strategy.name, **strategy.settings},
         "seed": config.search.seed,
         "start": list(config.search.start),

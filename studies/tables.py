@@ -1,6 +1,6 @@
 """Answers for people: plain tables on stdout, with the unfavourable said as plainly as the favourable."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -19,17 +19,23 @@ Columns = Mapping[str, Mapping[str, float]]
 def show_pool(console: Console, manifest: PoolManifest) -> None:
     """Show a pool: partitions with their members, held-out domains, digests."""
     table = Table(title=f"Pool {manifest.name}", title_justify="left")
-    for heading in ("partition", "documents", "tokens", "bytes", "text", "member", "training loss"):
+    for heading in ("partition", "documents", "tokens", "bytes", "text", "available", "member", "training loss"):
         table.add_column(heading, justify="left" if heading in ("partition", "text", "member") else "right")
     for name, part in manifest.corpus.partitions.items():
         member = manifest.members[name]
-        table.add_row(name, *_counts(part), short(member.weights_digest), f"{member.final_loss_nats:.3f}")
+        table.add_row(
+            name,
+            *_counts(part),
+            f"{part.available_tokens:,}",
+            short(member.weights_digest),
+            f"{member.final_loss_nats:.3f}",
+        )
     console.print(table)
     table = Table(title="Held-out domains (search and test split)", title_justify="left")
     for heading in ("domain", "documents", "tokens", "bytes", "text", "documents", "tokens", "bytes", "text"):
         table.add_column(heading, justify="left" if heading in ("domain", "text") else "right")
-    for name, part in manifest.corpus.search.items():
-        table.add_row(name, *_counts(part), *_counts(manifest.corpus.test[name]))
+    for name, domain in manifest.corpus.search.items():
+        table.add_row(name, *_counts(domain), *_counts(manifest.corpus.test[name]))
     console.print(table)
     console.print(
         f"seed {short(manifest.seed.weights_digest)}, trained on {manifest.seed.tokens:,} tokens; "
@@ -60,7 +66,8 @@ def show_best(console: Console, best: Best, confirmation: Confirmation | None = 
         table.add_row(name, f"{weight:.4f}" if weight > 0 else "0")
     console.print(table)
     columns = _columns(best, confirmation)
-    _show_columns(console, columns)
+    feasible = ["best mixture", *(name for name, standing in best.baselines.items() if standing.feasible)]
+    _show_columns(console, columns, feasible)
     for column, losses in columns.items():
         console.print(_verdict(column, losses))
     if confirmation and confirmation.spearman is not None:
@@ -84,7 +91,7 @@ def _columns(best: Best, confirmation: Confirmation | None) -> Columns:
     return columns
 
 
-def _show_columns(console: Console, columns: Columns) -> None:
+def _show_columns(console: Console, columns: Columns, feasible: Collection[str]) -> None:
     table = Table(
         title="Held-out loss, nats per token (in brackets: how far the best mixture is ahead)", title_justify="left"
     )
@@ -92,8 +99,11 @@ def _show_columns(console: Console, columns: Columns) -> None:
     for column in columns:
         table.add_column(column, justify="right")
     for name in columns["search, merged"]:
-        table.add_row(name.replace("_", " "), *(_cell(losses, name) for losses in columns.values()))
+        shown = name.replace("_", " ") + ("" if name in feasible else " *")
+        table.add_row(shown, *(_cell(losses, name) for losses in columns.values()))
     console.print(table)
+    if set(columns["search, merged"]) - set(feasible):
+        console.print("* outside the study's space: caps or max_members do not allow it.")
     if "test, really trained" in columns:
         console.print("The seed is scored as it is: no further training, so it has no trained figure.")
 

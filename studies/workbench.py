@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import optuna
 
@@ -57,7 +58,7 @@ class Workbench:
         known: dict[str, dict[str, Mixture]] = {
             "uniform": {"uniform": Mixture.uniform(names)},
             "proportional": {"proportional": self.pool.proportional()},
-            "vertices": {name: Mixture.vertex(names, name) for name in names},
+            "vertices": {f"vertex:{name}": Mixture.vertex(names, name) for name in names},
         }
         return {name: mixture for choice in self.config.search.start for name, mixture in known[choice].items()}
 
@@ -74,20 +75,23 @@ class Workbench:
         try:
             study = optuna.load_study(storage=self.database.optuna, study_name=self.config.name)
         except KeyError:
-            raise StudyError(
-                f"no study {self.config.name!r} in {self.database.path}; run `mixscout search` on its file first"
-            ) from None
+            raise no_study(self.config, self.database.path) from None
         claim_identity(study, identity_of(self.config, self.pool, self.space))
         return study
 
 
 @contextmanager
-def workbench(config: StudyFile) -> Iterator[Workbench]:
-    """Open all that a study file names, checking it on the way. Raises a `MixscoutError` of the thing at fault."""
+def workbench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Workbench]:
+    """Open all that a study file names, checking it on the way; with `must_exist`, make no database.
+
+    Raises a `MixscoutError` of the thing at fault.
+    """
     pool = open_pool(read_pool_file(config.pool))
     target = _target(config, pool)
     space = _space(config, pool)
     path = config.database or pool.config.root / "mixscout.db"
+    if must_exist and not path.exists():
+        raise no_study(config, path)
     with open_database(path, timeout_seconds=config.database_timeout_seconds) as database:
         stacked = StackedPool(pool.member_folders)
         yield Workbench(
@@ -101,6 +105,11 @@ def workbench(config: StudyFile) -> Iterator[Workbench]:
             test_loss=remembered(MergedLoss(pool, stacked, target, "test"), database.evaluations),
             trained_loss=remembered(TrainedLoss(pool, stacked, target, "test"), database.evaluations),
         )
+
+
+def no_study(config: StudyFile, path: Path) -> StudyError:
+    """Make the error for a study that was not started."""
+    return StudyError(f"no study {config.name!r} in {path}; run `mixscout search` on its file first")
 
 
 def make_gate(config: GateConfig, *, seed: int) -> Gate | None:

@@ -29,7 +29,7 @@ MEMORY = 4
 STEP_RANGE = (0.05, 50.0)
 """Bounds of a step, as multiples of the descent's first one."""
 CONVERGED_MOVE = 2e-3
-"""A descent has converged when a full step would change no weight by more than this."""
+"""A descent has converged when its next step would change no weight by more than this."""
 
 
 @dataclass(frozen=True)

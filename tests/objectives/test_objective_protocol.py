@@ -125,3 +125,12 @@ def test_what_is_remembered_is_marked_and_costs_nothing(
     assert isinstance(objective, DifferentiableObjective)
     assert not objective.gradient(mixture).cached, "a value without a gradient does not answer for one"
     assert objective.gradient(mixture).cached and objective(mixture).cached
+
+
+def test_a_row_written_by_another_process_in_between_is_no_error(tmp_path: Path) -> None:
+    store, objective = _store(tmp_path), _quadratic()
+    mixture = Mixture.uniform(NAMES)
+    store.keep(objective.gradient(mixture))
+    store.keep(objective(mixture))
+    found = store.find(objective.digest, mixture)
+    assert found is not None and found.gradient is not None, "a value alone does not replace a gradient"

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import edit, snapshot
 
+from pool import build
 from pool.build import build_pool
 from pool.config import read_pool_file
 from pool.disk import new_folder
@@ -163,6 +166,61 @@ def test_a_member_trained_from_another_seed_is_refused_by_name(root: Path, tmp_p
     _refused(root, PoolMismatchError, "member 'docs' was trained before a change of what it starts from")
 
 
+def test_an_altered_configuration_is_refused_by_name(root: Path) -> None:
+    edit(root / MEMBERS / "code" / "config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02')
+    with pytest.raises(PoolError, match=r"member 'code': .*config\.json was truncated or altered.*--rebuild code"):
+        _open(root)
+
+
+def test_a_rebuild_interrupted_and_asked_for_again_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(root / "pool.toml", "learning_rate = 3e-3", "learning_rate = 1e-3")
+    asked = ("code", "docs", "prose")
+    original = build.train
+
+    def interrupted(*arguments: object, **options: object) -> object:
+        if options["label"] == "member 'prose'":
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build, "train", interrupted)
+        _build(root, *asked)
+    half = _weights(root)
+    assert f"{MEMBERS}/prose/model.safetensors" not in half
+    _build(root, *asked)
+    whole = _weights(root)
+    assert {name: whole[name] for name in half} == half, "what was rebuilt before the interruption was rebuilt again"
+    _build(root, *asked)
+    assert all(_weights(root)[name][1] != whole[name][1] for name in whole if "members" in name), "a new request counts"
+
+
+def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(empty_root: Path) -> None:
+    script = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+sys.argv = ["mixscout", "pool", "build", {str(empty_root / "pool.toml")!r}]
+from studies.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("mixscout: pool 'tiny': cannot write") and "run the same command again" in last
+    assert "Traceback" not in done.stderr
+    assert _build(empty_root).names == ("code", "docs", "prose")
+
+
+def test_caps_and_proportions_go_by_all_the_tokens_a_partition_has(root: Path, tiny_pool: Pool) -> None:
+    before = tiny_pool.tokens
+    kept = tiny_pool.manifest.corpus.partitions
+    assert all(before[name] == kept[name].tokens for name in before if kept[name].tokens < 29_000)
+    edit(root / "pool.toml", "train_tokens = 30_000", "train_tokens = 8_000")
+    pool = _build(root, "code", "docs", "prose")
+    for name, tokens in pool.tokens.items():
+        assert pool.manifest.corpus.partitions[name].tokens <= 8_000
+        assert tokens == pytest.approx(before[name], rel=0.25)
+
+
 def test_altered_held_out_tokens_are_refused_by_name(root: Path) -> None:
     path = root / "pools/tiny/corpus/held_out/licences.search.safetensors"
     arrays = load_file(path)
@@ -186,7 +244,7 @@ def test_text_may_be_gone_once_the_pool_is_built(root: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"code.jsonl"', '"gone.jsonl"', r"code: no such file: .*gone\.jsonl"),
+        ('"code.jsonl"', '"gone.jsonl"', r"code: .*gone\.jsonl: No such file"),
         ("train_tokens = 30_000", "train_tokens = 20", "partition 'code' has .* fewer than one window of 32"),
         ('mixture = "proportional"', "mixture = {code = 0.5, docs = 0.4}", r"\[seed\] mixture: .* sum to 0.9"),
         ('mixture = "proportional"', "mixture = {wiki = 1.0}", r"\[seed\] mixture: .* not there: wiki"),

@@ -30,13 +30,25 @@ def test_splits_do_not_depend_on_the_order_of_documents() -> None:
 
 
 def test_a_held_out_document_that_is_also_training_text_is_refused_by_name() -> None:
-    with pytest.raises(CorpusError, match=r"in partition 'a' and in held-out domain 'h'.*the same text"):
+    with pytest.raises(CorpusError, match=r"in a partition or .*and in held-out domain 'h'.*the same text"):
         make_corpus({"a": ["the same text", "x", "y"]}, {"h": ["the same text", "z"]}, held_out_share=0)
 
 
-def test_a_document_in_both_splits_is_refused() -> None:
-    with pytest.raises(CorpusError, match="both splits"):
-        Corpus({"a": ("x",)}, {"h": {"search": ("y",), "test": ("y",)}})
+def test_a_document_in_two_held_out_domains_is_refused_whatever_the_splits() -> None:
+    for number in range(20):
+        with pytest.raises(CorpusError, match="and in held-out domain 'i'"):
+            make_corpus({"a": ["x"]}, {"h": ["1", f"t{number}"], "i": ["2", f"t{number}"]}, held_out_share=0)
+        with pytest.raises(CorpusError, match="and in held-out domain 'h'"):
+            texts = [f"t{other}" for other in range(20)]
+            make_corpus({"a": texts}, {"h": ["1", f"t{number}"]}, held_out_share=0.5)
+
+
+@pytest.mark.parametrize(
+    ("train", "search", "test"), [(("x",), ("y",), ("y",)), (("x",), ("x",), ("y",)), (("x",), ("y",), ("x",))]
+)
+def test_a_corpus_with_a_document_in_two_places_cannot_be_made(train, search, test) -> None:
+    with pytest.raises(CorpusError, match="the same document is in .* and in held-out domain 'h'"):
+        Corpus({"a": train}, {"h": {"search": search, "test": test}})
 
 
 def test_what_has_no_text_is_refused_by_name() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+import zstandard
 
 from pool.config import TextFiles
 from pool.errors import CorpusError
@@ -30,8 +31,20 @@ def test_jsonl_gzip_parquet_and_text_give_the_same_documents(tmp_path: Path) -> 
     assert [text.strip() for text in _read(tmp_path / "a.txt", format="text")] == texts
 
 
+def test_zstandard_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(b'{"text": "compressed"}\n'))
+    assert _read(tmp_path / "a.jsonl.zst") == ["compressed"]
+
+
+@pytest.mark.parametrize("name", ["data[1].jsonl", "data?.jsonl", "data*.jsonl", "data 1.jsonl"])
+def test_a_file_name_is_a_name_and_not_a_pattern(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data1.jsonl").write_text('{"text": "another file"}\n')
+    (tmp_path / name).write_text('{"text": "this file"}\n')
+    assert _read(tmp_path / name) == ["this file"]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"news: no such file: .*gone\.jsonl"):
+    with pytest.raises(CorpusError, match=r"news: .*gone\.jsonl: No such file"):
         _read(tmp_path / "gone.jsonl")
 
 

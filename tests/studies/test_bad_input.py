@@ -49,6 +49,11 @@ STUDY_MISTAKES = {
     "unknown domain": ("licences = 0.6", "wiki = 0.6", "[target] 'wiki' is no held-out domain of the pool"),
     "infeasible cap": ("[search]", "[space]\ncaps = {code = 0.3, docs = 0.3, prose = 0.3}\n[search]", "sum to 0.9"),
     "infeasible epochs": ("[search]", "[space]\nmax_epochs = 0.01\n[search]", "no mixture is feasible"),
+    "budget without epochs": (
+        "[search]",
+        "[space]\ntraining_budget_tokens = 9\n[search]",
+        "training_budget_tokens does nothing without max_epochs",
+    ),
     "unknown partition": ("[search]", "[space]\ncaps = {wiki = 0.3}\n[search]", "'wiki' is no partition of the pool"),
     "too many members": ("[search]", "[space]\nmax_members = 9\n[search]", "max_members must be from 1 to 3: got 9"),
     "no pool file": ('pool = "pool.toml"', 'pool = "gone.toml"', "gone.toml: no such file"),
@@ -72,6 +77,7 @@ def test_a_study_that_was_not_started(root: Path, mixscout) -> None:
         answer = mixscout(*verb, root / "study.toml")
         assert answer.code == 1
         assert "no study 'tiny' in" in answer.err and "run `mixscout search`" in answer.err
+        assert not (root / "mixscout.db").exists()
 
 
 def test_a_pool_that_was_not_built(empty_root: Path, mixscout) -> None:
@@ -169,6 +175,23 @@ def test_a_database_in_a_place_that_cannot_be_written(studied: Path, mixscout) -
     _refused(mixscout, studied, "cannot be written", "search", studied / "study.toml")
 
 
+@pytest.mark.parametrize("name", ["a{x}.db", "a?.db", "a#b.db"])
+def test_a_database_path_that_would_open_another_file(name: str, studied: Path, mixscout) -> None:
+    text = (studied / "study.toml").read_text()
+    (studied / "study.toml").write_text(f'database = "{name}"\n' + text)
+    _refused(mixscout, studied, "cannot be opened; set `database` to another", "search", studied / "study.toml")
+
+
+def test_a_file_that_may_not_be_read_is_one_line(studied: Path, mixscout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pool.store.verify_checkpoint", lambda folder, what, remedy: forbidden(folder))
+    answer = mixscout("search", studied / "study.toml")
+    assert answer.code == 1
+    assert len(answer.err.splitlines()) == 1 and "Permission denied" in answer.err
+
+
 def test_a_database_that_is_none(studied: Path, mixscout) -> None:
     (studied / "mixscout.db").write_bytes(b"this is no database, but it is long enough to be read as one " * 40)
     answer = mixscout("search", studied / "study.toml")
@@ -200,7 +223,7 @@ def test_a_corpus_file(file: str, how: str, empty_root: Path, mixscout) -> None:
         (empty_root / file).unlink()
     else:
         (empty_root / file).write_text("")
-    message = "no such file" if how == "missing" else "is empty"
+    message = "No such file" if how == "missing" else "is empty"
     _refused(mixscout, empty_root, message, "pool", "build", empty_root / "pool.toml")
     assert not (empty_root / "pools").exists()
 

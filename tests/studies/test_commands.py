@@ -204,3 +204,43 @@ def test_bench_search_compares_strategies_at_their_cost(searched: Path, mixscout
     assert after == before, "a benchmark is no part of the study"
     wrong = mixscout("bench", "search", searched / "study.toml", "--entries", "simplex:3")
     assert wrong.code == 1 and "'simplex:3' is not STRATEGY:MERGES" in wrong.err
+
+
+def test_a_baseline_outside_the_space_is_marked(searched: Path, mixscout) -> None:
+    edit(searched / "study.toml", 'name = "tiny"', 'name = "capped"')
+    edit(searched / "study.toml", "[search]", "[space]\nmax_members = 2\ncaps = {prose = 0.5}\n[search]")
+    assert mixscout("search", searched / "study.toml").code == 0
+    best = json.loads(mixscout("best", searched / "study.toml", "--json").out)
+    assert sum(weight > 0 for weight in best["mixture"].values()) <= 2
+    assert best["mixture"]["prose"] <= 0.5 + 1e-9
+    assert not best["baselines"]["uniform"]["feasible"]
+    people = mixscout("best", searched / "study.toml").out
+    assert "uniform *" in people and "outside the study's space" in people
+
+
+def test_a_domain_of_one_window_prints_json_all_the_same(root: Path, mixscout) -> None:
+    (root / "short.txt").write_text("one short line\n\nanother short line")
+    with (root / "pool.toml").open("a") as stream:
+        stream.write('\n[corpus.held_out.short]\nfiles = ["short.txt"]\nformat = "text"\n')
+    assert mixscout("pool", "build", root / "pool.toml").code == 0
+    edit(root / "study.toml", "licences = 0.6\nprose = 0.4", "short = 1.0")
+    assert mixscout("search", root / "study.toml", "--merges", 5).code == 0
+    best = json.loads(mixscout("best", root / "study.toml", "--json").out)
+    assert best["search"]["standard_error"] is None
+    assert mixscout("best", root / "study.toml").code == 0
+    assert json.loads(mixscout("confirm", root / "study.toml", "--json").out)["confirmed"]
+
+
+def test_the_readme_s_files_make_a_pool_and_a_study(tmp_path: Path) -> None:
+    from pool.config import read_pool_file
+    from search.space import CappedSimplex
+    from studies.config import read_study_file
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for block in readme.split("```toml\n")[1:]:
+        content = block.split("```")[0]
+        (tmp_path / content.split("\n")[0].removeprefix("# ").strip()).write_text(content)
+    pool, study = read_pool_file(tmp_path / "pool.toml"), read_study_file(tmp_path / "study.toml")
+    names = set(pool.corpus.partitions)
+    assert set(study.target) <= names | set(pool.corpus.held_out)
+    assert CappedSimplex.of(sorted(names)).max_members == len(names)
