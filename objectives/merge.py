@@ -1,4 +1,4 @@
-"""The merge: all members' parameters stacked in memory, any mixture summed into one resident model.
+"""The merge: all members' parameters stacked in memory, any weights summed into one resident model.
 
 theta(w) = sum_k w_k theta_k (Wortsman et al. 2022, arXiv 2203.05482; Na et al. 2024, arXiv 2410.15661). The
 resident model's parameters are views into one flat buffer, so a merge is one matrix-vector product: nothing
@@ -15,13 +15,12 @@ from transformers import PreTrainedModel
 
 from pool.checkpoint import check_finite, load_model, parameters_of
 from pool.errors import PoolError
-from pool.mixture import Mixture
 
 _ALIGNMENT_ELEMENTS = 16
 
 
 class StackedPool:
-    """The parameters of K members, (K, P), and one model that any mixture of them is merged into.
+    """The parameters of K members, (K, P), and one model that any weighting of them is merged into.
 
     Tied parameters count once. Merging is in the pool's dtype (float32, or float64 for checking gradients).
     Raises `PoolError` when members differ in tensor names, shapes or buffers, or hold NaN.
@@ -43,13 +42,10 @@ class StackedPool:
             self._fill(self.stack[row], load_model(folder, dtype=dtype), first, f"member {name!r}")
         self.model = self._resident(first)
 
-    def merge(self, mixture: Mixture) -> None:
-        """Make the resident model the merge of `mixture`, in place.
-
-        Raises `ValueError` when the mixture uses a partition that has no member.
-        """
-        weights = torch.tensor(mixture.over(self.names).weights, dtype=self.dtype, device=self.device)
-        torch.mv(self.stack.T, weights, out=self.flat)
+    def merge(self, weights: npt.NDArray[np.float64]) -> None:
+        """Make the resident model the sum of the members by `weights` (K,), in the order of `names`, in place."""
+        on_device = torch.tensor(weights, dtype=self.dtype, device=self.device)
+        torch.mv(self.stack.T, on_device, out=self.flat)
 
     def load(self, folder: Path, what: str) -> None:
         """Make the resident model a checkpoint of the same architecture, in place. Raises `PoolError`."""

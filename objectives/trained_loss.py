@@ -24,7 +24,9 @@ class TrainedLoss:
         self._stacked = stacked
         self._scorer = Scorer(stacked.model, pool.corpus.held_out[split], target)
         self.target = target
-        self.digest = objective_digest("trained", pool, stacked, target, split)
+        self.digest = objective_digest(
+            "trained", pool, stacked, target, split, settings={"recipe": pool.config.recipe.digest}
+        )
 
     @property
     def partitions(self) -> tuple[str, ...]:

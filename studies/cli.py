@@ -16,6 +16,7 @@ from pool.errors import MixscoutError
 app = typer.Typer(
     help="Find the best data mixture for a language model without training on every mixture.",
     no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     add_completion=False,
@@ -24,6 +25,19 @@ pool_app = typer.Typer(help="Build and show pools.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
 bench_app = typer.Typer(help="Measure strategies on your own pool.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Hold the options of the command itself."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"mixscout {version_of('mixscout')}")
+        raise typer.Exit
+
 
 PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]

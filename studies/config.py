@@ -30,6 +30,16 @@ class SpaceConfig(Config):
         return self
 
 
+class ObjectiveConfig(Config):
+    """What a merge is."""
+
+    rule: Literal["identity", "power", "common-specific"] = "identity"
+    """From mixture to merge weights: the mixture itself; its powers, normalised; or the members' common direction whole
+    and the specific directions by the powers."""
+    exponent: float = Field(0.5, gt=0)
+    """Exponent of the powers; `identity` has none."""
+
+
 class SearchConfig(Config):
     """How the space is searched."""
 
@@ -67,6 +77,8 @@ class StudyFile(Config):
     """Path of the pool file, relative to the study file."""
     target: dict[Name, Weight] = Field(min_length=1)
     """Held-out domain -> weight; the weights sum to 1. What is minimised is the weighted mean loss in nats."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """The proxy."""
     space: SpaceConfig = SpaceConfig()
     """The mixture space."""
     search: SearchConfig = SearchConfig()

@@ -40,7 +40,7 @@ def run_export(bench: Workbench, best: Best, folder: Path) -> Path:
 
 def _write_model(bench: Workbench, mixture: Mixture, folder: Path) -> None:
     stacked: StackedPool = bench.stacked
-    stacked.merge(mixture)
+    stacked.merge(bench.rule.weights(mixture.over(stacked.names).array))
     model = load_model(bench.pool.folder / "seed")
     merged = parameters_of(stacked.model)
     for name, tensor in parameters_of(model).items():

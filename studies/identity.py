@@ -5,6 +5,7 @@ import platform
 
 import optuna
 
+from objectives.rules import MergeRule
 from pool.errors import StudyMismatchError
 from pool.fingerprint import digest_json
 from pool.store import Pool
@@ -18,7 +19,7 @@ VERSIONS = "mixscout:versions"
 Identity = dict[str, object]
 
 
-def identity_of(config: StudyFile, pool: Pool, space: CappedSimplex) -> Identity:
+def identity_of(config: StudyFile, pool: Pool, space: CappedSimplex, rule: MergeRule) -> Identity:
     """Put together what decides a study's course, part by part, in JSON types.
 
     The gate and the search are compared without the budget, which may grow.
@@ -29,6 +30,7 @@ def identity_of(config: StudyFile, pool: Pool, space: CappedSimplex) -> Identity
         "pool": pool.manifest.digest,
         "held-out text": digest_json(held_out),
         "target": dict(config.target),
+        "merge rule": rule.digest_parts,
         "space": {
             "partitions": list(space.names),
             "caps": dict(zip(space.names, space.caps, strict=True)),

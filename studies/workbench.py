@@ -10,6 +10,7 @@ import optuna
 from objectives.evaluation import Objective
 from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
+from objectives.rules import MergeRule, make_rule
 from objectives.target import Target
 from objectives.trained_loss import TrainedLoss
 from pool.config import read_pool_file
@@ -37,6 +38,7 @@ class Workbench:
     target: Target
     space: CappedSimplex
     database: Database
+    rule: MergeRule
     search_loss: Objective
     test_loss: Objective
     trained_loss: Objective
@@ -67,7 +69,7 @@ class Workbench:
         study = optuna.create_study(
             storage=self.database.optuna, study_name=self.config.name, direction="minimize", load_if_exists=True
         )
-        claim_identity(study, identity_of(self.config, self.pool, self.space))
+        claim_identity(study, identity_of(self.config, self.pool, self.space, self.rule))
         return study
 
     def known_study(self) -> optuna.Study:
@@ -76,7 +78,7 @@ class Workbench:
             study = optuna.load_study(storage=self.database.optuna, study_name=self.config.name)
         except KeyError:
             raise no_study(self.config, self.database.path) from None
-        claim_identity(study, identity_of(self.config, self.pool, self.space))
+        claim_identity(study, identity_of(self.config, self.pool, self.space, self.rule))
         return study
 
 
@@ -94,6 +96,9 @@ def workbench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Workbe
         raise no_study(config, path)
     with open_database(path, timeout_seconds=config.database_timeout_seconds) as database:
         stacked = StackedPool(pool.member_folders)
+        rule = make_rule(config.objective.rule, config.objective.exponent)
+        search_loss = MergedLoss(pool, stacked, target, "search", rule=rule)
+        test_loss = MergedLoss(pool, stacked, target, "test", rule=rule)
         yield Workbench(
             config,
             pool,
@@ -101,8 +106,9 @@ def workbench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Workbe
             target,
             space,
             database,
-            search_loss=remembered(MergedLoss(pool, stacked, target, "search"), database.evaluations),
-            test_loss=remembered(MergedLoss(pool, stacked, target, "test"), database.evaluations),
+            rule,
+            search_loss=remembered(search_loss, database.evaluations),
+            test_loss=remembered(test_loss, database.evaluations),
             trained_loss=remembered(TrainedLoss(pool, stacked, target, "test"), database.evaluations),
         )
 

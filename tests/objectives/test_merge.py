@@ -37,7 +37,7 @@ def test_any_mixture_is_the_float64_average_in_every_tensor(
     tiny_pool: Pool, tiny_stack: StackedPool, weights: list[float]
 ) -> None:
     mixture = Mixture.proportional(dict(zip(tiny_pool.names, weights, strict=True)))
-    tiny_stack.merge(mixture)
+    tiny_stack.merge(mixture.array)
     expected = _average_in_float64(tiny_pool, mixture)
     merged = parameters_of(tiny_stack.model)
     assert merged.keys() == expected.keys()
@@ -70,7 +70,7 @@ def test_untied_heads_are_merged_too(tmp_path: Path) -> None:
         folders[name] = tmp_path / name
         new_model(shape, 300, initial_seed=seed).save_pretrained(folders[name])
     stack = StackedPool(folders)
-    stack.merge(Mixture.of({"a": 0.25, "b": 0.75}))
+    stack.merge(np.array([0.25, 0.75]))
     heads = [load_model(folders[name]).get_output_embeddings().weight for name in "ab"]
     merged = stack.model.get_output_embeddings().weight
     assert torch.allclose(merged.cpu(), 0.25 * heads[0] + 0.75 * heads[1], atol=1e-7)
@@ -79,8 +79,8 @@ def test_untied_heads_are_merged_too(tmp_path: Path) -> None:
 
 def test_merging_makes_no_copy_of_the_model(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
     places = [parameter.data_ptr() for parameter in tiny_stack.model.parameters()]
-    tiny_stack.merge(Mixture.uniform(tiny_pool.names))
-    tiny_stack.merge(Mixture.vertex(tiny_pool.names, "docs"))
+    tiny_stack.merge(Mixture.uniform(tiny_pool.names).array)
+    tiny_stack.merge(Mixture.vertex(tiny_pool.names, "docs").array)
     assert [parameter.data_ptr() for parameter in tiny_stack.model.parameters()] == places
 
 
@@ -112,7 +112,7 @@ def test_a_pickle_checkpoint_is_not_read(tmp_path: Path) -> None:
 
 
 def test_weights_are_merged_as_given_to_many_digits(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
-    tiny_stack.merge(Mixture.of({"code": 1 / 3, "docs": 1 / 3, "prose": 1 / 3}))
+    tiny_stack.merge(np.array([1 / 3, 1 / 3, 1 / 3]))
     thirds = tiny_stack.flat.clone()
-    tiny_stack.merge(Mixture.uniform(tiny_pool.names))
+    tiny_stack.merge(Mixture.uniform(tiny_pool.names).array)
     assert np.allclose(thirds.cpu().numpy(), tiny_stack.flat.cpu().numpy(), rtol=1e-6)

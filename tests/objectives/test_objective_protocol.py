@@ -12,6 +12,7 @@ from objectives.analytic import QuadraticLoss
 from objectives.evaluation import DifferentiableObjective, Objective
 from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
+from objectives.rules import make_rule
 from objectives.target import Target
 from objectives.trained_loss import TrainedLoss
 from pool.config import read_pool_file
@@ -37,6 +38,12 @@ def _store(folder: Path) -> EvaluationStore:
 
 MAKERS: dict[str, Make] = {
     "merged": lambda pool, stack, folder: MergedLoss(pool, stack, TARGET, "search"),
+    "merged by powers": lambda pool, stack, folder: MergedLoss(
+        pool, stack, TARGET, "search", rule=make_rule("power", 0.5)
+    ),
+    "merged, common direction whole": lambda pool, stack, folder: MergedLoss(
+        pool, stack, TARGET, "search", rule=make_rule("common-specific", 0.5)
+    ),
     "trained": lambda pool, stack, folder: TrainedLoss(pool, stack, TARGET, "test"),
     "quadratic": lambda pool, stack, folder: _quadratic(),
     "remembered merged": lambda pool, stack, folder: remembered(

@@ -10,6 +10,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from objectives.held_out import HeldOutLoss
 from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
+from objectives.rules import CommonSpecific, Identity, MergeRule, Power
 from objectives.scoring import Scorer
 from objectives.target import Target
 from pool.checkpoint import load_model, load_tokenizer
@@ -20,6 +21,7 @@ from pool.store import Pool
 from pool.tokens import held_out_windows
 
 ALL = CorpusConfig(source="demo", held_out_tokens=10**6, held_out_document_tokens=10**6)
+RULES = [Identity(), Power(0.5), Power(2.0), CommonSpecific(0.5), CommonSpecific(1.0)]
 TEXTS = ["Grüße — 漢字 🙂 and plain words, " * 6, "short", "def f(x):\n\treturn x ** 2\n" * 9, "é"]
 
 
@@ -72,12 +74,14 @@ def _norm_in_float64(self: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
     return self.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
 
 
+@pytest.mark.parametrize("rule", RULES, ids=str)
 def test_the_gradient_agrees_with_central_differences_in_float64(
-    tiny_pool: Pool, monkeypatch: pytest.MonkeyPatch
+    tiny_pool: Pool, rule: MergeRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LlamaRMSNorm, "forward", _norm_in_float64)
     target = Target({"licences": 0.6, "prose": 0.4})
-    objective = MergedLoss(tiny_pool, StackedPool(tiny_pool.member_folders, dtype=torch.float64), target, "search")
+    exact = StackedPool(tiny_pool.member_folders, dtype=torch.float64)
+    objective = MergedLoss(tiny_pool, exact, target, "search", rule=rule)
     mixture = Mixture.of({"code": 0.3, "docs": 0.2, "prose": 0.5})
     gradient = np.array(objective.gradient(mixture).gradient)
     step = 1e-4

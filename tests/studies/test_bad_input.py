@@ -106,6 +106,7 @@ CHANGES = {
     "space": (_edit_study("[search]", "[space]\nmax_members = 2\n[search]"), "was started with another space ("),
     "strategy": (_edit_study('"gradient"', '"tpe"'), "was started with another strategy ("),
     "target": (_edit_study("licences = 0.6\nprose = 0.4", "licences = 0.4\nprose = 0.6"), "another target ("),
+    "merge rule": (_edit_study("[search]", '[objective]\nrule = "power"\n[search]'), "another merge rule ("),
     "seed": (_edit_study("[search]", "[search]\nseed = 7"), "was started with another seed (seed: 0 -> 7)"),
     "start": (_edit_study('start = ["uniform", "vertices"]', 'start = ["uniform"]'), "another start ("),
     "gate": (_edit_study("min_evidence = 5", "min_evidence = 6"), "was started with another gate ("),
