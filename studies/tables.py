@@ -18,7 +18,8 @@ Columns = Mapping[str, Mapping[str, float]]
 
 def show_pool(console: Console, manifest: PoolManifest) -> None:
     """Show a pool: partitions with their members, held-out domains, digests."""
-    table = Table(title=f"Pool {manifest.name}", title_justify="left")
+    console.print(f"Pool {manifest.name}")
+    table = Table()
     for heading in ("partition", "documents", "tokens", "bytes", "text", "available", "member", "training loss"):
         table.add_column(heading, justify="left" if heading in ("partition", "text", "member") else "right")
     for name, part in manifest.corpus.partitions.items():
@@ -31,7 +32,8 @@ def show_pool(console: Console, manifest: PoolManifest) -> None:
             f"{member.final_loss_nats:.3f}",
         )
     console.print(table)
-    table = Table(title="Held-out domains (search and test split)", title_justify="left")
+    console.print("Held-out domains (search and test split)")
+    table = Table()
     for heading in ("domain", "documents", "tokens", "bytes", "text", "documents", "tokens", "bytes", "text"):
         table.add_column(heading, justify="left" if heading in ("domain", "text") else "right")
     for name, domain in manifest.corpus.search.items():
@@ -59,7 +61,8 @@ def show_counts(console: Console, counts: Counts) -> None:
 def show_best(console: Console, best: Best, confirmation: Confirmation | None = None) -> None:
     """Show the best mixture, then it and the baselines on every split, and where it is not ahead."""
     assert best.best.mixture is not None
-    table = Table(title=f"Best mixture of study {best.study}", title_justify="left")
+    console.print(f"Best mixture of study {best.study}")
+    table = Table()
     table.add_column("partition")
     table.add_column("weight", justify="right")
     for name, weight in sorted(best.best.mixture.as_dict().items(), key=lambda item: -item[1]):
@@ -92,9 +95,8 @@ def _columns(best: Best, confirmation: Confirmation | None) -> Columns:
 
 
 def _show_columns(console: Console, columns: Columns, feasible: Collection[str]) -> None:
-    table = Table(
-        title="Held-out loss, nats per token (in brackets: how far the best mixture is ahead)", title_justify="left"
-    )
+    console.print("Held-out loss, nats per token (in brackets: how far the best mixture is ahead)")
+    table = Table()
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="right")
@@ -126,7 +128,8 @@ def _verdict(column: str, losses: Mapping[str, float]) -> str:
 
 def show_bench_search(console: Console, results: Sequence[Result]) -> None:
     """Show the lowest search loss of every strategy over the seeds."""
-    table = Table(title="Lowest held-out loss on the search split, nats per token", title_justify="left")
+    console.print("Lowest held-out loss on the search split, nats per token")
+    table = Table()
     for heading in ("strategy", "merges", "forward-equivalents", "median", "min", "max", "seeds"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right")
     for one in results:
@@ -137,7 +140,8 @@ def show_bench_search(console: Console, results: Sequence[Result]) -> None:
 
 def show_confirmation(console: Console, confirmation: Confirmation) -> None:
     """Show proxy and really trained test loss of every confirmed mixture."""
-    table = Table(title=f"Confirmation of study {confirmation.study}, test split", title_justify="left")
+    console.print(f"Confirmation of study {confirmation.study}, test split")
+    table = Table()
     for heading in ("mixture", "merged (proxy)", "really trained", "standard error"):
         table.add_column(heading, justify="left" if heading == "mixture" else "right")
     for one in confirmation.confirmed:
