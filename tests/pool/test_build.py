@@ -172,9 +172,8 @@ def test_an_altered_configuration_is_refused_by_name(root: Path) -> None:
         _open(root)
 
 
-def test_a_rebuild_interrupted_and_asked_for_again_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(root / "pool.toml", "learning_rate = 3e-3", "learning_rate = 1e-3")
-    asked = ("code", "docs", "prose")
+def _interrupted_rebuild(root: Path, monkeypatch: pytest.MonkeyPatch, *asked: str) -> None:
+    """Rebuild until the last member's training begins."""
     original = build.train
 
     def interrupted(*arguments: object, **options: object) -> object:
@@ -185,6 +184,21 @@ def test_a_rebuild_interrupted_and_asked_for_again_goes_on(root: Path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(build, "train", interrupted)
         _build(root, *asked)
+
+
+def test_a_rebuild_interrupted_and_then_edited_starts_over(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(root / "pool.toml", "learning_rate = 5e-3", "learning_rate = 2e-3")
+    _interrupted_rebuild(root, monkeypatch, "seed")
+    half = _weights(root)
+    edit(root / "pool.toml", "learning_rate = 2e-3", "learning_rate = 1e-3")
+    _build(root, "seed")
+    assert all(_weights(root)[name] != half[name] for name in half)
+
+
+def test_a_rebuild_interrupted_and_asked_for_again_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(root / "pool.toml", "learning_rate = 3e-3", "learning_rate = 1e-3")
+    asked = ("code", "docs", "prose")
+    _interrupted_rebuild(root, monkeypatch, *asked)
     half = _weights(root)
     assert f"{MEMBERS}/prose/model.safetensors" not in half
     _build(root, *asked)
