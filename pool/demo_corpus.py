@@ -16,6 +16,8 @@ from itertools import chain
 from pathlib import Path
 from pydoc_data.topics import topics
 
+from pool.installed import required_distributions
+
 MAX_PARTITION_BYTES = 1_200_000
 MAX_DOCUMENT_CHARACTERS = 8_000
 MIN_DOCUMENT_CHARACTERS = 200
@@ -33,7 +35,7 @@ PACKAGES = (
 )
 HELD_OUT_DOMAIN = "language_reference"
 
-_NOT_PINNED = ("mixscout-", "pip-", "setuptools-", "wheel-")
+_NOT_PINNED = ("setuptools", "wheel")
 _STDLIB_LEFT_OUT = {
     "test",
     "tests",
@@ -69,11 +71,11 @@ def demo_held_out() -> dict[str, list[str]]:
 def demo_source_versions() -> dict[str, str]:
     """Name what decides the text: the Python version and the versions of the packages read."""
     installed = {name: importlib.metadata.version(name) for name in PACKAGES}
-    everything = sorted(
+    everything = [
         f"{distribution.name}=={distribution.version}"
-        for distribution in importlib.metadata.distributions()
-        if not f"{distribution.name}-".lower().startswith(_NOT_PINNED)
-    )
+        for distribution in required_distributions()
+        if not distribution.name.lower().startswith(_NOT_PINNED)
+    ]
     return {"python": platform.python_version(), **installed, "licences": " ".join(everything)}
 
 
@@ -137,13 +139,21 @@ def docstrings_of(source: str) -> Iterator[str]:
 
 
 def _licences() -> Iterator[str]:
-    folders = sorted(_site("torch").parent.glob("*.dist-info"), key=lambda path: path.name.lower())
     names = ("METADATA", "LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
-    for folder in folders:
-        if folder.name.lower().startswith(_NOT_PINNED):
-            continue
+    for folder in sorted(_descriptions(), key=lambda path: path.name.lower()):
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         yield from _texts(path for path in files if path.name.upper().startswith(names))
+
+
+def _descriptions() -> set[Path]:
+    """Find the .dist-info folders of what Mixscout requires, but for what no version pins."""
+    return {
+        Path(str(distribution.locate_file(file.parts[0])))
+        for distribution in required_distributions()
+        if not distribution.name.lower().startswith(_NOT_PINNED)
+        for file in distribution.files or ()
+        if file.parts[0].endswith(".dist-info")
+    }
 
 
 def _whole_files(root: Path, pattern: str) -> Iterator[str]:

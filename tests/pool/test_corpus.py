@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pool.corpus import SPLITS, Corpus, make_corpus
 from pool.demo_corpus import HELD_OUT_DOMAIN, demo_held_out, demo_partitions, demo_source_versions
 from pool.errors import CorpusError
+from pool.installed import required_distributions
 
 texts = st.lists(st.text(min_size=1, max_size=5).filter(str.strip), min_size=30, max_size=60)
 
@@ -68,3 +69,9 @@ def test_the_demo_corpus_is_real_text_of_eight_kinds_and_one_that_none_covers() 
     sizes = {name: sum(map(len, documents)) for name, documents in corpus.partitions.items()}
     assert min(sizes.values()) > 500_000
     assert "torch" in demo_source_versions()
+
+
+def test_the_demo_corpus_reads_what_mixscout_requires_and_nothing_beside_it() -> None:
+    names = {distribution.name.lower() for distribution in required_distributions()}
+    assert {"torch", "optuna", "numpy", "pytest"} <= names
+    assert not names & {"mixscout", "pip"}
