@@ -47,7 +47,7 @@ class Pool:
         return {name: member_folder(self.folder, name) for name in self.names}
 
     def proportional(self) -> Mixture:
-        """Weigh partitions by their training tokens."""
+        """Weigh partitions by the tokens they have."""
         return Mixture.proportional({name: self.tokens[name] for name in self.names})
 
 
@@ -89,7 +89,7 @@ def _check_sources(config: PoolFile, manifest: PoolManifest) -> None:
 
 
 def verify_members(folder: Path, manifest: PoolManifest) -> None:
-    """Compare every checkpoint's weights with the pool's record; raises `PoolError` naming the first bad one."""
+    """Compare every checkpoint with the pool's record; raises `PoolError` naming the first bad one."""
     checkpoints = {"seed": (folder / "seed", manifest.seed)}
     checkpoints |= {name: (member_folder(folder, name), member) for name, member in manifest.members.items()}
     for name, (path, expected) in checkpoints.items():
@@ -97,5 +97,5 @@ def verify_members(folder: Path, manifest: PoolManifest) -> None:
         found = verify_checkpoint(path, label(name), remedy)
         if name != "seed" and found.start_digest != manifest.seed.weights_digest:
             raise PoolError(f"{label(name)} in {path} was trained from another seed; {remedy}")
-        if found.weights_digest != expected.weights_digest:
+        if (found.weights_digest, found.config_digest) != (expected.weights_digest, expected.config_digest):
             raise PoolError(f"{label(name)} in {path} is not the one this pool was built with; {remedy}")

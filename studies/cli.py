@@ -192,7 +192,7 @@ def bench_search(
 
 def _console() -> Console:
     wide = None if sys.stdout.isatty() else 120
-    return Console(width=wide, highlight=False)
+    return Console(width=wide, highlight=False, markup=False)
 
 
 def _print_json(value: object) -> None:

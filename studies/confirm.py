@@ -30,11 +30,15 @@ class Confirmation:
     confirmed: Sequence[Confirmed]
 
     @property
+    def different(self) -> Sequence[Confirmed]:
+        """The confirmed mixtures, equal ones once: the best mixture may be a baseline."""
+        return list({one.mixture.digest: one for one in self.confirmed}.values())
+
+    @property
     def spearman(self) -> float | None:
         """Rank correlation of proxy and trained test loss over different mixtures; None where it is not defined."""
-        different = {one.mixture.digest: one for one in self.confirmed}.values()
-        proxies = [one.proxy.value for one in different]
-        trained = [one.trained.value for one in different]
+        proxies = [one.proxy.value for one in self.different]
+        trained = [one.trained.value for one in self.different]
         if len(set(proxies)) < 2 or len(set(trained)) < 2:
             return None
         correlation = float(spearmanr(proxies, trained).statistic)

@@ -75,7 +75,7 @@ def show_best(console: Console, best: Best, confirmation: Confirmation | None = 
         console.print(_verdict(column, losses))
     if confirmation and confirmation.spearman is not None:
         console.print(
-            f"Spearman of merged and trained test loss over {len(confirmation.confirmed)} mixtures: "
+            f"Spearman of merged and trained test loss over {len(confirmation.different)} mixtures: "
             f"{confirmation.spearman:.2f} (too few to judge the proxy by)"
         )
     show_counts(console, best.counts)
@@ -149,4 +149,4 @@ def show_confirmation(console: Console, confirmation: Confirmation) -> None:
         table.add_row(one.name.replace("_", " "), f"{one.proxy.value:.4f}", f"{one.trained.value:.4f}", error)
     console.print(table)
     shown = "not defined" if confirmation.spearman is None else f"{confirmation.spearman:.2f}"
-    console.print(f"Spearman of merged and trained test loss: {shown} over {len(confirmation.confirmed)} mixtures")
+    console.print(f"Spearman of merged and trained test loss: {shown} over {len(confirmation.different)} mixtures")
