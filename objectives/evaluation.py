@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from objectives.held_out import HeldOutLoss
+from objectives.held_out import Floats, HeldOutLoss
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 
-Kind = Literal["merged", "trained", "analytic"]
+Kind = Literal["merged", "trained", "analytic", "downstream"]
+Partials = tuple[float, ...]
 
 FORWARDS_PER_GRADIENT = 3
 """What a gradient evaluation costs in forward passes: one forward and a backward of about two."""
@@ -21,9 +22,12 @@ FORWARDS_PER_GRADIENT = 3
 class Evaluation:
     """What a mixture turned out to be worth.
 
-    `value` is the scalar minimised and `standard_error` its sampling error, in nats per token; `domains` the
-    sums behind it; `gradient` (K,), where asked for, d value / d weight in the mixture's order. `seconds` and
-    `tokens_read` are what this evaluation cost; `cached` says that it was remembered instead of computed.
+    `value` is the scalar minimised and `standard_error` its sampling error, in the target's measure; `values` the
+    objectives side by side, where there are several; `violation` is how far a constrained domain is above its ceiling
+    at worst; `domains` the sums behind it, and `windows` the nats of every
+    window by domain. `gradient` (K,), where asked for, is d value / d weight in the mixture's order, `jacobian` the
+    same for every domain's measure. `seconds` and `tokens_read` are what this evaluation cost; `cached` says that it
+    was remembered instead of computed. One that `stopped_early` has an estimated value, no domains and no windows.
     Raises `NonFiniteLossError` at birth when the value or the gradient is not finite.
     """
 
@@ -35,8 +39,13 @@ class Evaluation:
     objective_digest: str
     seconds: float
     tokens_read: int
-    gradient: tuple[float, ...] | None = None
+    values: tuple[float, ...] = ()
+    violation: float = 0.0
+    gradient: Partials | None = None
+    jacobian: Mapping[str, Partials] | None = None
+    windows: Mapping[str, Floats] | None = field(default=None, compare=False, repr=False)
     cached: bool = False
+    stopped_early: bool = False
 
     def __post_init__(self) -> None:
         bad = [name for name, loss in self.domains.items() if not math.isfinite(loss.nats)]
@@ -69,3 +78,11 @@ class DifferentiableObjective(Objective, Protocol):
 
     def gradient(self, mixture: Mixture) -> Evaluation:
         """Evaluate a mixture with its gradient (K,). Raises `NonFiniteLossError`."""
+
+
+@runtime_checkable
+class SequentialObjective(Objective, Protocol):
+    """An objective that can stop early when a mixture cannot beat an incumbent."""
+
+    def challenge(self, mixture: Mixture, incumbent: Evaluation) -> Evaluation:
+        """Evaluate a mixture against a fully evaluated one. Raises `NonFiniteLossError`."""

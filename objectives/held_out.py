@@ -8,41 +8,54 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.integer]
+
 
 @dataclass(frozen=True)
 class HeldOutLoss:
     """Sums over scored windows.
 
-    `nats` is the summed negative log-likelihood of `tokens` tokens that cover `bytes` raw UTF-8 bytes, in
-    `windows` windows. The three last fields are second moments over windows, for the standard error.
+    `nats` is the summed negative log-likelihood of `tokens` tokens that cover `bytes` raw UTF-8 bytes and `words`
+    pieces between white space, in `windows` windows of `documents` documents. The last fields are second moments over
+    documents, for the standard errors: the windows of one document are not independent.
     """
 
     nats: float
     tokens: int
     bytes: int
+    words: int
     windows: int
+    documents: int
     nats_squared: float
     nats_times_tokens: float
     tokens_squared: float
+    nats_times_bytes: float
+    bytes_squared: float
 
     @classmethod
     def of_windows(
-        cls, nats: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64], *, text_bytes: int
+        cls, nats: Floats, tokens: Integers, bytes_covered: Integers, document: Integers, *, words: int
     ) -> HeldOutLoss:
-        """Sum per-window nats (W,) and token counts (W,)."""
-        counts = tokens.astype(np.float64)
+        """Sum per-window nats, token counts, bytes and document numbers, each (W,)."""
+        home = np.unique(document, return_inverse=True)[1]
+        x, t, b = (np.bincount(home, weights=column) for column in (nats, tokens, bytes_covered))
         return cls(
             nats=float(nats.sum()),
             tokens=int(tokens.sum()),
-            bytes=text_bytes,
+            bytes=int(bytes_covered.sum()),
+            words=words,
             windows=len(nats),
-            nats_squared=float((nats**2).sum()),
-            nats_times_tokens=float((nats * counts).sum()),
-            tokens_squared=float((counts**2).sum()),
+            documents=len(x),
+            nats_squared=float(x @ x),
+            nats_times_tokens=float(x @ t),
+            tokens_squared=float(t @ t),
+            nats_times_bytes=float(x @ b),
+            bytes_squared=float(b @ b),
         )
 
     def __add__(self, other: HeldOutLoss) -> HeldOutLoss:
-        """Pool two disjoint sets of windows."""
+        """Pool two disjoint sets of documents."""
         mine, theirs = asdict(self), asdict(other)
         return HeldOutLoss(**{key: mine[key] + theirs[key] for key in mine})
 
@@ -53,26 +66,44 @@ class HeldOutLoss:
 
     @property
     def perplexity(self) -> float:
-        """exp(loss_nats); infinite rather than an overflow error."""
+        """exp(loss_nats), per token; infinite rather than an overflow error."""
         return perplexity_of(self.loss_nats)
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits of negative log-likelihood per byte of raw text."""
+        """Bits of negative log-likelihood per byte of raw text, as lm-evaluation-harness defines it."""
         return self.nats / math.log(2) / self.bytes
 
     @property
-    def standard_error(self) -> float:
-        """Standard error of `loss_nats`: that of a ratio of sums over windows; infinite for one window.
+    def byte_perplexity(self) -> float:
+        """exp(nats / bytes), as lm-evaluation-harness defines it."""
+        return perplexity_of(self.nats / self.bytes)
 
-        se^2 = n/(n-1) * sum (x_i - L t_i)^2 / (sum t_i)^2 (Cochran 1977, eq. 6.13, without the finite
-        population factor). Windows of one document are not independent, so this is a lower estimate.
+    @property
+    def word_perplexity(self) -> float:
+        """exp(nats / words), as lm-evaluation-harness defines it: words are what stands between white space."""
+        return perplexity_of(self.nats / self.words)
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of `loss_nats`: that of a ratio of sums over documents; infinite for one document.
+
+        se^2 = n/(n-1) * sum (x_j - L t_j)^2 / (sum t_j)^2 over n documents (Cochran 1977, eq. 6.13, without the
+        finite population factor): how far the loss may be off on other text of the same kind.
         """
-        if self.windows < 2:
+        return self._ratio_error(self.tokens, self.nats_times_tokens, self.tokens_squared)
+
+    @property
+    def bits_per_byte_error(self) -> float:
+        """Standard error of `bits_per_byte`, in the same way."""
+        return self._ratio_error(self.bytes, self.nats_times_bytes, self.bytes_squared) / math.log(2)
+
+    def _ratio_error(self, size: int, cross: float, size_squared: float) -> float:
+        if self.documents < 2:
             return math.inf
-        loss = self.loss_nats
-        residuals = self.nats_squared - 2 * loss * self.nats_times_tokens + loss**2 * self.tokens_squared
-        return math.sqrt(max(residuals, 0.0) * self.windows / (self.windows - 1)) / self.tokens
+        ratio = self.nats / size
+        residuals = self.nats_squared - 2 * ratio * cross + ratio**2 * size_squared
+        return math.sqrt(max(residuals, 0.0) * self.documents / (self.documents - 1)) / size
 
 
 def perplexity_of(loss_nats: float) -> float:

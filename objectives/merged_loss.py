@@ -5,21 +5,35 @@ named rule that turns the one into the other is part of the objective and of its
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from objectives.evaluation import Evaluation
-from objectives.held_out import HeldOutLoss
+from objectives.early_stopping import Challenge, EarlyStopping, Estimate, segments
+from objectives.evaluation import Evaluation, Partials
+from objectives.held_out import Floats
 from objectives.merge import StackedPool
 from objectives.rules import Identity, MergeRule
-from objectives.scoring import Scorer
-from objectives.target import Target
+from objectives.scoring import Precision, Scorer
+from objectives.target import Goal
+from objectives.window_table import WindowTable
 from pool.corpus import Split
 from pool.fingerprint import digest_json
 from pool.mixture import Mixture
 from pool.store import Pool
+
+MERGES_AT_ONCE = 8
+"""Mixtures merged by one matrix product, each a model's size in memory."""
+
+
+@dataclass(frozen=True)
+class ProxySettings:
+    """How a merge is made and scored. Only `rule` and `precision` decide its value."""
+
+    rule: MergeRule = field(default_factory=Identity)
+    precision: Precision = "float32"
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
 
 
 class MergedLoss:
@@ -30,13 +44,16 @@ class MergedLoss:
     """
 
     def __init__(
-        self, pool: Pool, stacked: StackedPool, target: Target, split: Split, *, rule: MergeRule | None = None
+        self, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, settings: ProxySettings | None = None
     ) -> None:
+        self._settings = settings or ProxySettings()
         self._stacked = stacked
-        self.rule = rule or Identity()
-        self._scorer = Scorer(stacked.model, pool.corpus.held_out[split], target)
         self.target = target
-        self.digest = objective_digest("merged", pool, stacked, target, split, settings=self.rule.digest_parts)
+        self.table = WindowTable.of(pool.corpus.held_out[split], target.domains)
+        order = segments(self.table, self._settings.early_stopping.order_seed)
+        self._scorer = Scorer(stacked.model, self.table, segments=order, precision=self._settings.precision)
+        decisive: dict[str, object] = {**self._settings.rule.digest_parts, "precision": self._settings.precision}
+        self.digest = objective_digest("merged", pool, stacked, target, split, settings=decisive)
 
     @property
     def partitions(self) -> tuple[str, ...]:
@@ -46,46 +63,95 @@ class MergedLoss:
     def __call__(self, mixture: Mixture) -> Evaluation:
         """Evaluate a mixture: one merge, one pass over the held-out windows."""
         started = time.perf_counter()
-        self._merge(mixture)
-        return self._evaluation(mixture, self._scorer.score(), started, None)
+        self._stacked.merge(self._merge_weights(mixture))
+        return self._evaluation(mixture, self._scorer.score(), started)
+
+    def each(self, mixtures: Sequence[Mixture]) -> Iterator[Evaluation]:
+        """Evaluate several mixtures, merged a few at a time by one matrix product."""
+        for start in range(0, len(mixtures), MERGES_AT_ONCE):
+            started = time.perf_counter()
+            some = mixtures[start : start + MERGES_AT_ONCE]
+            merged = self._stacked.merge_many(np.stack([self._merge_weights(mixture) for mixture in some]))
+            for row, mixture in enumerate(some):
+                self._stacked.take(merged[row])
+                yield self._evaluation(mixture, self._scorer.score(), started)
+                started = time.perf_counter()
+
+    def challenge(self, mixture: Mixture, incumbent: Evaluation) -> Evaluation:
+        """Evaluate a mixture, stopping early once the windows read say that it cannot beat the incumbent.
+
+        Raises `ValueError` when the incumbent's windows are not known.
+        """
+        if incumbent.windows is None:
+            raise ValueError("the incumbent was not evaluated window by window; evaluate it again")
+        started = time.perf_counter()
+        challenge = Challenge(self.target, self.table, self.table.together(incumbent.windows))
+        self._stacked.merge(self._merge_weights(mixture))
+        read = np.empty(0, dtype=np.int64)
+        nats = np.full(len(self.table.domain), np.nan)
+        for rows, part in self._scorer.score_by_segment():
+            read, nats[rows] = np.concatenate([read, rows]), part
+            if len(read) == len(nats) or not np.isfinite(part).all():
+                continue
+            estimate = challenge.estimate(read, nats[read])
+            if estimate.above(challenge.value, self._settings.early_stopping.confidence):
+                return self._stopped(mixture, estimate, int(self.table.tokens[read].sum()), started)
+        return self._evaluation(mixture, nats, started)
 
     def gradient(self, mixture: Mixture) -> Evaluation:
-        """Evaluate a mixture and d value / d weight (K,): one merge, one forward and one backward pass."""
+        """Evaluate a mixture with its partial derivatives: one merge, one forward and one backward pass."""
         started = time.perf_counter()
-        p = self._merge(mixture)
-        domains = self._scorer.score_with_gradient(self._stacked.flat_gradient)
-        pulled = self.rule.pullback(p, self._stacked.weight_gradient())
-        gradient = dict(zip(self.partitions, pulled, strict=True))
-        ordered = np.array([gradient[name] for name in mixture.names])
-        return self._evaluation(mixture, domains, started, tuple(float(partial) for partial in ordered))
-
-    def _merge(self, mixture: Mixture) -> npt.NDArray[np.float64]:
         p = mixture.over(self.partitions).array
-        self._stacked.merge(self.rule.weights(p))
-        return p
+        self._stacked.merge(self._settings.rule.weights(p))
+        gradient = self._stacked.flat_gradient()
+        nats, partials = self._scorer.score_with_jacobian(gradient, self._stacked.weight_gradient)
+        pulled = np.stack([self._settings.rule.pullback(p, row) for row in partials])
+        sizes = self.target.sizes(self.table.losses(nats))
+        order = [self.partitions.index(name) for name in mixture.names]
+        return self._evaluation(mixture, nats, started, (pulled / sizes[:, None])[:, order])
 
-    def _evaluation(
-        self,
-        mixture: Mixture,
-        domains: Mapping[str, HeldOutLoss],
-        started: float,
-        gradient: tuple[float, ...] | None,
-    ) -> Evaluation:
+    def _merge_weights(self, mixture: Mixture) -> Floats:
+        return self._settings.rule.weights(mixture.over(self.partitions).array)
+
+    def _evaluation(self, mixture: Mixture, nats: Floats, started: float, jacobian: Floats | None = None) -> Evaluation:
+        losses = self.table.losses(nats)
+        gradient = None if jacobian is None else tuple((self.target.slopes(losses) @ jacobian).tolist())
         return Evaluation(
             mixture,
-            value=self.target.loss_nats(domains),
-            standard_error=self.target.standard_error(domains),
-            domains=domains,
+            value=self.target.value(losses),
+            values=self.target.values(losses),
+            violation=max([0.0, *self.target.violations(losses).values()]),
+            standard_error=self.target.standard_error(losses),
+            domains=losses,
             kind="merged",
             objective_digest=self.digest,
             seconds=time.perf_counter() - started,
             tokens_read=self._scorer.tokens,
             gradient=gradient,
+            jacobian=None if jacobian is None else self._by_domain(jacobian),
+            windows=self.table.by_domain(nats),
+        )
+
+    def _by_domain(self, jacobian: Floats) -> Mapping[str, Partials]:
+        return {name: tuple(row.tolist()) for name, row in zip(self.target.domains, jacobian, strict=True)}
+
+    def _stopped(self, mixture: Mixture, estimate: Estimate, tokens_read: int, started: float) -> Evaluation:
+        return Evaluation(
+            mixture,
+            value=estimate.value,
+            values=(estimate.value,),
+            standard_error=estimate.standard_error,
+            domains={},
+            kind="merged",
+            objective_digest=self.digest,
+            seconds=time.perf_counter() - started,
+            tokens_read=tokens_read,
+            stopped_early=True,
         )
 
 
 def objective_digest(
-    kind: str, pool: Pool, stacked: StackedPool, target: Target, split: Split, *, settings: dict[str, object]
+    kind: str, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, settings: dict[str, object]
 ) -> str:
     """Digest what decides a value: the pool's weights, the held-out text, the target, the dtype, and `settings`."""
     summaries = pool.manifest.corpus.search if split == "search" else pool.manifest.corpus.test
@@ -94,8 +160,8 @@ def objective_digest(
             "kind": kind,
             "settings": settings,
             "pool": pool.manifest.digest,
-            "held_out": {name: summaries[name].digest for name in target.weights},
-            "target": dict(target.weights),
+            "held_out": {name: summaries[name].digest for name in target.domains if name in summaries},
+            "target": target.digest_parts,
             "dtype": str(stacked.dtype),
         }
     )

@@ -1,118 +1,180 @@
-"""Scoring: the held-out loss of whatever parameters the resident model holds now.
+"""Scoring: the nats of held-out windows under whatever parameters the resident model holds now.
 
-Windows are sorted by length once and batched without regard to domain; right padding never reaches a real
-token (attention is causal), so it changes nothing but the time. Log-probabilities are float32 or better,
-sums float64.
+Windows are sorted out, and moved to the device, once. Right padding never reaches a real token (attention is
+causal), so it changes nothing but the time. Window sums are float64.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from objectives.held_out import HeldOutLoss
-from objectives.target import Target
-from pool.tokens import IGNORED, HeldOutWindows
+from objectives.held_out import Floats
+from objectives.log_probability import head_is_plain, target_nats, whole_target_nats
+from objectives.window_table import Rows, WindowTable
+from pool.tokens import IGNORED
 
-TOKENS_AT_ONCE = 4096
+Precision = Literal["float32", "bfloat16"]
+
+TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 32768}
+"""Tokens of one forward pass."""
+GRADIENT_TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 8192}
+"""Tokens of one forward and backward pass."""
+ACTIVATION_VALUES = 2**27
+"""Above so many activation values of one pass, layers are computed again in the backward pass instead of kept."""
+VALUES_PER_HIDDEN = 24
+"""Values a decoder layer keeps for its backward pass, per token and hidden unit: measured 20 to 25 for Llama."""
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Windows (B, T) of similar length, the rows (B,) they have in the whole, and their loss weights (B,)."""
+    """Windows (B, T) of similar length and the rows they have in the table.
 
+    For the N scored tokens: `positions` (N,) in the flattened windows, `targets` (N,), `owner` (N,) the window of each.
+    """
+
+    rows: Rows
     inputs: torch.Tensor
+    positions: torch.Tensor
     targets: torch.Tensor
-    rows: npt.NDArray[np.int64]
-    weights: torch.Tensor
+    owner: torch.Tensor
 
 
 class Scorer:
-    """Scores a resident model on the domains of a target.
+    """Scores a resident model on the windows of a table, `segments` one after the other.
 
-    Raises `ValueError` when the target names a domain there are no windows of, or a window is longer than the
-    model's context.
+    `bfloat16` computes in mixed precision (torch autocast): the parameters stay what they are. Raises `ValueError`
+    when a window is longer than the model's context.
     """
 
-    def __init__(self, model: PreTrainedModel, windows: Mapping[str, HeldOutWindows], target: Target) -> None:
-        missing = sorted(set(target.weights) - set(windows))
-        if missing:
-            raise ValueError(f"no held-out domain {missing[0]!r}; there are {', '.join(windows)}")
-        self.target = target
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        table: WindowTable,
+        *,
+        segments: Sequence[Rows] | None = None,
+        precision: Precision = "float32",
+    ) -> None:
+        context = int(model.config.max_position_embeddings)
+        if int(table.lengths.max()) > context:
+            raise ValueError(f"windows of {table.lengths.max()} tokens are longer than the model's context {context}")
+        self.table = table
         self._model = model
-        self._windows = {name: windows[name] for name in target.weights}
-        self._lengths = np.concatenate([(part.targets != IGNORED).sum(axis=1) for part in self._windows.values()])
-        self._batches = list(self._plan())
+        self._precision = precision
+        self._whole_logits: bool | None = None
+        everything = [np.arange(len(table.domain))] if segments is None else segments
+        self._segments = [(rows, list(self._plan(rows, TOKENS_AT_ONCE))) for rows in everything]
+        self._by_domain: list[list[_Batch]] = []
 
     @property
     def tokens(self) -> int:
-        """Tokens scored by one evaluation."""
-        return int(self._lengths.sum())
+        """Tokens predicted by one full evaluation."""
+        return int(self.table.tokens.sum())
 
-    def score(self) -> dict[str, HeldOutLoss]:
-        """Return the held-out loss of each domain for the model's present parameters."""
-        nats = np.zeros(len(self._lengths))
-        with torch.inference_mode():
-            for batch in self._batches:
-                nats[batch.rows] = self._window_nats(batch).double().cpu().numpy()
-        return self._by_domain(nats)
+    def score(self) -> Floats:
+        """Return the nats of every window (W,)."""
+        nats = np.empty(len(self.table.domain))
+        for rows, part in self.score_by_segment():
+            nats[rows] = part
+        return nats
 
-    def score_with_gradient(self, gradient: torch.Tensor) -> dict[str, HeldOutLoss]:
-        """Score, and fill `gradient` (P,), that the parameters' `.grad` are views of, with d value / d theta."""
-        nats = np.zeros(len(self._lengths))
-        gradient.zero_()
+    def score_by_segment(self) -> Iterator[tuple[Rows, Floats]]:
+        """Yield the rows (n,) and nats (n,) of one segment after the other; what is not asked for is not computed."""
+        for rows, batches in self._segments:
+            with torch.inference_mode(), self._autocast():
+                parts = [self._window_nats(batch) for batch in batches]
+            nats = np.empty(len(self.table.domain))
+            nats[np.concatenate([batch.rows for batch in batches])] = torch.cat(parts).cpu().numpy()
+            yield rows, nats[rows]
+
+    def score_with_jacobian(self, gradient: torch.Tensor, pull: Callable[[], Floats]) -> tuple[Floats, Floats]:
+        """Return the nats of every window (W,) and d nats / d weight of every domain (E, K), in one pass.
+
+        `gradient` (P,) is what the parameters' `.grad` are views of, and `pull` turns it into (K,). Memory is bounded:
+        one batch at a time, and layers recomputed where their activations are many.
+        """
+        nats = np.empty(len(self.table.domain))
+        partials = []
+        self._by_domain = self._by_domain or self._plan_domains()
+        with _recomputing(self._model, self._many_activations()):
+            for batches in self._by_domain:
+                gradient.zero_()
+                for batch in batches:
+                    nats[batch.rows] = self._backward(batch).cpu().numpy()
+                partials.append(pull())
+        return nats, np.stack(partials)
+
+    def _backward(self, batch: _Batch) -> torch.Tensor:
         with torch.enable_grad():
-            for batch in self._batches:
+            with self._autocast():
                 window_nats = self._window_nats(batch)
-                (window_nats * batch.weights).sum().backward()  # type: ignore[no-untyped-call]
-                nats[batch.rows] = window_nats.detach().double().cpu().numpy()
-        return self._by_domain(nats)
+            window_nats.sum().backward()  # type: ignore[no-untyped-call]
+        return window_nats.detach()
 
     def _window_nats(self, batch: _Batch) -> torch.Tensor:
-        logits = self._model(input_ids=batch.inputs, use_cache=False).logits
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        nats = cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="none")
-        return nats.view(batch.targets.shape).sum(dim=1)
+        if self._whole_logits is None:
+            self._whole_logits = not head_is_plain(self._model, batch.inputs)
+        score = whole_target_nats if self._whole_logits else target_nats
+        nats = score(self._model, batch.inputs, batch.positions, batch.targets).double()
+        return nats.new_zeros(len(batch.rows)).index_add(0, batch.owner, nats)
 
-    def _plan(self) -> Iterator[_Batch]:
-        inputs = np.concatenate([part.inputs for part in self._windows.values()])
-        targets = np.concatenate([part.targets for part in self._windows.values()])
-        context = int(self._model.config.max_position_embeddings)
-        if inputs.shape[1] > context:
-            raise ValueError(f"windows of {inputs.shape[1]} tokens are longer than the model's context {context}")
-        loss_weights = np.concatenate(
-            [np.full(len(part.inputs), self.target.weights[name] / part.tokens) for name, part in self._windows.items()]
-        )
-        for rows in self._groups():
-            length = int(self._lengths[rows].max())
-            yield _Batch(
-                self._tensor(inputs[rows, :length]),
-                self._tensor(targets[rows, :length]),
-                rows,
-                torch.tensor(loss_weights[rows], dtype=self._model.dtype, device=self._model.device),
-            )
+    def _autocast(self) -> torch.autocast:
+        device = self._model.device.type
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self._precision == "bfloat16")
 
-    def _groups(self) -> Iterator[npt.NDArray[np.int64]]:
-        order = np.argsort(-self._lengths, kind="stable")
+    def _plan_domains(self) -> list[list[_Batch]]:
+        domains = range(len(self.table.domains))
+        return [list(self._plan(self.table.rows_of(e), GRADIENT_TOKENS_AT_ONCE)) for e in domains]
+
+    def _plan(self, rows: Rows, tokens_at_once: dict[str, int]) -> Iterator[_Batch]:
+        order = rows[np.argsort(-self.table.lengths[rows], kind="stable")]
         start = 0
         while start < len(order):
-            longest = max(1, int(self._lengths[order[start]]))
-            count = max(1, TOKENS_AT_ONCE // longest)
-            yield order[start : start + count]
+            length = int(self.table.lengths[order[start]])
+            count = max(1, tokens_at_once[self._model.device.type] // length)
+            yield self._batch(order[start : start + count], length)
             start += count
 
-    def _tensor(self, array: npt.NDArray[np.int32]) -> torch.Tensor:
+    def _batch(self, rows: Rows, length: int) -> _Batch:
+        targets = self.table.targets[rows, :length]
+        scored = targets != IGNORED
+        return _Batch(
+            rows,
+            inputs=self._tensor(self.table.inputs[rows, :length]),
+            positions=self._tensor(np.flatnonzero(scored)),
+            targets=self._tensor(targets[scored]),
+            owner=self._tensor(np.nonzero(scored)[0]),
+        )
+
+    def _tensor(self, array: npt.NDArray[np.signedinteger]) -> torch.Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(self._model.device)
 
-    def _by_domain(self, nats: npt.NDArray[np.float64]) -> dict[str, HeldOutLoss]:
-        losses: dict[str, HeldOutLoss] = {}
-        start = 0
-        for name, windows in self._windows.items():
-            part = slice(start, start + len(windows.inputs))
-            losses[name] = HeldOutLoss.of_windows(nats[part], self._lengths[part], text_bytes=windows.bytes)
-            start = part.stop
-        return losses
+    def _many_activations(self) -> bool:
+        config = self._model.config
+        tokens = max(batch.inputs.numel() for batches in self._by_domain for batch in batches)
+        width = int(config.num_hidden_layers) * int(config.hidden_size)
+        return tokens * width * VALUES_PER_HIDDEN > ACTIVATION_VALUES
+
+
+@contextmanager
+def _recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+    """Recompute decoder layers in the backward pass while the block runs; dropout stays off."""
+    if not wanted:
+        yield
+        return
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    for layer in layers:
+        layer.training = True  # asked for by transformers; the modules within, dropout too, stay in evaluation mode
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+        model.activation_checkpointing_disable()  # type: ignore[no-untyped-call]

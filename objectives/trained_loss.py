@@ -5,8 +5,9 @@ import time
 from objectives.evaluation import Evaluation
 from objectives.merge import StackedPool
 from objectives.merged_loss import objective_digest
-from objectives.scoring import Scorer
-from objectives.target import Target
+from objectives.scoring import Precision, Scorer
+from objectives.target import Goal
+from objectives.window_table import WindowTable
 from pool.build import train_to_mixture
 from pool.corpus import Split
 from pool.mixture import Mixture
@@ -19,13 +20,21 @@ class TrainedLoss:
     A mixture is trained once; the checkpoint stays in the pool's folder. A vertex is the member itself.
     """
 
-    def __init__(self, pool: Pool, stacked: StackedPool, target: Target, split: Split) -> None:
+    def __init__(
+        self, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, precision: Precision = "float32"
+    ) -> None:
         self._pool = pool
         self._stacked = stacked
-        self._scorer = Scorer(stacked.model, pool.corpus.held_out[split], target)
         self.target = target
+        self.table = WindowTable.of(pool.corpus.held_out[split], target.domains)
+        self._scorer = Scorer(stacked.model, self.table, precision=precision)
         self.digest = objective_digest(
-            "trained", pool, stacked, target, split, settings={"recipe": pool.config.recipe.digest}
+            "trained",
+            pool,
+            stacked,
+            target,
+            split,
+            settings={"recipe": pool.config.recipe.digest, "precision": precision},
         )
 
     @property
@@ -38,14 +47,18 @@ class TrainedLoss:
         started = time.perf_counter()
         folder = train_to_mixture(self._pool, mixture.over(self.partitions))
         self._stacked.load(folder, f"the model in {folder}")
-        domains = self._scorer.score()
+        nats = self._scorer.score()
+        domains = self.table.losses(nats)
         return Evaluation(
             mixture,
-            value=self.target.loss_nats(domains),
+            value=self.target.value(domains),
+            values=self.target.values(domains),
+            violation=max([0.0, *self.target.violations(domains).values()]),
             standard_error=self.target.standard_error(domains),
             domains=domains,
             kind="trained",
             objective_digest=self.digest,
             seconds=time.perf_counter() - started,
             tokens_read=self._scorer.tokens,
+            windows=self.table.by_domain(nats),
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerFast
@@ -22,6 +23,8 @@ from pool.text_files import read_documents
 from pool.tokens import HeldOutWindows, Tokens, TrainingStream, held_out_windows, training_stream
 
 CORPUS_RECORD = "corpus.json"
+WINDOW_FORMAT = 2
+"""Raised when the same text gives other windows than before, so that old ones are made again."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def source_digest(config: PoolFile) -> str:
         "held_out": {name: _describe(name, table) for name, table in corpus.held_out.items()},
         "versions": demo_source_versions() if corpus.source == "demo" else {},
         "context": config.model.context,
+        "windows": WINDOW_FORMAT,
     }
     return digest_json(described)
 
@@ -123,9 +127,18 @@ def save_prepared(corpus: PreparedCorpus, folder: Path) -> None:
         np.save(folder / "train" / f"{name}.npy", stream, allow_pickle=False)
     for split, domains in corpus.held_out.items():
         for name, windows in domains.items():
-            arrays = {"inputs": windows.inputs, "targets": windows.targets}
-            save_file(arrays, folder / "held_out" / f"{name}.{split}.safetensors")
+            save_file(_arrays(windows), folder / "held_out" / f"{name}.{split}.safetensors")
     write_record(folder / CORPUS_RECORD, corpus.manifest)
+
+
+def _arrays(windows: HeldOutWindows) -> dict[str, npt.NDArray[np.generic]]:
+    return {
+        "inputs": windows.inputs,
+        "targets": windows.targets,
+        "document": windows.document,
+        "window_bytes": windows.window_bytes,
+        "words": np.array([windows.words]),
+    }
 
 
 def load_prepared(folder: Path, manifest: CorpusManifest) -> PreparedCorpus:
@@ -157,7 +170,9 @@ def _load_windows(folder: Path, name: str, split: Split, summary: TextSummary) -
     path = folder / "held_out" / f"{name}.{split}.safetensors"
     try:
         arrays = load_file(path)
-        windows = HeldOutWindows(arrays["inputs"], arrays["targets"], summary.bytes, summary.documents)
+        windows = HeldOutWindows(
+            arrays["inputs"], arrays["targets"], arrays["document"], arrays["window_bytes"], int(arrays["words"][0])
+        )
     except (OSError, KeyError, SafetensorError) as error:
         raise _unusable(path, str(error)) from None
     if windows.digest != summary.digest:

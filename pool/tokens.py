@@ -1,10 +1,12 @@
 """From text to tokens: training streams and held-out windows.
 
-Held-out windows never cross documents. The first window of a document is prefixed with the end-of-text token,
-the next with the token before it; every token of the document is predicted exactly once. Bytes are counted
-from the raw text that those tokens cover, not from decoded tokens.
+Held-out windows never cross documents, and are those of lm-evaluation-harness's rolling log-likelihood: the first
+window of a document is prefixed with the end-of-text token, the next with the token before it, and the last one of
+several reaches back so that it is full too; every token is predicted exactly once. Bytes and words are counted from
+the raw text that those tokens cover, not from decoded tokens.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -41,24 +43,43 @@ class TrainingStream:
 class HeldOutWindows:
     """Held-out text of one domain and split, ready to score.
 
-    `inputs` (W, T) and `targets` (W, T) int32, right-padded; a padded target is `IGNORED`. `bytes` counts
-    the raw UTF-8 bytes that the targets cover, `documents` the documents they come from.
+    `inputs` (W, T) and `targets` (W, T) int32, right-padded; a target that is padding, or was predicted in the
+    window before, is `IGNORED`. `document` (W,) int32 numbers the document a window comes from, `window_bytes`
+    (W,) int64 counts the raw UTF-8 bytes its targets cover. `words` counts what stands between white space in
+    the text covered, as lm-evaluation-harness does.
     """
 
     inputs: Tokens
     targets: Tokens
-    bytes: int
-    documents: int
+    document: Tokens
+    window_bytes: npt.NDArray[np.int64]
+    words: int
+
+    @property
+    def window_tokens(self) -> npt.NDArray[np.int64]:
+        """Predicted tokens of each window (W,)."""
+        counts: npt.NDArray[np.int64] = (self.targets != IGNORED).sum(axis=1, dtype=np.int64)
+        return counts
 
     @property
     def tokens(self) -> int:
         """Number of predicted tokens."""
-        return int((self.targets != IGNORED).sum())
+        return int(self.window_tokens.sum())
+
+    @property
+    def bytes(self) -> int:
+        """Raw UTF-8 bytes that the targets cover."""
+        return int(self.window_bytes.sum())
+
+    @property
+    def documents(self) -> int:
+        """Number of documents."""
+        return len(np.unique(self.document))
 
     @property
     def digest(self) -> str:
         """Digest of what is scored."""
-        return digest_arrays([self.inputs, self.targets, np.array([self.bytes, self.documents])])
+        return digest_arrays([self.inputs, self.targets, self.document, self.window_bytes, np.array([self.words])])
 
 
 def training_stream(
@@ -105,22 +126,56 @@ def held_out_windows(
     Reads up to `held_out_tokens` tokens, at most `held_out_document_tokens` of a document; the last document
     is cut where a token boundary is a character boundary. Raises `CorpusError` when nothing can be scored.
     """
-    inputs: list[Tokens] = []
-    targets: list[Tokens] = []
+    prefix = _end_of_text(tokenizer)
+    parts = [
+        _document_windows(number, text, encoding, tokens, prefix=prefix, context=context)
+        for number, (text, encoding, tokens) in enumerate(_beginnings(documents, tokenizer, config))
+    ]
+    if not parts:
+        raise CorpusError(f"held-out domain {name!r} has no token to score; add text or raise held_out_tokens")
+    return HeldOutWindows(
+        inputs=np.concatenate([part.inputs for part in parts]),
+        targets=np.concatenate([part.targets for part in parts]),
+        document=np.concatenate([part.document for part in parts]),
+        window_bytes=np.concatenate([part.window_bytes for part in parts]),
+        words=sum(part.words for part in parts),
+    )
+
+
+def _beginnings(
+    documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, config: CorpusConfig
+) -> Iterator[tuple[str, Encoding, int]]:
+    """Yield documents with the number of tokens to score of each, until `held_out_tokens` are used up."""
     left = config.held_out_tokens
-    total_bytes = count = 0
     for text, encoding in _encode(documents, tokenizer):
         tokens = _whole_characters(encoding, min(left, config.held_out_document_tokens))
         if tokens > 0:
-            _add_windows(encoding.ids[:tokens], _end_of_text(tokenizer), context, inputs, targets)
-            total_bytes += _bytes_covered(text, encoding, tokens)
-            count += 1
+            yield text, encoding, tokens
             left -= tokens
         if left <= 0:
             break
-    if not inputs:
-        raise CorpusError(f"held-out domain {name!r} has no token to score; add text or raise held_out_tokens")
-    return HeldOutWindows(np.stack(inputs), np.stack(targets), total_bytes, count)
+
+
+def _document_windows(
+    number: int, text: str, encoding: Encoding, tokens: int, *, prefix: int, context: int
+) -> HeldOutWindows:
+    ids = encoding.ids[:tokens]
+    shifted = [prefix, *ids[:-1]]
+    starts = range(0, tokens, context)
+    inputs, targets = [], []
+    for start in starts:
+        end = min(start + context, tokens)
+        first = max(0, end - context)
+        inputs.append(_padded(shifted[first:end], context, prefix))
+        targets.append(_padded([IGNORED] * (start - first) + ids[start:end], context, IGNORED))
+    covered = [_bytes_covered(text, encoding, min(start + context, tokens)) for start in starts]
+    return HeldOutWindows(
+        np.stack(inputs),
+        np.stack(targets),
+        document=np.full(len(inputs), number, dtype=np.int32),
+        window_bytes=np.diff([0, *covered]).astype(np.int64),
+        words=len(re.split(r"\s+", text[: encoding.offsets[tokens - 1][1]])),
+    )
 
 
 def _whole_characters(encoding: Encoding, limit: int) -> int:
@@ -135,13 +190,6 @@ def _whole_characters(encoding: Encoding, limit: int) -> int:
 
 def _bytes_covered(text: str, encoding: Encoding, tokens: int) -> int:
     return len(text[: encoding.offsets[tokens - 1][1]].encode("utf-8", "surrogatepass"))
-
-
-def _add_windows(ids: Sequence[int], prefix: int, context: int, inputs: list[Tokens], targets: list[Tokens]) -> None:
-    shifted = [prefix, *ids[:-1]]
-    for start in range(0, len(ids), context):
-        inputs.append(_padded(shifted[start : start + context], context, prefix))
-        targets.append(_padded(ids[start : start + context], context, IGNORED))
 
 
 def _padded(ids: Sequence[int], length: int, value: int) -> Tokens:

@@ -4,13 +4,16 @@ A trial that a killed process left running is taken up again under its own numbe
 seeds depend on the study's trials alone, so it ends as it would have.
 """
 
+from __future__ import annotations
+
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from objectives.evaluation import DifferentiableObjective, Evaluation, Objective
+from objectives.evaluation import DifferentiableObjective, Evaluation, Objective, SequentialObjective
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from search.gate import Decision, Evidence, Gate
@@ -24,10 +27,15 @@ from search.trials import (
     PREDICTED_DEVIATION,
     PREDICTED_MEAN,
     REASON,
+    STANDARD_ERROR,
     START,
+    STOPPED_EARLY,
+    TOKENS_READ,
     VERDICT,
+    VIOLATION,
     Counts,
     Verdict,
+    best_trial,
     completed_trials,
     count_trials,
     finished_trials,
@@ -40,7 +48,8 @@ from search.trials import (
 class Search:
     """What a study is advanced with. `start` is evaluated first, by name; without a `gate` nothing is pruned.
 
-    Raises `ValueError` when the strategy needs gradients and the objective has none.
+    With `stop_early`, evaluations that cannot beat the incumbent are abandoned half-way, where the objective can and
+    the strategy needs no gradients. Raises `ValueError` when the strategy needs gradients and the objective has none.
     """
 
     objective: Objective
@@ -49,17 +58,26 @@ class Search:
     seed: int
     gate: Gate | None = None
     start: Mapping[str, Mixture] = field(default_factory=dict)
+    stop_early: bool = False
 
     def __post_init__(self) -> None:
         if self.strategy.uses_gradient and not isinstance(self.objective, DifferentiableObjective):
             raise ValueError(f"strategy {self.strategy.name!r} needs an objective with gradients")
 
-    def evaluate(self, mixture: Mixture) -> Evaluation:
-        """Evaluate with the gradient where the strategy uses it."""
+    def evaluate(self, mixture: Mixture, incumbent: Evaluation | None) -> Evaluation:
+        """Evaluate with the gradient where the strategy uses it, else against the incumbent where there is one."""
         if self.strategy.uses_gradient:
             assert isinstance(self.objective, DifferentiableObjective)
             return self.objective.gradient(mixture)
-        return self.objective(mixture)
+        if incumbent is None:
+            return self.objective(mixture)
+        assert isinstance(self.objective, SequentialObjective)
+        return self.objective.challenge(mixture, incumbent)
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether evaluations are abandoned half-way at all."""
+        return self.stop_early and not self.strategy.uses_gradient and isinstance(self.objective, SequentialObjective)
 
 
 def advance(
@@ -77,11 +95,31 @@ def advance(
     study.sampler = PerTrialSampler(search.strategy, search.space, seed=search.seed, patience=patience)
     _enqueue_start(study, search)
     counts = count_trials(study)
+    incumbent = _Incumbent(study, search)
     while counts.merges < merges:
-        _step(study, search)
+        _step(study, search, incumbent)
         counts = count_trials(study)
         watch(counts, _evidence(study, search.space).incumbent)
     return counts
+
+
+class _Incumbent:
+    """The evaluation that has to be beaten; looked up again only when another trial has become the best."""
+
+    def __init__(self, study: optuna.Study, search: Search) -> None:
+        self._study = study
+        self._search = search
+        self._known: Evaluation | None = None
+
+    def to_beat(self, trial: optuna.Trial) -> Evaluation | None:
+        """Return it; None where nothing stops early, and for the start design, which is evaluated in full."""
+        best = best_trial(completed_trials(self._study))
+        if best is None or START in trial.user_attrs or not self._search.stops_early:
+            return None
+        mixture = self._search.space.mixture_of(best)
+        if self._known is None or self._known.mixture.digest != mixture.digest:
+            self._known = self._search.objective(mixture)
+        return self._known
 
 
 def _enqueue_start(study: optuna.Study, search: Search) -> None:
@@ -91,7 +129,7 @@ def _enqueue_start(study: optuna.Study, search: Search) -> None:
             study.enqueue_trial(search.space.parameters(mixture), user_attrs={START: name})
 
 
-def _step(study: optuna.Study, search: Search) -> None:
+def _step(study: optuna.Study, search: Search, incumbent: _Incumbent) -> None:
     trial = _left_running(study) or study.ask()
     mixture = search.space.suggest(trial)
     decision = _judge(study, search, trial, mixture)
@@ -100,15 +138,21 @@ def _step(study: optuna.Study, search: Search) -> None:
         study.tell(trial, state=TrialState.PRUNED)
         return
     try:
-        evaluation = search.evaluate(mixture)
+        evaluation = search.evaluate(mixture, incumbent.to_beat(trial))
     except NonFiniteLossError as error:
         trial.set_user_attr(REASON, str(error))
         study.tell(trial, state=TrialState.FAIL)
         return
     trial.set_user_attr(CACHED, evaluation.cached)
+    trial.set_user_attr(TOKENS_READ, evaluation.tokens_read)
+    trial.set_user_attr(STOPPED_EARLY, evaluation.stopped_early)
+    if evaluation.violation > 0:
+        trial.set_user_attr(VIOLATION, evaluation.violation)
+    if math.isfinite(evaluation.standard_error):
+        trial.set_user_attr(STANDARD_ERROR, evaluation.standard_error)
     if evaluation.gradient is not None:
         trial.set_user_attr(GRADIENT, list(evaluation.gradient))
-    study.tell(trial, evaluation.value)
+    study.tell(trial, list(evaluation.values) if len(study.directions) > 1 else evaluation.value)
 
 
 def _left_running(study: optuna.Study) -> optuna.Trial | None:

@@ -1,5 +1,6 @@
 """What the search writes on an Optuna trial, and how it is read back: attribute names stand here only."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,6 +29,10 @@ START = "mixscout:start"
 CACHED = "mixscout:cached"
 GRADIENT = "mixscout:gradient"
 REASON = "mixscout:reason"
+TOKENS_READ = "mixscout:tokens_read"
+STANDARD_ERROR = "mixscout:standard_error"
+STOPPED_EARLY = "mixscout:stopped_early"
+VIOLATION = "mixscout:violation"
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Counts:
     """Where a study's proposals went.
 
     `merges` is the budget spent: evaluations charged, of which `cached` were remembered from before and
-    `failed` had no finite loss. `pruned` cost nothing. `audited` were evaluated against the gate's advice, and
+    `failed` had no finite loss and `stopped_early` were abandoned half-way, their value estimated; all together they
+    read `tokens_read` held-out tokens. `pruned` cost nothing. `audited` were evaluated against the gate's advice, and
     `false_prunes` of them beat the incumbent of their time.
     """
 
@@ -45,6 +51,8 @@ class Counts:
     forced: int
     cached: int
     failed: int
+    stopped_early: int
+    tokens_read: int
     false_prunes: int
 
     def false_prune_rate(self) -> str:
@@ -70,9 +78,23 @@ def completed_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def value_of(trial: FrozenTrial) -> float:
-    """Return a completed trial's value."""
-    assert trial.value is not None, "only completed trials are asked"
-    return trial.value
+    """Return a completed trial's value; with several objectives, their mean."""
+    assert trial.values, "only completed trials are asked"
+    return math.fsum(trial.values) / len(trial.values)
+
+
+def best_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """Return the completed trial with the lowest value of those evaluated in full, the first of equals.
+
+    One that breaks a constraint is returned only where all do.
+    """
+    full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
+    return min(full, key=lambda trial: (violation_of(trial) > 0, value_of(trial)), default=None)
+
+
+def violation_of(trial: FrozenTrial) -> float:
+    """Return how far a constrained domain is above its ceiling at worst; 0 where every constraint is kept."""
+    return float(trial.user_attrs.get(VIOLATION, 0.0))
 
 
 def pruned_in_a_row(trials: Sequence[FrozenTrial]) -> int:
@@ -98,5 +120,7 @@ def count_trials(study: optuna.Study) -> Counts:
         forced=sum(trial.user_attrs.get(VERDICT) == Verdict.FORCED for trial in completed),
         cached=sum(bool(trial.user_attrs.get(CACHED)) for trial in completed),
         failed=failed,
+        stopped_early=sum(bool(trial.user_attrs.get(STOPPED_EARLY)) for trial in completed),
+        tokens_read=sum(trial.user_attrs.get(TOKENS_READ, 0) for trial in completed),
         false_prunes=sum(value_of(trial) < trial.user_attrs[INCUMBENT] for trial in audits),
     )

@@ -1,84 +1,76 @@
 """The verb `best`: the best mixture of a study beside the obvious baselines, on the search and the test split."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import optuna
 
 from objectives.evaluation import Evaluation
-from objectives.held_out import HeldOutLoss, perplexity_of
+from objectives.paired import PairedDifference, paired_difference
 from objectives.scoring import Scorer
-from objectives.target import Target
-from pool.corpus import Split
+from pool.corpus import SPLITS, Split
 from pool.errors import StudyError
 from pool.mixture import Mixture
-from search.trials import Counts, completed_trials, count_trials, value_of
+from search.trials import Counts, best_trial, completed_trials, count_trials
+from studies.score import Json, Score
 from studies.workbench import Workbench
-
-Json = dict[str, object]
-
-
-@dataclass(frozen=True)
-class Score:
-    """Held-out losses of one model on one split, with the target's aggregate."""
-
-    target: Target
-    domains: Mapping[str, HeldOutLoss]
-
-    @property
-    def loss_nats(self) -> float:
-        """The scalar minimised: weighted mean nats per token."""
-        return self.target.loss_nats(self.domains)
-
-    def as_json(self) -> Json:
-        """Give `loss_nats`, `standard_error`, `perplexity`, `bits_per_byte` and `domains`."""
-        return {
-            **_figures(self.loss_nats, self.target.standard_error(self.domains)),
-            "bits_per_byte": self.target.bits_per_byte(self.domains),
-            "domains": {name: _domain_json(loss) for name, loss in self.domains.items()},
-        }
 
 
 @dataclass(frozen=True)
 class Standing:
     """One contender: its mixture (None for the seed, which is none) and its scores on both splits.
 
-    `feasible` says whether the study's space allows it; a baseline need not be.
+    `feasible` says whether the study's space allows it; a baseline need not be. `behind` is by how much it is worse
+    than the best mixture on the same documents, by split.
     """
 
     mixture: Mixture | None
     search: Score
     test: Score
     feasible: bool = True
+    behind: Mapping[Split, PairedDifference] = field(default_factory=dict)
+
+    def on(self, split: Split) -> Score:
+        """Return the score on a split."""
+        return self.search if split == "search" else self.test
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A mixture that no other evaluated one beats in every objective; its values by objective on both splits."""
+
+    mixture: Mixture
+    search: Mapping[str, float]
+    test: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best mixture of a study, the baselines by name, and where the proposals went."""
+    """The best mixture of a study, the baselines by name, and where the proposals went.
+
+    `front` is the Pareto front of a study of several objectives, else empty.
+    """
 
     study: str
     best: Standing
     baselines: Mapping[str, Standing]
     counts: Counts
+    front: Sequence[FrontPoint] = ()
 
     def as_json(self) -> Json:
         """Give the object that `best --json` prints."""
         assert self.best.mixture is not None
-        counts = asdict(self.counts)
         return {
             "study": self.study,
             "mixture": self.best.mixture.as_dict(),
-            "counts": counts,
+            "counts": asdict(self.counts),
             "search": self.best.search.as_json(),
             "test": self.best.test.as_json(),
-            "baselines": {
-                name: {
-                    "search": standing.search.as_json(),
-                    "test": standing.test.as_json(),
-                    "feasible": standing.feasible,
-                }
-                for name, standing in self.baselines.items()
-            },
+            "baselines": {name: _baseline_json(standing) for name, standing in self.baselines.items()},
+            "front": [
+                {"mixture": point.mixture.as_dict(), "search": dict(point.search), "test": dict(point.test)}
+                for point in self.front
+            ],
         }
 
 
@@ -87,19 +79,18 @@ def find_best(bench: Workbench, study: optuna.Study) -> Best:
 
     Raises `StudyError` when no trial has a value yet.
     """
-    mixture = best_mixture(bench, study)
-    best = _standing(bench, mixture)
-    baselines = {name: _standing(bench, baseline) for name, baseline in baseline_mixtures(bench).items()}
-    baselines["seed"] = _seed_standing(bench)
-    return Best(bench.config.name, best, baselines, count_trials(study))
+    best = _standing(bench, best_mixture(bench, study), None)
+    baselines = {name: _standing(bench, baseline, best) for name, baseline in baseline_mixtures(bench).items()}
+    baselines["seed"] = _seed_standing(bench, best)
+    return Best(bench.config.name, best, baselines, count_trials(study), _front(bench, study))
 
 
 def best_mixture(bench: Workbench, study: optuna.Study) -> Mixture:
     """Return the mixture of the trial with the lowest value (the first of equals). Raises `StudyError`."""
-    trials = completed_trials(study)
-    if not trials:
+    trial = best_trial(completed_trials(study))
+    if trial is None:
         raise StudyError(f"study {study.study_name!r} has no evaluated mixture yet; run `mixscout search` on its file")
-    return bench.space.mixture_of(min(trials, key=value_of))
+    return bench.space.mixture_of(trial)
 
 
 def baseline_mixtures(bench: Workbench) -> dict[str, Mixture]:
@@ -113,29 +104,62 @@ def baseline_mixtures(bench: Workbench) -> dict[str, Mixture]:
     }
 
 
-def _standing(bench: Workbench, mixture: Mixture) -> Standing:
-    search, test = _score(bench, bench.search_loss(mixture)), _score(bench, bench.test_loss(mixture))
-    return Standing(mixture, search, test, bench.space.contains(mixture))
+def score_of(bench: Workbench, evaluation: Evaluation, split: Split) -> Score:
+    """Turn an evaluation on a split into a score."""
+    assert evaluation.windows is not None, "reported mixtures are evaluated in full"
+    table = bench.table(split)
+    return Score(bench.goal(split), table, table.together(evaluation.windows))
 
 
-def _score(bench: Workbench, evaluation: Evaluation) -> Score:
-    return Score(bench.target, evaluation.domains)
+def _standing(bench: Workbench, mixture: Mixture, best: Standing | None) -> Standing:
+    search = score_of(bench, bench.search_loss(mixture), "search")
+    test = score_of(bench, bench.test_loss(mixture), "test")
+    return Standing(mixture, search, test, bench.space.contains(mixture), _behind(search, test, best))
 
 
-def _seed_standing(bench: Workbench) -> Standing:
+def _seed_standing(bench: Workbench, best: Standing) -> Standing:
     bench.stacked.load(bench.pool.folder / "seed", "the seed")
 
     def score(split: Split) -> Score:
-        scorer = Scorer(bench.stacked.model, bench.pool.corpus.held_out[split], bench.target)
-        return Score(bench.target, scorer.score())
+        table = bench.table(split)
+        nats = Scorer(bench.stacked.model, table, precision=bench.proxy.precision).score()
+        return Score(bench.goal(split), table, nats)
 
-    return Standing(None, score("search"), score("test"))
-
-
-def _figures(loss_nats: float, standard_error: float) -> Json:
-    return {"loss_nats": loss_nats, "standard_error": standard_error, "perplexity": perplexity_of(loss_nats)}
+    search, test = score("search"), score("test")
+    return Standing(None, search, test, behind=_behind(search, test, best))
 
 
-def _domain_json(loss: HeldOutLoss) -> Json:
-    sizes = {"tokens": loss.tokens, "bytes": loss.bytes}
-    return {**_figures(loss.loss_nats, loss.standard_error), "bits_per_byte": loss.bits_per_byte, **sizes}
+def _behind(search: Score, test: Score, best: Standing | None) -> dict[Split, PairedDifference]:
+    if best is None:
+        return {}
+    pairs = zip(SPLITS, (search, test), (best.search, best.test), strict=True)
+    return {split: paired_difference(mine.goal, mine.table, mine.nats, its.nats) for split, mine, its in pairs}
+
+
+def _front(bench: Workbench, study: optuna.Study) -> list[FrontPoint]:
+    if not bench.several:
+        return []
+    names = list(bench.config.targets)
+    points = []
+    for trial in study.best_trials:
+        mixture = bench.space.mixture_of(trial)
+        test = bench.test_loss(mixture).values
+        search = dict(zip(names, trial.values, strict=True))
+        points.append(FrontPoint(mixture, search, dict(zip(names, test, strict=True))))
+    return sorted(points, key=lambda point: list(point.search.values()))
+
+
+def _baseline_json(standing: Standing) -> Json:
+    return {
+        "search": standing.search.as_json(),
+        "test": standing.test.as_json(),
+        "feasible": standing.feasible,
+        "behind": {
+            split: {
+                "difference": paired.difference,
+                "standard_error": paired.standard_error,
+                "told_apart": paired.told_apart,
+            }
+            for split, paired in standing.behind.items()
+        },
+    }

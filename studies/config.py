@@ -5,6 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from objectives.aggregates import Aggregate
+from objectives.scoring import Precision
+from objectives.target import Measure
 from pool.config_file import Config, Name, read_config
 
 Weight = Annotated[float, Field(gt=0, le=1)]
@@ -31,13 +34,47 @@ class SpaceConfig(Config):
 
 
 class ObjectiveConfig(Config):
-    """What a merge is."""
+    """What is minimised, and how a merge is made and scored."""
+
+    aggregate: Aggregate | None = None
+    """How domains become one value: `weighted` (the default, by [target]); for `domains`, `macro` (their default),
+    `micro` (every token counts alike), `worst` (minimax), or `worst-excess` (minimax of the loss less the seed's)."""
+    domains: tuple[Name, ...] = ()
+    """Held-out domains of an aggregate that needs no weights, instead of [target]."""
+    measure: Measure = "nats-per-token"
+    """Unit of a domain's loss."""
+    precision: Precision = "float32"
+    """Precision of the forward pass; merges are float32."""
 
     rule: Literal["identity", "power", "common-specific"] = "identity"
     """From mixture to merge weights: the mixture itself; its powers, normalised; or the members' common direction whole
     and the specific directions by the powers."""
     exponent: float = Field(0.5, gt=0)
     """Exponent of the powers; `identity` has none."""
+
+
+class EarlyStoppingConfig(Config):
+    """When an evaluation is abandoned half-way. Strategies that use gradients always evaluate in full."""
+
+    enabled: bool = True
+    """Stop early at all."""
+    error_rate: float = Field(0.05, gt=0, lt=0.5)
+    """Bound on the chance that a mixture that would have won is abandoned."""
+
+
+class DownstreamConfig(Config):
+    """Minimise the error on tasks of lm-evaluation-harness instead of a held-out loss (needs `mixscout[lm-eval]`)."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    """Names of tasks."""
+    task_folder: Path | None = None
+    """Folder of task files of your own, relative to the study file."""
+    metric: str = "acc"
+    """The metric that every task must report; its mean is optimised."""
+    shots: int = Field(0, ge=0)
+    """Examples in the prompt."""
+    documents: int | None = Field(None, ge=1)
+    """Most documents of a task; all of them when left out."""
 
 
 class SearchConfig(Config):
@@ -75,10 +112,18 @@ class StudyFile(Config):
     """Name of the study in the database."""
     pool: Path
     """Path of the pool file, relative to the study file."""
-    target: dict[Name, Weight] = Field(min_length=1)
-    """Held-out domain -> weight; the weights sum to 1. What is minimised is the weighted mean loss in nats."""
+    target: dict[Name, Weight] = {}
+    """Held-out domain -> weight; the weights sum to 1. Minimised is the weighted mean of the domains' losses."""
+    targets: dict[Name, dict[Name, Weight]] = {}
+    """Several targets at once, by name, instead of `target`: a study of several objectives with a Pareto front."""
+    constraints: dict[Name, float] = {}
+    """Held-out domain -> how much worse than the seed it may become, in the objective's measure (negative: better)."""
     objective: ObjectiveConfig = ObjectiveConfig()
     """The proxy."""
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    """Early stopping."""
+    downstream: DownstreamConfig | None = None
+    """Downstream scores as the objective."""
     space: SpaceConfig = SpaceConfig()
     """The mixture space."""
     search: SearchConfig = SearchConfig()
@@ -90,10 +135,37 @@ class StudyFile(Config):
     database_timeout_seconds: float = Field(60.0, gt=0)
     """How long to wait for a locked database."""
 
+    @model_validator(mode="after")
+    def _check_goal(self) -> Self:
+        given = [bool(self.target), bool(self.targets), bool(self.objective.domains)]
+        if sum(given) != 1:
+            raise ValueError(
+                "say what is minimised by one of [target] (domain = weight), several [targets.NAME], or "
+                "[objective] domains = [...] with an aggregate that needs no weights"
+            )
+        if not self.objective.domains and self.objective.aggregate not in (None, "weighted"):
+            raise ValueError(
+                f"aggregate {self.objective.aggregate!r} uses no weights: list the domains under [objective] domains "
+                "instead of [target]"
+            )
+        if self.objective.domains and self.objective.aggregate == "weighted":
+            raise ValueError("aggregate 'weighted' needs weights: give [target] instead of [objective] domains")
+        if self.targets and self.search.strategy == "gradient":
+            raise ValueError("strategy 'gradient' follows one objective; with several [targets] use tpe, gp or random")
+        if self.downstream and self.search.strategy == "gradient":
+            raise ValueError("downstream scores have no gradient; use strategy gp, tpe or random")
+        if self.downstream and self.targets:
+            raise ValueError("[downstream] is one objective: use [target] beside it, not several [targets]")
+        return self
+
 
 def read_study_file(path: Path) -> StudyFile:
     """Read a study file and make its paths absolute. Raises `ConfigError`."""
     config = read_config(path, StudyFile)
     base = path.resolve().parent
     database = (base / config.database).resolve() if config.database else None
-    return config.model_copy(update={"pool": (base / config.pool).resolve(), "database": database})
+    update: dict[str, object] = {"pool": (base / config.pool).resolve(), "database": database}
+    if config.downstream and config.downstream.task_folder:
+        folder = (base / config.downstream.task_folder).resolve()
+        update["downstream"] = config.downstream.model_copy(update={"task_folder": folder})
+    return config.model_copy(update=update)

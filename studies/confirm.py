@@ -8,7 +8,8 @@ from scipy.stats import spearmanr
 
 from objectives.evaluation import Evaluation
 from pool.mixture import Mixture
-from studies.best import Json, baseline_mixtures
+from studies.best import baseline_mixtures
+from studies.score import Json
 from studies.workbench import Workbench
 
 

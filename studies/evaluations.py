@@ -7,13 +7,27 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import JSON, Engine, Float, Integer, MetaData, String, UniqueConstraint, insert, select, update
+from safetensors.numpy import load, save
+from sqlalchemy import (
+    JSON,
+    Engine,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    UniqueConstraint,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from objectives.evaluation import DifferentiableObjective, Evaluation, Kind, Objective
+from objectives.evaluation import DifferentiableObjective, Evaluation, Kind, Objective, Partials, SequentialObjective
 from objectives.held_out import HeldOutLoss
 from pool.mixture import Mixture
 
@@ -25,7 +39,7 @@ class _Base(DeclarativeBase):
 
 
 class EvaluationRow(_Base):
-    """One evaluation: mixture, sums per domain, the scalar, and what it cost."""
+    """One full evaluation: mixture, the scalar, sums by domain, nats by window (as safetensors), and what it cost."""
 
     __tablename__ = "evaluations"
     __table_args__ = (UniqueConstraint("objective_digest", "mixture_digest"),)
@@ -37,8 +51,12 @@ class EvaluationRow(_Base):
     mixture: Mapped[dict[str, float]] = mapped_column(JSON)
     value: Mapped[float] = mapped_column(Float)
     standard_error: Mapped[float | None] = mapped_column(Float, nullable=True)
+    objective_values: Mapped[list[float]] = mapped_column(JSON)
+    violation: Mapped[float] = mapped_column(Float)
     domains: Mapped[dict[str, dict[str, float]]] = mapped_column(JSON)
+    windows: Mapped[bytes | None] = mapped_column(LargeBinary(2**31), nullable=True)
     gradient: Mapped[dict[str, float] | None] = mapped_column(JSON(none_as_null=True), nullable=True)
+    jacobian: Mapped[dict[str, dict[str, float]] | None] = mapped_column(JSON(none_as_null=True), nullable=True)
     seconds: Mapped[float] = mapped_column(Float)
     tokens_read: Mapped[int] = mapped_column(Integer)
     created_unix: Mapped[float] = mapped_column(Float)
@@ -111,8 +129,27 @@ class RememberedDifferentiableObjective(RememberedObjective):
         return self._kept(self._differentiable.gradient(mixture))
 
 
+class RememberedSequentialObjective(RememberedDifferentiableObjective):
+    """The same, for an objective that can stop early; what stopped early is not kept: its value is an estimate."""
+
+    def __init__(self, objective: SequentialObjective, store: EvaluationStore) -> None:
+        assert isinstance(objective, DifferentiableObjective), "what stops early has gradients too"
+        super().__init__(objective, store)
+        self._sequential = objective
+
+    def challenge(self, mixture: Mixture, incumbent: Evaluation) -> Evaluation:
+        """Recall, or evaluate until it is clear that the incumbent is not beaten."""
+        found = self._store.find(self.digest, mixture)
+        if found:
+            return found
+        evaluation = self._sequential.challenge(mixture, incumbent)
+        return evaluation if evaluation.stopped_early else self._kept(evaluation)
+
+
 def remembered(objective: Objective, store: EvaluationStore) -> RememberedObjective:
-    """Wrap an objective so that it remembers; gradients stay available where there are any."""
+    """Wrap an objective so that it remembers; gradients and early stopping stay available where they are."""
+    if isinstance(objective, SequentialObjective) and isinstance(objective, DifferentiableObjective):
+        return RememberedSequentialObjective(objective, store)
     if isinstance(objective, DifferentiableObjective):
         return RememberedDifferentiableObjective(objective, store)
     return RememberedObjective(objective, store)
@@ -121,14 +158,19 @@ def remembered(objective: Objective, store: EvaluationStore) -> RememberedObject
 def _columns(evaluation: Evaluation) -> dict[str, Any]:
     names = evaluation.mixture.names
     gradient = evaluation.gradient
+    jacobian, windows = evaluation.jacobian, evaluation.windows
     finite_error = evaluation.standard_error if evaluation.standard_error < float("inf") else None
     return {
         "kind": evaluation.kind,
         "mixture": evaluation.mixture.as_dict(),
         "value": evaluation.value,
         "standard_error": finite_error,
+        "violation": evaluation.violation,
+        "objective_values": list(evaluation.values),
         "domains": {name: dataclasses.asdict(loss) for name, loss in evaluation.domains.items()},
+        "windows": save(dict(windows)) if windows is not None else None,
         "gradient": dict(zip(names, gradient, strict=True)) if gradient is not None else None,
+        "jacobian": _by_partition(names, jacobian) if jacobian is not None else None,
         "seconds": evaluation.seconds,
         "tokens_read": evaluation.tokens_read,
         "created_unix": time.time(),
@@ -136,30 +178,35 @@ def _columns(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _evaluation(row: EvaluationRow, mixture: Mixture) -> Evaluation:
-    partials = row.gradient or {}
-    complete = all(name in partials for name in mixture.names)
-    kind: Kind = "trained" if row.kind == "trained" else "analytic" if row.kind == "analytic" else "merged"
+    names = mixture.names
+    complete = row.gradient is not None and all(name in row.gradient for name in names)
+    kinds: dict[str, Kind] = {"trained": "trained", "analytic": "analytic", "downstream": "downstream"}
     return Evaluation(
         mixture,
         value=row.value,
         standard_error=row.standard_error if row.standard_error is not None else float("inf"),
         domains={name: _loss(sums) for name, sums in row.domains.items()},
-        kind=kind,
+        kind=kinds.get(row.kind, "merged"),
         objective_digest=row.objective_digest,
         seconds=0.0,
         tokens_read=0,
-        gradient=tuple(partials[name] for name in mixture.names) if complete else None,
+        values=tuple(row.objective_values),
+        violation=row.violation,
+        gradient=_in_order(row.gradient, names) if row.gradient and complete else None,
+        jacobian={e: _in_order(part, names) for e, part in row.jacobian.items()} if row.jacobian and complete else None,
+        windows=load(row.windows) if row.windows is not None else None,
         cached=True,
     )
 
 
+def _by_partition(names: tuple[str, ...], jacobian: Mapping[str, Partials]) -> dict[str, dict[str, float]]:
+    return {domain: dict(zip(names, row, strict=True)) for domain, row in jacobian.items()}
+
+
+def _in_order(partials: Mapping[str, float], names: tuple[str, ...]) -> Partials:
+    return tuple(partials[name] for name in names)
+
+
 def _loss(sums: dict[str, float]) -> HeldOutLoss:
-    return HeldOutLoss(
-        nats=sums["nats"],
-        tokens=int(sums["tokens"]),
-        bytes=int(sums["bytes"]),
-        windows=int(sums["windows"]),
-        nats_squared=sums["nats_squared"],
-        nats_times_tokens=sums["nats_times_tokens"],
-        tokens_squared=sums["tokens_squared"],
-    )
+    counts = ("tokens", "bytes", "words", "windows", "documents")
+    return HeldOutLoss(**{**sums, **{name: int(sums[name]) for name in counts}})  # type: ignore[arg-type]

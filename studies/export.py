@@ -40,7 +40,7 @@ def run_export(bench: Workbench, best: Best, folder: Path) -> Path:
 
 def _write_model(bench: Workbench, mixture: Mixture, folder: Path) -> None:
     stacked: StackedPool = bench.stacked
-    stacked.merge(bench.rule.weights(mixture.over(stacked.names).array))
+    stacked.merge(bench.proxy.rule.weights(mixture.over(stacked.names).array))
     model = load_model(bench.pool.folder / "seed")
     merged = parameters_of(stacked.model)
     for name, tensor in parameters_of(model).items():
@@ -53,7 +53,7 @@ def _card(bench: Workbench, best: Best, mixture: Mixture) -> str:
     weights = "\n".join(f"| {name} | {weight:.4f} |" for name, weight in mixture.as_dict().items() if weight > 0)
     test = best.best.test
     domains = "\n".join(
-        f"| {name} | {bench.target.weights[name]:g} | {loss.loss_nats:.4f} | {loss.perplexity:.2f} "
+        f"| {name} | {bench.config.target.get(name, '-')} | {loss.loss_nats:.4f} | {loss.perplexity:.2f} "
         f"| {loss.bits_per_byte:.4f} |"
         for name, loss in test.domains.items()
     )

@@ -5,7 +5,8 @@ import platform
 
 import optuna
 
-from objectives.rules import MergeRule
+from objectives.evaluation import Objective
+from objectives.merged_loss import ProxySettings
 from pool.errors import StudyMismatchError
 from pool.fingerprint import digest_json
 from pool.store import Pool
@@ -19,18 +20,28 @@ VERSIONS = "mixscout:versions"
 Identity = dict[str, object]
 
 
-def identity_of(config: StudyFile, pool: Pool, space: CappedSimplex, rule: MergeRule) -> Identity:
+def identity_of(
+    config: StudyFile, pool: Pool, space: CappedSimplex, proxy: ProxySettings, objective: Objective
+) -> Identity:
     """Put together what decides a study's course, part by part, in JSON types.
 
     The gate and the search are compared without the budget, which may grow.
     """
     strategy = STRATEGIES[config.search.strategy]
-    held_out = {name: pool.manifest.corpus.search[name].digest for name in config.target}
+    domains = dict.fromkeys([*config.target, *config.objective.domains, *config.constraints])
+    domains |= dict.fromkeys(name for target in config.targets.values() for name in target)
+    held_out = {name: pool.manifest.corpus.search[name].digest for name in domains}
     return {
         "pool": pool.manifest.digest,
         "held-out text": digest_json(held_out),
-        "target": dict(config.target),
-        "merge rule": rule.digest_parts,
+        "target": dict(config.target) or list(config.objective.domains) or config.targets,
+        "aggregate": config.objective.aggregate or ("macro" if config.objective.domains else "weighted"),
+        "measure": config.objective.measure,
+        "constraints": dict(config.constraints),
+        "merge rule": proxy.rule.digest_parts,
+        "precision": proxy.precision,
+        "early stopping": config.early_stopping.model_dump(),
+        "downstream tasks": objective.digest if config.downstream else None,
         "space": {
             "partitions": list(space.names),
             "caps": dict(zip(space.names, space.caps, strict=True)),

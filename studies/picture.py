@@ -43,10 +43,11 @@ def _draw_progress(axes: Axes, best: Best, study: optuna.Study) -> None:
     axes.plot(merges, values, ".", color=GREY, alpha=0.6, label="each merge")
     axes.step(merges, list(accumulate(values, min)), where="post", color=BLUE, linewidth=2, label="best so far")
     for name, style in _BASELINE_STYLES.items():
-        loss = best.baselines[name].search.loss_nats
+        loss = best.baselines[name].search.value
         axes.axhline(loss, linestyle=style, color=ORANGE, linewidth=1.3, label=f"{name.replace('_', ' ')}: {loss:.3f}")
     axes.set_xlabel("merges")
-    axes.set_ylabel("held-out loss, search split (nats per token)")
-    axes.set_title(f"Best {best.best.search.loss_nats:.3f} after {best.counts.merges} merges", loc="left")
+    measure = best.best.search.goal.measure.replace("-", " ")
+    axes.set_ylabel(f"held-out loss, search split ({measure})")
+    axes.set_title(f"Best {best.best.search.value:.3f} after {best.counts.merges} merges", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)

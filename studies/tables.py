@@ -5,11 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from pool.corpus import SPLITS
 from pool.fingerprint import short
 from pool.manifest import PoolManifest, TextSummary
 from search.trials import Counts
 from studies.bench_search import Result
-from studies.best import Best
+from studies.best import Best, Standing
 from studies.confirm import Confirmation
 
 Columns = Mapping[str, Mapping[str, float]]
@@ -55,6 +56,8 @@ def show_counts(console: Console, counts: Counts) -> None:
         f"merges {counts.merges} (of which {counts.cached} remembered, {counts.failed} failed), "
         f"pruned {counts.pruned}, audited {counts.audited}, forced {counts.forced}"
     )
+    if counts.stopped_early:
+        console.print(f"stopped early {counts.stopped_early}; {counts.tokens_read:,} held-out tokens read in all")
     console.print(f"false-prune rate, measured on the audits: {counts.false_prune_rate()}")
 
 
@@ -70,9 +73,14 @@ def show_best(console: Console, best: Best, confirmation: Confirmation | None = 
     console.print(table)
     columns = _columns(best, confirmation)
     feasible = ["best mixture", *(name for name, standing in best.baselines.items() if standing.feasible)]
+    measure = best.best.search.goal.measure.replace("-", " ")
+    console.print(f"Held-out loss, {measure} (in brackets: how far the best mixture is ahead)")
     _show_columns(console, columns, feasible)
     for column, losses in columns.items():
         console.print(_verdict(column, losses))
+    _show_paired(console, best)
+    _show_constraints(console, best.best)
+    _show_front(console, best)
     if confirmation and confirmation.spearman is not None:
         console.print(
             f"Spearman of merged and trained test loss over {len(confirmation.different)} mixtures: "
@@ -84,8 +92,8 @@ def show_best(console: Console, best: Best, confirmation: Confirmation | None = 
 def _columns(best: Best, confirmation: Confirmation | None) -> Columns:
     standings = {"best mixture": best.best, **best.baselines}
     columns = {
-        "search, merged": {name: standing.search.loss_nats for name, standing in standings.items()},
-        "test, merged": {name: standing.test.loss_nats for name, standing in standings.items()},
+        "search, merged": {name: standing.search.value for name, standing in standings.items()},
+        "test, merged": {name: standing.test.value for name, standing in standings.items()},
     }
     if confirmation:
         trained = {name: one.trained.value for name, one in confirmation.by_name().items()}
@@ -95,7 +103,6 @@ def _columns(best: Best, confirmation: Confirmation | None) -> Columns:
 
 
 def _show_columns(console: Console, columns: Columns, feasible: Collection[str]) -> None:
-    console.print("Held-out loss, nats per token (in brackets: how far the best mixture is ahead)")
     table = Table()
     table.add_column("")
     for column in columns:
@@ -108,6 +115,45 @@ def _show_columns(console: Console, columns: Columns, feasible: Collection[str])
         console.print("* outside the study's space: caps or max_members do not allow it.")
     if "test, really trained" in columns:
         console.print("The seed is scored as it is: no further training, so it has no trained figure.")
+
+
+def _show_paired(console: Console, best: Best) -> None:
+    """Say which baselines can't be told apart from the best mixture on the same documents."""
+    for split in SPLITS:
+        unclear = {
+            name: standing.behind[split]
+            for name, standing in best.baselines.items()
+            if not standing.behind[split].told_apart
+        }
+        if not unclear:
+            documents = next(iter(best.baselines.values())).behind[split].documents
+            console.print(f"{split}: every difference is beyond chance (95 %, paired over {documents} documents).")
+        for name, paired in unclear.items():
+            console.print(f"{split}: best mixture and {name.replace('_', ' ')}: {paired}.")
+
+
+def _show_constraints(console: Console, standing: Standing) -> None:
+    for split in SPLITS:
+        for name, violation in standing.on(split).violations.items():
+            kept = "kept" if violation <= 0 else "BROKEN"
+            side = "above" if violation > 0 else "below"
+            console.print(f"{split}: constraint on {name} {kept}: {abs(violation):.4f} {side} its ceiling.")
+
+
+def _show_front(console: Console, best: Best) -> None:
+    if not best.front:
+        return
+    console.print("Pareto front: no evaluated mixture is better in every objective (search split; test in brackets)")
+    table = Table()
+    for name in best.front[0].search:
+        table.add_column(name, justify="right")
+    table.add_column("mixture")
+    for point in best.front:
+        values = [f"{value:.4f} ({point.test[name]:.4f})" for name, value in point.search.items()]
+        used = sorted(point.mixture.as_dict().items(), key=lambda item: -item[1])
+        table.add_row(*values, ", ".join(f"{name} {weight:.2f}" for name, weight in used if weight >= 0.005))
+    console.print(table)
+    console.print("The best mixture above is the one with the lowest mean of the objectives.")
 
 
 def _cell(losses: Mapping[str, float], name: str) -> str:

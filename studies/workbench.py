@@ -7,13 +7,17 @@ from pathlib import Path
 
 import optuna
 
+from objectives.early_stopping import EarlyStopping
 from objectives.evaluation import Objective
 from objectives.merge import StackedPool
-from objectives.merged_loss import MergedLoss
-from objectives.rules import MergeRule, make_rule
-from objectives.target import Target
+from objectives.merged_loss import MergedLoss, ProxySettings
+from objectives.rules import make_rule
+from objectives.scoring import Scorer
+from objectives.target import Goal, measures_of
 from objectives.trained_loss import TrainedLoss
+from objectives.window_table import WindowTable
 from pool.config import read_pool_file
+from pool.corpus import SPLITS, Split
 from pool.errors import ConfigError, StudyError
 from pool.mixture import Mixture
 from pool.store import Pool, open_pool
@@ -25,20 +29,27 @@ from search.surrogates.gaussian_process import GaussianProcessSurrogate
 from studies.config import GateConfig, StudyFile
 from studies.database import Database, open_database
 from studies.evaluations import remembered
-from studies.identity import claim_identity, identity_of
+from studies.goal import SeedMeasures, check_goal, goal_of
+from studies.identity import Identity, claim_identity, identity_of
 
 
 @dataclass(frozen=True)
 class Workbench:
-    """An opened study file. Objectives remember what they evaluated."""
+    """An opened study file. Objectives remember what they evaluated.
+
+    `objective` is what the study minimises: `search_loss`, or downstream scores. `target` and `test_target` are the
+    goal on the two splits; they differ where it is relative to the seed.
+    """
 
     config: StudyFile
     pool: Pool
     stacked: StackedPool
-    target: Target
+    target: Goal
+    test_target: Goal
     space: CappedSimplex
     database: Database
-    rule: MergeRule
+    proxy: ProxySettings
+    objective: Objective
     search_loss: Objective
     test_loss: Objective
     trained_loss: Objective
@@ -46,13 +57,27 @@ class Workbench:
     def search(self) -> Search:
         """Put together what the study is advanced with."""
         return Search(
-            self.search_loss,
+            self.objective,
             self.space,
             STRATEGIES[self.config.search.strategy],
             self.config.search.seed,
-            make_gate(self.config.gate, seed=self.config.search.seed),
+            None if self.several else make_gate(self.config.gate, seed=self.config.search.seed),
             self.start_mixtures(),
+            stop_early=self.config.early_stopping.enabled and not self.several,
         )
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several objectives: then nothing is pruned and nothing stopped early."""
+        return bool(self.config.targets)
+
+    def goal(self, split: Split) -> Goal:
+        """Return the goal on a split."""
+        return self.target if split == "search" else self.test_target
+
+    def table(self, split: Split) -> WindowTable:
+        """Return the windows of the goal's domains on a split."""
+        return WindowTable.of(self.pool.corpus.held_out[split], self.goal(split).domains)
 
     def start_mixtures(self) -> dict[str, Mixture]:
         """Name the mixtures the study file wants evaluated first, in its order."""
@@ -67,9 +92,12 @@ class Workbench:
     def new_or_known_study(self) -> optuna.Study:
         """Open the study, making it where there is none. Raises `StudyMismatchError`."""
         study = optuna.create_study(
-            storage=self.database.optuna, study_name=self.config.name, direction="minimize", load_if_exists=True
+            storage=self.database.optuna,
+            study_name=self.config.name,
+            directions=["minimize"] * max(1, len(self.config.targets)),
+            load_if_exists=True,
         )
-        claim_identity(study, identity_of(self.config, self.pool, self.space, self.rule))
+        claim_identity(study, self._identity())
         return study
 
     def known_study(self) -> optuna.Study:
@@ -78,8 +106,11 @@ class Workbench:
             study = optuna.load_study(storage=self.database.optuna, study_name=self.config.name)
         except KeyError:
             raise no_study(self.config, self.database.path) from None
-        claim_identity(study, identity_of(self.config, self.pool, self.space, self.rule))
+        claim_identity(study, self._identity())
         return study
+
+    def _identity(self) -> Identity:
+        return identity_of(self.config, self.pool, self.space, self.proxy, self.objective)
 
 
 @contextmanager
@@ -89,27 +120,31 @@ def workbench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Workbe
     Raises a `MixscoutError` of the thing at fault.
     """
     pool = open_pool(read_pool_file(config.pool))
-    target = _target(config, pool)
+    check_goal(config, pool)
     space = _space(config, pool)
     path = config.database or pool.config.root / "mixscout.db"
     if must_exist and not path.exists():
         raise no_study(config, path)
     with open_database(path, timeout_seconds=config.database_timeout_seconds) as database:
         stacked = StackedPool(pool.member_folders)
-        rule = make_rule(config.objective.rule, config.objective.exponent)
-        search_loss = MergedLoss(pool, stacked, target, "search", rule=rule)
-        test_loss = MergedLoss(pool, stacked, target, "test", rule=rule)
+        target, test_target = (goal_of(config, pool, _seed_measures(config, pool, stacked, split)) for split in SPLITS)
+        proxy = _proxy(config)
+        search_loss = remembered(MergedLoss(pool, stacked, target, "search", settings=proxy), database.evaluations)
+        test_loss = MergedLoss(pool, stacked, test_target, "test", settings=proxy)
+        trained_loss = TrainedLoss(pool, stacked, test_target, "test", precision=proxy.precision)
         yield Workbench(
             config,
             pool,
             stacked,
             target,
+            test_target,
             space,
             database,
-            rule,
-            search_loss=remembered(search_loss, database.evaluations),
+            proxy,
+            objective=_objective(config, pool, stacked, proxy, database) or search_loss,
+            search_loss=search_loss,
             test_loss=remembered(test_loss, database.evaluations),
-            trained_loss=remembered(TrainedLoss(pool, stacked, target, "test"), database.evaluations),
+            trained_loss=remembered(trained_loss, database.evaluations),
         )
 
 
@@ -126,15 +161,32 @@ def make_gate(config: GateConfig, *, seed: int) -> Gate | None:
     return Gate(rule, GaussianProcessSurrogate(), seed=seed)
 
 
-def _target(config: StudyFile, pool: Pool) -> Target:
-    known = pool.manifest.corpus.search
-    unknown = sorted(set(config.target) - set(known))
-    if unknown:
-        raise ConfigError(f"[target] {unknown[0]!r} is no held-out domain of the pool; it has {', '.join(known)}")
-    try:
-        return Target(config.target)
-    except ValueError as error:
-        raise ConfigError(f"[target] {error}") from None
+def _seed_measures(config: StudyFile, pool: Pool, stacked: StackedPool, split: Split) -> SeedMeasures:
+    def measures(domains: tuple[str, ...]) -> dict[str, float]:
+        stacked.load(pool.folder / "seed", "the seed")
+        table = WindowTable.of(pool.corpus.held_out[split], domains)
+        losses = table.losses(Scorer(stacked.model, table, precision=config.objective.precision).score())
+        return dict(zip(domains, measures_of(losses, domains, config.objective.measure).tolist(), strict=True))
+
+    return measures
+
+
+def _proxy(config: StudyFile) -> ProxySettings:
+    rule = make_rule(config.objective.rule, config.objective.exponent)
+    return ProxySettings(rule, config.objective.precision, EarlyStopping(config.early_stopping.error_rate))
+
+
+def _objective(
+    config: StudyFile, pool: Pool, stacked: StackedPool, proxy: ProxySettings, database: Database
+) -> Objective | None:
+    """Make the objective other than the search loss that the study file asks for, if any."""
+    if config.downstream is None:
+        return None
+    from objectives.downstream import DownstreamError, Tasks  # an extra
+
+    wanted = config.downstream
+    tasks = Tasks(wanted.tasks, wanted.task_folder, wanted.metric, wanted.shots, wanted.documents)
+    return remembered(DownstreamError(pool, stacked, tasks, rule=proxy.rule), database.evaluations)
 
 
 def _space(config: StudyFile, pool: Pool) -> CappedSimplex:

@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from objectives.early_stopping import segments
 from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
 from objectives.scoring import Scorer
 from objectives.target import Target
+from objectives.window_table import WindowTable
 from pool.checkpoint import load_model, new_model, parameters_of
 from pool.errors import PoolError
 from pool.mixture import Mixture
@@ -51,7 +53,8 @@ def test_vertex_mixture_returns_the_member_itself(tiny_pool: Pool, tiny_stack: S
     member = load_model(tiny_pool.member_folders[name]).to(tiny_stack.device)
     vertex = Mixture.vertex(tiny_pool.names, name)
     merged = MergedLoss(tiny_pool, tiny_stack, TARGET, "test")(vertex)
-    assert merged.domains == Scorer(member, tiny_pool.corpus.held_out["test"], TARGET).score()
+    table = WindowTable.of(tiny_pool.corpus.held_out["test"], TARGET.domains)
+    assert merged.domains == table.losses(Scorer(member, table, segments=segments(table, 0)).score())
     for key, tensor in parameters_of(tiny_stack.model).items():
         assert torch.equal(tensor, parameters_of(member)[key])
 

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from objectives.analytic import QuadraticLoss
 from objectives.evaluation import DifferentiableObjective, Objective
 from objectives.merge import StackedPool
-from objectives.merged_loss import MergedLoss
+from objectives.merged_loss import MergedLoss, ProxySettings
 from objectives.rules import make_rule
 from objectives.target import Target
 from objectives.trained_loss import TrainedLoss
@@ -39,10 +39,10 @@ def _store(folder: Path) -> EvaluationStore:
 MAKERS: dict[str, Make] = {
     "merged": lambda pool, stack, folder: MergedLoss(pool, stack, TARGET, "search"),
     "merged by powers": lambda pool, stack, folder: MergedLoss(
-        pool, stack, TARGET, "search", rule=make_rule("power", 0.5)
+        pool, stack, TARGET, "search", settings=ProxySettings(make_rule("power", 0.5))
     ),
     "merged, common direction whole": lambda pool, stack, folder: MergedLoss(
-        pool, stack, TARGET, "search", rule=make_rule("common-specific", 0.5)
+        pool, stack, TARGET, "search", settings=ProxySettings(make_rule("common-specific", 0.5))
     ),
     "trained": lambda pool, stack, folder: TrainedLoss(pool, stack, TARGET, "test"),
     "quadratic": lambda pool, stack, folder: _quadratic(),
@@ -91,6 +91,9 @@ def test_the_value_is_that_of_its_domains(objective: Objective) -> None:
     if evaluation.domains:
         assert evaluation.value == pytest.approx(TARGET.loss_nats(evaluation.domains))
         assert 0 < evaluation.standard_error < evaluation.value
+        assert evaluation.windows is not None
+        nats = {name: part.sum() for name, part in evaluation.windows.items()}
+        assert nats == pytest.approx({name: loss.nats for name, loss in evaluation.domains.items()})
         assert set(evaluation.domains) == set(TARGET.weights)
 
 

@@ -1,18 +1,21 @@
 """The loss is right: it equals a plain computation written separately, and bytes are those of the raw text."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from objectives.held_out import HeldOutLoss
 from objectives.merge import StackedPool
-from objectives.merged_loss import MergedLoss
+from objectives.merged_loss import MergedLoss, ProxySettings
 from objectives.rules import CommonSpecific, Identity, MergeRule, Power
 from objectives.scoring import Scorer
 from objectives.target import Target
+from objectives.window_table import WindowTable
 from pool.checkpoint import load_model, load_tokenizer
 from pool.config import CorpusConfig
 from pool.errors import NonFiniteLossError
@@ -25,19 +28,27 @@ RULES = [Identity(), Power(0.5), Power(2.0), CommonSpecific(0.5), CommonSpecific
 TEXTS = ["Grüße — 漢字 🙂 and plain words, " * 6, "short", "def f(x):\n\treturn x ** 2\n" * 9, "é"]
 
 
+def _table(tokenizer: PreTrainedTokenizerFast, texts: list[str], context: int = 32) -> WindowTable:
+    return WindowTable.of({"d": held_out_windows("d", texts, tokenizer, ALL, context)}, ["d"])
+
+
 def _plain_nats(pool: Pool, texts: list[str], context: int) -> tuple[float, int]:
-    """Score token by token, one forward pass a window, log-softmax by hand in float64."""
+    """Score token by token, one forward pass a window, log-softmax by hand in float64.
+
+    The last window of a document longer than one reaches back until it is full.
+    """
     model = load_model(pool.folder / "seed", dtype=torch.float64)
     tokenizer = load_tokenizer(pool.folder / "tokenizer")
     nats, count = 0.0, 0
     for text in texts:
         ids = [tokenizer.bos_token_id, *tokenizer.encode(text)]
         for start in range(0, len(ids) - 1, context):
-            inputs = ids[start : start + context]
+            end = min(start + context, len(ids) - 1)
+            first = max(0, end - context)
             with torch.no_grad():
-                logits = model(torch.tensor([inputs[: len(ids) - 1 - start]])).logits[0]
-            for position, row in enumerate(logits.numpy()):
-                target = ids[start + position + 1]
+                logits = model(torch.tensor([ids[first:end]])).logits[0]
+            for position, row in list(enumerate(logits.numpy()))[start - first :]:
+                target = ids[first + position + 1]
                 nats += math.log(np.exp(row - row.max()).sum()) + row.max() - row[target]
                 count += 1
     return nats, count
@@ -45,9 +56,9 @@ def _plain_nats(pool: Pool, texts: list[str], context: int) -> tuple[float, int]
 
 def test_the_loss_equals_a_plain_computation_over_the_same_tokens(tiny_pool: Pool) -> None:
     tokenizer = load_tokenizer(tiny_pool.folder / "tokenizer")
-    windows = held_out_windows("d", TEXTS, tokenizer, ALL, 32)
+    table = _table(tokenizer, TEXTS)
     model = load_model(tiny_pool.folder / "seed")
-    loss = Scorer(model, {"d": windows}, Target({"d": 1.0})).score()["d"]
+    loss = table.losses(Scorer(model, table).score())["d"]
     nats, count = _plain_nats(tiny_pool, TEXTS, 32)
     assert loss.tokens == count
     assert loss.nats == pytest.approx(nats, rel=1e-6)
@@ -62,11 +73,11 @@ def test_the_loss_is_that_of_transformers_on_one_full_window(tiny_pool: Pool) ->
     text = "The quick brown fox jumps over the lazy dog and the return statement leaves the function."
     ids = tokenizer.encode(text)[:31]
     model = load_model(tiny_pool.folder / "seed")
-    windows = held_out_windows("d", [tokenizer.decode(ids)], tokenizer, ALL, 32)
+    table = _table(tokenizer, [tokenizer.decode(ids)])
     batch = torch.tensor([[tokenizer.bos_token_id, *ids]])
     with torch.no_grad():
         expected = model(batch, labels=batch).loss.item()
-    assert Scorer(model, {"d": windows}, Target({"d": 1.0})).score()["d"].loss_nats == pytest.approx(expected, rel=1e-6)
+    assert table.losses(Scorer(model, table).score())["d"].loss_nats == pytest.approx(expected, rel=1e-6)
 
 
 def _norm_in_float64(self: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
@@ -81,7 +92,7 @@ def test_the_gradient_agrees_with_central_differences_in_float64(
     monkeypatch.setattr(LlamaRMSNorm, "forward", _norm_in_float64)
     target = Target({"licences": 0.6, "prose": 0.4})
     exact = StackedPool(tiny_pool.member_folders, dtype=torch.float64)
-    objective = MergedLoss(tiny_pool, exact, target, "search", rule=rule)
+    objective = MergedLoss(tiny_pool, exact, target, "search", settings=ProxySettings(rule))
     mixture = Mixture.of({"code": 0.3, "docs": 0.2, "prose": 0.5})
     gradient = np.array(objective.gradient(mixture).gradient)
     step = 1e-4
@@ -128,14 +139,32 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_domain(tiny_pool: 
     tiny_stack.stack.copy_(kept)
 
 
-def _loss(nats: list[float], tokens: list[int]) -> HeldOutLoss:
-    return HeldOutLoss.of_windows(np.array(nats), np.array(tokens), text_bytes=7)
+def _loss(nats: list[float], tokens: list[int], documents: list[int] | None = None) -> HeldOutLoss:
+    home = np.array(documents if documents is not None else range(len(nats)))
+    counts = np.array(tokens)
+    return HeldOutLoss.of_windows(np.array(nats), counts, 2 * counts, home, words=7)
 
 
 def test_two_losses_add_as_if_scored_together() -> None:
     one, two = _loss([1.0, 4.0], [2, 3]), _loss([2.0], [1])
-    assert one + two == HeldOutLoss.of_windows(np.array([1.0, 4, 2]), np.array([2, 3, 1]), text_bytes=14)
+    together = _loss([1.0, 4, 2], [2, 3, 1])
+    assert one + two == replace(together, words=14)
     assert (one + two).loss_nats == pytest.approx(7 / 6)
+
+
+def test_the_figures_are_those_of_lm_evaluation_harness() -> None:
+    loss = _loss([3.0, 4.0], [2, 3])
+    assert loss.bits_per_byte == pytest.approx(7 / 10 / math.log(2))
+    assert loss.byte_perplexity == pytest.approx(math.exp(7 / 10))
+    assert loss.word_perplexity == pytest.approx(math.exp(7 / 7))
+
+
+def test_the_standard_error_is_over_documents_because_their_windows_are_not_independent() -> None:
+    apart = _loss([1.0, 2, 3, 6], [1, 1, 1, 1])
+    same = _loss([1.0, 2, 3, 6], [1, 1, 1, 1], [0, 0, 1, 1])
+    assert same.standard_error == pytest.approx(np.std([1.5, 4.5], ddof=1) / math.sqrt(2))
+    assert same.standard_error != pytest.approx(apart.standard_error)
+    assert _loss([1.0, 2], [1, 1], [0, 0]).standard_error == math.inf
 
 
 def test_the_standard_error_is_that_of_the_mean_for_equal_windows() -> None:

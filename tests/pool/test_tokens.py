@@ -54,6 +54,22 @@ def test_windows_are_shifted_by_one_and_start_with_the_end_of_text_token(tokeniz
     assert windows.targets[real].tolist() == ids
 
 
+def test_the_last_window_of_several_reaches_back_until_it_is_full(tokenizer) -> None:
+    ids = tokenizer.encode("def f(x):\n    return x + 1\n" * 5)
+    windows = held_out_windows("d", [tokenizer.decode(ids[: CONTEXT + 5])], tokenizer, ALL, CONTEXT)
+    assert windows.inputs[1].tolist() == ids[4 : CONTEXT + 4]
+    assert windows.targets[1].tolist() == [IGNORED] * (CONTEXT - 5) + ids[CONTEXT : CONTEXT + 5]
+
+
+def test_windows_know_their_document_their_bytes_and_the_words_of_the_text(tokenizer) -> None:
+    texts = ["two words", "Grüße " * 40, "é"]
+    windows = held_out_windows("d", texts, tokenizer, ALL, CONTEXT)
+    by_document = [windows.window_bytes[windows.document == number].sum() for number in range(3)]
+    assert by_document == [len(text.encode()) for text in texts]
+    assert windows.documents == 3
+    assert windows.words == 2 + 41 + 1, "as lm-evaluation-harness counts: an empty piece after the last space"
+
+
 def test_a_partition_shorter_than_one_window_is_refused_by_name(tokenizer) -> None:
     with pytest.raises(CorpusError, match=r"partition 'p' has \d+ training tokens, fewer than one window of 32"):
         training_stream("p", ["short"], tokenizer, ALL, CONTEXT)

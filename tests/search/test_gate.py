@@ -104,7 +104,7 @@ def test_the_gate_makes_random_search_better_at_equal_merges() -> None:
 
 
 def _counts(audited: int, false_prunes: int) -> Counts:
-    return Counts(30, 9, audited, 0, 0, 0, false_prunes)
+    return Counts(30, 9, audited, 0, 0, 0, 0, 0, false_prunes)
 
 
 def test_the_false_prune_rate_is_said_with_its_interval_or_not_at_all() -> None:

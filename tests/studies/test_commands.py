@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from objectives.scoring import Scorer
 from objectives.target import Target
+from objectives.window_table import WindowTable
 from pool.store import Pool
 
 NAMES = {"code", "docs", "prose"}
@@ -126,7 +127,8 @@ def test_export_is_a_checkpoint_that_transformers_loads_with_the_same_loss(
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     assert AutoTokenizer.from_pretrained(tmp_path / "out").bos_token == "<|endoftext|>"
     target = Target({"licences": 0.6, "prose": 0.4})
-    loss = target.loss_nats(Scorer(model, tiny_pool.corpus.held_out["test"], target).score())
+    table = WindowTable.of(tiny_pool.corpus.held_out["test"], target.domains)
+    loss = target.value(table.losses(Scorer(model, table).score()))
     assert loss == pytest.approx(best["test"]["loss_nats"], rel=1e-6)
     assert json.loads((tmp_path / "out" / "mixture.json").read_text())["mixture"] == best["mixture"]
     card = (tmp_path / "out" / "README.md").read_text()

@@ -1,0 +1,70 @@
+"""From a study file to what is minimised: one target or several, with the seed's losses where they are needed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from objectives.target import Goal, Target
+from objectives.targets import Targets
+from pool.errors import ConfigError
+from pool.store import Pool
+from studies.config import StudyFile
+
+SeedMeasures = Callable[[tuple[str, ...]], Mapping[str, float]]
+"""Scores the seed on some domains, in the study's measure."""
+
+
+def goal_of(config: StudyFile, pool: Pool, seed_measures: SeedMeasures) -> Goal:
+    """Make the goal on one split; the seed is only scored for what is relative to it.
+
+    To be asked after `check_goal`.
+    """
+    plain = _plain_targets(config)
+    relative = list(config.constraints)
+    if config.objective.aggregate == "worst-excess":
+        relative += config.objective.domains
+    seed = seed_measures(tuple(dict.fromkeys(relative))) if relative else {}
+    ceilings = {name: seed[name] + allowed for name, allowed in config.constraints.items()}
+    complete = {name: replace(target, ceilings=ceilings) for name, target in plain.items()}
+    if config.objective.aggregate == "worst-excess":
+        only = complete["objective"]
+        return replace(only, aggregate="worst-excess", references={name: seed[name] for name in only.weights})
+    return Targets(complete) if config.targets else next(iter(complete.values()))
+
+
+def check_goal(config: StudyFile, pool: Pool) -> None:
+    """Raise `ConfigError` that names the table and the domain or weight at fault."""
+    _check_domains(config, pool)
+    _plain_targets(config)
+
+
+def _plain_targets(config: StudyFile) -> dict[str, Target]:
+    """Make the targets by the name of their table, without anything that needs the seed."""
+    measure = config.objective.measure
+    aggregate = config.objective.aggregate or "macro"
+    if config.objective.domains:
+        plain = "worst" if aggregate == "worst-excess" else aggregate
+        return {"objective": Target.over(config.objective.domains, plain, measure=measure)}
+    tables = config.targets or {"target": config.target}
+    return {
+        name: _weighted(f"targets.{name}" if config.targets else name, table, config) for name, table in tables.items()
+    }
+
+
+def _weighted(where: str, weights: Mapping[str, float], config: StudyFile) -> Target:
+    try:
+        return Target(weights, measure=config.objective.measure)
+    except ValueError as error:
+        raise ConfigError(f"[{where}] {error}") from None
+
+
+def _check_domains(config: StudyFile, pool: Pool) -> None:
+    known = pool.manifest.corpus.search
+    named = {"target": list(config.target), "objective": list(config.objective.domains)}
+    named |= {f"targets.{name}": list(weights) for name, weights in config.targets.items()}
+    named |= {"constraints": list(config.constraints)}
+    for table, domains in named.items():
+        unknown = sorted(set(domains) - set(known))
+        if unknown:
+            raise ConfigError(f"[{table}] {unknown[0]!r} is no held-out domain of the pool; it has {', '.join(known)}")
+    if len(config.targets) == 1:
+        raise ConfigError("[targets] several targets are at least two; give a single one as [target]")
