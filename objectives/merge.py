@@ -33,15 +33,18 @@ class StackedPool:
         self.names = tuple(folders)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype
-        first = load_model(next(iter(folders.values())), dtype=dtype)
+        named, first = next(iter(folders)), load_model(next(iter(folders.values())), dtype=dtype)
         self._slices = _layout(first)
         size = max(part.stop for part in self._slices.values())
-        self.stack = torch.zeros(len(folders), _aligned(size), dtype=dtype, device=self.device)
-        self.flat = torch.zeros(_aligned(size), dtype=dtype, device=self.device)
+        self.stack = torch.empty(len(folders), _aligned(size), dtype=dtype, device=self.device)
+        self.flat = torch.empty(
+            _aligned(size), dtype=dtype, device=self.device
+        )  # not a page of it is used before a merge
         self._gradient: torch.Tensor | None = None
-        for row, (name, folder) in enumerate(folders.items()):
-            self._fill(self.stack[row], load_model(folder, dtype=dtype), first, f"member {name!r}")
-        self.model = self._resident(first)
+        self._fill(self.stack[0].zero_(), first, first, f"member {named!r}")
+        self.model = self._resident(first)  # frees what was loaded: one model in memory beside the pool, not two
+        for row, (name, folder) in list(enumerate(folders.items()))[1:]:
+            self._fill(self.stack[row].zero_(), load_model(folder, dtype=dtype), first, f"member {name!r}")
 
     def merge(self, weights: npt.NDArray[np.float64]) -> None:
         """Make the resident model the sum of the members by `weights` (K,), in the order of `names`, in place.

@@ -23,9 +23,11 @@ from pool.tokens import IGNORED
 Precision = Literal["float32", "bfloat16"]
 
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 32768}
-"""Tokens of one forward pass."""
-GRADIENT_TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 8192}
-"""Tokens of one forward and backward pass."""
+"""Most tokens of one forward pass."""
+HIDDEN_VALUES_AT_ONCE = {"cpu": 2**21, "cuda": 2**26}
+"""Most tokens times hidden units of one forward pass: wide models are busy with fewer tokens."""
+GRADIENT_SHARE = 2
+"""A forward and backward pass takes so many times fewer tokens."""
 ACTIVATION_VALUES = 2**27
 """Above so many activation values of one pass, layers are computed again in the backward pass instead of kept."""
 VALUES_PER_HIDDEN = 24
@@ -69,7 +71,7 @@ class Scorer:
         self._precision = precision
         self._whole_logits: bool | None = None
         everything = [np.arange(len(table.domain))] if segments is None else segments
-        self._segments = [(rows, list(self._plan(rows, TOKENS_AT_ONCE))) for rows in everything]
+        self._segments = [(rows, list(self._plan(rows, self._tokens_at_once()))) for rows in everything]
         self._by_domain: list[list[_Batch]] = []
 
     @property
@@ -129,15 +131,19 @@ class Scorer:
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self._precision == "bfloat16")
 
     def _plan_domains(self) -> list[list[_Batch]]:
-        domains = range(len(self.table.domains))
-        return [list(self._plan(self.table.rows_of(e), GRADIENT_TOKENS_AT_ONCE)) for e in domains]
+        tokens = self._tokens_at_once() // GRADIENT_SHARE
+        return [list(self._plan(self.table.rows_of(e), tokens)) for e in range(len(self.table.domains))]
 
-    def _plan(self, rows: Rows, tokens_at_once: dict[str, int]) -> Iterator[_Batch]:
+    def _tokens_at_once(self) -> int:
+        device, hidden = self._model.device.type, int(self._model.config.hidden_size)
+        return min(TOKENS_AT_ONCE[device], HIDDEN_VALUES_AT_ONCE[device] // hidden)
+
+    def _plan(self, rows: Rows, tokens_at_once: int) -> Iterator[_Batch]:
         order = rows[np.argsort(-self.table.lengths[rows], kind="stable")]
         start = 0
         while start < len(order):
             length = int(self.table.lengths[order[start]])
-            count = max(1, tokens_at_once[self._model.device.type] // length)
+            count = max(1, tokens_at_once // length)
             yield self._batch(order[start : start + count], length)
             start += count
 

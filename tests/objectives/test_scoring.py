@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import GraniteConfig, GraniteForCausalLM, PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from objectives.held_out import HeldOutLoss
@@ -21,7 +21,7 @@ from pool.config import CorpusConfig
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from pool.store import Pool
-from pool.tokens import held_out_windows
+from pool.tokens import IGNORED, HeldOutWindows, held_out_windows
 
 ALL = CorpusConfig(source="demo", held_out_tokens=10**6, held_out_document_tokens=10**6)
 RULES = [Identity(), Power(0.5), Power(2.0), CommonSpecific(0.5), CommonSpecific(1.0)]
@@ -112,6 +112,109 @@ def test_the_float32_gradient_is_that_of_float64(tiny_pool: Pool, tiny_stack: St
     coarse = MergedLoss(tiny_pool, tiny_stack, target, "search").gradient(mixture)
     assert coarse.value == pytest.approx(fine.value, rel=1e-6)
     assert np.allclose(coarse.gradient, fine.gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_the_jacobian_s_rows_are_the_gradients_of_the_domains_and_it_comes_with_the_loss(
+    tiny_pool: Pool, tiny_stack: StackedPool
+) -> None:
+    target = Target({"licences": 0.6, "prose": 0.4}, measure="bits-per-byte")
+    mixture = Mixture.of({"prose": 0.5, "code": 0.3, "docs": 0.2})
+    both = MergedLoss(tiny_pool, tiny_stack, target, "search").gradient(mixture)
+    assert both.jacobian is not None and both.gradient is not None
+    for name in target.domains:
+        alone = MergedLoss(tiny_pool, tiny_stack, Target({name: 1.0}, measure="bits-per-byte"), "search")
+        assert np.allclose(both.jacobian[name], alone.gradient(mixture).gradient, rtol=1e-5)
+    rows = np.array([both.jacobian[name] for name in target.domains])
+    assert np.allclose(both.gradient, [0.6, 0.4] @ rows, rtol=1e-6)
+
+
+def test_the_gradient_of_the_worst_domain_is_that_domain_s(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
+    target = Target.over(("licences", "prose"), "worst")
+    evaluation = MergedLoss(tiny_pool, tiny_stack, target, "search").gradient(Mixture.uniform(tiny_pool.names))
+    assert evaluation.jacobian is not None
+    worst = max(evaluation.domains, key=lambda name: evaluation.domains[name].loss_nats)
+    assert evaluation.value == evaluation.domains[worst].loss_nats
+    assert evaluation.gradient == evaluation.jacobian[worst]
+
+
+def test_recomputed_layers_give_the_same_gradient(
+    tiny_pool: Pool, tiny_stack: StackedPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
+    kept = objective.gradient(Mixture.uniform(tiny_pool.names))
+    calls = []
+    monkeypatch.setattr("objectives.scoring.ACTIVATION_VALUES", 0)
+    hook = tiny_stack.model.base_model.layers[0].self_attn.q_proj.register_forward_hook(lambda *_: calls.append(1))
+    recomputed = objective.gradient(Mixture.uniform(tiny_pool.names))
+    hook.remove()
+    assert np.allclose(kept.gradient, recomputed.gradient, rtol=1e-5)
+    assert recomputed.value == pytest.approx(kept.value, rel=1e-6)
+    assert not any(module.training for module in tiny_stack.model.modules())
+    assert not tiny_stack.model.is_activation_checkpointing
+    assert len(calls) >= 2, "the first layer ran forward, and again for its gradient"
+
+
+def test_a_head_in_parts_gives_the_whole_head_s_losses_and_gradients(
+    tiny_pool: Pool, tiny_stack: StackedPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
+    whole = objective.gradient(Mixture.uniform(tiny_pool.names))
+    monkeypatch.setattr("objectives.log_probability.FEWEST_POSITIONS", 7)
+    monkeypatch.setattr("objectives.log_probability.LOGITS_AT_ONCE", {"cpu": 1, "cuda": 1})
+    parts = objective.gradient(Mixture.uniform(tiny_pool.names))
+    assert parts.value == pytest.approx(whole.value, rel=1e-6)
+    assert np.allclose(parts.gradient, whole.gradient, rtol=1e-4)
+
+
+def test_logits_that_a_model_changes_after_its_head_are_taken_from_the_model(tiny_pool: Pool) -> None:
+    config = GraniteConfig(
+        vocab_size=384, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
+        intermediate_size=64, max_position_embeddings=32, logits_scaling=0.125, pad_token_id=None,
+    )  # fmt: skip
+    model = GraniteForCausalLM(config).eval()
+    table = _table(load_tokenizer(tiny_pool.folder / "tokenizer"), [TEXTS[2]])
+    with torch.no_grad():
+        logits = model(torch.tensor(table.inputs)).logits.flatten(0, 1)
+    targets = torch.tensor(table.targets, dtype=torch.int64).flatten()
+    expected = torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+    assert Scorer(model, table).score().sum() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_several_mixtures_merged_at_once_have_the_values_they_have_one_by_one(
+    tiny_pool: Pool, tiny_stack: StackedPool
+) -> None:
+    objective = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
+    rng = np.random.default_rng(0)
+    mixtures = [Mixture.from_array(tiny_pool.names, rng.dirichlet(np.ones(3))) for _ in range(11)]
+    together = list(objective.each(mixtures))
+    assert [one.mixture for one in together] == mixtures
+    assert [one.value for one in together] == pytest.approx([objective(one).value for one in mixtures], rel=1e-6)
+
+
+def test_bfloat16_is_close_to_float32_has_its_own_digest_and_leaves_the_merge_alone(
+    tiny_pool: Pool, tiny_stack: StackedPool
+) -> None:
+    target, mixture = Target({"prose": 1.0}), Mixture.uniform(tiny_pool.names)
+    fine = MergedLoss(tiny_pool, tiny_stack, target, "search")
+    coarse = MergedLoss(tiny_pool, tiny_stack, target, "search", settings=ProxySettings(precision="bfloat16"))
+    assert coarse.digest != fine.digest
+    assert coarse(mixture).value != fine(mixture).value
+    assert coarse(mixture).value == pytest.approx(fine(mixture).value, rel=2e-3)
+    assert np.allclose(coarse.gradient(mixture).gradient, fine.gradient(mixture).gradient, rtol=0.1, atol=0.01)
+    assert tiny_stack.flat.dtype == torch.float32
+
+
+def test_windows_longer_than_the_context_are_refused(tiny_pool: Pool) -> None:
+    table = _table(load_tokenizer(tiny_pool.folder / "tokenizer"), TEXTS, context=48)
+    with pytest.raises(ValueError, match="windows of 48 tokens are longer than the model's context 32"):
+        Scorer(load_model(tiny_pool.folder / "seed"), table)
+
+
+def test_an_empty_domain_is_refused_by_name(tiny_pool: Pool) -> None:
+    none = np.full((2, 8), IGNORED, dtype=np.int32)
+    empty = HeldOutWindows(np.zeros((2, 8), np.int32), none, np.arange(2, dtype=np.int32), np.zeros(2, np.int64), 0)
+    with pytest.raises(ValueError, match="held-out domain 'silence' has no token to score"):
+        WindowTable.of({"silence": empty}, ["silence"])
 
 
 def test_search_and_test_split_are_different_text_under_different_digests(
