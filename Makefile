@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ROOT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo bench test check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -23,6 +23,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## the main job end to end on real text, about five minutes on two cores
 	$(BIN)/mixscout demo --root $(ROOT)
+
+bench: $(READY) ## what an evaluation costs, as ratios, on the demo's pool (made first where there is none)
+	test -f $(ROOT)/study.toml || $(MAKE) demo
+	$(BIN)/mixscout bench objective $(ROOT)/study.toml $(BENCH)
 
 test: $(READY) ## the test suite
 	$(BIN)/pytest

@@ -1,8 +1,8 @@
 """Negative log-likelihoods of targets, without ever holding the logits of a whole batch.
 
 The head (V, D) is applied to a few hundred positions at a time, their log-sum-exp taken in float32 (or the model's
-float64), and the logits dropped; for a gradient they are computed again in the backward pass. Positions
-without a target never reach the head.
+float64), and the logits dropped; for a gradient, unless they are few, they are computed again in the backward pass.
+Positions without a target never reach the head.
 """
 
 import torch
@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 
 LOGITS_AT_ONCE = {"cpu": 2**19, "cuda": 2**27}
 """Logits held at once: on a CPU as many as its cache holds, on a GPU enough to fill it."""
+LOGITS_KEPT = 2**24
+"""Logits of one pass up to which they are kept for the backward pass, which costs less than computing them again."""
 FEWEST_POSITIONS = 128
 PROBE_POSITIONS = 8
 PROBE_TOLERANCE = 1e-3
@@ -24,9 +26,10 @@ def target_nats(
     hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
     hidden = hidden.flatten(0, 1).index_select(0, positions)
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    at_once = max(FEWEST_POSITIONS, LOGITS_AT_ONCE[hidden.device.type] // head.weight.shape[0])
+    vocabulary = head.weight.shape[0]
+    at_once = max(FEWEST_POSITIONS, LOGITS_AT_ONCE[hidden.device.type] // vocabulary)
     parts = zip(torch.split(hidden, at_once), torch.split(targets, at_once), strict=True)
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and len(targets) * vocabulary > LOGITS_KEPT:
         return torch.cat([checkpoint(_nats, head, part, target, use_reentrant=False) for part, target in parts])
     return torch.cat([_nats(head, part, target) for part, target in parts])
 

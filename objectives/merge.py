@@ -64,6 +64,11 @@ class StackedPool:
         """Make the resident model one of the merges (P,) that `merge_many` returned."""
         self.flat.copy_(merged)
 
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was asked to."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def load(self, folder: Path, what: str) -> None:
         """Make the resident model a checkpoint of the same architecture, in place. Raises `PoolError`."""
         self._fill(self.flat, load_model(folder, dtype=self.dtype), self.model, what)

@@ -51,7 +51,7 @@ class MergedLoss:
         self.target = target
         self.table = WindowTable.of(pool.corpus.held_out[split], target.domains)
         order = segments(self.table, self._settings.early_stopping.order_seed)
-        self._scorer = Scorer(stacked.model, self.table, segments=order, precision=self._settings.precision)
+        self.scorer = Scorer(stacked.model, self.table, segments=order, precision=self._settings.precision)
         decisive: dict[str, object] = {**self._settings.rule.digest_parts, "precision": self._settings.precision}
         self.digest = objective_digest("merged", pool, stacked, target, split, settings=decisive)
 
@@ -64,7 +64,7 @@ class MergedLoss:
         """Evaluate a mixture: one merge, one pass over the held-out windows."""
         started = time.perf_counter()
         self._stacked.merge(self._merge_weights(mixture))
-        return self._evaluation(mixture, self._scorer.score(), started)
+        return self._evaluation(mixture, self.scorer.score(), started)
 
     def each(self, mixtures: Sequence[Mixture]) -> Iterator[Evaluation]:
         """Evaluate several mixtures, merged a few at a time by one matrix product."""
@@ -74,7 +74,7 @@ class MergedLoss:
             merged = self._stacked.merge_many(np.stack([self._merge_weights(mixture) for mixture in some]))
             for row, mixture in enumerate(some):
                 self._stacked.take(merged[row])
-                yield self._evaluation(mixture, self._scorer.score(), started)
+                yield self._evaluation(mixture, self.scorer.score(), started)
                 started = time.perf_counter()
 
     def challenge(self, mixture: Mixture, incumbent: Evaluation) -> Evaluation:
@@ -89,7 +89,7 @@ class MergedLoss:
         self._stacked.merge(self._merge_weights(mixture))
         read = np.empty(0, dtype=np.int64)
         nats = np.full(len(self.table.domain), np.nan)
-        for rows, part in self._scorer.score_by_segment():
+        for rows, part in self.scorer.score_by_segment():
             read, nats[rows] = np.concatenate([read, rows]), part
             if len(read) == len(nats) or not np.isfinite(part).all():
                 continue
@@ -104,7 +104,7 @@ class MergedLoss:
         p = mixture.over(self.partitions).array
         self._stacked.merge(self._settings.rule.weights(p))
         gradient = self._stacked.flat_gradient()
-        nats, partials = self._scorer.score_with_jacobian(gradient, self._stacked.weight_gradient)
+        nats, partials = self.scorer.score_with_jacobian(gradient, self._stacked.weight_gradient)
         pulled = np.stack([self._settings.rule.pullback(p, row) for row in partials])
         sizes = self.target.sizes(self.table.losses(nats))
         order = [self.partitions.index(name) for name in mixture.names]
@@ -126,7 +126,7 @@ class MergedLoss:
             kind="merged",
             objective_digest=self.digest,
             seconds=time.perf_counter() - started,
-            tokens_read=self._scorer.tokens,
+            tokens_read=self.scorer.tokens,
             gradient=gradient,
             jacobian=None if jacobian is None else self._by_domain(jacobian),
             windows=self.table.by_domain(nats),

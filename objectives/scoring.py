@@ -86,6 +86,15 @@ class Scorer:
             nats[rows] = part
         return nats
 
+    def forward_only(self) -> None:
+        """Do the forward passes and log-probabilities of `score`, and nothing else."""
+        with torch.inference_mode(), self._autocast():
+            for _, batches in self._segments:
+                for batch in batches:
+                    self._window_nats(batch)
+        if self._model.device.type == "cuda":
+            torch.cuda.synchronize()
+
     def score_by_segment(self) -> Iterator[tuple[Rows, Floats]]:
         """Yield the rows (n,) and nats (n,) of one segment after the other; what is not asked for is not computed."""
         for rows, batches in self._segments:

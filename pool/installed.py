@@ -10,13 +10,15 @@ from importlib.metadata import Distribution, PackageNotFoundError
 from packaging.requirements import Requirement
 
 DISTRIBUTION = "mixscout"
-EXTRA = "dev"
 
 
 def required_distributions() -> list[Distribution]:
-    """List the installed distributions that Mixscout requires, directly or not, by name; itself is left out."""
+    """List the installed distributions that Mixscout requires, directly or not, by name; itself is left out.
+
+    Extras are left out too: what is needed to develop it, or for an optional verb, changes no demo.
+    """
     found: dict[str, Distribution] = {}
-    waiting = [Requirement(f"{DISTRIBUTION}[{EXTRA}]")]
+    waiting = [Requirement(DISTRIBUTION)]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         requirement = waiting.pop()
@@ -27,7 +29,7 @@ def required_distributions() -> list[Distribution]:
         try:
             distribution = importlib.metadata.distribution(requirement.name)
         except PackageNotFoundError:
-            continue  # an extra that was not installed
+            continue  # an optional requirement that was not installed
         found[key[0]] = distribution
         waiting.extend(_requirements(distribution, requirement.extras))
     found.pop(DISTRIBUTION, None)

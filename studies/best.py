@@ -21,7 +21,8 @@ class Standing:
     """One contender: its mixture (None for the seed, which is none) and its scores on both splits.
 
     `feasible` says whether the study's space allows it; a baseline need not be. `behind` is by how much it is worse
-    than the best mixture on the same documents, by split.
+    than the best mixture on the same documents, by split. `downstream` is its error on the tasks of a study that
+    minimises it.
     """
 
     mixture: Mixture | None
@@ -29,6 +30,7 @@ class Standing:
     test: Score
     feasible: bool = True
     behind: Mapping[Split, PairedDifference] = field(default_factory=dict)
+    downstream: float | None = None
 
     def on(self, split: Split) -> Score:
         """Return the score on a split."""
@@ -63,6 +65,7 @@ class Best:
         return {
             "study": self.study,
             "mixture": self.best.mixture.as_dict(),
+            "downstream": self.best.downstream,
             "counts": asdict(self.counts),
             "search": self.best.search.as_json(),
             "test": self.best.test.as_json(),
@@ -114,11 +117,13 @@ def score_of(bench: Workbench, evaluation: Evaluation, split: Split) -> Score:
 def _standing(bench: Workbench, mixture: Mixture, best: Standing | None) -> Standing:
     search = score_of(bench, bench.search_loss(mixture), "search")
     test = score_of(bench, bench.test_loss(mixture), "test")
-    return Standing(mixture, search, test, bench.space.contains(mixture), _behind(search, test, best))
+    feasible, behind = bench.space.contains(mixture), _behind(search, test, best)
+    downstream = bench.objective(mixture).value if bench.config.downstream else None
+    return Standing(mixture, search, test, feasible, behind, downstream)
 
 
 def _seed_standing(bench: Workbench, best: Standing) -> Standing:
-    bench.stacked.load(bench.pool.folder / "seed", "the seed")
+    bench.make_resident(None)
 
     def score(split: Split) -> Score:
         table = bench.table(split)
@@ -154,6 +159,7 @@ def _baseline_json(standing: Standing) -> Json:
         "search": standing.search.as_json(),
         "test": standing.test.as_json(),
         "feasible": standing.feasible,
+        "downstream": standing.downstream,
         "behind": {
             split: {
                 "difference": paired.difference,

@@ -3,15 +3,15 @@
 Heavy imports stand inside the verbs, so that `--help` answers at once.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pool.errors import MixscoutError
+from studies.benchmarks.cli import bench_app
+from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
 
 app = typer.Typer(
     help="Find the best data mixture for a language model without training on every mixture.",
@@ -23,7 +23,6 @@ app = typer.Typer(
 )
 pool_app = typer.Typer(help="Build and show pools.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
-bench_app = typer.Typer(help="Measure strategies on your own pool.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
 
@@ -39,20 +38,15 @@ def options(
         raise typer.Exit
 
 
-PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
-StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-
-
 @app.command(epilog="Example: `mixscout demo --root runs/demo`")
 def demo(
     root: Annotated[Path, typer.Option(help="Folder for pool, database and picture.")] = Path("mixscout-demo"),
 ) -> None:
     """Do the whole job on real text found in the Python installation: pool, study, confirmation, picture."""
-    _quiet_libraries()
+    quiet_libraries()
     from studies.demo import run_demo
 
-    run_demo(root.resolve(), _console())
+    run_demo(root.resolve(), console())
 
 
 @pool_app.command("build", epilog="Examples: `mixscout pool build pool.toml`, `... --rebuild news --rebuild wiki`")
@@ -64,27 +58,27 @@ def pool_build(
     ] = None,
 ) -> None:
     """Build what is missing of a pool: corpus, tokenizer, seed, members. The same line goes on after a kill."""
-    _quiet_libraries()
+    quiet_libraries()
     from pool.build import build_pool
     from pool.config import read_pool_file
     from studies.tables import show_pool
 
-    show_pool(_console(), build_pool(read_pool_file(pool_file), rebuild or []).manifest)
+    show_pool(console(), build_pool(read_pool_file(pool_file), rebuild or []).manifest)
 
 
 @pool_app.command("show", epilog="Example: `mixscout pool show pool.toml --json`")
 def pool_show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
     """Verify a pool and show its partitions, members, held-out domains and digests."""
-    _quiet_libraries()
+    quiet_libraries()
     from pool.config import read_pool_file
     from pool.store import open_pool
     from studies.tables import show_pool
 
     manifest = open_pool(read_pool_file(pool_file)).manifest
     if as_json:
-        _print_json(manifest.model_dump(mode="json"))
+        print_json(manifest.model_dump(mode="json"))
     else:
-        show_pool(_console(), manifest)
+        show_pool(console(), manifest)
 
 
 @app.command(epilog="Examples: `mixscout search study.toml`, `mixscout search study.toml --merges 200`")
@@ -96,7 +90,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Advance a study to its budget of merges. The same line starts, resumes after a kill, and extends."""
-    _quiet_libraries()
+    quiet_libraries()
     from dataclasses import asdict
 
     from studies.config import read_study_file
@@ -108,32 +102,65 @@ def search(
     with workbench(config) as bench:
         counts = run_search(bench, merges or config.search.merges)
     if as_json:
-        _print_json({"study": config.name, "counts": asdict(counts)})
+        print_json({"study": config.name, "counts": asdict(counts)})
     else:
-        show_counts(_console(), counts)
+        show_counts(console(), counts)
 
 
-@app.command(epilog="Examples: `mixscout best study.toml`, `mixscout best study.toml --json`")
-def best(study_file: StudyArgument, as_json: JsonOption = False) -> None:
+@app.command(epilog="Examples: `mixscout best study.toml`, `mixscout best study.toml --diversity --json`")
+def best(
+    study_file: StudyArgument,
+    diversity: Annotated[bool, typer.Option("--diversity", help="Also self-BLEU of sampled texts.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show the best mixture beside uniform, token-proportional, the best single member and the seed."""
-    _quiet_libraries()
+    quiet_libraries()
+    from dataclasses import asdict
+
     from studies.best import find_best
     from studies.config import read_study_file
-    from studies.tables import show_best
+    from studies.diversity import run_diversity
+    from studies.tables import show_best, show_diversity
     from studies.workbench import workbench
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         found = find_best(bench, bench.known_study())
+        texts = run_diversity(bench, found) if diversity else None
     if as_json:
-        _print_json(found.as_json())
+        columns = {"diversity": {name: asdict(one) for name, one in texts.items()}} if texts else {}
+        print_json({**found.as_json(), **columns})
+        return
+    show_best(console(), found)
+    if texts:
+        show_diversity(console(), texts)
+
+
+@app.command(epilog="Examples: `mixscout robustness study.toml`, `mixscout robustness study.toml --noise 0.1 --json`")
+def robustness(
+    study_file: StudyArgument,
+    noise: Annotated[float, typer.Option(min=0, max=1, help="Share of characters that the noise edits.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show whether the best mixture stays ahead on noisy text, on text in other case, and out of domain."""
+    quiet_libraries()
+    from studies.config import read_study_file
+    from studies.robustness import run_robustness
+    from studies.robustness_table import show_robustness
+    from studies.workbench import workbench
+
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
+        answer = run_robustness(bench, bench.known_study(), noise=noise, seed=seed)
+    if as_json:
+        print_json(answer.as_json())
     else:
-        show_best(_console(), found)
+        show_robustness(console(), answer)
 
 
 @app.command(epilog="Examples: `mixscout confirm study.toml`, `mixscout confirm study.toml --json`")
 def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     """Really train the best mixture and the baselines at equal tokens, and compare with their merges."""
-    _quiet_libraries()
+    quiet_libraries()
     from studies.best import best_mixture
     from studies.config import read_study_file
     from studies.confirm import run_confirm
@@ -143,9 +170,9 @@ def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()))
     if as_json:
-        _print_json(confirmation.as_json())
+        print_json(confirmation.as_json())
     else:
-        show_confirmation(_console(), confirmation)
+        show_confirmation(console(), confirmation)
 
 
 @app.command(epilog="Example: `mixscout export study.toml merged-model`")
@@ -154,7 +181,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
 ) -> None:
     """Write the merge of the best mixture as a Hugging Face checkpoint, with a model card and mixture.json."""
-    _quiet_libraries()
+    quiet_libraries()
     from studies.best import find_best
     from studies.config import read_study_file
     from studies.export import run_export
@@ -162,57 +189,7 @@ def export(
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         found = find_best(bench, bench.known_study())
-        _console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
-
-
-@bench_app.command("search", epilog="Example: `mixscout bench search study.toml --entries gradient:10,tpe:100`")
-def bench_search(
-    study_file: StudyArgument,
-    entries: Annotated[str, typer.Option(metavar="STRATEGY:MERGES,...", help="Who runs, with how many merges.")] = (
-        "gradient:10,tpe:100,gp:50,random:100"
-    ),
-    seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed.")] = 3,
-    as_json: JsonOption = False,
-) -> None:
-    """Compare strategies on the study's merges: lowest search loss, at budgets counted in forward passes."""
-    _quiet_libraries()
-    from studies import bench_search as benchmark
-    from studies.config import read_study_file
-    from studies.tables import show_bench_search
-    from studies.workbench import workbench
-
-    wanted = benchmark.parse_entries(entries)
-    with workbench(read_study_file(study_file)) as bench:
-        results = benchmark.run_bench(bench, wanted, seeds)
-    if as_json:
-        _print_json(benchmark.as_json(results))
-    else:
-        show_bench_search(_console(), results)
-
-
-def _console() -> Console:
-    wide = None if sys.stdout.isatty() else 120
-    return Console(width=wide, highlight=False, markup=False)
-
-
-def _print_json(value: object) -> None:
-    from studies.json_text import json_text
-
-    print(json_text(value))
-
-
-def _quiet_libraries() -> None:
-    """Keep libraries from talking over our progress, and from looking for a network."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-    import datasets
-    import optuna
-    import transformers
-
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+        console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from objectives.merge import StackedPool
 from pool.checkpoint import load_model, load_tokenizer, parameters_of
 from pool.disk import new_folder, write_text
 from pool.errors import StudyError
@@ -39,10 +38,9 @@ def run_export(bench: Workbench, best: Best, folder: Path) -> Path:
 
 
 def _write_model(bench: Workbench, mixture: Mixture, folder: Path) -> None:
-    stacked: StackedPool = bench.stacked
-    stacked.merge(bench.proxy.rule.weights(mixture.over(stacked.names).array))
+    bench.make_resident(mixture)
     model = load_model(bench.pool.folder / "seed")
-    merged = parameters_of(stacked.model)
+    merged = parameters_of(bench.stacked.model)
     for name, tensor in parameters_of(model).items():
         tensor.copy_(merged[name])
     model.save_pretrained(folder)

@@ -28,6 +28,6 @@ def _advance(study: optuna.Study, bench: Workbench, merges: int) -> Counts:
     with track(f"search {bench.config.name}", merges, done=min(done, merges)) as show:
 
         def watch(counts: Counts, best: float) -> None:
-            show(counts.merges, f"best {best:.4f} nats, {counts.pruned} pruned, {counts.audited} audited")
+            show(counts.merges, f"best {best:.4f}, {counts.pruned} pruned, {counts.audited} audited")
 
         return advance(study, bench.search(), merges, watch=watch)

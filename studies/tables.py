@@ -1,15 +1,15 @@
 """Answers for people: plain tables on stdout, with the unfavourable said as plainly as the favourable."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from rich.console import Console
 from rich.table import Table
 
+from objectives.diversity import Diversity
 from pool.corpus import SPLITS
 from pool.fingerprint import short
 from pool.manifest import PoolManifest, TextSummary
 from search.trials import Counts
-from studies.bench_search import Result
 from studies.best import Best, Standing
 from studies.confirm import Confirmation
 
@@ -79,6 +79,7 @@ def show_best(console: Console, best: Best, confirmation: Confirmation | None = 
     for column, losses in columns.items():
         console.print(_verdict(column, losses))
     _show_paired(console, best)
+    _show_downstream(console, best)
     _show_constraints(console, best.best)
     _show_front(console, best)
     if confirmation and confirmation.spearman is not None:
@@ -132,6 +133,28 @@ def _show_paired(console: Console, best: Best) -> None:
             console.print(f"{split}: best mixture and {name.replace('_', ' ')}: {paired}.")
 
 
+def _show_downstream(console: Console, best: Best) -> None:
+    if best.best.downstream is None:
+        return
+    errors = {name: standing.downstream for name, standing in best.baselines.items() if standing.downstream is not None}
+    shown = ", ".join(f"{name.replace('_', ' ')} {error:.4f}" for name, error in errors.items())
+    console.print(f"Error on the downstream tasks, which the study minimises: {best.best.downstream:.4f} ({shown})")
+
+
+def show_diversity(console: Console, found: Mapping[str, Diversity]) -> None:
+    """Show self-BLEU and distinct-2 of every contender."""
+    one = next(iter(found.values()))
+    console.print(
+        f"Diversity of {one.samples} sampled texts of {one.tokens // one.samples} tokens (test split's beginnings)"
+    )
+    table = Table()
+    for heading in ("", "self-BLEU (lower is more diverse)", "distinct-2 (higher is more diverse)"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, diversity in found.items():
+        table.add_row(name.replace("_", " "), f"{diversity.self_bleu:.2f}", f"{diversity.distinct_2:.3f}")
+    console.print(table)
+
+
 def _show_constraints(console: Console, standing: Standing) -> None:
     for split in SPLITS:
         for name, violation in standing.on(split).violations.items():
@@ -170,18 +193,6 @@ def _verdict(column: str, losses: Mapping[str, float]) -> str:
         return f"{column}: the best mixture is ahead of every baseline."
     parts = [f"{name.replace('_', ' ')} (by {behind:.4f})" for name, behind in ahead_of_it.items()]
     return f"{column}: the best mixture is NOT ahead of {', '.join(parts)}."
-
-
-def show_bench_search(console: Console, results: Sequence[Result]) -> None:
-    """Show the lowest search loss of every strategy over the seeds."""
-    console.print("Lowest held-out loss on the search split, nats per token")
-    table = Table()
-    for heading in ("strategy", "merges", "forward-equivalents", "median", "min", "max", "seeds"):
-        table.add_column(heading, justify="left" if heading == "strategy" else "right")
-    for one in results:
-        losses = (f"{loss:.5f}" for loss in (one.median, one.min, one.max))
-        table.add_row(one.strategy, str(one.merges), str(one.forward_equivalents), *losses, str(one.seeds))
-    console.print(table)
 
 
 def show_confirmation(console: Console, confirmation: Confirmation) -> None:

@@ -79,6 +79,13 @@ class Workbench:
         """Return the windows of the goal's domains on a split."""
         return WindowTable.of(self.pool.corpus.held_out[split], self.goal(split).domains)
 
+    def make_resident(self, mixture: Mixture | None) -> None:
+        """Make the resident model a mixture's merge, or the seed for None."""
+        if mixture is None:
+            self.stacked.load(self.pool.folder / "seed", "the seed")
+        else:
+            self.stacked.merge(self.proxy.rule.weights(mixture.over(self.stacked.names).array))
+
     def start_mixtures(self) -> dict[str, Mixture]:
         """Name the mixtures the study file wants evaluated first, in its order."""
         names = self.pool.names

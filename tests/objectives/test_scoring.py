@@ -159,6 +159,7 @@ def test_a_head_in_parts_gives_the_whole_head_s_losses_and_gradients(
 ) -> None:
     objective = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
     whole = objective.gradient(Mixture.uniform(tiny_pool.names))
+    monkeypatch.setattr("objectives.log_probability.LOGITS_KEPT", 0)
     monkeypatch.setattr("objectives.log_probability.FEWEST_POSITIONS", 7)
     monkeypatch.setattr("objectives.log_probability.LOGITS_AT_ONCE", {"cpu": 1, "cuda": 1})
     parts = objective.gradient(Mixture.uniform(tiny_pool.names))

@@ -56,6 +56,56 @@ STUDY_MISTAKES = {
     ),
     "unknown partition": ("[search]", "[space]\ncaps = {wiki = 0.3}\n[search]", "'wiki' is no partition of the pool"),
     "too many members": ("[search]", "[space]\nmax_members = 9\n[search]", "max_members must be from 1 to 3: got 9"),
+    "two goals": (
+        "[search]",
+        '[objective]\naggregate = "macro"\ndomains = ["prose"]\n[search]',
+        "say what is minimised by one of [target]",
+    ),
+    "weights for an aggregate without": (
+        "[search]",
+        '[objective]\naggregate = "micro"\n[search]',
+        "aggregate 'micro' uses no weights: list the domains under [objective] domains",
+    ),
+    "no weights for weights": (
+        "[target]\nlicences = 0.6\nprose = 0.4",
+        '[objective]\naggregate = "weighted"\ndomains = ["prose"]',
+        "aggregate 'weighted' needs weights: give [target]",
+    ),
+    "unknown domain of an aggregate": (
+        "[target]\nlicences = 0.6\nprose = 0.4",
+        '[objective]\ndomains = ["prose", "wiki"]',
+        "[objective] 'wiki' is no held-out domain of the pool",
+    ),
+    "unknown constrained domain": (
+        "[search]",
+        "[constraints]\nwiki = 0.1\n[search]",
+        "[constraints] 'wiki' is no held-out domain of the pool",
+    ),
+    "a single one of several targets": (
+        '[target]\nlicences = 0.6\nprose = 0.4\n\n[search]\nstrategy = "gradient"',
+        '[targets.one]\nprose = 1.0\n\n[search]\nstrategy = "random"',
+        "[targets] several targets are at least two; give a single one as [target]",
+    ),
+    "several targets and one gradient": (
+        "[target]\nlicences = 0.6\nprose = 0.4",
+        "[targets.a]\nprose = 1.0\n[targets.b]\nlicences = 1.0",
+        "strategy 'gradient' follows one objective; with several [targets] use tpe, gp or random",
+    ),
+    "unbalanced weights of several": (
+        '[target]\nlicences = 0.6\nprose = 0.4\n\n[search]\nstrategy = "gradient"',
+        '[targets.a]\nprose = 0.5\n[targets.b]\nlicences = 1.0\n\n[search]\nstrategy = "random"',
+        "[targets.a] the target weights must sum to 1: they sum to 0.5",
+    ),
+    "gradient of downstream scores": (
+        "[search]",
+        '[downstream]\ntasks = ["piqa"]\n[search]',
+        "downstream scores have no gradient; use strategy gp, tpe or random",
+    ),
+    "impossible error rate": (
+        "[search]",
+        "[early_stopping]\nerror_rate = 0.7\n[search]",
+        "'early_stopping.error_rate': Input should be less than 0.5",
+    ),
     "no pool file": ('pool = "pool.toml"', 'pool = "gone.toml"', "gone.toml: no such file"),
 }
 

@@ -1,0 +1,136 @@
+"""Self-BLEU: how alike the texts are that a model writes, so that a mixture that narrows a model can be seen.
+
+It grows with the length and the number of texts: compare only figures of equal `samples`, equal lengths and the same
+prompts. sacrebleu is an extra, imported when it is needed.
+"""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from pool.errors import ConfigError
+
+SAMPLES_AT_ONCE = 32
+"""Texts generated together; fixed, since the random numbers are drawn batch by batch."""
+
+Prompt = str | Sequence[int]
+Tokens = list[int]
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """How alike `samples` texts of `tokens` generated tokens in all are.
+
+    `self_bleu` is in [0, 100], lower is more diverse; `distinct_2` is the share of different token pairs among all,
+    in (0, 1] (Li et al. 2016, arXiv 1510.03055).
+    """
+
+    self_bleu: float
+    distinct_2: float
+    samples: int
+    tokens: int
+
+
+def self_bleu_of(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[Prompt],
+    *,
+    samples: int,
+    new_tokens: int,
+    seed: int,
+) -> Diversity:
+    """Sample continuations at temperature 1, text i from prompt i modulo their number, and compare them.
+
+    Every continuation has `new_tokens` tokens (the end of a text is not sampled), since lengths decide self-BLEU too.
+    A prompt is a text, or its tokens; an empty one is the beginning of a text. The global random state is left as it
+    was. Raises `ValueError` for fewer than two samples or tokens, no prompt, or a prompt that leaves no room in the
+    model's context, and `ConfigError` when sacrebleu is missing.
+    """
+    if samples < 2 or new_tokens < 2 or not prompts:
+        raise ValueError(
+            f"diversity needs 2 samples of 2 new tokens or more, and a prompt: got {samples} samples of {new_tokens} "
+            f"tokens and {len(prompts)} prompts"
+        )
+    _bleu()
+    tokens = [_tokens(tokenizer, prompt) for prompt in prompts]
+    _check_room(model, max(map(len, tokens)), new_tokens)
+    cuda = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        written = list(_continuations(model, tokenizer, [tokens[i % len(tokens)] for i in range(samples)], new_tokens))
+    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+    return Diversity(self_bleu(texts), distinct_2(written), samples, sum(map(len, written)))
+
+
+def self_bleu(texts: Sequence[str]) -> float:
+    """Average the sentence BLEU of each text against all others as its references (Zhu et al. 2018, arXiv 1802.01886).
+
+    In [0, 100]; n-grams of one to four words, fewer in shorter texts; a text without words has BLEU 0. Raises
+    `ValueError` for fewer than two texts and `ConfigError` when sacrebleu is missing.
+    """
+    if len(texts) < 2:
+        raise ValueError(f"self-BLEU compares texts with each other: got {len(texts)}, expected 2 or more")
+    bleu = _bleu()
+    scores = [float(bleu.sentence_score(text, [*texts[:i], *texts[i + 1 :]]).score) for i, text in enumerate(texts)]
+    return min(100.0, sum(scores) / len(scores))  # sacrebleu's 100 is a rounding above
+
+
+def distinct_2(sequences: Sequence[Tokens]) -> float:
+    """Return the different pairs of neighbouring tokens over all such pairs. Raises `ValueError` without a pair."""
+    pairs = [pair for tokens in sequences for pair in pairwise(tokens)]
+    if not pairs:
+        raise ValueError("distinct-2 counts pairs of tokens: expected a sequence of 2 tokens or more")
+    return len(set(pairs)) / len(pairs)
+
+
+def _bleu() -> Any:
+    try:
+        metrics = importlib.import_module("sacrebleu")
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"diversity needs sacrebleu ({error}); run `pip install 'mixscout[diversity]'`") from None
+    return metrics.BLEU(effective_order=True)
+
+
+def _tokens(tokenizer: PreTrainedTokenizerFast, prompt: Prompt) -> Tokens:
+    tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+    return tokens or [cast(int, tokenizer.bos_token_id)]
+
+
+def _check_room(model: PreTrainedModel, longest: int, new_tokens: int) -> None:
+    context = int(model.config.max_position_embeddings)
+    if longest + new_tokens > context:
+        raise ValueError(
+            f"a prompt of {longest} tokens and {new_tokens} new ones do not fit into the model's context of {context}; "
+            "shorten the prompts, or ask for fewer new tokens"
+        )
+
+
+def _continuations(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[Tokens], new_tokens: int
+) -> Iterator[Tokens]:
+    for start in range(0, len(prompts), SAMPLES_AT_ONCE):
+        some = prompts[start : start + SAMPLES_AT_ONCE]
+        longest = max(map(len, some))
+        pad = tokenizer.pad_token_id
+        inputs = torch.tensor([[pad] * (longest - len(row)) + row for row in some], device=model.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in some], device=model.device)
+        generated = model.generate(  # type: ignore[operator]
+            inputs,
+            attention_mask=mask,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            min_new_tokens=new_tokens,
+            max_new_tokens=new_tokens,
+            use_cache=True,
+            pad_token_id=pad,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        yield from generated[:, longest:].tolist()

@@ -1,0 +1,108 @@
+"""Held-out text made harder, or merely different: character noise, and other case.
+
+Perturbed text has other tokens and other bytes than the text it is made from, so its loss is compared in bits per byte
+of its own raw bytes; nats per token of the two are of different tokens.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Literal, cast
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from pool.config import CorpusConfig
+from pool.tokens import IGNORED, HeldOutWindows, held_out_windows
+
+Kind = Literal["character-noise", "lower-case", "upper-case"]
+Perturbation = Callable[[str, float, np.random.Generator], str]
+
+_EDITS = ("keep", "delete", "double", "swap", "replace")
+
+
+def character_noise(text: str, noise: float, rng: np.random.Generator) -> str:
+    """Edit each character with probability `noise`, by one of four edits that are equally likely.
+
+    It is deleted, doubled, swapped with its successor (which is then not edited itself; the last character has none
+    and stays) or replaced by another character of the text, drawn as often as it occurs there. Text that would be
+    empty keeps its first character. Raises `ValueError` when `noise` is not from 0 to 1.
+    """
+    if not 0 <= noise <= 1:
+        raise ValueError(f"the noise must be a probability, from 0 to 1: got {noise!r}")
+    edits = np.where(rng.random(len(text)) < noise, rng.integers(1, len(_EDITS), len(text)), 0)
+    pieces = []
+    at = 0
+    while at < len(text):
+        edit = _EDITS[edits[at]]
+        piece = text[at : at + (2 if edit == "swap" else 1)]
+        pieces.append(_edited(edit, piece, text, rng))
+        at += len(piece)
+    return "".join(pieces) or text[:1]
+
+
+def lower_case(text: str, noise: float, rng: np.random.Generator) -> str:
+    """Lower-case the text; nothing is left to chance."""
+    return text.lower()
+
+
+def upper_case(text: str, noise: float, rng: np.random.Generator) -> str:
+    """Upper-case the text; nothing is left to chance."""
+    return text.upper()
+
+
+PERTURBATIONS: dict[Kind, Perturbation] = {
+    "character-noise": character_noise,
+    "lower-case": lower_case,
+    "upper-case": upper_case,
+}
+
+
+def perturbed(text: str, kind: Kind, *, noise: float, rng: np.random.Generator) -> str:
+    """Perturb a text by the named kind; only text that is empty already becomes empty. Raises `ValueError`."""
+    return PERTURBATIONS[kind](text, noise, rng)
+
+
+def raw_documents(windows: HeldOutWindows, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Return the text that the targets cover, document by document in their order, as it was before tokenisation."""
+    documents = []
+    for number in np.unique(windows.document):
+        targets = windows.targets[windows.document == number]
+        text = tokenizer.decode(targets[targets != IGNORED], clean_up_tokenization_spaces=False)
+        documents.append(cast(str, text))
+    raw_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in documents)
+    assert raw_bytes == windows.bytes, "a byte-level tokenizer loses nothing, and windows end between characters"
+    return documents
+
+
+def rewritten_windows(
+    name: str, windows: HeldOutWindows, tokenizer: PreTrainedTokenizerFast, rewrite: Callable[[str], str]
+) -> HeldOutWindows:
+    """Rewrite every document of a domain and cut it into windows of the same length, whole however long it becomes.
+
+    Documents keep their number and order. Even text that is rewritten as itself may get other tokens where a limit cut
+    a document in the middle of a word: the end is then tokenised as it stands. Raises `ValueError` when a document
+    becomes empty, for it would vanish from what is compared.
+    """
+    documents = [rewrite(text) for text in raw_documents(windows, tokenizer)]
+    if not all(documents):
+        raise ValueError(f"document {documents.index('')} of held-out domain {name!r} became empty; keep a character")
+    return held_out_windows(name, documents, tokenizer, _without_limits(documents), windows.inputs.shape[1])
+
+
+def _edited(edit: str, piece: str, text: str, rng: np.random.Generator) -> str:
+    match edit:
+        case "delete":
+            return ""
+        case "double":
+            return 2 * piece
+        case "swap":
+            return piece[::-1]
+        case "replace":
+            others = text.replace(piece, "")
+            return others[rng.integers(len(others))] if others else piece
+    return piece
+
+
+def _without_limits(documents: Iterable[str]) -> CorpusConfig:
+    """Make limits that cut nothing: a byte-level token covers at least one byte."""
+    most = sum(len(text.encode("utf-8", "surrogatepass")) for text in documents)
+    return CorpusConfig(source="demo", held_out_tokens=most, held_out_document_tokens=most)

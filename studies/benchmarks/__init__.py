@@ -1,0 +1,1 @@
+"""Measurements that users can repeat on their own pool: ratios, with their spread."""

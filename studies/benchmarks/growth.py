@@ -1,0 +1,89 @@
+"""How making a model ready grows with the number of members and with the model's size, beside mergekit's.
+
+The models are of real shapes with random parameters, written to a temporary folder and removed again: what is timed
+does not depend on their values.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from objectives.held_out import Floats
+from objectives.merge import StackedPool
+from pool.checkpoint import new_model
+from pool.progress import track
+from pool.recipe import ModelShape
+from studies.benchmarks.mergekit import check_mergekit, ready_by_mergekit
+from studies.benchmarks.ratio import Ratio, seconds
+
+VOCABULARY = 4096
+MEMBER_COUNTS = (4, 16, 64)
+SHAPES: Mapping[str, ModelShape] = {
+    "1M": ModelShape(hidden_size=128, layers=4, attention_heads=4, intermediate_size=384, context=128),
+    "8M": ModelShape(hidden_size=256, layers=8, attention_heads=4, intermediate_size=768, context=128),
+    "40M": ModelShape(hidden_size=512, layers=12, attention_heads=8, intermediate_size=1536, context=128),
+}
+MEMBERS_BY_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Point:
+    """Seconds to make one mixture's model ready: ours, mergekit's, and their ratio, over the repeats."""
+
+    parameters: int
+    members: int
+    ours_seconds: Ratio
+    mergekit_seconds: Ratio
+    versus_mergekit_ready: Ratio
+
+    def as_json(self) -> dict[str, object]:
+        """Give what `bench objective --growth --json` prints of it."""
+        return dict(asdict(self))
+
+
+def run_growth(repeats: int) -> list[Point]:
+    """Measure with 4 to 64 members of one size, and with 8 members of three sizes. Raises `ConfigError`."""
+    check_mergekit()
+    cases = [("1M", members) for members in MEMBER_COUNTS]
+    cases += [(size, MEMBERS_BY_SIZE) for size in SHAPES]
+    points = []
+    with track("growth", len(cases)) as show:
+        for size, members in cases:
+            points.append(_measure(SHAPES[size], members, repeats))
+            show(len(points), f"{size} x {members}: {points[-1].versus_mergekit_ready}")
+    return points
+
+
+def _measure(shape: ModelShape, members: int, repeats: int) -> Point:
+    with tempfile.TemporaryDirectory() as folder:
+        folders = {f"m{k}": Path(folder) / f"m{k}" for k in range(members)}
+        for seed, path in enumerate(folders.values()):
+            new_model(shape, VOCABULARY, initial_seed=seed).save_pretrained(path)
+        stacked = StackedPool(folders)
+        ours, theirs = _timings(stacked, folders, repeats)
+    ratios = [slow / fast for slow, fast in zip(theirs, ours, strict=True)]
+    return Point(stacked.flat.numel(), members, Ratio.of(ours), Ratio.of(theirs), Ratio.of(ratios))
+
+
+def _timings(
+    stacked: StackedPool, folders: Mapping[str, Path], repeats: int
+) -> tuple[Sequence[float], Sequence[float]]:
+    rng = np.random.default_rng(0)
+    draws = [rng.dirichlet(np.ones(len(folders))) for _ in range(repeats + 1)]
+
+    def merge(weights: Floats) -> None:
+        stacked.merge(weights)
+        stacked.synchronize()
+
+    theirs, ours = zip(
+        *(
+            (seconds(partial(ready_by_mergekit, folders, one, stacked.device)), seconds(partial(merge, one)))
+            for one in draws
+        ),
+        strict=True,
+    )
+    return ours[1:], theirs[1:]

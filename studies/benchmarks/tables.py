@@ -1,0 +1,86 @@
+"""The benchmarks' answers for people."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from studies.benchmarks.adaptive import Savings
+from studies.benchmarks.growth import Point
+from studies.benchmarks.objective import Costs
+from studies.benchmarks.precision import PrecisionCheck
+from studies.benchmarks.ratio import Ratio
+from studies.benchmarks.search import Result
+
+
+def show_bench_search(console: Console, results: Sequence[Result]) -> None:
+    """Show the lowest search loss of every strategy over the seeds."""
+    console.print("Lowest held-out loss on the search split, nats per token")
+    table = Table()
+    for heading in ("strategy", "merges", "forward-equivalents", "median", "min", "max", "seeds"):
+        table.add_column(heading, justify="left" if heading == "strategy" else "right")
+    for one in results:
+        losses = (f"{loss:.5f}" for loss in (one.median, one.min, one.max))
+        table.add_row(one.strategy, str(one.merges), str(one.forward_equivalents), *losses, str(one.seeds))
+    console.print(table)
+
+
+def show_costs(console: Console, costs: Costs, savings: Savings) -> None:
+    """Show the ratios of `bench objective`."""
+    table = Table()
+    for heading in ("ratio", "median", "min", "max", "repeats"):
+        table.add_column(heading, justify="left" if heading == "ratio" else "right")
+    for name, ratio in _named(costs, savings).items():
+        figures = (f"{figure:.3g}" for figure in (ratio.median, ratio.min, ratio.max))
+        table.add_row(name, *figures, str(ratio.repeats))
+    console.print(table)
+    console.print(
+        f"early stopping: same best mixture in {savings.same_best_share:.0%} of {savings.adaptive_same_best.repeats} "
+        f"random searches of {savings.merges} merges; of {savings.winners} mixtures that beat the incumbent of their "
+        f"time, {savings.winners_stopped} were stopped"
+    )
+
+
+def _named(costs: Costs, savings: Savings) -> Mapping[str, Ratio]:
+    return {
+        "evaluation over bare forward": costs.overhead_ratio,
+        "evaluation over a plain loop with whole logits": costs.plain_ratio,
+        "merge bandwidth over memory copy": costs.merge_bandwidth_ratio,
+        "mergekit over ours, ready model": costs.versus_mergekit_ready,
+        "mergekit over ours, candidate decided": costs.versus_mergekit_candidate,
+        "tokens read, stopping early over in full": savings.adaptive_tokens_ratio,
+    }
+
+
+def show_growth(console: Console, points: Sequence[Point]) -> None:
+    """Show how making a model ready grows."""
+    console.print("Making one mixture's model ready")
+    table = Table()
+    for heading in ("parameters", "members", "ours, ms", "mergekit, ms", "mergekit over ours", "min", "max"):
+        table.add_column(heading, justify="right")
+    for point in points:
+        ratio = point.versus_mergekit_ready
+        table.add_row(
+            f"{point.parameters:,}",
+            str(point.members),
+            f"{1000 * point.ours_seconds.median:.1f}",
+            f"{1000 * point.mergekit_seconds.median:.0f}",
+            *(f"{figure:.0f}" for figure in (ratio.median, ratio.min, ratio.max)),
+        )
+    console.print(table)
+
+
+def show_precision(console: Console, check: PrecisionCheck) -> None:
+    """Show what bfloat16 changes."""
+    console.print(f"bfloat16 against float32, {check.mixtures} mixtures")
+    table = Table("", "", show_header=False)
+    table.add_row("spread of the float32 losses (standard deviation)", f"{check.spread:.5f}")
+    table.add_row("change: mean, largest, standard deviation", _changes(check))
+    table.add_row("Spearman, Kendall", f"{check.spearman:.4f}, {check.kendall:.4f}")
+    table.add_row("best mixture", "the same" if check.same_best else f"another, {check.regret:.5f} worse")
+    table.add_row("seconds, bfloat16 over float32", str(check.seconds_ratio))
+    console.print(table)
+
+
+def _changes(check: PrecisionCheck) -> str:
+    return f"{check.mean_change:+.5f}, {check.largest_change:.5f}, {check.change_spread:.5f}"
