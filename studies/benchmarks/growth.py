@@ -14,11 +14,12 @@ import numpy as np
 
 from objectives.held_out import Floats
 from objectives.merge import StackedPool
+from objectives.merged_loss import MERGES_AT_ONCE
 from pool.checkpoint import new_model
 from pool.progress import track
 from pool.recipe import ModelShape
 from studies.benchmarks.mergekit import check_mergekit, ready_by_mergekit
-from studies.benchmarks.ratio import Ratio, seconds
+from studies.benchmarks.ratio import Ratio, paired, seconds
 
 VOCABULARY = 4096
 MEMBER_COUNTS = (4, 16, 64)
@@ -32,13 +33,17 @@ MEMBERS_BY_SIZE = 8
 
 @dataclass(frozen=True)
 class Point:
-    """Seconds to make one mixture's model ready: ours, mergekit's, and their ratio, over the repeats."""
+    """Seconds to make one mixture's model ready: ours, mergekit's, and their ratio, over the repeats.
+
+    `together_ratio`: merging and loading several mixtures by one matrix product, over merging them one by one.
+    """
 
     parameters: int
     members: int
     ours_seconds: Ratio
     mergekit_seconds: Ratio
     versus_mergekit_ready: Ratio
+    together_ratio: Ratio
 
     def as_json(self) -> dict[str, object]:
         """Give what `bench objective --growth --json` prints of it."""
@@ -65,8 +70,9 @@ def _measure(shape: ModelShape, members: int, repeats: int) -> Point:
             new_model(shape, VOCABULARY, initial_seed=seed).save_pretrained(path)
         stacked = StackedPool(folders)
         ours, theirs = _timings(stacked, folders, repeats)
+        together = _together(stacked, repeats)
     ratios = [slow / fast for slow, fast in zip(theirs, ours, strict=True)]
-    return Point(stacked.flat.numel(), members, Ratio.of(ours), Ratio.of(theirs), Ratio.of(ratios))
+    return Point(stacked.flat.numel(), members, Ratio.of(ours), Ratio.of(theirs), Ratio.of(ratios), together)
 
 
 def _timings(
@@ -87,3 +93,19 @@ def _timings(
         strict=True,
     )
     return ours[1:], theirs[1:]
+
+
+def _together(stacked: StackedPool, repeats: int) -> Ratio:
+    weights = np.random.default_rng(1).dirichlet(np.ones(len(stacked.names)), size=MERGES_AT_ONCE)
+
+    def at_once() -> None:
+        for merged in stacked.merge_many(weights):
+            stacked.take(merged)
+        stacked.synchronize()
+
+    def one_by_one() -> None:
+        for row in weights:
+            stacked.merge(row)
+        stacked.synchronize()
+
+    return paired(at_once, one_by_one, repeats)

@@ -56,7 +56,16 @@ def show_growth(console: Console, points: Sequence[Point]) -> None:
     """Show how making a model ready grows."""
     console.print("Making one mixture's model ready")
     table = Table()
-    for heading in ("parameters", "members", "ours, ms", "mergekit, ms", "mergekit over ours", "min", "max"):
+    for heading in (
+        "parameters",
+        "members",
+        "ours, ms",
+        "mergekit, ms",
+        "mergekit over ours",
+        "min",
+        "max",
+        "8 at once over one by one",
+    ):
         table.add_column(heading, justify="right")
     for point in points:
         ratio = point.versus_mergekit_ready
@@ -66,6 +75,7 @@ def show_growth(console: Console, points: Sequence[Point]) -> None:
             f"{1000 * point.ours_seconds.median:.1f}",
             f"{1000 * point.mergekit_seconds.median:.0f}",
             *(f"{figure:.0f}" for figure in (ratio.median, ratio.min, ratio.max)),
+            f"{point.together_ratio.median:.2f}",
         )
     console.print(table)
 
