@@ -5,6 +5,9 @@ float64), and the logits dropped; for a gradient, unless they are few, they are 
 Positions without a target never reach the head.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
@@ -20,10 +23,19 @@ PROBE_TOLERANCE = 1e-3
 
 
 def target_nats(
-    model: PreTrainedModel, inputs: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor
+    model: PreTrainedModel,
+    inputs: torch.Tensor,
+    positions: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    body: Callable[..., Any] | None = None,
 ) -> torch.Tensor:
-    """Return -log p of `targets` (N,) at `positions` (N,) of the flattened `inputs` (B, T), in float32 or float64."""
-    hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
+    """Return -log p of `targets` (N,) at `positions` (N,) of the flattened `inputs` (B, T), in float32 or float64.
+
+    `body` stands in for the model below its head, where that was compiled.
+    """
+    body = model.base_model if body is None else body
+    hidden = body(input_ids=inputs, use_cache=False).last_hidden_state
     hidden = hidden.flatten(0, 1).index_select(0, positions)
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     vocabulary = head.weight.shape[0]

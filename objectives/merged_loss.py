@@ -29,11 +29,17 @@ MERGES_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class ProxySettings:
-    """How a merge is made and scored. Only `rule` and `precision` decide its value."""
+    """How a merge is made and scored. All but `early_stopping` decide its value, `compiled` in the last digits."""
 
     rule: MergeRule = field(default_factory=Identity)
     precision: Precision = "float32"
+    compiled: bool = False
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+
+    @property
+    def digest_parts(self) -> dict[str, object]:
+        """What decides a value, in JSON types."""
+        return {**self.rule.digest_parts, "precision": self.precision, "compiled": self.compiled}
 
 
 class MergedLoss:
@@ -51,9 +57,9 @@ class MergedLoss:
         self.target = target
         self.table = WindowTable.of(pool.corpus.held_out[split], target.domains)
         order = segments(self.table, self._settings.early_stopping.order_seed)
-        self.scorer = Scorer(stacked.model, self.table, segments=order, precision=self._settings.precision)
-        decisive: dict[str, object] = {**self._settings.rule.digest_parts, "precision": self._settings.precision}
-        self.digest = objective_digest("merged", pool, stacked, target, split, settings=decisive)
+        precision, compiled = self._settings.precision, self._settings.compiled
+        self.scorer = Scorer(stacked.model, self.table, segments=order, precision=precision, compiled=compiled)
+        self.digest = objective_digest("merged", pool, stacked, target, split, settings=self._settings.digest_parts)
 
     @property
     def partitions(self) -> tuple[str, ...]:

@@ -51,8 +51,8 @@ class _Batch:
 class Scorer:
     """Scores a resident model on the windows of a table, `segments` one after the other.
 
-    `bfloat16` computes in mixed precision (torch autocast): the parameters stay what they are. Raises `ValueError`
-    when a window is longer than the model's context.
+    `bfloat16` computes in mixed precision (torch autocast): the parameters stay what they are. `compiled` compiles the
+    forward pass of evaluations without gradient. Raises `ValueError` when a window is longer than the model's context.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Scorer:
         *,
         segments: Sequence[Rows] | None = None,
         precision: Precision = "float32",
+        compiled: bool = False,
     ) -> None:
         context = int(model.config.max_position_embeddings)
         if int(table.lengths.max()) > context:
@@ -70,6 +71,7 @@ class Scorer:
         self._model = model
         self._precision = precision
         self._whole_logits: bool | None = None
+        self._body = torch.compile(model.base_model, dynamic=True) if compiled else None
         everything = [np.arange(len(table.domain))] if segments is None else segments
         self._segments = [(rows, list(self._plan(rows, self._tokens_at_once()))) for rows in everything]
         self._by_domain: list[list[_Batch]] = []
@@ -131,8 +133,11 @@ class Scorer:
     def _window_nats(self, batch: _Batch) -> torch.Tensor:
         if self._whole_logits is None:
             self._whole_logits = not head_is_plain(self._model, batch.inputs)
-        score = whole_target_nats if self._whole_logits else target_nats
-        nats = score(self._model, batch.inputs, batch.positions, batch.targets).double()
+        if self._whole_logits:
+            nats = whole_target_nats(self._model, batch.inputs, batch.positions, batch.targets).double()
+        else:
+            body = None if torch.is_grad_enabled() else self._body
+            nats = target_nats(self._model, batch.inputs, batch.positions, batch.targets, body=body).double()
         return nats.new_zeros(len(batch.rows)).index_add(0, batch.owner, nats)
 
     def _autocast(self) -> torch.autocast:

@@ -45,6 +45,8 @@ class ObjectiveConfig(Config):
     """Unit of a domain's loss."""
     precision: Precision = "float32"
     """Precision of the forward pass; merges are float32."""
+    compiled: bool = False
+    """Compile the forward pass (torch.compile; needs a C++ compiler). Pays from a few hundred evaluations on."""
 
     rule: Literal["identity", "power", "common-specific"] = "identity"
     """From mixture to merge weights: the mixture itself; its powers, normalised; or the members' common direction whole

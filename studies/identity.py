@@ -40,6 +40,7 @@ def identity_of(
         "constraints": dict(config.constraints),
         "merge rule": proxy.rule.digest_parts,
         "precision": proxy.precision,
+        "compiled": proxy.compiled,
         "early stopping": config.early_stopping.model_dump(),
         "downstream tasks": objective.digest if config.downstream else None,
         "space": {

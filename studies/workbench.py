@@ -180,7 +180,8 @@ def _seed_measures(config: StudyFile, pool: Pool, stacked: StackedPool, split: S
 
 def _proxy(config: StudyFile) -> ProxySettings:
     rule = make_rule(config.objective.rule, config.objective.exponent)
-    return ProxySettings(rule, config.objective.precision, EarlyStopping(config.early_stopping.error_rate))
+    stopping = EarlyStopping(config.early_stopping.error_rate)
+    return ProxySettings(rule, config.objective.precision, config.objective.compiled, stopping)
 
 
 def _objective(

@@ -205,6 +205,17 @@ def test_bfloat16_is_close_to_float32_has_its_own_digest_and_leaves_the_merge_al
     assert tiny_stack.flat.dtype == torch.float32
 
 
+def test_a_compiled_forward_pass_gives_the_same_losses_after_every_merge(
+    tiny_pool: Pool, tiny_stack: StackedPool
+) -> None:
+    target = Target({"prose": 1.0})
+    plain = MergedLoss(tiny_pool, tiny_stack, target, "search")
+    compiled = MergedLoss(tiny_pool, tiny_stack, target, "search", settings=ProxySettings(compiled=True))
+    for mixture in (Mixture.uniform(tiny_pool.names), Mixture.vertex(tiny_pool.names, "code")):
+        assert compiled(mixture).value == pytest.approx(plain(mixture).value, rel=1e-6)
+    assert np.allclose(compiled.gradient(mixture).gradient, plain.gradient(mixture).gradient, rtol=1e-5)
+
+
 def test_windows_longer_than_the_context_are_refused(tiny_pool: Pool) -> None:
     table = _table(load_tokenizer(tiny_pool.folder / "tokenizer"), TEXTS, context=48)
     with pytest.raises(ValueError, match="windows of 48 tokens are longer than the model's context 32"):
