@@ -17,7 +17,7 @@ from pool.checkpoint import check_finite, load_model, parameters_of
 from pool.errors import PoolError
 
 _ALIGNMENT_ELEMENTS = 16
-_BLOCK_ELEMENTS = 2**20
+_BLOCK_ELEMENTS = 2**21
 
 
 class StackedPool:
