@@ -2,12 +2,13 @@
 
 It sees a transform of the weights: raw, square root, or log(w + 1e-3); merges favour the first, really trained
 swarms the last, so the one with the smallest leave-one-out error is taken. Leave-one-out predictions come in
-closed form from one fit (Rasmussen and Williams 2006, eqs. 5.10 to 5.12). Deterministic: hyperparameters are
-refitted whenever the evidence has grown by a quarter, on a prefix of it that depends on its length alone.
+closed form from one fit (Rasmussen and Williams 2006, eqs. 5.10 to 5.12). Hyperparameters are refitted whenever the
+evidence has grown by a quarter. Gradients are not used: a Scheffe quadratic makes more of them. Kept as its evidence
+and refitted, which gives the same numbers.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +17,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 
-from search.surrogates.surrogate import Floats, Prediction
+from search.surrogates.growth import fitting_prefix
+from search.surrogates.surrogate import Floats, Observations, Prediction
 
 TRANSFORMS: dict[str, Callable[[Floats], Floats]] = {
     "raw": lambda weights: weights,
     "sqrt": np.sqrt,
     "log": lambda weights: np.log(weights + 1e-3),
 }
-_FIRST_FIT = 8
-_GROWTH = 1.25
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ class _Fitted:
 
 
 class GaussianProcessSurrogate:
-    """A Gaussian process whose transform of the weights is chosen by leave-one-out error."""
+    """A Gaussian process whose transform of the weights is chosen among some by leave-one-out error."""
 
-    def __init__(self) -> None:
+    def __init__(self, transforms: Sequence[str] = tuple(TRANSFORMS)) -> None:
+        self._transforms = tuple(transforms)
         self._fitted: tuple[int, _Fitted] | None = None
         self._regressor: GaussianProcessRegressor | None = None
         self._loo: Prediction | None = None
@@ -54,11 +55,12 @@ class GaussianProcessSurrogate:
         """The transform in use. Raises `RuntimeError` before the first fit."""
         return self._ready()[0].transform
 
-    def fit(self, weights: Floats, values: Floats) -> None:
-        """Condition on (N, K) mixtures and (N,) values; hyperparameters come from a prefix of them."""
-        prefix = _prefix(len(values))
+    def fit(self, observations: Observations) -> None:
+        """Condition on the values; hyperparameters come from a prefix of them."""
+        weights, values = observations.weights, observations.values
+        prefix = fitting_prefix(len(values))
         if self._fitted is None or self._fitted[0] != prefix:
-            self._fitted = (prefix, _fit_best(weights[:prefix], values[:prefix]))
+            self._fitted = (prefix, _fit_best(self._transforms, weights[:prefix], values[:prefix]))
         fitted = self._fitted[1]
         self._regressor = GaussianProcessRegressor(fitted.kernel, optimizer=None, normalize_y=True)
         self._regressor.fit(fitted.features(weights), values)
@@ -82,18 +84,8 @@ class GaussianProcessSurrogate:
         return self._fitted[1], self._regressor
 
 
-def _prefix(count: int) -> int:
-    """Return the largest fitting point not above `count`: 8, 10, 13, 16, 20, ...; below 8, all there is."""
-    if count < _FIRST_FIT:
-        return count
-    prefix = _FIRST_FIT
-    while int(np.ceil(prefix * _GROWTH)) <= count:
-        prefix = int(np.ceil(prefix * _GROWTH))
-    return prefix
-
-
-def _fit_best(weights: Floats, values: Floats) -> _Fitted:
-    candidates = [_fit_one(name, weights, values) for name in TRANSFORMS]
+def _fit_best(transforms: Sequence[str], weights: Floats, values: Floats) -> _Fitted:
+    candidates = [_fit_one(name, weights, values) for name in transforms]
     return min(candidates, key=lambda fitted: _squared_error(fitted, weights, values))
 
 

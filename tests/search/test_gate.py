@@ -1,6 +1,8 @@
 """The gate: prunes what cannot win, audits a share of it, and measures how often it is wrong."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -9,12 +11,13 @@ import pytest
 from objectives.analytic import QuadraticLoss
 from objectives.evaluation import Evaluation
 from pool.mixture import Mixture
-from search.gate import Evidence, Gate, GateRule
+from search.gate import Evidence, Gate, GateRule, adapted_threshold
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.surrogates.gaussian_process import GaussianProcessSurrogate
-from search.trials import Counts, Verdict
+from search.surrogates.surrogate import Floats, Observations, Prediction
+from search.trials import GRADIENT, INCUMBENT, VERDICT, Counts, Verdict, completed_trials
 
 NAMES = ("a", "b", "c")
 OBJECTIVE = QuadraticLoss(Mixture.of({"a": 0.6, "b": 0.3, "c": 0.1}), [1.0, 1.0, 1.0])
@@ -63,7 +66,10 @@ def test_patience_lets_one_through() -> None:
     assert gate.judge(worst, evidence, trial_number=9, pruned_in_a_row=5).verdict is Verdict.FORCED
 
 
-@pytest.mark.parametrize("rule", [{"threshold": 1.5}, {"audit_rate": -0.1}, {"min_evidence": 2}, {"patience": 0}])
+@pytest.mark.parametrize(
+    "rule",
+    [{"threshold": 1.5}, {"audit_rate": -0.1}, {"min_evidence": 2}, {"patience": 0}, {"max_false_prune_rate": 0.0}],
+)
 def test_a_rule_out_of_range_is_refused(rule: dict[str, float]) -> None:
     with pytest.raises(ValueError):
         GateRule(**rule)
@@ -114,3 +120,92 @@ def test_the_false_prune_rate_is_said_with_its_interval_or_not_at_all() -> None:
 
 def test_no_evidence_means_an_infinite_incumbent() -> None:
     assert Evidence([], []).incumbent == math.inf
+
+
+def test_audits_that_win_lower_the_threshold_and_clean_ones_raise_it_again() -> None:
+    assert adapted_threshold(0.05, [], most=0.1) == 0.05
+    assert adapted_threshold(0.05, [False] * 100, most=0.1) == 0.05
+    assert adapted_threshold(0.05, [True], most=0.1) == 0.025
+    assert adapted_threshold(0.05, [True, True], most=0.1) == 0.0125
+    assert adapted_threshold(0.05, [True, True] + [False] * 9, most=0.1) == 0.025
+    assert adapted_threshold(0.05, [True, True] + [False] * 200, most=0.1) == 0.05
+
+
+def test_one_winning_audit_among_several_clean_ones_is_within_the_bound() -> None:
+    assert adapted_threshold(0.05, [False] * 7 + [True], most=0.2) == 0.05
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.5])
+def test_the_threshold_settles_where_the_rate_of_false_prunes_puts_it(rate: float) -> None:
+    draws = np.random.default_rng(0).random(400) < rate
+    thresholds = [adapted_threshold(0.05, draws[:count].tolist(), most=0.1) for count in range(200, 400)]
+    assert np.mean([threshold == 0.05 for threshold in thresholds]) == pytest.approx(float(rate < 0.1), abs=0.25)
+
+
+class _Overconfident:
+    """Gives every proposal a chance of 0.02 of winning; says out of fold what makes that look calibrated."""
+
+    def fit(self, observations: Observations) -> None:
+        self._values = observations.values
+
+    def predict(self, weights: Floats) -> Prediction:
+        count = len(weights)
+        return Prediction(np.full(count, self._values.min() + 2.054), np.ones(count))
+
+    def out_of_fold(self) -> Prediction:
+        return Prediction(self._values - 1.645, np.ones(len(self._values)))
+
+
+class _Falling(QuadraticLoss):
+    """Is lower every time it is asked, so whatever is pruned would have won."""
+
+    calls = 0
+
+    def __call__(self, mixture: Mixture) -> Evaluation:
+        self.calls += 1
+        return replace(super().__call__(mixture), value=-float(self.calls))
+
+
+def _advance_wrongly(study: optuna.Study, totals: Sequence[int]) -> Gate:
+    """Advance with a gate that is wrong every time, made anew for every part."""
+    objective = _Falling(OBJECTIVE.optimum, [1.0, 1.0, 1.0])
+    for total in totals:
+        gate = Gate(GateRule(audit_rate=0.3, min_evidence=3), _Overconfident(), seed=0)
+        advance(study, Search(objective, CappedSimplex.of(NAMES), STRATEGIES["random"], 0, gate), total)
+    return gate
+
+
+def test_a_gate_that_is_wrong_stops_pruning_and_a_resumed_study_judges_as_an_uninterrupted_one() -> None:
+    whole, parts = optuna.create_study(), optuna.create_study()
+    gate = _advance_wrongly(whole, [20])
+    _advance_wrongly(parts, [4, 5, 9, 20])
+    verdicts, resumed = ([trial.user_attrs[VERDICT] for trial in study.get_trials()] for study in (whole, parts))
+    assert verdicts == resumed
+    assert Verdict.PRUNE in verdicts and verdicts[-10:] == [Verdict.EVALUATE] * 10
+    evidence = Evidence.of(completed_trials(whole), CappedSimplex.of(NAMES))
+    assert evidence.audits == [True, True]
+    assert gate.threshold(evidence) == gate.rule.threshold / 4
+
+
+def test_evidence_carries_gradients_and_what_became_of_audits() -> None:
+    study = optuna.create_study()
+    search = Search(OBJECTIVE, CappedSimplex.of(NAMES), STRATEGIES["gradient"], 0)
+    advance(study, search, 4)
+    trials = completed_trials(study)
+    observations = Evidence.of(trials, search.space).observations
+    assert observations.differentiated.all()
+    assert observations.gradients[2].tolist() == trials[2].user_attrs[GRADIENT]
+    assert Evidence.of(trials, search.space).audits == []
+    for trial, incumbent in zip(trials[:2], (-1.0, 99.0), strict=True):
+        trial.user_attrs.update({VERDICT: Verdict.AUDIT.value, INCUMBENT: incumbent})
+    assert Evidence.of(trials, search.space).audits == [False, True]
+
+
+def test_gradients_sharpen_the_gate_s_own_surrogate() -> None:
+    study = optuna.create_study()
+    search = Search(OBJECTIVE, CappedSimplex.of(NAMES), STRATEGIES["gradient"], 0)
+    advance(study, search, 12)
+    evidence = Evidence.of(completed_trials(study), search.space)
+    decision = Gate(GateRule(), seed=0).judge(Mixture.vertex(NAMES, "c"), evidence, trial_number=12, pruned_in_a_row=0)
+    assert decision.mean == pytest.approx(OBJECTIVE(Mixture.vertex(NAMES, "c")).value, abs=0.05)
+    assert decision.verdict is not Verdict.EVALUATE
