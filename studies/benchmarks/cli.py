@@ -1,5 +1,6 @@
 """The verbs of `mixscout bench`. Heavy imports stand inside them, as in the command line itself."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -68,3 +69,22 @@ def bench_objective(
         tables.show_growth(console(), points)
     if check:
         tables.show_precision(console(), check)
+
+
+@bench_app.command("surrogate", epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")
+def bench_surrogate(
+    table: Annotated[Path, typer.Option(metavar="DIR", help="Trained models: RegMix's tables, or ratios and metrics.")],
+    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="What to predict; all where none.")] = None,
+    sizes: Annotated[str, typer.Option(metavar="N,N,...", help="From how many trained models.")] = "32,64,128,256,512",
+    subsets: Annotated[int, typer.Option(min=1, help="Random subsets of each size.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how every surrogate predicts trained models that it has not seen, beside RegMix's regression."""
+    from studies.benchmarks import surrogate as benchmark
+    from studies.benchmarks.tables import show_bench_surrogate
+
+    results = benchmark.run_surrogates(table, metric or [], benchmark.parse_sizes(sizes), subsets)
+    if as_json:
+        print_json(benchmark.as_json(results))
+    else:
+        show_bench_surrogate(console(), results)

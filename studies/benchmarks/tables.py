@@ -1,5 +1,6 @@
 """The benchmarks' answers for people."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -11,6 +12,8 @@ from studies.benchmarks.objective import Costs
 from studies.benchmarks.precision import PrecisionCheck
 from studies.benchmarks.ratio import Ratio
 from studies.benchmarks.search import Result
+from studies.benchmarks.surrogate import Result as Predicted
+from studies.benchmarks.surrogate import Spread
 
 
 def show_bench_search(console: Console, results: Sequence[Result]) -> None:
@@ -94,3 +97,23 @@ def show_precision(console: Console, check: PrecisionCheck) -> None:
 
 def _changes(check: PrecisionCheck) -> str:
     return f"{check.mean_change:+.5f}, {check.largest_change:.5f}, {check.change_spread:.5f}"
+
+
+def show_bench_surrogate(console: Console, results: Sequence[Predicted]) -> None:
+    """Show Spearman and RMSE of every surrogate, a table for each metric."""
+    for metric in dict.fromkeys(one.metric for one in results):
+        mine = [one for one in results if one.metric == metric]
+        console.print(f"{metric}: predictions of {mine[0].unseen} unseen models, mean (least to greatest) over subsets")
+        table = Table()
+        for heading in ("surrogate", "runs", "subsets", "Spearman", "RMSE"):
+            table.add_column(heading, justify="left" if heading == "surrogate" else "right")
+        for one in mine:
+            figures = (_spread(one.spearman), _spread(one.rmse))
+            table.add_row(one.surrogate, str(one.runs), str(one.subsets), *figures)
+        console.print(table)
+
+
+def _spread(spread: Spread) -> str:
+    if math.isnan(spread.mean):
+        return "not defined"
+    return f"{spread.mean:.4f} ({spread.min:.4f} to {spread.max:.4f})"

@@ -12,7 +12,10 @@ from objectives.analytic import QuadraticLoss
 from objectives.evaluation import DifferentiableObjective, Objective
 from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss, ProxySettings
+from objectives.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
 from objectives.rules import make_rule
+from objectives.swarm_table import SwarmTable
+from objectives.tabulated_loss import FittedSwarm, TabulatedLoss
 from objectives.target import Target
 from objectives.trained_loss import TrainedLoss
 from pool.config import read_pool_file
@@ -28,6 +31,26 @@ Make = Callable[[Pool, StackedPool, Path], Objective]
 
 def _quadratic() -> QuadraticLoss:
     return QuadraticLoss(Mixture.of({"code": 0.5, "docs": 0.3, "prose": 0.2}), [1.0, 2.0, 0.5], floor=3.0)
+
+
+OPTIMUM = Mixture.of({"code": 0.7, "docs": 0.3, "prose": 0.0})
+
+
+def _scheffe() -> ScheffeLoss:
+    quadratic = np.array([[1.0, 0.3, 0], [0.3, 2, -0.2], [0, -0.2, 0.5]])
+    return ScheffeLoss.with_optimum(OPTIMUM, quadratic, np.ones(3), best_value=3.0)
+
+
+def _exponential() -> ExponentialLawLoss:
+    slopes = np.array([[-2.0, 0.1, 0.4], [0.2, -1, 0.1]])
+    return ExponentialLawLoss.with_optimum(OPTIMUM, slopes, np.array([0.2, 0.3]), np.ones(3), best_value=3.0)
+
+
+def _tabulated() -> TabulatedLoss:
+    """Predicts by the exact straight line through the table's three vertices."""
+    table = SwarmTable(("x", "y", "z"), NAMES, np.eye(3), {"licences": np.array([3.0, 4, 5]), "prose": np.ones(3)})
+    swarm = FittedSwarm(table, lambda _, values: lambda weights: (weights @ values, 0.1 + 0 * weights[:, 0]), method="")
+    return TabulatedLoss(swarm, TARGET)
 
 
 def _store(folder: Path) -> EvaluationStore:
@@ -46,9 +69,15 @@ MAKERS: dict[str, Make] = {
     ),
     "trained": lambda pool, stack, folder: TrainedLoss(pool, stack, TARGET, "test"),
     "quadratic": lambda pool, stack, folder: _quadratic(),
+    "noisy quadratic": lambda pool, stack, folder: _quadratic().with_noise(0.01, seed=0),
+    "scheffe": lambda pool, stack, folder: _scheffe(),
+    "linear law": lambda pool, stack, folder: LinearLawLoss(NAMES, np.array([3.4, 3.2, 3.6])),
+    "exponential law": lambda pool, stack, folder: _exponential(),
+    "tabulated": lambda pool, stack, folder: _tabulated(),
     "remembered merged": lambda pool, stack, folder: remembered(
         MergedLoss(pool, stack, TARGET, "search"), _store(folder)
     ),
+    "remembered tabulated": lambda pool, stack, folder: remembered(_tabulated(), _store(folder)),
     "remembered quadratic": lambda pool, stack, folder: remembered(_quadratic(), _store(folder)),
 }
 
@@ -77,6 +106,7 @@ def test_the_same_mixture_has_the_same_value(objective: Objective) -> None:
     first = objective(mixture)
     objective(Mixture.vertex(NAMES, "code"))
     assert objective(mixture).value == first.value
+    assert objective(mixture).kind == first.kind
     assert first.objective_digest == objective.digest
     assert first.mixture == mixture
 

@@ -1,0 +1,155 @@
+"""The verb `bench surrogate`: how well each surrogate predicts trained models that it has not seen, from how many."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from objectives.held_out import Floats
+from objectives.swarm_table import SwarmTable, read_swarms
+from pool.errors import ConfigError
+from pool.progress import track
+from search.surrogates.registry import SURROGATES
+from search.surrogates.surrogate import Observations, Surrogate
+from studies.benchmarks import regmix_regression
+
+REFERENCE = "RegMix's LightGBM"
+UNSEEN_SHARE = 1 / 3
+"""Share of a swarm without test runs that is kept for testing."""
+LEAST_RUNS = 3
+
+Method = Callable[[Floats, Floats, Floats, Floats], Floats]
+"""Mixtures (N, K), values (N,), unseen mixtures (M, K), their values (M,) -> predictions (M,)."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, least and greatest over the subsets; NaN where one of them was not defined."""
+
+    mean: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> "Spread":
+        """Sum up figures."""
+        return cls(float(np.mean(figures)), float(np.min(figures)), float(np.max(figures)))
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one surrogate, fitted on so many `runs`, predicts one metric of the `unseen` runs.
+
+    `rmse` is in the metric's unit, `spearman` not defined (NaN) where all predictions are equal.
+    """
+
+    metric: str
+    surrogate: str
+    runs: int
+    subsets: int
+    unseen: int
+    spearman: Spread
+    rmse: Spread
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which metrics to predict, from how many runs, on how many random subsets of them."""
+
+    metrics: tuple[str, ...]
+    sizes: tuple[int, ...]
+    subsets: int
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Read `32,64,128`. Raises `ConfigError` that names the part that does not fit."""
+    for part in text.split(","):
+        if not part.strip().isdecimal() or int(part) < LEAST_RUNS:
+            raise ConfigError(f"--sizes: {part!r} is no number of runs, which is {LEAST_RUNS} or more")
+    return tuple(dict.fromkeys(map(int, text.split(","))))
+
+
+def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], subsets: int) -> list[Result]:
+    """Fit every surrogate on random subsets of a folder's training runs and score it on the unseen ones.
+
+    All surrogates see the same subsets. Without metrics, all of the table are predicted. Raises `ConfigError`.
+    """
+    train, unseen = read_swarms(folder)
+    if unseen is None:
+        train, unseen = split(train)
+    question = Question(tuple(metrics) or tuple(train.metrics), tuple(sizes), subsets)
+    _check(question, train, folder)
+    results = []
+    total = len(question.metrics) * len(question.sizes) * len(methods())
+    with track("surrogates", total) as show:
+        for metric in question.metrics:
+            for size in question.sizes:
+                chosen = _subsets(train, size, question.subsets)
+                for name, method in methods().items():
+                    results.append(_result(name, method, metric, chosen, unseen))
+                    show(len(results), f"{name}, {size} runs: Spearman {results[-1].spearman.mean:.4f}")
+    return results
+
+
+def methods() -> dict[str, Method]:
+    """List what is compared: every surrogate there is, and the reference where it is installed."""
+    ours = {name: _method(make) for name, make in SURROGATES.items()}
+    return ours | ({REFERENCE: regmix_regression.predict} if regmix_regression.is_installed() else {})
+
+
+def split(table: SwarmTable, *, seed: int = 0) -> tuple[SwarmTable, SwarmTable]:
+    """Split a swarm at random into runs to train on and runs to test on, always alike."""
+    order = np.random.default_rng(seed).permutation(len(table.runs)).tolist()
+    kept = max(1, round(UNSEEN_SHARE * len(order)))
+    return table.take(order[kept:]), table.take(order[:kept])
+
+
+def as_json(results: Sequence[Result]) -> list[dict[str, object]]:
+    """Give what `bench surrogate --json` prints."""
+    return [asdict(result) for result in results]
+
+
+def _check(question: Question, train: SwarmTable, folder: Path) -> None:
+    unknown = [name for name in question.metrics if name not in train.metrics]
+    if unknown:
+        raise ConfigError(f"--metric: {unknown[0]!r} is no metric of {folder}; it has {', '.join(train.metrics)}")
+    if max(question.sizes) > len(train.runs):
+        raise ConfigError(f"--sizes: {folder} has {len(train.runs)} runs to train on, fewer than {max(question.sizes)}")
+
+
+def _subsets(train: SwarmTable, size: int, subsets: int) -> list[SwarmTable]:
+    """Draw subsets of the runs; there is only one of all of them."""
+    count = 1 if size == len(train.runs) else subsets
+    orders = (np.random.default_rng([size, subset]).permutation(len(train.runs)) for subset in range(count))
+    return [train.take(order[:size].tolist()) for order in orders]
+
+
+def _result(name: str, method: Method, metric: str, chosen: Sequence[SwarmTable], unseen: SwarmTable) -> Result:
+    truth = unseen.metrics[metric]
+    predictions = [method(one.weights, one.metrics[metric], unseen.weights, truth) for one in chosen]
+    return Result(
+        metric,
+        name,
+        runs=len(chosen[0].runs),
+        subsets=len(chosen),
+        unseen=len(truth),
+        spearman=Spread.of([_spearman(one, truth) for one in predictions]),
+        rmse=Spread.of([float(np.sqrt(np.mean((one - truth) ** 2))) for one in predictions]),
+    )
+
+
+def _method(make: Callable[[], Surrogate]) -> Method:
+    def predict(weights: Floats, values: Floats, unseen: Floats, _: Floats) -> Floats:
+        surrogate = make()
+        surrogate.fit(Observations.of_values(weights, values))
+        return surrogate.predict(unseen).mean
+
+    return predict
+
+
+def _spearman(predicted: Floats, truth: Floats) -> float:
+    if np.ptp(predicted) == 0 or np.ptp(truth) == 0:
+        return float("nan")
+    return float(spearmanr(predicted, truth).statistic)
