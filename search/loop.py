@@ -7,6 +7,7 @@ seeds depend on the study's trials alone, so it ends as it would have.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from pool.mixture import Mixture
 from search.gate import Decision, Evidence, Gate
 from search.per_trial_sampler import PerTrialSampler
 from search.space import CappedSimplex
+from search.stop import StopRules
 from search.strategies.strategy import Strategy
 from search.trials import (
     CACHED,
@@ -29,6 +31,7 @@ from search.trials import (
     REASON,
     STANDARD_ERROR,
     START,
+    STOPPED_BY,
     STOPPED_EARLY,
     TOKENS_READ,
     VERDICT,
@@ -40,7 +43,6 @@ from search.trials import (
     count_trials,
     finished_trials,
     pruned_in_a_row,
-    value_of,
 )
 
 
@@ -49,7 +51,8 @@ class Search:
     """What a study is advanced with. `start` is evaluated first, by name; without a `gate` nothing is pruned.
 
     With `stop_early`, evaluations that cannot beat the incumbent are abandoned half-way, where the objective can and
-    the strategy needs no gradients. Raises `ValueError` when the strategy needs gradients and the objective has none.
+    the strategy needs no gradients. `stop` ends it before the budget. Raises `ValueError` when the strategy needs
+    gradients and the objective has none.
     """
 
     objective: Objective
@@ -59,14 +62,15 @@ class Search:
     gate: Gate | None = None
     start: Mapping[str, Mixture] = field(default_factory=dict)
     stop_early: bool = False
+    stop: StopRules = field(default_factory=StopRules)
 
     def __post_init__(self) -> None:
-        if self.strategy.uses_gradient and not isinstance(self.objective, DifferentiableObjective):
+        if self.strategy.uses_gradient and not (self.wants_gradient or self.strategy.gradient_optional):
             raise ValueError(f"strategy {self.strategy.name!r} needs an objective with gradients")
 
     def evaluate(self, mixture: Mixture, incumbent: Evaluation | None) -> Evaluation:
         """Evaluate with the gradient where the strategy uses it, else against the incumbent where there is one."""
-        if self.strategy.uses_gradient:
+        if self.wants_gradient:
             assert isinstance(self.objective, DifferentiableObjective)
             return self.objective.gradient(mixture)
         if incumbent is None:
@@ -75,9 +79,14 @@ class Search:
         return self.objective.challenge(mixture, incumbent)
 
     @property
+    def wants_gradient(self) -> bool:
+        """Whether mixtures are evaluated with their gradient."""
+        return self.strategy.uses_gradient and isinstance(self.objective, DifferentiableObjective)
+
+    @property
     def stops_early(self) -> bool:
         """Whether evaluations are abandoned half-way at all."""
-        return self.stop_early and not self.strategy.uses_gradient and isinstance(self.objective, SequentialObjective)
+        return self.stop_early and not self.wants_gradient and isinstance(self.objective, SequentialObjective)
 
 
 def advance(
@@ -89,17 +98,25 @@ def advance(
 ) -> Counts:
     """Advance a study to a total of `merges` evaluations charged; does nothing when it has them.
 
-    `watch` is called after every trial with the counts and the lowest value yet.
+    A stop rule that ends it sooner is recorded in the study, as `STOPPED_BY`. `watch` is called after every trial with
+    the counts and the lowest value yet.
     """
+    started = time.monotonic()
     patience = search.gate.rule.patience if search.gate else 1
     study.sampler = PerTrialSampler(search.strategy, search.space, seed=search.seed, patience=patience)
     _enqueue_start(study, search)
     counts = count_trials(study)
     incumbent = _Incumbent(study, search)
+    reason: str | None = None
     while counts.merges < merges:
+        reason = search.stop.reason(finished_trials(study), time.monotonic() - started)
+        if reason:
+            break
         _step(study, search, incumbent)
         counts = count_trials(study)
         watch(counts, _evidence(study, search.space).incumbent)
+    if study.user_attrs.get(STOPPED_BY) != reason:
+        study.set_user_attr(STOPPED_BY, reason)
     return counts
 
 
@@ -176,8 +193,7 @@ def _judge(study: optuna.Study, search: Search, trial: optuna.Trial, mixture: Mi
 
 
 def _evidence(study: optuna.Study, space: CappedSimplex) -> Evidence:
-    trials = completed_trials(study)
-    return Evidence([space.mixture_of(trial) for trial in trials], [value_of(trial) for trial in trials])
+    return Evidence.of(completed_trials(study), space)
 
 
 def _record(trial: optuna.Trial, decision: Decision) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Container
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.space import CappedSimplex
+from search.strategies.random import RANDOM
 from search.strategies.strategy import Strategy
 from search.trials import finished_trials, pruned_in_a_row
 
@@ -39,13 +40,13 @@ class PerTrialSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Ask the trial's sampler."""
-        return self._for(study, trial).infer_relative_search_space(self._visible(study), trial)
+        return self._for(study, trial).infer_relative_search_space(self._visible(study, trial), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, object]:
         """Ask the trial's sampler."""
-        return self._for(study, trial).sample_relative(self._visible(study), trial, search_space)
+        return self._for(study, trial).sample_relative(self._visible(study, trial), trial, search_space)
 
     def sample_independent(
         self,
@@ -54,32 +55,37 @@ class PerTrialSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> object:
-        """Ask the trial's sampler."""
-        sampler = self._for(study, trial)
-        return sampler.sample_independent(self._visible(study), trial, param_name, param_distribution)
+        """Ask a sampler of the parameter's own, so that a trial interrupted between two of them goes on alike."""
+        sampler = self._make(study, trial.number, f"propose:{param_name}")
+        return sampler.sample_independent(self._visible(study, trial), trial, param_name, param_distribution)
 
     def _for(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
         if self._made is None or self._made[0] != trial.number:
-            self._made = (trial.number, self._make(study, trial.number))
+            self._made = (trial.number, self._make(study, trial.number, "propose"))
         return self._made[1]
 
-    def _make(self, study: optuna.Study, number: int) -> BaseSampler:
-        seed = derive_seed(self._seed, number, "propose")
+    def _make(self, study: optuna.Study, number: int, purpose: str) -> BaseSampler:
+        seed = derive_seed(self._seed, 0 if self._strategy.one_seed else number, purpose)
         if self._strategy.pruned_trials == "elsewhere":
             before = [trial for trial in finished_trials(study) if trial.number < number]
             if 0 < pruned_in_a_row(before) < self._patience:
-                return RandomSampler(seed=seed)
+                return RANDOM.make(self._space, seed)
         return self._strategy.make(self._space, seed)
 
-    def _visible(self, study: optuna.Study) -> optuna.Study:
-        return study if self._strategy.pruned_trials == "own" else _WithoutPruned(study)
+    def _visible(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
+        return _Visible(study, trial.number, pruned=self._strategy.pruned_trials == "own")
 
 
-class _WithoutPruned(optuna.Study):
-    """A study as seen by a sampler that must not see pruned trials."""
+class _Visible(optuna.Study):
+    """A study as a sampler may see it: without the trial it proposes for, and perhaps without pruned ones.
 
-    def __init__(self, study: optuna.Study) -> None:
+    A trial that is taken up again may have been told parameters before, which samplers would take for another trial's.
+    """
+
+    def __init__(self, study: optuna.Study, number: int, *, pruned: bool) -> None:
         self.__dict__.update(study.__dict__)
+        self._number = number
+        self._pruned = pruned
 
     def _get_trials(
         self,
@@ -88,4 +94,5 @@ class _WithoutPruned(optuna.Study):
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         trials = super()._get_trials(deepcopy=deepcopy, states=states, use_cache=use_cache)
-        return [trial for trial in trials if trial.state is not TrialState.PRUNED]
+        others = (trial for trial in trials if trial.number != self._number)
+        return [trial for trial in others if self._pruned or trial.state is not TrialState.PRUNED]

@@ -1,9 +1,11 @@
 """The mixture space: one parameter per partition, and the projection that makes any point of it a mixture.
 
 A point z of the cube [0, 1]^K stands for its Euclidean projection onto the capped simplex
-{w : 0 <= w_k <= cap_k, sum w = 1}. Exact zeros come by themselves (this is the subset), caps always hold, and a
-mixture is its own parameters: projecting it changes nothing (Duchi et al. 2008, ICML, for the simplex).
+{w : floor_k <= w_k <= cap_k, sum w = 1}. Exact zeros come by themselves (this is the subset), bounds always hold, and
+a mixture is its own parameters: projecting it changes nothing (Duchi et al. 2008, ICML, for the simplex).
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import optuna
+from optuna.distributions import FloatDistribution
 
 from pool.mixture import SUM_TOLERANCE, Mixture
 
@@ -20,101 +23,177 @@ Weights = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CappedSimplex:
-    """The feasible mixtures over K partitions: `caps` (K,) in (0, 1], at most `max_members` weights above zero.
+    """The feasible mixtures over K partitions: `floors` <= w <= `caps` (K,), at most `max_members` weights above zero.
 
-    Raises `ValueError` when nothing is feasible: the largest `max_members` caps sum to less than one.
+    A cap of zero excludes a partition; a floor equal to the cap fixes it. Both leave it no Optuna parameter. Without
+    `floors` all are zero. Raises `ValueError` when nothing is feasible.
     """
 
     names: tuple[str, ...]
     caps: tuple[float, ...]
     max_members: int
+    floors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.caps) != len(self.names):
-            raise ValueError(f"one cap per partition: got {len(self.caps)} for {len(self.names)}")
-        for name, cap in zip(self.names, self.caps, strict=True):
-            if not 0 < cap <= 1:
-                raise ValueError(f"the cap of {name!r} must be above 0 and at most 1: got {cap!r}")
+        if not self.floors:
+            object.__setattr__(self, "floors", (0.0,) * len(self.names))
+        self._check_bounds()
         if not 1 <= self.max_members <= len(self.names):
             raise ValueError(f"max_members must be from 1 to {len(self.names)}: got {self.max_members}")
-        total = math.fsum(sorted(self.caps, reverse=True)[: self.max_members])
-        if total < 1 - SUM_TOLERANCE:
-            raise ValueError(
-                f"no mixture is feasible: the {self.max_members} largest caps sum to {total:.4g}, which is less "
-                "than 1; raise max_epochs, caps or max_members, or lower the training budget"
-            )
+        self._check_floors()
+        self._check_caps()
 
     @classmethod
     def of(
-        cls, names: Sequence[str], *, caps: Mapping[str, float] | None = None, max_members: int | None = None
-    ) -> "CappedSimplex":
-        """Build with some caps given (the others are 1) and, by default, no limit on members."""
-        given = caps or {}
+        cls,
+        names: Sequence[str],
+        *,
+        caps: Mapping[str, float] | None = None,
+        floors: Mapping[str, float] | None = None,
+        max_members: int | None = None,
+    ) -> CappedSimplex:
+        """Build with some caps and floors given (the others are 1 and 0), by default without a limit on members."""
+        above, below = caps or {}, floors or {}
         return cls(
             tuple(names),
-            tuple(min(1.0, given.get(name, 1.0)) for name in names),
+            tuple(min(1.0, above.get(name, 1.0)) for name in names),
             len(names) if max_members is None else max_members,
+            tuple(below.get(name, 0.0) for name in names),
         )
 
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """The partitions that are not excluded."""
+        return tuple(name for name, cap in zip(self.names, self.caps, strict=True) if cap > 0)
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """The partitions whose weight is neither fixed nor excluded: those with a parameter."""
+        bounds = zip(self.names, self.floors, self.caps, strict=True)
+        return tuple(name for name, floor, cap in bounds if floor < cap)
+
+    @property
+    def distributions(self) -> dict[str, FloatDistribution]:
+        """The Optuna parameters: a float in [0, 1] for every free partition."""
+        return {name: FloatDistribution(0.0, 1.0) for name in self.free}
+
     def project(self, point: npt.ArrayLike) -> Mixture:
-        """Project a point (K,) of the cube. With `max_members`, the largest coordinates that can reach 1 stay."""
+        """Project a point (K,). With `max_members`, the largest coordinates that can reach 1 stay, floors first."""
         z = np.asarray(point, dtype=np.float64)
         kept = self._kept(z)
-        weights = np.zeros(len(self.names))
-        weights[kept] = project_to_capped_simplex(z[kept], np.array(self.caps)[kept])
-        return Mixture.from_array(self.names, weights)
+        floors, caps = np.array(self.floors), np.array(self.caps)
+        total = 1.0 - floors.sum()
+        weights = floors.copy()
+        weights[kept] += project_to_capped_simplex((z - floors)[kept], (caps - floors)[kept], total)
+        return Mixture.from_array(self.names, np.clip(weights, floors, caps))
 
     def contains(self, mixture: Mixture) -> bool:
-        """Tell whether a mixture keeps all caps and the limit on members."""
+        """Tell whether a mixture keeps all bounds and the limit on members."""
         return bool(np.allclose(self.project(mixture.over(self.names).array).array, mixture.over(self.names).array))
 
     def parameters(self, mixture: Mixture) -> dict[str, float]:
-        """Give the Optuna parameters of a mixture: its weights, after projection where it is not feasible."""
-        return self.project(mixture.over(self.names).array).as_dict()
+        """Give the Optuna parameters of a mixture: its free weights, after projection where it is not feasible."""
+        return self.parameters_of(self.project(mixture.over(self.names).array).array)
+
+    def parameters_of(self, point: Weights) -> dict[str, float]:
+        """Give the Optuna parameters of a point (K,) of the cube; coordinates outside it are clipped."""
+        coordinates = dict(zip(self.names, np.clip(point, 0.0, 1.0).tolist(), strict=True))
+        return {name: coordinates[name] for name in self.free}
+
+    def point_of(self, parameters: Mapping[str, float]) -> Weights:
+        """Return the point (K,) of the cube that has these parameters; fixed weights stand for themselves."""
+        free = set(self.free)
+        bounds = zip(self.names, self.floors, strict=True)
+        return np.array([parameters[name] if name in free else floor for name, floor in bounds], dtype=np.float64)
 
     def suggest(self, trial: optuna.Trial) -> Mixture:
-        """Ask a trial for one float in [0, 1] per partition, and project."""
-        return self.project([trial.suggest_float(name, 0.0, 1.0) for name in self.names])
+        """Ask a trial for its parameters, and project."""
+        return self.project(self.point_of({name: trial.suggest_float(name, 0.0, 1.0) for name in self.free}))
 
     def mixture_of(self, trial: optuna.trial.FrozenTrial) -> Mixture:
         """Recover the mixture that a trial with all its parameters stands for."""
-        return self.project([trial.params[name] for name in self.names])
+        return self.project(self.point_of(trial.params))
+
+    def _check_bounds(self) -> None:
+        if len(self.caps) != len(self.names):
+            raise ValueError(f"one cap per partition: got {len(self.caps)} for {len(self.names)}")
+        if len(self.floors) != len(self.names):
+            raise ValueError(f"one floor per partition: got {len(self.floors)} for {len(self.names)}")
+        for name, floor, cap in zip(self.names, self.floors, self.caps, strict=True):
+            if not 0 <= cap <= 1:
+                raise ValueError(f"the cap of {name!r} must be from 0 to 1: got {cap!r}")
+            if not 0 <= floor <= cap:
+                raise ValueError(
+                    f"the floor of {name!r} must be from 0 to its cap {cap:.4g}: got {floor:.4g}; lower the floor or "
+                    "fixed weight, or raise the cap or max_epochs"
+                )
+
+    def _check_floors(self) -> None:
+        total = math.fsum(self.floors)
+        if total > 1 + SUM_TOLERANCE:
+            raise ValueError(
+                f"no mixture is feasible: floors and fixed weights sum to {total:.4g}, which is more than 1; lower them"
+            )
+        floored = self._floored()
+        if len(floored) > self.max_members:
+            raise ValueError(
+                f"no mixture is feasible: {len(floored)} partitions have a floor or a fixed weight "
+                f"({', '.join(self.names[k] for k in floored)}), but max_members is {self.max_members}; raise it, or "
+                "take floors away"
+            )
+
+    def _check_caps(self) -> None:
+        floored = self._floored()
+        others = sorted((cap for k, cap in enumerate(self.caps) if k not in floored), reverse=True)
+        total = math.fsum([*(self.caps[k] for k in floored), *others[: self.max_members - len(floored)]])
+        if total < 1 - SUM_TOLERANCE:
+            those = "largest caps" if not floored else "caps that count (those with a floor first, then the largest)"
+            raise ValueError(
+                f"no mixture is feasible: the {self.max_members} {those} sum to {total:.4g}, which is less "
+                "than 1; raise max_epochs, caps, fixed weights or max_members, exclude less, or lower the training "
+                "budget"
+            )
+
+    def _floored(self) -> list[int]:
+        return [k for k, floor in enumerate(self.floors) if floor > 0]
 
     def _kept(self, z: Weights) -> npt.NDArray[np.int64]:
         order = np.argsort(-z, kind="stable")
-        if self.max_members == len(self.names):
+        if self.max_members >= len(self.allowed):
             return order
         caps = np.array(self.caps)
-        kept: list[int] = []
-        for position, candidate in enumerate(order):
+        kept = self._floored()
+        for candidate in order:
             if len(kept) == self.max_members:
                 break
-            rest = np.delete(order, position)
-            rest = rest[~np.isin(rest, kept)]
+            rest = order[~np.isin(order, [*kept, candidate])]
             best_rest = np.sort(caps[rest])[::-1][: self.max_members - len(kept) - 1].sum()
-            if caps[kept].sum() + caps[candidate] + best_rest >= 1 - SUM_TOLERANCE:
+            reachable = caps[kept].sum() + caps[candidate] + best_rest >= 1 - SUM_TOLERANCE
+            if candidate not in kept and caps[candidate] > 0 and reachable:
                 kept.append(int(candidate))
         return np.array(kept, dtype=np.int64)
 
 
-def project_to_capped_simplex(z: Weights, caps: Weights) -> Weights:
-    """Return the w nearest to `z` (K,) with 0 <= w <= caps and sum w = 1; exact, in O(K^2).
+def project_to_capped_simplex(z: Weights, caps: Weights, total: float = 1.0) -> Weights:
+    """Return the w nearest to `z` (K,) with 0 <= w <= caps and sum w = `total`; exact, in O(K^2).
 
     w = clip(z - tau, 0, caps); the sum falls piecewise linearly in tau, with a kink at each z_k and z_k - cap_k,
-    so tau is found on the one segment where the sum crosses 1. Needs sum(caps) >= 1.
+    so tau is found on the one segment where the sum crosses the total. Needs sum(caps) >= total.
     """
+    if total <= 0 or not caps.any():
+        return np.zeros_like(caps)
     kinks = np.unique(np.concatenate([z, z - caps]))
     sums = np.clip(z - kinks[:, None], 0.0, caps).sum(axis=1)
-    right = int(np.searchsorted(-sums, -1.0))
+    right = int(np.searchsorted(-sums, -total))
     if right == 0:
-        at_caps: Weights = caps / caps.sum()  # the caps only just reach 1
+        at_caps: Weights = caps * (total / caps.sum())  # the caps only just reach the total
         return at_caps
     left = right - 1
-    slope = (sums[left] - 1.0) / (sums[left] - sums[right])
+    slope = (sums[left] - total) / (sums[left] - sums[right])
     tau = kinks[left] + slope * (kinks[right] - kinks[left])
     weights: Weights = np.clip(z - tau, 0.0, caps)
     free = (weights > 0) & (weights < caps)
     if free.any():
-        weights[free] += (1.0 - weights.sum()) / free.sum()
+        weights[free] += (total - weights.sum()) / free.sum()
     clipped: Weights = np.clip(weights, 0.0, caps)
     return clipped

@@ -33,6 +33,8 @@ TOKENS_READ = "mixscout:tokens_read"
 STANDARD_ERROR = "mixscout:standard_error"
 STOPPED_EARLY = "mixscout:stopped_early"
 VIOLATION = "mixscout:violation"
+STOPPED_BY = "mixscout:stopped_by"
+"""On the study: the stop rule that ended it before its budget, in words; None when none did."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The study file (TOML): which pool, which target, which space, which search. Every field with its unit."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -9,28 +9,9 @@ from objectives.aggregates import Aggregate
 from objectives.scoring import Precision
 from objectives.target import Measure
 from pool.config_file import Config, Name, read_config
-
-Weight = Annotated[float, Field(gt=0, le=1)]
-StartMixture = Literal["uniform", "proportional", "vertices"]
-
-
-class SpaceConfig(Config):
-    """Which mixtures are feasible."""
-
-    max_members: int | None = Field(None, ge=1)
-    """Most partitions in one mixture; all of them when left out."""
-    caps: dict[Name, Weight] = {}
-    """Largest weight of a partition; 1 where left out."""
-    max_epochs: float | None = Field(None, gt=0)
-    """Most times a partition may be repeated; caps its weight at tokens x max_epochs / training_budget_tokens."""
-    training_budget_tokens: int | None = Field(None, ge=1)
-    """Tokens of the training run the mixture is for; the members' own tokens when left out."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.training_budget_tokens is not None and self.max_epochs is None:
-            raise ValueError("training_budget_tokens does nothing without max_epochs: set both")
-        return self
+from search.strategies.registry import STRATEGIES
+from search.strategies.strategy import Strategy
+from studies.search_config import SearchConfig, SpaceConfig, Weight
 
 
 class ObjectiveConfig(Config):
@@ -77,19 +58,6 @@ class DownstreamConfig(Config):
     """Examples in the prompt."""
     documents: int | None = Field(None, ge=1)
     """Most documents of a task; all of them when left out."""
-
-
-class SearchConfig(Config):
-    """How the space is searched."""
-
-    strategy: Literal["gradient", "tpe", "gp", "random"] = "gradient"
-    """Who proposes mixtures."""
-    merges: int = Field(40, ge=1)
-    """Total budget of the study: evaluations charged. `--merges` overrides it."""
-    seed: int = Field(0, ge=0, lt=2**32)
-    """Seed of proposals and audits."""
-    start: tuple[StartMixture, ...] = ("uniform",)
-    """Mixtures evaluated first; `vertices` means every single member."""
 
 
 class GateConfig(Config):
@@ -152,13 +120,33 @@ class StudyFile(Config):
             )
         if self.objective.domains and self.objective.aggregate == "weighted":
             raise ValueError("aggregate 'weighted' needs weights: give [target] instead of [objective] domains")
-        if self.targets and self.search.strategy == "gradient":
-            raise ValueError("strategy 'gradient' follows one objective; with several [targets] use tpe, gp or random")
-        if self.downstream and self.search.strategy == "gradient":
-            raise ValueError("downstream scores have no gradient; use strategy gp, tpe or random")
         if self.downstream and self.targets:
             raise ValueError("[downstream] is one objective: use [target] beside it, not several [targets]")
         return self
+
+    @model_validator(mode="after")
+    def _check_search(self) -> Self:
+        strategy = self.search.strategy_found
+        if self.targets and not strategy.several:
+            able = _names([one for one in STRATEGIES.values() if one.several])
+            raise ValueError(f"strategy {strategy.name!r} follows one objective; with several [targets] use {able}")
+        if self.downstream and strategy.uses_gradient:
+            able = _names([one for one in STRATEGIES.values() if not one.uses_gradient])
+            raise ValueError(f"downstream scores have no gradient; use strategy {able}")
+        if self.targets and self.search.kl > 0:
+            raise ValueError("[search] kl is a penalty on one objective: leave it out with several [targets]")
+        if self.targets and self.search.stop.min_expected_improvement is not None:
+            raise ValueError(
+                "[search.stop] min_expected_improvement judges one objective: leave it out with several [targets]"
+            )
+        if self.search.start_from == self.name:
+            raise ValueError(f"[search] start_from names the study itself, {self.name!r}; name another one")
+        return self
+
+
+def _names(strategies: list[Strategy]) -> str:
+    *some, last = (strategy.name for strategy in strategies)
+    return f"{', '.join(some)} or {last}"
 
 
 def read_study_file(path: Path) -> StudyFile:

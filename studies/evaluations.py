@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from safetensors.numpy import load, save
 from sqlalchemy import (
@@ -180,13 +180,13 @@ def _columns(evaluation: Evaluation) -> dict[str, Any]:
 def _evaluation(row: EvaluationRow, mixture: Mixture) -> Evaluation:
     names = mixture.names
     complete = row.gradient is not None and all(name in row.gradient for name in names)
-    kinds: dict[str, Kind] = {"trained": "trained", "analytic": "analytic", "downstream": "downstream"}
+    kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
     return Evaluation(
         mixture,
         value=row.value,
         standard_error=row.standard_error if row.standard_error is not None else float("inf"),
         domains={name: _loss(sums) for name, sums in row.domains.items()},
-        kind=kinds.get(row.kind, "merged"),
+        kind=kinds[row.kind],
         objective_digest=row.objective_digest,
         seconds=0.0,
         tokens_read=0,

@@ -11,7 +11,6 @@ from pool.errors import StudyMismatchError
 from pool.fingerprint import digest_json
 from pool.store import Pool
 from search.space import CappedSimplex
-from search.strategies.registry import STRATEGIES
 from studies.config import StudyFile
 
 IDENTITY = "mixscout:identity"
@@ -25,9 +24,9 @@ def identity_of(
 ) -> Identity:
     """Put together what decides a study's course, part by part, in JSON types.
 
-    The gate and the search are compared without the budget, which may grow.
+    The gate and the search are compared without the budget and the stop rules, which may change.
     """
-    strategy = STRATEGIES[config.search.strategy]
+    strategy = config.search.strategy_found
     domains = dict.fromkeys([*config.target, *config.objective.domains, *config.constraints])
     domains |= dict.fromkeys(name for target in config.targets.values() for name in target)
     held_out = {name: pool.manifest.corpus.search[name].digest for name in domains}
@@ -48,9 +47,13 @@ def identity_of(
             "caps": dict(zip(space.names, space.caps, strict=True)),
             "max_members": space.max_members,
         },
+        "floors": dict(zip(space.names, space.floors, strict=True)) if any(space.floors) else None,
         "strategy": {"name": strategy.name, **strategy.settings},
         "seed": config.search.seed,
         "start": list(config.search.start),
+        "start_from": config.search.start_from,
+        "prior": dict(config.search.prior) or None,
+        "kl": config.search.kl or None,
         "gate": config.gate.model_dump(),
     }
 
@@ -77,6 +80,16 @@ def claim_identity(study: optuna.Study, identity: Identity) -> None:
             "Put it back, or give the study another name to start a new one; evaluations that are still valid "
             "are reused"
         )
+
+
+def recorded_space(study: optuna.Study) -> CappedSimplex | None:
+    """Return the space that a study was started with; None when Mixscout did not make the study."""
+    recorded = study.user_attrs.get(IDENTITY)
+    if recorded is None:
+        return None
+    space = recorded["space"]
+    floors = recorded.get("floors") or {}
+    return CappedSimplex.of(space["partitions"], caps=space["caps"], floors=floors, max_members=space["max_members"])
 
 
 def _shown(part: object) -> str:

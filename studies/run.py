@@ -4,9 +4,9 @@ import optuna
 
 from pool.disk import only_one
 from pool.errors import StudyError
-from pool.progress import track
-from search.loop import advance
-from search.trials import Counts, count_trials
+from pool.progress import say, track
+from search.loop import Search, advance
+from search.trials import STOPPED_BY, Counts, count_trials
 from studies.workbench import Workbench
 
 
@@ -19,15 +19,20 @@ def run_search(bench: Workbench, merges: int) -> Counts:
     name = bench.config.name
     busy = StudyError(f"study {name!r} is being advanced by another process; wait for it, or stop it")
     with only_one(bench.database.path.parent / f".{name}.study.lock", busy):
+        search = bench.search()  # before the study is made: a mistake leaves none behind
         study = bench.new_or_known_study()
-        return _advance(study, bench, merges)
+        counts = _advance(study, search, merges)
+        reason = study.user_attrs.get(STOPPED_BY)
+        if reason:
+            say(f"search {name}: stopped after {counts.merges} of {merges} merges by {reason}")
+        return counts
 
 
-def _advance(study: optuna.Study, bench: Workbench, merges: int) -> Counts:
+def _advance(study: optuna.Study, search: Search, merges: int) -> Counts:
     done = count_trials(study).merges
-    with track(f"search {bench.config.name}", merges, done=min(done, merges)) as show:
+    with track(f"search {study.study_name}", merges, done=min(done, merges)) as show:
 
         def watch(counts: Counts, best: float) -> None:
             show(counts.merges, f"best {best:.4f}, {counts.pruned} pruned, {counts.audited} audited")
 
-        return advance(study, bench.search(), merges, watch=watch)
+        return advance(study, search, merges, watch=watch)

@@ -11,6 +11,7 @@ from objectives.early_stopping import EarlyStopping
 from objectives.evaluation import Objective
 from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss, ProxySettings
+from objectives.regularised import regularised
 from objectives.rules import make_rule
 from objectives.scoring import Scorer
 from objectives.target import Goal, measures_of
@@ -18,27 +19,31 @@ from objectives.trained_loss import TrainedLoss
 from objectives.window_table import WindowTable
 from pool.config import read_pool_file
 from pool.corpus import SPLITS, Split
-from pool.errors import ConfigError, StudyError
+from pool.errors import StudyError
 from pool.mixture import Mixture
 from pool.store import Pool, open_pool
 from search.gate import Gate, GateRule
 from search.loop import Search
 from search.space import CappedSimplex
-from search.strategies.registry import STRATEGIES
+from search.stop import ExpectedImprovement, StopRules
+from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.gaussian_process import GaussianProcessSurrogate
+from search.trials import START
+from studies.bounds import space_of
 from studies.config import GateConfig, StudyFile
 from studies.database import Database, open_database
 from studies.evaluations import remembered
 from studies.goal import SeedMeasures, check_goal, goal_of
 from studies.identity import Identity, claim_identity, identity_of
+from studies.start_design import check_prior, prior_of, start_mixtures
 
 
 @dataclass(frozen=True)
 class Workbench:
     """An opened study file. Objectives remember what they evaluated.
 
-    `objective` is what the study minimises: `search_loss`, or downstream scores. `target` and `test_target` are the
-    goal on the two splits; they differ where it is relative to the seed.
+    `objective` is what the study minimises, without a penalty: `search_loss`, or downstream scores. `target` and
+    `test_target` are the goal on the two splits; they differ where it is relative to the seed.
     """
 
     config: StudyFile
@@ -55,15 +60,17 @@ class Workbench:
     trained_loss: Objective
 
     def search(self) -> Search:
-        """Put together what the study is advanced with."""
+        """Put together what the study is advanced with. Raises `ConfigError` for a study to start from that is none."""
+        wanted = self.config.search
         return Search(
-            self.objective,
+            regularised(self.objective, prior_of(self.config, self.pool), wanted.kl),
             self.space,
-            STRATEGIES[self.config.search.strategy],
-            self.config.search.seed,
-            None if self.several else make_gate(self.config.gate, seed=self.config.search.seed),
-            self.start_mixtures(),
+            wanted.strategy_found,
+            wanted.seed,
+            None if self.several else make_gate(self.config.gate, seed=wanted.seed),
+            start_mixtures(self.config, self.pool, self.space, self.database, known=self._started()),
             stop_early=self.config.early_stopping.enabled and not self.several,
+            stop=self._stop_rules(),
         )
 
     @property
@@ -86,16 +93,6 @@ class Workbench:
         else:
             self.stacked.merge(self.proxy.rule.weights(mixture.over(self.stacked.names).array))
 
-    def start_mixtures(self) -> dict[str, Mixture]:
-        """Name the mixtures the study file wants evaluated first, in its order."""
-        names = self.pool.names
-        known: dict[str, dict[str, Mixture]] = {
-            "uniform": {"uniform": Mixture.uniform(names)},
-            "proportional": {"proportional": self.pool.proportional()},
-            "vertices": {f"vertex:{name}": Mixture.vertex(names, name) for name in names},
-        }
-        return {name: mixture for choice in self.config.search.start for name, mixture in known[choice].items()}
-
     def new_or_known_study(self) -> optuna.Study:
         """Open the study, making it where there is none. Raises `StudyMismatchError`."""
         study = optuna.create_study(
@@ -116,6 +113,21 @@ class Workbench:
         claim_identity(study, self._identity())
         return study
 
+    def _started(self) -> set[str]:
+        """Name the mixtures of the start design that the study has already."""
+        if self.config.name not in optuna.get_all_study_names(self.database.optuna):
+            return set()
+        study = optuna.load_study(storage=self.database.optuna, study_name=self.config.name)
+        return {str(trial.user_attrs[START]) for trial in study.get_trials(deepcopy=False) if START in trial.user_attrs}
+
+    def _stop_rules(self) -> StopRules:
+        wanted, seed = self.config.search.stop, self.config.search.seed
+        rule: ExpectedImprovement | None = None
+        if wanted.min_expected_improvement is not None:
+            surrogate, evidence = ConformalSurrogate(GaussianProcessSurrogate()), self.config.gate.min_evidence
+            rule = ExpectedImprovement(wanted.min_expected_improvement, surrogate, self.space, evidence, seed)
+        return StopRules(wanted.seconds, wanted.tokens, wanted.patience, wanted.min_improvement, rule)
+
     def _identity(self) -> Identity:
         return identity_of(self.config, self.pool, self.space, self.proxy, self.objective)
 
@@ -128,7 +140,9 @@ def workbench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Workbe
     """
     pool = open_pool(read_pool_file(config.pool))
     check_goal(config, pool)
-    space = _space(config, pool)
+    space = space_of(config, pool)
+    check_prior(config, pool, space)
+    config.search.strategy_found.make(space, config.search.seed)  # a sampler of the user's own may be none
     path = config.database or pool.config.root / "mixscout.db"
     if must_exist and not path.exists():
         raise no_study(config, path)
@@ -195,18 +209,3 @@ def _objective(
     wanted = config.downstream
     tasks = Tasks(wanted.tasks, wanted.task_folder, wanted.metric, wanted.shots, wanted.documents)
     return remembered(DownstreamError(pool, stacked, tasks, rule=proxy.rule), database.evaluations)
-
-
-def _space(config: StudyFile, pool: Pool) -> CappedSimplex:
-    unknown = sorted(set(config.space.caps) - set(pool.names))
-    if unknown:
-        raise ConfigError(f"[space.caps] {unknown[0]!r} is no partition of the pool; it has {', '.join(pool.names)}")
-    caps = dict.fromkeys(pool.names, 1.0)
-    if config.space.max_epochs is not None:
-        budget = config.space.training_budget_tokens or pool.config.recipe.tokens
-        caps = {name: min(1.0, pool.tokens[name] * config.space.max_epochs / budget) for name in pool.names}
-    caps = {name: min(cap, config.space.caps.get(name, 1.0)) for name, cap in caps.items()}
-    try:
-        return CappedSimplex.of(pool.names, caps=caps, max_members=config.space.max_members)
-    except ValueError as error:
-        raise ConfigError(f"[space] {error}") from None

@@ -26,5 +26,6 @@ GP = Strategy(
     "gp",
     make,
     pruned_trials="elsewhere",
+    several=True,
     settings={"n_startup_trials": STARTUP_TRIALS, "deterministic_objective": True},
 )

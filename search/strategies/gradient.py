@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.search_space import IntersectionSearchSpace
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.space import CappedSimplex, Weights
+from search.strategies.replaying import ReplayingSampler
 from search.strategies.strategy import Strategy
-from search.trials import GRADIENT, START, finished_trials, value_of
+from search.trials import GRADIENT, START, value_of
 
 FIRST_MOVE = 0.3
 """Largest change of a weight in the first step of a descent, before projection."""
@@ -79,39 +77,10 @@ class _Descent:
         return _Descent(point, bounded, self.first_step, 1.0, (*self.recent, point.value)[-MEMORY:])
 
 
-class GradientSampler(BaseSampler):
-    """Proposes the next step of the descent that the study's trials describe. Single objective only."""
-
-    def __init__(self, space: CappedSimplex, seed: int) -> None:
-        self._space = space
-        self._random = RandomSampler(seed=seed)
-        self._known = IntersectionSearchSpace()
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Give the parameters that completed trials share; none before the first is complete."""
-        return self._known.calculate(study)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, float]:
-        """Propose all weights at once, or nothing (so: a random point) where no descent is under way."""
-        if not search_space:
-            return {}
-        descent = replay(finished_trials(study), self._space)
-        if descent is None:
-            return {}
-        weights = descent.propose(self._space)
-        return dict(zip(self._space.names, map(float, np.clip(weights, 0.0, 1.0)), strict=True))
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> object:
-        """Draw one coordinate at random."""
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
+def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> Weights | None:
+    """Return the next point of the descent under way; None where there is none."""
+    descent = replay(trials, space)
+    return descent.propose(space) if descent else None
 
 
 def replay(trials: Sequence[FrozenTrial], space: CappedSimplex) -> _Descent | None:
@@ -143,7 +112,7 @@ def _point(trial: FrozenTrial, space: CappedSimplex) -> _Point:
 
 def make(space: CappedSimplex, seed: int) -> BaseSampler:
     """Make the gradient sampler."""
-    return GradientSampler(space, seed)
+    return ReplayingSampler(space, seed, propose)
 
 
 GRADIENT_DESCENT = Strategy(

@@ -17,11 +17,16 @@ class Strategy:
     for every trial, so a resumed study proposes what an undisturbed one would have. `settings` is what the
     sampler was made with, for the study's record. `pruned_trials` states what it learns from pruned trials:
     `hidden` (it never sees them), `elsewhere` (likewise, and the next proposal is drawn at random, because it
-    would make the same one again), or `own` (it reads them itself).
+    would make the same one again), or `own` (it reads them itself). One that `uses_gradient` needs an objective with
+    gradients, unless `gradient_optional`. `several` says that it can search for the front of several objectives. With
+    `one_seed` every trial's sampler gets the same seed, for a sequence that goes on from trial to trial.
     """
 
     name: str
     make: Callable[[CappedSimplex, int], BaseSampler]
     pruned_trials: Literal["hidden", "elsewhere", "own"]
     uses_gradient: bool = False
+    gradient_optional: bool = False
+    several: bool = False
+    one_seed: bool = False
     settings: dict[str, object] = field(default_factory=dict)

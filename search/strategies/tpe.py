@@ -21,5 +21,6 @@ TPE = Strategy(
     "tpe",
     make,
     pruned_trials="hidden",
+    several=True,
     settings={"n_startup_trials": STARTUP_TRIALS, "multivariate": True, "constant_liar": True},
 )

@@ -44,7 +44,7 @@ def _refused(mixscout, root: Path, message: str, *command: object) -> None:
 
 STUDY_MISTAKES = {
     "unknown key": ("[search]", "[search]\nmerge = 3", "unknown key 'search.merge'; did you mean 'merges'?"),
-    "unknown strategy": ('"gradient"', '"simplex"', "'search.strategy': Input should be 'gradient', 'tpe', 'gp'"),
+    "unknown strategy": ('"gradient"', '"simplex"', "'search.strategy': unknown strategy 'simplex'; use gradient, tpe"),
     "target does not sum to one": ("licences = 0.6", "licences = 0.5", "[target] the target weights must sum to 1"),
     "unknown domain": ("licences = 0.6", "wiki = 0.6", "[target] 'wiki' is no held-out domain of the pool"),
     "infeasible cap": ("[search]", "[space]\ncaps = {code = 0.3, docs = 0.3, prose = 0.3}\n[search]", "sum to 0.9"),
@@ -89,7 +89,7 @@ STUDY_MISTAKES = {
     "several targets and one gradient": (
         "[target]\nlicences = 0.6\nprose = 0.4",
         "[targets.a]\nprose = 1.0\n[targets.b]\nlicences = 1.0",
-        "strategy 'gradient' follows one objective; with several [targets] use tpe, gp or random",
+        "strategy 'gradient' follows one objective; with several [targets] use tpe, gp, nsga2, nsga3, qmc or random",
     ),
     "unbalanced weights of several": (
         '[target]\nlicences = 0.6\nprose = 0.4\n\n[search]\nstrategy = "gradient"',
@@ -99,12 +99,93 @@ STUDY_MISTAKES = {
     "gradient of downstream scores": (
         "[search]",
         '[downstream]\ntasks = ["piqa"]\n[search]',
-        "downstream scores have no gradient; use strategy gp, tpe or random",
+        "downstream scores have no gradient; use strategy tpe, gp, cmaes",
     ),
     "impossible error rate": (
         "[search]",
         "[early_stopping]\nerror_rate = 0.7\n[search]",
         "'early_stopping.error_rate': Input should be less than 0.5",
+    ),
+    "a sampler that is not there": (
+        '"gradient"',
+        '"nowhere.samplers:make"',
+        "strategy 'nowhere.samplers:make' cannot be imported: No module named 'nowhere'; install its package",
+    ),
+    "a sampler that is none": ('"gradient"', '"json:__name__"', "must be a function make(space, seed): got str"),
+    "a sampler that makes none": (
+        '"gradient"',
+        '"operator:eq"',
+        "strategy 'operator:eq' must return an optuna.samplers.BaseSampler: got bool",
+    ),
+    "floor of no partition": (
+        "[search]",
+        "[space]\nfloors = {wiki = 0.3}\n[search]",
+        "[space.floors] 'wiki' is no part",
+    ),
+    "excluded no partition": ("[search]", '[space]\nexclude = ["wiki"]\n[search]', "[space.exclude] 'wiki' is no part"),
+    "fixed and excluded": (
+        "[search]",
+        '[space]\nexclude = ["code"]\nfixed = {code = 0.3}\n[search]',
+        "'space': 'code' is in both exclude and fixed: keep one",
+    ),
+    "fixed and capped": (
+        "[search]",
+        "[space]\ncaps = {code = 0.2}\nfixed = {code = 0.3}\n[search]",
+        "'space': 'code' is in both fixed and caps: keep one",
+    ),
+    "everything excluded": (
+        "[search]",
+        '[space]\nexclude = ["code", "docs", "prose"]\n[search]',
+        "[space] no mixture is feasible: the 3 largest caps sum to 0",
+    ),
+    "floors above one": (
+        "[search]",
+        "[space]\nfloors = {code = 0.6, docs = 0.6}\n[search]",
+        "[space] no mixture is feasible: floors and fixed weights sum to 1.2",
+    ),
+    "more floors than members": (
+        "[search]",
+        "[space]\nmax_members = 1\nfloors = {code = 0.1, docs = 0.1}\n[search]",
+        "2 partitions have a floor or a fixed weight (code, docs), but max_members is 1; raise it",
+    ),
+    "a fixed weight above what epochs allow": (
+        "[search]",
+        "[space]\nmax_epochs = 0.5\nfixed = {code = 0.99}\ntraining_budget_tokens = 1_000_000\n[search]",
+        "[space] the floor of 'code' must be from 0 to its cap",
+    ),
+    "a prior that does not sum to one": (
+        "[gate]",
+        "prior = {code = 0.5}\nkl = 1.0\n[gate]",
+        "[search.prior] the weights of a mixture must sum to 1: they sum to 0.5",
+    ),
+    "a prior of no partition": (
+        "[gate]",
+        "kl = 0.1\nprior = {wiki = 1.0}\n[gate]",
+        "[search.prior] 'wiki' is no partition of the pool",
+    ),
+    "a prior that is zero where mixtures are not": (
+        "[gate]",
+        "kl = 0.1\nprior = {code = 0.5, docs = 0.5}\n[gate]",
+        "[search.prior] the weight of 'prose' is 0, so the divergence of any mixture that uses it is infinite",
+    ),
+    "a start from no prior": ('"uniform"', '"prior"', "start names 'prior', but there is no [search.prior]"),
+    "a prior for nothing": ("[gate]", "prior = {code = 1.0}\n[gate]", "[search.prior] does nothing: set kl, or put"),
+    "a start from itself": ("[gate]", 'start_from = "tiny"\n[gate]', "start_from names the study itself, 'tiny'"),
+    "a penalty on several targets": (
+        '[target]\nlicences = 0.6\nprose = 0.4\n\n[search]\nstrategy = "gradient"',
+        '[targets.a]\nprose = 1.0\n[targets.b]\nlicences = 1.0\n\n[search]\nkl = 0.1\nstrategy = "random"',
+        "[search] kl is a penalty on one objective: leave it out with several [targets]",
+    ),
+    "expected improvement of several targets": (
+        '[target]\nlicences = 0.6\nprose = 0.4\n\n[search]\nstrategy = "gradient"',
+        "[targets.a]\nprose = 1.0\n[targets.b]\nlicences = 1.0\n[search.stop]\nmin_expected_improvement = 0.1\n"
+        '[search]\nstrategy = "random"',
+        "[search.stop] min_expected_improvement judges one objective",
+    ),
+    "no patience to improve": (
+        "[gate]",
+        "[search.stop]\nmin_improvement = 0.1\n[gate]",
+        "min_improvement does nothing without patience: set both",
     ),
     "no pool file": ('pool = "pool.toml"', 'pool = "gone.toml"', "gone.toml: no such file"),
 }
@@ -159,6 +240,8 @@ CHANGES = {
     "merge rule": (_edit_study("[search]", '[objective]\nrule = "power"\n[search]'), "another merge rule ("),
     "seed": (_edit_study("[search]", "[search]\nseed = 7"), "was started with another seed (seed: 0 -> 7)"),
     "start": (_edit_study('start = ["uniform", "vertices"]', 'start = ["uniform"]'), "another start ("),
+    "floors": (_edit_study("[search]", "[space]\nfloors = {code = 0.1}\n[search]"), "another floors ("),
+    "kl": (_edit_study("[gate]", "kl = 0.1\n[gate]"), "was started with another kl (kl: None -> 0.1)"),
     "gate": (_edit_study("min_evidence = 5", "min_evidence = 6"), "was started with another gate ("),
 }
 

@@ -1,0 +1,95 @@
+"""An objective that stays near a prior mixture: its value plus a strength times KL(w || prior).
+
+Only what is minimised changes: the held-out losses of an evaluation stay what they were. It cannot stop early even
+where the objective within can, as that compares losses without the penalty.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from objectives.evaluation import DifferentiableObjective, Evaluation, Objective
+from objectives.held_out import Floats
+from pool.fingerprint import digest_json
+from pool.mixture import Mixture
+
+SMALLEST_WEIGHT = 1e-6
+"""The derivative log(w / p) + 1 is minus infinity at w = 0; below this weight it is taken at this weight."""
+
+
+class RegularisedLoss:
+    """Adds `strength` (>= 0, in the objective's measure per nat) times KL(w || prior) to an objective.
+
+    Raises `ValueError` for a negative strength. The prior has to be above zero wherever a mixture is; where both are
+    zero the term is zero.
+    """
+
+    def __init__(self, objective: Objective, prior: Mixture, strength: float) -> None:
+        if strength < 0:
+            raise ValueError(f"the strength of a penalty must be 0 or more: got {strength!r}")
+        self._objective = objective
+        self._prior = prior.over(objective.partitions)
+        self._strength = strength
+        self.digest = digest_json(
+            {"regularised": objective.digest, "prior": self._prior.as_dict(), "strength": float(strength)}
+        )
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """The partitions of the objective within."""
+        return self._objective.partitions
+
+    def __call__(self, mixture: Mixture) -> Evaluation:
+        """Evaluate the objective within and add the penalty. Raises `ValueError` where it is infinite."""
+        return self._penalised(self._objective(mixture))
+
+    def _penalised(self, evaluation: Evaluation) -> Evaluation:
+        w, p = evaluation.mixture.array, self._prior.over(evaluation.mixture.names).array
+        penalty = self._strength * divergence(w, p)
+        gradient = evaluation.gradient
+        if gradient is not None:
+            gradient = tuple((np.array(gradient) + self._strength * divergence_slopes(w, p)).tolist())
+        return replace(
+            evaluation,
+            value=evaluation.value + penalty,
+            values=tuple(value + penalty for value in evaluation.values),
+            gradient=gradient,
+            objective_digest=self.digest,
+        )
+
+
+class RegularisedDifferentiableLoss(RegularisedLoss):
+    """The same, for an objective with gradients."""
+
+    def __init__(self, objective: DifferentiableObjective, prior: Mixture, strength: float) -> None:
+        super().__init__(objective, prior, strength)
+        self._differentiable = objective
+
+    def gradient(self, mixture: Mixture) -> Evaluation:
+        """Evaluate with the gradient, the penalty's included."""
+        return self._penalised(self._differentiable.gradient(mixture))
+
+
+def regularised(objective: Objective, prior: Mixture, strength: float) -> Objective:
+    """Add a penalty to an objective, which keeps its gradients; with no strength, return it as it is."""
+    if strength == 0:
+        return objective
+    if isinstance(objective, DifferentiableObjective):
+        return RegularisedDifferentiableLoss(objective, prior, strength)
+    return RegularisedLoss(objective, prior, strength)
+
+
+def divergence(w: Floats, p: Floats) -> float:
+    """Return KL(w || p) = sum w log(w / p) in nats over (K,), with 0 log 0 = 0. Raises `ValueError` where infinite."""
+    used = w > 0
+    if (p[used] <= 0).any():
+        raise ValueError("the divergence from a prior is infinite where the prior is 0 and the mixture is not")
+    return float(w[used] @ np.log(w[used] / p[used]))
+
+
+def divergence_slopes(w: Floats, p: Floats) -> Floats:
+    """Return d KL(w || p) / d w = log(w / p) + 1, (K,); clamped at `SMALLEST_WEIGHT`, and 0 where the prior is 0."""
+    slopes = np.zeros_like(w)
+    known = p > 0
+    slopes[known] = np.log(np.maximum(w[known], SMALLEST_WEIGHT) / p[known]) + 1.0
+    return slopes

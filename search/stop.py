@@ -1,0 +1,121 @@
+"""When to stop before the budget of merges is spent. Whichever rule holds first stops the search, and says so.
+
+All but the clock depend on the study's trials alone, so a resumed study stops where an undisturbed one would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from search.space import CappedSimplex
+from search.strategies.proposals import evidence_of, expected_improvement
+from search.surrogates.surrogate import Floats, Surrogate
+from search.trials import START, STOPPED_EARLY, TOKENS_READ
+
+CANDIDATES = 4096
+"""Random mixtures over which the expected improvement is maximised."""
+
+
+@dataclass(frozen=True)
+class ExpectedImprovement:
+    """Stops when no random mixture of the space promises more than `below`, by a surrogate of its own.
+
+    It says nothing before `min_evidence` evaluations. The mixtures are drawn from `seed`. Single objective only.
+    """
+
+    below: float
+    surrogate: Surrogate
+    space: CappedSimplex
+    min_evidence: int
+    seed: int
+
+    @cached_property
+    def candidates(self) -> Floats:
+        """The mixtures asked about (4096, K)."""
+        points = np.random.default_rng(self.seed).random((CANDIDATES, len(self.space.names)))
+        return np.stack([self.space.project(point).array for point in points])
+
+    def best(self, trials: Sequence[FrozenTrial]) -> float | None:
+        """Return the largest expected improvement on the lowest value yet; None while there is too little evidence."""
+        observations = evidence_of(trials, self.space)
+        if observations is None or len(observations) < self.min_evidence:
+            return None
+        self.surrogate.fit(observations)
+        prediction = self.surrogate.predict(self.candidates)
+        return float(expected_improvement(prediction, float(observations.values.min())).max())
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """Reasons to stop; None turns one off.
+
+    `seconds` of this command, `tokens` read by the study in all, `patience` in merges (those of the start design do
+    not count) without an improvement by more than `min_improvement`, and the expected improvement.
+    Raises `ValueError` for what is not above zero.
+    """
+
+    seconds: float | None = None
+    tokens: int | None = None
+    patience: int | None = None
+    min_improvement: float = 0.0
+    expected_improvement: ExpectedImprovement | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "tokens", "patience"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0: got {value!r}; leave it out for no such rule")
+        if not self.min_improvement >= 0:
+            raise ValueError(f"min_improvement must be 0 or more: got {self.min_improvement!r}")
+
+    def reason(self, trials: Sequence[FrozenTrial], seconds: float) -> str | None:
+        """Say why to stop, given the finished trials by number and how long this command has run; None to go on."""
+        if self.seconds is not None and seconds >= self.seconds:
+            return f"seconds: {self.seconds:g} have passed"
+        if self.tokens is not None and tokens_read(trials) >= self.tokens:
+            return f"tokens: {tokens_read(trials)} of {self.tokens} held-out tokens are read"
+        if self.patience is not None and merges_without_improvement(trials, self.min_improvement) >= self.patience:
+            return f"patience: {self.patience} merges improved by no more than {self.min_improvement:g}"
+        return self._unpromising(trials)
+
+    def _unpromising(self, trials: Sequence[FrozenTrial]) -> str | None:
+        rule = self.expected_improvement
+        best = rule.best(trials) if rule else None
+        if rule is None or best is None or best >= rule.below:
+            return None
+        return f"expected improvement: {best:.3g} at best, below {rule.below:g}"
+
+
+def tokens_read(trials: Sequence[FrozenTrial]) -> int:
+    """Sum the held-out tokens that trials have read."""
+    return sum(trial.user_attrs.get(TOKENS_READ, 0) for trial in trials)
+
+
+def merges_without_improvement(trials: Sequence[FrozenTrial], min_improvement: float) -> int:
+    """Count the merges since one improved on all before it by more than `min_improvement`.
+
+    With several objectives it has to improve on each earlier one in some objective. Values that were estimated when
+    an evaluation stopped early improve nothing.
+    """
+    improvements: list[Sequence[float]] = []
+    count = 0
+    for trial in trials:
+        if trial.state is TrialState.PRUNED:
+            continue
+        if _improves(trial, improvements, min_improvement):
+            improvements.append(trial.values)
+            count = 0
+        elif START not in trial.user_attrs:
+            count += 1
+    return count
+
+
+def _improves(trial: FrozenTrial, improvements: Sequence[Sequence[float]], by: float) -> bool:
+    if trial.state is not TrialState.COMPLETE or trial.user_attrs.get(STOPPED_EARLY):
+        return False
+    return all(any(new < old - by for new, old in zip(trial.values, before, strict=True)) for before in improvements)

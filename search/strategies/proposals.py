@@ -1,0 +1,68 @@
+"""What proposals by a surrogate share: the evidence of a study, candidates of a space, expected improvement."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import norm
+
+from search.space import CappedSimplex, Weights
+from search.surrogates.growth import fitting_prefix
+from search.surrogates.scheffe import ScheffeSurrogate
+from search.surrogates.surrogate import Floats, Observations, Prediction
+from search.trials import GRADIENT, value_of
+
+CANDIDATE_VALUES = 800_000
+"""Weights drawn as candidates: 100,000 mixtures of 8 partitions."""
+PROJECTED = 2_000
+"""Most candidates of a space with bounds: each is projected on its own."""
+
+
+def evidence_of(trials: Sequence[FrozenTrial], space: CappedSimplex) -> Observations | None:
+    """Collect values and gradients of the completed trials; None where there are fewer than three."""
+    done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    if len(done) < 3:
+        return None
+    weights = np.stack([space.mixture_of(trial).array for trial in done])
+    gradients = [trial.user_attrs.get(GRADIENT) for trial in done]
+    return Observations.of_gradients(weights, [value_of(trial) for trial in done], gradients)
+
+
+def fitted(observations: Observations) -> ScheffeSurrogate:
+    """Fit a Scheffe quadratic; what is dear is done once for each prefix of the evidence."""
+    start = observations.take(slice(fitting_prefix(len(observations))))
+    surrogate = _for_prefix(start.weights.shape[1], start.weights.tobytes(), start.values.tobytes())
+    surrogate.fit(observations)
+    return surrogate
+
+
+@lru_cache(maxsize=8)
+def _for_prefix(partitions: int, weights: bytes, values: bytes) -> ScheffeSurrogate:
+    return ScheffeSurrogate()
+
+
+@lru_cache(maxsize=2)
+def candidates_of(space: CappedSimplex, seed: int) -> Weights:
+    """Draw feasible mixtures (N, K), from sparse to even, always the same ones for a seed."""
+    rng = np.random.default_rng(seed)
+    count, k = CANDIDATE_VALUES // len(space.names), len(space.names)
+    is_plain = min(space.caps) == 1 and max(space.floors) == 0 and space.max_members == k
+    count = count if is_plain else min(count, PROJECTED)
+    concentrations = np.repeat([2 / k, 0.5, 1.0, 3.0], -(-count // 4))[:count]
+    drawn = rng.standard_gamma(concentrations[:, None], size=(count, k)) + 1e-12
+    weights: Weights = drawn / drawn.sum(axis=1, keepdims=True)
+    return weights if is_plain else np.stack([space.project(row).array for row in weights])
+
+
+def expected_improvement(prediction: Prediction, incumbent: float) -> Floats:
+    """E[max(incumbent - value, 0)] under normal predictions (N,) (Jones, Schonlau and Welch 1998, eq. 15)."""
+    deviation = np.maximum(prediction.deviation, 1e-12)
+    z = (incumbent - prediction.mean) / deviation
+    improvement: Floats = deviation * (z * norm.cdf(z) + norm.pdf(z))
+    return improvement
+
+
+def is_new(weights: Weights, observations: Observations) -> bool:
+    """Tell whether a mixture (K,) is none that was evaluated."""
+    return bool(np.abs(observations.weights - weights).max(axis=1).min() > 1e-6)

@@ -1,0 +1,149 @@
+"""What [space] and [search] can ask for, end to end: start designs, another study's best, a prior, stop rules."""
+
+import json
+import sqlite3
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from tiny import edit
+
+from pool.errors import ConfigError
+from search.trials import START
+from studies.bounds import space_of
+from studies.config import read_study_file
+from studies.start_design import start_mixtures
+from studies.workbench import workbench
+
+
+def _trials(root: Path, study: str = "tiny") -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(storage=f"sqlite:///{root / 'mixscout.db'}", study_name=study).get_trials()
+
+
+def _search(mixscout, root: Path, *options: object) -> dict[str, object]:
+    answer = mixscout("search", root / "study.toml", *options, "--json")
+    assert answer.code == 0, answer.err
+    return {**json.loads(answer.out), "err": answer.err}
+
+
+def test_a_start_design_is_evaluated_in_its_order_and_projected(root: Path, mixscout) -> None:
+    start = 'start = ["proportional", "unimax", "prior", "vertices"]\nprior = {code = 0.7, docs = 0.3}'
+    edit(root / "study.toml", 'start = ["uniform", "vertices"]', start)
+    edit(root / "study.toml", "[search]", '[space]\nexclude = ["docs"]\ncaps = {code = 0.6}\n[search]')
+    _search(mixscout, root, "--merges", 5)
+    trials = _trials(root)
+    names = [trial.user_attrs[START] for trial in trials]
+    assert names == ["proportional", "unimax", "prior", "vertex:code", "vertex:prose"]
+    assert all(set(trial.params) == {"code", "prose"} for trial in trials)
+    assert trials[2].params == pytest.approx({"code": 0.6, "prose": 0.4})
+
+
+def test_bounds_of_every_kind_hold_in_the_study_and_in_its_answer(root: Path, mixscout) -> None:
+    edit(root / "study.toml", "[search]", "[space]\nfixed = {code = 0.25}\nfloors = {docs = 0.1}\n[search]")
+    _search(mixscout, root, "--merges", 8)
+    best = json.loads(mixscout("best", root / "study.toml", "--json").out)["mixture"]
+    assert best["code"] == 0.25 and best["docs"] >= 0.1
+    assert all("code" not in trial.params for trial in _trials(root))
+
+
+def _second_study(root: Path, **changes: str) -> Path:
+    text = (root / "study.toml").read_text().replace('name = "tiny"', 'name = "second"')
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    (root / "second.toml").write_text(text.replace("[gate]", 'start_from = "tiny"\n\n[gate]'))
+    return root / "second.toml"
+
+
+def test_a_study_starts_from_another_study_s_best_and_goes_on_without_it(root: Path, mixscout) -> None:
+    edit(root / "study.toml", "[search]", "[space]\nfloors = {docs = 0.05}\n[search]")
+    _search(mixscout, root, "--merges", 8)
+    best = json.loads(mixscout("best", root / "study.toml", "--json").out)["mixture"]
+    second = _second_study(root)
+    assert mixscout("search", second, "--merges", 5).code == 0
+    trial = next(trial for trial in _trials(root, "second") if trial.user_attrs.get(START) == "best-of:tiny")
+    assert trial.params == pytest.approx(best)
+    optuna.delete_study(storage=f"sqlite:///{root / 'mixscout.db'}", study_name="tiny")
+    assert mixscout("search", second, "--merges", 6).code == 0
+
+
+def test_a_study_to_start_from_that_is_none_leaves_nothing_behind(root: Path, mixscout) -> None:
+    second = _second_study(root)
+
+    def refused(message: str) -> None:
+        answer = mixscout("search", second)
+        assert answer.code == 1 and len(answer.err.splitlines()) == 1
+        assert message in answer.err
+        assert "second" not in optuna.get_all_study_names(f"sqlite:///{root / 'mixscout.db'}")
+
+    refused("[search] start_from: study 'tiny' is not in")
+    study = optuna.create_study(storage=f"sqlite:///{root / 'mixscout.db'}", study_name="tiny")
+    refused("was not made by Mixscout")
+    study.set_user_attr("mixscout:identity", {"space": {"partitions": ["x"], "caps": {}, "max_members": 1}})
+    refused("is over other partitions than this pool (code, docs, prose, x only in one of them)")
+    partitions = ["prose", "docs", "code"]
+    study.set_user_attr("mixscout:identity", {"space": {"partitions": partitions, "caps": {}, "max_members": 3}})
+    refused("has no evaluated mixture yet; run `mixscout search`")
+
+
+def test_a_penalty_is_in_what_is_minimised_and_not_in_what_is_reported(root: Path, mixscout) -> None:
+    edit(root / "study.toml", "[gate]", "kl = 5.0\n\n[gate]")
+    _search(mixscout, root, "--merges", 8)
+    answer = json.loads(mixscout("best", root / "study.toml", "--json").out)
+    lowest = min(trial.value for trial in _trials(root) if trial.value is not None)
+    with sqlite3.connect(root / "mixscout.db") as connection:
+        losses = [value for (value,) in connection.execute("select value from evaluations")]
+    assert answer["search"]["value"] in losses
+    assert lowest > answer["search"]["value"], "the trial's value has the penalty"
+    with workbench(read_study_file(root / "study.toml")) as bench:
+        proportional = bench.pool.proportional().as_dict()
+    assert max(abs(answer["mixture"][name] - weight) for name, weight in proportional.items()) < 0.1
+
+
+def test_a_stop_rule_ends_the_search_says_so_and_may_be_changed(root: Path, mixscout) -> None:
+    edit(root / "study.toml", "[gate]", "[search.stop]\npatience = 2\nmin_improvement = 10.0\n\n[gate]")
+    found = _search(mixscout, root, "--merges", 30)
+    assert "search tiny: stopped after 6 of 30 merges by patience: 2 merges improved by no more than 10" in found["err"]
+    assert found["err"] and len(_trials(root)) == 6
+    edit(root / "study.toml", "patience = 2", "patience = 3")
+    assert "stopped after 7 of 30 merges" in _search(mixscout, root, "--merges", 30)["err"]
+
+
+def test_expected_improvement_ends_a_search(root: Path, mixscout) -> None:
+    edit(root / "study.toml", "[gate]", "[search.stop]\nmin_expected_improvement = 5.0\n\n[gate]")
+    assert "by expected improvement: " in _search(mixscout, root, "--merges", 30)["err"]
+    assert len(_trials(root)) == 5
+
+
+def test_a_sampler_of_the_user_s_own_searches_and_is_in_the_identity(
+    root: Path, mixscout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_samplers.py").write_text(
+        "import optuna\n\ndef make(space, seed):\n    return optuna.samplers.RandomSampler(seed=seed)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    edit(root / "study.toml", '"gradient"', '"their_samplers:make"')
+    _search(mixscout, root, "--merges", 6)
+    edit(root / "study.toml", '"their_samplers:make"', '"random"')
+    answer = mixscout("search", root / "study.toml", "--merges", 8)
+    assert answer.code == 1
+    assert "was started with another strategy (strategy: {'name': 'their_samplers:make'}" in answer.err
+    sys.modules.pop("their_samplers")
+
+
+def test_vertices_of_excluded_partitions_are_not_asked_for(root: Path) -> None:
+    edit(root / "study.toml", "[search]", '[space]\nexclude = ["code"]\n[search]')
+    config = read_study_file(root / "study.toml")
+    with workbench(config) as bench:
+        start = start_mixtures(config, bench.pool, space_of(config, bench.pool), bench.database, known=())
+    assert list(start) == ["uniform", "vertex:docs", "vertex:prose"]
+
+
+def test_what_makes_no_mixture_feasible_is_a_configuration_error(root: Path) -> None:
+    edit(root / "study.toml", "[search]", "[space]\nfloors = {code = 0.9}\ncaps = {code = 0.5}\n[search]")
+    config = read_study_file(root / "study.toml")
+    with (
+        pytest.raises(ConfigError, match=r"\[space\] the floor of 'code' must be from 0 to its cap 0.5: got 0.9"),
+        workbench(config),
+    ):
+        pass
