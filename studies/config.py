@@ -66,13 +66,16 @@ class GateConfig(Config):
     enabled: bool = True
     """Prune at all."""
     threshold: float = Field(0.05, ge=0, le=1)
-    """Prune below this predicted probability of beating the incumbent."""
+    """Prune below this predicted probability of beating the incumbent, or with several [targets] of adding to the
+    front."""
     audit_rate: float = Field(0.1, ge=0, le=1)
     """Share of such proposals evaluated all the same, to measure the false-prune rate."""
     min_evidence: int = Field(12, ge=3)
     """Evaluations before the gate says anything."""
     patience: int = Field(25, ge=1)
     """Pruned proposals in a row after which one is let through."""
+    max_false_prune_rate: float = Field(0.1, gt=0, le=1)
+    """Where audits show a larger share of false prunes than this, the threshold is lowered."""
 
 
 class StudyFile(Config):
@@ -130,8 +133,8 @@ class StudyFile(Config):
         if self.targets and not strategy.several:
             able = _names([one for one in STRATEGIES.values() if one.several])
             raise ValueError(f"strategy {strategy.name!r} follows one objective; with several [targets] use {able}")
-        if self.downstream and strategy.uses_gradient:
-            able = _names([one for one in STRATEGIES.values() if not one.uses_gradient])
+        if self.downstream and strategy.uses_gradient and not strategy.gradient_optional:
+            able = _names([one for one in STRATEGIES.values() if not one.uses_gradient or one.gradient_optional])
             raise ValueError(f"downstream scores have no gradient; use strategy {able}")
         if self.targets and self.search.kl > 0:
             raise ValueError("[search] kl is a penalty on one objective: leave it out with several [targets]")

@@ -69,7 +69,7 @@ class SearchConfig(Config):
     """How the space is searched."""
 
     strategy: str = Field(
-        "gradient",
+        "auto",
         description=f"Who proposes mixtures: {', '.join(f'`{name}`' for name in STRATEGIES)}; or your own, as "
         "`package.module:make`, where make(space, seed) returns an Optuna sampler.",
     )

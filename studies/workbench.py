@@ -26,8 +26,8 @@ from search.gate import Gate, GateRule
 from search.loop import Search
 from search.space import CappedSimplex
 from search.stop import ExpectedImprovement, StopRules
+from search.surrogates.automatic import AutomaticSurrogate
 from search.surrogates.conformal import ConformalSurrogate
-from search.surrogates.gaussian_process import GaussianProcessSurrogate
 from search.trials import START
 from studies.bounds import space_of
 from studies.config import GateConfig, StudyFile
@@ -67,15 +67,16 @@ class Workbench:
             self.space,
             wanted.strategy_found,
             wanted.seed,
-            None if self.several else make_gate(self.config.gate, seed=wanted.seed),
+            make_gate(self.config.gate, seed=wanted.seed),
             start_mixtures(self.config, self.pool, self.space, self.database, known=self._started()),
+            several=self.several,
             stop_early=self.config.early_stopping.enabled and not self.several,
             stop=self._stop_rules(),
         )
 
     @property
     def several(self) -> bool:
-        """Whether there are several objectives: then nothing is pruned and nothing stopped early."""
+        """Whether there are several objectives: then nothing is stopped early."""
         return bool(self.config.targets)
 
     def goal(self, split: Split) -> Goal:
@@ -124,7 +125,7 @@ class Workbench:
         wanted, seed = self.config.search.stop, self.config.search.seed
         rule: ExpectedImprovement | None = None
         if wanted.min_expected_improvement is not None:
-            surrogate, evidence = ConformalSurrogate(GaussianProcessSurrogate()), self.config.gate.min_evidence
+            surrogate, evidence = ConformalSurrogate(AutomaticSurrogate()), self.config.gate.min_evidence
             rule = ExpectedImprovement(wanted.min_expected_improvement, surrogate, self.space, evidence, seed)
         return StopRules(wanted.seconds, wanted.tokens, wanted.patience, wanted.min_improvement, rule)
 
@@ -178,8 +179,7 @@ def make_gate(config: GateConfig, *, seed: int) -> Gate | None:
     """Make the gate that a study file asks for."""
     if not config.enabled:
         return None
-    rule = GateRule(config.threshold, config.audit_rate, config.min_evidence, config.patience)
-    return Gate(rule, GaussianProcessSurrogate(), seed=seed)
+    return Gate(GateRule(**config.model_dump(exclude={"enabled"})), seed=seed)
 
 
 def _seed_measures(config: StudyFile, pool: Pool, stacked: StackedPool, split: Split) -> SeedMeasures:
