@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 
 import numpy as np
 import optuna
@@ -74,7 +75,7 @@ class Counts:
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
     """List the finished trials in the order of their numbers."""
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return sorted(study.get_trials(deepcopy=False, states=states), key=lambda trial: trial.number)
+    return sorted(study.get_trials(deepcopy=False, states=states), key=attrgetter("number"))
 
 
 def completed_trials(study: optuna.Study) -> list[FrozenTrial]:

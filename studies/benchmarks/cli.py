@@ -1,32 +1,100 @@
 """The verbs of `mixscout bench`. Heavy imports stand inside them, as in the command line itself."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
 
+if TYPE_CHECKING:
+    from studies.benchmarks.entries import Entry
+
 bench_app = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
 
 
-@bench_app.command("search", epilog="Example: `mixscout bench search study.toml --entries gradient:10,tpe:100`")
+Entries = Annotated[str | None, typer.Option(metavar="STRATEGY:MERGES,...", help="Who runs, with how many merges.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed.")]
+Partitions = Annotated[str, typer.Option(metavar="K,K,...", help="Numbers of partitions of the formulas.")]
+Noise = Annotated[float, typer.Option(min=0, help="Standard deviation of noise on the formulas' values, nats.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
+Picture = Annotated[Path | None, typer.Option(metavar="PNG", help="Also draw it.")]
+
+
+@bench_app.command(
+    "search", epilog="Examples: `mixscout bench search study.toml --entries auto:10,tpe:100`, `mixscout bench search`"
+)
 def bench_search(
-    study_file: StudyArgument,
-    entries: Annotated[str, typer.Option(metavar="STRATEGY:MERGES,...", help="Who runs, with how many merges.")] = (
-        "gradient:10,tpe:100,gp:50,random:100"
-    ),
-    seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed.")] = 3,
+    study_file: Annotated[Path | None, typer.Argument(metavar="[STUDY.toml]", help="The study file.")] = None,
+    entries: Entries = None,
+    seeds: Seeds = 3,
+    partitions: Partitions = "8,32,128",
+    noise: Noise = 0.0,
+    jobs: Jobs = 1,
+    picture: Picture = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare strategies on the study's merges: lowest search loss, at budgets counted in forward passes."""
+    """Compare strategies at budgets in forward passes: on a study's merges, or else on formulas with a known optimum.
+
+    The options on formulas, processes and the picture say nothing about a study's merges.
+    """
     quiet_libraries()
+    from studies.benchmarks.entries import parse_entries
+
+    if study_file is not None:
+        _bench_study(study_file, parse_entries(entries or "auto:10,tpe:100,gp:50,random:100"), seeds, as_json=as_json)
+        return
+    from studies.benchmarks import regret, strategy_tables
+    from studies.benchmarks.figures import draw_regret
+    from studies.benchmarks.numbers import parse_partitions
+
+    wanted = parse_entries(entries or "auto:20,gradient:20,surrogate:60,tpe:200,cmaes:200,nsga2:200,random:200")
+    cases = regret.cases(parse_partitions(partitions), [noise])
+    results = regret.run_regret(cases, wanted, seeds, jobs=jobs)
+    if picture:
+        draw_regret(results, picture)
+    if as_json:
+        print_json([one.as_json() for one in results])
+    else:
+        strategy_tables.show_regret(console(), results)
+
+
+@bench_app.command(
+    "gate", epilog="Example: `mixscout bench gate --entries random:200,tpe:200 --partitions 8 --seeds 5`"
+)
+def bench_gate(
+    entries: Entries = None,
+    seeds: Seeds = 3,
+    partitions: Partitions = "8",
+    noise: Noise = 0.0,
+    jobs: Jobs = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what the gate saves and whether it keeps its promises, on formulas with a known optimum."""
+    quiet_libraries()
+    from search.gate import GateRule
+    from studies.benchmarks import gate, strategy_tables
+    from studies.benchmarks.entries import parse_entries
+    from studies.benchmarks.numbers import parse_partitions
+    from studies.benchmarks.regret import cases
+
+    wanted = parse_entries(entries or "random:200,qmc:200,tpe:200,nsga2:200,gp:40,auto:20")
+    results = gate.run_gate(cases(parse_partitions(partitions), [noise]), wanted, seeds, GateRule(), jobs=jobs)
+    if as_json:
+        print_json([one.as_json() for one in results])
+    else:
+        strategy_tables.show_gate(console(), results)
+
+
+def _bench_study(study_file: Path, wanted: Sequence[Entry], seeds: int, *, as_json: bool) -> None:
     from studies.benchmarks import search as benchmark
     from studies.benchmarks.tables import show_bench_search
     from studies.config import read_study_file
     from studies.workbench import workbench
 
-    wanted = benchmark.parse_entries(entries)
     with workbench(read_study_file(study_file)) as bench:
         results = benchmark.run_bench(bench, wanted, seeds)
     if as_json:
