@@ -142,17 +142,50 @@ def bench_objective(
 @bench_app.command("surrogate", epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")
 def bench_surrogate(
     table: Annotated[Path, typer.Option(metavar="DIR", help="Trained models: RegMix's tables, or ratios and metrics.")],
-    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="What to predict; all where none.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="What to predict (`mean`: of all metrics); all where none.")
+    ] = None,
     sizes: Annotated[str, typer.Option(metavar="N,N,...", help="From how many trained models.")] = "32,64,128,256,512",
     subsets: Annotated[int, typer.Option(min=1, help="Random subsets of each size.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how every surrogate predicts trained models that it has not seen, beside RegMix's regression."""
     from studies.benchmarks import surrogate as benchmark
+    from studies.benchmarks.numbers import parse_numbers
     from studies.benchmarks.tables import show_bench_surrogate
 
-    results = benchmark.run_surrogates(table, metric or [], benchmark.parse_sizes(sizes), subsets)
+    wanted = parse_numbers("--sizes", sizes, "runs", least=benchmark.LEAST_RUNS)
+    results = benchmark.run_surrogates(table, metric or [], wanted, subsets)
     if as_json:
         print_json(benchmark.as_json(results))
     else:
         show_bench_surrogate(console(), results)
+
+
+@bench_app.command("landscape", epilog="Example: `mixscout bench landscape study.toml --values 20,40 --gradients 4,8`")
+def bench_landscape(
+    study_file: StudyArgument,
+    values: Annotated[str, typer.Option(metavar="N,N,...", help="From how many merges.")] = "10,20,40,80",
+    gradients: Annotated[str, typer.Option(metavar="N,N,...", help="From how many merges with gradients.")] = "3,5,8",
+    unseen: Annotated[int, typer.Option(min=3, help="Merges to predict.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the mixtures.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how surrogates predict unseen merges of your pool, from values alone and with gradients."""
+    quiet_libraries()
+    from studies.benchmarks import landscape
+    from studies.benchmarks.numbers import parse_numbers
+    from studies.benchmarks.strategy_tables import show_landscape
+    from studies.config import read_study_file
+    from studies.workbench import workbench
+
+    merges, steep = (
+        parse_numbers(option, text, "merges", least=3)
+        for option, text in (("--values", values), ("--gradients", gradients))
+    )
+    with workbench(read_study_file(study_file)) as bench:
+        fits = landscape.run_landscape(bench, merges, steep, unseen=unseen, seed=seed)
+    if as_json:
+        print_json(landscape.as_json(fits))
+    else:
+        show_landscape(console(), fits)

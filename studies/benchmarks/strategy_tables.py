@@ -7,7 +7,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from studies.benchmarks import gate, regret
+from studies.benchmarks import gate, landscape, regret
 
 
 def show_regret(console: Console, results: Sequence[regret.Result]) -> None:
@@ -35,6 +35,17 @@ def show_gate(console: Console, results: Sequence[gate.Result]) -> None:
     console.print(table)
 
 
+def show_landscape(console: Console, fits: Sequence[landscape.Fit]) -> None:
+    """Show Spearman and RMSE of every fit."""
+    one = fits[0]
+    console.print(f"Predictions of {one.unseen} unseen merges, whose values spread by {one.spread:.4f}")
+    table = _table("surrogate", "from", "merges", "Spearman", "RMSE")
+    for fit in fits:
+        source = "values and gradients" if fit.gradients else "values"
+        table.add_row(fit.surrogate, source, str(fit.evaluations), f"{fit.spearman:.4f}", f"{fit.rmse:.4f}")
+    console.print(table)
+
+
 def _show_shares(console: Console, results: Sequence[regret.Result]) -> None:
     shares = regret.shares_of(results, "auto", "tpe")
     if shares:
@@ -47,7 +58,7 @@ def _show_shares(console: Console, results: Sequence[regret.Result]) -> None:
 def _table(*headings: str) -> Table:
     table = Table()
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("case", "strategy") else "right")
+        table.add_column(heading, justify="left" if heading in ("case", "strategy", "surrogate", "from") else "right")
     return table
 
 

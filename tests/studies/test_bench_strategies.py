@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from search.gate import GateRule
+from search.surrogates.registry import SURROGATES
 from studies.benchmarks.entries import Entry
 from studies.benchmarks.gate import run_pair
 from studies.benchmarks.regret import Case, Course, cases, run_regret, shares_of
@@ -71,3 +72,13 @@ def test_bench_gate_prints(mixscout, as_json: bool) -> None:
         assert [one["strategy"] for one in json.loads(answer.out)] == ["random"] * 7
     else:
         assert "With the gate against without" in answer.out and "scheffe-vertex-3" in answer.out
+
+
+def test_the_landscape_of_a_pool_is_predicted_better_from_more(searched: Path, mixscout) -> None:
+    options = ("--values", "4,24", "--gradients", "3", "--unseen", 12)
+    fits = json.loads(mixscout("bench", "landscape", searched / "study.toml", *options, "--json").out)
+    by = {(one["surrogate"], one["evaluations"], one["gradients"]): one for one in fits}
+    assert len(by) == len(fits) == 2 * len(SURROGATES) + 1
+    assert by["scheffe", 24, False]["rmse"] < by["scheffe", 4, False]["rmse"] < 2 * fits[0]["spread"]
+    assert by["scheffe", 3, True]["spearman"] > 0.9
+    assert "values and gradients" in mixscout("bench", "landscape", searched / "study.toml", *options).out

@@ -174,6 +174,7 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["export"],
         ["bench", "search"],
         ["bench", "gate"],
+        ["bench", "landscape"],
         ["bench", "surrogate"],
         ["bench", "objective"],
     ],
