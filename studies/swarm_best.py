@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 
 from objectives.held_out import Floats
-from pool.mixture import Mixture
+from pool.mixture import SUM_TOLERANCE, Mixture
 from search.trials import Counts, count_trials
 from studies.best import best_mixture
 from studies.goal_predictor import Accuracy, GoalPredictor, Interval
@@ -93,7 +93,7 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
     lowest = int(np.argmin(goal.measured(table)))
     run = Mixture.from_array(table.names, table.weights[lowest])
     baselines = {"uniform": _standing(bench, goal, Mixture.uniform(table.names))}
-    baselines["best_run"] = _standing(bench, goal, run, row=lowest)
+    baselines["best_run"] = _standing(bench, goal, run)
     return SwarmBest(
         bench.config.name,
         _standing(bench, goal, best),
@@ -108,7 +108,9 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
     )
 
 
-def _standing(bench: SwarmBench, goal: GoalPredictor, mixture: Mixture, row: int | None = None) -> SwarmStanding:
+def _standing(bench: SwarmBench, goal: GoalPredictor, mixture: Mixture) -> SwarmStanding:
+    row = _row_of(mixture, bench.swarm.table.weights)
+
     def forecast(predictor: GoalPredictor) -> Forecast:
         if row is None:
             return Forecast(predictor.predict(mixture.array[None])[0])
@@ -128,6 +130,12 @@ def _front(bench: SwarmBench, study: optuna.Study) -> list[SwarmPoint]:
         for trial in study.best_trials
     ]
     return sorted(points, key=lambda point: list(point.predicted.values()))
+
+
+def _row_of(mixture: Mixture, runs: Floats) -> int | None:
+    """Find the run that was trained on a mixture, the first of equals."""
+    same = np.flatnonzero(np.abs(runs - mixture.array).max(axis=1) < SUM_TOLERANCE)
+    return int(same[0]) if len(same) else None
 
 
 def _distances(weights: Floats, runs: Floats) -> Floats:

@@ -11,9 +11,10 @@ from studies.tables import show_counts, show_weights
 
 def show_swarm_best(console: Console, best: SwarmBest) -> None:
     """Show the best mixture, then it and the baselines as predicted and measured, and how far to believe that."""
-    console.print(f"Best mixture of study {best.study}, as predicted: no model was trained on it")
+    trained = ": no model was trained on it" if best.best.value.measured is None else ""
+    console.print(f"Best mixture of study {best.study}, as predicted{trained}")
     show_weights(console, best.best.mixture)
-    console.print(f"In the table's unit, with {COVERAGE:.0%} intervals; a run is predicted from the other runs")
+    console.print(f"In the table's unit, with {COVERAGE:.0%} intervals; what is a run is predicted from the others")
     _show_standings(console, best)
     if not all(standing.feasible for standing in best.baselines.values()):
         console.print("* outside the study's space.")

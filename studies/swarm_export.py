@@ -49,4 +49,4 @@ def swarm_of(bench: Workbench) -> SwarmTable:
 
 
 def _run_name(evaluation: Evaluation) -> str:
-    return evaluation.mixture.digest[:16]
+    return evaluation.mixture.digest[:12]

@@ -85,6 +85,8 @@ def test_a_changed_target_is_answered_without_a_merge_and_can_be_gone_on_from(st
     assert mixscout("search", studied / "changed.toml").code == 0
     answered = json.loads(mixscout("best", studied / "changed.toml", "--json").out)
     assert _merged(studied) == merged, "nothing was merged"
+    even = answered["baselines"]["uniform"]
+    assert even["predicted"]["low"] < even["predicted"]["value"] != pytest.approx(even["measured"], abs=1e-9)
     pool_study = CHANGED.replace("changed", "merged").replace('table = "evidence"', 'pool = "pool.toml"')
     start = 'merges = 1\nstart = []\nstart_from = "changed"'
     (studied / "merged.toml").write_text(pool_study.replace("merges = 12", start))
