@@ -24,8 +24,11 @@ def show_regret(console: Console, results: Sequence[regret.Result]) -> None:
 
 def show_gate(console: Console, results: Sequence[gate.Result]) -> None:
     """Show for every case and strategy what the gate gains, and whether its promises are kept."""
-    console.print("With the gate against without, from the same start and seeds")
-    headings = ("merges to the ungated end", "regret gained, %", "min", "max", "false prunes", "90 % intervals hold")
+    console.print(
+        "With the gate against without: merges to the ungated search's end, gain at equal merges (percent of "
+        "the uniform mixture's regret), and how often its 90 % intervals hold"
+    )
+    headings = ("to the ungated end", "gained", "min", "max", "false prunes", "coverage")
     table = _table("case", "strategy", "merges", *headings)
     for one in results:
         gained = (f"{percent:+.2f}" for percent in one.gained_percent)

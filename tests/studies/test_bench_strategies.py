@@ -74,11 +74,11 @@ def test_bench_gate_prints(mixscout, as_json: bool) -> None:
         assert "With the gate against without" in answer.out and "scheffe-vertex-3" in answer.out
 
 
-def test_the_landscape_of_a_pool_is_predicted_better_from_more(searched: Path, mixscout) -> None:
+def test_the_landscape_of_a_pool_is_predicted_better_from_more(root: Path, mixscout) -> None:
     options = ("--values", "4,24", "--gradients", "3", "--unseen", 12)
-    fits = json.loads(mixscout("bench", "landscape", searched / "study.toml", *options, "--json").out)
+    fits = json.loads(mixscout("bench", "landscape", root / "study.toml", *options, "--json").out)
     by = {(one["surrogate"], one["evaluations"], one["gradients"]): one for one in fits}
     assert len(by) == len(fits) == 2 * len(SURROGATES) + 1
     assert by["scheffe", 24, False]["rmse"] < by["scheffe", 4, False]["rmse"] < 2 * fits[0]["spread"]
     assert by["scheffe", 3, True]["spearman"] > 0.9
-    assert "values and gradients" in mixscout("bench", "landscape", searched / "study.toml", *options).out
+    assert "values and gradients" in mixscout("bench", "landscape", root / "study.toml", *options).out
