@@ -5,13 +5,16 @@ Heavy imports stand inside the verbs, so that `--help` answers at once.
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from pool.errors import MixscoutError
 from studies.benchmarks.cli import bench_app
 from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
+
+GameName = Literal["uniform", "best"]
+Split = Literal["search", "test"]
 
 app = typer.Typer(
     help="Find the best data mixture for a language model without training on every mixture.",
@@ -155,6 +158,43 @@ def robustness(
         print_json(answer.as_json())
     else:
         show_robustness(console(), answer)
+
+
+@app.command(epilog="Examples: `mixscout ablate study.toml`, `mixscout ablate study.toml --merges 255 --game best`")
+def ablate(
+    study_file: StudyArgument,
+    merges: Annotated[int, typer.Option(min=1, help="Most coalitions to merge for the Shapley values.")] = 64,
+    game: Annotated[GameName, typer.Option(help="Which mixture coalitions of partitions are taken from.")] = "uniform",
+    split: Annotated[Split, typer.Option(help="Held-out text to score on.")] = "search",
+    goal_only: Annotated[bool, typer.Option("--goal-only", help="Score the goal's domains alone.")] = False,
+    noise: Annotated[float, typer.Option(min=0, max=1, help="Share of characters that the noise edits.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of orders, noise and resampling.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what each partition contributes to each held-out domain, and how far that can be believed.
+
+    Writes a heat map and a CSV file into the root's reports folder. Asked again, it merges nothing.
+    """
+    quiet_libraries()
+    from studies.ablation.csv_file import write_csv
+    from studies.ablation.heat_map import draw_ablation
+    from studies.ablation.other_text import Noise
+    from studies.ablation.run import AblationRequest, run_ablation
+    from studies.ablation.tables import show_ablation
+    from studies.config import read_study_file
+    from studies.workbench import workbench
+
+    asked = AblationRequest(merges, Noise(noise, seed), game, split, not goal_only)
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
+        ablation = run_ablation(bench, bench.known_study(), asked)
+        reports = bench.pool.config.root / "reports"
+    picture = draw_ablation(ablation, reports / f"{ablation.study}-ablation.png")
+    table = write_csv(ablation, reports / f"{ablation.study}-ablation.csv")
+    if as_json:
+        print_json(ablation.as_json())
+        return
+    show_ablation(console(), ablation)
+    console().print(f"heat map: {picture}\ntable: {table}", soft_wrap=True)
 
 
 @app.command(epilog="Examples: `mixscout confirm study.toml`, `mixscout confirm study.toml --json`")

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import t as student_t
 
 from objectives.held_out import Floats
 
@@ -53,6 +54,11 @@ class Antithetic:
         """Turn the values of the coalitions (N, ...) into estimates (K, ...)."""
         mean: Floats = self._by_pair(values).mean(axis=0)
         return mean
+
+    @property
+    def confident(self) -> float:
+        """Standard errors for 95 % confidence: Student's t, for the error itself is from R pairs."""
+        return float(student_t.ppf(0.975, len(self.orders) - 1))
 
     def standard_errors(self, values: Floats) -> Floats:
         """Return the standard error (K, ...) of the mean over pairs, which are independent of each other."""

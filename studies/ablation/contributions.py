@@ -49,10 +49,10 @@ def removals(evidence: Evidence, best: Mixture) -> dict[str, Contributions]:
 def first_order(evidence: Evidence, best: Mixture) -> dict[str, Contributions]:
     """Predict leaving out and adding from the gradient g at the best mixture alone; empty where there is none.
 
-    Taking k out moves the weights by w_k / (1 - w_k) (w - e_k), so the loss rises by w_k / (1 - w_k) (g'w - g_k): gradient
-    times input (Shrikumar et al. 2016, arXiv 1605.01713) along the simplex; NaN where nothing is left. Adding k at 1/K
-    lowers it by (g'w - g_k) / K. At an optimum g_k = g'w for every partition used, so the goal's own column vanishes
-    there: it is the domains, and what was left out, that these tell of.
+    Taking k out moves the weights by w_k / (1 - w_k) (w - e_k), so the loss rises by w_k / (1 - w_k) (g'w - g_k):
+    gradient times input (Shrikumar et al. 2016, arXiv 1605.01713) along the simplex; NaN where nothing is left. Adding
+    k at 1/K lowers it by (g'w - g_k) / K. At an optimum g_k = g'w for every partition used, so the goal's own column
+    vanishes there: it is the domains, and what was left out, that these tell of.
     """
     slopes = evidence.slopes(best)
     if slopes is None:

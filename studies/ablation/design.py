@@ -35,6 +35,10 @@ class Design(Protocol):
     def estimate(self, values: Floats) -> Floats:
         """Turn the values of the coalitions (N, ...) into Shapley values (K, ...), a linear map."""
 
+    @property
+    def confident(self) -> float:
+        """Sampling errors that make 95 % confidence: Student's t where there are few."""
+
     def standard_errors(self, values: Floats) -> Floats:
         """Return the sampling errors (K, ...) of the estimate; zero where it is exact."""
 

@@ -37,6 +37,11 @@ class Enumeration:
         """Turn the values of the coalitions (N, ...) into Shapley values (K, ...)."""
         return np.stack([self._of_player(values, k) for k in range(self.players)])
 
+    @property
+    def confident(self) -> float:
+        """No sampling error, no multiple of it."""
+        return 0.0
+
     def standard_errors(self, values: Floats) -> Floats:
         """Return zeros (K, ...)."""
         return np.zeros((self.players, *values.shape[1:]))

@@ -31,8 +31,8 @@ class Evidence:
     """What merges and the seed score on the windows (W,) of one split, and what that makes of each column.
 
     The C = 1 + E columns are the goal itself, as it is minimised, and every domain's loss in the goal's measure; the
-    goal's domains come first. With `everywhere`, all the pool's held-out domains are there, else the goal's alone. `merged`
-    counts the mixtures that were merged because nothing remembered them.
+    goal's domains come first. With `everywhere`, all the pool's held-out domains are there, else the goal's alone.
+    `merged` counts the mixtures that were merged because nothing remembered them.
     """
 
     def __init__(self, bench: Workbench, split: Split, *, everywhere: bool = True) -> None:
@@ -95,6 +95,14 @@ class Evidence:
             goal_row = goal_row if number else evaluation.gradient
             rows.update(evaluation.jacobian)
         return np.array([goal_row, *(rows[name] for name in self.domains)])
+
+    def goal_slopes(self, mixture: Mixture) -> Floats | None:
+        """Return d goal / d weight (K,) alone, for the price of the goal's domains; None without a gradient."""
+        objective = self._objectives[0]
+        if not isinstance(objective, DifferentiableObjective):
+            return None
+        evaluation = objective.gradient(mixture)
+        return np.array(evaluation.gradient)
 
     @cached_property
     def _tables(self) -> tuple[WindowTable, ...]:

@@ -17,18 +17,21 @@ from pool.fingerprint import digest_json
 from pool.mixture import Mixture
 from studies.ablation.contributions import Contributions
 from studies.ablation.evidence import Evidence
-from studies.evaluations import remembered
+from studies.evaluations import RememberedDifferentiableObjective
 from studies.workbench import Workbench
 
-POINTS = 4
-"""Gauss-Legendre points of the integral, each a forward and a backward pass; what they leave out is reported."""
+FIRST_POINTS, MOST_POINTS = 4, 32
+"""Gauss-Legendre points of the integral, each a forward and a backward pass: doubled until the sum is right."""
+TOLERANCE = 0.01
+"""How far the contributions' sum may be off in any column, as a share of the largest gain of a column."""
 
 
 def integrated_gradients(bench: Workbench, evidence: Evidence, mixture: Mixture) -> Contributions:
     """Return the contributions (K, C) along the path from the seed to the mixture's merge; remembered like a merge."""
     names = bench.stacked.names
-    evaluation = remembered(SeedPath(bench, evidence), bench.database.evaluations)
-    found = evaluation.gradient(mixture.over(names))  # type: ignore[attr-defined]
+    objective = RememberedDifferentiableObjective(SeedPath(bench, evidence), bench.database.evaluations)
+    found = objective.gradient(mixture.over(names))
+    assert found.gradient is not None and found.jacobian is not None
     slopes = np.array([found.gradient, *(found.jacobian[name] for name in evidence.domains)])
     weights = bench.proxy.rule.weights(mixture.over(names).array)
     return Contributions((-slopes * weights).T[[names.index(name) for name in mixture.names]])
@@ -44,7 +47,7 @@ class SeedPath:
         self.digest = digest_json(
             {
                 "kind": "seed path",
-                "points": POINTS,
+                "quadrature": [FIRST_POINTS, MOST_POINTS, TOLERANCE],
                 "pool": bench.pool.manifest.digest,
                 "held_out": described,
                 "goal": evidence.goal.digest_parts,
@@ -70,12 +73,22 @@ class SeedPath:
         self._bench.make_resident(mixture)
         moved = stacked.flat - seed
         scorer = Scorer(stacked.model, evidence.table, precision=self._bench.proxy.precision)
-        places, shares = np.polynomial.legendre.leggauss(POINTS)
-        slopes = np.zeros((len(evidence.goals), len(stacked.names)))
-        for place, share in zip((places + 1) / 2, shares / 2, strict=True):
-            stacked.take(torch.add(seed, moved, alpha=float(place)))
-            slopes += share * self._slopes(scorer, seed)
+        weights = self._bench.proxy.rule.weights(mixture.over(stacked.names).array)
+        gained = evidence.values(None) - evidence.values(mixture)
+        points = FIRST_POINTS
+        slopes = self._integral(scorer, seed, moved, points)
+        while points < MOST_POINTS and _off(slopes, weights, gained) > TOLERANCE:
+            points *= 2
+            slopes = self._integral(scorer, seed, moved, points)
         return self._evaluation(mixture, slopes, started)
+
+    def _integral(self, scorer: Scorer, seed: torch.Tensor, moved: torch.Tensor, points: int) -> Floats:
+        places, shares = np.polynomial.legendre.leggauss(points)
+        slopes = np.zeros((len(self._evidence.goals), len(self.partitions)))
+        for place, share in zip((places + 1) / 2, shares / 2, strict=True):
+            self._bench.stacked.take(torch.add(seed, moved, alpha=float(place)))
+            slopes += share * self._slopes(scorer, seed)
+        return slopes
 
     def _slopes(self, scorer: Scorer, seed: torch.Tensor) -> Floats:
         """Return <grad L, tau_k> of the resident model in every column (C, K)."""
@@ -105,8 +118,13 @@ class SeedPath:
             kind="merged",
             objective_digest=self.digest,
             seconds=time.perf_counter() - started,
-            tokens_read=POINTS * int(evidence.table.tokens.sum()),
+            tokens_read=int(evidence.table.tokens.sum()),
             gradient=rows[0] if rows else None,
             jacobian=dict(zip(evidence.domains, rows[1:], strict=True)) if rows else None,
             windows=evidence.table.by_domain(nats),
         )
+
+
+def _off(slopes: Floats, weights: Floats, gained: Floats) -> float:
+    """Return how far the sum of contributions is from what was gained, as a share of the largest gain."""
+    return float(np.abs(-slopes @ weights - gained).max() / max(np.abs(gained).max(), 1e-12))

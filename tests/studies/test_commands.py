@@ -172,6 +172,7 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["best"],
         ["confirm"],
         ["export"],
+        ["ablate"],
         ["bench", "search"],
     ],
 )
