@@ -232,6 +232,42 @@ def export(
         console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
 
 
+@app.command(epilog="Examples: `mixscout handover study.toml run-1`, `... --tokens 5000000000 --text`")
+def handover(
+    study_file: StudyArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of the training run; the study's training budget when left out.")
+    ] = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="Also the training documents of the partitions, as JSONL.")
+    ] = False,
+    token_files: Annotated[
+        str, typer.Option(metavar="PATTERN", help="Where OLMo-core finds a partition's files of tokens.")
+    ] = "tokens/{partition}/*.npy",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the best mixture for training stacks: JSON and YAML, a datasets script, OLMo-core, Olmix, mergekit."""
+    quiet_libraries()
+    from studies.best import best_mixture
+    from studies.bounds import training_budget
+    from studies.config import read_study_file
+    from studies.handover.run import run_handover
+    from studies.handover.table import show_plan
+    from studies.workbench import workbench
+
+    config = read_study_file(study_file)
+    with workbench(config, must_exist=True) as bench:
+        best = best_mixture(bench, bench.known_study())
+        total = tokens or training_budget(config, bench.pool)
+        plan = run_handover(bench, best, folder, tokens=total, token_files=token_files, with_text=text)
+    if as_json:
+        print_json(plan.as_json())
+        return
+    show_plan(console(), plan)
+    console().print(f"wrote {folder}", soft_wrap=True)
+
+
 def main() -> None:
     """Run the command line; a `MixscoutError`, or a file that cannot be used, is printed as one line."""
     try:

@@ -173,6 +173,7 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["confirm"],
         ["export"],
         ["ablate"],
+        ["handover"],
         ["bench", "search"],
     ],
 )
