@@ -29,7 +29,7 @@ mixtures by. `mixscout handover --text` hands over the training documents alone.
     )
 
 
-_TEMPLATE = '''"""The best mixture of study {study}, about {tokens} tokens: a streamed dataset `mixture` of {documents} documents.
+_TEMPLATE = '''"""The best mixture of study {study}, about {tokens} tokens: a streamed dataset, `mixture`.
 
 `share` is a partition's share of the documents, not of the tokens: it makes up for documents of different length, by
 their mean length in the pool. A partition that is used up starts again.

@@ -1,8 +1,8 @@
 """The mixture for OLMo-core and Olmix, which read files of tokens.
 
 OLMo-core's `SourceMixtureList` (olmo_core.data.source_mixture) takes a list of sources with a target ratio each, and
-how often one may be repeated; Olmix takes the sources under `data` and their weights under `mix`. Both count tokens. The
-files are those of the reader's own tokenizer, so their paths are a pattern.
+how often one may be repeated; Olmix takes the sources under `data` and their weights under `mix`. Both count tokens.
+Files are those of the reader's own tokenizer, so their paths are a pattern.
 """
 
 import math
