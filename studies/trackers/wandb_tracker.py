@@ -19,8 +19,9 @@ class WandbTracker:
         self._run.log(dict(figures), step=step)
 
     def close(self) -> None:
-        """Finish the run."""
+        """Finish the run, and wait for the process that writes it: its last rows may still be under way."""
         self._run.finish()
+        wandb.teardown()
 
 
 def start(study: str, folder: Path) -> WandbTracker:
