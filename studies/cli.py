@@ -188,8 +188,9 @@ def ablate(
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         ablation = run_ablation(bench, bench.known_study(), asked)
         reports = bench.pool.config.root / "reports"
-    picture = draw_ablation(ablation, reports / f"{ablation.study}-ablation.png")
-    table = write_csv(ablation, reports / f"{ablation.study}-ablation.csv")
+    stem = f"{ablation.study}-ablation-{game}-{split}"
+    picture = draw_ablation(ablation, reports / f"{stem}.png")
+    table = write_csv(ablation, reports / f"{stem}.csv")
     if as_json:
         print_json(ablation.as_json())
         return

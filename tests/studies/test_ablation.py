@@ -126,7 +126,7 @@ def test_asked_again_nothing_is_merged_and_object_and_files_say_the_same(
 
 
 def _check_files(reports: Path, found: dict) -> None:
-    with (reports / "tiny-ablation.csv").open() as stream:
+    with (reports / "tiny-ablation-uniform-search.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(found["contributions"]) * len(NAMES) * (1 + len(DOMAINS))
     for row in rows:
@@ -135,7 +135,7 @@ def _check_files(reports: Path, found: dict) -> None:
             columns = part and part[row["partition"]]
             value = columns and (columns["goal"] if row["is_goal"] == "True" else columns["domains"][row["domain"]])
             assert (float(row[key]) if row[key] else None) == value
-    picture = imread(reports / "tiny-ablation.png")
+    picture = imread(reports / "tiny-ablation-uniform-search.png")
     assert picture.shape[0] > 100 and picture.std() > 0.05
 
 
@@ -154,7 +154,7 @@ def test_ablate_for_people_says_how_values_were_found_and_how_far_they_hold(
     assert "test split" in answer.out and "Shapley values of the best mixture: exact" in answer.out
     assert "1 licences; 2 prose\n" in answer.out
     assert "on the search split" in answer.out and "on text with character noise" in answer.out
-    assert "worst mixture:" in answer.out and "tiny-ablation.csv" in answer.out
+    assert "worst mixture:" in answer.out and "tiny-ablation-best-test.csv" in answer.out
     assert "scheffe cross terms" in answer.out or "shapley interaction index" in answer.out
 
 
