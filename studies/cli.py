@@ -160,10 +160,10 @@ def robustness(
         show_robustness(console(), answer)
 
 
-@app.command(epilog="Examples: `mixscout ablate study.toml`, `mixscout ablate study.toml --merges 255 --game best`")
+@app.command(epilog="Examples: `mixscout ablate study.toml`, `mixscout ablate study.toml --game best --json`")
 def ablate(
     study_file: StudyArgument,
-    merges: Annotated[int, typer.Option(min=1, help="Most coalitions to merge for the Shapley values.")] = 64,
+    merges: Annotated[int, typer.Option(min=1, help="Most coalitions to merge for the Shapley values.")] = 255,
     game: Annotated[GameName, typer.Option(help="Which mixture coalitions of partitions are taken from.")] = "uniform",
     split: Annotated[Split, typer.Option(help="Held-out text to score on.")] = "search",
     goal_only: Annotated[bool, typer.Option("--goal-only", help="Score the goal's domains alone.")] = False,

@@ -28,8 +28,8 @@ class ShapleyValues:
     """Shapley values of the K partitions in every column, with two errors.
 
     `contributions` carry the error over documents; `sampling_errors` (K, C) are those of the estimate, zero where it is
-    exact, and `sampling_confident` of them make 95 % confidence. `stability` (C,) is the rank correlation of the
-    partitions' order with that on documents drawn again.
+    exact, and `sampling_confident` of them make 95 % confidence. `stability` (C,) is the mean rank correlation of
+    the partitions' order with that on documents drawn again.
     """
 
     game: GameName

@@ -81,6 +81,15 @@ def agreement(first: Floats, second: Floats, first_drawn: Floats, second_drawn: 
     return RankAgreement(spearman(first, second), float(low), float(high))
 
 
+def stability(figures: Floats, drawn: Floats) -> RankAgreement:
+    """Compare the ranking by figures (K,) with that on each draw (B, K): the mean correlation and 95 % of them."""
+    known = [value for value in (spearman(figures, one) for one in drawn) if value is not None]
+    if not known:
+        return RankAgreement(None, None, None)
+    low, high = np.quantile(known, [0.025, 0.975])
+    return RankAgreement(float(np.mean(known)), float(low), float(high))
+
+
 def spearman(first: Floats, second: Floats) -> float | None:
     """Return the rank correlation of two (K,), ties sharing their mean rank; None where one of them is constant."""
     ranks = [rankdata(one) - (len(one) + 1) / 2 for one in (first, second)]

@@ -18,7 +18,7 @@ from studies.ablation.evidence import Evidence
 from studies.ablation.interactions import Interactions, scheffe_interactions, shapley_interactions
 from studies.ablation.other_text import Noise, rank_agreements
 from studies.ablation.path import integrated_gradients
-from studies.ablation.resampling import agreement, draw_documents, resampled, spread
+from studies.ablation.resampling import draw_documents, resampled, spread, stability
 from studies.ablation.worst import worst_mixture
 from studies.best import best_mixture
 from studies.workbench import Workbench
@@ -86,13 +86,10 @@ def _shapley(evidence: Evidence, game: Game, design: Design, asked: AblationRequ
     estimate = _over_partitions(game, design.estimate(values))
     again = np.moveaxis(_over_partitions(game, design.estimate(drawn)), 1, 0)
     errors = spread(draws, evidence.goal, evidence.table, again)
-    same = np.broadcast_to(estimate, again.shape)
-    stability = [
-        agreement(estimate[:, c], estimate[:, c], same[:, :, c], again[:, :, c]) for c in range(estimate.shape[1])
-    ]
+    stable = [stability(estimate[:, c], again[:, :, c]) for c in range(estimate.shape[1])]
     sampling = _over_partitions(game, design.standard_errors(values))
     contributions = Contributions(estimate, errors)
-    return ShapleyValues(asked.game, design.method, design.exact, contributions, sampling, design.confident, stability)
+    return ShapleyValues(asked.game, design.method, design.exact, contributions, sampling, design.confident, stable)
 
 
 def _over_partitions(game: Game, of_players: Floats) -> Floats:

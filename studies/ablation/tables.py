@@ -116,4 +116,7 @@ def _number(value: float, sign: str) -> str:
 
 
 def _where(name: str) -> str:
-    return f"the {name.replace('-', ' ')}" if name.endswith("-split") else f"text with {name.replace('-', ' ')}"
+    words = name.replace("-", " ")
+    if name.endswith("-split"):
+        return f"the {words}"
+    return f"text in {words}" if name.endswith("-case") else f"text with {words}"
