@@ -57,7 +57,7 @@ def _show_domains(console: Console, ablation: Ablation) -> None:
     for number in range(1, len(ablation.domains) + 1):
         table.add_column(str(number), justify="right")
     for row in _order(ablation):
-        cells = (_starred(ablation, row, column, 3) for column in range(1, len(ablation.columns)))
+        cells = (_starred(ablation, row, column, 2) for column in range(1, len(ablation.columns)))
         table.add_row(ablation.partitions[row], *cells)
     console.print(table)
     console.print("; ".join(f"{number} {name}" for number, name in enumerate(ablation.domains, 1)))
