@@ -5,7 +5,7 @@ Heavy imports stand inside the verbs, so that `--help` answers at once.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,8 @@ from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, p
 
 if TYPE_CHECKING:
     from studies.config import StudyFile
+GameName = Literal["uniform", "best"]
+Split = Literal["search", "test"]
 
 app = typer.Typer(
     help="Find the best data mixture for a language model without training on every mixture.",
@@ -180,6 +182,44 @@ def robustness(
         show_robustness(console(), answer)
 
 
+@app.command(epilog="Examples: `mixscout ablate study.toml`, `mixscout ablate study.toml --game best --json`")
+def ablate(
+    study_file: StudyArgument,
+    merges: Annotated[int, typer.Option(min=1, help="Most coalitions to merge for the Shapley values.")] = 255,
+    game: Annotated[GameName, typer.Option(help="Which mixture coalitions of partitions are taken from.")] = "uniform",
+    split: Annotated[Split, typer.Option(help="Held-out text to score on.")] = "search",
+    goal_only: Annotated[bool, typer.Option("--goal-only", help="Score the goal's domains alone.")] = False,
+    noise: Annotated[float, typer.Option(min=0, max=1, help="Share of characters that the noise edits.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of orders, noise and resampling.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what each partition contributes to each held-out domain, and how far that can be believed.
+
+    Writes a heat map and a CSV file into the root's reports folder. Asked again, it merges nothing.
+    """
+    quiet_libraries()
+    from studies.ablation.csv_file import write_csv
+    from studies.ablation.heat_map import draw_ablation
+    from studies.ablation.other_text import Noise
+    from studies.ablation.run import AblationRequest, run_ablation
+    from studies.ablation.tables import show_ablation
+    from studies.config import read_study_file
+    from studies.workbench import workbench
+
+    asked = AblationRequest(merges, Noise(noise, seed), game, split, not goal_only)
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
+        ablation = run_ablation(bench, bench.known_study(), asked)
+        reports = bench.pool.config.root / "reports"
+    stem = f"{ablation.study}-ablation-{game}-{split}"
+    picture = draw_ablation(ablation, reports / f"{stem}.png")
+    table = write_csv(ablation, reports / f"{stem}.csv")
+    if as_json:
+        print_json(ablation.as_json())
+        return
+    show_ablation(console(), ablation)
+    console().print(f"heat map: {picture}\ntable: {table}", soft_wrap=True)
+
+
 @app.command(epilog="Examples: `mixscout confirm study.toml`, `mixscout confirm study.toml --json`")
 def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     """Really train the best mixture and the baselines at equal tokens, and compare with their merges."""
@@ -239,6 +279,42 @@ def table(
         f"{len(written.metrics)} metrics ({', '.join(written.metrics)}) to {folder}",
         soft_wrap=True,
     )
+
+
+@app.command(epilog="Examples: `mixscout handover study.toml run-1`, `... --tokens 5000000000 --text`")
+def handover(
+    study_file: StudyArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of the training run; the study's training budget when left out.")
+    ] = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="Also the training documents of the partitions, as JSONL.")
+    ] = False,
+    token_files: Annotated[
+        str, typer.Option(metavar="PATTERN", help="Where OLMo-core finds a partition's files of tokens.")
+    ] = "tokens/{partition}/*.npy",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the best mixture for training stacks: JSON and YAML, a datasets script, OLMo-core, Olmix, mergekit."""
+    quiet_libraries()
+    from studies.best import best_mixture
+    from studies.bounds import training_budget
+    from studies.config import read_study_file
+    from studies.handover.run import run_handover
+    from studies.handover.table import show_plan
+    from studies.workbench import workbench
+
+    config = read_study_file(study_file)
+    with workbench(config, must_exist=True) as bench:
+        best = best_mixture(bench, bench.known_study())
+        total = tokens or training_budget(config, bench.basis)
+        plan = run_handover(bench, best, folder, tokens=total, token_files=token_files, with_text=text)
+    if as_json:
+        print_json(plan.as_json())
+        return
+    show_plan(console(), plan)
+    console().print(f"wrote {folder}", soft_wrap=True)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from pool.progress import say, track
 from search.loop import Search, advance
 from search.trials import STOPPED_BY, Counts, count_trials
 from studies.opened_study import OpenedStudy
+from studies.trackers.tracker import Tracker, figures_of, opened, step_of
 
 
 def run_search(bench: OpenedStudy, merges: int) -> Counts:
@@ -21,18 +22,21 @@ def run_search(bench: OpenedStudy, merges: int) -> Counts:
     with only_one(bench.database.path.parent / f".{name}.study.lock", busy):
         search = bench.search()  # before the study is made: a mistake leaves none behind
         study = bench.new_or_known_study()
-        counts = _advance(study, search, merges)
+        with opened(bench.config.search.tracker, name, bench.database.path.parent / "reports") as tracker:
+            counts = _advance(study, search, merges, tracker)
         reason = study.user_attrs.get(STOPPED_BY)
         if reason:
             say(f"search {name}: stopped after {counts.merges} of {merges} merges by {reason}")
         return counts
 
 
-def _advance(study: optuna.Study, search: Search, merges: int) -> Counts:
+def _advance(study: optuna.Study, search: Search, merges: int, tracker: Tracker | None) -> Counts:
     done = count_trials(study).merges
     with track(f"search {study.study_name}", merges, done=min(done, merges)) as show:
 
         def watch(counts: Counts, best: float) -> None:
             show(counts.merges, f"best {best:.4f}, {counts.pruned} pruned, {counts.audited} audited")
+            if tracker:
+                tracker.log(step_of(counts), figures_of(counts, best))
 
         return advance(study, search, merges, watch=watch)

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from pool.config_file import Config, Name
 from search.strategies.registry import STRATEGIES, find_strategy
 from search.strategies.strategy import Strategy
+from studies.trackers.tracker import TrackerName
 
 Weight = Annotated[float, Field(gt=0, le=1)]
 StartMixture = Literal["uniform", "proportional", "vertices", "unimax", "prior"]
@@ -87,6 +88,9 @@ class SearchConfig(Config):
     kl: float = Field(0.0, ge=0)
     """Times the KL divergence of the mixture from the prior (proportional to tokens when left out) is added to what is
     minimised, in the objective's measure. Nothing is stopped early then: losses are compared without the penalty."""
+    tracker: TrackerName | None = None
+    """Where progress is also written, under ROOT/reports: `tensorboard`, `mlflow` or `wandb` (offline unless WANDB_MODE
+    says otherwise), each needing the extra of its name."""
     stop: StopConfig = StopConfig()
     """Stop rules."""
 

@@ -173,6 +173,8 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["confirm"],
         ["export"],
         ["table"],
+        ["ablate"],
+        ["handover"],
         ["bench", "search"],
         ["bench", "gate"],
         ["bench", "landscape"],

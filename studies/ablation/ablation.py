@@ -1,0 +1,132 @@
+"""What `ablate` finds out, in one frozen value: who contributes what, and how far that can be believed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from objectives.held_out import Floats
+from objectives.paired import CONFIDENT
+from objectives.target import Measure
+from pool.corpus import Split
+from pool.mixture import Mixture
+from studies.ablation.coalitions import GameName
+from studies.ablation.contributions import Contributions
+from studies.ablation.interactions import Interactions
+from studies.ablation.resampling import RankAgreement
+from studies.score import Json
+
+GOAL = "goal"
+SEED = "seed"
+
+
+@dataclass(frozen=True, eq=False)
+class ShapleyValues:
+    """Shapley values of the K partitions in every column, with two errors.
+
+    `contributions` carry the error over documents; `sampling_errors` (K, C) are those of the estimate, zero where it is
+    exact, and `sampling_confident` of them make 95 % confidence. `stability` (C,) is the mean rank correlation of
+    the partitions' order with that on documents drawn again.
+    """
+
+    game: GameName
+    method: str
+    exact: bool
+    contributions: Contributions
+    sampling_errors: Floats
+    sampling_confident: float
+    stability: Sequence[RankAgreement]
+
+    @property
+    def half_widths(self) -> Floats:
+        """Half of the 95 % intervals (K, C), for documents and estimate together."""
+        assert self.contributions.errors is not None, "they come from documents drawn again"
+        sampling = self.sampling_confident * self.sampling_errors
+        together: Floats = np.hypot(CONFIDENT * self.contributions.errors, sampling)
+        return together
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """Contributions of K partitions to C columns, the goal first, on one split, in the goal's measure.
+
+    `controls` are the losses (C,) of the seed and of the best, uniform and worst mixtures, whose weights are in
+    `mixtures`. `quantities` are all other contributions by name; `texts` compare rankings with those on other text.
+    `merged` mixtures were not remembered and had to be merged.
+    """
+
+    study: str
+    split: Split
+    measure: Measure
+    partitions: tuple[str, ...]
+    domains: tuple[str, ...]
+    mixtures: Mapping[str, Mixture]
+    controls: Mapping[str, Floats]
+    shapley: ShapleyValues
+    quantities: Mapping[str, Contributions]
+    interactions: Interactions
+    texts: Mapping[str, RankAgreement]
+    merged: int
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns for people; a domain may be called `goal` as well, so never a key."""
+        return (GOAL, *self.domains)
+
+    @property
+    def contributions(self) -> dict[str, Contributions]:
+        """All contributions by the name of their quantity, the Shapley values first."""
+        return {"shapley": self.shapley.contributions, **self.quantities}
+
+    def as_json(self) -> Json:
+        """Give the object that `ablate --json` prints."""
+        shapley = self.shapley
+        return {
+            "study": self.study,
+            "split": self.split,
+            "measure": self.measure,
+            "mixtures": {name: mixture.as_dict() for name, mixture in self.mixtures.items()},
+            "losses": {name: self._by_column(row) for name, row in self.controls.items()},
+            "shapley": {
+                "game": shapley.game,
+                "method": shapley.method,
+                "exact": shapley.exact,
+                "half_widths_95": self._table(shapley.half_widths),
+                "sampling_errors": self._table(shapley.sampling_errors),
+                "rank_stability": self._agreements(shapley.stability),
+            },
+            "contributions": {
+                quantity: {
+                    "values": self._table(found.values),
+                    "standard_errors": None if found.errors is None else self._table(found.errors),
+                }
+                for quantity, found in self.contributions.items()
+            },
+            "interactions": {
+                "kind": self.interactions.kind,
+                "values": {
+                    name: dict(zip(self.partitions, row, strict=True))
+                    for name, row in zip(self.partitions, self.interactions.values.tolist(), strict=True)
+                },
+            },
+            "rank_agreement_with_other_text": {name: _agreement_json(one) for name, one in self.texts.items()},
+            "merged": self.merged,
+        }
+
+    def _table(self, values: Floats) -> Json:
+        return {name: self._by_column(row) for name, row in zip(self.partitions, values, strict=True)}
+
+    def _by_column(self, row: Floats) -> Json:
+        numbers = [value if math.isfinite(value) else None for value in row.tolist()]
+        return {"goal": numbers[0], "domains": dict(zip(self.domains, numbers[1:], strict=True))}
+
+    def _agreements(self, stability: Sequence[RankAgreement]) -> Json:
+        shown = [_agreement_json(one) for one in stability]
+        return {"goal": shown[0], "domains": dict(zip(self.domains, shown[1:], strict=True))}
+
+
+def _agreement_json(agreement: RankAgreement) -> Json:
+    return {"spearman": agreement.spearman, "low": agreement.low, "high": agreement.high}

@@ -1,0 +1,121 @@
+"""Losses of merges on one split, in every held-out domain, from evaluations that are remembered.
+
+The goal's domains come from the study's own objective, so what the search evaluated is not merged again for them; the
+domains that the goal leaves out come from a second one, under its own digest. Asked again, nothing is merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from objectives.evaluation import DifferentiableObjective, Objective
+from objectives.held_out import Floats
+from objectives.merged_loss import MergedLoss
+from objectives.paired import PairedDifference, paired_difference
+from objectives.scoring import Scorer
+from objectives.target import Goal, Target
+from objectives.window_table import WindowTable
+from pool.corpus import Split
+from pool.mixture import Mixture
+from studies.evaluations import remembered
+from studies.workbench import Workbench
+
+Model = Mixture | None
+"""A merge by its mixture, or the seed checkpoint for None."""
+
+
+class Evidence:
+    """What merges and the seed score on the windows (W,) of one split, and what that makes of each column.
+
+    The C = 1 + E columns are the goal itself, as it is minimised, and every domain's loss in the goal's measure; the
+    goal's domains come first. With `everywhere`, all the pool's held-out domains are there, else the goal's alone.
+    `merged` counts the mixtures that were merged because nothing remembered them.
+    """
+
+    def __init__(self, bench: Workbench, split: Split, *, everywhere: bool = True) -> None:
+        windows = bench.pool.corpus.held_out[split]
+        self.goal = bench.goal(split)
+        self.split = split
+        others = tuple(name for name in windows if name not in self.goal.domains) if everywhere else ()
+        self.domains = (*self.goal.domains, *others)
+        self.table = WindowTable.of(windows, self.domains)
+        self.merged = 0
+        self._bench = bench
+        self._objectives = [bench.search_loss if split == "search" else bench.test_loss]
+        if others:
+            self._objectives.append(_elsewhere(bench, others, split))
+        self._nats: dict[str, Floats] = {}
+        self._mixtures: dict[str, Mixture] = {}
+
+    @property
+    def mixtures(self) -> Sequence[Mixture]:
+        """The mixtures asked for so far, each once."""
+        return list(self._mixtures.values())
+
+    def nats(self, model: Model) -> Floats:
+        """Return the nats (W,) of a merge, or of the seed. Raises `NonFiniteLossError`."""
+        if model is None:
+            return self._seed_nats
+        if model.digest not in self._nats:
+            evaluations = [objective(model) for objective in self._objectives]
+            self.merged += not all(evaluation.cached for evaluation in evaluations)
+            by_domain = {name: nats for one in evaluations for name, nats in (one.windows or {}).items()}
+            self._nats[model.digest] = self.table.together(by_domain)
+            self._mixtures[model.digest] = model
+        return self._nats[model.digest]
+
+    def values(self, model: Model) -> Floats:
+        """Return the value minimised and every domain's loss (C,), in the goal's measure."""
+        losses = self.table.losses(self.nats(model))
+        return np.array([goal.value(losses) for goal in self.goals])
+
+    @cached_property
+    def goals(self) -> tuple[Goal, ...]:
+        """What each column is (C,): the goal, and each domain alone."""
+        return (self.goal, *(Target({name: 1.0}, measure=self.goal.measure) for name in self.domains))
+
+    def differences(self, first: Model, second: Model) -> list[PairedDifference]:
+        """Compare two models in every column (C): the first minus the second, on the same documents."""
+        pairs = zip(self.goals, self._tables, strict=True)
+        nats = [self.table.by_domain(self.nats(model)) for model in (first, second)]
+        return [paired_difference(goal, table, *(table.together(one) for one in nats)) for goal, table in pairs]
+
+    def slopes(self, mixture: Mixture) -> Floats | None:
+        """Return d column / d weight (C, K), in the mixture's order; None where the objective has no gradient."""
+        rows: dict[str, Sequence[float]] = {}
+        goal_row: Sequence[float] = ()
+        for number, objective in enumerate(self._objectives):
+            if not isinstance(objective, DifferentiableObjective):
+                return None
+            evaluation = objective.gradient(mixture)
+            assert evaluation.gradient is not None and evaluation.jacobian is not None
+            goal_row = goal_row if number else evaluation.gradient
+            rows.update(evaluation.jacobian)
+        return np.array([goal_row, *(rows[name] for name in self.domains)])
+
+    def goal_slopes(self, mixture: Mixture) -> Floats | None:
+        """Return d goal / d weight (K,) alone, for the price of the goal's domains; None without a gradient."""
+        objective = self._objectives[0]
+        if not isinstance(objective, DifferentiableObjective):
+            return None
+        evaluation = objective.gradient(mixture)
+        return np.array(evaluation.gradient)
+
+    @cached_property
+    def _tables(self) -> tuple[WindowTable, ...]:
+        windows = self._bench.pool.corpus.held_out[self.split]
+        return tuple(WindowTable.of(windows, goal.domains) for goal in self.goals)
+
+    @cached_property
+    def _seed_nats(self) -> Floats:
+        self._bench.make_resident(None)
+        return Scorer(self._bench.stacked.model, self.table, precision=self._bench.proxy.precision).score()
+
+
+def _elsewhere(bench: Workbench, domains: Sequence[str], split: Split) -> Objective:
+    target = Target.over(domains, "macro", measure=bench.goal(split).measure)
+    loss = MergedLoss(bench.pool, bench.stacked, target, split, settings=bench.proxy)
+    return remembered(loss, bench.database.evaluations)

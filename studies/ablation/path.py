@@ -1,0 +1,130 @@
+"""Integrated gradients from the seed to a merge: contributions that sum to all that was gained.
+
+theta(a) = theta_0 + a sum_k c_k tau_k, with the mixture's merge weights c and task vectors tau_k = theta_k - theta_0.
+Partition k contributes -c_k times the integral over a in [0, 1] of <grad L(theta(a)), tau_k>; the contributions sum to
+L(theta_0) - L(theta(1)) (Sundararajan, Taly and Yan 2017, arXiv 1703.01365; it is the Aumann-Shapley value).
+"""
+
+import time
+
+import numpy as np
+import torch
+
+from objectives.evaluation import Evaluation
+from objectives.held_out import Floats
+from objectives.scoring import Scorer
+from pool.fingerprint import digest_json
+from pool.mixture import Mixture
+from studies.ablation.contributions import Contributions
+from studies.ablation.evidence import Evidence
+from studies.evaluations import RememberedDifferentiableObjective
+from studies.workbench import Workbench
+
+FIRST_POINTS, MOST_POINTS = 4, 32
+"""Gauss-Legendre points of the integral, each a forward and a backward pass: doubled until the sum is right."""
+TOLERANCE = 0.01
+"""How far the contributions' sum may be off in any column, as a share of the largest gain of a column."""
+
+
+def integrated_gradients(bench: Workbench, evidence: Evidence, mixture: Mixture) -> Contributions:
+    """Return the contributions (K, C) along the path from the seed to the mixture's merge; remembered like a merge."""
+    names = bench.stacked.names
+    objective = RememberedDifferentiableObjective(SeedPath(bench, evidence), bench.database.evaluations)
+    found = objective.gradient(mixture.over(names))
+    assert found.gradient is not None and found.jacobian is not None
+    slopes = np.array([found.gradient, *(found.jacobian[name] for name in evidence.domains)])
+    weights = bench.proxy.rule.weights(mixture.over(names).array)
+    return Contributions((-slopes * weights).T[[names.index(name) for name in mixture.names]])
+
+
+class SeedPath:
+    """The loss of a merge, its gradient the mean of d L / d c_k along the straight line from the seed to it."""
+
+    def __init__(self, bench: Workbench, evidence: Evidence) -> None:
+        self._bench = bench
+        self._evidence = evidence
+        described = {name: bench.pool.corpus.held_out[evidence.split][name].digest for name in evidence.domains}
+        self.digest = digest_json(
+            {
+                "kind": "seed path",
+                "quadrature": [FIRST_POINTS, MOST_POINTS, TOLERANCE],
+                "pool": bench.pool.manifest.digest,
+                "held_out": described,
+                "goal": evidence.goal.digest_parts,
+                "settings": bench.proxy.digest_parts,
+            }
+        )
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """The pool's partitions."""
+        return self._bench.stacked.names
+
+    def __call__(self, mixture: Mixture) -> Evaluation:
+        """Evaluate the merge alone."""
+        return self._evaluation(mixture, None, time.perf_counter())
+
+    def gradient(self, mixture: Mixture) -> Evaluation:
+        """Evaluate the merge, and integrate the gradient on the way to it."""
+        started = time.perf_counter()
+        stacked, evidence = self._bench.stacked, self._evidence
+        self._bench.make_resident(None)
+        seed = stacked.flat.clone()
+        self._bench.make_resident(mixture)
+        moved = stacked.flat - seed
+        scorer = Scorer(stacked.model, evidence.table, precision=self._bench.proxy.precision)
+        weights = self._bench.proxy.rule.weights(mixture.over(stacked.names).array)
+        gained = evidence.values(None) - evidence.values(mixture)
+        points = FIRST_POINTS
+        slopes = self._integral(scorer, seed, moved, points)
+        while points < MOST_POINTS and _off(slopes, weights, gained) > TOLERANCE:
+            points *= 2
+            slopes = self._integral(scorer, seed, moved, points)
+        return self._evaluation(mixture, slopes, started)
+
+    def _integral(self, scorer: Scorer, seed: torch.Tensor, moved: torch.Tensor, points: int) -> Floats:
+        places, shares = np.polynomial.legendre.leggauss(points)
+        slopes = np.zeros((len(self._evidence.goals), len(self.partitions)))
+        for place, share in zip((places + 1) / 2, shares / 2, strict=True):
+            self._bench.stacked.take(torch.add(seed, moved, alpha=float(place)))
+            slopes += share * self._slopes(scorer, seed)
+        return slopes
+
+    def _slopes(self, scorer: Scorer, seed: torch.Tensor) -> Floats:
+        """Return <grad L, tau_k> of the resident model in every column (C, K)."""
+        stacked, evidence = self._bench.stacked, self._evidence
+        gradient = stacked.flat_gradient()
+
+        def pull() -> Floats:
+            return stacked.weight_gradient() - float(torch.dot(seed, gradient))
+
+        nats, partials = scorer.score_with_jacobian(gradient, pull)
+        losses = evidence.table.losses(nats)
+        by_domain = dict(zip(evidence.domains, partials, strict=True))
+        rows = [(goal, np.stack([by_domain[name] for name in goal.domains])) for goal in evidence.goals]
+        return np.stack([(goal.slopes(losses) / goal.sizes(losses)) @ jacobian for goal, jacobian in rows])
+
+    def _evaluation(self, mixture: Mixture, slopes: Floats | None, started: float) -> Evaluation:
+        evidence = self._evidence
+        nats = evidence.nats(mixture)
+        losses = evidence.table.losses(nats)
+        rows = None if slopes is None else [tuple(row) for row in slopes.tolist()]
+        return Evaluation(
+            mixture,
+            value=evidence.goal.value(losses),
+            values=evidence.goal.values(losses),
+            standard_error=evidence.goal.standard_error(losses),
+            domains=losses,
+            kind="merged",
+            objective_digest=self.digest,
+            seconds=time.perf_counter() - started,
+            tokens_read=int(evidence.table.tokens.sum()),
+            gradient=rows[0] if rows else None,
+            jacobian=dict(zip(evidence.domains, rows[1:], strict=True)) if rows else None,
+            windows=evidence.table.by_domain(nats),
+        )
+
+
+def _off(slopes: Floats, weights: Floats, gained: Floats) -> float:
+    """Return how far the sum of contributions is from what was gained, as a share of the largest gain."""
+    return float(np.abs(-slopes @ weights - gained).max() / max(np.abs(gained).max(), 1e-12))

@@ -1,0 +1,107 @@
+"""The verb `ablate`: what every partition contributes to the goal and to every held-out domain."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+
+from objectives.held_out import Floats
+from pool.corpus import Split
+from pool.mixture import Mixture
+from pool.progress import say, track
+from studies.ablation.ablation import SEED, Ablation, ShapleyValues
+from studies.ablation.coalitions import Game, GameName
+from studies.ablation.contributions import Contributions, first_order, removals
+from studies.ablation.design import Design, choose_design
+from studies.ablation.enumeration import Enumeration
+from studies.ablation.evidence import Evidence
+from studies.ablation.interactions import Interactions, scheffe_interactions, shapley_interactions
+from studies.ablation.other_text import Noise, rank_agreements
+from studies.ablation.path import integrated_gradients
+from studies.ablation.resampling import draw_documents, resampled, spread, stability
+from studies.ablation.worst import worst_mixture
+from studies.best import best_mixture
+from studies.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class AblationRequest:
+    """What is asked of an ablation: the Shapley values' game and most merges, where it is scored, and its noise."""
+
+    merges: int
+    noise: Noise
+    game: GameName = "uniform"
+    split: Split = "search"
+    everywhere: bool = True
+
+
+def run_ablation(bench: Workbench, study: optuna.Study, asked: AblationRequest) -> Ablation:
+    """Value the coalitions, then every other contribution; what the database remembers is not merged again.
+
+    Raises `StudyError` when no trial has a value yet, or the merges are too few for Shapley values.
+    """
+    best = best_mixture(bench, study)
+    uniform = Mixture.uniform(bench.pool.names)
+    game = Game(uniform if asked.game == "uniform" else best)
+    design = choose_design(len(game.players), asked.merges, seed=asked.noise.seed)
+    evidence = Evidence(bench, asked.split, everywhere=asked.everywhere)
+    _value_coalitions(evidence, game, design)
+    say(f"ablate {bench.config.name}: leaving out, adding, and what else is compared")
+    quantities = removals(evidence, best)
+    gradients = first_order(evidence, best)
+    if gradients:
+        quantities |= {**gradients, "path-to-best": integrated_gradients(bench, evidence, best)}
+    mixtures = {"best": best, "uniform": uniform, "worst": worst_mixture(bench, study, evidence)}
+    controls = {name: evidence.values(mixture) for name, mixture in mixtures.items()}
+    return Ablation(
+        bench.config.name,
+        asked.split,
+        evidence.goal.measure,
+        bench.pool.names,
+        evidence.domains,
+        mixtures,
+        {**controls, SEED: evidence.values(None)},
+        _shapley(evidence, game, design, asked),
+        quantities,
+        _interactions(evidence, game, design, bench.pool.names),
+        rank_agreements(bench, asked.split, asked.noise),
+        evidence.merged,
+    )
+
+
+def _value_coalitions(evidence: Evidence, game: Game, design: Design) -> None:
+    coalitions = design.coalitions[1:]
+    with track("coalitions", len(coalitions)) as show:
+        for number, coalition in enumerate(coalitions, 1):
+            evidence.nats(game.model(coalition))
+            show(number, f"{evidence.merged} merged")
+
+
+def _shapley(evidence: Evidence, game: Game, design: Design, asked: AblationRequest) -> ShapleyValues:
+    """Estimate on all documents and on documents drawn again; partitions that are no players get zeros."""
+    values = game.values(design.coalitions, evidence)
+    nats = np.stack([evidence.nats(game.model(coalition)) for coalition in design.coalitions])
+    draws = draw_documents(evidence.table, np.random.default_rng(asked.noise.seed))
+    drawn = np.moveaxis(-resampled(evidence.goal, evidence.table, nats, draws), 0, 1)
+    estimate = _over_partitions(game, design.estimate(values))
+    again = np.moveaxis(_over_partitions(game, design.estimate(drawn)), 1, 0)
+    errors = spread(draws, evidence.goal, evidence.table, again)
+    stable = [stability(estimate[:, c], again[:, :, c]) for c in range(estimate.shape[1])]
+    sampling = _over_partitions(game, design.standard_errors(values))
+    contributions = Contributions(estimate, errors)
+    return ShapleyValues(asked.game, design.method, design.exact, contributions, sampling, design.confident, stable)
+
+
+def _over_partitions(game: Game, of_players: Floats) -> Floats:
+    """Give every partition a row (K, ...): that of the player (players, ...), or zeros."""
+    whole = np.zeros((len(game.whole.names), *of_players.shape[1:]))
+    whole[[game.whole.names.index(name) for name in game.players]] = of_players
+    return whole
+
+
+def _interactions(evidence: Evidence, game: Game, design: Design, names: tuple[str, ...]) -> Interactions:
+    """Take the index where every coalition of all partitions is there, else the quadratic over all that was merged."""
+    if isinstance(design, Enumeration) and game.players == names:
+        return shapley_interactions(design, game.values(design.coalitions, evidence)[:, 0])
+    mixtures = [mixture.over(names) for mixture in evidence.mixtures]
+    return scheffe_interactions(mixtures, np.array([evidence.values(mixture)[0] for mixture in mixtures]))

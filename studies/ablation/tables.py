@@ -1,0 +1,122 @@
+"""An ablation for people: the contributions, who helps whom, and how far the ranking of the partitions holds."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from objectives.paired import CONFIDENT
+from studies.ablation.ablation import Ablation
+from studies.ablation.contributions import Contributions
+
+PAIRS_SHOWN = 3
+HEADINGS = {
+    "uniform-without": "out of uniform",
+    "best-without": "out of best",
+    "alone": "alone",
+    "added-to-best": "added to best",
+    "path-to-best": "on the way to best",
+}
+
+
+def show_ablation(console: Console, ablation: Ablation) -> None:
+    """Show contributions to the goal and to every domain, interactions, stability, and the worst mixture."""
+    measure = ablation.measure.replace("-", " ")
+    console.print(f"Contributions in study {ablation.study}, {ablation.split} split, {measure}:")
+    console.print("how much lower the loss is with a partition than without (a star: beyond chance, 95 %)")
+    _show_goal(console, ablation)
+    _show_domains(console, ablation)
+    _show_interactions(console, ablation)
+    _show_stability(console, ablation)
+    _show_controls(console, ablation)
+    console.print(f"{ablation.merged} mixtures were merged for this; what was known already was not.")
+
+
+def _show_goal(console: Console, ablation: Ablation) -> None:
+    shapley = ablation.shapley
+    console.print(f"To the goal. Shapley values of the {shapley.game} mixture: {shapley.method}")
+    shown = {name: ablation.quantities[name] for name in HEADINGS if name in ablation.quantities}
+    table = Table()
+    table.add_column("partition", no_wrap=True)
+    for heading in ("weight in best", "Shapley", "± 95 %", *(HEADINGS[name] for name in shown)):
+        table.add_column(heading, justify="right")
+    weights = ablation.mixtures["best"].as_dict()
+    for row in _order(ablation):
+        cells = [_cell(found, row) for found in shown.values()]
+        name, width = ablation.partitions[row], _number(shapley.half_widths[row, 0], "")
+        table.add_row(name, f"{weights[name]:.3f}", _starred(ablation, row, 0, 4), width, *cells)
+    console.print(table)
+
+
+def _show_domains(console: Console, ablation: Ablation) -> None:
+    console.print("Shapley values by held-out domain")
+    table = Table()
+    table.add_column("partition", no_wrap=True)
+    for number in range(1, len(ablation.domains) + 1):
+        table.add_column(str(number), justify="right")
+    for row in _order(ablation):
+        cells = (_starred(ablation, row, column, 2) for column in range(1, len(ablation.columns)))
+        table.add_row(ablation.partitions[row], *cells)
+    console.print(table)
+    console.print("; ".join(f"{number} {name}" for number, name in enumerate(ablation.domains, 1)))
+
+
+def _show_interactions(console: Console, ablation: Ablation) -> None:
+    values, names = ablation.interactions.values, ablation.partitions
+    pairs = [(float(values[i, j]), f"{names[i]} and {names[j]}") for i in range(len(names)) for j in range(i)]
+    console.print(f"Pairs that do more together than each alone, to the goal ({ablation.interactions.kind}):")
+    for value, pair in sorted(pairs, reverse=True)[:PAIRS_SHOWN]:
+        console.print(f"  {value:+.4f} {pair}")
+    console.print("and the pairs that do least:")
+    for value, pair in sorted(pairs)[:PAIRS_SHOWN]:
+        console.print(f"  {value:+.4f} {pair}")
+
+
+def _show_stability(console: Console, ablation: Ablation) -> None:
+    console.print("Does the ranking of the partitions hold? Spearman correlation with the ranking by Shapley values,")
+    console.print(f"  on other documents of the same kind, to the goal: {ablation.shapley.stability[0]}")
+    console.print("and of the ranking by leaving out of uniform, with that")
+    for name, found in ablation.texts.items():
+        console.print(f"  on {_where(name)}: {found}")
+
+
+def _show_controls(console: Console, ablation: Ablation) -> None:
+    table = Table()
+    table.add_column("")
+    for name in ablation.controls:
+        table.add_column(name, justify="right")
+    for column, domain in enumerate(ablation.columns):
+        table.add_row(domain, *(f"{row[column]:.4f}" for row in ablation.controls.values()))
+    console.print("Losses, with the worst mixture found as a control")
+    console.print(table)
+    worst = sorted(ablation.mixtures["worst"].as_dict().items(), key=lambda item: -item[1])
+    console.print("worst mixture: " + ", ".join(f"{name} {weight:.2f}" for name, weight in worst if weight > 0))
+
+
+def _order(ablation: Ablation) -> Iterator[int]:
+    yield from np.argsort(-ablation.shapley.contributions.values[:, 0], kind="stable").tolist()
+
+
+def _cell(found: Contributions, row: int) -> str:
+    value, error = found.of(row, 0)
+    beyond = error is not None and abs(value) > CONFIDENT * error
+    return f"{_number(value, '+')}{'*' if beyond else ' '}"
+
+
+def _starred(ablation: Ablation, row: int, column: int, decimals: int) -> str:
+    value, _ = ablation.shapley.contributions.of(row, column)
+    beyond = abs(value) > ablation.shapley.half_widths[row, column]
+    return f"{value:+.{decimals}f}{'*' if beyond else ' '}"
+
+
+def _number(value: float, sign: str) -> str:
+    return f"{value:{sign}.4f}" if math.isfinite(value) else "-"
+
+
+def _where(name: str) -> str:
+    words = name.replace("-", " ")
+    if name.endswith("-split"):
+        return f"the {words}"
+    return f"text in {words}" if name.endswith("-case") else f"text with {words}"

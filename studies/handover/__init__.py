@@ -1,0 +1,1 @@
+"""The winning mixture as files that training stacks read."""

@@ -1,0 +1,94 @@
+"""What a training run is told: the weight, tokens and epochs of every partition, and where its text is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pool.errors import StudyError
+from pool.mixture import Mixture
+from pool.store import Pool
+from studies.score import Json
+
+
+@dataclass(frozen=True)
+class Share:
+    """One partition's part of a training run.
+
+    `weight` is its share of the tokens, `tokens` that share of the run, `epochs` how often that goes through the
+    `available_tokens` it has. `document_share` is its share of the documents: where documents of one partition are
+    longer than those of another, drawing documents by `weight` would draw other shares of tokens.
+    """
+
+    weight: float
+    tokens: int
+    available_tokens: int
+    epochs: float
+    document_share: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run of `tokens` tokens, about `documents` documents, on a mixture."""
+
+    study: str
+    pool: str
+    pool_digest: str
+    tokens: int
+    documents: int
+    shares: Mapping[str, Share]
+
+    @property
+    def used(self) -> dict[str, Share]:
+        """The partitions with a weight above zero."""
+        return {name: share for name, share in self.shares.items() if share.weight > 0}
+
+    def as_json(self) -> Json:
+        """Give the plan in JSON's types."""
+        return {
+            "study": self.study,
+            "pool": self.pool,
+            "pool_digest": self.pool_digest,
+            "tokens": self.tokens,
+            "documents": self.documents,
+            "partitions": {name: dict(vars(share)) for name, share in self.shares.items()},
+        }
+
+
+def make_plan(study: str, pool: Pool, mixture: Mixture, tokens: int) -> Plan:
+    """Spread `tokens` over the partitions, to the token. Raises `StudyError` when there is none to spread."""
+    if tokens < 1:
+        raise StudyError(f"--tokens {tokens}: a training run needs at least one token")
+    weights = mixture.over(pool.names).as_dict()
+    budgets = apportion(weights, tokens)
+    manifest = pool.manifest.corpus.partitions
+    drawn = {
+        name: tokens * weight * manifest[name].documents / manifest[name].tokens for name, weight in weights.items()
+    }
+    total = math.fsum(drawn.values())
+    shares = {
+        name: Share(weight, budgets[name], pool.tokens[name], budgets[name] / pool.tokens[name], drawn[name] / total)
+        for name, weight in weights.items()
+    }
+    return Plan(study, pool.config.name, pool.manifest.digest, tokens, max(1, round(total)), shares)
+
+
+def apportion(weights: Mapping[str, float], total: int) -> dict[str, int]:
+    """Split a whole number by weights that sum to 1: each part within one of its share, all together `total`.
+
+    By largest remainders (Hamilton's method); a weight of zero gets nothing.
+    """
+    whole = {name: math.floor(weight * total) for name, weight in weights.items()}
+    left = total - sum(whole.values())
+    remainders = sorted(whole, key=lambda name: (weights[name] > 0, weights[name] * total - whole[name]), reverse=True)
+    return {name: count + (name in remainders[:left]) for name, count in whole.items()}
+
+
+def sources_of(pool: Pool, name: str, text_folder: Path | None) -> tuple[list[str], str, str]:
+    """Return files, format and text column of a partition's text: handed over, or where the pool file has it."""
+    if text_folder is not None:
+        return [str(text_folder / f"{name}.jsonl")], "jsonl", "text"
+    table = pool.config.corpus.partitions[name]
+    return [str(path) for path in table.files], table.format, "text" if table.format == "text" else table.column

@@ -1,0 +1,66 @@
+"""The verb `handover`: one new folder with the mixture in every form."""
+
+import json
+from pathlib import Path
+
+import yaml
+from safetensors import SafetensorError
+
+from pool.disk import new_folder, write_text
+from pool.errors import StudyError
+from pool.mixture import Mixture
+from pool.prepared import read_corpus
+from pool.store import Pool
+from studies.handover.interleave import interleave_script
+from studies.handover.mergekit_files import METHODS, mergekit_yaml
+from studies.handover.olmo import olmix_yaml, olmo_core_yaml
+from studies.handover.plan import Plan, make_plan
+from studies.json_text import json_text
+from studies.workbench import Workbench
+
+TEXT = "text"
+
+
+def run_handover(
+    bench: Workbench, mixture: Mixture, folder: Path, *, tokens: int, token_files: str, with_text: bool
+) -> Plan:
+    """Write every form of the mixture for a training run of `tokens` tokens, and return the plan.
+
+    With `with_text`, the training documents of the partitions used as JSONL; a demo corpus has no other files. Raises
+    `StudyError` when the folder exists and is not empty or cannot be written, and `CorpusError` for text that is gone.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StudyError(f"{folder} exists and is not empty; name a new folder")
+    pool = bench.pool
+    plan = make_plan(bench.config.name, pool, mixture, tokens)
+    with_text = with_text or pool.config.corpus.source == "demo"
+    text_folder = folder.resolve() / TEXT if with_text else None
+    array = bench.proxy.rule.weights(mixture.over(bench.stacked.names).array)
+    weights = dict(zip(bench.stacked.names, array.tolist(), strict=True))
+    files = {
+        "mixture.json": json_text(plan.as_json()) + "\n",
+        "mixture.yaml": yaml.safe_dump(plan.as_json(), sort_keys=False),
+        "interleave.py": interleave_script(plan, pool, text_folder),
+        "olmo_core.yaml": olmo_core_yaml(plan, token_files),
+        "olmix.yaml": olmix_yaml(plan, token_files),
+    }
+    files |= {f"mergekit_{method}.yaml": mergekit_yaml(pool, mixture, weights, method) for method in METHODS}
+    try:
+        with new_folder(folder.resolve()) as new:
+            for name, text in files.items():
+                write_text(new / name, text)
+            if with_text:
+                _write_text(pool, plan, new / TEXT)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StudyError(f"{folder}: cannot write there: {reason}") from None
+    return plan
+
+
+def _write_text(pool: Pool, plan: Plan, folder: Path) -> None:
+    folder.mkdir()
+    corpus = read_corpus(pool.config)
+    for name in plan.used:
+        with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
+            for document in corpus.partitions[name]:
+                stream.write(json.dumps({"text": document}) + "\n")
