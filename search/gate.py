@@ -40,9 +40,9 @@ class GateRule:
     """
 
     threshold: float = 0.05
-    audit_rate: float = 0.1
+    audit_rate: float = 0.02
     min_evidence: int = 12
-    patience: int = 25
+    patience: int = 100
     max_false_prune_rate: float = 0.1
 
     def __post_init__(self) -> None:

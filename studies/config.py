@@ -69,11 +69,11 @@ class GateConfig(Config):
     threshold: float = Field(0.05, ge=0, le=1)
     """Prune below this predicted probability of beating the incumbent, or with several [targets] of adding to the
     front."""
-    audit_rate: float = Field(0.1, ge=0, le=1)
+    audit_rate: float = Field(0.02, ge=0, le=1)
     """Share of such proposals evaluated all the same, to measure the false-prune rate."""
     min_evidence: int = Field(12, ge=3)
     """Evaluations before the gate says anything."""
-    patience: int = Field(25, ge=1)
+    patience: int = Field(100, ge=1)
     """Pruned proposals in a row after which one is let through."""
     max_false_prune_rate: float = Field(0.1, gt=0, le=1)
     """Where audits show a larger share of false prunes than this, the threshold is lowered."""

@@ -63,6 +63,11 @@ def normal_quantile(coverage: float) -> float:
     return float(norm.ppf((1 + coverage) / 2))
 
 
+def coverage(prediction: Prediction, values: Floats, *, nominal: float = 0.9) -> float:
+    """Return the share of values (N,) inside mean +- z deviation, z the normal quantile of (1 + nominal) / 2."""
+    return float(np.mean(np.abs(values - prediction.mean) <= norm.ppf((1 + nominal) / 2) * prediction.deviation))
+
+
 def _quantile(scores: Floats, coverage: float) -> float:
     """Return the score of rank ceil((N + 1) coverage), the largest where that is beyond N."""
     rank = min(math.ceil((len(scores) + 1) * coverage), len(scores))

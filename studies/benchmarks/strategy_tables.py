@@ -42,10 +42,11 @@ def show_landscape(console: Console, fits: Sequence[landscape.Fit]) -> None:
     """Show Spearman and RMSE of every fit."""
     one = fits[0]
     console.print(f"Predictions of {one.unseen} unseen merges, whose values spread by {one.spread:.4f}")
-    table = _table("surrogate", "from", "merges", "Spearman", "RMSE")
+    table = _table("surrogate", "from", "merges", "Spearman", "RMSE", "90 % intervals hold")
     for fit in fits:
         source = "values and gradients" if fit.gradients else "values"
-        table.add_row(fit.surrogate, source, str(fit.evaluations), f"{fit.spearman:.4f}", f"{fit.rmse:.4f}")
+        figures = (f"{fit.spearman:.4f}", f"{fit.rmse:.4f}", f"{fit.coverage:.0%}")
+        table.add_row(fit.surrogate, source, str(fit.evaluations), *figures)
     console.print(table)
 
 

@@ -11,8 +11,9 @@ from objectives.held_out import Floats
 from objectives.swarm_table import SwarmTable, read_swarms
 from pool.errors import ConfigError
 from pool.progress import track
+from search.surrogates.conformal import ConformalSurrogate, coverage
 from search.surrogates.registry import SURROGATES
-from search.surrogates.surrogate import Observations, Surrogate
+from search.surrogates.surrogate import Observations, Prediction, Surrogate
 from studies.benchmarks import regmix_regression
 
 REFERENCE = "RegMix's LightGBM"
@@ -21,7 +22,7 @@ UNSEEN_SHARE = 1 / 3
 LEAST_RUNS = 3
 MEAN = "mean"
 
-Method = Callable[[Floats, Floats, Floats, Floats], Floats]
+Method = Callable[[Floats, Floats, Floats, Floats], Prediction]
 """Mixtures (N, K), values (N,), unseen mixtures (M, K), their values (M,) -> predictions (M,)."""
 
 
@@ -43,7 +44,8 @@ class Spread:
 class Result:
     """How one surrogate, fitted on so many `runs`, predicts one metric of the `unseen` runs.
 
-    `rmse` is in the metric's unit, `spearman` not defined (NaN) where all predictions are equal.
+    `rmse` is in the metric's unit, `spearman` not defined (NaN) where all predictions are equal. `coverage` is the
+    share of the unseen inside their conformal 90 % interval, NaN for the reference, which has none.
     """
 
     metric: str
@@ -53,6 +55,7 @@ class Result:
     unseen: int
     spearman: Spread
     rmse: Spread
+    coverage: Spread
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], s
 def methods() -> dict[str, Method]:
     """List what is compared: every surrogate there is, and the reference where it is installed."""
     ours = {name: _method(make) for name, make in SURROGATES.items()}
-    return ours | ({REFERENCE: regmix_regression.predict} if regmix_regression.is_installed() else {})
+    return ours | ({REFERENCE: _reference} if regmix_regression.is_installed() else {})
 
 
 def split(table: SwarmTable, *, seed: int = 0) -> tuple[SwarmTable, SwarmTable]:
@@ -136,16 +139,22 @@ def _result(name: str, method: Method, metric: str, chosen: Sequence[SwarmTable]
         runs=len(chosen[0].runs),
         subsets=len(chosen),
         unseen=len(truth),
-        spearman=Spread.of([_spearman(one, truth) for one in predictions]),
-        rmse=Spread.of([float(np.sqrt(np.mean((one - truth) ** 2))) for one in predictions]),
+        spearman=Spread.of([_spearman(one.mean, truth) for one in predictions]),
+        rmse=Spread.of([float(np.sqrt(np.mean((one.mean - truth) ** 2))) for one in predictions]),
+        coverage=Spread.of([coverage(one, truth) if one.deviation.any() else np.nan for one in predictions]),
     )
 
 
+def _reference(weights: Floats, values: Floats, unseen: Floats, truth: Floats) -> Prediction:
+    mean = regmix_regression.predict(weights, values, unseen, truth)
+    return Prediction(mean, np.zeros_like(mean))
+
+
 def _method(make: Callable[[], Surrogate]) -> Method:
-    def predict(weights: Floats, values: Floats, unseen: Floats, _: Floats) -> Floats:
-        surrogate = make()
+    def predict(weights: Floats, values: Floats, unseen: Floats, _: Floats) -> Prediction:
+        surrogate = ConformalSurrogate(make())
         surrogate.fit(Observations.of_values(weights, values))
-        return surrogate.predict(unseen).mean
+        return surrogate.predict(unseen)
 
     return predict
 

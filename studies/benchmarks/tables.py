@@ -105,10 +105,11 @@ def show_bench_surrogate(console: Console, results: Sequence[Predicted]) -> None
         mine = [one for one in results if one.metric == metric]
         console.print(f"{metric}: predictions of {mine[0].unseen} unseen models, mean (least to greatest) over subsets")
         table = Table()
-        for heading in ("surrogate", "runs", "subsets", "Spearman", "RMSE"):
+        for heading in ("surrogate", "runs", "subsets", "Spearman", "RMSE", "90 % hold"):
             table.add_column(heading, justify="left" if heading == "surrogate" else "right")
         for one in mine:
-            figures = (_spread(one.spearman), _spread(one.rmse))
+            held = "-" if math.isnan(one.coverage.mean) else f"{one.coverage.mean:.0%}"
+            figures = (_spread(one.spearman), _spread(one.rmse), held)
             table.add_row(one.surrogate, str(one.runs), str(one.subsets), *figures)
         console.print(table)
 
