@@ -11,6 +11,7 @@ import typer
 
 from pool.errors import MixscoutError
 from studies.benchmarks.cli import bench_app
+from studies.fidelity_cli import add_fidelity_verbs
 from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
 
 app = typer.Typer(
@@ -190,6 +191,9 @@ def export(
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         found = find_best(bench, bench.known_study())
         console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
+
+
+add_fidelity_verbs(app)
 
 
 def main() -> None:

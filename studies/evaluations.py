@@ -77,6 +77,12 @@ class EvaluationStore:
             row = session.scalars(query).one_or_none()
             return _evaluation(row, mixture) if row else None
 
+    def mixtures_of(self, objective_digest: str) -> list[Mixture]:
+        """List the mixtures remembered under an objective, in the order in which they were kept."""
+        query = select(EvaluationRow.mixture).where(EvaluationRow.objective_digest == objective_digest)
+        with Session(self._engine) as session:
+            return [Mixture.of(weights) for weights in session.scalars(query.order_by(EvaluationRow.id))]
+
     def keep(self, evaluation: Evaluation) -> None:
         """Remember an evaluation. One with a gradient replaces one without, never the other way round."""
         key = {"objective_digest": evaluation.objective_digest, "mixture_digest": evaluation.mixture.digest}
