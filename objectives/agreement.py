@@ -19,19 +19,20 @@ TOP_SHARE = 0.25
 """Share of the mixtures that counts as the top, and as the low tail of the losses."""
 
 
-def statistics_of(count: int, *, noise_difference: float = 0.0) -> Mapping[str, Statistic]:
+def statistics_of(count: int, *, noise_difference: float | None = None) -> Mapping[str, Statistic]:
     """Name the statistics for `count` mixtures.
 
     `noise_difference` is by how much two truths differ by chance: pairs closer than that are no fair question, and
-    `accuracy_beyond_noise` leaves them out.
+    `accuracy_beyond_noise`, which there is where the noise is known, leaves them out.
     """
+    beyond = {} if noise_difference is None else {"accuracy_beyond_noise": noise_difference}
     top = max(1, round(TOP_SHARE * count))
     return {
         "pearson": pearson,
         "spearman": spearman,
         "kendall": kendall,
         "decision_accuracy": decision_accuracy,
-        "accuracy_beyond_noise": partial(decision_accuracy, least=noise_difference),
+        **{name: partial(decision_accuracy, least=least) for name, least in beyond.items()},
         "top_k_overlap": partial(top_k_overlap, k=top),
         "regret_at_1": regret_at_1,
         "rmse": rmse,

@@ -1,9 +1,11 @@
 """Calibration: from the proxy to the loss that training would give, learnt from N mixtures really trained.
 
 What is learnt is the correction truth - proxy, linear in features of the mixture and its proxy. Three families, from
-stiff to supple: an offset; a line in the proxy; a line plus a ridge on the weights. The one with the smallest
-leave-one-out error is taken. Intervals are the jackknife+ (Barber et al. 2021, Annals of Statistics 49(1), eq. 1.3):
-whatever the data, they hold 1 - 2 alpha of mixtures that are like the trained ones, and usually about 1 - alpha.
+stiff to supple: an offset; a line in the proxy; a line plus a ridge on the weights. The stiffest is taken whose
+leave-one-out error is within a standard error of the smallest (Breiman et al. 1984, section 3.4.3): with a dozen
+truths the smallest one alone is often a supple family's luck. Intervals are the jackknife+ (Barber et al. 2021, Annals
+of Statistics 49(1), eq. 1.3): whatever the data, they hold 1 - 2 alpha of mixtures that are like the trained ones, and
+usually about 1 - alpha.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from objectives.held_out import Floats
 
 LEAST_TRUTHS = 6
 ALPHA = 0.1
-_RIDGES = (0.03, 0.3, 3.0)
+_RIDGES = (3.0, 0.3, 0.03)
 _NEGLIGIBLE = 1e-9
 
 
@@ -70,13 +72,15 @@ class Calibration:
 
     @classmethod
     def fit(cls, weights: Floats, proxy: Floats, truth: Floats, families: Sequence[Family] = FAMILIES) -> Calibration:
-        """Learn from mixtures (N, K), their proxies (N,) and truths (N,), by the best of some families.
+        """Learn from mixtures (N, K), their proxies (N,) and truths (N,), by one of some families, the stiffest first.
 
         Raises `ValueError` for fewer than `LEAST_TRUTHS`.
         """
         if len(truth) < LEAST_TRUTHS:
             raise ValueError(f"calibrating needs {LEAST_TRUTHS} trained mixtures or more: there are {len(truth)}")
-        return min((_fitted(family, weights, proxy, truth) for family in families), key=lambda one: one.rmse)
+        fitted = [_fitted(family, weights, proxy, truth) for family in families]
+        best = min(fitted, key=lambda one: one.rmse)
+        return next(one for one in fitted if one is best or _hardly_worse(one, best))
 
     @property
     def rmse(self) -> float:
@@ -105,6 +109,11 @@ class Calibration:
         highs = np.sort(without + sizes, axis=1)[:, count - rank]
         triples = zip(predicted.tolist(), lows.tolist(), highs.tolist(), strict=True)
         return [Interval(value, min(low, value), max(high, value)) for value, low, high in triples]
+
+
+def _hardly_worse(one: Calibration, best: Calibration) -> bool:
+    differences = one.errors**2 - best.errors**2
+    return bool(differences.mean() <= differences.std(ddof=1) / math.sqrt(len(differences)))
 
 
 def _fitted(family: Family, weights: Floats, proxy: Floats, truth: Floats) -> Calibration:

@@ -25,6 +25,8 @@ from objectives.held_out import Floats
 
 ERROR_RATE = 0.05
 """Chance of recommending another rule than the study's own where none is better."""
+LEAST_TO_CHOOSE = 12
+"""From fewer truths no other rule is recommended: resamples of so few are too much alike to rule chance out."""
 _LINE = [family for family in FAMILIES if family.name == "line"]
 
 
@@ -64,7 +66,8 @@ def choose_rule(proxies: Mapping[str, Floats], truth: Floats, *, own: str) -> Ru
     """Compare rules by their proxies (N,) of the same mixtures, with truths (N,).
 
     Another rule than `own` is recommended when its criterion is lower in so many resamples that chance is ruled out,
-    Bonferroni-corrected for the number of rules. Raises `ValueError` for too few truths.
+    Bonferroni-corrected for the number of rules, and there are `LEAST_TO_CHOOSE` truths. Raises `ValueError` for too
+    few truths to calibrate.
     """
     parts = {name: _resampled(proxy, truth) for name, proxy in proxies.items()}
     criteria = {name: part.sum(axis=0) for name, part in parts.items()}
@@ -73,7 +76,7 @@ def choose_rule(proxies: Mapping[str, Floats], truth: Floats, *, own: str) -> Ru
     scores.sort(key=lambda score: (score.criterion.value, score.name != own))
     best = scores[0].name
     level = 1 - ERROR_RATE / max(1, len(proxies) - 1)
-    beyond_chance = float(np.quantile(criteria[best] - criteria[own], level)) < 0
+    beyond_chance = len(truth) >= LEAST_TO_CHOOSE and float(np.quantile(criteria[best] - criteria[own], level)) < 0
     return RuleChoice(scores, own, best if beyond_chance else own)
 
 

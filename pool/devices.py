@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
 _CLAIMED: list[FileLock] = []
@@ -14,6 +13,8 @@ _CLAIMED: list[FileLock] = []
 
 def visible_devices() -> tuple[str, ...]:
     """Name the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES does; none without CUDA."""
+    import torch  # seconds, which claiming a device need not take
+
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not torch.cuda.is_available():
         return ()

@@ -13,8 +13,10 @@ import numpy as np
 from pool.mixture import Mixture
 from search.space import CappedSimplex, Weights
 
-HANDFUL = 16
+HANDFUL = 8
 """Candidates of which the farthest is taken."""
+CONCENTRATION = 2.0
+"""Of the Dirichlet law on a subset: above one, so that few mixtures are all but a single partition."""
 _TRIES = 100
 
 
@@ -38,7 +40,7 @@ def spread(
 
 
 def draw(space: CappedSimplex, rng: np.random.Generator, towards: Mixture | None = None) -> Mixture:
-    """Draw a feasible mixture: a random number of partitions, a random subset of them, uniform weights on it.
+    """Draw a feasible mixture: a random number of partitions, a random subset, Dirichlet weights on it.
 
     With `towards`, half-way there. Raises `ValueError` when there is none of two partitions or more.
     """
@@ -46,7 +48,7 @@ def draw(space: CappedSimplex, rng: np.random.Generator, towards: Mixture | None
     for _ in range(_TRIES):
         size = int(rng.integers(2, max(2, min(len(allowed), space.max_members)) + 1))
         point = np.zeros(len(space.names))
-        point[rng.permutation(allowed)[:size]] = rng.dirichlet(np.ones(size))[: len(allowed)]
+        point[rng.permutation(allowed)[:size]] = rng.dirichlet(np.full(size, CONCENTRATION))[: len(allowed)]
         if towards is not None:
             point = (point + towards.over(space.names).array) / 2
         mixture = space.project(point)

@@ -90,7 +90,7 @@ def _agreed(instruments: Instruments, truths: Truths, split: Split) -> Agreed:
     proxy = instruments.read(split, [objective(mixture) for mixture in truths.mixtures.values()])
     agreement = {
         name: bootstrap(
-            statistics_of(len(values), noise_difference=noise[name].margin if name in noise else 0.0),
+            statistics_of(len(values), noise_difference=noise[name].margin if name in noise else None),
             proxy[name],
             values,
         )

@@ -67,6 +67,7 @@ def _draw_domains(axes: Axes, fidelity: Fidelity, split: Split) -> None:
     axes.set_yticks(range(len(names)), shown)
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_xlim(-1.05, 1.05)
-    axes.set_xlabel("Spearman of proxy and truth, 95 % interval over mixtures")
+    axes.set_xticks([-1, -0.5, 0, 0.5, 1])
+    axes.set_xlabel("Spearman, 95 % interval over mixtures")
     axes.set_title("By held-out domain", loc="left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -61,8 +61,14 @@ class Report:
         }
 
     def _mixture_json(self, row: int, name: str) -> Json:
+        def pair(agreed: Agreed, reading: str) -> Json:
+            return {"proxy": float(agreed.proxy[reading][row]), "trained": float(agreed.truth[reading][row])}
+
         splits: Json = {
-            split: {"proxy": float(one.proxy[VALUE][row]), "trained": float(one.truth[VALUE][row])}
+            split: {
+                **pair(one, VALUE),
+                "domains": {reading: pair(one, reading) for reading in one.truth if reading != VALUE},
+            }
             for split, one in self.fidelity.by_split.items()
         }
         return {"name": name, "mixture": self.fidelity.mixtures[name].as_dict(), **splits}

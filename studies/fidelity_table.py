@@ -66,7 +66,7 @@ def _show_agreement(console: Console, agreed: Agreed) -> None:
     for heading in ("figure", "value", "beside the noise floor"):
         table.add_column(heading)
     floor = agreed.noise.get(VALUE)
-    for name in (*RANKS, *DIFFERENCES):
+    for name in (one for one in (*RANKS, *DIFFERENCES) if one in agreed.agreement[VALUE]):
         interval = agreed.agreement[VALUE][name]
         beside = _beside(abs(interval.value), floor) if name in DIFFERENCES else ""
         table.add_row(name.replace("_", " "), str(interval), beside)
