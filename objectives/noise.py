@@ -57,6 +57,11 @@ class NoiseFloor:
         """What a difference of two truths trained in the same order must exceed to be no chance (95 %)."""
         return CONFIDENT * self.deviation_of_difference
 
+    @property
+    def margin_of_one(self) -> float:
+        """By how much a single truth may be off by the order it was trained in (95 %)."""
+        return CONFIDENT * self.deviation
+
     def ceiling(self, truths: Floats) -> float:
         """Return the highest Pearson that any proxy could expect on truths (N,) this noisy.
 

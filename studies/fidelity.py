@@ -53,13 +53,12 @@ class Fidelity:
         return self.truths.mixtures
 
 
-def run_fidelity(instruments: Instruments, truths: Truths, rules: Mapping[str, MergeRule]) -> Fidelity:
-    """Merge the trained mixtures by the study's rule, and by the others on the search split, and compare.
-
-    Raises `ValueError` for too few truths.
-    """
+def run_fidelity(
+    instruments: Instruments, truths: Truths, proxies_by_split: Mapping[Split, Readings], rules: Mapping[str, MergeRule]
+) -> Fidelity:
+    """Compare truths with their proxies, and on the search split also with the merges by other rules."""
     bench = instruments.bench
-    by_split = {split: _agreed(instruments, truths, split) for split in SPLITS}
+    by_split = {split: _agreed(truths, split, proxies_by_split[split]) for split in SPLITS}
     own = rule_name(bench.proxy.rule)
     proxies = {own: by_split["search"].proxy[VALUE]}
     others = {name: rule for name, rule in rules.items() if name != own}
@@ -85,9 +84,8 @@ def rule_name(rule: MergeRule) -> str:
     return " ".join(str(part) for part in rule.digest_parts.values())
 
 
-def _agreed(instruments: Instruments, truths: Truths, split: Split) -> Agreed:
-    objective, truth, noise = instruments.proxy(split), truths.readings[split], truths.noise[split]
-    proxy = instruments.read(split, [objective(mixture) for mixture in truths.mixtures.values()])
+def _agreed(truths: Truths, split: Split, proxy: Readings) -> Agreed:
+    truth, noise = truths.readings[split], truths.noise[split]
     agreement = {
         name: bootstrap(
             statistics_of(len(values), noise_difference=noise[name].margin if name in noise else None),

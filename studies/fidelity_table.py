@@ -68,7 +68,7 @@ def _show_agreement(console: Console, agreed: Agreed) -> None:
     floor = agreed.noise.get(VALUE)
     for name in (one for one in (*RANKS, *DIFFERENCES) if one in agreed.agreement[VALUE]):
         interval = agreed.agreement[VALUE][name]
-        beside = _beside(abs(interval.value), floor) if name in DIFFERENCES else ""
+        beside = _beside(abs(interval.value), floor, alone=name != "regret_at_1") if name in DIFFERENCES else ""
         table.add_row(name.replace("_", " "), str(interval), beside)
     console.print(table)
 
@@ -172,11 +172,12 @@ def _forecast(one: Forecast) -> tuple[str, str]:
     return f"{one.proxy:.4f}", f"{predicted.value:.4f} ({interval})"
 
 
-def _beside(difference: float, floor: NoiseFloor | None) -> str:
+def _beside(difference: float, floor: NoiseFloor | None, *, alone: bool = False) -> str:
+    """Say on which side of the noise a difference of two truths is, or, `alone`, one between a truth and a merge."""
     if floor is None:
         return "noise not measured"
-    side = "above" if difference > floor.margin else "within"
-    return f"{side} the noise of {floor.margin:.4f}"
+    margin = floor.margin_of_one if alone else floor.margin
+    return f"{'above' if difference > margin else 'within'} the noise of {margin:.4f}"
 
 
 def _largest(mixture: Mixture) -> str:

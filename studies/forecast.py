@@ -12,7 +12,7 @@ from objectives.calibration import ALPHA, LEAST_TRUTHS, Calibration
 from pool.corpus import SPLITS, Split
 from pool.errors import StudyError
 from pool.mixture import Mixture
-from studies.readings import VALUE, Instruments
+from studies.readings import VALUE, Instruments, Readings
 from studies.score import Json
 from studies.truths import Truths
 
@@ -33,19 +33,12 @@ class Forecaster:
     calibrations: Mapping[Split, Calibration]
 
     @classmethod
-    def learn(cls, instruments: Instruments, truths: Truths) -> Forecaster:
-        """Learn from truths. Raises `StudyError` where there are too few."""
-        if len(truths.mixtures) < LEAST_TRUTHS:
-            raise StudyError(
-                f"study {instruments.bench.config.name!r} knows the truth of {len(truths.mixtures)} mixtures, a "
-                f"prediction needs {LEAST_TRUTHS}: train some with `mixscout fidelity` on its file, or give --truths"
-            )
+    def learn(cls, instruments: Instruments, truths: Truths, proxies: Mapping[Split, Readings]) -> Forecaster:
+        """Learn from truths and the proxies of their mixtures."""
         weights = np.stack([mixture.array for mixture in truths.mixtures.values()])
         calibrations = {}
         for split in SPLITS:
-            objective = instruments.proxy(split)
-            proxy = instruments.read(split, [objective(mixture) for mixture in truths.mixtures.values()])[VALUE]
-            calibrations[split] = Calibration.fit(weights, proxy, truths.readings[split][VALUE])
+            calibrations[split] = Calibration.fit(weights, proxies[split][VALUE], truths.readings[split][VALUE])
         return cls(instruments, calibrations)
 
     def forecast(self, mixture: Mixture) -> dict[Split, Forecast]:
@@ -69,6 +62,16 @@ class Forecaster:
             }
             for split, one in self.calibrations.items()
         }
+
+
+def proxies_of(instruments: Instruments, truths: Truths) -> dict[Split, Readings]:
+    """Merge the mixtures whose truth is known. Raises `StudyError` where they are too few to learn anything from."""
+    if len(truths.mixtures) < LEAST_TRUTHS:
+        raise StudyError(
+            f"study {instruments.bench.config.name!r} knows the truth of {len(truths.mixtures)} mixtures, a prediction "
+            f"needs {LEAST_TRUTHS}: train some with `mixscout fidelity` on its file, or give --truths with more runs"
+        )
+    return {split: instruments.merged(split, list(truths.mixtures.values())) for split in SPLITS}
 
 
 def forecast_json(forecasts: Mapping[Split, Forecast]) -> Json:

@@ -8,7 +8,7 @@ import numpy as np
 from objectives.held_out import Floats
 from objectives.noise import NoiseFloor
 from objectives.swarm_table import SwarmTable, read_swarm
-from pool.corpus import SPLITS
+from pool.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from studies.readings import VALUE, Instruments, Readings
@@ -31,16 +31,19 @@ def import_truths(instruments: Instruments, path: Path) -> Truths:
     domains = [name for name in instruments.target.domains if name in table.metrics]
     by_name = {name: [table.metrics[name][rows] for rows in groups.values()] for name in domains}
     means = {name: np.array([group.mean() for group in by_name[name]]) for name in domains}
-    by_name[VALUE] = _values(instruments, {name: table.metrics[name] for name in domains}, list(groups.values()))
-    readings: Readings = {VALUE: np.array([group.mean() for group in by_name[VALUE]]), **means}
-    floors = {name: NoiseFloor.of(by_name[name]) for name in readings}
-    measured = {name: floor for name, floor in floors.items() if floor}
+    readings: dict[Split, Readings] = {}
+    noise: dict[Split, dict[str, NoiseFloor]] = {}
+    for split in SPLITS:  # targets relative to the seed differ between splits
+        by_name[VALUE] = _values(instruments, split, table.metrics, list(groups.values()))
+        readings[split] = {VALUE: np.array([group.mean() for group in by_name[VALUE]]), **means}
+        floors = {name: NoiseFloor.of(by_name[name]) for name in by_name}
+        noise[split] = {name: floor for name, floor in floors.items() if floor}
     mixtures = {
         table.runs[rows[0]]: Mixture.from_array(table.names, table.weights[rows[0]]).over(bench.pool.names)
         for rows in groups.values()
     }
     ignored = tuple(name for name in table.metrics if name not in instruments.target.domains)
-    return Truths(mixtures, dict.fromkeys(SPLITS, readings), dict.fromkeys(SPLITS, measured), str(path), ignored)
+    return Truths(mixtures, readings, noise, str(path), ignored)
 
 
 def _check(table: SwarmTable, instruments: Instruments, path: Path) -> None:
@@ -68,11 +71,12 @@ def _groups(table: SwarmTable, names: tuple[str, ...]) -> dict[str, list[int]]:
     return groups
 
 
-def _values(instruments: Instruments, metrics: Mapping[str, Floats], groups: list[list[int]]) -> list[Floats]:
-    """Return the study's value of every run, by group; what sizes count is taken from the pool's search split."""
-    bench = instruments.bench
-    goal = bench.target
-    sizes = goal.sizes(bench.table("search").losses(np.zeros(len(bench.table("search").domain))))
+def _values(
+    instruments: Instruments, split: Split, metrics: Mapping[str, Floats], groups: list[list[int]]
+) -> list[Floats]:
+    """Return the study's value of every run, by group; domains are sized as the pool's held-out text is."""
+    goal, table = instruments.bench.goal(split), instruments.bench.table(split)
+    sizes = goal.sizes(table.losses(np.zeros(len(table.domain))))
     rows = np.array([metrics[name] for name in goal.domains]).T
     values = np.array([goal.value_of(row, sizes) for row in rows])
     return [values[group] for group in groups]

@@ -12,6 +12,8 @@ from objectives.rules import MergeRule
 from objectives.target import Goal, Target, measures_of
 from objectives.trained_loss import TrainedLoss
 from pool.corpus import SPLITS, Split
+from pool.mixture import Mixture
+from pool.progress import track
 from pool.recipe import Recipe
 from studies.evaluations import remembered
 from studies.workbench import Workbench
@@ -52,6 +54,15 @@ class Instruments:
             bench.pool, bench.stacked, self.target, split, precision=bench.proxy.precision, recipe=recipe
         )
         return remembered(trained, bench.database.evaluations)
+
+    def merged(self, split: Split, mixtures: Sequence[Mixture]) -> Readings:
+        """Merge N mixtures by the study's own rule, and read them."""
+        objective, evaluations = self.proxy(split), []
+        with track(f"merges, {split} split", len(mixtures)) as show:
+            for mixture in mixtures:
+                evaluations.append(objective(mixture))
+                show(len(evaluations), "")
+        return self.read(split, evaluations)
 
     def read(self, split: Split, evaluations: Sequence[Evaluation]) -> Readings:
         """Turn evaluations on a split into readings."""

@@ -14,7 +14,7 @@ from studies.fidelity import rules_with, run_fidelity
 from studies.fidelity_design import design
 from studies.fidelity_picture import draw_fidelity
 from studies.fidelity_report import Report
-from studies.forecast import Forecast, Forecaster
+from studies.forecast import Forecast, Forecaster, proxies_of
 from studies.imported_truths import import_truths
 from studies.proposal import propose
 from studies.readings import Instruments
@@ -40,8 +40,9 @@ def make_report(bench: Workbench, study: optuna.Study, wanted: Wanted) -> Report
     """Train or import the truths, and report. Raises a `MixscoutError` of the thing at fault."""
     instruments = Instruments(bench)
     truths = _truths(instruments, study, wanted)
-    forecaster = Forecaster.learn(instruments, truths)
-    fidelity = run_fidelity(instruments, truths, rules_with(wanted.exponents))
+    proxies = proxies_of(instruments, truths)
+    forecaster = Forecaster.learn(instruments, truths, proxies)
+    fidelity = run_fidelity(instruments, truths, proxies, rules_with(wanted.exponents))
     proposal = propose(forecaster, study, list(truths.mixtures.values()), new_merges=NEW_MERGES)
     trained: Truths | None = None
     if wanted.train_proposal:
@@ -56,7 +57,7 @@ def forecast_mixture(
     """Predict what training a mixture, or the study's best one, would give; nothing is trained."""
     instruments = Instruments(bench)
     known = import_truths(instruments, truths) if truths else known_truths(instruments)
-    forecaster = Forecaster.learn(instruments, known)
+    forecaster = Forecaster.learn(instruments, known, proxies_of(instruments, known))
     asked = (mixture or best_mixture(bench, study)).over(bench.pool.names)
     return asked, forecaster, forecaster.forecast(asked)
 
