@@ -19,7 +19,7 @@ from studies.truths import Truths
 class Report:
     """The comparison, the corrections learnt from it, the proposal they lead to, and where the picture is.
 
-    `trained_proposal` holds the proposal's truth, where it was trained too.
+    `trained_proposal` holds the truths of the proposal and of the best mixture, where they were asked for.
     """
 
     fidelity: Fidelity
@@ -29,15 +29,11 @@ class Report:
     trained_proposal: Truths | None = None
 
     def trained(self, split: Split) -> tuple[float, float] | None:
-        """Return the trained values of the proposal and of the best mixture; None where one was not trained."""
-        truth = self.fidelity.by_split[split].truth[VALUE]
-        names = [
-            name for name, one in self.fidelity.mixtures.items() if one.digest == self.proposal.best_mixture.digest
-        ]
-        if self.trained_proposal is None or not names:
+        """Return the trained values of the proposal and of the best mixture; None where not asked for."""
+        if self.trained_proposal is None:
             return None
-        best = truth[list(self.fidelity.mixtures).index(names[0])]
-        return float(self.trained_proposal.readings[split][VALUE][0]), float(best)
+        proposal, best = self.trained_proposal.readings[split][VALUE].tolist()
+        return proposal, best
 
     def as_json(self) -> Json:
         """Give the object that `fidelity --json` prints."""

@@ -46,7 +46,8 @@ def make_report(bench: Workbench, study: optuna.Study, wanted: Wanted) -> Report
     proposal = propose(forecaster, study, list(truths.mixtures.values()), new_merges=NEW_MERGES)
     trained: Truths | None = None
     if wanted.train_proposal:
-        trained = train_truths(instruments, {"proposal": proposal.mixture})
+        both = {"proposal": proposal.mixture, "best": proposal.best_mixture}
+        trained = train_truths(instruments, both, workers=wanted.workers)
     path = bench.pool.config.root / "reports" / f"{bench.config.name}.fidelity.png"
     return Report(fidelity, forecaster, proposal, draw_fidelity(fidelity, "test", path), trained)
 
