@@ -72,4 +72,4 @@ def predict(
             {"study": config.name, "mixture": found.as_dict(), **forecast_json(forecasts), "calibration": calibration}
         )
     else:
-        show_forecast(console(), config.name, found, forecasts)
+        show_forecast(console(), found, forecaster, forecasts)

@@ -12,7 +12,7 @@ from pool.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from studies.fidelity import Agreed, Fidelity
 from studies.fidelity_report import Report
-from studies.forecast import Forecast
+from studies.forecast import Forecast, Forecaster
 from studies.readings import VALUE
 
 RANKS = ("pearson", "spearman", "kendall", "decision_accuracy", "accuracy_beyond_noise", "top_k_overlap")
@@ -154,14 +154,21 @@ def _ahead(report: Report, split: Split) -> str:
     )
 
 
-def show_forecast(console: Console, study: str, mixture: Mixture, forecasts: Mapping[Split, Forecast]) -> None:
-    """Show what training a mixture is predicted to give."""
-    console.print(f"Prediction for study {study}: {_largest(mixture)}")
+def show_forecast(
+    console: Console, mixture: Mixture, forecaster: Forecaster, forecasts: Mapping[Split, Forecast]
+) -> None:
+    """Show what training a mixture is predicted to give, and from how many truths that was learnt."""
+    bench = forecaster.instruments.bench
+    console.print(
+        f"Prediction for study {bench.config.name}: {_largest(mixture)} ({bench.target.measure.replace('-', ' ')})"
+    )
     table = Table()
-    for heading in ("split", "merged (proxy)", "predicted if trained (interval)"):
+    for heading in ("split", "merged (proxy)", "predicted if trained (interval)", "correction"):
         table.add_column(heading)
     for split, one in forecasts.items():
-        table.add_row(split, *_forecast(one))
+        calibration = forecaster.calibrations[split]
+        note = f"{calibration.family.name}, from {len(calibration.errors)} truths, errs by {calibration.rmse:.4f}"
+        table.add_row(split, *_forecast(one), note)
     console.print(table)
 
 

@@ -62,7 +62,7 @@ def known_truths(instruments: Instruments) -> Truths:
     names = instruments.bench.pool.names
     mixtures = [one.over(names) for one in found[0] if one.digest in both and len(one.support) > 1]
     readings = {split: _readings(instruments, split, mixtures, recipe) for split in SPLITS} if mixtures else {}
-    named = {mixture.digest[:6]: mixture for mixture in mixtures}
+    named = {mixture.digest: mixture for mixture in mixtures}
     return Truths(named, readings, {split: {} for split in SPLITS}, "trained here, by the members' recipe")
 
 

@@ -108,7 +108,8 @@ def test_predict_says_what_training_would_give_and_an_interval_around_it(judged:
         assert predicted["low"] <= predicted["value"] <= predicted["high"]
         assert abs(predicted["value"] - answer[split]["proxy"]) < 0.5
     assert snapshot(judged / "pools") == before, "nothing is trained"
-    assert "prose 0.75, code 0.25" in mixscout(*command).out
+    shown = mixscout(*command).out
+    assert "prose 0.75, code 0.25" in shown and "truths, errs by" in shown.replace("\n", " ")
     best = json.loads(mixscout("best", judged / "study.toml", "--json").out)["mixture"]
     assert json.loads(mixscout("predict", judged / "study.toml", "--json").out)["mixture"] == pytest.approx(best)
 
