@@ -66,8 +66,8 @@ def _draw_domains(axes: Axes, fidelity: Fidelity, split: Split) -> None:
     shown = ["the study's value" if name == VALUE else name.replace("_", " ") for name in names]
     axes.set_yticks(range(len(names)), shown)
     axes.axvline(0, color=GREY, linewidth=0.8)
-    axes.set_xlim(-1.05, 1.05)
-    axes.set_xticks([-1, -0.5, 0, 0.5, 1])
+    lows = [agreement[name]["spearman"].low for name in names]
+    axes.set_xlim(min([0.0, *(low for low in lows if math.isfinite(low))]) - 0.03, 1.03)
     axes.set_xlabel("Spearman, 95 % interval over mixtures")
     axes.set_title("By held-out domain", loc="left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -68,9 +68,16 @@ def _show_agreement(console: Console, agreed: Agreed) -> None:
     floor = agreed.noise.get(VALUE)
     for name in (one for one in (*RANKS, *DIFFERENCES) if one in agreed.agreement[VALUE]):
         interval = agreed.agreement[VALUE][name]
-        beside = _beside(abs(interval.value), floor, alone=name != "regret_at_1") if name in DIFFERENCES else ""
-        table.add_row(name.replace("_", " "), str(interval), beside)
+        table.add_row(name.replace("_", " "), str(interval), _of_statistic(name, interval.value, floor))
     console.print(table)
+
+
+def _of_statistic(name: str, value: float, floor: NoiseFloor | None) -> str:
+    if name not in DIFFERENCES:
+        return ""
+    if floor and name.endswith("rmse"):
+        return f"noise alone would give {floor.deviation:.4f}"
+    return _beside(abs(value), floor, alone=name == "bias")
 
 
 def _show_domains(console: Console, agreed: Agreed) -> None:
