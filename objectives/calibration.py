@@ -1,7 +1,8 @@
 """Calibration: from the proxy to the loss that training would give, learnt from N mixtures really trained.
 
-What is learnt is the correction truth - proxy, linear in features of the mixture and its proxy. Three families, from
-stiff to supple: an offset; a line in the proxy; a line plus a ridge on the weights. The stiffest is taken whose
+What is learnt is the correction truth - proxy, linear in features of the mixture and its proxy. The families, from
+stiff to supple: an offset; a line in the proxy; a line that counts the less, the nearer the mixture is to a single
+partition, where the merge is the trained model; a line plus a ridge on the weights. The stiffest is taken whose
 leave-one-out error is within a standard error of the smallest (Breiman et al. 1984, section 3.4.3): with a dozen
 truths the smallest one alone is often a supple family's luck. Intervals are the jackknife+ (Barber et al. 2021, Annals
 of Statistics 49(1), eq. 1.3): whatever the data, they hold 1 - 2 alpha of mixtures that are like the trained ones, and
@@ -28,10 +29,14 @@ _NEGLIGIBLE = 1e-9
 
 @dataclass(frozen=True)
 class Family:
-    """Which features the correction is linear in; `ridge` penalises the squared slopes in the weights."""
+    """Which features the correction is linear in; `ridge` penalises the squared slopes in the weights.
+
+    With `fading` all is multiplied by 1 - sum_k w_k^2, which is zero at a single partition.
+    """
 
     name: str
     slope: bool = False
+    fading: bool = False
     ridge: float | None = None
 
     def features(self, weights: Floats, proxy: Floats, center: float) -> Floats:
@@ -41,7 +46,8 @@ class Family:
             columns.append(proxy - center)
         if self.ridge is not None:
             columns += list(weights.T)
-        return np.stack(columns, axis=1)
+        features = np.stack(columns, axis=1)
+        return features * (1 - (weights**2).sum(axis=1, keepdims=True)) if self.fading else features
 
     def penalties(self, partitions: int) -> Floats:
         """Return what the squared coefficients (D,) are penalised by; a breath on all keeps the system solvable."""
@@ -53,6 +59,7 @@ class Family:
 FAMILIES = (
     Family("offset"),
     Family("line", slope=True),
+    Family("fading line", slope=True, fading=True),
     *(Family(f"line and weights, ridge {ridge:g}", slope=True, ridge=ridge) for ridge in _RIDGES),
 )
 

@@ -45,6 +45,12 @@ def test_the_stiffest_family_that_errs_hardly_more_is_taken() -> None:
         shifted = proxy + 0.1 + 0.01 * np.random.default_rng(seed).normal(size=40)
         offsets += Calibration.fit(weights, proxy, shifted).family.name == "offset"
     assert offsets >= 15
+    near_one = np.vstack([0.95 * np.eye(5) + 0.01, weights])
+    at = 4 + near_one @ np.array([0.5, 0.1, 0.0, -0.3, 0.2])
+    fading = (
+        at + (1 - (near_one**2).sum(axis=1)) * (0.2 + 0.5 * (at - 4)) + 0.001 * np.random.default_rng(0).normal(size=45)
+    )
+    assert Calibration.fit(near_one, at, fading).family.name == "fading line"
     line = 1.5 * proxy - 2 + 0.001 * np.random.default_rng(0).normal(size=40)
     assert Calibration.fit(weights, proxy, line).family.name == "line"
 
