@@ -4,21 +4,43 @@ One predictor is fitted for every metric and their predictions are aggregated, s
 predicts is handed in, so that this floor knows of no surrogate.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import numpy as np
 
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.swarm_table import SwarmTable
-from objectives.target import Target
+from objectives.target import Goal, Target
+from objectives.targets import Targets
 from pool.fingerprint import digest_json
 from pool.mixture import Mixture
 
-Predictor = Callable[[Floats], tuple[Floats, Floats]]
-"""Predicts mixtures (N, K): mean and standard deviation, both (N,)."""
+
+class Predicted(Protocol):
+    """Mean and standard deviation of one metric, both (N,)."""
+
+    @property
+    def mean(self) -> Floats:
+        """The means (N,)."""
+
+    @property
+    def deviation(self) -> Floats:
+        """The standard deviations (N,)."""
+
+
+class Predictor(Protocol):
+    """What has learnt one metric from the runs of a table."""
+
+    def predict(self, weights: Floats, /) -> Predicted:
+        """Predict mixtures (N, K)."""
+
+    def out_of_fold(self) -> Predicted:
+        """Predict each of the runs (N,) from others only."""
+
+
 FitPredictor = Callable[[Floats, Floats], Predictor]
 """Learns from mixtures (N, K) and one metric's values (N,)."""
 
@@ -26,22 +48,36 @@ FitPredictor = Callable[[Floats, Floats], Predictor]
 class FittedSwarm:
     """A swarm with a predictor for each of its metrics, fitted when it is first asked for.
 
-    `method` names what `fit_predictor` does, settings included, since digests must tell two of them apart.
+    `method` names what `fit_predictor` does, settings included, since digests must tell two of them apart. `watch` is
+    told the metric before each fit.
     """
 
-    def __init__(self, table: SwarmTable, fit_predictor: FitPredictor, *, method: str) -> None:
+    def __init__(
+        self,
+        table: SwarmTable,
+        fit_predictor: FitPredictor,
+        *,
+        method: str,
+        watch: Callable[[str], None] = lambda metric: None,
+    ) -> None:
         self.table = table
+        self.method = method
         self._fit_predictor = fit_predictor
+        self._watch = watch
         self._fitted: dict[str, Predictor] = {}
         self.digest = digest_json({"swarm": table.digest, "method": method})
 
     def predict(self, metrics: Iterable[str], weights: Floats) -> tuple[Floats, Floats]:
         """Predict E metrics of mixtures (N, K): means and standard deviations, both (E, N)."""
-        pairs = [self._predictor(name)(weights) for name in metrics]
-        return np.array([mean for mean, _ in pairs]), np.array([deviation for _, deviation in pairs])
+        return _together([self._predictor(name).predict(weights) for name in metrics])
+
+    def out_of_fold(self, metrics: Iterable[str]) -> tuple[Floats, Floats]:
+        """Predict E metrics of the N runs, each from others only: means and standard deviations, both (E, N)."""
+        return _together([self._predictor(name).out_of_fold() for name in metrics])
 
     def _predictor(self, metric: str) -> Predictor:
         if metric not in self._fitted:
+            self._watch(metric)
             self._fitted[metric] = self._fit_predictor(self.table.weights, self.table.metrics[metric])
         return self._fitted[metric]
 
@@ -49,20 +85,20 @@ class FittedSwarm:
 class TabulatedLoss:
     """What a mixture is worth by the predictors of a swarm, in the unit of its metrics.
 
-    The target's domains are metrics of the table; its `measure` says nothing here. `standard_error` is the spread
+    The goal's domains are metrics of the table; its `measure` says nothing here. `standard_error` is the spread
     that the predictors themselves give, metrics taken as independent. Raises `ValueError`.
     """
 
-    def __init__(self, swarm: FittedSwarm, target: Target) -> None:
-        missing = [name for name in target.domains if name not in swarm.table.metrics]
+    def __init__(self, swarm: FittedSwarm, goal: Goal) -> None:
+        missing = [name for name in goal.domains if name not in swarm.table.metrics]
         if missing:
             known = ", ".join(swarm.table.metrics)
             raise ValueError(f"the target's {missing[0]!r} is no metric of the table; it has {known}")
-        if target.aggregate == "micro":
+        if any(target.aggregate == "micro" for target in _targets(goal)):
             raise ValueError("aggregate 'micro' needs token counts, which the table has not; use weighted or macro")
         self._swarm = swarm
-        self._target = target
-        self.digest = digest_json({"tabulated": swarm.digest, "target": target.digest_parts})
+        self._goal = goal
+        self.digest = digest_json({"tabulated": swarm.digest, "target": goal.digest_parts})
 
     @property
     def partitions(self) -> tuple[str, ...]:
@@ -73,18 +109,39 @@ class TabulatedLoss:
         """Predict a mixture. Raises `NonFiniteLossError`."""
         started = time.perf_counter()
         weights = mixture.over(self.partitions).array
-        means, deviations = self._swarm.predict(self._target.domains, weights[None])
+        means, deviations = self._swarm.predict(self._goal.domains, weights[None])
+        values, errors = aggregated(self._goal, means, deviations)
         measures, sizes = means[:, 0], np.ones(len(means))
-        slopes = self._target.slopes_of(measures, sizes)
-        by_name = dict(zip(self._target.domains, measures.tolist(), strict=True))
         return Evaluation(
             mixture,
-            value=self._target.value_of(measures, sizes),
-            standard_error=math.sqrt(float(slopes**2 @ deviations[:, 0] ** 2)),
+            value=float(values[0]),
+            values=self._goal.values_of(measures, sizes),
+            standard_error=float(errors[0]),
             domains={},
             kind="tabulated",
             objective_digest=self.digest,
             seconds=time.perf_counter() - started,
             tokens_read=0,
-            violation=max([0.0, *(by_name[name] - ceiling for name, ceiling in self._target.ceilings.items())]),
+            violation=max([0.0, *self._goal.violations_of(measures).values()]),
         )
+
+
+def aggregated(goal: Goal, means: Floats, deviations: Floats) -> tuple[Floats, Floats]:
+    """Aggregate E metrics of N mixtures, both (E, N), to the goal's value and its deviation, both (N,).
+
+    Metrics are taken as independent, and every domain as of equal size.
+    """
+    sizes = np.ones(len(means))
+    slopes = np.array([goal.slopes_of(column, sizes) for column in means.T])
+    values = np.array([goal.value_of(column, sizes) for column in means.T])
+    return values, np.sqrt((slopes.T**2 * deviations**2).sum(axis=0))
+
+
+def _together(predictions: list[Predicted]) -> tuple[Floats, Floats]:
+    return np.array([one.mean for one in predictions]), np.array([one.deviation for one in predictions])
+
+
+def _targets(goal: Goal) -> list[Target]:
+    if isinstance(goal, Targets):
+        return list(goal.by_name.values())
+    return [goal] if isinstance(goal, Target) else []

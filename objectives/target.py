@@ -69,6 +69,12 @@ class Goal(Protocol):
     def value_of(self, measures: Floats, sizes: Floats) -> float:
         """Return the scalar for measures (E,) and sizes (E,)."""
 
+    def values_of(self, measures: Floats, sizes: Floats) -> tuple[float, ...]:
+        """Return the objectives minimised side by side for measures (E,) and sizes (E,)."""
+
+    def violations_of(self, measures: Floats) -> dict[str, float]:
+        """Return how far each constrained domain is above its ceiling for measures (E,)."""
+
     def slopes_of(self, measures: Floats, sizes: Floats) -> Floats:
         """Return d value / d measure (E,)."""
 
@@ -129,7 +135,7 @@ class Target:
 
     def values(self, losses: Mapping[str, HeldOutLoss]) -> tuple[float, ...]:
         """Return the objectives minimised side by side: here the one."""
-        return (self.value(losses),)
+        return self.values_of(self.measures(losses), self.sizes(losses))
 
     def slopes(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
         """Return d value / d measure of every domain (E,)."""
@@ -149,8 +155,7 @@ class Target:
 
     def violations(self, losses: Mapping[str, HeldOutLoss]) -> dict[str, float]:
         """Return how far each constrained domain is above its ceiling; negative below it."""
-        measures = dict(zip(self.domains, self.measures(losses), strict=True))
-        return {name: float(measures[name] - ceiling) for name, ceiling in self.ceilings.items()}
+        return self.violations_of(self.measures(losses))
 
     def measures(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
         """Return the domains' measures (E,)."""
@@ -163,6 +168,15 @@ class Target:
     def value_of(self, measures: Floats, sizes: Floats) -> float:
         """Return the scalar for measures (E,) and sizes (E,)."""
         return self._aggregate(measures, sizes)[0] + PENALTY * float(self._above(measures).sum())
+
+    def values_of(self, measures: Floats, sizes: Floats) -> tuple[float, ...]:
+        """Return the objectives for measures (E,) and sizes (E,): here the one."""
+        return (self.value_of(measures, sizes),)
+
+    def violations_of(self, measures: Floats) -> dict[str, float]:
+        """Return how far each constrained domain is above its ceiling for measures (E,); negative below it."""
+        by_name = dict(zip(self.domains, measures.tolist(), strict=True))
+        return {name: by_name[name] - ceiling for name, ceiling in self.ceilings.items()}
 
     def slopes_of(self, measures: Floats, sizes: Floats) -> Floats:
         """Return d value / d measure (E,); at a ceiling and between equally bad domains, that of one side."""

@@ -44,11 +44,11 @@ class Targets:
 
     def value(self, losses: Mapping[str, HeldOutLoss]) -> float:
         """Return the mean of the values."""
-        return float(np.mean(self.values(losses)))
+        return self.value_of(self.measures(losses), self.sizes(losses))
 
     def values(self, losses: Mapping[str, HeldOutLoss]) -> tuple[float, ...]:
         """Return each target's value (N)."""
-        return tuple(target.value(losses) for target in self.by_name.values())
+        return self.values_of(self.measures(losses), self.sizes(losses))
 
     def slopes(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
         """Return d mean value / d measure (E,)."""
@@ -76,12 +76,21 @@ class Targets:
 
     def violations(self, losses: Mapping[str, HeldOutLoss]) -> dict[str, float]:
         """Return how far each domain that any target constrains is above its ceiling."""
-        return {name: by for target in self.by_name.values() for name, by in target.violations(losses).items()}
+        return self.violations_of(self.measures(losses))
 
     def value_of(self, measures: Floats, sizes: Floats) -> float:
         """Return the mean value for measures (E,) and sizes (E,)."""
+        return float(np.mean(self.values_of(measures, sizes)))
+
+    def values_of(self, measures: Floats, sizes: Floats) -> tuple[float, ...]:
+        """Return each target's value (N) for measures (E,) and sizes (E,)."""
         parts = ((target, self._places(target)) for target in self.by_name.values())
-        return float(np.mean([target.value_of(measures[at], sizes[at]) for target, at in parts]))
+        return tuple(target.value_of(measures[at], sizes[at]) for target, at in parts)
+
+    def violations_of(self, measures: Floats) -> dict[str, float]:
+        """Return how far each domain that any target constrains is above its ceiling for measures (E,)."""
+        parts = ((target, self._places(target)) for target in self.by_name.values())
+        return {name: by for target, at in parts for name, by in target.violations_of(measures[at]).items()}
 
     def slopes_of(self, measures: Floats, sizes: Floats) -> Floats:
         """Return d mean value / d measure (E,)."""

@@ -21,6 +21,12 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def refuse_occupied(folder: Path, occupied: MixscoutError) -> None:
+    """Raise `occupied` when something other than an empty folder stands there."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise occupied
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends well, replacing what stood there."""

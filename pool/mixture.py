@@ -35,8 +35,8 @@ class Mixture:
                 f"a mixture needs one weight per partition: got {len(self.weights)} weights "
                 f"for {len(self.names)} partitions"
             )
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
-        if repeated:
+        if len(set(self.names)) < len(self.names):
+            repeated = sorted({name for name in self.names if self.names.count(name) > 1})
             raise ValueError(f"a mixture names each partition once: {repeated} come more than once")
         for name, weight in zip(self.names, self.weights, strict=True):
             if not math.isfinite(weight) or weight < 0:

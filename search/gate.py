@@ -1,26 +1,34 @@
 """The gate: prunes a proposal before any merge when it is unlikely to beat the incumbent.
 
-A share of what it would prune is evaluated all the same (an audit), so its false-prune rate is measured, not
-assumed, and where it is too high the threshold is lowered. It cannot livelock: after `patience` pruned proposals in a
-row it lets the next one through.
+With several objectives it is pruned when it is unlikely to add to the front. A share of what it would prune is
+evaluated all the same (an audit), so its false-prune rate is measured, not assumed, and where it is too high the
+threshold is lowered. It cannot livelock: after `patience` pruned proposals in a row it lets the next one through.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from optuna.trial import FrozenTrial
-from scipy.stats import beta, norm
+from scipy.special import betaincc
+from scipy.stats import norm
 
 from pool.mixture import Mixture
 from search.per_trial_sampler import derive_seed
 from search.space import CappedSimplex
-from search.surrogates.automatic import AutomaticSurrogate
+from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
 from search.surrogates.conformal import ConformalSurrogate
-from search.surrogates.surrogate import Observations, Surrogate
-from search.trials import GRADIENT, INCUMBENT, VERDICT, Verdict, value_of
+from search.surrogates.surrogate import Floats, Observations, Prediction, Surrogate
+from search.trials import GRADIENT, Verdict, audit_outcomes
 
 _SURE = 0.8
+_DRAWS = 2_000
+"""Samples of a prediction of several objectives; their share gives a chance to about 0.005 at the default threshold."""
+
+
+def without_trees() -> Surrogate:
+    """Make the automatic surrogate without boosted trees: most of its time, and never the best on merges."""
+    return AutomaticSurrogate({name: make for name, make in FAMILIES.items() if name != "boosted_trees"})
 
 
 @dataclass(frozen=True)
@@ -46,75 +54,87 @@ class GateRule:
             raise ValueError(f"max_false_prune_rate must be above 0, at most 1: got {self.max_false_prune_rate!r}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
-    """Evaluated mixtures (N) and their values (N), in the order of their trials, with their gradients (K,) if known.
+    """Evaluated mixtures `weights` (N, K) and their `values` (N, D) in D objectives, in the order of their trials.
 
-    `audits`, in order, tell of each audit whether it beat the incumbent of its time.
+    `gradients` (K,) where they are known; with several objectives they never are. `audits`, in order, tell of each
+    audit whether it would have won.
     """
 
-    mixtures: Sequence[Mixture]
-    values: Sequence[float]
-    gradients: Sequence[Sequence[float] | None] = ()
+    weights: Floats
+    values: Floats
+    gradients: Sequence[Sequence[float] | None]
     audits: Sequence[bool] = ()
 
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], space: CappedSimplex) -> "Evidence":
-        """Read completed trials; with several objectives the gradient of their mean is not known."""
+        """Read completed trials."""
+        objectives = len(trials[0].values) if trials else 1
         return cls(
-            [space.mixture_of(trial) for trial in trials],
-            [value_of(trial) for trial in trials],
-            [trial.user_attrs.get(GRADIENT) if len(trial.values) == 1 else None for trial in trials],
-            [value_of(t) < t.user_attrs[INCUMBENT] for t in trials if t.user_attrs.get(VERDICT) == Verdict.AUDIT],
+            np.array([space.mixture_of(trial).array for trial in trials]).reshape(len(trials), len(space.names)),
+            np.array([trial.values for trial in trials]).reshape(len(trials), objectives),
+            [None if objectives > 1 else trial.user_attrs.get(GRADIENT) for trial in trials],
+            audit_outcomes(trials),
         )
 
     @property
-    def incumbent(self) -> float:
-        """The lowest value yet; infinite when there is none."""
-        return min(self.values, default=float("inf"))
+    def front(self) -> Floats:
+        """The values (M, D) that no others beat in every objective; with one objective, the incumbent's."""
+        if self.values.shape[1] == 1:
+            return np.array([[self.values.min()]])
+        values: Floats = np.unique(self.values, axis=0)
+        no_worse = np.all(values[:, None] <= values[None], axis=2)
+        np.fill_diagonal(no_worse, False)
+        front: Floats = values[~np.any(no_worse, axis=0)]
+        return front
 
-    @property
-    def observations(self) -> Observations:
-        """The same for a surrogate. There must be some."""
-        gradients = self.gradients or [None] * len(self.values)
-        return Observations.of_gradients([past.array for past in self.mixtures], self.values, gradients)
+    def observations(self, objective: int) -> Observations:
+        """One objective for a surrogate."""
+        return Observations.of_gradients(self.weights, self.values[:, objective], self.gradients)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict with what it rests on; `mean` and `deviation` are None where nothing was predicted."""
+    """A verdict with what it rests on: the chance of winning, its threshold, and the predictions (D,).
+
+    All but the verdict are None or empty where nothing was predicted.
+    """
 
     verdict: Verdict
-    incumbent: float
-    mean: float | None = None
-    deviation: float | None = None
+    chance: float | None = None
+    threshold: float | None = None
+    means: tuple[float, ...] = ()
+    deviations: tuple[float, ...] = ()
 
 
 class Gate:
-    """Judges proposals by a surrogate, calibrated; by the automatic one where none is given.
+    """Judges proposals by calibrated surrogates, one an objective.
 
     The same evidence, trial number and seed give the same verdict.
     """
 
-    def __init__(self, rule: GateRule, surrogate: Surrogate | None = None, *, seed: int) -> None:
+    def __init__(self, rule: GateRule, make_surrogate: Callable[[], Surrogate] = without_trees, *, seed: int) -> None:
         self.rule = rule
-        self._surrogate = ConformalSurrogate(surrogate or AutomaticSurrogate())
+        self._make = make_surrogate
         self._seed = seed
+        self._surrogates: list[ConformalSurrogate] = []
         self._fitted_on = 0
 
     def threshold(self, evidence: Evidence) -> float:
-        """Return the probability of beating the incumbent below which proposals are pruned, given the audits."""
+        """Return the probability of winning below which proposals are pruned, given the audits."""
         return adapted_threshold(self.rule.threshold, evidence.audits, most=self.rule.max_false_prune_rate)
 
     def judge(self, mixture: Mixture, evidence: Evidence, *, trial_number: int, pruned_in_a_row: int) -> Decision:
         """Say what to do with a proposal."""
         if len(evidence.values) < self.rule.min_evidence or self.rule.threshold == 0:
-            return Decision(Verdict.EVALUATE, evidence.incumbent)
-        mean, deviation = self._predict(mixture, evidence)
-        chance = norm.cdf((evidence.incumbent - mean) / deviation) if deviation > 0 else mean < evidence.incumbent
-        unlikely = float(chance) < self.threshold(evidence)
-        verdict = self._unlikely_verdict(trial_number, pruned_in_a_row) if unlikely else Verdict.EVALUATE
-        return Decision(verdict, evidence.incumbent, mean, deviation)
+            return Decision(Verdict.EVALUATE)
+        prediction = self._predict(mixture, evidence)
+        chance = chance_of_winning(prediction, evidence.front, seed=derive_seed(self._seed, trial_number, "front"))
+        threshold = self.threshold(evidence)
+        verdict = Verdict.EVALUATE if chance >= threshold else self._unlikely_verdict(trial_number, pruned_in_a_row)
+        means, deviations = prediction.mean.tolist(), prediction.deviation.tolist()
+        return Decision(verdict, chance, threshold, tuple(means), tuple(deviations))
 
     def _unlikely_verdict(self, trial_number: int, pruned_in_a_row: int) -> Verdict:
         if pruned_in_a_row >= self.rule.patience:
@@ -122,12 +142,32 @@ class Gate:
         draw = np.random.default_rng(derive_seed(self._seed, trial_number, "audit")).random()
         return Verdict.AUDIT if draw < self.rule.audit_rate else Verdict.PRUNE
 
-    def _predict(self, mixture: Mixture, evidence: Evidence) -> tuple[float, float]:
-        if len(evidence.values) != self._fitted_on:
-            self._surrogate.fit(evidence.observations)
-            self._fitted_on = len(evidence.values)
-        prediction = self._surrogate.predict(mixture.array[None, :])
-        return float(prediction.mean[0]), float(prediction.deviation[0])
+    def _predict(self, mixture: Mixture, evidence: Evidence) -> Prediction:
+        """Predict every objective (D,) of a mixture."""
+        count, objectives = evidence.values.shape
+        if not self._surrogates:
+            self._surrogates = [ConformalSurrogate(self._make()) for _ in range(objectives)]
+        if count != self._fitted_on:
+            for objective, surrogate in enumerate(self._surrogates):
+                surrogate.fit(evidence.observations(objective))
+            self._fitted_on = count
+        predictions = [surrogate.predict(mixture.array[None, :]) for surrogate in self._surrogates]
+        return Prediction(
+            np.concatenate([one.mean for one in predictions]), np.concatenate([one.deviation for one in predictions])
+        )
+
+
+def chance_of_winning(prediction: Prediction, front: Floats, *, seed: int) -> float:
+    """Return the probability that no point of the front (M, D) is at least as good in every objective.
+
+    `prediction` (D,) is normal and independent from objective to objective. Exact for one objective, else from draws.
+    """
+    mean, deviation = prediction.mean, prediction.deviation
+    if front.shape[1] == 1:
+        return float(norm.cdf((front[0, 0] - mean[0]) / max(float(deviation[0]), 1e-300)))
+    drawn = mean + deviation * np.random.default_rng(seed).standard_normal((_DRAWS, len(mean)))
+    beaten = np.any(np.all(front[None] <= drawn[:, None], axis=2), axis=1)
+    return 1.0 - float(np.mean(beaten))
 
 
 def adapted_threshold(threshold: float, audits: Sequence[bool], *, most: float) -> float:
@@ -140,7 +180,7 @@ def adapted_threshold(threshold: float, audits: Sequence[bool], *, most: float) 
     current, false, seen = threshold, 0, 0
     for was_false in audits:
         false, seen = false + was_false, seen + 1
-        above = float(beta.sf(most, 0.5 + false, 0.5 + seen - false))
+        above = float(betaincc(0.5 + false, 0.5 + seen - false, most))
         if 1 - _SURE < above < _SURE:
             continue
         current = current / 2 if above >= _SURE else min(threshold, current * 2)

@@ -24,15 +24,16 @@ from search.stop import StopRules
 from search.strategies.strategy import Strategy
 from search.trials import (
     CACHED,
+    CHANCE,
     GRADIENT,
-    INCUMBENT,
-    PREDICTED_DEVIATION,
-    PREDICTED_MEAN,
+    PREDICTED_DEVIATIONS,
+    PREDICTED_MEANS,
     REASON,
     STANDARD_ERROR,
     START,
     STOPPED_BY,
     STOPPED_EARLY,
+    THRESHOLD,
     TOKENS_READ,
     VERDICT,
     VIOLATION,
@@ -43,6 +44,7 @@ from search.trials import (
     count_trials,
     finished_trials,
     pruned_in_a_row,
+    value_of,
 )
 
 
@@ -51,7 +53,8 @@ class Search:
     """What a study is advanced with. `start` is evaluated first, by name; without a `gate` nothing is pruned.
 
     With `stop_early`, evaluations that cannot beat the incumbent are abandoned half-way, where the objective can and
-    the strategy needs no gradients. `stop` ends it before the budget. Raises `ValueError` when the strategy needs
+    the strategy needs no gradients. `stop` ends it before the budget. With `several` objectives no gradients are asked
+    for: there would be one for each. Raises `ValueError` when the strategy needs
     gradients and the objective has none.
     """
 
@@ -61,6 +64,7 @@ class Search:
     seed: int
     gate: Gate | None = None
     start: Mapping[str, Mixture] = field(default_factory=dict)
+    several: bool = False
     stop_early: bool = False
     stop: StopRules = field(default_factory=StopRules)
 
@@ -81,7 +85,8 @@ class Search:
     @property
     def wants_gradient(self) -> bool:
         """Whether mixtures are evaluated with their gradient."""
-        return self.strategy.uses_gradient and isinstance(self.objective, DifferentiableObjective)
+        able = isinstance(self.objective, DifferentiableObjective) and not self.several
+        return able and self.strategy.uses_gradient
 
     @property
     def stops_early(self) -> bool:
@@ -114,7 +119,7 @@ def advance(
             break
         _step(study, search, incumbent)
         counts = count_trials(study)
-        watch(counts, _evidence(study, search.space).incumbent)
+        watch(counts, min((value_of(trial) for trial in completed_trials(study)), default=math.inf))
     if study.user_attrs.get(STOPPED_BY) != reason:
         study.set_user_attr(STOPPED_BY, reason)
     return counts
@@ -181,24 +186,20 @@ def _left_running(study: optuna.Study) -> optuna.Trial | None:
 
 
 def _judge(study: optuna.Study, search: Search, trial: optuna.Trial, mixture: Mixture) -> Decision:
-    evidence = _evidence(study, search.space)
     if search.gate is None or START in trial.user_attrs:
-        return Decision(Verdict.EVALUATE, evidence.incumbent)
+        return Decision(Verdict.EVALUATE)
     return search.gate.judge(
         mixture,
-        evidence,
+        Evidence.of(completed_trials(study), search.space),
         trial_number=trial.number,
         pruned_in_a_row=pruned_in_a_row(finished_trials(study)),
     )
 
 
-def _evidence(study: optuna.Study, space: CappedSimplex) -> Evidence:
-    return Evidence.of(completed_trials(study), space)
-
-
 def _record(trial: optuna.Trial, decision: Decision) -> None:
     trial.set_user_attr(VERDICT, decision.verdict.value)
-    if decision.mean is not None:
-        trial.set_user_attr(INCUMBENT, decision.incumbent)
-        trial.set_user_attr(PREDICTED_MEAN, decision.mean)
-        trial.set_user_attr(PREDICTED_DEVIATION, decision.deviation)
+    if decision.chance is not None:
+        trial.set_user_attr(CHANCE, decision.chance)
+        trial.set_user_attr(THRESHOLD, decision.threshold)
+        trial.set_user_attr(PREDICTED_MEANS, list(decision.means))
+        trial.set_user_attr(PREDICTED_DEVIATIONS, list(decision.deviations))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +67,7 @@ class CappedSimplex:
         """The partitions that are not excluded."""
         return tuple(name for name, cap in zip(self.names, self.caps, strict=True) if cap > 0)
 
-    @property
+    @cached_property
     def free(self) -> tuple[str, ...]:
         """The partitions whose weight is neither fixed nor excluded: those with a parameter."""
         bounds = zip(self.names, self.floors, self.caps, strict=True)
@@ -79,13 +80,17 @@ class CappedSimplex:
 
     def project(self, point: npt.ArrayLike) -> Mixture:
         """Project a point (K,). With `max_members`, the largest coordinates that can reach 1 stay, floors first."""
-        z = np.asarray(point, dtype=np.float64)
+        return Mixture.from_array(self.names, self.weights(np.asarray(point, dtype=np.float64)))
+
+    def weights(self, z: Weights) -> Weights:
+        """Return the weights (K,) of the mixture that a point (K,) is projected to."""
         kept = self._kept(z)
         floors, caps = np.array(self.floors), np.array(self.caps)
         total = 1.0 - floors.sum()
         weights = floors.copy()
         weights[kept] += project_to_capped_simplex((z - floors)[kept], (caps - floors)[kept], total)
-        return Mixture.from_array(self.names, np.clip(weights, floors, caps))
+        clipped: Weights = np.clip(weights, floors, caps)
+        return clipped
 
     def contains(self, mixture: Mixture) -> bool:
         """Tell whether a mixture keeps all bounds and the limit on members."""
@@ -112,7 +117,7 @@ class CappedSimplex:
 
     def mixture_of(self, trial: optuna.trial.FrozenTrial) -> Mixture:
         """Recover the mixture that a trial with all its parameters stands for."""
-        return self.project(self.point_of(trial.params))
+        return _projected(self, self.point_of(trial.params).tobytes())
 
     def _check_bounds(self) -> None:
         if len(self.caps) != len(self.names):
@@ -174,20 +179,26 @@ class CappedSimplex:
         return np.array(kept, dtype=np.int64)
 
 
+@lru_cache(maxsize=20_000)
+def _projected(space: CappedSimplex, point: bytes) -> Mixture:
+    """Project a point given as its bytes; every proposal reads all the trials before it, so they are remembered."""
+    return space.project(np.frombuffer(point))
+
+
 def project_to_capped_simplex(z: Weights, caps: Weights, total: float = 1.0) -> Weights:
-    """Return the w nearest to `z` (K,) with 0 <= w <= caps and sum w = `total`; exact, in O(K^2).
+    """Return the w nearest to `z` (K,) with 0 <= w <= caps and sum w = `total`; exact, in O(K log K).
 
     w = clip(z - tau, 0, caps); the sum falls piecewise linearly in tau, with a kink at each z_k and z_k - cap_k,
     so tau is found on the one segment where the sum crosses the total. Needs sum(caps) >= total.
     """
     if total <= 0 or not caps.any():
         return np.zeros_like(caps)
-    kinks = np.unique(np.concatenate([z, z - caps]))
-    sums = np.clip(z - kinks[:, None], 0.0, caps).sum(axis=1)
+    kinks, sums = _sums_at_kinks(z, caps)
     right = int(np.searchsorted(-sums, -total))
     if right == 0:
         at_caps: Weights = caps * (total / caps.sum())  # the caps only just reach the total
         return at_caps
+    right = min(right, len(sums) - 1)
     left = right - 1
     slope = (sums[left] - total) / (sums[left] - sums[right])
     tau = kinks[left] + slope * (kinks[right] - kinks[left])
@@ -197,3 +208,13 @@ def project_to_capped_simplex(z: Weights, caps: Weights, total: float = 1.0) -> 
         weights[free] += (total - weights.sum()) / free.sum()
     clipped: Weights = np.clip(weights, 0.0, caps)
     return clipped
+
+
+def _sums_at_kinks(z: Weights, caps: Weights) -> tuple[Weights, Weights]:
+    """Return the sorted kinks tau (2K,) of sum clip(z - tau, 0, caps), and the sum at each of them."""
+    ends = np.concatenate([z - caps, z])  # a weight begins to fall at the first, and has come to 0 at the second
+    order = np.argsort(ends, kind="stable")
+    kinks = ends[order]
+    falling = np.cumsum(np.where(order < len(z), 1.0, -1.0))
+    drops = np.cumsum(falling[:-1] * np.diff(kinks))
+    return kinks, caps.sum() - np.concatenate([[0.0], drops])

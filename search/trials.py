@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import binomtest
@@ -22,9 +24,11 @@ class Verdict(StrEnum):
 
 
 VERDICT = "mixscout:verdict"
-INCUMBENT = "mixscout:incumbent"
-PREDICTED_MEAN = "mixscout:predicted_mean"
-PREDICTED_DEVIATION = "mixscout:predicted_deviation"
+CHANCE = "mixscout:chance"
+"""The predicted probability of winning: of beating the incumbent, or of adding to the front."""
+THRESHOLD = "mixscout:threshold"
+PREDICTED_MEANS = "mixscout:predicted_means"
+PREDICTED_DEVIATIONS = "mixscout:predicted_deviations"
 START = "mixscout:start"
 CACHED = "mixscout:cached"
 GRADIENT = "mixscout:gradient"
@@ -44,7 +48,7 @@ class Counts:
     `merges` is the budget spent: evaluations charged, of which `cached` were remembered from before and
     `failed` had no finite loss and `stopped_early` were abandoned half-way, their value estimated; all together they
     read `tokens_read` held-out tokens. `pruned` cost nothing. `audited` were evaluated against the gate's advice, and
-    `false_prunes` of them beat the incumbent of their time.
+    `false_prunes` of them won all the same.
     """
 
     merges: int
@@ -71,7 +75,7 @@ class Counts:
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
     """List the finished trials in the order of their numbers."""
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return sorted(study.get_trials(deepcopy=False, states=states), key=lambda trial: trial.number)
+    return sorted(study.get_trials(deepcopy=False, states=states), key=attrgetter("number"))
 
 
 def completed_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -109,12 +113,24 @@ def pruned_in_a_row(trials: Sequence[FrozenTrial]) -> int:
     return count
 
 
+def audit_outcomes(completed: Sequence[FrozenTrial]) -> list[bool]:
+    """Tell of each audit, in number order, whether it won: no value before it is as good in every objective.
+
+    `completed` are the completed trials by number.
+    """
+    audits = [at for at, trial in enumerate(completed) if trial.user_attrs.get(VERDICT) == Verdict.AUDIT]
+    if not audits:
+        return []
+    values = np.array([trial.values for trial in completed])
+    return [not (values[:at] <= values[at]).all(axis=1).any() for at in audits]
+
+
 def count_trials(study: optuna.Study) -> Counts:
     """Count where a study's proposals went."""
     trials = finished_trials(study)
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     failed = sum(trial.state is TrialState.FAIL for trial in trials)
-    audits = [trial for trial in completed if trial.user_attrs.get(VERDICT) == Verdict.AUDIT]
+    audits = audit_outcomes(completed)
     return Counts(
         merges=len(completed) + failed,
         pruned=sum(trial.state is TrialState.PRUNED for trial in trials),
@@ -124,5 +140,5 @@ def count_trials(study: optuna.Study) -> Counts:
         failed=failed,
         stopped_early=sum(bool(trial.user_attrs.get(STOPPED_EARLY)) for trial in completed),
         tokens_read=sum(trial.user_attrs.get(TOKENS_READ, 0) for trial in completed),
-        false_prunes=sum(value_of(trial) < trial.user_attrs[INCUMBENT] for trial in audits),
+        false_prunes=sum(audits),
     )

@@ -12,6 +12,7 @@ from pool.corpus import SPLITS, Split
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from search.trials import Counts, best_trial, completed_trials, count_trials
+from studies.opened_study import OpenedStudy
 from studies.score import Json, Score
 from studies.workbench import Workbench
 
@@ -88,7 +89,7 @@ def find_best(bench: Workbench, study: optuna.Study) -> Best:
     return Best(bench.config.name, best, baselines, count_trials(study), _front(bench, study))
 
 
-def best_mixture(bench: Workbench, study: optuna.Study) -> Mixture:
+def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
     """Return the mixture of the trial with the lowest value (the first of equals). Raises `StudyError`."""
     trial = best_trial(completed_trials(study))
     if trial is None:

@@ -5,7 +5,7 @@ Heavy imports stand inside the verbs, so that `--help` answers at once.
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from pool.errors import MixscoutError
 from studies.benchmarks.cli import bench_app
 from studies.fidelity_cli import add_fidelity_verbs
 from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
+
+if TYPE_CHECKING:
+    from studies.config import StudyFile
 
 app = typer.Typer(
     help="Find the best data mixture for a language model without training on every mixture.",
@@ -95,12 +98,12 @@ def search(
     from dataclasses import asdict
 
     from studies.config import read_study_file
+    from studies.opening import open_study
     from studies.run import run_search
     from studies.tables import show_counts
-    from studies.workbench import workbench
 
     config = read_study_file(study_file)
-    with workbench(config) as bench:
+    with open_study(config) as bench:
         counts = run_search(bench, merges or config.search.merges)
     if as_json:
         print_json({"study": config.name, "counts": asdict(counts)})
@@ -114,7 +117,10 @@ def best(
     diversity: Annotated[bool, typer.Option("--diversity", help="Also self-BLEU of sampled texts.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the best mixture beside uniform, token-proportional, the best single member and the seed."""
+    """Show the best mixture beside uniform, token-proportional, the best single member and the seed.
+
+    On a table of models already trained: as predicted, beside uniform and the best of those models.
+    """
     quiet_libraries()
     from dataclasses import asdict
 
@@ -124,7 +130,11 @@ def best(
     from studies.tables import show_best, show_diversity
     from studies.workbench import workbench
 
-    with workbench(read_study_file(study_file), must_exist=True) as bench:
+    config = read_study_file(study_file)
+    if config.table is not None and not diversity:
+        _best_on_table(config, as_json)
+        return
+    with workbench(config, must_exist=True) as bench:
         found = find_best(bench, bench.known_study())
         texts = run_diversity(bench, found) if diversity else None
     if as_json:
@@ -134,6 +144,19 @@ def best(
     show_best(console(), found)
     if texts:
         show_diversity(console(), texts)
+
+
+def _best_on_table(config: "StudyFile", as_json: bool) -> None:
+    from studies.swarm_bench import swarm_bench
+    from studies.swarm_best import find_swarm_best
+    from studies.swarm_best_table import show_swarm_best
+
+    with swarm_bench(config, must_exist=True) as bench:
+        found = find_swarm_best(bench, bench.known_study())
+    if as_json:
+        print_json(found.as_json())
+    else:
+        show_swarm_best(console(), found)
 
 
 @app.command(epilog="Examples: `mixscout robustness study.toml`, `mixscout robustness study.toml --noise 0.1 --json`")
@@ -191,6 +214,32 @@ def export(
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         found = find_best(bench, bench.known_study())
         console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
+
+
+@app.command(epilog='Example: `mixscout table study.toml evaluated`, then `table = "evaluated"` in a study file')
+def table(
+    study_file: StudyArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write what a study has evaluated as ratios.csv and metrics.csv: another target then needs no new merge."""
+    quiet_libraries()
+    from studies.config import read_study_file
+    from studies.swarm_export import run_table
+    from studies.workbench import workbench
+
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
+        bench.known_study()
+        written = run_table(bench, folder)
+    if as_json:
+        parts = {"partitions": written.names, "metrics": tuple(written.metrics)}
+        print_json({"folder": str(folder), "runs": len(written.runs), **parts})
+        return
+    console().print(
+        f"wrote {len(written.runs)} evaluated mixtures of {len(written.names)} partitions with "
+        f"{len(written.metrics)} metrics ({', '.join(written.metrics)}) to {folder}",
+        soft_wrap=True,
+    )
 
 
 add_fidelity_verbs(app)

@@ -12,6 +12,7 @@ from pool.config_file import Config, Name, read_config
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
 from studies.search_config import SearchConfig, SpaceConfig, Weight
+from studies.table_rules import check_table_study
 
 
 class ObjectiveConfig(Config):
@@ -20,7 +21,7 @@ class ObjectiveConfig(Config):
     aggregate: Aggregate | None = None
     """How domains become one value: `weighted` (the default, by [target]); for `domains`, `macro` (their default),
     `micro` (every token counts alike), `worst` (minimax), or `worst-excess` (minimax of the loss less the seed's)."""
-    domains: tuple[Name, ...] = ()
+    domains: tuple[str, ...] = ()
     """Held-out domains of an aggregate that needs no weights, instead of [target]."""
     measure: Measure = "nats-per-token"
     """Unit of a domain's loss."""
@@ -66,13 +67,16 @@ class GateConfig(Config):
     enabled: bool = True
     """Prune at all."""
     threshold: float = Field(0.05, ge=0, le=1)
-    """Prune below this predicted probability of beating the incumbent."""
+    """Prune below this predicted probability of beating the incumbent, or with several [targets] of adding to the
+    front."""
     audit_rate: float = Field(0.1, ge=0, le=1)
     """Share of such proposals evaluated all the same, to measure the false-prune rate."""
     min_evidence: int = Field(12, ge=3)
     """Evaluations before the gate says anything."""
     patience: int = Field(25, ge=1)
     """Pruned proposals in a row after which one is let through."""
+    max_false_prune_rate: float = Field(0.1, gt=0, le=1)
+    """Where audits show a larger share of false prunes than this, the threshold is lowered."""
 
 
 class StudyFile(Config):
@@ -80,13 +84,16 @@ class StudyFile(Config):
 
     name: Name
     """Name of the study in the database."""
-    pool: Path
-    """Path of the pool file, relative to the study file."""
-    target: dict[Name, Weight] = {}
+    pool: Path | None = None
+    """Path of the pool file, relative to the study file. A study has either a pool or a table."""
+    table: Path | None = None
+    """Folder with a table of models already trained (ratios.csv and metrics.csv, or RegMix's files), relative to the
+    study file. Domains are then the table's metrics, and a mixture is worth what is predicted from the table."""
+    target: dict[str, Weight] = {}
     """Held-out domain -> weight; the weights sum to 1. Minimised is the weighted mean of the domains' losses."""
-    targets: dict[Name, dict[Name, Weight]] = {}
+    targets: dict[Name, dict[str, Weight]] = {}
     """Several targets at once, by name, instead of `target`: a study of several objectives with a Pareto front."""
-    constraints: dict[Name, float] = {}
+    constraints: dict[str, float] = {}
     """Held-out domain -> how much worse than the seed it may become, in the objective's measure (negative: better)."""
     objective: ObjectiveConfig = ObjectiveConfig()
     """The proxy."""
@@ -101,9 +108,18 @@ class StudyFile(Config):
     gate: GateConfig = GateConfig()
     """The gate."""
     database: Path | None = None
-    """SQLite file, relative to the study file; ROOT/mixscout.db when left out."""
+    """SQLite file, relative to the study file; ROOT/mixscout.db when left out, where ROOT is the pool's, or the study
+    file's folder with a table."""
     database_timeout_seconds: float = Field(60.0, gt=0)
     """How long to wait for a locked database."""
+
+    @model_validator(mode="after")
+    def _check_basis(self) -> Self:
+        if (self.pool is None) == (self.table is None):
+            raise ValueError("say what the study stands on by one of pool = FILE and table = FOLDER")
+        if self.table is not None:
+            check_table_study(self)
+        return self
 
     @model_validator(mode="after")
     def _check_goal(self) -> Self:
@@ -130,8 +146,8 @@ class StudyFile(Config):
         if self.targets and not strategy.several:
             able = _names([one for one in STRATEGIES.values() if one.several])
             raise ValueError(f"strategy {strategy.name!r} follows one objective; with several [targets] use {able}")
-        if self.downstream and strategy.uses_gradient:
-            able = _names([one for one in STRATEGIES.values() if not one.uses_gradient])
+        if self.downstream and strategy.uses_gradient and not strategy.gradient_optional:
+            able = _names([one for one in STRATEGIES.values() if not one.uses_gradient or one.gradient_optional])
             raise ValueError(f"downstream scores have no gradient; use strategy {able}")
         if self.targets and self.search.kl > 0:
             raise ValueError("[search] kl is a penalty on one objective: leave it out with several [targets]")
@@ -154,7 +170,11 @@ def read_study_file(path: Path) -> StudyFile:
     config = read_config(path, StudyFile)
     base = path.resolve().parent
     database = (base / config.database).resolve() if config.database else None
-    update: dict[str, object] = {"pool": (base / config.pool).resolve(), "database": database}
+    update: dict[str, object] = {"database": database}
+    if config.pool is not None:
+        update["pool"] = (base / config.pool).resolve()
+    if config.table is not None:
+        update |= {"table": (base / config.table).resolve(), "database": database or base / "mixscout.db"}
     if config.downstream and config.downstream.task_folder:
         folder = (base / config.downstream.task_folder).resolve()
         update["downstream"] = config.downstream.model_copy(update={"task_folder": folder})

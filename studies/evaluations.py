@@ -77,11 +77,13 @@ class EvaluationStore:
             row = session.scalars(query).one_or_none()
             return _evaluation(row, mixture) if row else None
 
-    def mixtures_of(self, objective_digest: str) -> list[Mixture]:
-        """List the mixtures remembered under an objective, in the order in which they were kept."""
-        query = select(EvaluationRow.mixture).where(EvaluationRow.objective_digest == objective_digest)
+    def all_of(self, objective_digest: str) -> list[Evaluation]:
+        """Return all that was remembered of an objective, in the order in which it was evaluated first."""
+        query = (
+            select(EvaluationRow).where(EvaluationRow.objective_digest == objective_digest).order_by(EvaluationRow.id)
+        )
         with Session(self._engine) as session:
-            return [Mixture.of(weights) for weights in session.scalars(query.order_by(EvaluationRow.id))]
+            return [_evaluation(row, Mixture.of(row.mixture)) for row in session.scalars(query)]
 
     def keep(self, evaluation: Evaluation) -> None:
         """Remember an evaluation. One with a gradient replaces one without, never the other way round."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from pool.checkpoint import load_model, load_tokenizer, parameters_of
-from pool.disk import new_folder, write_text
+from pool.disk import new_folder, refuse_occupied, write_text
 from pool.errors import StudyError
 from pool.fingerprint import short
 from pool.mixture import Mixture
@@ -22,8 +22,7 @@ def run_export(bench: Workbench, best: Best, folder: Path) -> Path:
 
     Raises `StudyError` when the folder exists and is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StudyError(f"{folder} exists and is not empty; name a new folder")
+    refuse_occupied(folder, StudyError(f"{folder} exists and is not empty; name a new folder"))
     mixture = best.best.mixture
     assert mixture is not None
     try:

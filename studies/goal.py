@@ -6,14 +6,14 @@ from dataclasses import replace
 from objectives.target import Goal, Target
 from objectives.targets import Targets
 from pool.errors import ConfigError
-from pool.store import Pool
+from studies.basis import Basis
 from studies.config import StudyFile
 
 SeedMeasures = Callable[[tuple[str, ...]], Mapping[str, float]]
 """Scores the seed on some domains, in the study's measure."""
 
 
-def goal_of(config: StudyFile, pool: Pool, seed_measures: SeedMeasures) -> Goal:
+def goal_of(config: StudyFile, seed_measures: SeedMeasures) -> Goal:
     """Make the goal on one split; the seed is only scored for what is relative to it.
 
     To be asked after `check_goal`.
@@ -31,9 +31,9 @@ def goal_of(config: StudyFile, pool: Pool, seed_measures: SeedMeasures) -> Goal:
     return Targets(complete) if config.targets else next(iter(complete.values()))
 
 
-def check_goal(config: StudyFile, pool: Pool) -> None:
+def check_goal(config: StudyFile, basis: Basis) -> None:
     """Raise `ConfigError` that names the table and the domain or weight at fault."""
-    _check_domains(config, pool)
+    _check_domains(config, basis)
     _plain_targets(config)
 
 
@@ -57,14 +57,16 @@ def _weighted(where: str, weights: Mapping[str, float], config: StudyFile) -> Ta
         raise ConfigError(f"[{where}] {error}") from None
 
 
-def _check_domains(config: StudyFile, pool: Pool) -> None:
-    known = pool.manifest.corpus.search
+def _check_domains(config: StudyFile, basis: Basis) -> None:
     named = {"target": list(config.target), "objective": list(config.objective.domains)}
     named |= {f"targets.{name}": list(weights) for name, weights in config.targets.items()}
     named |= {"constraints": list(config.constraints)}
     for table, domains in named.items():
-        unknown = sorted(set(domains) - set(known))
+        unknown = sorted(set(domains) - set(basis.domains))
         if unknown:
-            raise ConfigError(f"[{table}] {unknown[0]!r} is no held-out domain of the pool; it has {', '.join(known)}")
+            raise ConfigError(
+                f"[{table}] {unknown[0]!r} is no {basis.domain_noun} of the {basis.kind}; "
+                f"it has {', '.join(basis.domains)}"
+            )
     if len(config.targets) == 1:
         raise ConfigError("[targets] several targets are at least two; give a single one as [target]")

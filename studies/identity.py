@@ -7,6 +7,7 @@ import optuna
 
 from objectives.evaluation import Objective
 from objectives.merged_loss import ProxySettings
+from objectives.tabulated_loss import FittedSwarm
 from pool.errors import StudyMismatchError
 from pool.fingerprint import digest_json
 from pool.store import Pool
@@ -22,19 +23,13 @@ Identity = dict[str, object]
 def identity_of(
     config: StudyFile, pool: Pool, space: CappedSimplex, proxy: ProxySettings, objective: Objective
 ) -> Identity:
-    """Put together what decides a study's course, part by part, in JSON types.
-
-    The gate and the search are compared without the budget and the stop rules, which may change.
-    """
-    strategy = config.search.strategy_found
+    """Put together what decides the course of a study on a pool, part by part, in JSON types."""
     domains = dict.fromkeys([*config.target, *config.objective.domains, *config.constraints])
     domains |= dict.fromkeys(name for target in config.targets.values() for name in target)
     held_out = {name: pool.manifest.corpus.search[name].digest for name in domains}
     return {
         "pool": pool.manifest.digest,
         "held-out text": digest_json(held_out),
-        "target": dict(config.target) or list(config.objective.domains) or config.targets,
-        "aggregate": config.objective.aggregate or ("macro" if config.objective.domains else "weighted"),
         "measure": config.objective.measure,
         "constraints": dict(config.constraints),
         "merge rule": proxy.rule.digest_parts,
@@ -42,6 +37,21 @@ def identity_of(
         "compiled": proxy.compiled,
         "early stopping": config.early_stopping.model_dump(),
         "downstream tasks": objective.digest if config.downstream else None,
+        **_common_parts(config, space),
+    }
+
+
+def swarm_identity_of(config: StudyFile, swarm: FittedSwarm, space: CappedSimplex) -> Identity:
+    """Put together what decides the course of a study on a table, part by part, in JSON types."""
+    return {"table": swarm.table.digest, "predictor": swarm.method, **_common_parts(config, space)}
+
+
+def _common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
+    """Give what every study has; the gate and the search without budget and stop rules, which may change."""
+    strategy = config.search.strategy_found
+    return {
+        "target": dict(config.target) or list(config.objective.domains) or config.targets,
+        "aggregate": config.objective.aggregate or ("macro" if config.objective.domains else "weighted"),
         "space": {
             "partitions": list(space.names),
             "caps": dict(zip(space.names, space.caps, strict=True)),

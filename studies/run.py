@@ -7,10 +7,10 @@ from pool.errors import StudyError
 from pool.progress import say, track
 from search.loop import Search, advance
 from search.trials import STOPPED_BY, Counts, count_trials
-from studies.workbench import Workbench
+from studies.opened_study import OpenedStudy
 
 
-def run_search(bench: Workbench, merges: int) -> Counts:
+def run_search(bench: OpenedStudy, merges: int) -> Counts:
     """Advance the study to `merges` evaluations in all.
 
     Raises `StudyError` when another process is advancing it, and `StudyMismatchError` when the study was started

@@ -17,13 +17,13 @@ class SpaceConfig(Config):
 
     max_members: int | None = Field(None, ge=1)
     """Most partitions in one mixture; all of them when left out."""
-    caps: dict[Name, Weight] = {}
+    caps: dict[str, Weight] = {}
     """Largest weight of a partition; 1 where left out."""
-    floors: dict[Name, Weight] = {}
+    floors: dict[str, Weight] = {}
     """Smallest weight of a partition, which is then in every mixture; 0 where left out."""
-    fixed: dict[Name, Weight] = {}
+    fixed: dict[str, Weight] = {}
     """Weight of a partition that is not searched."""
-    exclude: tuple[Name, ...] = ()
+    exclude: tuple[str, ...] = ()
     """Partitions whose weight is always 0."""
     max_epochs: float | None = Field(None, gt=0)
     """Most times a partition may be repeated; caps its weight at tokens x max_epochs / training_budget_tokens."""
@@ -69,7 +69,7 @@ class SearchConfig(Config):
     """How the space is searched."""
 
     strategy: str = Field(
-        "gradient",
+        "auto",
         description=f"Who proposes mixtures: {', '.join(f'`{name}`' for name in STRATEGIES)}; or your own, as "
         "`package.module:make`, where make(space, seed) returns an Optuna sampler.",
     )
@@ -82,7 +82,7 @@ class SearchConfig(Config):
     `unimax` as even as [space] max_epochs (1 when left out) and the budget allow, `prior` that of [search.prior]."""
     start_from: Name | None = None
     """Another study in the same database, over the same partitions, whose best mixture is evaluated first."""
-    prior: dict[Name, Annotated[float, Field(ge=0, le=1)]] = {}
+    prior: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     """A mixture to start from or to stay near: partition -> weight; the weights sum to 1."""
     kl: float = Field(0.0, ge=0)
     """Times the KL divergence of the mixture from the prior (proportional to tokens when left out) is added to what is

@@ -6,10 +6,10 @@ import optuna
 
 from pool.errors import ConfigError
 from pool.mixture import Mixture
-from pool.store import Pool
 from search.space import CappedSimplex
 from search.start import unimax
 from search.trials import best_trial, completed_trials
+from studies.basis import Basis
 from studies.bounds import check_partitions, training_budget
 from studies.config import StudyFile
 from studies.database import Database
@@ -17,7 +17,7 @@ from studies.identity import recorded_space
 
 
 def start_mixtures(
-    config: StudyFile, pool: Pool, space: CappedSimplex, database: Database, *, known: Container[str]
+    config: StudyFile, basis: Basis, space: CappedSimplex, database: Database, *, known: Container[str]
 ) -> dict[str, Mixture]:
     """Name the mixtures the study file wants evaluated first, in its order; another study's best comes last.
 
@@ -25,10 +25,10 @@ def start_mixtures(
     """
     found: dict[str, Mixture] = {}
     for choice in config.search.start:
-        found |= _named(choice, config, pool, space)
+        found |= _named(choice, config, basis, space)
     other = config.search.start_from
     if other and best_of(other) not in known:
-        found[best_of(other)] = _best_mixture(other, pool, database)
+        found[best_of(other)] = _best_mixture(other, basis, database)
     return found
 
 
@@ -37,16 +37,18 @@ def best_of(study: str) -> str:
     return f"best-of:{study}"
 
 
-def prior_of(config: StudyFile, pool: Pool) -> Mixture:
+def prior_of(config: StudyFile, basis: Basis) -> Mixture:
     """Return the prior: that of the study file, else proportional to tokens. To be asked after `check_prior`."""
-    return Mixture.of(config.search.prior).over(pool.names) if config.search.prior else pool.proportional()
+    return Mixture.of(config.search.prior).over(basis.names) if config.search.prior else basis.proportional()
 
 
-def check_prior(config: StudyFile, pool: Pool, space: CappedSimplex) -> None:
+def check_prior(config: StudyFile, basis: Basis, space: CappedSimplex) -> None:
     """Raise `ConfigError` for a prior over other partitions, that is no mixture, or that makes the penalty infinite."""
-    check_partitions("search.prior", config.search.prior, pool)
+    if not config.search.prior and not config.search.kl:
+        return  # none is asked for, and a table has no token counts to take one from
+    check_partitions("search.prior", config.search.prior, basis)
     try:
-        prior = prior_of(config, pool)
+        prior = prior_of(config, basis)
     except ValueError as error:
         raise ConfigError(f"[search.prior] {error}") from None
     missing = [name for name in space.allowed if prior.as_dict()[name] == 0]
@@ -57,20 +59,19 @@ def check_prior(config: StudyFile, pool: Pool, space: CappedSimplex) -> None:
         )
 
 
-def _named(choice: str, config: StudyFile, pool: Pool, space: CappedSimplex) -> dict[str, Mixture]:
+def _named(choice: str, config: StudyFile, basis: Basis, space: CappedSimplex) -> dict[str, Mixture]:
     if choice == "vertices":
-        return {f"vertex:{name}": Mixture.vertex(pool.names, name) for name in space.allowed}
+        return {f"vertex:{name}": Mixture.vertex(basis.names, name) for name in space.allowed}
     if choice == "uniform":
-        return {choice: Mixture.uniform(pool.names)}
+        return {choice: Mixture.uniform(basis.names)}
     if choice == "proportional":
-        return {choice: pool.proportional()}
+        return {choice: basis.proportional()}
     if choice == "prior":
-        return {choice: prior_of(config, pool)}
-    tokens = {name: pool.tokens[name] for name in pool.names}
-    return {choice: unimax(tokens, training_budget(config, pool), config.space.max_epochs or 1.0)}
+        return {choice: prior_of(config, basis)}
+    return {choice: unimax(basis.tokens, training_budget(config, basis), config.space.max_epochs or 1.0)}
 
 
-def _best_mixture(other: str, pool: Pool, database: Database) -> Mixture:
+def _best_mixture(other: str, basis: Basis, database: Database) -> Mixture:
     where = f"[search] start_from: study {other!r}"
     try:
         study = optuna.load_study(storage=database.optuna, study_name=other)
@@ -79,13 +80,13 @@ def _best_mixture(other: str, pool: Pool, database: Database) -> Mixture:
     space = recorded_space(study)
     if space is None:
         raise ConfigError(f"{where} was not made by Mixscout; name one that was")
-    different = sorted(set(space.names) ^ set(pool.names))
+    different = sorted(set(space.names) ^ set(basis.names))
     if different:
         raise ConfigError(
-            f"{where} is over other partitions than this pool ({', '.join(different)} only in one of them); name a "
-            "study over the same partitions"
+            f"{where} is over other partitions than this {basis.kind} ({', '.join(different)} only in one of them); "
+            "name a study over the same partitions"
         )
     trial = best_trial(completed_trials(study))
     if trial is None:
         raise ConfigError(f"{where} has no evaluated mixture yet; run `mixscout search` on its file first")
-    return space.mixture_of(trial).over(pool.names)
+    return space.mixture_of(trial).over(basis.names)

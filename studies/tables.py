@@ -9,6 +9,7 @@ from objectives.diversity import Diversity
 from pool.corpus import SPLITS
 from pool.fingerprint import short
 from pool.manifest import PoolManifest, TextSummary
+from pool.mixture import Mixture
 from search.trials import Counts
 from studies.best import Best, Standing
 from studies.confirm import Confirmation
@@ -65,12 +66,7 @@ def show_best(console: Console, best: Best, confirmation: Confirmation | None = 
     """Show the best mixture, then it and the baselines on every split, and where it is not ahead."""
     assert best.best.mixture is not None
     console.print(f"Best mixture of study {best.study}")
-    table = Table()
-    table.add_column("partition")
-    table.add_column("weight", justify="right")
-    for name, weight in sorted(best.best.mixture.as_dict().items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{weight:.4f}" if weight > 0 else "0")
-    console.print(table)
+    show_weights(console, best.best.mixture)
     columns = _columns(best, confirmation)
     feasible = ["best mixture", *(name for name, standing in best.baselines.items() if standing.feasible)]
     measure = best.best.search.goal.measure.replace("-", " ")
@@ -88,6 +84,16 @@ def show_best(console: Console, best: Best, confirmation: Confirmation | None = 
             f"{confirmation.spearman:.2f} (too few to judge the proxy by)"
         )
     show_counts(console, best.counts)
+
+
+def show_weights(console: Console, mixture: Mixture) -> None:
+    """Show the weights of a mixture, the largest first."""
+    table = Table()
+    table.add_column("partition")
+    table.add_column("weight", justify="right")
+    for name, weight in sorted(mixture.as_dict().items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{weight:.4f}" if weight > 0 else "0")
+    console.print(table)
 
 
 def _columns(best: Best, confirmation: Confirmation | None) -> Columns:

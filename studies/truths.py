@@ -57,7 +57,7 @@ def known_truths(instruments: Instruments) -> Truths:
     """
     recipe = instruments.bench.pool.config.recipe
     store = instruments.bench.database.evaluations
-    found = [store.mixtures_of(instruments.truth(split, recipe).digest) for split in SPLITS]
+    found = [[one.mixture for one in store.all_of(instruments.truth(split, recipe).digest)] for split in SPLITS]
     both = {mixture.digest for mixture in found[1]}
     names = instruments.bench.pool.names
     mixtures = [one.over(names) for one in found[0] if one.digest in both and len(one.support) > 1]

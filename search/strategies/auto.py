@@ -2,8 +2,9 @@
 
 With gradients each proposal is the minimum, over the space, of a Scheffe quadratic fitted to all values and gradients,
 held back by a proximal term around the best mixture: loosened after every improvement, tightened after every failure,
-so that at worst it is a short projected gradient step. On a quadratic loss it needs about as many evaluations as
-partitions in use. Once it has converged it explores by expected improvement.
+so that at worst it is a short projected gradient step. Where the slope is still steep after a step the quadratic bends
+too much (it has seen worse places), and the next step is stretched. On a quadratic loss it needs about as many
+evaluations as partitions in use. Once it has converged it explores by expected improvement.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from search.strategies.proposals import evidence_of, fitted, is_new
 from search.strategies.replaying import ReplayingSampler
 from search.strategies.strategy import Strategy
 from search.surrogates.scheffe_rows import Coefficients
-from search.surrogates.surrogate import Observations
 from search.trials import GRADIENT, START, value_of
 
 FIRST_MOVE = 0.3
@@ -27,6 +27,9 @@ TIGHTEN = 4.0
 FIRST_HOLD = 0.25
 LARGEST_HOLD = 300.0
 """Bounds of the proximal term, as multiples of the model's largest curvature."""
+STILL_STEEP = 0.5
+"""A step is stretched to twice the last one's stretch where so much of the slope along it was left at its end."""
+LARGEST_STRETCH = 16.0
 CONVERGED_MOVE = 1e-3
 STEPS = 300
 
@@ -39,12 +42,16 @@ def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> W
     observations = evidence_of(trials, space)
     if observations is None:
         return _first_step(gradients, space)
-    hold = _hold(trials)
+    hold, stretch = _pace(trials, space)
     best = observations.weights[int(np.argmin(observations.values))]
-    point = minimum(fitted(observations).coefficients, best, hold, space)
+    model = fitted(observations)
+    point = minimum(model.coefficients, best, hold, space)
+    if stretch > 1:
+        point = space.weights(best + stretch * (point - best))
     if hold <= LARGEST_HOLD and np.abs(point - best).max() >= CONVERGED_MOVE and is_new(point, observations):
         return point
-    return _explore(observations, space, seed)
+    point = surrogate.most_promising(model, observations, space, seed)
+    return point if is_new(point, observations) else None
 
 
 def minimum(model: Coefficients, best: Weights, hold: float, space: CappedSimplex) -> Weights:
@@ -57,7 +64,7 @@ def minimum(model: Coefficients, best: Weights, hold: float, space: CappedSimple
     w, y, momentum = best, best, 1.0
     for _ in range(STEPS):
         slope = model.linear + 2 * model.quadratic @ y + hold * curvature * (y - best)
-        ahead = space.project(y - step * slope).array
+        ahead = space.weights(y - step * slope)
         if slope @ (ahead - w) > 0:
             y, momentum = ahead, 1.0
         else:
@@ -75,24 +82,35 @@ def _first_step(gradients: Sequence[FrozenTrial], space: CappedSimplex) -> Weigh
     best = min(gradients, key=value_of)
     slope = np.array(best.user_attrs[GRADIENT], dtype=np.float64)
     spread = max(float(np.ptp(slope)), 1e-12)
-    return space.project(space.mixture_of(best).array - 2 * FIRST_MOVE / spread / len(gradients) * slope).array
+    return space.weights(space.mixture_of(best).array - 2 * FIRST_MOVE / spread / len(gradients) * slope)
 
 
-def _hold(trials: Sequence[FrozenTrial]) -> float:
-    """Follow the trials: what did not improve tightens the hold, what did loosens it; the start design does neither."""
-    best, hold = np.inf, 0.0
+def _pace(trials: Sequence[FrozenTrial], space: CappedSimplex) -> tuple[float, float]:
+    """Follow the trials to the hold and the stretch of the next step; the start design changes neither.
+
+    What improved loosens the hold and may raise the stretch; what did not ends the stretch, or tightens the hold.
+    """
+    best: FrozenTrial | None = None
+    hold, stretch = 0.0, 1.0
     for trial in trials:
-        value = value_of(trial) if trial.state is TrialState.COMPLETE else np.inf
+        improves = trial.state is TrialState.COMPLETE and (best is None or value_of(trial) < value_of(best))
         if START not in trial.user_attrs:
-            hold = hold / TIGHTEN if value < best else max(FIRST_HOLD, TIGHTEN * hold)
-            hold = 0.0 if hold < FIRST_HOLD / 2 else hold
-        best = min(best, value)
-    return hold
+            if improves:
+                hold = hold / TIGHTEN if hold > FIRST_HOLD else 0.0
+            elif stretch == 1:
+                hold = max(FIRST_HOLD, TIGHTEN * hold)
+            steep = improves and best is not None and _still_steep(best, trial, space)
+            stretch = min(2 * stretch, LARGEST_STRETCH) if steep else 1.0
+        best = trial if improves else best
+    return hold, stretch if hold == 0 else 1.0
 
 
-def _explore(observations: Observations, space: CappedSimplex, seed: int) -> Weights | None:
-    point = surrogate.most_promising(fitted(observations), observations, space, seed)
-    return point if is_new(point, observations) else None
+def _still_steep(before: FrozenTrial, after: FrozenTrial, space: CappedSimplex) -> bool:
+    if GRADIENT not in before.user_attrs or GRADIENT not in after.user_attrs:
+        return False
+    step = space.mixture_of(after).array - space.mixture_of(before).array
+    fell, falls = (float(np.array(one.user_attrs[GRADIENT]) @ step) for one in (before, after))
+    return falls < STILL_STEEP * fell < 0
 
 
 def make(space: CappedSimplex, seed: int) -> BaseSampler:
@@ -106,5 +124,12 @@ AUTO = Strategy(
     pruned_trials="own",
     uses_gradient=True,
     gradient_optional=True,
-    settings={"first_move": FIRST_MOVE, "tighten": TIGHTEN, "first_hold": FIRST_HOLD, "largest_hold": LARGEST_HOLD},
+    several=True,
+    settings={
+        "first_move": FIRST_MOVE,
+        "tighten": TIGHTEN,
+        "first_hold": FIRST_HOLD,
+        "largest_hold": LARGEST_HOLD,
+        "largest_stretch": LARGEST_STRETCH,
+    },
 )

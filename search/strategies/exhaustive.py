@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from pool.mixture import Mixture
 from search.space import CappedSimplex, Weights
-from search.strategies.greedy import answers, uniform_over
+from search.strategies.greedy import answers
 from search.strategies.replaying import ReplayingSampler
 from search.strategies.strategy import Strategy
 from search.trials import START
@@ -26,23 +26,26 @@ def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> W
     """Return the first candidate that no trial has had; None when all were visited."""
     visited = answers(trials, space)
     done = sum(START not in trial.user_attrs for trial in trials)  # each has used up a candidate at least
-    for mixture in islice(candidates(space), done, None):
-        parameters = space.parameters(mixture)
+    for members in islice(candidates(space), done, None):
+        parameters = space.parameters(_mixture(members, space))
         if tuple(parameters.values()) not in visited:
             return space.point_of(parameters)
     return None
 
 
-def candidates(space: CappedSimplex) -> Iterator[Mixture]:
-    """List subsets, then the grid, both within the limit on members; some come twice, or are equal once projected."""
+def candidates(space: CappedSimplex) -> Iterator[tuple[str, ...]]:
+    """List subsets, then the grid, both within the limit on members; some come twice, or are equal once projected.
+
+    Each is a list of members with equal weights; on the grid a member may come several times.
+    """
     sizes = range(1, min(LARGEST_SUBSET, space.max_members, len(space.allowed)) + 1)
-    subsets = chain.from_iterable(combinations(space.allowed, size) for size in sizes)
+    yield from chain.from_iterable(combinations(space.allowed, size) for size in sizes)
     grid = combinations_with_replacement(space.allowed, GRID_STEPS)
-    for subset in subsets:
-        yield uniform_over(subset, space)
-    for steps in grid:
-        if len(set(steps)) <= space.max_members:
-            yield Mixture.of({name: steps.count(name) / GRID_STEPS for name in steps}).over(space.names)
+    yield from (steps for steps in grid if len(set(steps)) <= space.max_members)
+
+
+def _mixture(members: tuple[str, ...], space: CappedSimplex) -> Mixture:
+    return Mixture.of({name: members.count(name) / len(members) for name in members}).over(space.names)
 
 
 def make(space: CappedSimplex, seed: int) -> BaseSampler:

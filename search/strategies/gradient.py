@@ -55,10 +55,10 @@ class _Descent:
 
     def move(self, space: CappedSimplex) -> Weights:
         """Return the full step (K,): where the projected gradient leads, minus where it stands."""
-        return space.project(self.at.weights - self.step * self.at.gradient).array - self.at.weights
+        return space.weights(self.at.weights - self.step * self.at.gradient) - self.at.weights
 
     def propose(self, space: CappedSimplex) -> Weights:
-        return space.project(self.at.weights + self.share * self.move(space)).array
+        return space.weights(self.at.weights + self.share * self.move(space))
 
     def converged(self, space: CappedSimplex) -> bool:
         return bool(np.abs(self.share * self.move(space)).max() < CONVERGED_MOVE)

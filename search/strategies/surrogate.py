@@ -2,7 +2,8 @@
 
 Many sampled mixtures are valued by the quadratic's mean, the best of them by expected improvement, and the very best
 improved by small moves. Every few proposals it is the average of the mixtures predicted to be best instead (RegMix, Liu
-et al. 2024, arXiv 2407.01492). Gradients are used where the study has any.
+et al. 2024, arXiv 2407.01492). Gradients are used where the study has any. Several objectives are summed with weights
+that are drawn for every proposal.
 """
 
 from collections.abc import Sequence
@@ -20,17 +21,17 @@ from search.surrogates.surrogate import Observations
 
 RANDOM_FIRST = 8
 """Evaluations without gradients before the surrogate says anything."""
-LOOKED_AT = 1_000
+LOOKED_AT = 250
 """Candidates of lowest predicted mean whose expected improvement is computed."""
 AVERAGE_EVERY = 4
 AVERAGED = 128
 LOCAL_ROUNDS = 4
-LOCAL_MOVES = 100
+LOCAL_MOVES = 60
 
 
 def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> Weights | None:
     """Propose by what the trials say; None, for a random point, while they say too little or nothing new."""
-    observations = evidence_of(trials, space)
+    observations = evidence_of(trials, space, seed)
     if observations is None:
         return None
     if not observations.differentiated.any() and len(observations) < RANDOM_FIRST:
@@ -51,7 +52,7 @@ def most_promising(surrogate: ScheffeSurrogate, observations: Observations, spac
     for round_ in range(LOCAL_ROUNDS):
         moves = rng.normal(0, 0.1 / 2**round_, size=(LOCAL_MOVES, len(best))) * (rng.random((LOCAL_MOVES, 1)) < 0.5)
         moves += rng.normal(0, 0.02 / 2**round_, size=moves.shape)
-        near = np.stack([space.project(best + move).array for move in moves])
+        near = np.stack([space.weights(best + move) for move in moves])
         found, larger = _best_of(surrogate, near, incumbent)
         best, improvement = (found, larger) if larger > improvement else (best, improvement)
     return best
@@ -66,7 +67,7 @@ def _best_of(surrogate: ScheffeSurrogate, candidates: Weights, incumbent: float)
 def _average(surrogate: ScheffeSurrogate, space: CappedSimplex) -> Weights:
     candidates = candidates_of(space, 0)
     order = np.argsort(surrogate.coefficients.value(candidates), kind="stable")[:AVERAGED]
-    return space.project(candidates[order].mean(axis=0)).array
+    return space.weights(candidates[order].mean(axis=0))
 
 
 def make(space: CappedSimplex, seed: int) -> BaseSampler:
@@ -78,5 +79,6 @@ SURROGATE = Strategy(
     "surrogate",
     make,
     pruned_trials="elsewhere",
+    several=True,
     settings={"random_first": RANDOM_FIRST, "average_every": AVERAGE_EVERY, "averaged": AVERAGED},
 )

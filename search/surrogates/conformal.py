@@ -38,8 +38,7 @@ class ConformalSurrogate:
         """Fit the inner surrogate and calibrate it on its out-of-fold predictions."""
         self.inner.fit(observations)
         held_out = self.inner.out_of_fold()
-        scores = np.abs(observations.values - held_out.mean) / held_out.deviation
-        self._factor = max(_quantile(scores, self._coverage) / float(norm.ppf((1 + self._coverage) / 2)), _SMALLEST)
+        self._factor = calibration_factor(observations.values - held_out.mean, held_out.deviation, self._coverage)
 
     def predict(self, weights: Floats) -> Prediction:
         """Predict mixtures (N, K), calibrated."""
@@ -51,6 +50,17 @@ class ConformalSurrogate:
 
     def _calibrated(self, prediction: Prediction) -> Prediction:
         return Prediction(prediction.mean, prediction.deviation * self._factor)
+
+
+def calibration_factor(errors: Floats, deviations: Floats, coverage: float) -> float:
+    """Return by what deviations (N,) are to be multiplied so that +- z of them hold `coverage` of the errors (N,)."""
+    quantile = _quantile(np.abs(errors) / deviations, coverage)
+    return max(quantile / normal_quantile(coverage), _SMALLEST)
+
+
+def normal_quantile(coverage: float) -> float:
+    """Return z such that mean +- z deviations hold `coverage` of a normal law."""
+    return float(norm.ppf((1 + coverage) / 2))
 
 
 def _quantile(scores: Floats, coverage: float) -> float:

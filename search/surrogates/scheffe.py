@@ -59,9 +59,13 @@ class _Posterior:
 
 
 class ScheffeSurrogate:
-    """A Scheffe quadratic that uses gradients where there are any; its prior is chosen again as the evidence grows."""
+    """A Scheffe quadratic that uses gradients where there are any.
 
-    def __init__(self) -> None:
+    Under a given prior, or else under one that is chosen again as the evidence grows.
+    """
+
+    def __init__(self, prior: Prior | None = None) -> None:
+        self._given = prior
         self._prior: tuple[int, Prior] | None = None
         self._posterior: _Posterior | None = None
         self._observations: Observations | None = None
@@ -73,10 +77,7 @@ class ScheffeSurrogate:
 
     def fit(self, observations: Observations) -> None:
         """Solve for the coefficients; the prior's scales come from a prefix of the evidence."""
-        prefix = fitting_prefix(len(observations))
-        if self._prior is None or self._prior[0] != prefix:
-            self._prior = (prefix, fit_prior(observations.take(slice(prefix))))
-        self._posterior = _Posterior.of(self._prior[1], Rows.of(observations))
+        self._posterior = _Posterior.of(self._given or self._chosen(observations), Rows.of(observations))
         self._observations = observations
 
     def predict(self, weights: Floats) -> Prediction:
@@ -108,10 +109,15 @@ class ScheffeSurrogate:
         """Solve again under the prior that `as_numbers` gave: the same predictions. Raises `ValueError`, `KeyError`."""
         check_family(numbers, "scheffe")
         center, unit, *log_scales = np.array(numbers["prior"], dtype=np.float64).tolist()
-        observations, surrogate = Observations.from_numbers(numbers), cls()
-        surrogate._prior = (fitting_prefix(len(observations)), Prior(center, unit, np.array(log_scales)))
-        surrogate.fit(observations)
+        surrogate = cls(Prior(center, unit, np.array(log_scales)))
+        surrogate.fit(Observations.from_numbers(numbers))
         return surrogate
+
+    def _chosen(self, observations: Observations) -> Prior:
+        prefix = fitting_prefix(len(observations))
+        if self._prior is None or self._prior[0] != prefix:
+            self._prior = (prefix, fit_prior(observations.take(slice(prefix))))
+        return self._prior[1]
 
     def _ready(self) -> _Posterior:
         if self._posterior is None:

@@ -79,7 +79,8 @@ def grams(left: Rows, right: Rows) -> Iterator[Floats]:
     yield np.outer(left.trace, right.trace)
     own = (left.p * left.q) @ (right.p * right.q).T
     yield own
-    full = (left.p @ right.p.T) * (left.q @ right.q.T) + (left.p @ right.q.T) * (left.q @ right.p.T)
+    crossed = left.p @ right.q.T
+    full = (left.p @ right.p.T) * (left.q @ right.q.T) + crossed * (crossed.T if left is right else left.q @ right.p.T)
     yield full / 2 - own
 
 

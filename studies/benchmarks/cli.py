@@ -1,32 +1,100 @@
 """The verbs of `mixscout bench`. Heavy imports stand inside them, as in the command line itself."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
 
+if TYPE_CHECKING:
+    from studies.benchmarks.entries import Entry
+
 bench_app = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
 
 
-@bench_app.command("search", epilog="Example: `mixscout bench search study.toml --entries gradient:10,tpe:100`")
+Entries = Annotated[str | None, typer.Option(metavar="STRATEGY:MERGES,...", help="Who runs, with how many merges.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed.")]
+Partitions = Annotated[str, typer.Option(metavar="K,K,...", help="Numbers of partitions of the formulas.")]
+Noise = Annotated[float, typer.Option(min=0, help="Standard deviation of noise on the formulas' values, nats.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
+Picture = Annotated[Path | None, typer.Option(metavar="PNG", help="Also draw it.")]
+
+
+@bench_app.command(
+    "search", epilog="Examples: `mixscout bench search study.toml --entries auto:10,tpe:100`, `mixscout bench search`"
+)
 def bench_search(
-    study_file: StudyArgument,
-    entries: Annotated[str, typer.Option(metavar="STRATEGY:MERGES,...", help="Who runs, with how many merges.")] = (
-        "gradient:10,tpe:100,gp:50,random:100"
-    ),
-    seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed.")] = 3,
+    study_file: Annotated[Path | None, typer.Argument(metavar="[STUDY.toml]", help="The study file.")] = None,
+    entries: Entries = None,
+    seeds: Seeds = 3,
+    partitions: Partitions = "8,32,128",
+    noise: Noise = 0.0,
+    jobs: Jobs = 1,
+    picture: Picture = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare strategies on the study's merges: lowest search loss, at budgets counted in forward passes."""
+    """Compare strategies at budgets in forward passes: on a study's merges, or else on formulas with a known optimum.
+
+    The options on formulas, processes and the picture say nothing about a study's merges.
+    """
     quiet_libraries()
+    from studies.benchmarks.entries import parse_entries
+
+    if study_file is not None:
+        _bench_study(study_file, parse_entries(entries or "auto:10,tpe:100,gp:50,random:100"), seeds, as_json=as_json)
+        return
+    from studies.benchmarks import regret, strategy_tables
+    from studies.benchmarks.figures import draw_regret
+    from studies.benchmarks.numbers import parse_partitions
+
+    wanted = parse_entries(entries or "auto:20,gradient:20,surrogate:60,tpe:200,cmaes:200,nsga2:200,random:200")
+    cases = regret.cases(parse_partitions(partitions), [noise])
+    results = regret.run_regret(cases, wanted, seeds, jobs=jobs)
+    if picture:
+        draw_regret(results, picture)
+    if as_json:
+        print_json([one.as_json() for one in results])
+    else:
+        strategy_tables.show_regret(console(), results)
+
+
+@bench_app.command(
+    "gate", epilog="Example: `mixscout bench gate --entries random:200,tpe:200 --partitions 8 --seeds 5`"
+)
+def bench_gate(
+    entries: Entries = None,
+    seeds: Seeds = 3,
+    partitions: Partitions = "8",
+    noise: Noise = 0.0,
+    jobs: Jobs = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what the gate saves and whether it keeps its promises, on formulas with a known optimum."""
+    quiet_libraries()
+    from search.gate import GateRule
+    from studies.benchmarks import gate, strategy_tables
+    from studies.benchmarks.entries import parse_entries
+    from studies.benchmarks.numbers import parse_partitions
+    from studies.benchmarks.regret import cases
+
+    wanted = parse_entries(entries or "random:200,qmc:200,tpe:200,nsga2:200,gp:40,auto:20")
+    results = gate.run_gate(cases(parse_partitions(partitions), [noise]), wanted, seeds, GateRule(), jobs=jobs)
+    if as_json:
+        print_json([one.as_json() for one in results])
+    else:
+        strategy_tables.show_gate(console(), results)
+
+
+def _bench_study(study_file: Path, wanted: Sequence[Entry], seeds: int, *, as_json: bool) -> None:
     from studies.benchmarks import search as benchmark
     from studies.benchmarks.tables import show_bench_search
     from studies.config import read_study_file
     from studies.workbench import workbench
 
-    wanted = benchmark.parse_entries(entries)
     with workbench(read_study_file(study_file)) as bench:
         results = benchmark.run_bench(bench, wanted, seeds)
     if as_json:
@@ -74,17 +142,50 @@ def bench_objective(
 @bench_app.command("surrogate", epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")
 def bench_surrogate(
     table: Annotated[Path, typer.Option(metavar="DIR", help="Trained models: RegMix's tables, or ratios and metrics.")],
-    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="What to predict; all where none.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="What to predict (`mean`: of all metrics); all where none.")
+    ] = None,
     sizes: Annotated[str, typer.Option(metavar="N,N,...", help="From how many trained models.")] = "32,64,128,256,512",
     subsets: Annotated[int, typer.Option(min=1, help="Random subsets of each size.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how every surrogate predicts trained models that it has not seen, beside RegMix's regression."""
     from studies.benchmarks import surrogate as benchmark
+    from studies.benchmarks.numbers import parse_numbers
     from studies.benchmarks.tables import show_bench_surrogate
 
-    results = benchmark.run_surrogates(table, metric or [], benchmark.parse_sizes(sizes), subsets)
+    wanted = parse_numbers("--sizes", sizes, "runs", least=benchmark.LEAST_RUNS)
+    results = benchmark.run_surrogates(table, metric or [], wanted, subsets)
     if as_json:
         print_json(benchmark.as_json(results))
     else:
         show_bench_surrogate(console(), results)
+
+
+@bench_app.command("landscape", epilog="Example: `mixscout bench landscape study.toml --values 20,40 --gradients 4,8`")
+def bench_landscape(
+    study_file: StudyArgument,
+    values: Annotated[str, typer.Option(metavar="N,N,...", help="From how many merges.")] = "10,20,40,80",
+    gradients: Annotated[str, typer.Option(metavar="N,N,...", help="From how many merges with gradients.")] = "3,5,8",
+    unseen: Annotated[int, typer.Option(min=3, help="Merges to predict.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the mixtures.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how surrogates predict unseen merges of your pool, from values alone and with gradients."""
+    quiet_libraries()
+    from studies.benchmarks import landscape
+    from studies.benchmarks.numbers import parse_numbers
+    from studies.benchmarks.strategy_tables import show_landscape
+    from studies.config import read_study_file
+    from studies.workbench import workbench
+
+    merges, steep = (
+        parse_numbers(option, text, "merges", least=3)
+        for option, text in (("--values", values), ("--gradients", gradients))
+    )
+    with workbench(read_study_file(study_file)) as bench:
+        fits = landscape.run_landscape(bench, merges, steep, unseen=unseen, seed=seed)
+    if as_json:
+        print_json(landscape.as_json(fits))
+    else:
+        show_landscape(console(), fits)

@@ -6,27 +6,13 @@ from statistics import median
 
 import optuna
 
-from objectives.evaluation import FORWARDS_PER_GRADIENT
-from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.progress import track
 from search.loop import Search, advance
 from search.strategies.registry import STRATEGIES
 from search.trials import completed_trials, value_of
+from studies.benchmarks.entries import Entry
 from studies.workbench import Workbench
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A strategy and the merges it is given."""
-
-    strategy: str
-    merges: int
-
-    @property
-    def forwards(self) -> int:
-        """Forward-equivalents: a merge with its gradient counts three."""
-        return self.merges * (FORWARDS_PER_GRADIENT if STRATEGIES[self.strategy].uses_gradient else 1)
 
 
 @dataclass(frozen=True)
@@ -40,17 +26,6 @@ class Result:
     min: float
     max: float
     seeds: int
-
-
-def parse_entries(text: str) -> list[Entry]:
-    """Read `gradient:10,tpe:100`. Raises `ConfigError` that names the part that does not fit."""
-    entries = []
-    for part in text.split(","):
-        name, _, merges = part.partition(":")
-        if name not in STRATEGIES or not merges.isdecimal() or int(merges) < 1:
-            raise ConfigError(f"{part!r} is not STRATEGY:MERGES with a strategy of {', '.join(STRATEGIES)}")
-        entries.append(Entry(name, int(merges)))
-    return entries
 
 
 def run_bench(bench: Workbench, entries: Sequence[Entry], seeds: int) -> list[Result]:

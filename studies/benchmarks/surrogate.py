@@ -1,7 +1,7 @@
 """The verb `bench surrogate`: how well each surrogate predicts trained models that it has not seen, from how many."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ REFERENCE = "RegMix's LightGBM"
 UNSEEN_SHARE = 1 / 3
 """Share of a swarm without test runs that is kept for testing."""
 LEAST_RUNS = 3
+MEAN = "mean"
 
 Method = Callable[[Floats, Floats, Floats, Floats], Floats]
 """Mixtures (N, K), values (N,), unseen mixtures (M, K), their values (M,) -> predictions (M,)."""
@@ -63,22 +64,17 @@ class Question:
     subsets: int
 
 
-def parse_sizes(text: str) -> tuple[int, ...]:
-    """Read `32,64,128`. Raises `ConfigError` that names the part that does not fit."""
-    for part in text.split(","):
-        if not part.strip().isdecimal() or int(part) < LEAST_RUNS:
-            raise ConfigError(f"--sizes: {part!r} is no number of runs, which is {LEAST_RUNS} or more")
-    return tuple(dict.fromkeys(map(int, text.split(","))))
-
-
 def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], subsets: int) -> list[Result]:
     """Fit every surrogate on random subsets of a folder's training runs and score it on the unseen ones.
 
-    All surrogates see the same subsets. Without metrics, all of the table are predicted. Raises `ConfigError`.
+    All surrogates see the same subsets. `mean` is the mean of all metrics, where the table has none of that name.
+    Without metrics, all of the table are predicted. Raises `ConfigError`.
     """
     train, unseen = read_swarms(folder)
     if unseen is None:
         train, unseen = split(train)
+    if MEAN in metrics:
+        train, unseen = _with_mean(train), _with_mean(unseen)
     question = Question(tuple(metrics) or tuple(train.metrics), tuple(sizes), subsets)
     _check(question, train, folder)
     results = []
@@ -109,6 +105,11 @@ def split(table: SwarmTable, *, seed: int = 0) -> tuple[SwarmTable, SwarmTable]:
 def as_json(results: Sequence[Result]) -> list[dict[str, object]]:
     """Give what `bench surrogate --json` prints."""
     return [asdict(result) for result in results]
+
+
+def _with_mean(table: SwarmTable) -> SwarmTable:
+    mean: Floats = np.mean(list(table.metrics.values()), axis=0)
+    return replace(table, metrics={MEAN: mean, **table.metrics})
 
 
 def _check(question: Question, train: SwarmTable, folder: Path) -> None:

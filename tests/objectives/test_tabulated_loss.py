@@ -10,10 +10,13 @@ from scipy.stats import spearmanr
 
 from objectives.held_out import Floats
 from objectives.swarm_table import SwarmTable, read_swarm, read_swarms
+from objectives.swarm_writer import write_swarm
 from objectives.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
-from objectives.target import Target
+from objectives.target import Goal, Target
+from objectives.targets import Targets
 from pool.errors import ConfigError
 from pool.mixture import Mixture
+from search.surrogates.surrogate import Prediction
 
 REGMIX = Path(__file__).parent.parent / "support" / "regmix"
 PILE_CC, GITHUB = "the_pile_pile_cc", "the_pile_github"
@@ -28,20 +31,38 @@ def _write(folder: Path, ratios: str = RATIOS, metrics: str = METRICS) -> Path:
     return folder
 
 
+class FittedRidge:
+    """Ridge regression on sqrt(w), with the residuals' spread as deviation."""
+
+    def __init__(self, weights: Floats, values: Floats) -> None:
+        self._weights, self._values = weights, values
+        self._middle, self._center = np.sqrt(weights).mean(axis=0), values.mean()
+        features = np.sqrt(weights) - self._middle
+        self._inner = features.T @ features + 0.1 * np.eye(weights.shape[1])
+        self._slopes = np.linalg.solve(self._inner, features.T @ (values - self._center))
+        self._spread = float((features @ self._slopes + self._center - values).std())
+
+    def predict(self, asked: Floats) -> Prediction:
+        means = (np.sqrt(asked) - self._middle) @ self._slopes + self._center
+        return Prediction(means, np.full(len(asked), self._spread))
+
+    def out_of_fold(self) -> Prediction:
+        """Leave one out in closed form: y - e / (1 - h), with the hat matrix of the centred regression."""
+        features = np.sqrt(self._weights) - self._middle
+        hat = np.einsum("nk,kn->n", features, np.linalg.solve(self._inner, features.T)) + 1 / len(features)
+        errors = self._values - self.predict(self._weights).mean
+        return Prediction(self._values - errors / (1 - hat), np.full(len(features), self._spread))
+
+
 class Ridge:
-    """Ridge regression on sqrt(w), with the residuals' spread as deviation; counts how often it was fitted."""
+    """Fits ridge regressions and counts them."""
 
     def __init__(self) -> None:
         self.fits = 0
 
     def __call__(self, weights: Floats, values: Floats) -> Predictor:
         self.fits += 1
-        middle, center = np.sqrt(weights).mean(axis=0), values.mean()
-        features = np.sqrt(weights) - middle
-        inner = features.T @ features + 0.1 * np.eye(weights.shape[1])
-        slopes = np.linalg.solve(inner, features.T @ (values - center))
-        spread = float((features @ slopes + center - values).std())
-        return lambda asked: ((np.sqrt(asked) - middle) @ slopes + center, np.full(len(asked), spread))
+        return FittedRidge(weights, values)
 
 
 def test_two_files_are_read_by_their_paths() -> None:
@@ -119,6 +140,26 @@ def test_the_digest_is_of_names_and_numbers(tmp_path: Path) -> None:
     }
     assert len(digests) == 4
     assert read_swarm(_write(tmp_path)).digest in digests
+
+
+NAMES_THAT_READERS_STRIP_OR_TAKE_FOR_IDS = {
+    "plain": (("code", "docs"), ("prose", "novels")),
+    "decorated": (("train_code", "train_docs"), ("metric/prose_val_loss", "metric/novels_val_loss")),
+    "ids": (("run", "index"), ("name", "run_id")),
+    "of another alphabet": (("dclm:adult content", "wiki, cleaned"), ('eval/"c4"', "百科")),
+}
+
+
+@pytest.mark.parametrize("case", NAMES_THAT_READERS_STRIP_OR_TAKE_FOR_IDS)
+def test_what_is_written_is_read_back_whatever_the_names(case: str, tmp_path: Path) -> None:
+    names, metrics = NAMES_THAT_READERS_STRIP_OR_TAKE_FOR_IDS[case]
+    weights = np.array([[1 / 3, 2 / 3], [0.1 + 0.2, 0.7], [0.0, 1.0]])
+    losses = {name: np.array([np.pi, 2.0, 1e-7]) + at for at, name in enumerate(metrics)}
+    write_swarm(SwarmTable(("x", "y", "z"), names, weights, losses), tmp_path / "new")
+    found = read_swarm(tmp_path / "new")
+    assert (found.runs, found.names, tuple(found.metrics)) == (("x", "y", "z"), names, metrics)
+    assert np.allclose(found.weights, weights, rtol=0, atol=1e-15)
+    assert all(np.array_equal(found.metrics[name], losses[name]) for name in metrics)
 
 
 MISTAKES = {
@@ -222,6 +263,33 @@ def test_aggregates_and_ceilings_are_those_of_every_target(swarm: FittedSwarm) -
     assert found.violation == pytest.approx(0.5) and found.value > values[PILE_CC] + 0.5
 
 
+def test_several_targets_are_predicted_side_by_side_from_the_same_fits(swarm: FittedSwarm, ridge: Ridge) -> None:
+    mixture = Mixture.uniform(swarm.table.names)
+    plain = {name: Target({name: 1.0}) for name in (PILE_CC, GITHUB)}
+    one, other = (TabulatedLoss(swarm, target)(mixture).value for target in plain.values())
+    found = TabulatedLoss(swarm, Targets(plain))(mixture)
+    assert found.values == (one, other) and found.value == pytest.approx((one + other) / 2)
+    assert ridge.fits == 2
+
+
+def test_runs_are_predicted_out_of_fold_metric_by_metric(swarm: FittedSwarm) -> None:
+    """Leave-one-out errors are larger than the residuals, and nearly as good a guide as runs not seen at all."""
+    names = (PILE_CC, GITHUB)
+    measured = np.array([swarm.table.metrics[name] for name in names])
+    fitted, _ = swarm.predict(names, swarm.table.weights)
+    held_out, deviations = swarm.out_of_fold(names)
+    assert held_out.shape == deviations.shape == (2, 64)
+    assert (np.abs(held_out - measured) >= np.abs(fitted - measured)).all()
+
+
+def test_each_fit_is_announced_once(ridge: Ridge) -> None:
+    told: list[str] = []
+    swarm = FittedSwarm(read_swarm(REGMIX), ridge, method="ridge", watch=told.append)
+    for _ in range(2):
+        TabulatedLoss(swarm, Target({PILE_CC: 0.5, GITHUB: 0.5}))(Mixture.uniform(swarm.table.names))
+    assert told == [PILE_CC, GITHUB]
+
+
 def test_a_method_or_table_of_another_kind_has_another_digest(swarm: FittedSwarm, ridge: Ridge) -> None:
     fewer = swarm.table.take(range(40))
     assert fewer.runs == swarm.table.runs[:40] and fewer.weights.shape == (40, 17)
@@ -230,9 +298,13 @@ def test_a_method_or_table_of_another_kind_has_another_digest(swarm: FittedSwarm
     assert len({TabulatedLoss(one, target).digest for one in swarms}) == 3
 
 
-REFUSED: dict[str, tuple[Callable[[SwarmTable], Target], str]] = {
+REFUSED: dict[str, tuple[Callable[[SwarmTable], Goal], str]] = {
     "unknown metric": (lambda table: Target({"novels": 1.0}), "the target's 'novels' is no metric of the table; it ha"),
     "token counts": (lambda table: Target.over([PILE_CC], "micro"), "aggregate 'micro' needs token counts"),
+    "token counts of one of several": (
+        lambda table: Targets({"a": Target({PILE_CC: 1.0}), "b": Target.over([GITHUB], "micro")}),
+        "aggregate 'micro' needs token counts",
+    ),
 }
 
 

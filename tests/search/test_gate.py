@@ -1,42 +1,42 @@
 """The gate: prunes what cannot win, audits a share of it, and measures how often it is wrong."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
+from scipy.stats import norm
 
 from objectives.analytic import QuadraticLoss
 from objectives.evaluation import Evaluation
 from pool.mixture import Mixture
-from search.gate import Evidence, Gate, GateRule, adapted_threshold
+from search.gate import Evidence, Gate, GateRule, adapted_threshold, chance_of_winning
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.surrogates.gaussian_process import GaussianProcessSurrogate
 from search.surrogates.surrogate import Floats, Observations, Prediction
-from search.trials import GRADIENT, INCUMBENT, VERDICT, Counts, Verdict, completed_trials
+from search.trials import GRADIENT, VERDICT, Counts, Verdict, completed_trials
 
 NAMES = ("a", "b", "c")
 OBJECTIVE = QuadraticLoss(Mixture.of({"a": 0.6, "b": 0.3, "c": 0.1}), [1.0, 1.0, 1.0])
 
 
 def _evidence(count: int) -> Evidence:
-    mixtures = [Mixture.from_array(NAMES, w) for w in np.random.default_rng(0).dirichlet(np.ones(3), size=count)]
-    return Evidence(mixtures, [OBJECTIVE(mixture).value for mixture in mixtures])
+    weights = np.random.default_rng(0).dirichlet(np.ones(3), size=count)
+    return Evidence(weights, OBJECTIVE.exact(weights)[:, None], [None] * count)
 
 
 def _gate(**rule: float) -> Gate:
-    return Gate(GateRule(**rule), GaussianProcessSurrogate(), seed=0)
+    return Gate(GateRule(**rule), GaussianProcessSurrogate, seed=0)
 
 
 def test_nothing_is_pruned_before_there_is_enough_evidence() -> None:
     decision = _gate(min_evidence=20).judge(
         Mixture.vertex(NAMES, "c"), _evidence(19), trial_number=19, pruned_in_a_row=0
     )
-    assert decision.verdict is Verdict.EVALUATE and decision.mean is None
+    assert decision.verdict is Verdict.EVALUATE and decision.chance is None
 
 
 def test_what_cannot_win_is_pruned_and_what_can_is_evaluated() -> None:
@@ -45,7 +45,8 @@ def test_what_cannot_win_is_pruned_and_what_can_is_evaluated() -> None:
     good = gate.judge(OBJECTIVE.optimum, _evidence(25), trial_number=26, pruned_in_a_row=0)
     assert bad.verdict is Verdict.PRUNE
     assert good.verdict is Verdict.EVALUATE
-    assert bad.mean is not None and bad.mean > bad.incumbent
+    assert bad.chance is not None and good.chance is not None
+    assert bad.chance < bad.threshold == gate.rule.threshold < good.chance
 
 
 def test_audits_come_at_their_rate_and_depend_on_the_trial_number_alone() -> None:
@@ -105,7 +106,7 @@ def test_the_gate_makes_random_search_better_at_equal_merges() -> None:
         advance(study, Search(objective, CappedSimplex.of(names), STRATEGIES["random"], seed, gate), 40)
         return study.best_value
 
-    gated = [best(Gate(GateRule(), GaussianProcessSurrogate(), seed=seed), seed) for seed in range(4)]
+    gated = [best(Gate(GateRule(), GaussianProcessSurrogate, seed=seed), seed) for seed in range(4)]
     assert np.median(gated) < np.median([best(None, seed) for seed in range(4)])
 
 
@@ -116,10 +117,6 @@ def _counts(audited: int, false_prunes: int) -> Counts:
 def test_the_false_prune_rate_is_said_with_its_interval_or_not_at_all() -> None:
     assert _counts(0, 0).false_prune_rate() == "not measured (no audit)"
     assert _counts(20, 1).false_prune_rate() == "1/20 = 5% (95 % interval 1% to 24%)"
-
-
-def test_no_evidence_means_an_infinite_incumbent() -> None:
-    assert Evidence([], []).incumbent == math.inf
 
 
 def test_audits_that_win_lower_the_threshold_and_clean_ones_raise_it_again() -> None:
@@ -170,7 +167,7 @@ def _advance_wrongly(study: optuna.Study, totals: Sequence[int]) -> Gate:
     """Advance with a gate that is wrong every time, made anew for every part."""
     objective = _Falling(OBJECTIVE.optimum, [1.0, 1.0, 1.0])
     for total in totals:
-        gate = Gate(GateRule(audit_rate=0.3, min_evidence=3), _Overconfident(), seed=0)
+        gate = Gate(GateRule(audit_rate=0.3, min_evidence=3), _Overconfident, seed=0)
         advance(study, Search(objective, CappedSimplex.of(NAMES), STRATEGIES["random"], 0, gate), total)
     return gate
 
@@ -192,12 +189,13 @@ def test_evidence_carries_gradients_and_what_became_of_audits() -> None:
     search = Search(OBJECTIVE, CappedSimplex.of(NAMES), STRATEGIES["gradient"], 0)
     advance(study, search, 4)
     trials = completed_trials(study)
-    observations = Evidence.of(trials, search.space).observations
+    observations = Evidence.of(trials, search.space).observations(0)
     assert observations.differentiated.all()
     assert observations.gradients[2].tolist() == trials[2].user_attrs[GRADIENT]
     assert Evidence.of(trials, search.space).audits == []
-    for trial, incumbent in zip(trials[:2], (-1.0, 99.0), strict=True):
-        trial.user_attrs.update({VERDICT: Verdict.AUDIT.value, INCUMBENT: incumbent})
+    for trial, value in zip(trials[1:3], (99.0, -1.0), strict=True):
+        trial.user_attrs[VERDICT] = Verdict.AUDIT.value
+        trial.values = [value]
     assert Evidence.of(trials, search.space).audits == [False, True]
 
 
@@ -207,5 +205,47 @@ def test_gradients_sharpen_the_gate_s_own_surrogate() -> None:
     advance(study, search, 12)
     evidence = Evidence.of(completed_trials(study), search.space)
     decision = Gate(GateRule(), seed=0).judge(Mixture.vertex(NAMES, "c"), evidence, trial_number=12, pruned_in_a_row=0)
-    assert decision.mean == pytest.approx(OBJECTIVE(Mixture.vertex(NAMES, "c")).value, abs=0.05)
+    assert decision.means == pytest.approx([OBJECTIVE(Mixture.vertex(NAMES, "c")).value], abs=0.05)
     assert decision.verdict is not Verdict.EVALUATE
+
+
+def test_the_front_is_what_nothing_beats_in_every_objective() -> None:
+    values = np.array([[1.0, 4.0], [2.0, 2.0], [3.0, 3.0], [4.0, 1.0], [2.0, 2.0], [1.0, 5.0]])
+    front = Evidence(np.ones((6, 1)), values, [None] * 6).front
+    assert front.tolist() == [[1.0, 4.0], [2.0, 2.0], [4.0, 1.0]]
+    assert Evidence(np.ones((6, 1)), values[:, :1], [None] * 6).front.tolist() == [[1.0]]
+
+
+def test_the_chance_of_adding_to_a_front_is_what_integration_says() -> None:
+    front = np.array([[0.0, 1.0], [1.0, 0.0]])
+    prediction = Prediction(np.array([0.6, 0.4]), np.array([0.5, 0.3]))
+    below = [
+        [norm.cdf((edge - mean) / deviation) for edge in (0.0, 1.0)] for mean, deviation in ((0.6, 0.5), (0.4, 0.3))
+    ]
+    # Beside each point of the front: left of both, or right of the first and below the second, or below both.
+    left, middle = below[0][0], below[0][1] - below[0][0]
+    exact = left + middle * below[1][1] + (1 - below[0][1]) * below[1][0]
+    assert chance_of_winning(prediction, front, seed=3) == pytest.approx(exact, abs=0.03)
+    surely_behind = Prediction(np.array([2.0, 2.0]), np.array([1e-3, 1e-3]))
+    assert chance_of_winning(surely_behind, front, seed=3) == 0
+
+
+class _Opposed(QuadraticLoss):
+    """Two objectives with their optima at two vertices."""
+
+    def __call__(self, mixture: Mixture) -> Evaluation:
+        a, b = (float(((mixture.over(NAMES).array - corner) ** 2).sum()) for corner in np.eye(3)[:2])
+        return replace(super().__call__(mixture), value=(a + b) / 2, values=(a, b))
+
+
+def test_with_several_objectives_it_prunes_what_adds_nothing_to_the_front() -> None:
+    space = CappedSimplex.of(NAMES)
+    fronts = {}
+    for gate in (None, Gate(GateRule(audit_rate=0.05), seed=0)):
+        study = optuna.create_study(directions=["minimize", "minimize"])
+        search = Search(_Opposed(OBJECTIVE.optimum, [1.0] * 3), space, STRATEGIES["random"], 0, gate, several=True)
+        counts = advance(study, search, 40)
+        assert counts.merges == 40 and (counts.pruned > 0) == (gate is not None)
+        fronts[gate is not None] = [space.mixture_of(trial).array[2] for trial in study.best_trials]
+    assert len(fronts[True]) > len(fronts[False])
+    assert np.mean(fronts[True]) < 0.15, "the front is the edge between the two vertices"

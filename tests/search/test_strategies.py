@@ -38,7 +38,7 @@ def gated(request: pytest.FixtureRequest) -> bool:
 
 
 def _search(strategy: Strategy, gated: bool, space: CappedSimplex, seed: int = 0, objective=OBJECTIVE) -> Search:
-    gate = Gate(GateRule(min_evidence=8), GaussianProcessSurrogate(), seed=seed) if gated else None
+    gate = Gate(GateRule(min_evidence=8), GaussianProcessSurrogate, seed=seed) if gated else None
     return Search(objective, space, strategy, seed, gate, START_MIXTURES)
 
 
@@ -137,7 +137,7 @@ class _Pessimist:
 
 def test_a_gate_that_would_reject_everything_neither_livelocks_nor_starves(strategy: Strategy) -> None:
     rule = GateRule(audit_rate=0.0, min_evidence=3, patience=10)
-    gate = Gate(rule, _Pessimist(), seed=0)
+    gate = Gate(rule, _Pessimist, seed=0)
     search = Search(OBJECTIVE, CappedSimplex.of(NAMES), strategy, 0, gate, START_MIXTURES)
     study = optuna.create_study()
     counts = advance(study, search, 30)

@@ -44,7 +44,11 @@ def _refused(mixscout, root: Path, message: str, *command: object) -> None:
 
 STUDY_MISTAKES = {
     "unknown key": ("[search]", "[search]\nmerge = 3", "unknown key 'search.merge'; did you mean 'merges'?"),
-    "unknown strategy": ('"gradient"', '"simplex"', "'search.strategy': unknown strategy 'simplex'; use gradient, tpe"),
+    "unknown strategy": (
+        '"gradient"',
+        '"simplex"',
+        "'search.strategy': unknown strategy 'simplex'; use auto, gradient",
+    ),
     "target does not sum to one": ("licences = 0.6", "licences = 0.5", "[target] the target weights must sum to 1"),
     "unknown domain": ("licences = 0.6", "wiki = 0.6", "[target] 'wiki' is no held-out domain of the pool"),
     "infeasible cap": ("[search]", "[space]\ncaps = {code = 0.3, docs = 0.3, prose = 0.3}\n[search]", "sum to 0.9"),
@@ -89,7 +93,7 @@ STUDY_MISTAKES = {
     "several targets and one gradient": (
         "[target]\nlicences = 0.6\nprose = 0.4",
         "[targets.a]\nprose = 1.0\n[targets.b]\nlicences = 1.0",
-        "strategy 'gradient' follows one objective; with several [targets] use tpe, gp, nsga2, nsga3, qmc or random",
+        "strategy 'gradient' follows one objective; with several [targets] use auto, surrogate, tpe, gp",
     ),
     "unbalanced weights of several": (
         '[target]\nlicences = 0.6\nprose = 0.4\n\n[search]\nstrategy = "gradient"',
@@ -99,7 +103,7 @@ STUDY_MISTAKES = {
     "gradient of downstream scores": (
         "[search]",
         '[downstream]\ntasks = ["piqa"]\n[search]',
-        "downstream scores have no gradient; use strategy tpe, gp, cmaes",
+        "downstream scores have no gradient; use strategy auto, surrogate, tpe",
     ),
     "impossible error rate": (
         "[search]",

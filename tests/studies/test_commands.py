@@ -174,7 +174,12 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["fidelity"],
         ["predict"],
         ["export"],
+        ["table"],
         ["bench", "search"],
+        ["bench", "gate"],
+        ["bench", "landscape"],
+        ["bench", "surrogate"],
+        ["bench", "objective"],
     ],
 )
 def test_every_verb_explains_itself(command: list[str], mixscout) -> None:
@@ -208,6 +213,8 @@ def test_bench_search_compares_strategies_at_their_cost(searched: Path, mixscout
     assert after == before, "a benchmark is no part of the study"
     wrong = mixscout("bench", "search", searched / "study.toml", "--entries", "simplex:3")
     assert wrong.code == 1 and "'simplex:3' is not STRATEGY:MERGES" in wrong.err
+    wrong = mixscout("bench", "search", "--partitions", "8,two")
+    assert wrong.code == 1 and "--partitions: 'two' is no number of partitions" in wrong.err
 
 
 def test_a_baseline_outside_the_space_is_marked(searched: Path, mixscout) -> None:

@@ -135,7 +135,7 @@ def test_vertices_of_excluded_partitions_are_not_asked_for(root: Path) -> None:
     edit(root / "study.toml", "[search]", '[space]\nexclude = ["code"]\n[search]')
     config = read_study_file(root / "study.toml")
     with workbench(config) as bench:
-        start = start_mixtures(config, bench.pool, space_of(config, bench.pool), bench.database, known=())
+        start = start_mixtures(config, bench.basis, space_of(config, bench.basis), bench.database, known=())
     assert list(start) == ["uniform", "vertex:docs", "vertex:prose"]
 
 

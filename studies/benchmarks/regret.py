@@ -1,0 +1,173 @@
+"""The verb `bench search` without a study: strategies on formulas with a known optimum, regret against merges.
+
+Budgets are in forward-equivalents, so a merge with its gradient counts three. Regret is noise-free, of the mixture with
+the lowest (noisy) value so far, as a percentage of what the uniform mixture regrets: 100 is to have searched nothing.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+
+import numpy as np
+import optuna
+from joblib import Parallel, delayed
+
+from objectives.analytic import AnalyticLoss, one_percent_regret, regret
+from objectives.evaluation import FORWARDS_PER_GRADIENT
+from objectives.held_out import Floats
+from objectives.problems import Placement, ProblemKind, available, problem
+from pool.mixture import Mixture
+from pool.progress import track
+from search.loop import Search, advance
+from search.space import CappedSimplex
+from search.strategies.registry import STRATEGIES
+from search.trials import GRADIENT, completed_trials, value_of
+from studies.benchmarks.entries import Entry
+from studies.terminal import quiet_libraries
+
+REACHED_PERCENT = 1.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem without its seed; `noise_nats` is the standard deviation of what is added to values."""
+
+    kind: ProblemKind
+    placement: Placement
+    partitions: int
+    noise_nats: float
+
+    @property
+    def name(self) -> str:
+        """A short name, such as `scheffe-face-32`, with the noise where there is some."""
+        noise = f"-noise-{self.noise_nats:g}" if self.noise_nats else ""
+        return f"{self.kind}-{self.placement}-{self.partitions}{noise}"
+
+    def make(self, seed: int) -> AnalyticLoss:
+        """Draw the problem."""
+        return problem(self.kind, self.placement, self.partitions, seed=seed, noise_nats=self.noise_nats)
+
+
+@dataclass(frozen=True)
+class Course:
+    """One search: the incumbent's regret after every merge, and the forward-equivalents spent by then."""
+
+    forwards: tuple[int, ...]
+    regret_percent: tuple[float, ...]
+
+    @property
+    def forwards_to_one_percent(self) -> float:
+        """The forward-equivalents after which the regret stayed at or below 1 %; infinite where it did not."""
+        above = [at for at, percent in enumerate(self.regret_percent) if percent > REACHED_PERCENT]
+        after = above[-1] + 1 if above else 0
+        return float(self.forwards[after]) if after < len(self.forwards) else math.inf
+
+    def at(self, forwards: int) -> float:
+        """The regret after so many forward-equivalents; that of the uniform mixture before the first merge."""
+        done = int(np.searchsorted(self.forwards, forwards, side="right"))
+        return self.regret_percent[done - 1] if done else 100.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A strategy on a case over the seeds: median (least to greatest), regret in percent, and one course a seed.
+
+    `forwards_to_one_percent` is infinite where more than half of the seeds did not get there; `reached` counts them.
+    """
+
+    case: Case
+    entry: Entry
+    courses: tuple[Course, ...]
+
+    @property
+    def forwards_to_one_percent(self) -> float:
+        """Median over the seeds."""
+        return float(np.median([course.forwards_to_one_percent for course in self.courses]))
+
+    @property
+    def reached(self) -> int:
+        """Seeds that got to 1 %."""
+        return sum(math.isfinite(course.forwards_to_one_percent) for course in self.courses)
+
+    @property
+    def final_percent(self) -> Floats:
+        """Regret at the end (3,): median, least and greatest over the seeds."""
+        ends = [course.regret_percent[-1] for course in self.courses]
+        return np.array([np.median(ends), min(ends), max(ends)])
+
+    def as_json(self) -> dict[str, object]:
+        """Give what `--json` prints of it; an infinite number is null."""
+        median, least, most = self.final_percent.tolist()
+        needed = self.forwards_to_one_percent
+        return {
+            **asdict(self.case),
+            "case": self.case.name,
+            "strategy": self.entry.strategy,
+            "merges": self.entry.merges,
+            "seeds": len(self.courses),
+            "reached": self.reached,
+            "forwards_to_one_percent": needed if math.isfinite(needed) else None,
+            "final_regret_percent": {"median": median, "min": least, "max": most},
+            "courses": [asdict(course) for course in self.courses],
+        }
+
+
+def cases(partitions: Sequence[int], noises: Sequence[float]) -> list[Case]:
+    """List every law with its optimum everywhere it can be, at every size and noise."""
+    combined = product(available(), partitions, noises)
+    return [Case(kind, placement, size, noise) for (kind, placement), size, noise in combined]
+
+
+def run_regret(wanted: Sequence[Case], entries: Sequence[Entry], seeds: int, *, jobs: int) -> list[Result]:
+    """Run every entry on every case, once a seed, in `jobs` processes; the answer does not depend on their number."""
+    work = list(product(wanted, entries))
+    tasks = (delayed(run_course)(case, entry, seed) for case, entry in work for seed in range(seeds))
+    courses: Iterator[Course] = Parallel(n_jobs=jobs, return_as="generator")(tasks)
+    results = []
+    with track("strategies", len(work)) as show:
+        for case, entry in work:
+            results.append(Result(case, entry, tuple(next(courses) for _ in range(seeds))))
+            last = results[-1]
+            show(len(results), f"{case.name}, {entry.strategy}: {last.forwards_to_one_percent:g} forwards to 1 %")
+    return results
+
+
+def run_course(case: Case, entry: Entry, seed: int) -> Course:
+    """Search once from the uniform mixture, ungated."""
+    quiet_libraries()
+    objective = case.make(seed)
+    study = optuna.create_study()
+    start = {"uniform": Mixture.uniform(objective.partitions)}
+    space = CappedSimplex.of(objective.partitions)
+    advance(study, Search(objective, space, STRATEGIES[entry.strategy], seed, None, start), entry.merges)
+    return _course(study, objective, space)
+
+
+def _course(study: optuna.Study, objective: AnalyticLoss, space: CappedSimplex) -> Course:
+    unit, spent = one_percent_regret(objective), 0
+    lowest, percent = math.inf, math.nan
+    forwards, percents = [], []
+    for trial in completed_trials(study):
+        spent += FORWARDS_PER_GRADIENT if GRADIENT in trial.user_attrs else 1
+        if value_of(trial) < lowest:
+            lowest, percent = value_of(trial), regret(objective, space.mixture_of(trial)) / unit
+        forwards.append(spent)
+        percents.append(percent)
+    return Course(tuple(forwards), tuple(percents))
+
+
+def shares_of(results: Sequence[Result], strategy: str, reference: str) -> Mapping[str, float]:
+    """Return the forward-equivalents to 1 % of a strategy over those of a reference, by case, medians over seeds.
+
+    Where the reference did not get there its whole budget stands in, so the share is an upper bound; infinite where the
+    strategy did not.
+    """
+    by_name = {(one.case.name, one.entry.strategy): one for one in results}
+    shares = {}
+    for (case, name), mine in by_name.items():
+        if name == strategy and (case, reference) in by_name:
+            other = by_name[case, reference]
+            budget = min(course.forwards[-1] for course in other.courses)
+            shares[case] = mine.forwards_to_one_percent / min(other.forwards_to_one_percent, budget)
+    return shares

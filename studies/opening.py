@@ -1,0 +1,17 @@
+"""Opening a study by what it stands on, for verbs that work on a pool and on a table alike."""
+
+from contextlib import AbstractContextManager
+
+from studies.config import StudyFile
+from studies.opened_study import OpenedStudy
+
+
+def open_study(config: StudyFile) -> AbstractContextManager[OpenedStudy]:
+    """Open a study file on a pool or on a table. Raises a `MixscoutError` of the thing at fault."""
+    if config.table is not None:
+        from studies.swarm_bench import swarm_bench  # needs no models
+
+        return swarm_bench(config)
+    from studies.workbench import workbench
+
+    return workbench(config)

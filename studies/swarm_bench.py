@@ -1,0 +1,74 @@
+"""A study on a table of models already trained, opened and checked once: the table, and what predicts from it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from objectives.held_out import Floats
+from objectives.swarm_table import SwarmTable, read_swarms
+from objectives.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
+from pool.errors import ConfigError
+from pool.progress import say
+from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
+from search.surrogates.conformal import ConformalSurrogate
+from search.surrogates.surrogate import Observations
+from studies.basis import basis_of_table
+from studies.config import StudyFile
+from studies.evaluations import remembered
+from studies.goal import goal_of
+from studies.identity import swarm_identity_of
+from studies.opened_study import OpenedStudy, checked_space, study_database
+
+COVERAGE = 0.9
+"""Share of values that an interval is to hold."""
+METHOD = f"automatic ({', '.join(FAMILIES)}), conformal {COVERAGE}"
+"""What a predictor is, for digests."""
+LEAST_RUNS = 8
+"""Fewer trained models than this say too little to choose a family and to calibrate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwarmBench(OpenedStudy):
+    """An opened study file on a table. `unseen` are runs of the table that nothing is fitted to, where it has some."""
+
+    swarm: FittedSwarm
+    unseen: SwarmTable | None
+
+
+@contextmanager
+def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[SwarmBench]:
+    """Open all that a study file on a table names, checking it on the way; with `must_exist`, make no database.
+
+    Nothing is fitted before the first prediction. Raises a `MixscoutError` of the thing at fault.
+    """
+    assert config.table is not None and config.database is not None, "read_study_file sees to both"
+    table, unseen = read_swarms(config.table)
+    if len(table.runs) < LEAST_RUNS:
+        raise ConfigError(f"{config.table}: {len(table.runs)} runs are too few to predict from; give {LEAST_RUNS}")
+    basis = basis_of_table(table)
+    space = checked_space(config, basis)
+    target = goal_of(config, lambda domains: {})
+    with study_database(config, config.database, must_exist=must_exist) as database:
+        swarm = FittedSwarm(table, fit_predictor, method=METHOD, watch=lambda metric: _say(metric, table))
+        yield SwarmBench(
+            config=config,
+            basis=basis,
+            space=space,
+            database=database,
+            target=target,
+            objective=remembered(TabulatedLoss(swarm, target), database.evaluations),
+            identity=swarm_identity_of(config, swarm, space),
+            swarm=swarm,
+            unseen=unseen,
+        )
+
+
+def fit_predictor(weights: Floats, values: Floats) -> Predictor:
+    """Fit the automatic surrogate to mixtures (N, K) and values (N,), calibrated on its out-of-fold errors."""
+    surrogate = ConformalSurrogate(AutomaticSurrogate(), coverage=COVERAGE)
+    surrogate.fit(Observations.of_values(weights, values))
+    return surrogate
+
+
+def _say(metric: str, table: SwarmTable) -> None:
+    say(f"fitting {metric} to {len(table.runs)} trained models")
