@@ -8,22 +8,31 @@ from objectives.merged_loss import objective_digest
 from objectives.scoring import Precision, Scorer
 from objectives.target import Goal
 from objectives.window_table import WindowTable
-from pool.build import train_to_mixture
 from pool.corpus import Split
 from pool.mixture import Mixture
+from pool.recipe import Recipe
 from pool.store import Pool
+from pool.trained import train_to_mixture
 
 
 class TrainedLoss:
-    """Trains the seed on a mixture by the members' recipe, at equal tokens, and scores the result.
+    """Trains the seed on a mixture and scores the result, by the members' recipe where none is given.
 
     A mixture is trained once; the checkpoint stays in the pool's folder. A vertex is the member itself.
     """
 
     def __init__(
-        self, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, precision: Precision = "float32"
+        self,
+        pool: Pool,
+        stacked: StackedPool,
+        target: Goal,
+        split: Split,
+        *,
+        precision: Precision = "float32",
+        recipe: Recipe | None = None,
     ) -> None:
         self._pool = pool
+        self._recipe = recipe or pool.config.recipe
         self._stacked = stacked
         self.target = target
         self.table = WindowTable.of(pool.corpus.held_out[split], target.domains)
@@ -34,7 +43,7 @@ class TrainedLoss:
             stacked,
             target,
             split,
-            settings={"recipe": pool.config.recipe.digest, "precision": precision},
+            settings={"recipe": self._recipe.digest, "precision": precision},
         )
 
     @property
@@ -45,7 +54,7 @@ class TrainedLoss:
     def __call__(self, mixture: Mixture) -> Evaluation:
         """Train (unless done before) and score a mixture."""
         started = time.perf_counter()
-        folder = train_to_mixture(self._pool, mixture.over(self.partitions))
+        folder = train_to_mixture(self._pool, mixture.over(self.partitions), self._recipe)
         self._stacked.load(folder, f"the model in {folder}")
         nats = self._scorer.score()
         domains = self.table.losses(nats)

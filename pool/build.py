@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoint import load_model, load_tokenizer, new_model, save_checkpoint, verify_checkpoint
+from pool.checkpoint import load_model, new_model, save_checkpoint, verify_checkpoint
 from pool.config import PoolFile
 from pool.disk import new_folder, only_one
 from pool.errors import PoolError
@@ -75,54 +75,33 @@ def _unwritable(config: PoolFile, reason: str) -> PoolError:
     )
 
 
-def train_to_mixture(pool: Pool, mixture: Mixture) -> Path:
-    """Really train a mixture by the members' recipe, once; return its checkpoint's folder.
-
-    A vertex is the member itself: the same function, seed, recipe and text made it.
-    """
-    if len(mixture.support) == 1:
-        return pool.member_folders[mixture.support[0]]
-    config = pool.config
-    wanted = member_provenance(mixture, config, pool.manifest.corpus, pool.manifest.seed.weights_digest)
-    folder = config.folder / "trained" / wanted.digest[:16]
-    with building(config):
-        if _verified(SEED, config.folder / SEED).weights_digest != pool.manifest.seed.weights_digest:
-            raise PoolError(f"pool {config.name!r}: the seed was rebuilt in the meantime; run the same command again")
-        if not (folder / MANIFEST).is_file():
-            start = load_model(config.folder / SEED)
-            tokenizer = load_tokenizer(config.folder / "tokenizer")
-            name = f"mixture {mixture.digest[:6]}"
-            _train_into(folder, start, wanted, pool.corpus, tokenizer, name=name)
-    verify_checkpoint(folder, f"the model trained on mixture {mixture.digest[:6]}", f"delete {folder}")
-    return folder
-
-
 def _seed(config: PoolFile, material: Material) -> CheckpointManifest:
     folder = config.folder / SEED
     if (folder / MANIFEST).is_file():
-        return _verified(SEED, folder)
+        return verified(SEED, folder)
     wanted = seed_provenance(config, material.corpus.manifest)
     start = new_model(config.model, config.tokenizer.vocabulary, initial_seed=config.seed.initial_seed)
-    return _train_into(folder, start, wanted, material.corpus, material.tokenizer, name=label(SEED))
+    return train_into(folder, start, wanted, material.corpus, material.tokenizer, name=label(SEED))
 
 
 def _member(name: str, config: PoolFile, material: Material, seed: CheckpointManifest) -> CheckpointManifest:
     folder = member_folder(config.folder, name)
     if (folder / MANIFEST).is_file():
-        return _verified(name, folder)
+        return verified(name, folder)
     corpus = material.corpus
     vertex = Mixture.vertex(tuple(corpus.train), name)
     wanted = member_provenance(vertex, config, corpus.manifest, seed.weights_digest)
     start = load_model(config.folder / SEED)
-    return _train_into(folder, start, wanted, corpus, material.tokenizer, name=label(name))
+    return train_into(folder, start, wanted, corpus, material.tokenizer, name=label(name))
 
 
-def _verified(name: str, folder: Path) -> CheckpointManifest:
+def verified(name: str, folder: Path) -> CheckpointManifest:
+    """Read the manifest of the seed or a member. Raises `PoolError` where the files are not what it says."""
     remedy = f"`mixscout pool build POOL.toml --rebuild {name}` trains it again"
     return verify_checkpoint(folder, label(name), remedy)
 
 
-def _train_into(
+def train_into(
     folder: Path,
     start: PreTrainedModel,
     wanted: Provenance,

@@ -171,6 +171,8 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["search"],
         ["best"],
         ["confirm"],
+        ["fidelity"],
+        ["predict"],
         ["export"],
         ["table"],
         ["ablate"],

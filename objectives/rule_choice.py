@@ -1,0 +1,107 @@
+"""Which merge rule serves best, judged on the truths of N mixtures.
+
+Correlation over all mixtures once chose the rule whose optimum trained worse. So a rule is judged where choices are
+made, by a criterion in the unit of the loss:
+
+    criterion = weighted leave-one-out error + expected regret
+    weighted error = sqrt(sum_i v_i e_i^2 / sum_i v_i),   v_i = exp(-(truth_i - lowest truth) / spread of the truths)
+    expected regret = mean over resamples of: truth of the proxy's favourite less the lowest truth
+
+e_i is the error of the line truth = a + b proxy fitted without i, so a rule is not punished for a bias that
+calibration takes away. All rules see the same resamples of the mixtures, so their differences are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from objectives.agreement import regret_at_1, spearman
+from objectives.bootstrap import Interval, interval_of, resamples
+from objectives.calibration import FAMILIES, Calibration
+from objectives.held_out import Floats
+
+ERROR_RATE = 0.05
+"""Chance of recommending another rule than the study's own where none is better."""
+LEAST_TO_CHOOSE = 12
+"""From fewer truths no other rule is recommended: resamples of so few are too much alike to rule chance out."""
+_LINE = [family for family in FAMILIES if family.name == "line"]
+
+
+@dataclass(frozen=True)
+class RuleScore:
+    """How one rule did. All in the unit of the loss but for `spearman` and `wins`.
+
+    `behind` is its criterion less that of the study's own rule; `wins` the share of resamples in which its criterion is
+    the lowest of all.
+    """
+
+    name: str
+    spearman: float
+    bias: float
+    weighted_error: float
+    expected_regret: float
+    criterion: Interval
+    behind: Interval
+    wins: float
+
+
+@dataclass(frozen=True)
+class RuleChoice:
+    """The rules, the lowest criterion first; `recommended` is the study's `own` unless another one is told apart."""
+
+    scores: Sequence[RuleScore]
+    own: str
+    recommended: str
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether another rule than the study's own is better beyond chance."""
+        return self.recommended != self.own
+
+
+def choose_rule(proxies: Mapping[str, Floats], truth: Floats, *, own: str) -> RuleChoice:
+    """Compare rules by their proxies (N,) of the same mixtures, with truths (N,).
+
+    Another rule than `own` is recommended when its criterion is lower in so many resamples that chance is ruled out,
+    Bonferroni-corrected for the number of rules, and there are `LEAST_TO_CHOOSE` truths. Raises `ValueError` for too
+    few truths to calibrate.
+    """
+    parts = {name: _resampled(proxy, truth) for name, proxy in proxies.items()}
+    criteria = {name: part.sum(axis=0) for name, part in parts.items()}
+    lowest = np.min(list(criteria.values()), axis=0)
+    scores = [_score(name, proxies[name], truth, part, criteria[own], lowest) for name, part in parts.items()]
+    scores.sort(key=lambda score: (score.criterion.value, score.name != own))
+    best = scores[0].name
+    level = 1 - ERROR_RATE / max(1, len(proxies) - 1)
+    beyond_chance = len(truth) >= LEAST_TO_CHOOSE and float(np.quantile(criteria[best] - criteria[own], level)) < 0
+    return RuleChoice(scores, own, best if beyond_chance else own)
+
+
+def _resampled(proxy: Floats, truth: Floats) -> Floats:
+    """Return weighted error and regret (2, B) of every resample."""
+    errors = Calibration.fit(np.empty((len(truth), 0)), proxy, truth, _LINE).errors
+    spread = float(truth.std()) or 1.0
+    near = np.exp(-(truth - truth.min()) / spread)
+    parts = []
+    for rows in resamples(len(truth)):
+        weighted = np.sqrt((near * errors**2)[rows].sum(axis=1) / near[rows].sum(axis=1))
+        parts.append(np.stack([weighted, regret_at_1(proxy[rows], truth[rows])]))
+    return np.concatenate(parts, axis=1)
+
+
+def _score(name: str, proxy: Floats, truth: Floats, part: Floats, own: Floats, lowest: Floats) -> RuleScore:
+    criterion = part.sum(axis=0)
+    behind = criterion - own
+    return RuleScore(
+        name,
+        spearman=float(spearman(proxy, truth)),
+        bias=float((proxy - truth).mean()),
+        weighted_error=float(part[0].mean()),
+        expected_regret=float(part[1].mean()),
+        criterion=interval_of(float(criterion.mean()), criterion),
+        behind=interval_of(float(behind.mean()), behind),
+        wins=float((criterion <= lowest).mean()),
+    )

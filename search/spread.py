@@ -1,0 +1,64 @@
+"""A spread of mixtures over a space, to be trained for real: every next one is far from those before it.
+
+Best-candidate sampling (Mitchell 1991, SIGGRAPH): the i-th mixture is, of a handful drawn at random, the one farthest
+from its predecessors. It depends on its predecessors and on (seed, i) alone, so a longer spread begins with the
+shorter one. The handful is small on purpose: the farthest of very many are corners of the simplex, where a merge is
+nearly a member, and agrees with training for that reason alone.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pool.mixture import Mixture
+from search.space import CappedSimplex, Weights
+
+HANDFUL = 8
+"""Candidates of which the farthest is taken."""
+CONCENTRATION = 2.0
+"""Of the Dirichlet law on a subset: above one, so that few mixtures are all but a single partition."""
+_TRIES = 100
+
+
+def spread(
+    space: CappedSimplex, count: int, *, seed: int, before: Sequence[Mixture], near: Mixture | None = None
+) -> list[Mixture]:
+    """Return `count` feasible mixtures of two partitions or more, far from each other and from those `before`.
+
+    Every third one is drawn half-way to `near`, where there is one: what is decided, is decided near the optimum.
+    Raises `ValueError` when the space has no mixture of two partitions.
+    """
+    found: list[Mixture] = []
+    taken = [mixture.over(space.names).array for mixture in before]
+    for number in range(count):
+        towards = near if near is not None and number % 3 == 2 else None
+        handful = [draw(space, np.random.default_rng([seed, number, each]), towards) for each in range(HANDFUL)]
+        farthest = max(handful, key=lambda mixture: _distance(mixture.array, taken))
+        found.append(farthest)
+        taken.append(farthest.array)
+    return found
+
+
+def draw(space: CappedSimplex, rng: np.random.Generator, towards: Mixture | None = None) -> Mixture:
+    """Draw a feasible mixture: a random number of partitions, a random subset, Dirichlet weights on it.
+
+    With `towards`, half-way there. Raises `ValueError` when there is none of two partitions or more.
+    """
+    allowed = [space.names.index(name) for name in space.allowed]
+    for _ in range(_TRIES):
+        size = int(rng.integers(2, max(2, min(len(allowed), space.max_members)) + 1))
+        point = np.zeros(len(space.names))
+        point[rng.permutation(allowed)[:size]] = rng.dirichlet(np.full(size, CONCENTRATION))[: len(allowed)]
+        if towards is not None:
+            point = (point + towards.over(space.names).array) / 2
+        mixture = space.project(point)
+        if len(mixture.support) > 1:
+            return mixture
+    raise ValueError(
+        "the space has no mixture of two partitions or more, and a single one is its member: there is nothing to "
+        "train; raise max_members, or exclude less"
+    )
+
+
+def _distance(point: Weights, taken: Sequence[Weights]) -> float:
+    return min((float(np.linalg.norm(point - other)) for other in taken), default=0.0)

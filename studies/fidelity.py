@@ -1,0 +1,97 @@
+"""The verb `fidelity`: does the loss of the merge stand for the loss of training, on this pool and this target?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from objectives.agreement import statistics_of
+from objectives.bootstrap import Interval, bootstrap
+from objectives.noise import NoiseFloor
+from objectives.rule_choice import RuleChoice, choose_rule
+from objectives.rules import MergeRule, make_rule
+from pool.corpus import SPLITS, Split
+from pool.mixture import Mixture
+from pool.progress import track
+from studies.readings import VALUE, Instruments, Readings
+from studies.truths import Truths
+
+Agreement = Mapping[str, Interval]
+"""Every statistic of `objectives.agreement` with its interval over mixtures."""
+
+
+@dataclass(frozen=True, eq=False)
+class Agreed:
+    """Proxy and truth of N mixtures on one split, and how far they agree, by name of the reading."""
+
+    proxy: Readings
+    truth: Readings
+    agreement: Mapping[str, Agreement]
+    noise: Mapping[str, NoiseFloor]
+
+    @property
+    def ceiling(self) -> float | None:
+        """The highest Pearson that the noise of the truths leaves a proxy; None where no noise was measured."""
+        return self.noise[VALUE].ceiling(self.truth[VALUE]) if VALUE in self.noise else None
+
+
+@dataclass(frozen=True, eq=False)
+class Fidelity:
+    """How far proxy and truth agree: `by_split`, and which merge `rules` do best on the search split."""
+
+    study: str
+    measure: str
+    truths: Truths
+    by_split: Mapping[Split, Agreed]
+    rules: RuleChoice
+
+    @property
+    def mixtures(self) -> Mapping[str, Mixture]:
+        """The N trained mixtures by name."""
+        return self.truths.mixtures
+
+
+def run_fidelity(
+    instruments: Instruments, truths: Truths, proxies_by_split: Mapping[Split, Readings], rules: Mapping[str, MergeRule]
+) -> Fidelity:
+    """Compare truths with their proxies, and on the search split also with the merges by other rules."""
+    bench = instruments.bench
+    by_split = {split: _agreed(truths, split, proxies_by_split[split]) for split in SPLITS}
+    own = rule_name(bench.proxy.rule)
+    proxies = {own: by_split["search"].proxy[VALUE]}
+    others = {name: rule for name, rule in rules.items() if name != own}
+    mixtures = list(truths.mixtures.values())
+    with track("merges by other rules", len(others) * len(mixtures)) as show:
+        for number, (name, rule) in enumerate(others.items(), start=1):
+            objective = instruments.proxy_value(rule)
+            proxies[name] = np.array([objective(mixture).value for mixture in mixtures])
+            show(number * len(mixtures), name)
+    choice = choose_rule(proxies, by_split["search"].truth[VALUE], own=own)
+    return Fidelity(bench.config.name, bench.target.measure, truths, by_split, choice)
+
+
+def rules_with(exponents: Sequence[float]) -> dict[str, MergeRule]:
+    """Name the rules to compare: identity, and the two others with each exponent."""
+    kinds = ("power", "common-specific")
+    rules = [make_rule("identity", 1.0), *(make_rule(kind, exponent) for kind in kinds for exponent in exponents)]
+    return {rule_name(rule): rule for rule in rules}
+
+
+def rule_name(rule: MergeRule) -> str:
+    """Name a rule with its exponent."""
+    return " ".join(str(part) for part in rule.digest_parts.values())
+
+
+def _agreed(truths: Truths, split: Split, proxy: Readings) -> Agreed:
+    truth, noise = truths.readings[split], truths.noise[split]
+    agreement = {
+        name: bootstrap(
+            statistics_of(len(values), noise_difference=noise[name].margin if name in noise else None),
+            proxy[name],
+            values,
+        )
+        for name, values in truth.items()
+    }
+    return Agreed(proxy, truth, agreement, noise)

@@ -1,0 +1,75 @@
+"""The verbs `fidelity` and `predict`. Heavy imports stand inside them, as in the command line itself."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
+
+TruthsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Truths measured elsewhere: a folder with ratios.csv and metrics.csv."),
+]
+
+
+def add_fidelity_verbs(app: typer.Typer) -> None:
+    """Add both verbs to the command line."""
+    example = "Examples: `mixscout fidelity study.toml --mixtures 24 --repeats 2`, `... --truths runs/`"
+    app.command(epilog=example)(fidelity)
+    app.command(epilog="Example: `mixscout predict study.toml --mixture news=0.7,wiki=0.3`")(predict)
+
+
+def fidelity(
+    study_file: StudyArgument,
+    mixtures: Annotated[int, typer.Option(help="How many to train; asking for more later keeps those there are.")] = 12,
+    repeats: Annotated[int, typer.Option(min=0, help="Train some again in so many other data orders.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Training processes at a time, a device each.")] = 1,
+    truths: TruthsOption = None,
+    exponents: Annotated[str, typer.Option(metavar="A,A,...", help="Exponents of the rules compared.")] = "0.5,0.75",
+    train_proposal: Annotated[bool, typer.Option("--train-proposal", help="Really train the proposal too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Really train a spread of mixtures, and see whether the loss of the merge tells how training would end."""
+    quiet_libraries()
+    from studies.config import read_study_file
+    from studies.fidelity_table import show_fidelity
+    from studies.run_fidelity import Wanted, make_report, parse_exponents
+    from studies.workbench import workbench
+
+    wanted = Wanted(mixtures, repeats, workers, truths, parse_exponents(exponents), train_proposal)
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
+        report = make_report(bench, bench.known_study(), wanted)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        show_fidelity(console(), report)
+
+
+def predict(
+    study_file: StudyArgument,
+    mixture: Annotated[
+        str | None, typer.Option(metavar="NAME=WEIGHT,...", help="What to predict; the study's best where left out.")
+    ] = None,
+    truths: TruthsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict what training a mixture would give, from its merge and the truths known; nothing is trained."""
+    quiet_libraries()
+    from studies.config import read_study_file
+    from studies.fidelity_table import show_forecast
+    from studies.forecast import forecast_json
+    from studies.run_fidelity import forecast_mixture, parse_mixture
+    from studies.workbench import workbench
+
+    config = read_study_file(study_file)
+    with workbench(config, must_exist=True) as bench:
+        asked = parse_mixture(mixture, bench) if mixture else None
+        found, forecaster, forecasts = forecast_mixture(bench, bench.known_study(), asked, truths)
+    if as_json:
+        calibration = forecaster.as_json()
+        print_json(
+            {"study": config.name, "mixture": found.as_dict(), **forecast_json(forecasts), "calibration": calibration}
+        )
+    else:
+        show_forecast(console(), found, forecaster, forecasts)

@@ -1,0 +1,73 @@
+"""The picture of a fidelity report: proxy against truth, and how well each held-out domain is ranked."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from objectives.noise import CONFIDENT
+from pool.corpus import Split
+from studies.fidelity import Fidelity
+from studies.readings import VALUE
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+_MARKED = {"best": (ORANGE, "*", 170), "uniform": (GREEN, "s", 55), "proportional": (GREEN, "^", 65)}
+
+
+def draw_fidelity(fidelity: Fidelity, split: Split, path: Path) -> Path:
+    """Draw a PNG (or whatever the suffix says) and return its path."""
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    _draw_scatter(left, fidelity, split)
+    _draw_domains(right, fidelity, split)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    return path
+
+
+def _draw_scatter(axes: Axes, fidelity: Fidelity, split: Split) -> None:
+    agreed = fidelity.by_split[split]
+    proxy, truth = agreed.proxy[VALUE], agreed.truth[VALUE]
+    bar = CONFIDENT * agreed.noise[VALUE].deviation if VALUE in agreed.noise else None
+    both = np.concatenate([proxy, truth])
+    ends = np.array([both.min(), both.max()]) + np.array([-0.04, 0.04]) * max(float(np.ptp(both)), 1e-3)
+    axes.plot(ends, ends, "--", color=GREY, linewidth=1, label="merge = training")
+    if bar is not None:
+        axes.errorbar(
+            proxy, truth, yerr=bar, fmt="none", ecolor=GREY, elinewidth=1, capsize=2, label="95 %, data order"
+        )
+    marked = [name in _MARKED for name in fidelity.mixtures]
+    others = ~np.array(marked)
+    axes.scatter(proxy[others], truth[others], s=36, color=BLUE, label="other mixtures", zorder=3)
+    for row, name in enumerate(fidelity.mixtures):
+        if name in _MARKED:
+            color, marker, size = _MARKED[name]
+            axes.scatter(proxy[row], truth[row], s=size, color=color, marker=marker, label=name, zorder=4)
+    axes.set_xlabel(f"merged (proxy), {fidelity.measure.replace('-', ' ')}")
+    axes.set_ylabel("really trained")
+    spearman = agreed.agreement[VALUE]["spearman"].value
+    regret = agreed.agreement[VALUE]["regret_at_1"].value
+    axes.set_title(f"{fidelity.study}, {split} split: Spearman {spearman:.2f}, regret@1 {regret:.4f}", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_domains(axes: Axes, fidelity: Fidelity, split: Split) -> None:
+    agreement = fidelity.by_split[split].agreement
+    names = [*(name for name in agreement if name != VALUE), VALUE]
+    for place, name in enumerate(names):
+        one = agreement[name]["spearman"]
+        if math.isfinite(one.value):
+            spread = [[one.value - one.low], [one.high - one.value]]
+            color = ORANGE if name == VALUE else BLUE
+            axes.errorbar(one.value, place, xerr=spread, fmt="o", color=color, capsize=3)
+    shown = ["the study's value" if name == VALUE else name.replace("_", " ") for name in names]
+    axes.set_yticks(range(len(names)), shown)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    lows = [agreement[name]["spearman"].low for name in names]
+    axes.set_xlim(min([0.0, *(low for low in lows if math.isfinite(low))]) - 0.03, 1.03)
+    axes.set_xlabel("Spearman, 95 % interval over mixtures")
+    axes.set_title("By held-out domain", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)

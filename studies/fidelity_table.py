@@ -1,0 +1,199 @@
+"""The answer of `fidelity` for people: tables, the noise floor beside differences, and in words what cannot be told."""
+
+import math
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from objectives.noise import NoiseFloor
+from objectives.rule_choice import RuleChoice
+from pool.corpus import SPLITS, Split
+from pool.mixture import Mixture
+from studies.fidelity import Agreed, Fidelity
+from studies.fidelity_report import Report
+from studies.forecast import Forecast, Forecaster
+from studies.readings import VALUE
+
+RANKS = ("pearson", "spearman", "kendall", "decision_accuracy", "accuracy_beyond_noise", "top_k_overlap")
+DIFFERENCES = ("regret_at_1", "rmse", "low_tail_rmse", "bias")
+
+
+def show_fidelity(console: Console, report: Report) -> None:
+    """Show mixtures, agreement on the test split, domains, rules, and the proposal."""
+    fidelity = report.fidelity
+    test = fidelity.by_split["test"]
+    console.print(
+        f"Fidelity of study {fidelity.study}: {len(fidelity.mixtures)} mixtures, test split, "
+        f"{fidelity.measure.replace('-', ' ')}; ground truths {fidelity.truths.source}"
+    )
+    if fidelity.truths.ignored:
+        console.print(f"Not used, for they are no held-out domain of the pool: {', '.join(fidelity.truths.ignored)}")
+    _show_mixtures(console, fidelity, test)
+    console.print(_noise_line(test.noise.get(VALUE), test))
+    _show_agreement(console, test)
+    _show_domains(console, test)
+    _show_rules(console, fidelity.rules, fidelity.by_split["search"].noise.get(VALUE))
+    _show_proposal(console, report)
+    console.print(f"picture {report.picture}", soft_wrap=True)
+
+
+def _show_mixtures(console: Console, fidelity: Fidelity, agreed: Agreed) -> None:
+    table = Table()
+    for heading in ("mixture", "largest weights", "merged (proxy)", "really trained", "proxy less truth"):
+        table.add_column(heading, justify="left" if heading in ("mixture", "largest weights") else "right")
+    rows = sorted(range(len(fidelity.mixtures)), key=lambda row: float(agreed.truth[VALUE][row]))
+    for row in rows:
+        name, mixture = list(fidelity.mixtures.items())[row]
+        proxy, truth = agreed.proxy[VALUE][row], agreed.truth[VALUE][row]
+        table.add_row(name, _largest(mixture), f"{proxy:.4f}", f"{truth:.4f}", f"{proxy - truth:+.4f}")
+    console.print(table)
+
+
+def _noise_line(floor: NoiseFloor | None, agreed: Agreed) -> str:
+    if floor is None:
+        return "Noise floor: not measured; `--repeats 2` trains some mixtures again in another order of the data."
+    return (
+        f"Noise floor: trained again in another order, a loss differs by {floor.deviation:.4f} (95 % interval "
+        f"{floor.low:.4f} to {floor.high:.4f}, {floor.freedom} degrees of freedom). Differences between mixtures below "
+        f"{floor.margin:.4f} are chance; no proxy could reach a Pearson above {agreed.ceiling:.3f} here."
+    )
+
+
+def _show_agreement(console: Console, agreed: Agreed) -> None:
+    console.print("Agreement of proxy and truth (in brackets: 95 % bootstrap interval over mixtures)")
+    table = Table()
+    for heading in ("figure", "value", "beside the noise floor"):
+        table.add_column(heading)
+    floor = agreed.noise.get(VALUE)
+    for name in (one for one in (*RANKS, *DIFFERENCES) if one in agreed.agreement[VALUE]):
+        interval = agreed.agreement[VALUE][name]
+        table.add_row(name.replace("_", " "), str(interval), _of_statistic(name, interval.value, floor))
+    console.print(table)
+
+
+def _of_statistic(name: str, value: float, floor: NoiseFloor | None) -> str:
+    if name not in DIFFERENCES:
+        return ""
+    if floor and name.endswith("rmse"):
+        return f"noise alone would give {floor.deviation:.4f}"
+    return _beside(abs(value), floor, alone=name == "bias")
+
+
+def _show_domains(console: Console, agreed: Agreed) -> None:
+    console.print("By held-out domain")
+    table = Table()
+    for heading in ("domain", "pearson", "spearman", "decision accuracy", "regret at 1", "bias", "noise floor"):
+        table.add_column(heading, justify="left" if heading == "domain" else "right")
+    for name, agreement in agreed.agreement.items():
+        if name == VALUE:
+            continue
+        figures = [f"{agreement[one].value:.2f}" for one in ("pearson", "spearman", "decision_accuracy")]
+        differences = [f"{agreement[one].value:+.4f}" for one in ("regret_at_1", "bias")]
+        floor = agreed.noise.get(name)
+        table.add_row(name, *figures, *differences, f"{floor.margin:.4f}" if floor else "not measured")
+    console.print(table)
+
+
+def _show_rules(console: Console, choice: RuleChoice, floor: NoiseFloor | None) -> None:
+    console.print("Merge rules, search split (criterion: leave-one-out error near the optimum plus expected regret)")
+    table = Table()
+    for heading in ("rule", "spearman", "bias", "error", "regret", "criterion", "less the study's own", "wins"):
+        table.add_column(heading, justify="left" if heading == "rule" else "right")
+    for score in choice.scores:
+        own = score.name == choice.own
+        behind = (
+            "its own" if own else f"{score.behind.value:+.4f} ({score.behind.low:+.4f} to {score.behind.high:+.4f})"
+        )
+        figures = [score.bias, score.weighted_error, score.expected_regret, score.criterion.value]
+        table.add_row(
+            score.name, f"{score.spearman:.3f}", *(f"{one:.4f}" for one in figures), behind, f"{score.wins:.0%}"
+        )
+    console.print(table)
+    first = choice.scores[0]
+    if choice.told_apart:
+        verdict = f"Recommended: {choice.recommended}, better than the study's {choice.own} beyond chance."
+    elif first.name == choice.own:
+        verdict = f"Recommended: {choice.own}, the study's own; no other rule does better."
+    else:
+        verdict = (
+            f"Recommended: {choice.own}, the study's own: {first.name} does better, but they cannot be told apart."
+        )
+    beside = "" if first.name == choice.own else f" {_beside(abs(first.behind.value), floor).capitalize()}."
+    console.print(f"{verdict}{beside}")
+
+
+def _show_proposal(console: Console, report: Report) -> None:
+    proposal = report.proposal
+    console.print(
+        f"Lowest calibrated prediction: {_largest(proposal.mixture)} ({proposal.new_merges} new merges), "
+        f"beside the study's best, {_largest(proposal.best_mixture)}"
+    )
+    table = Table()
+    for heading in ("split", "mixture", "merged (proxy)", "predicted if trained (interval)", "correction"):
+        table.add_column(heading)
+    for split in SPLITS:
+        calibration = report.forecaster.calibrations[split]
+        note = f"{calibration.family.name}, errs by {calibration.rmse:.4f}"
+        table.add_row(split, "proposal", *_forecast(proposal.forecasts[split]), note)
+        table.add_row("", "best", *_forecast(proposal.best[split]), "")
+    console.print(table)
+    for split in SPLITS:
+        console.print(_ahead(report, split))
+
+
+def _ahead(report: Report, split: Split) -> str:
+    proposal, trained = report.proposal, report.trained(split)
+    floor = report.fidelity.by_split[split].noise.get(VALUE)
+    if proposal.mixture.digest == proposal.best_mixture.digest:
+        return f"{split}: the study's best mixture is the proposal."
+    verdict = "" if proposal.told_apart(split) else ", so they cannot be told apart"
+    line = (
+        f"{split}: the proposal is predicted to be ahead by {proposal.ahead(split):+.4f}; two predictions err by "
+        f"{proposal.margins[split]:.4f}{verdict}."
+    )
+    if trained is None:
+        return line
+    gained = trained[1] - trained[0]
+    return (
+        f"{line} Really trained: proposal {trained[0]:.4f}, best {trained[1]:.4f}, ahead by {gained:+.4f} "
+        f"({_beside(abs(gained), floor)})."
+    )
+
+
+def show_forecast(
+    console: Console, mixture: Mixture, forecaster: Forecaster, forecasts: Mapping[Split, Forecast]
+) -> None:
+    """Show what training a mixture is predicted to give, and from how many truths that was learnt."""
+    bench = forecaster.instruments.bench
+    console.print(
+        f"Prediction for study {bench.config.name}: {_largest(mixture)} ({bench.target.measure.replace('-', ' ')})"
+    )
+    table = Table()
+    for heading in ("split", "merged (proxy)", "predicted if trained (interval)", "correction"):
+        table.add_column(heading)
+    for split, one in forecasts.items():
+        calibration = forecaster.calibrations[split]
+        note = f"{calibration.family.name}, from {len(calibration.errors)} truths, errs by {calibration.rmse:.4f}"
+        table.add_row(split, *_forecast(one), note)
+    console.print(table)
+
+
+def _forecast(one: Forecast) -> tuple[str, str]:
+    predicted = one.predicted
+    known = math.isfinite(predicted.low)
+    interval = f"{predicted.low:.4f} to {predicted.high:.4f}" if known else "too few truths for an interval"
+    return f"{one.proxy:.4f}", f"{predicted.value:.4f} ({interval})"
+
+
+def _beside(difference: float, floor: NoiseFloor | None, *, alone: bool = False) -> str:
+    """Say on which side of the noise a difference of two truths is, or, `alone`, one between a truth and a merge."""
+    if floor is None:
+        return "noise not measured"
+    margin = floor.margin_of_one if alone else floor.margin
+    return f"{'above' if difference > margin else 'within'} the noise of {margin:.4f}"
+
+
+def _largest(mixture: Mixture) -> str:
+    used = sorted(mixture.as_dict().items(), key=lambda item: -item[1])[:3]
+    return ", ".join(f"{name} {weight:.2f}" for name, weight in used if weight >= 0.005)

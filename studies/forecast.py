@@ -1,0 +1,79 @@
+"""What training would give: the calibrated prediction of any mixture from its merge, with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from objectives.bootstrap import Interval
+from objectives.calibration import ALPHA, LEAST_TRUTHS, Calibration
+from pool.corpus import SPLITS, Split
+from pool.errors import StudyError
+from pool.mixture import Mixture
+from studies.readings import VALUE, Instruments, Readings
+from studies.score import Json
+from studies.truths import Truths
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One mixture on one split: `proxy` is the merge's value, `predicted` the trained one's with its interval."""
+
+    proxy: float
+    predicted: Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Forecaster:
+    """The corrections learnt from truths, by split."""
+
+    instruments: Instruments
+    calibrations: Mapping[Split, Calibration]
+
+    @classmethod
+    def learn(cls, instruments: Instruments, truths: Truths, proxies: Mapping[Split, Readings]) -> Forecaster:
+        """Learn from truths and the proxies of their mixtures."""
+        weights = np.stack([mixture.array for mixture in truths.mixtures.values()])
+        calibrations = {}
+        for split in SPLITS:
+            calibrations[split] = Calibration.fit(weights, proxies[split][VALUE], truths.readings[split][VALUE])
+        return cls(instruments, calibrations)
+
+    def forecast(self, mixture: Mixture) -> dict[Split, Forecast]:
+        """Merge a mixture and predict what training would give, on both splits."""
+        found: dict[Split, Forecast] = {}
+        weights = mixture.over(self.instruments.bench.pool.names).array[None]
+        for split in SPLITS:
+            proxy = self.instruments.read(split, [self.instruments.proxy(split)(mixture)])[VALUE]
+            (predicted,) = self.calibrations[split].intervals(weights, proxy)
+            found[split] = Forecast(float(proxy[0]), predicted)
+        return found
+
+    def as_json(self) -> Json:
+        """Give the kind of correction, its leave-one-out error and the number of truths, by split."""
+        return {
+            split: {
+                "family": one.family.name,
+                "leave_one_out_rmse": one.rmse,
+                "truths": len(one.errors),
+                "nominal_coverage": 1 - ALPHA,
+            }
+            for split, one in self.calibrations.items()
+        }
+
+
+def proxies_of(instruments: Instruments, truths: Truths) -> dict[Split, Readings]:
+    """Merge the mixtures whose truth is known. Raises `StudyError` where they are too few to learn anything from."""
+    if len(truths.mixtures) < LEAST_TRUTHS:
+        raise StudyError(
+            f"study {instruments.bench.config.name!r} knows the truth of {len(truths.mixtures)} mixtures, a prediction "
+            f"needs {LEAST_TRUTHS}: train some with `mixscout fidelity` on its file, or give --truths with more runs"
+        )
+    return {split: instruments.merged(split, list(truths.mixtures.values())) for split in SPLITS}
+
+
+def forecast_json(forecasts: Mapping[Split, Forecast]) -> Json:
+    """Give the forecasts of one mixture by split."""
+    return {split: {"proxy": one.proxy, "predicted": one.predicted.as_json()} for split, one in forecasts.items()}

@@ -1,0 +1,95 @@
+"""The verbs that write what a study found: `export`, `table`, `handover`. Heavy imports stand inside them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
+
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")]
+
+
+def add_outcome_verbs(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command(epilog="Example: `mixscout export study.toml merged-model`")(export)
+    app.command(epilog='Example: `mixscout table study.toml evaluated`, then `table = "evaluated"` in a study file')(
+        table
+    )
+    app.command(epilog="Examples: `mixscout handover study.toml run-1`, `... --tokens 5000000000 --text`")(handover)
+
+
+def export(
+    study_file: StudyArgument,
+    folder: FolderArgument,
+) -> None:
+    """Write the merge of the best mixture as a Hugging Face checkpoint, with a model card and mixture.json."""
+    quiet_libraries()
+    from studies.best import find_best
+    from studies.config import read_study_file
+    from studies.export import run_export
+    from studies.workbench import workbench
+
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
+        found = find_best(bench, bench.known_study())
+        console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
+
+
+def table(
+    study_file: StudyArgument,
+    folder: FolderArgument,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what a study has evaluated as ratios.csv and metrics.csv: another target then needs no new merge."""
+    quiet_libraries()
+    from studies.config import read_study_file
+    from studies.swarm_export import run_table
+    from studies.workbench import workbench
+
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
+        bench.known_study()
+        written = run_table(bench, folder)
+    if as_json:
+        parts = {"partitions": written.names, "metrics": tuple(written.metrics)}
+        print_json({"folder": str(folder), "runs": len(written.runs), **parts})
+        return
+    console().print(
+        f"wrote {len(written.runs)} evaluated mixtures of {len(written.names)} partitions with "
+        f"{len(written.metrics)} metrics ({', '.join(written.metrics)}) to {folder}",
+        soft_wrap=True,
+    )
+
+
+def handover(
+    study_file: StudyArgument,
+    folder: FolderArgument,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of the training run; the study's training budget when left out.")
+    ] = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="Also the training documents of the partitions, as JSONL.")
+    ] = False,
+    token_files: Annotated[
+        str, typer.Option(metavar="PATTERN", help="Where OLMo-core finds a partition's files of tokens.")
+    ] = "tokens/{partition}/*.npy",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the best mixture for training stacks: JSON and YAML, a datasets script, OLMo-core, Olmix, mergekit."""
+    quiet_libraries()
+    from studies.best import best_mixture
+    from studies.bounds import training_budget
+    from studies.config import read_study_file
+    from studies.handover.run import run_handover
+    from studies.handover.table import show_plan
+    from studies.workbench import workbench
+
+    config = read_study_file(study_file)
+    with workbench(config, must_exist=True) as bench:
+        best = best_mixture(bench, bench.known_study())
+        total = tokens or training_budget(config, bench.basis)
+        plan = run_handover(bench, best, folder, tokens=total, token_files=token_files, with_text=text)
+    if as_json:
+        print_json(plan.as_json())
+        return
+    show_plan(console(), plan)
+    console().print(f"wrote {folder}", soft_wrap=True)

@@ -1,0 +1,117 @@
+"""The mixture with the lowest calibrated prediction: what the truths say, not what the merges alone say.
+
+A Scheffe quadratic of the merges at hand stands for the proxy between them. What it finds best is merged, and the
+quadratic learns from it; in the end only mixtures that were merged are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+
+from objectives.calibration import Calibration
+from objectives.evaluation import DifferentiableObjective, Evaluation
+from objectives.noise import CONFIDENT
+from pool.corpus import Split
+from pool.mixture import Mixture
+from search.space import CappedSimplex
+from search.spread import draw
+from search.surrogates.scheffe import ScheffeSurrogate
+from search.surrogates.surrogate import Floats, Observations
+from search.trials import STOPPED_EARLY, completed_trials
+from studies.best import best_mixture
+from studies.forecast import Forecast, Forecaster
+from studies.workbench import Workbench
+
+DRAWN = 512
+NEARBY = 256
+RADII = (0.2, 0.07, 0.02)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The proposed mixture beside the study's best one, forecast on both splits; `new_merges` were made for it."""
+
+    mixture: Mixture
+    best_mixture: Mixture
+    forecasts: dict[Split, Forecast]
+    best: dict[Split, Forecast]
+    margins: dict[Split, float]
+    new_merges: int
+
+    def ahead(self, split: Split) -> float:
+        """Return by how much the proposal is predicted to be better than the best mixture."""
+        return self.best[split].predicted.value - self.forecasts[split].predicted.value
+
+    def told_apart(self, split: Split) -> bool:
+        """Whether that is more than two predictions err by (95 %)."""
+        return abs(self.ahead(split)) > self.margins[split]
+
+
+def propose(forecaster: Forecaster, study: optuna.Study, known: Sequence[Mixture], *, new_merges: int) -> Proposal:
+    """Minimise the calibrated prediction of the search split over the study's space."""
+    bench = forecaster.instruments.bench
+    calibration = forecaster.calibrations["search"]
+    best = best_mixture(bench, study).over(bench.pool.names)
+    evaluations = [bench.search_loss(mixture) for mixture in _merged(bench, study, [best, *known])]
+    made = 0
+    for number in range(new_merges):
+        found = _lowest(
+            bench.space, calibration, evaluations, np.random.default_rng([bench.config.search.seed, number])
+        )
+        if found.digest in {one.mixture.digest for one in evaluations}:
+            break
+        evaluations.append(_evaluate(bench, found))
+        made += not evaluations[-1].cached
+    feasible = [one for one in evaluations if bench.space.contains(one.mixture)] or evaluations
+    predicted = calibration.predict(_weights(feasible), np.array([one.value for one in feasible]))
+    mixture = feasible[int(np.argmin(predicted))].mixture
+    margins = {split: CONFIDENT * math.sqrt(2) * one.rmse for split, one in forecaster.calibrations.items()}
+    return Proposal(mixture, best, forecaster.forecast(mixture), forecaster.forecast(best), margins, made)
+
+
+def _merged(bench: Workbench, study: optuna.Study, others: Sequence[Mixture]) -> list[Mixture]:
+    """List the mixtures of the study's trials that were merged in full, and others, each once.
+
+    A study of downstream scores has merged for those, not for held-out loss: its trials are left out.
+    """
+    trials = [] if bench.config.downstream else completed_trials(study)
+    full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
+    mixtures = [*others, *(bench.space.mixture_of(trial).over(bench.pool.names) for trial in full)]
+    return list({mixture.digest: mixture for mixture in mixtures}.values())
+
+
+def _evaluate(bench: Workbench, mixture: Mixture) -> Evaluation:
+    objective = bench.search_loss
+    if bench.config.search.strategy_found.uses_gradient and isinstance(objective, DifferentiableObjective):
+        return objective.gradient(mixture)
+    return objective(mixture)
+
+
+def _lowest(
+    space: CappedSimplex, calibration: Calibration, evaluations: Sequence[Evaluation], rng: np.random.Generator
+) -> Mixture:
+    surrogate = ScheffeSurrogate()
+    values = [one.value for one in evaluations]
+    surrogate.fit(Observations.of_gradients(_weights(evaluations), values, [one.gradient for one in evaluations]))
+    candidates = [one.mixture.array for one in evaluations] + [draw(space, rng).array for _ in range(DRAWN)]
+    best = _best_of(space, calibration, surrogate, np.stack(candidates))
+    for radius in RADII:
+        moved = best + radius * rng.normal(size=(NEARBY, len(best)))
+        best = _best_of(space, calibration, surrogate, np.vstack([best, moved]))
+    return space.project(best)
+
+
+def _best_of(space: CappedSimplex, calibration: Calibration, surrogate: ScheffeSurrogate, points: Floats) -> Floats:
+    weights = np.stack([space.project(point).array for point in points])
+    predicted = calibration.predict(weights, surrogate.predict(weights).mean)
+    lowest: Floats = weights[int(np.argmin(predicted))]
+    return lowest
+
+
+def _weights(evaluations: Sequence[Evaluation]) -> Floats:
+    return np.stack([one.mixture.array for one in evaluations])

@@ -1,0 +1,105 @@
+"""Puts a fidelity report together: truths, comparison, corrections, proposal, picture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+
+from objectives.calibration import LEAST_TRUTHS
+from pool.corpus import Split
+from pool.errors import ConfigError
+from pool.mixture import Mixture
+from studies.best import best_mixture
+from studies.fidelity import rules_with, run_fidelity
+from studies.fidelity_design import design
+from studies.fidelity_picture import draw_fidelity
+from studies.fidelity_report import Report
+from studies.forecast import Forecast, Forecaster, proxies_of
+from studies.imported_truths import import_truths
+from studies.proposal import propose
+from studies.readings import Instruments
+from studies.truths import Truths, known_truths, train_truths
+from studies.workbench import Workbench
+
+NEW_MERGES = 8
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to train or where truths were measured, and what to compare."""
+
+    mixtures: int
+    repeats: int = 0
+    workers: int = 1
+    truths: Path | None = None
+    exponents: tuple[float, ...] = ()
+    train_proposal: bool = False
+
+
+def make_report(bench: Workbench, study: optuna.Study, wanted: Wanted) -> Report:
+    """Train or import the truths, and report. Raises a `MixscoutError` of the thing at fault."""
+    instruments = Instruments(bench)
+    truths = _truths(instruments, study, wanted)
+    proxies = proxies_of(instruments, truths)
+    forecaster = Forecaster.learn(instruments, truths, proxies)
+    fidelity = run_fidelity(instruments, truths, proxies, rules_with(wanted.exponents))
+    proposal = propose(forecaster, study, list(truths.mixtures.values()), new_merges=NEW_MERGES)
+    trained: Truths | None = None
+    if wanted.train_proposal:
+        both = {"proposal": proposal.mixture, "best": proposal.best_mixture}
+        trained = train_truths(instruments, both, workers=wanted.workers)
+    path = bench.pool.config.root / "reports" / f"{bench.config.name}.fidelity.png"
+    return Report(fidelity, forecaster, proposal, draw_fidelity(fidelity, "test", path), trained)
+
+
+def forecast_mixture(
+    bench: Workbench, study: optuna.Study, mixture: Mixture | None, truths: Path | None
+) -> tuple[Mixture, Forecaster, dict[Split, Forecast]]:
+    """Predict what training a mixture, or the study's best one, would give; nothing is trained."""
+    instruments = Instruments(bench)
+    known = import_truths(instruments, truths) if truths else known_truths(instruments)
+    forecaster = Forecaster.learn(instruments, known, proxies_of(instruments, known))
+    asked = (mixture or best_mixture(bench, study)).over(bench.pool.names)
+    return asked, forecaster, forecaster.forecast(asked)
+
+
+def parse_mixture(text: str, bench: Workbench) -> Mixture:
+    """Read `a=0.5,b=0.5`. Raises `ConfigError` that names the part that does not fit."""
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        try:
+            weight = float(number)
+        except ValueError:
+            equals = ""
+        if not equals or name in weights:
+            raise ConfigError(f"--mixture: expected PARTITION=WEIGHT once for each, got {part!r}")
+        if name not in bench.pool.names:
+            raise ConfigError(f"--mixture: {name!r} is no partition of the pool; it has {', '.join(bench.pool.names)}")
+        weights[name] = weight
+    try:
+        return Mixture.of(weights).over(bench.pool.names)
+    except ValueError as error:
+        raise ConfigError(f"--mixture: {error}") from None
+
+
+def parse_exponents(text: str) -> tuple[float, ...]:
+    """Read `0.5,0.75`. Raises `ConfigError` that names the part that does not fit."""
+    found = []
+    for part in filter(None, text.split(",")):
+        try:
+            found.append(float(part))
+        except ValueError:
+            raise ConfigError(f"--exponents: {part!r} is no number; give some above 0, like 0.5,0.75") from None
+        if not 0 < found[-1] < float("inf"):
+            raise ConfigError(f"--exponents: an exponent must be above 0: got {part!r}")
+    return tuple(dict.fromkeys(found))
+
+
+def _truths(instruments: Instruments, study: optuna.Study, wanted: Wanted) -> Truths:
+    if wanted.truths:
+        return import_truths(instruments, wanted.truths)
+    if wanted.mixtures < LEAST_TRUTHS:
+        raise ConfigError(f"--mixtures: fewer than {LEAST_TRUTHS} say nothing: got {wanted.mixtures}")
+    plan = design(instruments.bench, study, wanted.mixtures)
+    return train_truths(instruments, plan, repeats=wanted.repeats, workers=wanted.workers)

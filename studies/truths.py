@@ -1,0 +1,97 @@
+"""Ground truths of a study: mixtures really trained here, and what they came to on both splits."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from objectives.noise import NoiseFloor
+from pool.corpus import SPLITS, Split
+from pool.mixture import Mixture
+from pool.progress import track
+from pool.recipe import Recipe
+from pool.trained import Run, train_runs
+from studies.readings import Instruments, Readings
+
+REPEATED = 4
+"""Mixtures that are trained again with other orders of the data, the first of the design."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truths:
+    """N trained mixtures by name, their readings and noise by split, and where they come from, in words.
+
+    `noise` has the names of the readings for which it was measured. `ignored` names what a table had beside domains.
+    """
+
+    mixtures: Mapping[str, Mixture]
+    readings: Mapping[Split, Readings]
+    noise: Mapping[Split, Mapping[str, NoiseFloor]]
+    source: str
+    ignored: tuple[str, ...] = field(default=())
+
+
+def train_truths(
+    instruments: Instruments, plan: Mapping[str, Mixture], *, repeats: int = 0, workers: int = 1
+) -> Truths:
+    """Train the mixtures of a plan by the members' recipe, where that was not done before, and read them.
+
+    The first `REPEATED` are trained `repeats` times more, each time in another order, to measure the noise. What is
+    trained and read is kept at once, so a killed command goes on. Raises `PoolError`.
+    """
+    recipe = instruments.bench.pool.config.recipe
+    orders = [recipe, *(reordered(recipe, number) for number in range(1, repeats + 1))]
+    again = list(plan.values())[:REPEATED]
+    runs = [Run(mixture, recipe) for mixture in plan.values()]
+    runs += [Run(mixture, order) for order in orders[1:] for mixture in again]
+    _train_and_read(instruments, runs, workers)
+    readings = {split: _readings(instruments, split, list(plan.values()), recipe) for split in SPLITS}
+    noise = {split: _noise(instruments, split, again, orders) for split in SPLITS}
+    return Truths(plan, readings, noise, "trained here, by the members' recipe")
+
+
+def known_truths(instruments: Instruments) -> Truths:
+    """Collect every mixture of two partitions or more whose truth is remembered on both splits, trained for whatever
+    reason.
+    """
+    recipe = instruments.bench.pool.config.recipe
+    store = instruments.bench.database.evaluations
+    found = [[one.mixture for one in store.all_of(instruments.truth(split, recipe).digest)] for split in SPLITS]
+    both = {mixture.digest for mixture in found[1]}
+    names = instruments.bench.pool.names
+    mixtures = [one.over(names) for one in found[0] if one.digest in both and len(one.support) > 1]
+    readings = {split: _readings(instruments, split, mixtures, recipe) for split in SPLITS} if mixtures else {}
+    named = {mixture.digest: mixture for mixture in mixtures}
+    return Truths(named, readings, {split: {} for split in SPLITS}, "trained here, by the members' recipe")
+
+
+def reordered(recipe: Recipe, number: int) -> Recipe:
+    """Return the recipe with another order of the data, the `number`-th one."""
+    return recipe.model_copy(update={"order_seed": (recipe.order_seed + number) % 2**32})
+
+
+def _train_and_read(instruments: Instruments, runs: list[Run], workers: int) -> None:
+    each_shows_itself = nullcontext(lambda done, note: None)
+    with track("ground truths", len(runs)) if workers > 1 else each_shows_itself as show:
+        for done, run in enumerate(train_runs(instruments.bench.pool, runs, workers=workers), start=1):
+            for split in SPLITS:
+                instruments.truth(split, run.recipe)(run.mixture)
+            show(done, "")
+
+
+def _readings(instruments: Instruments, split: Split, mixtures: list[Mixture], recipe: Recipe) -> Readings:
+    objective = instruments.truth(split, recipe)
+    return instruments.read(split, [objective(mixture) for mixture in mixtures])
+
+
+def _noise(
+    instruments: Instruments, split: Split, mixtures: list[Mixture], orders: list[Recipe]
+) -> dict[str, NoiseFloor]:
+    if len(orders) < 2:
+        return {}
+    by_order = [_readings(instruments, split, mixtures, order) for order in orders]
+    floors = {
+        name: NoiseFloor.of(list(np.array([one[name] for one in by_order]).T), crossed=True) for name in by_order[0]
+    }
+    return {name: floor for name, floor in floors.items() if floor}

@@ -1,0 +1,104 @@
+"""Figures of agreement: equal to scipy's and to brute force, and what they promise whatever the data."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from objectives.agreement import statistics_of
+from objectives.bootstrap import bootstrap, interval_of, resamples
+
+LOSSES = st.integers(3, 9).flatmap(
+    lambda n: st.tuples(*[arrays(np.float64, n, elements=st.integers(-20, 20).map(lambda k: k / 8))] * 2)
+)
+
+
+def _figures(proxy: np.ndarray, truth: np.ndarray, noise: float = 0.0) -> dict[str, float]:
+    return {name: float(one(proxy, truth)) for name, one in statistics_of(len(proxy), noise_difference=noise).items()}
+
+
+@pytest.mark.filterwarnings("ignore::scipy.stats.ConstantInputWarning", "ignore:invalid value:RuntimeWarning")
+@settings(max_examples=60, deadline=None)
+@given(LOSSES)
+def test_figures_are_those_of_scipy_and_of_brute_force(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    proxy, truth = pair
+    found = _figures(proxy, truth, noise=0.5)
+    for name, reference in (("pearson", stats.pearsonr), ("spearman", stats.spearmanr), ("kendall", stats.kendalltau)):
+        assert found[name] == pytest.approx(reference(proxy, truth).statistic, abs=1e-9, nan_ok=True)
+    for name, least in (("decision_accuracy", 0.0), ("accuracy_beyond_noise", 0.5)):
+        asked = [(i, j) for i, j in combinations(range(len(truth)), 2) if abs(truth[i] - truth[j]) > least]
+        right = [(np.sign((proxy[i] - proxy[j]) * (truth[i] - truth[j])) + 1) / 2 for i, j in asked]
+        assert found[name] == pytest.approx(np.mean(right) if right else np.nan, nan_ok=True)
+    k = max(1, round(len(truth) / 4))
+    best = sorted(range(len(truth)), key=lambda i: truth[i])[:k]
+    chosen = sorted(range(len(truth)), key=lambda i: proxy[i])[:k]
+    assert found["top_k_overlap"] == pytest.approx(len({*best} & {*chosen}) / k)
+    assert found["low_tail_rmse"] == pytest.approx(np.sqrt(np.mean([(proxy[i] - truth[i]) ** 2 for i in best])))
+    assert found["regret_at_1"] == truth[int(np.argmin(proxy))] - truth.min()
+
+
+@settings(max_examples=40, deadline=None)
+@given(LOSSES)
+def test_regret_is_never_negative_and_a_perfect_proxy_is_perfect(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    proxy, truth = pair
+    assert _figures(proxy, truth)["regret_at_1"] >= 0
+    perfect = _figures(truth, truth)
+    assert perfect["regret_at_1"] == perfect["rmse"] == perfect["bias"] == 0
+    assert perfect["top_k_overlap"] == 1
+    if np.ptp(truth) > 0:
+        for name in ("pearson", "spearman", "kendall", "decision_accuracy"):
+            assert perfect[name] == pytest.approx(1)
+
+
+@settings(max_examples=10, deadline=None)
+@given(LOSSES)
+def test_every_interval_holds_its_figure(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    proxy, truth = pair
+    for interval in bootstrap(statistics_of(len(proxy)), proxy, truth).values():
+        assert np.isnan(interval.value) or interval.low <= interval.value <= interval.high
+
+
+def test_intervals_are_those_of_scipy_s_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=20)
+    proxy = truth + rng.normal(size=20) / 2
+    statistics = statistics_of(20)
+    found = bootstrap(statistics, proxy, truth)
+    for name in ("spearman", "decision_accuracy", "rmse"):
+        reference = stats.bootstrap(
+            (proxy, truth),
+            lambda x, y, axis, one=statistics[name]: one(x, y),
+            paired=True,
+            vectorized=True,
+            n_resamples=20_000,
+            method="percentile",
+            rng=1,
+            batch=500,
+        ).confidence_interval
+        assert (found[name].low, found[name].high) == pytest.approx(reference, abs=0.025)
+
+
+def test_without_repeats_no_accuracy_beyond_noise_is_claimed() -> None:
+    assert "accuracy_beyond_noise" not in statistics_of(9)
+
+
+def test_a_constant_proxy_has_no_correlation_and_says_so() -> None:
+    found = bootstrap(statistics_of(8), np.ones(8), np.arange(8.0))
+    assert str(found["pearson"]) == "-" and np.isnan(found["pearson"].low)
+    assert found["decision_accuracy"].value == 0.5
+
+
+def test_resamples_are_the_same_ones_every_time_whatever_their_portions() -> None:
+    whole = np.concatenate(list(resamples(500)))
+    assert whole.shape == (2000, 500) and whole.max() == 499
+    np.testing.assert_array_equal(whole, np.concatenate(list(resamples(500))))
+    assert len(list(resamples(5))) == 1
+
+
+def test_an_interval_leaves_out_resamples_without_a_figure() -> None:
+    interval = interval_of(0.5, np.array([np.nan, 0.4, 0.6, np.nan]))
+    assert 0.4 <= interval.low < interval.high <= 0.6
