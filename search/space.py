@@ -110,6 +110,10 @@ class CappedSimplex:
         """Ask a trial for its parameters, and project."""
         return self.project(self.point_of({name: trial.suggest_float(name, 0.0, 1.0) for name in self.free}))
 
+    def stands_for_mixture(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Tell whether a trial has all its parameters: one that is being proposed has not."""
+        return all(name in trial.params for name in self.free)
+
     def mixture_of(self, trial: optuna.trial.FrozenTrial) -> Mixture:
         """Recover the mixture that a trial with all its parameters stands for."""
         return self.project(self.point_of(trial.params))

@@ -33,6 +33,14 @@ TOKENS_READ = "mixscout:tokens_read"
 STANDARD_ERROR = "mixscout:standard_error"
 STOPPED_EARLY = "mixscout:stopped_early"
 VIOLATION = "mixscout:violation"
+IMPORTED = "mixscout:imported"
+"""Evidence of another study: its name. It was not evaluated here, and is no part of the budget."""
+ELSEWHERE = "mixscout:elsewhere"
+"""Drawn at random, because another worker was busy with what the strategy proposed."""
+BEGUN = "mixscout:begun"
+"""How often the evaluation was begun, by whichever worker."""
+RAISED = "mixscout:raised"
+"""The evaluation failed by an exception or by its workers' deaths, not by a loss that is not finite."""
 STOPPED_BY = "mixscout:stopped_by"
 """On the study: the stop rule that ended it before its budget, in words; None when none did."""
 
@@ -74,6 +82,12 @@ def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(study.get_trials(deepcopy=False, states=states), key=lambda trial: trial.number)
 
 
+def started_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """List the finished and the running trials in the order of their numbers."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
+    return sorted(study.get_trials(deepcopy=False, states=states), key=lambda trial: trial.number)
+
+
 def completed_trials(study: optuna.Study) -> list[FrozenTrial]:
     """List the trials with a value in the order of their numbers."""
     return [trial for trial in finished_trials(study) if trial.state is TrialState.COMPLETE]
@@ -111,7 +125,7 @@ def pruned_in_a_row(trials: Sequence[FrozenTrial]) -> int:
 
 def count_trials(study: optuna.Study) -> Counts:
     """Count where a study's proposals went."""
-    trials = finished_trials(study)
+    trials = [trial for trial in finished_trials(study) if IMPORTED not in trial.user_attrs]
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     failed = sum(trial.state is TrialState.FAIL for trial in trials)
     audits = [trial for trial in completed if trial.user_attrs.get(VERDICT) == Verdict.AUDIT]

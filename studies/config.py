@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from objectives.aggregates import Aggregate
 from objectives.scoring import Precision
@@ -11,6 +11,7 @@ from objectives.target import Measure
 from pool.config_file import Config, Name, read_config
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
+from studies.address import check_written
 from studies.search_config import SearchConfig, SpaceConfig, Weight
 
 
@@ -100,10 +101,18 @@ class StudyFile(Config):
     """The search."""
     gate: GateConfig = GateConfig()
     """The gate."""
-    database: Path | None = None
-    """SQLite file, relative to the study file; ROOT/mixscout.db when left out."""
+    database: str | None = None
+    """SQLite file, relative to the study file, or `postgresql://user@host/name` or `mysql://user@host/name`;
+    ROOT/mixscout.db when left out. The environment variable MIXSCOUT_STORAGE, a whole URL with its password, wins."""
     database_timeout_seconds: float = Field(60.0, gt=0)
-    """How long to wait for a locked database."""
+    """How long to wait for a database that is locked or away."""
+    lease_seconds: float = Field(60.0, ge=2)
+    """How long another machine's worker that died without a word keeps its trial; of this machine's it is known."""
+
+    @field_validator("database")
+    @classmethod
+    def _check_database(cls, written: str | None) -> str | None:
+        return None if written is None else check_written(written)
 
     @model_validator(mode="after")
     def _check_goal(self) -> Self:
@@ -153,7 +162,9 @@ def read_study_file(path: Path) -> StudyFile:
     """Read a study file and make its paths absolute. Raises `ConfigError`."""
     config = read_config(path, StudyFile)
     base = path.resolve().parent
-    database = (base / config.database).resolve() if config.database else None
+    database = config.database
+    if database and "://" not in database:
+        database = str((base / database).resolve())
     update: dict[str, object] = {"pool": (base / config.pool).resolve(), "database": database}
     if config.downstream and config.downstream.task_folder:
         folder = (base / config.downstream.task_folder).resolve()

@@ -87,6 +87,8 @@ class SearchConfig(Config):
     kl: float = Field(0.0, ge=0)
     """Times the KL divergence of the mixture from the prior (proportional to tokens when left out) is added to what is
     minimised, in the objective's measure. Nothing is stopped early then: losses are compared without the penalty."""
+    retries: int = Field(2, ge=0)
+    """Times an evaluation that raised (out of memory, say) is tried again before its trial is kept as failed."""
     stop: StopConfig = StopConfig()
     """Stop rules."""
 

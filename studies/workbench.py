@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import optuna
 
@@ -29,6 +28,7 @@ from search.stop import ExpectedImprovement, StopRules
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.gaussian_process import GaussianProcessSurrogate
 from search.trials import START
+from studies.address import Address, address_of
 from studies.bounds import space_of
 from studies.config import GateConfig, StudyFile
 from studies.database import Database, open_database
@@ -71,6 +71,7 @@ class Workbench:
             start_mixtures(self.config, self.pool, self.space, self.database, known=self._started()),
             stop_early=self.config.early_stopping.enabled and not self.several,
             stop=self._stop_rules(),
+            retries=wanted.retries,
         )
 
     @property
@@ -109,7 +110,7 @@ class Workbench:
         try:
             study = optuna.load_study(storage=self.database.optuna, study_name=self.config.name)
         except KeyError:
-            raise no_study(self.config, self.database.path) from None
+            raise no_study(self.config, self.database.address) from None
         claim_identity(study, self._identity())
         return study
 
@@ -143,10 +144,11 @@ def workbench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Workbe
     space = space_of(config, pool)
     check_prior(config, pool, space)
     config.search.strategy_found.make(space, config.search.seed)  # a sampler of the user's own may be none
-    path = config.database or pool.config.root / "mixscout.db"
-    if must_exist and not path.exists():
-        raise no_study(config, path)
-    with open_database(path, timeout_seconds=config.database_timeout_seconds) as database:
+    address = address_of(config.database, pool.config.root / "mixscout.db")
+    if must_exist and address.file and not address.file.exists():
+        raise no_study(config, address)
+    wait, lease = config.database_timeout_seconds, config.lease_seconds
+    with open_database(address, timeout_seconds=wait, lease_seconds=lease) as database:
         stacked = StackedPool(pool.member_folders)
         target, test_target = (goal_of(config, pool, _seed_measures(config, pool, stacked, split)) for split in SPLITS)
         proxy = _proxy(config)
@@ -169,9 +171,9 @@ def workbench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Workbe
         )
 
 
-def no_study(config: StudyFile, path: Path) -> StudyError:
+def no_study(config: StudyFile, address: Address) -> StudyError:
     """Make the error for a study that was not started."""
-    return StudyError(f"no study {config.name!r} in {path}; run `mixscout search` on its file first")
+    return StudyError(f"no study {config.name!r} in {address}; run `mixscout search` on its file first")
 
 
 def make_gate(config: GateConfig, *, seed: int) -> Gate | None:
