@@ -13,7 +13,7 @@ from typing import Protocol
 import optuna
 from optuna.trial import TrialState
 
-from search.trials import count_trials
+from search.trials import count_merges
 
 
 class Crew(Protocol):
@@ -80,7 +80,7 @@ def left_running(study: optuna.Study, merges: int, crew: Crew) -> optuna.Trial |
     """
     running = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.RUNNING]
     running.sort(key=lambda trial: trial.number)
-    room = merges - count_trials(study).merges
+    room = merges - count_merges(study)
     busy = crew.busy(study) if running else set()
     for trial in running[: max(0, room)]:
         if trial.number in busy or not crew.take(study, trial.number):
@@ -94,4 +94,4 @@ def left_running(study: optuna.Study, merges: int, crew: Crew) -> optuna.Trial |
 def has_room(study: optuna.Study, merges: int) -> bool:
     """Tell whether another trial may be asked for: it might become a merge, as every running one may."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return count_trials(study).merges + len(running) < merges
+    return count_merges(study) + len(running) < merges

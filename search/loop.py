@@ -46,6 +46,7 @@ from search.trials import (
     count_trials,
     finished_trials,
     pruned_in_a_row,
+    value_of,
 )
 
 
@@ -115,42 +116,45 @@ def advance(
         crew.look(study)
         _enqueue_start(study, search)
     incumbent = _Incumbent(study, search)
-    reason: str | None = None
     waited = 0
     while True:
-        crew.look(study)
-        counts = count_trials(study)
-        watch(counts, _evidence(study, search.space).incumbent)
-        if counts.merges >= merges:
-            break
-        trial = left_running(study, merges, crew)
-        if trial is None:
-            reason = search.stop.reason(finished_trials(study), time.monotonic() - started)
+        with crew.asking(study):
+            crew.look(study)
+            counts = count_trials(study)
+            if counts.merges >= merges:
+                reason = None
+                break
+            trial = left_running(study, merges, crew)
+            reason = None if trial else search.stop.reason(finished_trials(study), time.monotonic() - started)
             if reason:
                 break
-            trial = _ask(study, search, merges, crew)
-        if trial is None:
+            trial = trial or _ask(study, search, merges, crew)
+        watch(counts, _lowest(study))
+        if trial is None:  # all merges that are left are reserved by others, who may die
             waited += 1
             crew.wait(waited)
             continue
         waited = 0
         _step(study, search, trial, incumbent, crew)
+    watch(counts, _lowest(study))
     if study.user_attrs.get(STOPPED_BY) != reason:
         study.set_user_attr(STOPPED_BY, reason)
     return counts
 
 
 def _ask(study: optuna.Study, search: Search, merges: int, crew: Crew) -> optuna.Trial | None:
-    """Ask for a trial and its proposal; None while all merges that are left are reserved by others."""
-    with crew.asking(study):
-        crew.look(study)
-        if not has_room(study, merges):
-            return None
-        trial = study.ask()
-        crew.take(study, trial.number)
-        search.space.suggest(trial)  # before another worker proposes, so that it knows
-        crew.publish()
-        return trial
+    """Ask for a trial and its proposal, before another worker proposes; None where there is no room for one."""
+    if not has_room(study, merges):
+        return None
+    trial = study.ask()
+    crew.take(study, trial.number)
+    search.space.suggest(trial)
+    crew.publish()
+    return trial
+
+
+def _lowest(study: optuna.Study) -> float:
+    return min((value_of(trial) for trial in completed_trials(study)), default=math.inf)
 
 
 class _Incumbent:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +67,7 @@ class CappedSimplex:
         """The partitions that are not excluded."""
         return tuple(name for name, cap in zip(self.names, self.caps, strict=True) if cap > 0)
 
-    @property
+    @cached_property
     def free(self) -> tuple[str, ...]:
         """The partitions whose weight is neither fixed nor excluded: those with a parameter."""
         bounds = zip(self.names, self.floors, self.caps, strict=True)
@@ -116,7 +117,7 @@ class CappedSimplex:
 
     def mixture_of(self, trial: optuna.trial.FrozenTrial) -> Mixture:
         """Recover the mixture that a trial with all its parameters stands for."""
-        return self.project(self.point_of(trial.params))
+        return _recovered(self, tuple(trial.params[name] for name in self.free))
 
     def _check_bounds(self) -> None:
         if len(self.caps) != len(self.names):
@@ -176,6 +177,12 @@ class CappedSimplex:
             if candidate not in kept and caps[candidate] > 0 and reachable:
                 kept.append(int(candidate))
         return np.array(kept, dtype=np.int64)
+
+
+@lru_cache(maxsize=2**15)
+def _recovered(space: CappedSimplex, free: tuple[float, ...]) -> Mixture:
+    """Project what was projected before: every step asks for the mixtures of all trials."""
+    return space.project(space.point_of(dict(zip(space.free, free, strict=True))))
 
 
 def project_to_capped_simplex(z: Weights, caps: Weights, total: float = 1.0) -> Weights:

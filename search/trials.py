@@ -123,6 +123,12 @@ def pruned_in_a_row(trials: Sequence[FrozenTrial]) -> int:
     return count
 
 
+def count_merges(study: optuna.Study) -> int:
+    """Count the merges that a study has spent of its budget."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    return sum(IMPORTED not in trial.user_attrs for trial in ended)
+
+
 def count_trials(study: optuna.Study) -> Counts:
     """Count where a study's proposals went."""
     trials = [trial for trial in finished_trials(study) if IMPORTED not in trial.user_attrs]

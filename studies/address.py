@@ -87,14 +87,11 @@ def parse(text: str, where: str) -> Address:
     return Address(url.set(drivername=f"{kind}+{_DRIVERS[kind]}"))
 
 
-def check_written(text: str) -> str:
-    """Refuse a password in a study file. Raises `ValueError` with the way out."""
-    if "://" not in text:
-        return text
-    url = parse(text, "database").url
+def check_written(text: str, file: Path) -> None:
+    """Refuse a URL with a password in a study file, without showing it. Raises `ConfigError` with the way out."""
+    url = parse(text, f"{file}: 'database'").url
     if url.password is not None or _SECRETS & set(url.query):
-        raise ValueError(
-            f"the URL holds a password, and study files get copied: take it out, and set {VARIABLE} in the environment "
-            "to the whole URL instead"
+        raise ConfigError(
+            f"{file}: 'database': the URL holds a password, and study files get copied: take it out, and set "
+            f"{VARIABLE} in the environment to the whole URL instead"
         )
-    return text

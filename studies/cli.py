@@ -28,6 +28,9 @@ WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes that a
 DevicesOption = Annotated[
     str | None, typer.Option(metavar="0,1", help="GPUs of the workers, in turn; `cpu` for none. One worker each.")
 ]
+AcceptOption = Annotated[
+    bool, typer.Option("--accept", help="Go on though strategy, seed, gate or start changed; it is recorded.")
+]
 
 pool_app = typer.Typer(help="Build and show pools.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
@@ -97,10 +100,11 @@ def search(
     merges: MergesOption = None,
     workers: WorkersOption = None,
     devices: DevicesOption = None,
+    accept: AcceptOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Advance a study to its budget of merges. The same line starts, resumes after a kill, and extends."""
-    _advance(study_file, merges, workers, devices, as_json=as_json)
+    _advance(study_file, merges, workers, devices, accept=accept, as_json=as_json)
 
 
 @app.command(epilog="Examples: `mixscout worker study.toml`, `mixscout worker study.toml --workers 2 --devices 0,1`")
@@ -109,16 +113,19 @@ def worker(
     merges: MergesOption = None,
     workers: WorkersOption = None,
     devices: DevicesOption = None,
+    accept: AcceptOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Join a study as one more worker, from this machine or another one that reaches its database, at any time.
 
     It ends when the study has its budget. Killed, it leaves its trial to the others.
     """
-    _advance(study_file, merges, workers, devices, as_json=as_json)
+    _advance(study_file, merges, workers, devices, accept=accept, as_json=as_json)
 
 
-def _advance(study_file: Path, merges: int | None, workers: int | None, devices: str | None, *, as_json: bool) -> None:
+def _advance(
+    study_file: Path, merges: int | None, workers: int | None, devices: str | None, *, accept: bool, as_json: bool
+) -> None:
     quiet_libraries()
     from dataclasses import asdict
 
@@ -131,10 +138,10 @@ def _advance(study_file: Path, merges: int | None, workers: int | None, devices:
     config = read_study_file(study_file)
     total, places = merges or config.search.merges, parse_devices(devices)
     if workers is not None or places:
-        counts = run_workers(study_file, total, workers or len(places), places)
+        counts = run_workers(study_file, total, workers or len(places), places, accept=accept)
     else:
         with workbench(config) as bench:
-            counts = run_search(bench, total)
+            counts = run_search(bench, total, accept=accept)
     if as_json:
         print_json({"study": config.name, "counts": asdict(counts)})
     else:

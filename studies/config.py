@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from objectives.aggregates import Aggregate
 from objectives.scoring import Precision
@@ -109,11 +109,6 @@ class StudyFile(Config):
     lease_seconds: float = Field(60.0, ge=2)
     """How long another machine's worker that died without a word keeps its trial; of this machine's it is known."""
 
-    @field_validator("database")
-    @classmethod
-    def _check_database(cls, written: str | None) -> str | None:
-        return None if written is None else check_written(written)
-
     @model_validator(mode="after")
     def _check_goal(self) -> Self:
         given = [bool(self.target), bool(self.targets), bool(self.objective.domains)]
@@ -148,8 +143,11 @@ class StudyFile(Config):
             raise ValueError(
                 "[search.stop] min_expected_improvement judges one objective: leave it out with several [targets]"
             )
-        if self.search.start_from == self.name:
-            raise ValueError(f"[search] start_from names the study itself, {self.name!r}; name another one")
+        for key, other in (("start_from", self.search.start_from), ("evidence_from", self.search.evidence_from)):
+            if other == self.name:
+                raise ValueError(f"[search] {key} names the study itself, {self.name!r}; name another one")
+        if self.search.evidence_from and self.search.kl > 0:
+            raise ValueError("[search] evidence_from takes over losses without the penalty of kl: keep one of the two")
         return self
 
 
@@ -163,7 +161,9 @@ def read_study_file(path: Path) -> StudyFile:
     config = read_config(path, StudyFile)
     base = path.resolve().parent
     database = config.database
-    if database and "://" not in database:
+    if database and "://" in database:
+        check_written(database, path)
+    elif database:
         database = str((base / database).resolve())
     update: dict[str, object] = {"pool": (base / config.pool).resolve(), "database": database}
     if config.downstream and config.downstream.task_folder:

@@ -30,7 +30,8 @@ def exclusively(engine: Engine, address: Address, name: str) -> Iterator[None]:
             connection.commit()
             return
         names = {"name": f"mixscout:{sha256(f'{address.url.database}:{name}'.encode()).hexdigest()[:40]}"}
-        connection.execute(text("SELECT GET_LOCK(:name, -1)"), names)
+        while connection.scalar(text("SELECT GET_LOCK(:name, 3600)"), names) != 1:
+            pass
         try:
             yield
         finally:

@@ -12,40 +12,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
-    CursorResult,
     Double,
     Engine,
     String,
+    Table,
     cast,
     delete,
     func,
     insert,
-    literal,
-    or_,
     select,
     text,
+    true,
     update,
 )
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from studies.holder import is_dead, this_process
-from studies.rows import Row
+from studies.rows import TABLES
 
 RENEWALS = 4
 """Times a lease is renewed before it would end: a missed one does not lose it."""
 
 
-class LeaseRow(Row):
-    """One thing that a worker is busy with; `expires_unix` in seconds by the database's clock."""
-
-    __tablename__ = "leases"
-
-    scope: Mapped[str] = mapped_column(String(64), primary_key=True)
-    item: Mapped[str] = mapped_column(String(64), primary_key=True)
-    holder: Mapped[str] = mapped_column(String(128))
-    expires_unix: Mapped[float] = mapped_column(Double)
+LEASES = Table(
+    "leases",
+    TABLES,
+    Column("scope", String(64), primary_key=True),
+    Column("item", String(64), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("expires_unix", Double, nullable=False),
+)
+"""What a worker is busy with, and until when, in seconds by the database's clock."""
 
 
 class Leases:
@@ -58,35 +57,35 @@ class Leases:
 
     def take(self, scope: str, item: str) -> bool:
         """Take a lease, or keep it; False when another worker has it. One of a dead holder is free."""
-        key, now = {"scope": scope, "item": item}, self._now()
-        mine = {"holder": self.holder, "expires_unix": now + self._seconds}
+        expires = self._now() + self._seconds
         try:
-            with Session(self._engine) as session, session.begin():
-                session.execute(insert(LeaseRow).values(**key, **mine))
+            with self._engine.begin() as connection:
+                connection.execute(
+                    insert(LEASES).values(scope=scope, item=item, holder=self.holder, expires_unix=expires)
+                )
             return True
         except IntegrityError:
             pass  # somebody has it, or had it
-        with Session(self._engine) as session, session.begin():
-            before = session.scalar(select(LeaseRow.holder).filter_by(**key)) or self.holder
-            free = or_(LeaseRow.expires_unix < now, literal(is_dead(before)), LeaseRow.holder == self.holder)
-            taken = update(LeaseRow).filter_by(**key, holder=before).where(free).values(**mine)
-            result = session.execute(taken)
-            assert isinstance(result, CursorResult)
-            return result.rowcount == 1
+        this = (LEASES.c.scope == scope) & (LEASES.c.item == item)
+        with self._engine.begin() as connection:
+            before = connection.scalar(select(LEASES.c.holder).where(this)) or self.holder
+            dead = before == self.holder or is_dead(before)
+            free = true() if dead else LEASES.c.expires_unix < self._now()
+            taken = update(LEASES).where(this, LEASES.c.holder == before, free)
+            return connection.execute(taken.values(holder=self.holder, expires_unix=expires)).rowcount == 1
 
     def give_back(self, scope: str, item: str) -> None:
         """End a lease; does nothing to another worker's."""
-        with Session(self._engine) as session, session.begin():
-            session.execute(delete(LeaseRow).filter_by(scope=scope, item=item, holder=self.holder))
+        self._delete(LEASES.c.scope == scope, LEASES.c.item == item)
 
     def held_by_others(self, scope: str) -> set[str]:
         """List the items of a scope that other living workers are busy with."""
-        alive = LeaseRow.expires_unix >= self._now()
-        query = select(LeaseRow.item, LeaseRow.holder).where(
-            LeaseRow.scope == scope, LeaseRow.holder != self.holder, alive
+        alive = LEASES.c.expires_unix >= self._now()
+        theirs = select(LEASES.c.item, LEASES.c.holder).where(
+            LEASES.c.scope == scope, LEASES.c.holder != self.holder, alive
         )
-        with Session(self._engine) as session:
-            return {item for item, holder in session.execute(query) if not is_dead(holder)}
+        with self._engine.connect() as connection:
+            return {item for item, holder in connection.execute(theirs) if not is_dead(holder)}
 
     def wait_for(self, scope: str, item: str) -> Iterator[None]:
         """Yield as long as another worker has the lease, with growing pauses; then this one has it."""
@@ -98,9 +97,9 @@ class Leases:
 
     def renew(self) -> None:
         """Renew all leases of this worker."""
-        with Session(self._engine) as session, session.begin():
-            mine = update(LeaseRow).where(LeaseRow.holder == self.holder)
-            session.execute(mine.values(expires_unix=self._now() + self._seconds))
+        with self._engine.begin() as connection:
+            mine = update(LEASES).where(LEASES.c.holder == self.holder)
+            connection.execute(mine.values(expires_unix=self._now() + self._seconds))
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
@@ -113,13 +112,17 @@ class Leases:
         finally:
             ended.set()
             thread.join()
-            with suppress(SQLAlchemyError), Session(self._engine) as session, session.begin():
-                session.execute(delete(LeaseRow).where(LeaseRow.holder == self.holder))
+            with suppress(SQLAlchemyError):
+                self._delete()
 
     def _keep_renewing(self, ended: threading.Event) -> None:
         while not ended.wait(self._seconds / RENEWALS):
             with suppress(SQLAlchemyError):  # the server may be back before the lease is over
                 self.renew()
+
+    def _delete(self, *which: ColumnElement[bool]) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(delete(LEASES).where(LEASES.c.holder == self.holder, *which))
 
     def _now(self) -> ColumnElement[float]:
         kind = self._engine.dialect.name

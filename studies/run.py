@@ -6,24 +6,48 @@ from pool.progress import say, track
 from search.loop import Search, advance
 from search.trials import STOPPED_BY, Counts, count_trials
 from studies.crew import DatabaseCrew
+from studies.evidence import EVIDENCE, Found, find_evidence, take_over
 from studies.exclusive import exclusively
+from studies.identity import versions_changed
 from studies.outage import outlasting
 from studies.workbench import Workbench
 
 
-def run_search(bench: Workbench, merges: int) -> Counts:
+def run_search(bench: Workbench, merges: int, *, accept: bool = False) -> Counts:
     """Advance the study to `merges` evaluations in all, together with whatever other workers are at it.
 
-    A database that goes away is waited for. Raises `StudyMismatchError` when the study was started with something else.
+    A database that goes away is waited for. Raises `StudyMismatchError` when the study was started with something else,
+    unless that is part of its course and is to be accepted.
     """
     search = bench.search()  # before the study is made: a mistake leaves none behind
     with exclusively(bench.database.engine, bench.database.address, "study"):
-        study = bench.new_or_known_study()
+        study = _opened(bench, accept=accept)
     counts = _advance(bench, study, search, merges)
     reason = study.user_attrs.get(STOPPED_BY)
     if reason:
         say(f"search {bench.config.name}: stopped after {counts.merges} of {merges} merges by {reason}")
     return counts
+
+
+def _opened(bench: Workbench, *, accept: bool) -> optuna.Study:
+    """Open or make the study, with the evidence it is to have; say what may make it differ in the last digits."""
+    other, storage = bench.config.search.evidence_from, bench.database.optuna
+    found: list[Found] = []
+    if other and not _has_evidence(bench):
+        found = find_evidence(storage, other, bench.objective, bench.space)
+    study = bench.new_or_known_study(accept=accept)
+    if other:
+        take_over(study, other, found, bench.space)
+    changed = versions_changed(study)
+    if changed:
+        say(f"study {study.study_name!r} was started with other versions ({changed}); losses may differ a little")
+    return study
+
+
+def _has_evidence(bench: Workbench) -> bool:
+    name, storage = bench.config.name, bench.database.optuna
+    known = name in optuna.get_all_study_names(storage)
+    return known and EVIDENCE in optuna.load_study(storage=storage, study_name=name).user_attrs
 
 
 def _advance(bench: Workbench, study: optuna.Study, search: Search, merges: int) -> Counts:

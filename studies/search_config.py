@@ -82,6 +82,9 @@ class SearchConfig(Config):
     `unimax` as even as [space] max_epochs (1 when left out) and the budget allow, `prior` that of [search.prior]."""
     start_from: Name | None = None
     """Another study in the same database, over the same partitions, whose best mixture is evaluated first."""
+    evidence_from: Name | None = None
+    """Another study in the same database, whose evaluations are taken over where they hold for this one. They cost
+    nothing of the budget; those of a pool that was since extended by a partition hold."""
     prior: dict[Name, Annotated[float, Field(ge=0, le=1)]] = {}
     """A mixture to start from or to stay near: partition -> weight; the weights sum to 1."""
     kl: float = Field(0.0, ge=0)

@@ -32,7 +32,7 @@ from studies.address import Address, address_of
 from studies.bounds import space_of
 from studies.config import GateConfig, StudyFile
 from studies.database import Database, open_database
-from studies.evaluations import remembered
+from studies.evaluations import RememberedObjective, remembered
 from studies.goal import SeedMeasures, check_goal, goal_of
 from studies.identity import Identity, claim_identity, identity_of
 from studies.start_design import check_prior, prior_of, start_mixtures
@@ -54,7 +54,7 @@ class Workbench:
     space: CappedSimplex
     database: Database
     proxy: ProxySettings
-    objective: Objective
+    objective: RememberedObjective
     search_loss: Objective
     test_loss: Objective
     trained_loss: Objective
@@ -94,15 +94,15 @@ class Workbench:
         else:
             self.stacked.merge(self.proxy.rule.weights(mixture.over(self.stacked.names).array))
 
-    def new_or_known_study(self) -> optuna.Study:
-        """Open the study, making it where there is none. Raises `StudyMismatchError`."""
+    def new_or_known_study(self, *, accept: bool = False) -> optuna.Study:
+        """Open the study, making it where there is none; `accept` its changed course. Raises `StudyMismatchError`."""
         study = optuna.create_study(
             storage=self.database.optuna,
             study_name=self.config.name,
             directions=["minimize"] * max(1, len(self.config.targets)),
             load_if_exists=True,
         )
-        claim_identity(study, self._identity())
+        claim_identity(study, self._identity(), accept=accept)
         return study
 
     def known_study(self) -> optuna.Study:
@@ -202,7 +202,7 @@ def _proxy(config: StudyFile) -> ProxySettings:
 
 def _objective(
     config: StudyFile, pool: Pool, stacked: StackedPool, proxy: ProxySettings, database: Database
-) -> Objective | None:
+) -> RememberedObjective | None:
     """Make the objective other than the search loss that the study file asks for, if any."""
     if config.downstream is None:
         return None

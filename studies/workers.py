@@ -69,7 +69,7 @@ def parse_devices(text: str | None) -> tuple[str, ...]:
     return devices
 
 
-def run_workers(study_file: Path, merges: int, count: int, devices: Sequence[str]) -> Counts:
+def run_workers(study_file: Path, merges: int, count: int, devices: Sequence[str], *, accept: bool = False) -> Counts:
     """Advance a study to `merges` evaluations in all by `count` workers, devices in turn.
 
     Raises `StudyError` with what a worker said when none is left and the study is not finished.
@@ -77,6 +77,8 @@ def run_workers(study_file: Path, merges: int, count: int, devices: Sequence[str
     config = read_study_file(study_file)
     address = address_of(config.database, read_pool_file(config.pool).root / "mixscout.db")
     workers = [_worker(study_file, merges, number, count, devices) for number in range(count)]
+    for worker in workers:
+        worker.command += ["--accept"] if accept else []
     wait = config.database_timeout_seconds
     with open_database(address, timeout_seconds=wait) as database, _stopped_at_the_end(workers):
         for worker in workers:
