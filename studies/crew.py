@@ -22,11 +22,7 @@ class DatabaseCrew:
 
     def look(self, study: optuna.Study) -> None:
         """Read the study's trials; until the next look they are as they are now, but for one's own."""
-        self._database.optuna.still = False
-        try:
-            study.get_trials(deepcopy=False)
-        finally:
-            self._database.optuna.still = True
+        self._database.optuna.look(study._study_id)
 
     @contextmanager
     def asking(self, study: optuna.Study) -> Iterator[None]:

@@ -21,6 +21,7 @@ from studies.evaluations import EvaluationStore
 from studies.exclusive import exclusively
 from studies.leases import Leases
 from studies.schema import is_current, upgrade
+from studies.study_storage import StudyStorage
 from studies.trial_storage import TrialStorage
 
 LEASE_SECONDS = 60.0
@@ -33,7 +34,7 @@ class Database:
 
     address: Address
     engine: Engine
-    optuna: TrialStorage
+    optuna: StudyStorage
     evaluations: EvaluationStore
     leases: Leases
 
@@ -60,7 +61,7 @@ def open_database(
                 yield Database(address, engine, storage, EvaluationStore(engine, leases), leases)
         finally:
             storage.remove_session()
-            storage.engine.dispose()
+            storage.trials.engine.dispose()
     except (SQLAlchemyError, StorageInternalError) as error:
         raise explained(address, error) from error
     finally:
@@ -87,8 +88,8 @@ def _options(address: Address, timeout_seconds: float) -> dict[str, Any]:
         return {"connect_args": {"timeout": timeout_seconds}}
     wait = {"connect_timeout": max(2, min(10, round(timeout_seconds)))}
     if address.kind == "postgresql":
-        return {"connect_args": {**wait, "options": "-c synchronous_commit=off"}, "pool_pre_ping": True}
-    return {"connect_args": wait, "pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
+        return {"connect_args": {**wait, "options": "-c synchronous_commit=off"}}
+    return {"connect_args": wait, "isolation_level": "READ COMMITTED"}
 
 
 def _tune(engine: Engine, address: Address) -> None:
@@ -102,7 +103,7 @@ def _tune(engine: Engine, address: Address) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _with_tables(engine: Engine, address: Address, options: dict[str, Any]) -> TrialStorage:
+def _with_tables(engine: Engine, address: Address, options: dict[str, Any]) -> StudyStorage:
     if is_current(engine, address):  # Optuna's tables are made before ours
         return _optuna_storage(engine, address, options)
     try:
@@ -115,7 +116,7 @@ def _with_tables(engine: Engine, address: Address, options: dict[str, Any]) -> T
         raise explained(address, StorageError("readonly database")) from error
 
 
-def _optuna_storage(engine: Engine, address: Address, options: dict[str, Any]) -> TrialStorage:
+def _optuna_storage(engine: Engine, address: Address, options: dict[str, Any]) -> StudyStorage:
     try:
         storage = TrialStorage(address.full, dict(options))
     except RuntimeError as error:  # what Optuna raises for tables of another version of itself
@@ -123,4 +124,4 @@ def _optuna_storage(engine: Engine, address: Address, options: dict[str, Any]) -
         raise StorageError(f"database {address}: {reason}; set `database` in the study file to another one") from None
     _tune(storage.engine, address)
     storage.engine.dispose()  # the connections that made the tables
-    return storage
+    return StudyStorage(storage)

@@ -49,15 +49,9 @@ class TrialStorage(RDBStorage):
             self._write(session, self._in_hand._trial_id)
         self._sent()
 
-    @contextmanager
-    def worked_with(self) -> Iterator[None]:
-        """Start a worker's dealings with no trial in hand, and end them with nothing held back or still."""
+    def let_go(self) -> None:
+        """Forget the trial in hand and what was held back of it."""
         self._take_in_hand(None)
-        try:
-            yield
-        finally:
-            self._take_in_hand(None)
-            self.still = False
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """Return the trial in hand as this worker knows it, another one as the database does."""

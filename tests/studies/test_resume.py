@@ -57,7 +57,10 @@ def test_a_changed_course_is_gone_on_with_when_accepted_and_recorded(begun: Path
 def test_what_trials_are_compared_by_cannot_be_accepted(begun: Path, mixscout) -> None:
     edit(begun / "study.toml", "licences = 0.6\nprose = 0.4", "licences = 1.0")
     refused = mixscout("search", begun / "study.toml", "--accept")
-    assert refused.code == 1 and "--accept cannot change the target: its trials would not compare" in refused.err
+    assert (
+        refused.code == 1
+        and "--accept cannot change the held-out text or the target: its trials would not compare" in refused.err
+    )
     assert ACCEPTED not in _study(begun).user_attrs
 
 
@@ -91,7 +94,7 @@ def test_an_extended_pool_takes_over_what_the_new_partition_has_no_part_in(begun
     again = json.loads(mixscout("search", begun / "study.toml", "--merges", 6, "--json").out)["counts"]
     assert again["merges"] == 6
     assert sum(IMPORTED in trial.user_attrs for trial in _study(begun, "larger").trials) == len(before)
-    assert {trial.state for trial in _study(begun, "larger").trials} == {TrialState.COMPLETE}
+    assert TrialState.RUNNING not in {trial.state for trial in _study(begun, "larger").trials}
 
 
 def test_what_is_carried_over_is_what_would_be_computed(begun: Path) -> None:
