@@ -20,12 +20,16 @@ from studies.database_errors import explained
 from studies.evaluations import EvaluationStore
 from studies.exclusive import exclusively
 from studies.leases import Leases
+from studies.outage import outlasting
 from studies.schema import is_current, upgrade
 from studies.study_storage import StudyStorage
 from studies.trial_storage import TrialStorage
 
 LEASE_SECONDS = 60.0
 """How long a worker of another machine that died without a word keeps its trial."""
+
+LONGEST_WAIT_TO_OPEN_SECONDS = 10.0
+"""A worker may start while the server restarts; an address that is wrong should not take long to say so."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def open_database(
     engine = create_engine(address.url, **options)
     _tune(engine, address)
     try:
-        storage = _with_tables(engine, address, options)
+        wait = min(timeout_seconds, LONGEST_WAIT_TO_OPEN_SECONDS)
+        storage = outlasting(lambda: _with_tables(engine, address, options), patience_seconds=wait)
         try:
             leases = Leases(engine, seconds=lease_seconds)
             with leases.renewed():

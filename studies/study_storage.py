@@ -17,7 +17,7 @@ from studies.trial_storage import TrialStorage
 
 
 class StudyStorage(_CachedStorage):
-    """What a study is opened on. From one `look` to the next trials stay as they were, but for new ones of one's own."""
+    """What a study is opened on. From one `look` to the next nothing changes but for new trials of one's own."""
 
     def __init__(self, trials: TrialStorage) -> None:
         super().__init__(trials)
