@@ -86,3 +86,11 @@ class SequentialObjective(Objective, Protocol):
 
     def challenge(self, mixture: Mixture, incumbent: Evaluation) -> Evaluation:
         """Evaluate a mixture against a fully evaluated one. Raises `NonFiniteLossError`."""
+
+
+@runtime_checkable
+class Founded(Protocol):
+    """An objective that knows what the value of one mixture rests on, which may be less than the whole objective."""
+
+    def foundation(self, mixture: Mixture) -> str | None:
+        """Digest everything that decides the value of this mixture, itself included; None where that is everything."""

@@ -59,12 +59,29 @@ class MergedLoss:
         order = segments(self.table, self._settings.early_stopping.order_seed)
         precision, compiled = self._settings.precision, self._settings.compiled
         self.scorer = Scorer(stacked.model, self.table, segments=order, precision=precision, compiled=compiled)
-        self.digest = objective_digest("merged", pool, stacked, target, split, settings=self._settings.digest_parts)
+        parts = self._settings.digest_parts
+        self.digest = objective_digest("merged", pool, stacked, target, split, settings=parts)
+        self._pool = pool
+        self._but_for_members = parts_but_for_members("merged", pool, stacked, target, split, settings=parts)
 
     @property
     def partitions(self) -> tuple[str, ...]:
         """The pool's partitions."""
         return self._stacked.names
+
+    def foundation(self, mixture: Mixture) -> str | None:
+        """Digest what decides the value of a mixture: all but the members that it gives no weight.
+
+        None for a rule that merges in the others, too. Another K may change the last digits of a merge, as any other
+        order of adding does.
+        """
+        if not self._settings.rule.used_members_only:
+            return None
+        members = self._pool.manifest.members
+        used = {name: [members[name].weights_digest, members[name].config_digest] for name in mixture.support}
+        seed = self._pool.manifest.seed
+        start = [seed.weights_digest, seed.config_digest]
+        return digest_json({**self._but_for_members, "seed": start, "members": used, "mixture": mixture.digest})
 
     def __call__(self, mixture: Mixture) -> Evaluation:
         """Evaluate a mixture: one merge, one pass over the held-out windows."""
@@ -160,14 +177,19 @@ def objective_digest(
     kind: str, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, settings: dict[str, object]
 ) -> str:
     """Digest what decides a value: the pool's weights, the held-out text, the target, the dtype, and `settings`."""
+    parts = parts_but_for_members(kind, pool, stacked, target, split, settings=settings)
+    return digest_json({**parts, "pool": pool.manifest.digest})
+
+
+def parts_but_for_members(
+    kind: str, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, settings: dict[str, object]
+) -> dict[str, object]:
+    """Name what decides a value besides the weights of the pool, in JSON types."""
     summaries = pool.manifest.corpus.search if split == "search" else pool.manifest.corpus.test
-    return digest_json(
-        {
-            "kind": kind,
-            "settings": settings,
-            "pool": pool.manifest.digest,
-            "held_out": {name: summaries[name].digest for name in target.domains if name in summaries},
-            "target": target.digest_parts,
-            "dtype": str(stacked.dtype),
-        }
-    )
+    return {
+        "kind": kind,
+        "settings": settings,
+        "held_out": {name: summaries[name].digest for name in target.domains if name in summaries},
+        "target": target.digest_parts,
+        "dtype": str(stacked.dtype),
+    }

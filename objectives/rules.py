@@ -23,6 +23,10 @@ class MergeRule(Protocol):
     def digest_parts(self) -> dict[str, object]:
         """Name and settings, for the objective's digest."""
 
+    @property
+    def used_members_only(self) -> bool:
+        """Whether c is zero wherever p is, and the same whatever other partitions there are."""
+
     def weights(self, p: Weights) -> Weights:
         """Return c (K,), summing to one."""
 
@@ -38,6 +42,11 @@ class Identity:
     def digest_parts(self) -> dict[str, object]:
         """Only a name."""
         return {"name": "identity"}
+
+    @property
+    def used_members_only(self) -> bool:
+        """Whether other partitions change nothing: they do not."""
+        return True
 
     def weights(self, p: Weights) -> Weights:
         """Return p."""
@@ -58,6 +67,11 @@ class Power:
     def digest_parts(self) -> dict[str, object]:
         """Name and exponent."""
         return {"name": "power", "exponent": self.exponent}
+
+    @property
+    def used_members_only(self) -> bool:
+        """Whether other partitions change nothing: they do not."""
+        return True
 
     def weights(self, p: Weights) -> Weights:
         """Return the normalised powers."""
@@ -86,6 +100,11 @@ class CommonSpecific:
     def digest_parts(self) -> dict[str, object]:
         """Name and exponent."""
         return {"name": "common-specific", "exponent": self.exponent}
+
+    @property
+    def used_members_only(self) -> bool:
+        """Whether other partitions change nothing: they do, through the common direction."""
+        return False
 
     def weights(self, p: Weights) -> Weights:
         """Return the powers, shifted alike so that they sum to one."""

@@ -1,7 +1,7 @@
 """The loop: propose, judge, evaluate, tell, until the budget of merges is spent, and not one more.
 
 A trial that a killed process left running is taken up again under its own number: proposals, verdicts and
-seeds depend on the study's trials alone, so it ends as it would have.
+seeds depend on the study's trials alone, so it ends as it would have. Several processes may advance one study.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
 
 from objectives.evaluation import DifferentiableObjective, Evaluation, Objective, SequentialObjective
-from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
+from search.attempts import Failed, attempt, check_not_hopeless, keep_failed
+from search.crew import ALONE, Crew, has_room, left_running
 from search.gate import Decision, Evidence, Gate
 from search.per_trial_sampler import PerTrialSampler
 from search.space import CappedSimplex
@@ -28,7 +31,7 @@ from search.trials import (
     GRADIENT,
     PREDICTED_DEVIATIONS,
     PREDICTED_MEANS,
-    REASON,
+    RAISED,
     STANDARD_ERROR,
     START,
     STOPPED_BY,
@@ -54,7 +57,8 @@ class Search:
 
     With `stop_early`, evaluations that cannot beat the incumbent are abandoned half-way, where the objective can and
     the strategy needs no gradients. `stop` ends it before the budget. With `several` objectives no gradients are asked
-    for: there would be one for each. Raises `ValueError` when the strategy needs
+    for: there would be one for each. An evaluation that raises is tried again up to `retries` times. Raises
+    `ValueError` when the strategy needs
     gradients and the objective has none.
     """
 
@@ -67,6 +71,7 @@ class Search:
     several: bool = False
     stop_early: bool = False
     stop: StopRules = field(default_factory=StopRules)
+    retries: int = 0
 
     def __post_init__(self) -> None:
         if self.strategy.uses_gradient and not (self.wants_gradient or self.strategy.gradient_optional):
@@ -99,30 +104,61 @@ def advance(
     search: Search,
     merges: int,
     *,
+    crew: Crew = ALONE,
     watch: Callable[[Counts, float], None] = lambda counts, best: None,
 ) -> Counts:
     """Advance a study to a total of `merges` evaluations charged; does nothing when it has them.
 
-    A stop rule that ends it sooner is recorded in the study, as `STOPPED_BY`. `watch` is called after every trial with
-    the counts and the lowest value yet.
+    Other workers may advance it at the same time: this one is back when all merges are made, its own and theirs. A stop
+    rule that ends it sooner is recorded in the study, as `STOPPED_BY`. `watch` is called with the counts and the lowest
+    value yet whenever they may have changed.
     """
     started = time.monotonic()
     patience = search.gate.rule.patience if search.gate else 1
     study.sampler = PerTrialSampler(search.strategy, search.space, seed=search.seed, patience=patience)
-    _enqueue_start(study, search)
-    counts = count_trials(study)
+    with crew.asking(study):
+        crew.look(study)
+        _enqueue_start(study, search)
     incumbent = _Incumbent(study, search)
-    reason: str | None = None
-    while counts.merges < merges:
-        reason = search.stop.reason(finished_trials(study), time.monotonic() - started)
-        if reason:
-            break
-        _step(study, search, incumbent)
-        counts = count_trials(study)
-        watch(counts, min((value_of(trial) for trial in completed_trials(study)), default=math.inf))
+    waited = 0
+    while True:
+        with crew.asking(study):
+            crew.look(study)
+            counts = count_trials(study)
+            if counts.merges >= merges:
+                reason = None
+                break
+            trial = left_running(study, merges, crew)
+            reason = None if trial else search.stop.reason(finished_trials(study), time.monotonic() - started)
+            if reason:
+                break
+            trial = trial or _ask(study, search, merges, crew)
+        watch(counts, _lowest(study))
+        if trial is None:  # all merges that are left are reserved by others, who may die
+            waited += 1
+            crew.wait(waited)
+            continue
+        waited = 0
+        _step(study, search, trial, incumbent, crew)
+    watch(counts, _lowest(study))
     if study.user_attrs.get(STOPPED_BY) != reason:
         study.set_user_attr(STOPPED_BY, reason)
     return counts
+
+
+def _ask(study: optuna.Study, search: Search, merges: int, crew: Crew) -> optuna.Trial | None:
+    """Ask for a trial and its proposal, before another worker proposes; None where there is no room for one."""
+    if not has_room(study, merges):
+        return None
+    trial = study.ask()
+    crew.take(study, trial.number)
+    search.space.suggest(trial)
+    crew.publish()
+    return trial
+
+
+def _lowest(study: optuna.Study) -> float:
+    return min((value_of(trial) for trial in completed_trials(study)), default=math.inf)
 
 
 class _Incumbent:
@@ -151,20 +187,36 @@ def _enqueue_start(study: optuna.Study, search: Search) -> None:
             study.enqueue_trial(search.space.parameters(mixture), user_attrs={START: name})
 
 
-def _step(study: optuna.Study, search: Search, incumbent: _Incumbent) -> None:
-    trial = _left_running(study) or study.ask()
+def _step(study: optuna.Study, search: Search, trial: optuna.Trial, incumbent: _Incumbent, crew: Crew) -> None:
+    with suppress(UpdateFinishedTrialError):  # this worker was taken for dead, and another has finished its trial
+        _finish(study, search, trial, incumbent, crew)
+    crew.leave(study, trial.number)
+    if trial.user_attrs.get(RAISED):
+        crew.look(study)
+        check_not_hopeless(finished_trials(study))
+
+
+def _finish(study: optuna.Study, search: Search, trial: optuna.Trial, incumbent: _Incumbent, crew: Crew) -> None:
     mixture = search.space.suggest(trial)
     decision = _judge(study, search, trial, mixture)
     _record(trial, decision)
     if decision.verdict is Verdict.PRUNE:
         study.tell(trial, state=TrialState.PRUNED)
         return
-    try:
-        evaluation = search.evaluate(mixture, incumbent.to_beat(trial))
-    except NonFiniteLossError as error:
-        trial.set_user_attr(REASON, str(error))
-        study.tell(trial, state=TrialState.FAIL)
+    found = attempt(
+        trial,
+        lambda: search.evaluate(mixture, incumbent.to_beat(trial)),
+        retries=search.retries,
+        begin=crew.publish,
+    )
+    if isinstance(found, Failed):
+        keep_failed(study, trial, found)
         return
+    _record_evaluation(trial, found)
+    study.tell(trial, list(found.values) if len(study.directions) > 1 else found.value)
+
+
+def _record_evaluation(trial: optuna.Trial, evaluation: Evaluation) -> None:
     trial.set_user_attr(CACHED, evaluation.cached)
     trial.set_user_attr(TOKENS_READ, evaluation.tokens_read)
     trial.set_user_attr(STOPPED_EARLY, evaluation.stopped_early)
@@ -174,15 +226,6 @@ def _step(study: optuna.Study, search: Search, incumbent: _Incumbent) -> None:
         trial.set_user_attr(STANDARD_ERROR, evaluation.standard_error)
     if evaluation.gradient is not None:
         trial.set_user_attr(GRADIENT, list(evaluation.gradient))
-    study.tell(trial, list(evaluation.values) if len(study.directions) > 1 else evaluation.value)
-
-
-def _left_running(study: optuna.Study) -> optuna.Trial | None:
-    running: list[FrozenTrial] = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    if not running:
-        return None
-    first = min(running, key=lambda trial: trial.number)
-    return optuna.Trial(study, first._trial_id)
 
 
 def _judge(study: optuna.Study, search: Search, trial: optuna.Trial, mixture: Mixture) -> Decision:

@@ -1,11 +1,13 @@
 """One sampler per trial, seeded by (study seed, trial number): what makes resuming exact.
 
 A sampler that lives as long as its process forgets its random state when the process dies. This one makes the
-strategy's sampler anew for every trial, and shows it only the trials it may learn from.
+strategy's sampler anew for every trial, and shows it only the trials it may learn from. Where another worker is busy
+with the very mixture that the strategy proposes, a random one is proposed instead.
 """
 
 import hashlib
 from collections.abc import Container
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -15,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.space import CappedSimplex
 from search.strategies.random import RANDOM
 from search.strategies.strategy import Strategy
-from search.trials import finished_trials, pruned_in_a_row
+from search.trials import ELSEWHERE, finished_trials, pruned_in_a_row
 
 
 def derive_seed(study_seed: int, trial_number: int, purpose: str) -> int:
@@ -45,8 +47,14 @@ class PerTrialSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, object]:
-        """Ask the trial's sampler."""
-        return self._for(study, trial).sample_relative(self._visible(study, trial), trial, search_space)
+        """Ask the trial's sampler; draw at random when another worker is busy with its answer."""
+        visible = self._visible(study, trial)
+        parameters = self._for(study, trial).sample_relative(visible, trial, search_space)
+        if set(parameters) != set(self._space.free) or not self._is_taken(study, trial, parameters):
+            return parameters
+        study._storage.set_trial_user_attr(trial._trial_id, ELSEWHERE, True)
+        elsewhere = RANDOM.make(self._space, derive_seed(self._seed, trial.number, "elsewhere"))
+        return elsewhere.sample_relative(visible, trial, dict(self._space.distributions))
 
     def sample_independent(
         self,
@@ -72,20 +80,28 @@ class PerTrialSampler(BaseSampler):
                 return RANDOM.make(self._space, seed)
         return self._strategy.make(self._space, seed)
 
+    def _is_taken(self, study: optuna.Study, trial: FrozenTrial, parameters: dict[str, Any]) -> bool:
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        others = [one for one in running if one.number != trial.number and self._space.stands_for_mixture(one)]
+        taken = {self._space.mixture_of(one).digest for one in others}
+        return bool(taken) and self._space.project(self._space.point_of(parameters)).digest in taken
+
     def _visible(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
-        return _Visible(study, trial.number, pruned=self._strategy.pruned_trials == "own")
+        return _Visible(study, trial.number, self._strategy, self._space)
 
 
 class _Visible(optuna.Study):
-    """A study as a sampler may see it: without the trial it proposes for, and perhaps without pruned ones.
+    """A study as a sampler may see it: without the trial it proposes for, and perhaps without pruned or running ones.
 
     A trial that is taken up again may have been told parameters before, which samplers would take for another trial's.
+    What was drawn elsewhere would be taken for a step of the strategy's own by one that follows its own steps.
     """
 
-    def __init__(self, study: optuna.Study, number: int, *, pruned: bool) -> None:
+    def __init__(self, study: optuna.Study, number: int, strategy: Strategy, space: CappedSimplex) -> None:
         self.__dict__.update(study.__dict__)
         self._number = number
-        self._pruned = pruned
+        self._strategy = strategy
+        self._space = space
 
     def _get_trials(
         self,
@@ -94,5 +110,12 @@ class _Visible(optuna.Study):
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         trials = super()._get_trials(deepcopy=deepcopy, states=states, use_cache=use_cache)
-        others = (trial for trial in trials if trial.number != self._number)
-        return [trial for trial in others if self._pruned or trial.state is not TrialState.PRUNED]
+        return [trial for trial in trials if trial.number != self._number and self._shows(trial)]
+
+    def _shows(self, trial: FrozenTrial) -> bool:
+        own = self._strategy.pruned_trials == "own"
+        if trial.state is TrialState.RUNNING:
+            return self._strategy.running_trials == "shown" and self._space.stands_for_mixture(trial)
+        if own and ELSEWHERE in trial.user_attrs:
+            return False
+        return own or trial.state is not TrialState.PRUNED

@@ -115,9 +115,13 @@ class CappedSimplex:
         """Ask a trial for its parameters, and project."""
         return self.project(self.point_of({name: trial.suggest_float(name, 0.0, 1.0) for name in self.free}))
 
+    def stands_for_mixture(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Tell whether a trial has all its parameters: one that is being proposed has not."""
+        return all(name in trial.params for name in self.free)
+
     def mixture_of(self, trial: optuna.trial.FrozenTrial) -> Mixture:
         """Recover the mixture that a trial with all its parameters stands for."""
-        return _projected(self, self.point_of(trial.params).tobytes())
+        return _recovered(self, tuple(trial.params[name] for name in self.free))
 
     def _check_bounds(self) -> None:
         if len(self.caps) != len(self.names):
@@ -179,10 +183,10 @@ class CappedSimplex:
         return np.array(kept, dtype=np.int64)
 
 
-@lru_cache(maxsize=20_000)
-def _projected(space: CappedSimplex, point: bytes) -> Mixture:
-    """Project a point given as its bytes; every proposal reads all the trials before it, so they are remembered."""
-    return space.project(np.frombuffer(point))
+@lru_cache(maxsize=2**15)
+def _recovered(space: CappedSimplex, free: tuple[float, ...]) -> Mixture:
+    """Project what was projected before: every step asks for the mixtures of all trials."""
+    return space.project(space.point_of(dict(zip(space.free, free, strict=True))))
 
 
 def project_to_capped_simplex(z: Weights, caps: Weights, total: float = 1.0) -> Weights:

@@ -37,6 +37,14 @@ TOKENS_READ = "mixscout:tokens_read"
 STANDARD_ERROR = "mixscout:standard_error"
 STOPPED_EARLY = "mixscout:stopped_early"
 VIOLATION = "mixscout:violation"
+IMPORTED = "mixscout:imported"
+"""Evidence of another study: its name. It was not evaluated here, and is no part of the budget."""
+ELSEWHERE = "mixscout:elsewhere"
+"""Drawn at random, because another worker was busy with what the strategy proposed."""
+BEGUN = "mixscout:begun"
+"""How often the evaluation was begun, by whichever worker."""
+RAISED = "mixscout:raised"
+"""The evaluation failed by an exception or by its workers' deaths, not by a loss that is not finite."""
 STOPPED_BY = "mixscout:stopped_by"
 """On the study: the stop rule that ended it before its budget, in words; None when none did."""
 
@@ -76,6 +84,12 @@ def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
     """List the finished trials in the order of their numbers."""
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     return sorted(study.get_trials(deepcopy=False, states=states), key=attrgetter("number"))
+
+
+def started_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """List the finished and the running trials in the order of their numbers."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
+    return sorted(study.get_trials(deepcopy=False, states=states), key=lambda trial: trial.number)
 
 
 def completed_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -125,9 +139,15 @@ def audit_outcomes(completed: Sequence[FrozenTrial]) -> list[bool]:
     return [not (values[:at] <= values[at]).all(axis=1).any() for at in audits]
 
 
+def count_merges(study: optuna.Study) -> int:
+    """Count the merges that a study has spent of its budget."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    return sum(IMPORTED not in trial.user_attrs for trial in ended)
+
+
 def count_trials(study: optuna.Study) -> Counts:
     """Count where a study's proposals went."""
-    trials = finished_trials(study)
+    trials = [trial for trial in finished_trials(study) if IMPORTED not in trial.user_attrs]
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     failed = sum(trial.state is TrialState.FAIL for trial in trials)
     audits = audit_outcomes(completed)

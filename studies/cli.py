@@ -28,6 +28,17 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     add_completion=False,
 )
+MergesOption = Annotated[
+    int | None, typer.Option(min=1, help="Total budget of the study, what is done already included.")
+]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes that advance the study together.")]
+DevicesOption = Annotated[
+    str | None, typer.Option(metavar="0,1", help="GPUs of the workers, in turn; `cpu` for none. One worker each.")
+]
+AcceptOption = Annotated[
+    bool, typer.Option("--accept", help="Go on though strategy, seed, gate or start changed; it is recorded.")
+]
+
 pool_app = typer.Typer(help="Build and show pools.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
 app.add_typer(bench_app, name="bench")
@@ -88,15 +99,40 @@ def pool_show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
         show_pool(console(), manifest)
 
 
-@app.command(epilog="Examples: `mixscout search study.toml`, `mixscout search study.toml --merges 200`")
+@app.command(
+    epilog="Examples: `mixscout search study.toml --merges 200`, `mixscout search study.toml --workers 4 --devices 0,1`"
+)
 def search(
     study_file: StudyArgument,
-    merges: Annotated[
-        int | None, typer.Option(min=1, help="Total budget of the study, what is done already included.")
-    ] = None,
+    merges: MergesOption = None,
+    workers: WorkersOption = None,
+    devices: DevicesOption = None,
+    accept: AcceptOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Advance a study to its budget of merges. The same line starts, resumes after a kill, and extends."""
+    _advance(study_file, merges, workers, devices, accept=accept, as_json=as_json)
+
+
+@app.command(epilog="Examples: `mixscout worker study.toml`, `mixscout worker study.toml --workers 2 --devices 0,1`")
+def worker(
+    study_file: StudyArgument,
+    merges: MergesOption = None,
+    workers: WorkersOption = None,
+    devices: DevicesOption = None,
+    accept: AcceptOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Join a study as one more worker, from this machine or another one that reaches its database, at any time.
+
+    It ends when the study has its budget. Killed, it leaves its trial to the others.
+    """
+    _advance(study_file, merges, workers, devices, accept=accept, as_json=as_json)
+
+
+def _advance(
+    study_file: Path, merges: int | None, workers: int | None, devices: str | None, *, accept: bool, as_json: bool
+) -> None:
     quiet_libraries()
     from dataclasses import asdict
 
@@ -104,10 +140,15 @@ def search(
     from studies.opening import open_study
     from studies.run import run_search
     from studies.tables import show_counts
+    from studies.workers import parse_devices, run_workers
 
     config = read_study_file(study_file)
-    with open_study(config) as bench:
-        counts = run_search(bench, merges or config.search.merges)
+    total, places = merges or config.search.merges, parse_devices(devices)
+    if workers is not None or places:
+        counts = run_workers(study_file, total, workers or len(places), places, accept=accept)
+    else:
+        with open_study(config) as bench:
+            counts = run_search(bench, total, accept=accept)
     if as_json:
         print_json({"study": config.name, "counts": asdict(counts)})
     else:

@@ -11,6 +11,7 @@ from objectives.target import Measure
 from pool.config_file import Config, Name, read_config
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
+from studies.address import check_written
 from studies.search_config import SearchConfig, SpaceConfig, Weight
 from studies.table_rules import check_table_study
 
@@ -107,11 +108,14 @@ class StudyFile(Config):
     """The search."""
     gate: GateConfig = GateConfig()
     """The gate."""
-    database: Path | None = None
-    """SQLite file, relative to the study file; ROOT/mixscout.db when left out, where ROOT is the pool's, or the study
-    file's folder with a table."""
+    database: str | None = None
+    """SQLite file, relative to the study file, or `postgresql://user@host/name` or `mysql://user@host/name`;
+    ROOT/mixscout.db when left out, where ROOT is the pool's, or the study file's folder with a table. The environment
+    variable MIXSCOUT_STORAGE, a whole URL with its password, wins."""
     database_timeout_seconds: float = Field(60.0, gt=0)
-    """How long to wait for a locked database."""
+    """How long to wait for a database that is locked or away."""
+    lease_seconds: float = Field(60.0, ge=2)
+    """How long another machine's worker that died without a word keeps its trial; of this machine's it is known."""
 
     @model_validator(mode="after")
     def _check_basis(self) -> Self:
@@ -155,8 +159,11 @@ class StudyFile(Config):
             raise ValueError(
                 "[search.stop] min_expected_improvement judges one objective: leave it out with several [targets]"
             )
-        if self.search.start_from == self.name:
-            raise ValueError(f"[search] start_from names the study itself, {self.name!r}; name another one")
+        for key, other in (("start_from", self.search.start_from), ("evidence_from", self.search.evidence_from)):
+            if other == self.name:
+                raise ValueError(f"[search] {key} names the study itself, {self.name!r}; name another one")
+        if self.search.evidence_from and self.search.kl > 0:
+            raise ValueError("[search] evidence_from takes over losses without the penalty of kl: keep one of the two")
         return self
 
 
@@ -169,12 +176,16 @@ def read_study_file(path: Path) -> StudyFile:
     """Read a study file and make its paths absolute. Raises `ConfigError`."""
     config = read_config(path, StudyFile)
     base = path.resolve().parent
-    database = (base / config.database).resolve() if config.database else None
+    database = config.database
+    if database and "://" in database:
+        check_written(database, path)
+    elif database:
+        database = str((base / database).resolve())
     update: dict[str, object] = {"database": database}
     if config.pool is not None:
         update["pool"] = (base / config.pool).resolve()
     if config.table is not None:
-        update |= {"table": (base / config.table).resolve(), "database": database or base / "mixscout.db"}
+        update |= {"table": (base / config.table).resolve(), "database": database or str(base / "mixscout.db")}
     if config.downstream and config.downstream.task_folder:
         folder = (base / config.downstream.task_folder).resolve()
         update["downstream"] = config.downstream.model_copy(update={"task_folder": folder})

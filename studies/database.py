@@ -1,51 +1,82 @@
-"""One SQLite database per root: Optuna's tables and ours. Its troubles become one clear line."""
+"""A study's database: Optuna's tables and ours, in a SQLite file or on a server. Its troubles become one clear line."""
 
+from __future__ import annotations
+
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from filelock import Timeout
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
-from sqlalchemy import URL, create_engine
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from pool.errors import StorageError
-from studies.evaluations import TABLES, EvaluationStore
+from studies.address import Address
+from studies.database_errors import explained
+from studies.evaluations import EvaluationStore
+from studies.exclusive import exclusively
+from studies.leases import Leases
+from studies.outage import outlasting
+from studies.schema import is_current, upgrade
+from studies.study_storage import StudyStorage
+from studies.trial_storage import TrialStorage
+
+LEASE_SECONDS = 60.0
+"""How long a worker of another machine that died without a word keeps its trial."""
+
+LONGEST_WAIT_TO_OPEN_SECONDS = 10.0
+"""A worker may start while the server restarts; an address that is wrong should not take long to say so."""
 
 
 @dataclass(frozen=True)
 class Database:
-    """The study database: Optuna's storage and the evaluations, in one file."""
+    """The study database, opened: Optuna's storage, the evaluations, and what which worker is busy with."""
 
-    path: Path
-    optuna: RDBStorage
+    address: Address
+    engine: Engine
+    optuna: StudyStorage
     evaluations: EvaluationStore
+    leases: Leases
 
 
 @contextmanager
-def open_database(path: Path, *, timeout_seconds: float) -> Iterator[Database]:
-    """Open the database, making it where there is none, and translate its errors while the block runs.
+def open_database(
+    where: Address | Path, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS
+) -> Iterator[Database]:
+    """Open the database, making or upgrading its tables, and translate its errors while the block runs.
 
-    Raises `StorageError` when it is locked for longer than the timeout, not writable, or not a database.
+    While it is open, this process's leases are renewed. Raises `StorageError` when it is locked for longer than the
+    timeout, not writable, out of reach, not a database, or of a newer version.
     """
-    _check_path(path)
-    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": timeout_seconds})
+    address = where if isinstance(where, Address) else Address.of_file(where)
+    _check_file(address)
+    options = _options(address, timeout_seconds)
+    engine = create_engine(address.url, **options)
+    _tune(engine, address)
     try:
-        TABLES.create_all(engine)
-        storage = _optuna_storage(path, timeout_seconds)
+        wait = min(timeout_seconds, LONGEST_WAIT_TO_OPEN_SECONDS)
+        storage = outlasting(lambda: _with_tables(engine, address, options), patience_seconds=wait)
         try:
-            yield Database(path, storage, EvaluationStore(engine))
+            leases = Leases(engine, seconds=lease_seconds)
+            with leases.renewed():
+                yield Database(address, engine, storage, EvaluationStore(engine, leases), leases)
         finally:
             storage.remove_session()
-            storage.engine.dispose()
+            storage.trials.engine.dispose()
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise _explained(path, error) from error
+        raise explained(address, error) from error
     finally:
         engine.dispose()
 
 
-def _check_path(path: Path) -> None:
+def _check_file(address: Address) -> None:
+    path = address.file
+    if path is None:
+        return
     odd = sorted(set(str(path)) & set("{}?#%"))
     if odd:
         raise StorageError(f"database {path}: a path with {' '.join(odd)} cannot be opened; set `database` to another")
@@ -57,27 +88,45 @@ def _check_path(path: Path) -> None:
         ) from None
 
 
-def _optuna_storage(path: Path, timeout_seconds: float) -> RDBStorage:
+def _options(address: Address, timeout_seconds: float) -> dict[str, Any]:
+    if address.file:
+        return {"connect_args": {"timeout": timeout_seconds}}
+    wait = {"connect_timeout": max(2, min(10, round(timeout_seconds)))}
+    if address.kind == "postgresql":
+        return {"connect_args": {**wait, "options": "-c synchronous_commit=off"}}
+    return {"connect_args": wait, "isolation_level": "READ COMMITTED"}
+
+
+def _tune(engine: Engine, address: Address) -> None:
+    """Let SQLite write ahead: readers then do not stop writers, and a commit need not wait for the disk."""
+    if not address.file:
+        return
+
+    @event.listens_for(engine, "connect")
+    def pragmas(connection: sqlite3.Connection, record: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _with_tables(engine: Engine, address: Address, options: dict[str, Any]) -> StudyStorage:
+    if is_current(engine, address):  # Optuna's tables are made before ours
+        return _optuna_storage(engine, address, options)
     try:
-        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": timeout_seconds}})
+        with exclusively(engine, address, "upgrade"):
+            storage = _optuna_storage(engine, address, options)
+            if not is_current(engine, address):
+                upgrade(engine)
+            return storage
+    except (OSError, Timeout) as error:
+        raise explained(address, StorageError("readonly database")) from error
+
+
+def _optuna_storage(engine: Engine, address: Address, options: dict[str, Any]) -> StudyStorage:
+    try:
+        storage = TrialStorage(address.full, dict(options))
     except RuntimeError as error:  # what Optuna raises for tables of another version of itself
         reason = str(error).splitlines()[0]
-        raise StorageError(f"database {path}: {reason}; set `database` in the study file to another file") from None
-
-
-def _explained(path: Path, error: Exception) -> StorageError:
-    causes = [str(cause) for cause in (error, error.__cause__, error.__cause__ and error.__cause__.__cause__) if cause]
-    text = " ".join(causes)
-    if "database is locked" in text:
-        return StorageError(
-            f"database {path} is locked by another process; nothing was lost: stop that process, or raise "
-            "database_timeout_seconds, and run the same command again"
-        )
-    if "readonly database" in text or "unable to open database" in text or "disk is full" in text:
-        return StorageError(
-            f"database {path} cannot be written; give the file and its folder write permission and room, or set "
-            "`database` in the study file to another place"
-        )
-    if "not a database" in text or "malformed" in text:
-        return StorageError(f"{path} is not a database that can be read; set `database` to another file")
-    return StorageError(f"database {path}: {causes[0].splitlines()[0]}")
+        raise StorageError(f"database {address}: {reason}; set `database` in the study file to another one") from None
+    _tune(storage.engine, address)
+    storage.engine.dispose()  # the connections that made the tables
+    return StudyStorage(storage)

@@ -1,23 +1,25 @@
 """What was evaluated is remembered: an equal mixture is never merged twice under an equal objective.
 
-The key is (objective digest, canonical mixture digest), so a changed pool, text or target finds nothing.
+The key is (objective digest, canonical mixture digest), so a changed pool, text or target finds nothing; except that
+what rests on members that are the same in both pools holds in both (see `Founded`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, get_args
 
 from safetensors.numpy import load, save
 from sqlalchemy import (
     JSON,
+    BigInteger,
+    Double,
     Engine,
-    Float,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     UniqueConstraint,
     insert,
@@ -25,20 +27,24 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from objectives.evaluation import DifferentiableObjective, Evaluation, Kind, Objective, Partials, SequentialObjective
+from objectives.evaluation import (
+    DifferentiableObjective,
+    Evaluation,
+    Founded,
+    Kind,
+    Objective,
+    Partials,
+    SequentialObjective,
+)
 from objectives.held_out import HeldOutLoss
 from pool.mixture import Mixture
-
-TABLES = MetaData()
-
-
-class _Base(DeclarativeBase):
-    metadata = TABLES
+from studies.leases import Leases
+from studies.rows import Row
 
 
-class EvaluationRow(_Base):
+class EvaluationRow(Row):
     """One full evaluation: mixture, the scalar, sums by domain, nats by window (as safetensors), and what it cost."""
 
     __tablename__ = "evaluations"
@@ -49,33 +55,41 @@ class EvaluationRow(_Base):
     mixture_digest: Mapped[str] = mapped_column(String(64))
     kind: Mapped[str] = mapped_column(String(16))
     mixture: Mapped[dict[str, float]] = mapped_column(JSON)
-    value: Mapped[float] = mapped_column(Float)
-    standard_error: Mapped[float | None] = mapped_column(Float, nullable=True)
+    value: Mapped[float] = mapped_column(Double)
+    standard_error: Mapped[float | None] = mapped_column(Double, nullable=True)
     objective_values: Mapped[list[float]] = mapped_column(JSON)
-    violation: Mapped[float] = mapped_column(Float)
+    violation: Mapped[float] = mapped_column(Double)
     domains: Mapped[dict[str, dict[str, float]]] = mapped_column(JSON)
     windows: Mapped[bytes | None] = mapped_column(LargeBinary(2**31), nullable=True)
     gradient: Mapped[dict[str, float] | None] = mapped_column(JSON(none_as_null=True), nullable=True)
     jacobian: Mapped[dict[str, dict[str, float]] | None] = mapped_column(JSON(none_as_null=True), nullable=True)
-    seconds: Mapped[float] = mapped_column(Float)
-    tokens_read: Mapped[int] = mapped_column(Integer)
-    created_unix: Mapped[float] = mapped_column(Float)
+    seconds: Mapped[float] = mapped_column(Double)
+    tokens_read: Mapped[int] = mapped_column(BigInteger)
+    created_unix: Mapped[float] = mapped_column(Double)
+    foundation: Mapped[str | None] = mapped_column(String(64), index=True, nullable=True)
 
 
 class EvaluationStore:
     """The evaluations of one database."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, leases: Leases) -> None:
         self._engine = engine
+        self._leases = leases
 
-    def find(self, objective_digest: str, mixture: Mixture) -> Evaluation | None:
-        """Return what was remembered of a mixture, marked as cached and free, or None."""
-        query = select(EvaluationRow).where(
+    def find(self, objective_digest: str, mixture: Mixture, foundation: str | None = None) -> Evaluation | None:
+        """Return what was remembered of a mixture, marked as cached and free, or None.
+
+        What was evaluated under another objective is returned only where it rests on the same `foundation`.
+        """
+        own = select(EvaluationRow).where(
             EvaluationRow.objective_digest == objective_digest, EvaluationRow.mixture_digest == mixture.digest
         )
+        carried = select(EvaluationRow).where(EvaluationRow.foundation == foundation).order_by(EvaluationRow.id)
         with Session(self._engine) as session:
-            row = session.scalars(query).one_or_none()
-            return _evaluation(row, mixture) if row else None
+            row = session.scalars(own).one_or_none()
+            if row is None and foundation is not None:
+                row = session.scalars(carried).first()
+            return _evaluation(row, mixture, objective_digest) if row else None
 
     def all_of(self, objective_digest: str) -> list[Evaluation]:
         """Return all that was remembered of an objective, in the order in which it was evaluated first."""
@@ -83,12 +97,12 @@ class EvaluationStore:
             select(EvaluationRow).where(EvaluationRow.objective_digest == objective_digest).order_by(EvaluationRow.id)
         )
         with Session(self._engine) as session:
-            return [_evaluation(row, Mixture.of(row.mixture)) for row in session.scalars(query)]
+            return [_evaluation(row, Mixture.of(row.mixture), objective_digest) for row in session.scalars(query)]
 
-    def keep(self, evaluation: Evaluation) -> None:
+    def keep(self, evaluation: Evaluation, foundation: str | None = None) -> None:
         """Remember an evaluation. One with a gradient replaces one without, never the other way round."""
         key = {"objective_digest": evaluation.objective_digest, "mixture_digest": evaluation.mixture.digest}
-        columns = _columns(evaluation)
+        columns = {**_columns(evaluation), "foundation": foundation}
         try:
             with Session(self._engine) as session, session.begin():
                 session.execute(insert(EvaluationRow).values(**key, **columns))
@@ -98,13 +112,27 @@ class EvaluationStore:
             with Session(self._engine) as session, session.begin():
                 session.execute(update(EvaluationRow).filter_by(**key).values(**columns))
 
+    @contextmanager
+    def alone(self, objective_digest: str, mixture: Mixture) -> Iterator[None]:
+        """Let no other worker evaluate a mixture while the block runs; wait for one that does."""
+        for _ in self._leases.wait_for(objective_digest, mixture.digest):
+            pass
+        try:
+            yield
+        finally:
+            self._leases.give_back(objective_digest, mixture.digest)
+
 
 class RememberedObjective:
-    """An objective that looks into the store before it computes, and keeps what it computed."""
+    """An objective that looks into the store before it computes, and keeps what it computed.
+
+    Of several workers that want the same mixture one computes it, and the others wait for that.
+    """
 
     def __init__(self, objective: Objective, store: EvaluationStore) -> None:
         self._objective = objective
         self._store = store
+        self._unkept: Evaluation | None = None
         self.digest = objective.digest
 
     @property
@@ -114,12 +142,39 @@ class RememberedObjective:
 
     def __call__(self, mixture: Mixture) -> Evaluation:
         """Recall or evaluate."""
-        found = self._store.find(self.digest, mixture)
-        return found or self._kept(self._objective(mixture))
+        return self._once(mixture, self._objective)
 
-    def _kept(self, evaluation: Evaluation) -> Evaluation:
-        self._store.keep(evaluation)
-        return evaluation
+    def recall(self, mixture: Mixture) -> Evaluation | None:
+        """Return what is remembered of a mixture, or None; never compute."""
+        return self._store.find(self.digest, mixture, self._foundation(mixture))
+
+    def _once(
+        self,
+        mixture: Mixture,
+        compute: Callable[[Mixture], Evaluation],
+        will_do: Callable[[Evaluation], bool] = lambda found: True,
+    ) -> Evaluation:
+        found = self.recall(mixture)
+        if found and will_do(found):
+            return found
+        with self._store.alone(self.digest, mixture):
+            found = self.recall(mixture)  # by another worker, just now
+            if found and will_do(found):
+                return found
+            evaluation = self._computed(mixture, compute)
+            if not evaluation.stopped_early:  # its value would be an estimate
+                self._store.keep(evaluation, self._foundation(mixture))
+            self._unkept = None
+            return evaluation
+
+    def _computed(self, mixture: Mixture, compute: Callable[[Mixture], Evaluation]) -> Evaluation:
+        """Compute, unless that was done just now and the database was away when it was to be kept."""
+        if self._unkept is None or self._unkept.mixture.digest != mixture.digest:
+            self._unkept = compute(mixture)
+        return self._unkept
+
+    def _foundation(self, mixture: Mixture) -> str | None:
+        return self._objective.foundation(mixture) if isinstance(self._objective, Founded) else None
 
 
 class RememberedDifferentiableObjective(RememberedObjective):
@@ -131,10 +186,7 @@ class RememberedDifferentiableObjective(RememberedObjective):
 
     def gradient(self, mixture: Mixture) -> Evaluation:
         """Recall or evaluate, with the gradient."""
-        found = self._store.find(self.digest, mixture)
-        if found and found.gradient is not None:
-            return found
-        return self._kept(self._differentiable.gradient(mixture))
+        return self._once(mixture, self._differentiable.gradient, lambda found: found.gradient is not None)
 
 
 class RememberedSequentialObjective(RememberedDifferentiableObjective):
@@ -147,11 +199,7 @@ class RememberedSequentialObjective(RememberedDifferentiableObjective):
 
     def challenge(self, mixture: Mixture, incumbent: Evaluation) -> Evaluation:
         """Recall, or evaluate until it is clear that the incumbent is not beaten."""
-        found = self._store.find(self.digest, mixture)
-        if found:
-            return found
-        evaluation = self._sequential.challenge(mixture, incumbent)
-        return evaluation if evaluation.stopped_early else self._kept(evaluation)
+        return self._once(mixture, lambda one: self._sequential.challenge(one, incumbent))
 
 
 def remembered(objective: Objective, store: EvaluationStore) -> RememberedObjective:
@@ -185,7 +233,7 @@ def _columns(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _evaluation(row: EvaluationRow, mixture: Mixture) -> Evaluation:
+def _evaluation(row: EvaluationRow, mixture: Mixture, objective_digest: str) -> Evaluation:
     names = mixture.names
     complete = row.gradient is not None and all(name in row.gradient for name in names)
     kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
@@ -195,7 +243,7 @@ def _evaluation(row: EvaluationRow, mixture: Mixture) -> Evaluation:
         standard_error=row.standard_error if row.standard_error is not None else float("inf"),
         domains={name: _loss(sums) for name, sums in row.domains.items()},
         kind=kinds[row.kind],
-        objective_digest=row.objective_digest,
+        objective_digest=objective_digest,
         seconds=0.0,
         tokens_read=0,
         values=tuple(row.objective_values),

@@ -16,6 +16,11 @@ from studies.config import StudyFile
 
 IDENTITY = "mixscout:identity"
 VERSIONS = "mixscout:versions"
+ACCEPTED = "mixscout:accepted"
+"""What was changed on the way: a list of {trials: how many there were, changed: part -> [before, after]}."""
+
+COURSE = {"strategy", "seed", "start", "start_from", "evidence_from", "gate", "early stopping"}
+"""Parts that may change on the way: neither a mixture's worth nor the mixture of a trial hangs on them."""
 
 Identity = dict[str, object]
 
@@ -62,16 +67,18 @@ def _common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
         "seed": config.search.seed,
         "start": list(config.search.start),
         "start_from": config.search.start_from,
+        "evidence_from": config.search.evidence_from,
         "prior": dict(config.search.prior) or None,
         "kl": config.search.kl or None,
         "gate": config.gate.model_dump(),
     }
 
 
-def claim_identity(study: optuna.Study, identity: Identity) -> None:
+def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = False) -> None:
     """Record the identity in a new study, or check that an old one has the same.
 
-    Raises `StudyMismatchError` that names every part that differs, and the ways out.
+    With `accept`, parts of its course may differ; they are recorded with the trials there were. Raises
+    `StudyMismatchError` that names every part that differs, and the ways out.
     """
     recorded = study.user_attrs.get(IDENTITY)
     if recorded is None:
@@ -83,13 +90,22 @@ def claim_identity(study: optuna.Study, identity: Identity) -> None:
         study.set_user_attr(IDENTITY, identity)
         return
     different = [part for part in identity if recorded.get(part) != identity[part]]
+    if accept and different and set(different) <= COURSE:
+        _accept(study, {part: [recorded.get(part), identity[part]] for part in different}, identity)
+        return
     if different:
         changes = "; ".join(f"{part}: {_shown(recorded.get(part))} -> {_shown(identity[part])}" for part in different)
         raise StudyMismatchError(
             f"study {study.study_name!r} was started with another {' and another '.join(different)} ({changes}). "
-            "Put it back, or give the study another name to start a new one; evaluations that are still valid "
-            "are reused"
+            f"{_way_out(different, accept=accept)}"
         )
+
+
+def versions_changed(study: optuna.Study) -> str | None:
+    """Say which libraries are others than when the study was started; None when all are the same."""
+    before, now = study.user_attrs.get(VERSIONS, {}), _versions()
+    changed = [f"{name} {before[name]} -> {now[name]}" for name in now if name in before and before[name] != now[name]]
+    return ", ".join(changed) or None
 
 
 def recorded_space(study: optuna.Study) -> CappedSimplex | None:
@@ -100,6 +116,24 @@ def recorded_space(study: optuna.Study) -> CappedSimplex | None:
     space = recorded["space"]
     floors = recorded.get("floors") or {}
     return CappedSimplex.of(space["partitions"], caps=space["caps"], floors=floors, max_members=space["max_members"])
+
+
+def _accept(study: optuna.Study, changed: dict[str, list[object]], identity: Identity) -> None:
+    record = {"trials": len(study.get_trials(deepcopy=False)), "changed": changed}
+    study.set_user_attr(ACCEPTED, [*study.user_attrs.get(ACCEPTED, []), record])
+    study.set_user_attr(IDENTITY, identity)
+
+
+def _way_out(different: list[str], *, accept: bool) -> str:
+    fixed = [part for part in different if part not in COURSE]
+    new = "give the study another name to start a new one; evaluations that are still valid are reused"
+    if not fixed:
+        return f"Put it back, go on all the same with `search --accept`, or {new}"
+    if accept:
+        return (
+            f"--accept cannot change the {' or the '.join(fixed)}: its trials would not compare. Put it back, or {new}"
+        )
+    return f"Put it back, or {new}, and with [search] evidence_from cost nothing"
 
 
 def _shown(part: object) -> str:

@@ -18,10 +18,12 @@ from search.stop import ExpectedImprovement, StopRules
 from search.surrogates.automatic import AutomaticSurrogate
 from search.surrogates.conformal import ConformalSurrogate
 from search.trials import START
+from studies.address import Address
 from studies.basis import Basis
 from studies.bounds import space_of
 from studies.config import GateConfig, StudyFile
 from studies.database import Database, open_database
+from studies.evaluations import RememberedObjective
 from studies.goal import check_goal
 from studies.identity import Identity, claim_identity
 from studies.start_design import check_prior, prior_of, start_mixtures
@@ -32,15 +34,16 @@ class OpenedStudy:
     """An opened study file.
 
     `objective` is what the study minimises, without a penalty, and remembers what it evaluated; `target` is the goal
-    behind it. `identity` is what the study may not change.
+    behind it. `identity` is what the study may not change. Reports are written under `root`.
     """
 
     config: StudyFile
+    root: Path
     basis: Basis
     space: CappedSimplex
     database: Database
     target: Goal
-    objective: Objective
+    objective: RememberedObjective
     identity: Identity
 
     @property
@@ -51,7 +54,7 @@ class OpenedStudy:
     def search(self) -> Search:
         """Put together what the study is advanced with. Raises `ConfigError` for a study to start from that is none."""
         wanted = self.config.search
-        objective = self.objective
+        objective: Objective = self.objective
         if wanted.kl:
             objective = regularised(objective, prior_of(self.config, self.basis), wanted.kl)
         return Search(
@@ -64,17 +67,18 @@ class OpenedStudy:
             several=self.several,
             stop_early=self.config.early_stopping.enabled and not self.several,
             stop=self._stop_rules(),
+            retries=wanted.retries,
         )
 
-    def new_or_known_study(self) -> optuna.Study:
-        """Open the study, making it where there is none. Raises `StudyMismatchError`."""
+    def new_or_known_study(self, *, accept: bool = False) -> optuna.Study:
+        """Open the study, making it where there is none; `accept` its changed course. Raises `StudyMismatchError`."""
         study = optuna.create_study(
             storage=self.database.optuna,
             study_name=self.config.name,
             directions=["minimize"] * max(1, len(self.config.targets)),
             load_if_exists=True,
         )
-        claim_identity(study, self.identity)
+        claim_identity(study, self.identity, accept=accept)
         return study
 
     def known_study(self) -> optuna.Study:
@@ -82,7 +86,7 @@ class OpenedStudy:
         try:
             study = optuna.load_study(storage=self.database.optuna, study_name=self.config.name)
         except KeyError:
-            raise no_study(self.config, self.database.path) from None
+            raise no_study(self.config, self.database.address) from None
         claim_identity(study, self.identity)
         return study
 
@@ -112,17 +116,18 @@ def checked_space(config: StudyFile, basis: Basis) -> CappedSimplex:
 
 
 @contextmanager
-def study_database(config: StudyFile, path: Path, *, must_exist: bool) -> Iterator[Database]:
+def study_database(config: StudyFile, address: Address, *, must_exist: bool) -> Iterator[Database]:
     """Open a study's database; with `must_exist`, make none. Raises `StudyError` and `StorageError`."""
-    if must_exist and not path.exists():
-        raise no_study(config, path)
-    with open_database(path, timeout_seconds=config.database_timeout_seconds) as database:
+    if must_exist and address.file and not address.file.exists():
+        raise no_study(config, address)
+    wait, lease = config.database_timeout_seconds, config.lease_seconds
+    with open_database(address, timeout_seconds=wait, lease_seconds=lease) as database:
         yield database
 
 
-def no_study(config: StudyFile, path: Path) -> StudyError:
+def no_study(config: StudyFile, address: Address) -> StudyError:
     """Make the error for a study that was not started."""
-    return StudyError(f"no study {config.name!r} in {path}; run `mixscout search` on its file first")
+    return StudyError(f"no study {config.name!r} in {address}; run `mixscout search` on its file first")
 
 
 def make_gate(config: GateConfig, *, seed: int) -> Gate | None:

@@ -1,42 +1,73 @@
-"""The verb `search`: advance a study to a total budget. Starting and resuming are the same thing."""
+"""The verb `search`: advance a study to a total budget. Starting, resuming and joining in are the same thing."""
 
 import optuna
 
-from pool.disk import only_one
-from pool.errors import StudyError
 from pool.progress import say, track
 from search.loop import Search, advance
 from search.trials import STOPPED_BY, Counts, count_trials
+from studies.crew import DatabaseCrew
+from studies.evidence import EVIDENCE, Found, find_evidence, take_over
+from studies.exclusive import exclusively
+from studies.identity import versions_changed
 from studies.opened_study import OpenedStudy
+from studies.outage import outlasting
 from studies.trackers.tracker import Tracker, figures_of, opened, step_of
 
 
-def run_search(bench: OpenedStudy, merges: int) -> Counts:
-    """Advance the study to `merges` evaluations in all.
+def run_search(bench: OpenedStudy, merges: int, *, accept: bool = False) -> Counts:
+    """Advance the study to `merges` evaluations in all, together with whatever other workers are at it.
 
-    Raises `StudyError` when another process is advancing it, and `StudyMismatchError` when the study was started
-    with something else.
+    A database that goes away is waited for. Raises `StudyMismatchError` when the study was started with something else,
+    unless that is part of its course and is to be accepted.
     """
-    name = bench.config.name
-    busy = StudyError(f"study {name!r} is being advanced by another process; wait for it, or stop it")
-    with only_one(bench.database.path.parent / f".{name}.study.lock", busy):
-        search = bench.search()  # before the study is made: a mistake leaves none behind
-        study = bench.new_or_known_study()
-        with opened(bench.config.search.tracker, name, bench.database.path.parent / "reports") as tracker:
-            counts = _advance(study, search, merges, tracker)
-        reason = study.user_attrs.get(STOPPED_BY)
-        if reason:
-            say(f"search {name}: stopped after {counts.merges} of {merges} merges by {reason}")
-        return counts
+    search = bench.search()  # before the study is made: a mistake leaves none behind
+    with exclusively(bench.database.engine, bench.database.address, "study"):
+        study = _opened(bench, accept=accept)
+    with opened(bench.config.search.tracker, bench.config.name, bench.root / "reports") as tracker:
+        counts = _advance(bench, study, search, merges, tracker)
+    reason = study.user_attrs.get(STOPPED_BY)
+    if reason:
+        say(f"search {bench.config.name}: stopped after {counts.merges} of {merges} merges by {reason}")
+    return counts
 
 
-def _advance(study: optuna.Study, search: Search, merges: int, tracker: Tracker | None) -> Counts:
+def _opened(bench: OpenedStudy, *, accept: bool) -> optuna.Study:
+    """Open or make the study, with the evidence it is to have; say what may make it differ in the last digits."""
+    other, storage = bench.config.search.evidence_from, bench.database.optuna
+    found: list[Found] = []
+    if other and not _has_evidence(bench):
+        found = find_evidence(storage, other, bench.objective, bench.space)
+    study = bench.new_or_known_study(accept=accept)
+    if other:
+        take_over(study, other, found, bench.space)
+    changed = versions_changed(study)
+    if changed:
+        say(f"study {study.study_name!r} was started with other versions ({changed}); losses may differ a little")
+    return study
+
+
+def _has_evidence(bench: OpenedStudy) -> bool:
+    name, storage = bench.config.name, bench.database.optuna
+    known = name in optuna.get_all_study_names(storage)
+    return known and EVIDENCE in optuna.load_study(storage=storage, study_name=name).user_attrs
+
+
+def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: int, tracker: Tracker | None) -> Counts:
     done = count_trials(study).merges
+    latest = done
     with track(f"search {study.study_name}", merges, done=min(done, merges)) as show:
 
         def watch(counts: Counts, best: float) -> None:
-            show(counts.merges, f"best {best:.4f}, {counts.pruned} pruned, {counts.audited} audited")
+            nonlocal latest
+            if counts.merges > latest:
+                latest = counts.merges
+                show(min(counts.merges, merges), f"best {best:.4f}, {counts.pruned} pruned, {counts.audited} audited")
             if tracker:
                 tracker.log(step_of(counts), figures_of(counts, best))
 
-        return advance(study, search, merges, watch=watch)
+        def go_on() -> Counts:
+            with bench.database.optuna.worked_with():
+                return advance(study, search, merges, crew=DatabaseCrew(bench.database), watch=watch)
+
+        wait = bench.config.database_timeout_seconds
+        return outlasting(go_on, patience_seconds=wait, progress=lambda: latest)

@@ -83,6 +83,9 @@ class SearchConfig(Config):
     `unimax` as even as [space] max_epochs (1 when left out) and the budget allow, `prior` that of [search.prior]."""
     start_from: Name | None = None
     """Another study in the same database, over the same partitions, whose best mixture is evaluated first."""
+    evidence_from: Name | None = None
+    """Another study in the same database, whose evaluations are taken over where they hold for this one. They cost
+    nothing of the budget; those of a pool that was since extended by a partition hold."""
     prior: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     """A mixture to start from or to stay near: partition -> weight; the weights sum to 1."""
     kl: float = Field(0.0, ge=0)
@@ -91,6 +94,8 @@ class SearchConfig(Config):
     tracker: TrackerName | None = None
     """Where progress is also written, under ROOT/reports: `tensorboard`, `mlflow` or `wandb` (offline unless WANDB_MODE
     says otherwise), each needing the extra of its name."""
+    retries: int = Field(2, ge=0)
+    """Times an evaluation that raised (out of memory, say) is tried again before its trial is kept as failed."""
     stop: StopConfig = StopConfig()
     """Stop rules."""
 

@@ -76,7 +76,7 @@ def _best_mixture(other: str, basis: Basis, database: Database) -> Mixture:
     try:
         study = optuna.load_study(storage=database.optuna, study_name=other)
     except KeyError:
-        raise ConfigError(f"{where} is not in {database.path}; run `mixscout search` on its file first") from None
+        raise ConfigError(f"{where} is not in {database.address}; run `mixscout search` on its file first") from None
     space = recorded_space(study)
     if space is None:
         raise ConfigError(f"{where} was not made by Mixscout; name one that was")

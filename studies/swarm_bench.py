@@ -12,6 +12,7 @@ from pool.progress import say
 from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.surrogate import Observations
+from studies.address import address_of
 from studies.basis import basis_of_table
 from studies.config import StudyFile
 from studies.evaluations import remembered
@@ -48,10 +49,12 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Swar
     basis = basis_of_table(table)
     space = checked_space(config, basis)
     target = goal_of(config, lambda domains: {})
-    with study_database(config, config.database, must_exist=must_exist) as database:
+    address = address_of(config.database, config.table.parent / "mixscout.db")
+    with study_database(config, address, must_exist=must_exist) as database:
         swarm = FittedSwarm(table, fit_predictor, method=METHOD, watch=lambda metric: _say(metric, table))
         yield SwarmBench(
             config=config,
+            root=config.table.parent,
             basis=basis,
             space=space,
             database=database,

@@ -18,10 +18,11 @@ from pool.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.store import Pool, open_pool
+from studies.address import address_of
 from studies.basis import basis_of_pool
 from studies.config import StudyFile
 from studies.database import Database
-from studies.evaluations import remembered
+from studies.evaluations import RememberedObjective, remembered
 from studies.goal import SeedMeasures, goal_of
 from studies.identity import identity_of
 from studies.opened_study import OpenedStudy, checked_space, study_database
@@ -73,8 +74,8 @@ def workbench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Workbe
     pool = open_pool(read_pool_file(config.pool))
     basis = basis_of_pool(pool)
     space = checked_space(config, basis)
-    path = config.database or pool.config.root / "mixscout.db"
-    with study_database(config, path, must_exist=must_exist) as database:
+    address = address_of(config.database, pool.config.root / "mixscout.db")
+    with study_database(config, address, must_exist=must_exist) as database:
         stacked = StackedPool(pool.member_folders)
         target, test_target = (goal_of(config, _seed_measures(config, pool, stacked, split)) for split in SPLITS)
         proxy = _proxy(config)
@@ -84,6 +85,7 @@ def workbench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Workbe
         objective = _objective(config, pool, stacked, proxy, database) or search_loss
         yield Workbench(
             config=config,
+            root=pool.config.root,
             basis=basis,
             space=space,
             database=database,
@@ -118,7 +120,7 @@ def _proxy(config: StudyFile) -> ProxySettings:
 
 def _objective(
     config: StudyFile, pool: Pool, stacked: StackedPool, proxy: ProxySettings, database: Database
-) -> Objective | None:
+) -> RememberedObjective | None:
     """Make the objective other than the search loss that the study file asks for, if any."""
     if config.downstream is None:
         return None

@@ -57,5 +57,6 @@ EXHAUSTIVE = Strategy(
     "exhaustive",
     make,
     pruned_trials="own",
+    running_trials="shown",
     settings={"largest_subset": LARGEST_SUBSET, "grid_steps": GRID_STEPS},
 )

@@ -27,5 +27,6 @@ GP = Strategy(
     make,
     pruned_trials="elsewhere",
     several=True,
+    running_trials="shown",
     settings={"n_startup_trials": STARTUP_TRIALS, "deterministic_objective": True},
 )

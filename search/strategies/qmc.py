@@ -31,4 +31,12 @@ def make(space: CappedSimplex, seed: int) -> BaseSampler:
     return ReplayingSampler(space, seed, propose)
 
 
-QMC = Strategy("qmc", make, pruned_trials="own", several=True, one_seed=True, settings={"scramble": True})
+QMC = Strategy(
+    "qmc",
+    make,
+    pruned_trials="own",
+    several=True,
+    one_seed=True,
+    running_trials="shown",
+    settings={"scramble": True},
+)

@@ -9,10 +9,11 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from search.space import CappedSimplex, Weights
-from search.trials import finished_trials
+from search.trials import started_trials
 
 Propose = Callable[[Sequence[FrozenTrial], CappedSimplex, int], Weights | None]
-"""(finished trials by number, space, seed) -> a point (K,) of the cube, or None when a random one is due."""
+"""(trials by number, with the running ones where they are shown, space, seed) -> a point (K,) of the cube, or None when
+a random one is due."""
 
 
 class ReplayingSampler(BaseSampler):
@@ -33,7 +34,7 @@ class ReplayingSampler(BaseSampler):
         """Propose all parameters at once; a uniform point of the cube where the function has nothing to say."""
         if not search_space:
             return {}
-        point = self._propose(finished_trials(study), self._space, self._seed)
+        point = self._propose(started_trials(study), self._space, self._seed)
         if point is None:
             point = np.random.default_rng([self._seed, trial.number]).random(len(self._space.names))
         return self._space.parameters_of(point)

@@ -20,6 +20,8 @@ class Strategy:
     would make the same one again), or `own` (it reads them itself). One that `uses_gradient` needs an objective with
     gradients, unless `gradient_optional`. `several` says that it can search for the front of several objectives. With
     `one_seed` every trial's sampler gets the same seed, for a sequence that goes on from trial to trial.
+    `running_trials` states whether it is shown the proposals that other workers are busy with: it is where it can make
+    something of them.
     """
 
     name: str
@@ -29,4 +31,5 @@ class Strategy:
     gradient_optional: bool = False
     several: bool = False
     one_seed: bool = False
+    running_trials: Literal["hidden", "shown"] = "hidden"
     settings: dict[str, object] = field(default_factory=dict)

@@ -22,5 +22,6 @@ TPE = Strategy(
     make,
     pruned_trials="hidden",
     several=True,
+    running_trials="shown",
     settings={"n_startup_trials": STARTUP_TRIALS, "multivariate": True, "constant_liar": True},
 )

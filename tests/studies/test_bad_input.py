@@ -337,13 +337,6 @@ def test_a_database_that_is_none(studied: Path, mixscout) -> None:
     assert "is not a database that can be read" in answer.err
 
 
-def test_two_processes_on_one_study(studied: Path, mixscout) -> None:
-    from filelock import FileLock
-
-    with FileLock(studied / ".tiny.study.lock"):
-        _refused(mixscout, studied, "is being advanced by another process", "search", studied / "study.toml")
-
-
 def test_a_study_of_that_name_that_is_not_ours(root: Path, mixscout) -> None:
     import optuna
 

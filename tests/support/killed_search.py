@@ -18,6 +18,7 @@ from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.surrogates.gaussian_process import GaussianProcessSurrogate
+from studies.crew import DatabaseCrew
 from studies.database import open_database
 from studies.evaluations import EvaluationStore, remembered
 
@@ -74,7 +75,9 @@ def run(database: Path, merges: int, where: str, nth: int) -> None:
         gate = Gate(GateRule(min_evidence=6, patience=4), GaussianProcessSurrogate(), seed=1)
         start = {"uniform": Mixture.uniform(NAMES), "a": Mixture.vertex(NAMES, "a")}
         objective = remembered(LoggedLoss(database.with_suffix(".log")), opened.evaluations)
-        advance(study, Search(objective, CappedSimplex.of(NAMES), STRATEGIES["gradient"], 1, gate, start), merges)
+        search = Search(objective, CappedSimplex.of(NAMES), STRATEGIES["gradient"], 1, gate, start)
+        with opened.optuna.worked_with():
+            advance(study, search, merges, crew=DatabaseCrew(opened))
 
 
 if __name__ == "__main__":

@@ -105,9 +105,9 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Read every file of a folder but for lock files, to compare before and after."""
+    """Read every file of a folder but for those of locks and open databases, to compare before and after."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix != ".lock"
+        if path.is_file() and path.suffix not in (".lock", ".db-wal", ".db-shm")
     }

@@ -1,0 +1,107 @@
+"""What another study found out, as far as it is true for this one: evidence that costs nothing of the budget.
+
+True is what is remembered under this study's objective: evaluated under it, or under one of another pool that agrees in
+everything the mixture rests on (a pool that was since extended by a partition, say).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from objectives.evaluation import Evaluation
+from pool.errors import ConfigError
+from search.space import CappedSimplex
+from search.trials import (
+    CACHED,
+    GRADIENT,
+    IMPORTED,
+    STANDARD_ERROR,
+    START,
+    STOPPED_EARLY,
+    TOKENS_READ,
+    VERDICT,
+    VIOLATION,
+    Verdict,
+    completed_trials,
+)
+from studies.evaluations import RememberedObjective
+from studies.identity import recorded_space
+
+EVIDENCE = "mixscout:evidence"
+"""On the study: from which study how many trials were taken over, once that is done."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An evaluation of another study's trial, valid here."""
+
+    trial_number: int
+    evaluation: Evaluation
+
+
+def find_evidence(
+    storage: optuna.storages.BaseStorage, other: str, objective: RememberedObjective, space: CappedSimplex
+) -> list[Found]:
+    """List what another study evaluated in full that holds for an objective and is feasible in a space.
+
+    Raises `ConfigError` when there is no such study of ours, or nothing in it holds.
+    """
+    where = f"[search] evidence_from: study {other!r}"
+    try:
+        study = optuna.load_study(storage=storage, study_name=other)
+    except KeyError:
+        raise ConfigError(f"{where} is not in this database; name one that is") from None
+    theirs = recorded_space(study)
+    if theirs is None:
+        raise ConfigError(f"{where} was not made by Mixscout; name one that was")
+    trials = completed_trials(study)
+    found = [(trial.number, theirs.mixture_of(trial)) for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
+    ours = [
+        (number, mixture.over(space.names)) for number, mixture in found if set(mixture.support) <= set(space.names)
+    ]
+    feasible = [one for one in ours if space.project(one[1].array).digest == one[1].digest]
+    recalled = [(number, objective.recall(mixture)) for number, mixture in feasible]
+    valid = [Found(number, evaluation) for number, evaluation in recalled if evaluation]
+    if not valid:
+        raise ConfigError(
+            f"{where}: none of its {len(trials)} evaluations holds here: pool members, held-out text, target, rule or "
+            "precision differ, or the space rules them out; leave evidence_from out"
+        )
+    return valid
+
+
+def take_over(study: optuna.Study, other: str, found: Sequence[Found], space: CappedSimplex) -> None:
+    """Add evidence to a study as finished trials, once; what a killed worker added before is not added again."""
+    if EVIDENCE in study.user_attrs:
+        return
+    there = {trial.user_attrs.get(START) for trial in study.get_trials(deepcopy=False)}
+    for one in found:
+        name = f"evidence:{other}:{one.trial_number}"
+        if name not in there:
+            study.add_trial(_trial(one.evaluation, {START: name, IMPORTED: other}, study, space))
+    study.set_user_attr(EVIDENCE, {"study": other, "trials": len(found)})
+
+
+def _trial(
+    evaluation: Evaluation, attributes: dict[str, object], study: optuna.Study, space: CappedSimplex
+) -> optuna.trial.FrozenTrial:
+    attributes |= {VERDICT: Verdict.EVALUATE.value, CACHED: True, TOKENS_READ: 0, STOPPED_EARLY: False}
+    if evaluation.violation > 0:
+        attributes[VIOLATION] = evaluation.violation
+    if math.isfinite(evaluation.standard_error):
+        attributes[STANDARD_ERROR] = evaluation.standard_error
+    if evaluation.gradient is not None:
+        attributes[GRADIENT] = list(evaluation.gradient)
+    values = list(evaluation.values) if len(study.directions) > 1 else [evaluation.value]
+    return create_trial(
+        state=TrialState.COMPLETE,
+        params=space.parameters(evaluation.mixture),
+        distributions=dict(space.distributions),
+        values=values,
+        user_attrs=attributes,
+    )

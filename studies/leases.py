@@ -1,0 +1,133 @@
+"""Leases: what a worker is busy with is a row that it renews while it lives, so that others leave it alone.
+
+The clock is the database's: workers' own clocks may differ. A lease is a row under a unique key, so two workers never
+have the same one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Double,
+    Engine,
+    String,
+    Table,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from studies.holder import is_dead, this_process
+from studies.rows import TABLES
+
+RENEWALS = 4
+"""Times a lease is renewed before it would end: a missed one does not lose it."""
+
+
+LEASES = Table(
+    "leases",
+    TABLES,
+    Column("scope", String(64), primary_key=True),
+    Column("item", String(64), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("expires_unix", Double, nullable=False),
+)
+"""What a worker is busy with, and until when, in seconds by the database's clock."""
+
+
+class Leases:
+    """The leases of one database, as one worker sees them."""
+
+    def __init__(self, engine: Engine, *, seconds: float) -> None:
+        self._engine = engine
+        self._seconds = seconds
+        self.holder = this_process()
+
+    def take(self, scope: str, item: str) -> bool:
+        """Take a lease, or keep it; False when another worker has it. One of a dead holder is free."""
+        expires = self._now() + self._seconds
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(
+                    insert(LEASES).values(scope=scope, item=item, holder=self.holder, expires_unix=expires)
+                )
+            return True
+        except IntegrityError:
+            pass  # somebody has it, or had it
+        this = (LEASES.c.scope == scope) & (LEASES.c.item == item)
+        with self._engine.begin() as connection:
+            before = connection.scalar(select(LEASES.c.holder).where(this)) or self.holder
+            dead = before == self.holder or is_dead(before)
+            free = true() if dead else LEASES.c.expires_unix < self._now()
+            taken = update(LEASES).where(this, LEASES.c.holder == before, free)
+            return connection.execute(taken.values(holder=self.holder, expires_unix=expires)).rowcount == 1
+
+    def give_back(self, scope: str, item: str) -> None:
+        """End a lease; does nothing to another worker's."""
+        self._delete(LEASES.c.scope == scope, LEASES.c.item == item)
+
+    def held_by_others(self, scope: str) -> set[str]:
+        """List the items of a scope that other living workers are busy with."""
+        alive = LEASES.c.expires_unix >= self._now()
+        theirs = select(LEASES.c.item, LEASES.c.holder).where(
+            LEASES.c.scope == scope, LEASES.c.holder != self.holder, alive
+        )
+        with self._engine.connect() as connection:
+            return {item for item, holder in connection.execute(theirs) if not is_dead(holder)}
+
+    def wait_for(self, scope: str, item: str) -> Iterator[None]:
+        """Yield as long as another worker has the lease, with growing pauses; then this one has it."""
+        pause = 0.02
+        while not self.take(scope, item):
+            yield
+            time.sleep(pause)
+            pause = min(1.0, pause * 1.5)
+
+    def renew(self) -> None:
+        """Renew all leases of this worker."""
+        with self._engine.begin() as connection:
+            mine = update(LEASES).where(LEASES.c.holder == self.holder)
+            connection.execute(mine.values(expires_unix=self._now() + self._seconds))
+
+    @contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Renew all leases of this worker from a thread while the block runs; give them all back at its end."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._keep_renewing, args=(ended,), name="leases", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            with suppress(SQLAlchemyError):
+                self._delete()
+
+    def _keep_renewing(self, ended: threading.Event) -> None:
+        while not ended.wait(self._seconds / RENEWALS):
+            with suppress(SQLAlchemyError):  # the server may be back before the lease is over
+                self.renew()
+
+    def _delete(self, *which: ColumnElement[bool]) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(delete(LEASES).where(LEASES.c.holder == self.holder, *which))
+
+    def _now(self) -> ColumnElement[float]:
+        kind = self._engine.dialect.name
+        if kind == "postgresql":
+            return cast(func.extract("epoch", func.clock_timestamp()), Double)
+        if kind == "sqlite":
+            return cast(text("(julianday('now') - 2440587.5) * 86400.0"), Double)
+        return cast(func.unix_timestamp(func.now(6)), Double)

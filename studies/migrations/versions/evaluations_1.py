@@ -1,0 +1,45 @@
+"""The table of evaluations. Databases older than this revision have it already."""
+
+from alembic import op
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Double,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    String,
+    UniqueConstraint,
+    inspect,
+)
+
+revision = "evaluations_1"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Make the table where there is none."""
+    if inspect(op.get_bind()).has_table("evaluations"):
+        return
+    op.create_table(
+        "evaluations",
+        Column("id", Integer, nullable=False),
+        Column("objective_digest", String(64), nullable=False),
+        Column("mixture_digest", String(64), nullable=False),
+        Column("kind", String(16), nullable=False),
+        Column("mixture", JSON, nullable=False),
+        Column("value", Double, nullable=False),
+        Column("standard_error", Double),
+        Column("objective_values", JSON, nullable=False),
+        Column("violation", Double, nullable=False),
+        Column("domains", JSON, nullable=False),
+        Column("windows", LargeBinary(2**31)),
+        Column("gradient", JSON),
+        Column("jacobian", JSON),
+        Column("seconds", Double, nullable=False),
+        Column("tokens_read", BigInteger, nullable=False),
+        Column("created_unix", Double, nullable=False),
+        PrimaryKeyConstraint("id"),
+        UniqueConstraint("objective_digest", "mixture_digest", name="one_evaluation_a_mixture"),
+    )

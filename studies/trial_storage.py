@@ -1,0 +1,167 @@
+"""Optuna's storage for a worker with one trial in hand: values are sent together, and its own trial is not read back.
+
+Optuna commits every parameter and attribute by itself and reads whole trials several times a step; with eight
+partitions that cost more than all else. What was not sent when a worker dies is written again by whoever goes on.
+For one thread. It leans on Optuna's tables, which are pinned with Optuna.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import TrialModel, TrialParamModel, TrialUserAttributeModel, TrialValueModel
+from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import CursorResult, insert, select, update
+from sqlalchemy.orm import Session
+
+
+class TrialStorage(RDBStorage):
+    """Holds back what is written on the trial in hand until `send`, or until its state is set.
+
+    With `still`, other workers' trials are as they were last read, so that a step sees one history.
+    """
+
+    def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
+        self.still = False
+        self._in_hand: FrozenTrial | None = None
+        self._known: set[str] = set()
+        self._params: dict[str, tuple[float, BaseDistribution]] = {}
+        self._attributes: dict[str, Any] = {}
+        super().__init__(url.replace("{", "{{").replace("}", "}}"), engine_kwargs)
+
+    def send(self) -> None:
+        """Write what was held back, in one transaction. Raises `UpdateFinishedTrialError` when it is too late."""
+        if self._in_hand is None or not (self._params or self._attributes):
+            return
+        with self._transaction() as session:
+            trial = select(TrialModel.state).where(TrialModel.trial_id == self._in_hand._trial_id).with_for_update()
+            if session.scalar(trial) is not TrialState.RUNNING:
+                raise UpdateFinishedTrialError(f"trial {self._in_hand.number} was finished by another worker")
+            self._write(session, self._in_hand._trial_id)
+        self._sent()
+
+    def let_go(self) -> None:
+        """Forget the trial in hand and what was held back of it."""
+        self._take_in_hand(None)
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """Return the trial in hand as this worker knows it, another one as the database does."""
+        if self._in_hand is not None and self._in_hand._trial_id == trial_id:
+            return copy.deepcopy(self._in_hand)
+        trial = super().get_trial(trial_id)
+        if trial.state is TrialState.RUNNING and not (self._params or self._attributes):
+            self._take_in_hand(copy.deepcopy(trial))
+        return trial
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Hold back an attribute of the trial in hand; write another trial's."""
+        if self._in_hand is None or self._in_hand._trial_id != trial_id:
+            super().set_trial_user_attr(trial_id, key, value)
+            return
+        self._in_hand.user_attrs[key] = self._attributes[key] = value
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Write what was held back, the values and the state, in one transaction."""
+        trial = self._in_hand
+        if trial is None or trial._trial_id != trial_id or not state.is_finished():
+            return super().set_trial_state_values(trial_id, state, values)
+        now = datetime.now(UTC).replace(tzinfo=None)
+        finish = update(TrialModel).where(TrialModel.trial_id == trial_id, TrialModel.state == TrialState.RUNNING)
+        with self._transaction() as session:
+            result = session.execute(finish.values(state=state, _datetime_complete_utc=now))
+            assert isinstance(result, CursorResult)
+            if result.rowcount != 1:
+                raise UpdateFinishedTrialError(f"trial {trial.number} was finished by another worker")
+            self._write(session, trial_id)
+            if values:
+                stored = [TrialValueModel.value_to_stored_repr(value) for value in values]
+                rows = [
+                    {"trial_id": trial_id, "objective": objective, "value": value, "value_type": kind}
+                    for objective, (value, kind) in enumerate(stored)
+                ]
+                session.execute(insert(TrialValueModel), rows)
+        self._sent()
+        trial.state, trial.values = state, list(values) if values else None
+        return True
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        trial = super()._create_new_trial(study_id, template_trial)
+        if trial.state is TrialState.RUNNING:
+            self._take_in_hand(copy.deepcopy(trial))
+        return trial
+
+    def _set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        previous_distribution: BaseDistribution | None,
+    ) -> None:
+        trial = self._in_hand
+        if trial is None or trial._trial_id != trial_id:
+            super()._set_trial_param(trial_id, param_name, param_value_internal, distribution, previous_distribution)
+            return
+        if previous_distribution is not None:
+            check_distribution_compatibility(previous_distribution, distribution)
+        self._params[param_name] = (param_value_internal, distribution)
+        trial.params[param_name] = distribution.to_external_repr(param_value_internal)
+        trial.distributions[param_name] = distribution
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        if self.still:
+            return []
+        return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Session]:
+        with _create_scoped_session(self.scoped_session) as session:
+            yield session
+
+    def _write(self, session: Session, trial_id: int) -> None:
+        params = [
+            {
+                "trial_id": trial_id,
+                "param_name": name,
+                "param_value": value,
+                "distribution_json": distribution_to_json(distribution),
+            }
+            for name, (value, distribution) in self._params.items()
+        ]
+        if params:
+            session.execute(insert(TrialParamModel), params)
+        texts = {key: json.dumps(value) for key, value in self._attributes.items()}
+        new = [
+            {"trial_id": trial_id, "key": key, "value_json": text}
+            for key, text in texts.items()
+            if key not in self._known
+        ]
+        if new:
+            session.execute(insert(TrialUserAttributeModel), new)
+        for key in texts.keys() & self._known:
+            attribute = update(TrialUserAttributeModel).filter_by(trial_id=trial_id, key=key)
+            session.execute(attribute.values(value_json=texts[key]))
+
+    def _sent(self) -> None:
+        self._known |= self._attributes.keys()
+        self._params, self._attributes = {}, {}
+
+    def _take_in_hand(self, trial: FrozenTrial | None) -> None:
+        self._in_hand = trial
+        self._known = set(trial.user_attrs) if trial else set()
+        self._params, self._attributes = {}, {}

@@ -1,0 +1,43 @@
+"""Real database servers for the suites about databases and workers: started once, a new database for every test."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from servers import MariaDB, Postgres
+
+_NUMBERS = count()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL server. Who stops it starts it again."""
+    server = Postgres(tmp_path_factory.mktemp("pg") / "data")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """A MariaDB server, where one is installed."""
+    if shutil.which("mariadbd") is None or shutil.which("mariadb-install-db") is None:
+        pytest.skip("no mariadbd here; apt-get install mariadb-server")
+    server = MariaDB(tmp_path_factory.mktemp("maria") / "server")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def new_address(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Make an empty database of a kind and return its address."""
+
+    def make(kind: str) -> str:
+        name = f"mixscout{next(_NUMBERS)}"
+        if kind == "sqlite":
+            return str(tmp_path / f"{name}.db")
+        server: Postgres | MariaDB = request.getfixturevalue(kind)
+        return server.new_database(name)
+
+    return make

@@ -1,0 +1,181 @@
+"""Many workers on one study: the budget to the merge, no mixture twice, no trial lost, whoever dies."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from crowd import NAMES, Task, kill_at_random, result_of
+from optuna.trial import TrialState
+from servers import Postgres
+from tiny import edit
+
+from objectives.analytic import QuadraticLoss
+from objectives.evaluation import Evaluation
+from pool.errors import ConfigError, StudyError
+from pool.mixture import Mixture
+from search.attempts import MOST_BEGINNINGS
+from search.crew import Alone
+from search.loop import Search, advance
+from search.space import CappedSimplex
+from search.strategies.registry import STRATEGIES
+from search.trials import BEGUN, ELSEWHERE, REASON, count_trials
+from studies.workers import parse_devices
+
+SPACE = CappedSimplex.of(NAMES)
+LOSS = QuadraticLoss(Mixture.from_array(NAMES, [0.5, 0.3, 0.2, 0.0]), [1.0, 2.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("sqlite", 2), ("postgres", 3), ("mariadb", 2)])
+def test_workers_killed_at_random_make_exactly_the_merges_of_the_budget(
+    kind: str, workers: int, new_address: Callable[[str], str], tmp_path: Path
+) -> None:
+    task = Task(new_address(kind), 24, tmp_path / "log", seconds=0.05)
+    killed = kill_at_random(task, workers, 3, random.Random(4))
+    _check(task, killed)
+
+
+def test_a_server_that_restarts_in_the_middle_is_waited_for(
+    postgres: Postgres, new_address: Callable[[str], str], tmp_path: Path
+) -> None:
+    task = Task(new_address("postgres"), 20, tmp_path / "log", seconds=0.05)
+    restarted = []
+
+    def restart(merges: int) -> None:
+        if merges >= 10 and not restarted:
+            restarted.append(merges)
+            postgres.restart()
+
+    killed = kill_at_random(task, 2, 2, random.Random(5), disturb=restart)
+    assert restarted
+    _check(task, killed)
+
+
+def _check(task: Task, killed: int) -> None:
+    assert killed >= 1, "the kills came too late to prove anything"
+    result = result_of(task)
+    assert result.states == {"COMPLETE": task.merges}, "the budget to the merge, and no zombie"
+    assert result.different_mixtures == result.kept == result.computed == task.merges
+    assert result.computed_again <= killed, "only what a killed worker had not kept yet is computed again"
+    assert result.numbers_in_order and result.without_verdict == 0
+
+
+def test_the_command_starts_workers_that_share_one_budget(root: Path, mixscout) -> None:
+    edit(root / "study.toml", "merges = 12", "merges = 8")
+    answer = mixscout("search", root / "study.toml", "--workers", 2, "--devices", "cpu", "--json")
+    assert answer.code == 0, answer.err
+    counts = json.loads(answer.out)["counts"]
+    assert counts["merges"] == 8
+    again = json.loads(mixscout("worker", root / "study.toml", "--json").out)["counts"]
+    assert again == counts, "there was nothing left to do"
+
+
+def test_what_stops_the_workers_is_said_in_one_line(root: Path, mixscout) -> None:
+    edit(root / "study.toml", "licences = 0.6", "licenses = 0.6")
+    answer = mixscout("worker", root / "study.toml", "--workers", 1)
+    assert answer.code == 1
+    last = answer.err.strip().splitlines()[-1]
+    assert last.startswith("mixscout: no worker is left after 0 of 12 merges: ") and "licenses" in last
+    wrong = mixscout("search", root / "study.toml", "--devices", "0;1")
+    assert wrong.code == 1 and "'0;1' is no list of devices; write 0,1" in wrong.err
+
+
+def test_devices_are_read_as_a_list() -> None:
+    assert parse_devices(None) == () and parse_devices("0, 1") == ("0", "1") and parse_devices("cpu") == ("cpu",)
+    with pytest.raises(ConfigError):
+        parse_devices("")
+
+
+class Others(Alone):
+    """Other workers, who are at some trials."""
+
+    def __init__(self, *at: int) -> None:
+        self.at = set(at)
+        self.waits = 0
+
+    def take(self, study: optuna.Study, number: int) -> bool:
+        return number not in self.at
+
+    def busy(self, study: optuna.Study) -> set[int]:
+        return self.at
+
+    def wait(self, times: int) -> None:
+        """One of them finishes a trial."""
+        self.waits += 1
+        number = self.at.pop()
+        study_trial = next(trial for trial in self.study.trials if trial.number == number)
+        self.study.tell(study_trial.number, LOSS(SPACE.mixture_of(study_trial)).value)
+
+
+def _search(strategy: str, objective: object = LOSS, retries: int = 0) -> Search:
+    start = {"uniform": Mixture.uniform(NAMES)}
+    return Search(objective, SPACE, STRATEGIES[strategy], 3, None, start, retries=retries)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("strategy", ["gradient", "greedy", "qmc", "exhaustive", "gp", "tpe"])
+def test_nobody_proposes_what_another_worker_is_busy_with(strategy: str) -> None:
+    study = optuna.create_study()
+    advance(study, _search(strategy), 4 if strategy == "greedy" else 12)
+    busy = [study.ask() for _ in range(3)]
+    mixtures = [SPACE.suggest(trial) for trial in busy]
+    assert len({mixture.digest for mixture in mixtures}) == 3
+    drawn = [ELSEWHERE in study.trials[trial.number].user_attrs for trial in busy]
+    assert not drawn[0]
+    assert all(drawn[1:]) == (strategy in ("gradient", "greedy")), "a sequence goes on; a descent has one next step"
+
+
+def test_what_others_have_reserved_is_waited_for_and_not_exceeded() -> None:
+    study = optuna.create_study()
+    advance(study, _search("random"), 4)
+    busy = [study.ask() for _ in range(2)]
+    for trial in busy:
+        SPACE.suggest(trial)
+    others = Others(*(trial.number for trial in busy))
+    others.study = study
+    counts = advance(study, _search("random"), 7, crew=others)
+    assert counts.merges == 7 and others.waits == 2
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+
+
+class Broken(QuadraticLoss):
+    """Runs out of memory the first `times` times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(LOSS.optimum, [1.0, 2.0, 1.0, 1.0])
+        self.times = times
+        self.asked = 0
+
+    def __call__(self, mixture: Mixture) -> Evaluation:
+        self.asked += 1
+        if self.asked <= self.times:
+            raise MemoryError("no room for the merge")
+        return super().__call__(mixture)
+
+
+def test_an_evaluation_that_raises_is_tried_again_then_kept_as_failed() -> None:
+    again = optuna.create_study()
+    counts = advance(again, _search("random", Broken(2), retries=2), 3)
+    assert (counts.merges, counts.failed) == (3, 0)
+    given_up = optuna.create_study()
+    counts = advance(given_up, _search("random", Broken(3), retries=2), 3)
+    assert (counts.merges, counts.failed) == (3, 1)
+    assert given_up.trials[0].user_attrs[REASON] == "MemoryError: no room for the merge (tried 3 times)"
+
+
+def test_a_study_in_which_everything_raises_does_not_burn_its_budget() -> None:
+    study = optuna.create_study()
+    with pytest.raises(StudyError, match="the last 3 evaluations failed, the last one by MemoryError"):
+        advance(study, _search("random", Broken(1000)), 30)
+    assert count_trials(study).merges == 3
+
+
+def test_a_mixture_whose_workers_always_die_is_given_up() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.set_user_attr(BEGUN, MOST_BEGINNINGS)
+    counts = advance(study, _search("random"), 2)
+    assert counts.failed == 1 and "its worker died" in study.trials[0].user_attrs[REASON]
