@@ -45,11 +45,14 @@ class Postgres:
 
     def stop(self) -> None:
         """Stop the server, disconnecting everybody."""
-        self._server.stop()
+        self._control("stop")
 
     def restart(self) -> None:
         """Restart the server, disconnecting everybody."""
-        arguments = ("-w", "-m", "fast", "-D", str(self.folder), "-l", str(self._server.log), "restart")
+        self._control("restart")
+
+    def _control(self, verb: str) -> None:
+        arguments = ("-w", "-m", "fast", "-D", str(self.folder), "-l", str(self._server.log), verb)
         pgexec("pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user)
 
     def start(self) -> None:
