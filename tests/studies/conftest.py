@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from servers import MariaDB, Postgres
@@ -12,19 +13,27 @@ _NUMBERS = count()
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def open_folder() -> Iterator[Path]:
+    """A folder that servers running as another user can enter, which another session's pytest cannot close to them."""
+    with TemporaryDirectory(prefix="mixscout-servers-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(open_folder: Path) -> Iterator[Postgres]:
     """A PostgreSQL server. Who stops it starts it again."""
-    server = Postgres(tmp_path_factory.mktemp("pg") / "data")
+    server = Postgres(open_folder / "postgresql")
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+def mariadb(open_folder: Path) -> Iterator[MariaDB]:
     """A MariaDB server, where one is installed."""
     if shutil.which("mariadbd") is None or shutil.which("mariadb-install-db") is None:
         pytest.skip("no mariadbd here; apt-get install mariadb-server")
-    server = MariaDB(tmp_path_factory.mktemp("maria") / "server")
+    server = MariaDB(open_folder / "mariadb")
     yield server
     server.stop()
 
