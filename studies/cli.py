@@ -13,6 +13,7 @@ from pool.errors import MixscoutError
 from studies.benchmarks.cli import bench_app
 from studies.fidelity_cli import add_fidelity_verbs
 from studies.outcome_cli import add_outcome_verbs
+from studies.pool_check_cli import add_pool_check_verb
 from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     add_completion=False,
 )
-pool_app = typer.Typer(help="Build and show pools.", no_args_is_help=True)
+pool_app = typer.Typer(help="Build, show and check pools.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
 app.add_typer(bench_app, name="bench")
 
@@ -240,6 +241,7 @@ def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
         show_confirmation(console(), confirmation)
 
 
+add_pool_check_verb(pool_app)
 add_fidelity_verbs(app)
 add_outcome_verbs(app)
 
