@@ -10,9 +10,9 @@ BARRIER_NATS = 0.02
 """A rise on the line that matters: two of the demo's mixtures, really trained, differ by chance by up to 0.021."""
 LEAST_COSINE = 0.0
 """Below it members undo each other's steps. Task vectors of unlike tasks are about orthogonal (Ilharco et al. 2023);
-those of the demo's pool, 0.13 and above."""
+those of the demo's pool, 0.10 and above."""
 MOST_RELATIVE_NORM = 0.5
-"""Farther from the seed, a straight line is a long way: the demo's members, which merge well, are at 0.08 to 0.18."""
+"""Farther from the seed, a straight line is a long way: the demo's members, which merge well, are at 0.15 to 0.18."""
 MOST_NAMED = 5
 """Cases of one reason that are named, the worst first."""
 
