@@ -12,8 +12,8 @@ LEAST_COSINE = 0.0
 """Below it members undo each other's steps. Task vectors of unlike tasks are about orthogonal (Ilharco et al. 2023);
 those of the demo's pool, 0.10 and above."""
 MOST_RELATIVE_NORM = 0.5
-"""Members that merge well are at 0.15 to 0.22 (the demo's, and those of a tiny pool); at ten times the learning rate the
-tiny ones are at 1.4 and worse than the seed on the mean of domains."""
+"""Members that merge well are at 0.15 to 0.22 (the demo's, and those of a tiny pool); at ten times the learning rate
+the tiny ones are at 1.4 and worse than the seed on the mean of domains."""
 MOST_NAMED = 5
 """Cases of one reason that are named, the worst first."""
 
