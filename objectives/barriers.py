@@ -34,8 +34,8 @@ def barrier_nats(start: Mixture, end: Mixture, loss_of: LossOf, *, points: int) 
 
     max over a of L((1 - a) theta_s + a theta_e) - [(1 - a) L(theta_s) + a L(theta_e)] (Entezari et al. 2022, arXiv
     2110.06296, eq. 1), over `points` shares a strictly between 0 and 1. Negative where every point is better than the
-    line, which is what merging hopes for; 0 for equal models; NaN where a loss is. A negative one shrinks as points come
-    closer to the ends: compare such only at equal `points`.
+    line, which is what merging hopes for; 0 for equal models; NaN where a loss is. A negative one shrinks as points
+    come closer to the ends: compare such only at equal `points`.
     """
     shares = shares_between(points)
     between = np.array([loss_of(mixture_between(start, end, float(share))) for share in shares])

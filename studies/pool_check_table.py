@@ -33,8 +33,8 @@ def _show_members(console: Console, check: PoolCheck) -> None:
             _number(losses.mean, ".4f"),
             _number(own, ".4f"),
             _number(own - check.seed.by_domain.get(name, math.nan), "+.4f"),
-            f"{check.vectors.norms[row]:.3f}",
-            f"{check.vectors.relative_norms[row]:.3f}",
+            f"{check.vectors.norms[row]:.4g}",
+            f"{check.vectors.relative_norms[row]:.3g}",
             _number(check.barriers_to_mean.get(name, math.nan), "+.4f"),
         )
     table.add_section()

@@ -121,7 +121,7 @@ def _of_barriers(check: PoolCheck) -> Iterator[str]:
 
 def _ranked(values: Mapping[str, float]) -> str:
     """List cases with their values, those farthest from zero first."""
-    return _listed([f"{name} ({value:.3f})" for name, value in sorted(values.items(), key=lambda item: -abs(item[1]))])
+    return _listed([f"{name} ({value:.3g})" for name, value in sorted(values.items(), key=lambda item: -abs(item[1]))])
 
 
 def _listed(cases: list[str]) -> str:

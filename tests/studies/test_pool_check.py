@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ from transformers import PreTrainedModel
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
 from pool.checkpoint import load_model
+from pool.config import read_pool_file
+from pool.errors import CorpusError
 from pool.fingerprint import digest_file
-from pool.store import Pool
+from pool.store import Pool, open_pool
+from studies.run_pool_check import Lines, run_pool_check
 
 PICTURES = [f"tiny-check-{name}.png" for name in ("barriers", "cosines", "sign-conflicts", "transfer")]
 PAIRS = {"code/docs", "code/prose", "docs/prose"}
@@ -143,6 +147,13 @@ def test_nan_in_a_weight_is_one_line_that_names_the_member(root: Path, mixscout)
     assert answer.code == 1
     assert len(answer.err.splitlines()) == 1 and "member 'code' has NaN or infinite values in" in answer.err
     assert not (root / "mixscout.db").exists() and not (root / "reports").exists()
+
+
+def test_a_pool_without_held_out_text_is_told_to_get_some(root: Path) -> None:
+    pool = open_pool(read_pool_file(root / "pool.toml"))
+    nothing = replace(pool, corpus=replace(pool.corpus, held_out={"search": {}, "test": {}}))
+    with pytest.raises(CorpusError, match="no held-out text to check its members on; set held_out_share above 0"):
+        run_pool_check(nothing, Lines())
 
 
 def test_a_pool_that_is_not_there_is_one_line(empty_root: Path, mixscout) -> None:
