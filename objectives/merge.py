@@ -71,7 +71,7 @@ class StackedPool:
 
     def load(self, folder: Path, what: str) -> None:
         """Make the resident model a checkpoint of the same architecture, in place. Raises `PoolError`."""
-        self._fill(self.flat, load_model(folder, dtype=self.dtype), self.model, what)
+        self._fill(self.flat.zero_(), load_model(folder, dtype=self.dtype), self.model, what)
 
     def weight_gradient(self) -> npt.NDArray[np.float64]:
         """Turn the parameters' gradient (P,) into that of the merge weights (K,).

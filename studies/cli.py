@@ -13,6 +13,7 @@ from pool.errors import MixscoutError
 from studies.benchmarks.cli import bench_app
 from studies.fidelity_cli import add_fidelity_verbs
 from studies.outcome_cli import add_outcome_verbs
+from studies.pool_check_cli import add_pool_check_verb
 from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ AcceptOption = Annotated[
     bool, typer.Option("--accept", help="Go on though strategy, seed, gate or start changed; it is recorded.")
 ]
 
-pool_app = typer.Typer(help="Build and show pools.", no_args_is_help=True)
+pool_app = typer.Typer(help="Build, show and check pools.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
 app.add_typer(bench_app, name="bench")
 
@@ -281,6 +282,7 @@ def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
         show_confirmation(console(), confirmation)
 
 
+add_pool_check_verb(pool_app)
 add_fidelity_verbs(app)
 add_outcome_verbs(app)
 

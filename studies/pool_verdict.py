@@ -1,0 +1,129 @@
+"""Is a pool likely to merge well? Findings against named thresholds, in plain words."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from studies.pool_check import PoolCheck, pair_name
+
+BARRIER_NATS = 0.02
+"""A rise on the line that matters: two of the demo's mixtures, really trained, differ by chance by up to 0.021."""
+LEAST_COSINE = 0.0
+"""Below it members undo each other's steps. Task vectors of unlike tasks are about orthogonal (Ilharco et al. 2023);
+those of the demo's pool, 0.10 and above."""
+MOST_RELATIVE_NORM = 0.5
+"""Members that merge well are at 0.15 to 0.22 (the demo's, and those of a tiny pool); at ten times the learning rate
+the tiny ones are at 1.4 and worse than the seed on the mean of domains."""
+MOST_NAMED = 5
+"""Cases of one reason that are named, the worst first."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a pool is unlikely to merge well, a line a reason; none when nothing speaks against it."""
+
+    reasons: tuple[str, ...]
+
+    @property
+    def likely(self) -> bool:
+        """Whether the pool is likely to merge well."""
+        return not self.reasons
+
+    @property
+    def words(self) -> str:
+        """The verdict in one sentence."""
+        if self.likely:
+            return "Nothing measured speaks against merging this pool."
+        return f"This pool is unlikely to merge well: {len(self.reasons)} of the checks failed."
+
+    def as_json(self) -> dict[str, object]:
+        """Give the verdict, the reasons and the thresholds they were judged by."""
+        thresholds = {
+            "barrier_nats": BARRIER_NATS,
+            "least_cosine": LEAST_COSINE,
+            "most_relative_norm": MOST_RELATIVE_NORM,
+        }
+        return {
+            "likely_to_merge_well": self.likely,
+            "words": self.words,
+            "reasons": list(self.reasons),
+            "thresholds": thresholds,
+        }
+
+
+def judge(check: PoolCheck) -> Verdict:
+    """Judge a pool by its losses, task vectors and barriers. Sign conflicts are shown but not judged."""
+    return Verdict((*_of_losses(check), *_of_vectors(check), *_of_barriers(check)))
+
+
+def _of_losses(check: PoolCheck) -> Iterator[str]:
+    models = {**check.members, "(seed)": check.seed, "(uniform merge)": check.uniform}
+    broken = [
+        f"{name} on {domain}"
+        for name, losses in models.items()
+        for domain, nats in losses.by_domain.items()
+        if not math.isfinite(nats)
+    ]
+    if broken:
+        yield (
+            f"the held-out loss is NaN or infinite for {_listed(broken)}; lower the learning rate, and "
+            "train again with `mixscout pool build POOL.toml --rebuild NAME`"
+        )
+    own = {
+        name: losses.by_domain[name] - check.seed.by_domain[name]
+        for name, losses in check.members.items()
+        if name in check.domains
+    }
+    worse = {name: nats for name, nats in own.items() if nats > 0}
+    if worse:
+        yield (
+            f"members worse than the seed on their own held-out domain (nats): {_ranked(worse)}; their training went "
+            "wrong, or is far too long for the text they have"
+        )
+    means = {name: losses.mean for name, losses in check.members.items()}
+    worst = max(means, key=lambda name: means[name])
+    if len(means) > 1 and check.uniform.mean > means[worst]:
+        yield (
+            f"the uniform merge ({check.uniform.mean:.3f} nats on the mean of domains) is worse than the worst member "
+            f"({worst}, {means[worst]:.3f}): the members are not in one basin"
+        )
+
+
+def _of_vectors(check: PoolCheck) -> Iterator[str]:
+    vectors = check.vectors
+    still = [name for name, norm in zip(check.names, vectors.norms, strict=True) if norm == 0]
+    if still:
+        yield f"members equal to the seed in every weight: {_listed(still)}; they were not trained"
+    shares = dict(zip(check.names, vectors.relative_norms.tolist(), strict=True))
+    far = {name: share for name, share in shares.items() if share > MOST_RELATIVE_NORM}
+    if far:
+        yield (
+            f"members far from the seed (task vector above {MOST_RELATIVE_NORM} of the seed's norm): {_ranked(far)}; "
+            "lower their learning rate, or train them shorter"
+        )
+    against = {
+        pair_name(pair): cosine for pair, cosine in check.of_pairs(vectors.cosines).items() if cosine < LEAST_COSINE
+    }
+    if against:
+        yield f"task vectors that point against each other (cosine below {LEAST_COSINE:g}): {_ranked(against)}"
+
+
+def _of_barriers(check: PoolCheck) -> Iterator[str]:
+    lines = {pair_name(pair): nats for pair, nats in check.barriers.items()}
+    lines |= {f"{name} to the mean of all": nats for name, nats in check.barriers_to_mean.items()}
+    high = {name: nats for name, nats in lines.items() if nats > BARRIER_NATS}
+    if high:
+        yield (
+            f"loss barriers above {BARRIER_NATS} nats on the line between models: {_ranked(high)}; "
+            "mixtures of these say little about training"
+        )
+
+
+def _ranked(values: Mapping[str, float]) -> str:
+    """List cases with their values, those farthest from zero first."""
+    return _listed([f"{name} ({value:.3g})" for name, value in sorted(values.items(), key=lambda item: -abs(item[1]))])
+
+
+def _listed(cases: list[str]) -> str:
+    more = len(cases) - MOST_NAMED
+    return ", ".join(cases[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
