@@ -1,0 +1,77 @@
+"""The verbs that advance a study: `search` and `worker`. Heavy imports stand inside them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
+
+MergesOption = Annotated[
+    int | None, typer.Option(min=1, help="Total budget of the study, what is done already included.")
+]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes that advance the study together.")]
+DevicesOption = Annotated[
+    str | None, typer.Option(metavar="0,1", help="GPUs of the workers, in turn; `cpu` for none. One worker each.")
+]
+AcceptOption = Annotated[
+    bool, typer.Option("--accept", help="Go on though strategy, seed, gate or start changed; it is recorded.")
+]
+
+
+def add_search_verbs(app: typer.Typer) -> None:
+    """Add both verbs to the command line."""
+    app.command(epilog="Examples: `mixscout search study.toml --merges 200`, `... --workers 4 --devices 0,1`")(search)
+    app.command(epilog="Examples: `mixscout worker study.toml`, `... --workers 2 --devices 0,1`")(worker)
+
+
+def search(
+    study_file: StudyArgument,
+    merges: MergesOption = None,
+    workers: WorkersOption = None,
+    devices: DevicesOption = None,
+    accept: AcceptOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Advance a study to its budget of merges. The same line starts, resumes after a kill, and extends."""
+    _advance(study_file, merges, workers, devices, accept=accept, as_json=as_json)
+
+
+def worker(
+    study_file: StudyArgument,
+    merges: MergesOption = None,
+    workers: WorkersOption = None,
+    devices: DevicesOption = None,
+    accept: AcceptOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Join a study as one more worker, from this machine or another one that reaches its database, at any time.
+
+    It ends when the study has its budget. Killed, it leaves its trial to the others.
+    """
+    _advance(study_file, merges, workers, devices, accept=accept, as_json=as_json)
+
+
+def _advance(
+    study_file: Path, merges: int | None, workers: int | None, devices: str | None, *, accept: bool, as_json: bool
+) -> None:
+    quiet_libraries()
+    from dataclasses import asdict
+
+    from studies.config import read_study_file
+    from studies.opening import open_study
+    from studies.run import run_search
+    from studies.tables import show_counts
+    from studies.workers import parse_devices, run_workers
+
+    config = read_study_file(study_file)
+    total, places = merges or config.search.merges, parse_devices(devices)
+    if workers is not None or places:
+        counts = run_workers(study_file, total, workers or len(places), places, accept=accept)
+    else:
+        with open_study(config) as bench:
+            counts = run_search(bench, total, accept=accept)
+    if as_json:
+        print_json({"study": config.name, "counts": asdict(counts)})
+    else:
+        show_counts(console(), counts)
