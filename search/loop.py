@@ -29,6 +29,7 @@ from search.trials import (
     PREDICTED_DEVIATIONS,
     PREDICTED_MEANS,
     REASON,
+    SECONDS,
     STANDARD_ERROR,
     START,
     STOPPED_BY,
@@ -152,17 +153,20 @@ def _enqueue_start(study: optuna.Study, search: Search) -> None:
 
 
 def _step(study: optuna.Study, search: Search, incumbent: _Incumbent) -> None:
+    started = time.monotonic()
     trial = _left_running(study) or study.ask()
     mixture = search.space.suggest(trial)
     decision = _judge(study, search, trial, mixture)
     _record(trial, decision)
     if decision.verdict is Verdict.PRUNE:
+        trial.set_user_attr(SECONDS, time.monotonic() - started)
         study.tell(trial, state=TrialState.PRUNED)
         return
     try:
         evaluation = search.evaluate(mixture, incumbent.to_beat(trial))
     except NonFiniteLossError as error:
         trial.set_user_attr(REASON, str(error))
+        trial.set_user_attr(SECONDS, time.monotonic() - started)
         study.tell(trial, state=TrialState.FAIL)
         return
     trial.set_user_attr(CACHED, evaluation.cached)
@@ -172,8 +176,10 @@ def _step(study: optuna.Study, search: Search, incumbent: _Incumbent) -> None:
         trial.set_user_attr(VIOLATION, evaluation.violation)
     if math.isfinite(evaluation.standard_error):
         trial.set_user_attr(STANDARD_ERROR, evaluation.standard_error)
-    if evaluation.gradient is not None:
+    # One that was not asked for, and is there because another study's evaluation was remembered, would be a gift.
+    if evaluation.gradient is not None and search.wants_gradient:
         trial.set_user_attr(GRADIENT, list(evaluation.gradient))
+    trial.set_user_attr(SECONDS, time.monotonic() - started)
     study.tell(trial, list(evaluation.values) if len(study.directions) > 1 else evaluation.value)
 
 
