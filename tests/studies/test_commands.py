@@ -177,6 +177,7 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["table"],
         ["ablate"],
         ["handover"],
+        ["compare"],
         ["bench", "search"],
         ["bench", "gate"],
         ["bench", "landscape"],

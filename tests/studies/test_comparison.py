@@ -37,6 +37,11 @@ def _trials(root: Path) -> dict[str, list[tuple[object, ...]]]:
     return {name: [(t.number, t.state, t.params, t.value) for t in _study(root, name).trials] for name in names}
 
 
+def ungate(root: Path) -> None:
+    """Without the gate, whose judging takes longer than a tiny merge."""
+    edit(root / "study.toml", "min_evidence = 5", "enabled = false")
+
+
 @pytest.fixture(scope="module")
 def compared_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a finished comparison of auto and random. Shared: never write into it."""
@@ -46,6 +51,7 @@ def compared_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
     folder = tmp_path_factory.mktemp("compared") / "root"
     shutil.copytree(built_root, folder)
+    ungate(folder)
     with workbench(read_study_file(folder / "study.toml")) as bench:
         compare_strategies(bench, ["auto", "random"], 2, 15)
     return folder
@@ -111,6 +117,7 @@ def test_asked_again_it_does_nothing_and_with_more_it_goes_on(compared: Path, mi
 
 
 def test_a_kill_loses_nothing(root: Path, compared: Path, mixscout) -> None:
+    ungate(root)
     script = (
         "import os, signal, sys; from search import loop; from studies.cli import main; told = []\n"
         "def dying(study, decision, kept=loop._record):\n"
@@ -221,7 +228,7 @@ def test_p_values_are_exact_for_few_seeds() -> None:
     won = duels({"a": [1.0, 1.1, 1.2, 1.3, 1.4], "b": [2.0, 2.2, 2.5, 2.9, 3.4]})[0]
     assert (won.wins, won.ties, won.losses, won.exact) == (5, 0, 0, True)
     assert won.p_value == pytest.approx(2 / 2**5) == pytest.approx(least_p(5))
-    # Five differences of ranks 1 to 5, the smallest against: signs with a rank sum of at most 1 are 2 of 32, two-sided 4.
+    # Ranks 1 to 5, the smallest against the others: a rank sum of at most 1 has 2 of 32 sign patterns, two-sided 4.
     mixed = duels({"a": [0.1, 0.0, 0.0, 0.0, 0.0], "b": [0.0, 0.2, 0.3, 0.4, 0.5]})[0]
     assert mixed.p_value == pytest.approx(4 / 32)
     assert seeds_needed(0.05) == 6 and least_p(5) > 0.05 > least_p(6)
