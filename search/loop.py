@@ -32,6 +32,7 @@ from search.trials import (
     PREDICTED_DEVIATIONS,
     PREDICTED_MEANS,
     RAISED,
+    SECONDS,
     STANDARD_ERROR,
     START,
     STOPPED_BY,
@@ -197,10 +198,12 @@ def _step(study: optuna.Study, search: Search, trial: optuna.Trial, incumbent: _
 
 
 def _finish(study: optuna.Study, search: Search, trial: optuna.Trial, incumbent: _Incumbent, crew: Crew) -> None:
+    started = time.monotonic()
     mixture = search.space.suggest(trial)
     decision = _judge(study, search, trial, mixture)
     _record(trial, decision)
     if decision.verdict is Verdict.PRUNE:
+        trial.set_user_attr(SECONDS, time.monotonic() - started)
         study.tell(trial, state=TrialState.PRUNED)
         return
     found = attempt(
@@ -209,14 +212,15 @@ def _finish(study: optuna.Study, search: Search, trial: optuna.Trial, incumbent:
         retries=search.retries,
         begin=crew.publish,
     )
+    trial.set_user_attr(SECONDS, time.monotonic() - started)
     if isinstance(found, Failed):
         keep_failed(study, trial, found)
         return
-    _record_evaluation(trial, found)
+    _record_evaluation(trial, found, with_gradient=search.wants_gradient)
     study.tell(trial, list(found.values) if len(study.directions) > 1 else found.value)
 
 
-def _record_evaluation(trial: optuna.Trial, evaluation: Evaluation) -> None:
+def _record_evaluation(trial: optuna.Trial, evaluation: Evaluation, *, with_gradient: bool) -> None:
     trial.set_user_attr(CACHED, evaluation.cached)
     trial.set_user_attr(TOKENS_READ, evaluation.tokens_read)
     trial.set_user_attr(STOPPED_EARLY, evaluation.stopped_early)
@@ -224,7 +228,8 @@ def _record_evaluation(trial: optuna.Trial, evaluation: Evaluation) -> None:
         trial.set_user_attr(VIOLATION, evaluation.violation)
     if math.isfinite(evaluation.standard_error):
         trial.set_user_attr(STANDARD_ERROR, evaluation.standard_error)
-    if evaluation.gradient is not None:
+    # One that was not asked for, and is there because another study's evaluation was remembered, would be a gift.
+    if evaluation.gradient is not None and with_gradient:
         trial.set_user_attr(GRADIENT, list(evaluation.gradient))
 
 

@@ -11,6 +11,7 @@ import typer
 
 from pool.errors import MixscoutError
 from studies.benchmarks.cli import bench_app
+from studies.comparison_cli import add_comparison_verb
 from studies.fidelity_cli import add_fidelity_verbs
 from studies.outcome_cli import add_outcome_verbs
 from studies.pool_check_cli import add_pool_check_verb
@@ -218,6 +219,7 @@ def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
 
 add_pool_check_verb(pool_app)
 add_search_verbs(app)
+add_comparison_verb(app)
 add_fidelity_verbs(app)
 add_outcome_verbs(app)
 

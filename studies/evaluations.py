@@ -69,6 +69,15 @@ class EvaluationRow(Row):
     foundation: Mapped[str | None] = mapped_column(String(64), index=True, nullable=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a remembered evaluation had cost when it was computed."""
+
+    seconds: float
+    tokens_read: int
+    with_gradient: bool
+
+
 class EvaluationStore:
     """The evaluations of one database."""
 
@@ -98,6 +107,14 @@ class EvaluationStore:
         )
         with Session(self._engine) as session:
             return [_evaluation(row, Mixture.of(row.mixture), objective_digest) for row in session.scalars(query)]
+
+    def costs(self, objective_digest: str) -> dict[str, Cost]:
+        """Return what the evaluations of an objective had cost, by mixture digest."""
+        row = EvaluationRow
+        columns = (row.mixture_digest, row.seconds, row.tokens_read, row.gradient.is_not(None))
+        with Session(self._engine) as session:
+            found = session.execute(select(*columns).where(row.objective_digest == objective_digest))
+            return {mixture: Cost(seconds, tokens, bool(steep)) for mixture, seconds, tokens, steep in found}
 
     def keep(self, evaluation: Evaluation, foundation: str | None = None) -> None:
         """Remember an evaluation. One with a gradient replaces one without, never the other way round."""

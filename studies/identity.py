@@ -24,6 +24,12 @@ COURSE = {"strategy", "seed", "start", "start_from", "evidence_from", "gate", "e
 
 Identity = dict[str, object]
 
+QUESTION = (
+    *("pool", "table", "predictor", "held-out text", "target", "aggregate", "measure", "constraints"),
+    *("downstream tasks", "merge rule", "precision", "compiled", "space", "floors", "kl", "prior"),
+)
+"""The parts that decide what a value means and which mixtures are allowed; the others say how to search."""
+
 
 def identity_of(
     config: StudyFile, pool: Pool, space: CappedSimplex, proxy: ProxySettings, objective: Objective
@@ -53,7 +59,6 @@ def swarm_identity_of(config: StudyFile, swarm: FittedSwarm, space: CappedSimple
 
 def _common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
     """Give what every study has; the gate and the search without budget and stop rules, which may change."""
-    strategy = config.search.strategy_found
     return {
         "target": dict(config.target) or list(config.objective.domains) or config.targets,
         "aggregate": config.objective.aggregate or ("macro" if config.objective.domains else "weighted"),
@@ -63,8 +68,7 @@ def _common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
             "max_members": space.max_members,
         },
         "floors": dict(zip(space.names, space.floors, strict=True)) if any(space.floors) else None,
-        "strategy": {"name": strategy.name, **strategy.settings},
-        "seed": config.search.seed,
+        **proposer_parts(config),
         "start": list(config.search.start),
         "start_from": config.search.start_from,
         "evidence_from": config.search.evidence_from,
@@ -72,6 +76,18 @@ def _common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
         "kl": config.search.kl or None,
         "gate": config.gate.model_dump(),
     }
+
+
+def proposer_parts(config: StudyFile) -> Identity:
+    """Give the parts that say who proposes mixtures: all that studies of one comparison differ in."""
+    strategy = config.search.strategy_found
+    return {"strategy": {"name": strategy.name, **strategy.settings}, "seed": config.search.seed}
+
+
+def different_questions(one: Identity, other: Identity) -> list[str]:
+    """Name the parts in which two studies ask different questions; where there are none, their values compare."""
+    parts = QUESTION if one.get("kl") or other.get("kl") else [part for part in QUESTION if part != "prior"]
+    return [part for part in parts if one.get(part) != other.get(part)]
 
 
 def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = False) -> None:

@@ -1,0 +1,106 @@
+"""The answer of `compare` for people: the ends, the way there, who beats whom, and what so few seeds cannot tell."""
+
+from rich.console import Console
+from rich.table import Table
+
+from objectives.held_out import Floats
+from studies.comparison import Comparison
+from studies.comparison_duels import Duel, least_p, seeds_needed
+
+LEVEL = 0.05
+"""The level below which a p value is usually taken for a difference."""
+PARTS = (0.25, 0.5, 0.75, 1.0)
+"""Parts of the budget at which regret is shown."""
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Show ends, regret along the way, and duels."""
+    known = comparison.best_known
+    console.print(
+        f"Study {comparison.name}: at most {comparison.budget_forwards} forward-equivalents each (a merge with its "
+        f"gradient counts three), {comparison.measure}; remembered evaluations are charged at what they had cost",
+        soft_wrap=True,
+    )
+    _show_ends(console, comparison)
+    console.print(
+        f"Regret from the best value known, {known.value:.5f} (study {known.study}): "
+        "median (min to max) after so many forward-equivalents",
+        soft_wrap=True,
+    )
+    _show_way(console, comparison)
+    _show_duels(console, comparison)
+    if comparison.differing:
+        console.print(f"The studies also differ in: {', '.join(comparison.differing)}.", soft_wrap=True)
+
+
+def _show_ends(console: Console, comparison: Comparison) -> None:
+    counts = ("seeds", "merges", "forward-equivalents", "tokens read", "seconds")
+    table = _table("contender", *counts, "best (median)", "min", "max")
+    for one in comparison.contenders:
+        merges = max(course.merges for course in one.courses)
+        spent = (f"{one.median_spent('tokens'):.0f}", f"{one.median_spent('seconds'):.1f}")
+        values = (f"{value:.5f}" for value in one.spread_at("forwards", comparison.budget_forwards))
+        forwards = str(merges * one.forwards_per_merge)
+        table.add_row(one.name, str(comparison.seeds), str(merges), forwards, *spent, *values)
+    console.print(table)
+
+
+def _show_way(console: Console, comparison: Comparison) -> None:
+    amounts = [round(part * comparison.budget_forwards) for part in PARTS]
+    table = _table("contender", *(f"after {amount}" for amount in amounts))
+    for one in comparison.contenders:
+        spreads = (comparison.regret(one.spread_at("forwards", amount)) for amount in amounts)
+        table.add_row(one.name, *map(_spread, spreads))
+    console.print(table)
+
+
+def _show_duels(console: Console, comparison: Comparison) -> None:
+    if not comparison.duels:
+        console.print("One course each: who is ahead may be chance; nothing was tested.")
+        return
+    console.print("Seeds won - tied - lost by the row against the column; p of Wilcoxon's signed-rank test, two-sided")
+    names = [one.name for one in comparison.contenders]
+    cells = {(duel.first, duel.second): _cell(duel) for duel in comparison.duels}
+    cells |= {(duel.second, duel.first): _cell(duel, turned=True) for duel in comparison.duels}
+    table = _table("contender", *names)
+    for name in names:
+        table.add_row(name, *(cells.get((name, other), "") for other in names))
+    console.print(table)
+    for line in _caveats(comparison):
+        console.print(line, soft_wrap=True)
+
+
+def _caveats(comparison: Comparison) -> list[str]:
+    least = least_p(comparison.seeds)
+    lines = []
+    if least >= LEVEL:
+        lines.append(
+            f"With {comparison.seeds} seeds p cannot be below {least:.3g} whoever wins: no difference can be shown at "
+            f"{LEVEL:g}. That takes --seeds {seeds_needed(LEVEL)} or more."
+        )
+    if len(comparison.duels) > 1:
+        lines.append(f"{len(comparison.duels)} pairs were tested and p is not corrected for that.")
+    if any(duel.p_value is None for duel in comparison.duels):
+        lines.append("p -: both end alike in every seed of theirs, so more seeds repeat one difference.")
+    if any(duel.p_value is not None and not duel.exact for duel in comparison.duels):
+        lines.append("p ~: approximated, because equal differences among many seeds cannot be counted.")
+    return lines
+
+
+def _cell(duel: Duel, *, turned: bool = False) -> str:
+    won, lost = (duel.losses, duel.wins) if turned else (duel.wins, duel.losses)
+    if duel.p_value is None:
+        return f"{won}-{duel.ties}-{lost}, p -"
+    return f"{won}-{duel.ties}-{lost}, p {'' if duel.exact else '~'}{duel.p_value:.3g}"
+
+
+def _spread(regret: Floats) -> str:
+    middle, low, high = regret
+    return f"{middle:.2g} ({low:.2g} to {high:.2g})"
+
+
+def _table(*headings: str) -> Table:
+    table = Table()
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "contender" else "right")
+    return table
