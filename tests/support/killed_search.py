@@ -72,7 +72,7 @@ def run(database: Path, merges: int, where: str, nth: int) -> None:
         die_at(where, nth)
     with open_database(database, timeout_seconds=10) as opened:
         study = optuna.create_study(storage=opened.optuna, study_name="s", load_if_exists=True)
-        gate = Gate(GateRule(min_evidence=6, patience=4), GaussianProcessSurrogate(), seed=1)
+        gate = Gate(GateRule(min_evidence=6, patience=4), GaussianProcessSurrogate, seed=1)
         start = {"uniform": Mixture.uniform(NAMES), "a": Mixture.vertex(NAMES, "a")}
         objective = remembered(LoggedLoss(database.with_suffix(".log")), opened.evaluations)
         search = Search(objective, CappedSimplex.of(NAMES), STRATEGIES["gradient"], 1, gate, start)
