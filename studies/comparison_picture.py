@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from objectives.held_out import Floats
 from studies.comparison import Comparison, Contender
@@ -34,12 +35,13 @@ def draw_comparison(comparison: Comparison, path: Path) -> Path:
         for at, one in enumerate(comparison.contenders):
             _draw(axes, comparison, one, axis, floor, (COLOURS[at % len(COLOURS)], STYLES[at // len(COLOURS) % 2]))
         axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlabel(LABELS[axis])
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel(f"regret from the best known ({comparison.measure})")
-    figure.suptitle(
-        f"{comparison.name}: median and range of {comparison.seeds} seed(s); less than {floor:.1g} drawn there"
-    )
+    seeds = f"{comparison.seeds} seed{'s' * (comparison.seeds > 1)}"
+    figure.suptitle(f"{comparison.name}: median and range of {seeds}; less than {floor:.1g} drawn there")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +56,7 @@ def _draw(
     middle, low, high = np.maximum(comparison.regret(spreads), floor)
     colour, style = look
     axes.step(amounts, middle, where="post", color=colour, linestyle=style, label=one.name)
+    axes.plot(amounts[-1:], middle[-1:], ".", color=colour)  # else a fall at the very end looks like the frame
     axes.fill_between(amounts, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
 
 

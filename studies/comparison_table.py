@@ -22,7 +22,11 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         soft_wrap=True,
     )
     _show_ends(console, comparison)
-    console.print(f"Regret from the best value known, {known.value:.5f} (study {known.study}): median (min to max)")
+    console.print(
+        f"Regret from the best value known, {known.value:.5f} (study {known.study}): "
+        "median (min to max) after so many forward-equivalents",
+        soft_wrap=True,
+    )
     _show_way(console, comparison)
     _show_duels(console, comparison)
     if comparison.differing:
@@ -43,7 +47,7 @@ def _show_ends(console: Console, comparison: Comparison) -> None:
 
 def _show_way(console: Console, comparison: Comparison) -> None:
     amounts = [round(part * comparison.budget_forwards) for part in PARTS]
-    table = _table("contender", *(f"after {amount} forward-equivalents" for amount in amounts))
+    table = _table("contender", *(f"after {amount}" for amount in amounts))
     for one in comparison.contenders:
         spreads = (comparison.regret(one.spread_at("forwards", amount)) for amount in amounts)
         table.add_row(one.name, *map(_spread, spreads))
@@ -92,7 +96,7 @@ def _cell(duel: Duel, *, turned: bool = False) -> str:
 
 def _spread(regret: Floats) -> str:
     middle, low, high = regret
-    return f"{middle:.5f} ({low:.5f} to {high:.5f})"
+    return f"{middle:.2g} ({low:.2g} to {high:.2g})"
 
 
 def _table(*headings: str) -> Table:

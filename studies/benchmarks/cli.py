@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
 
 if TYPE_CHECKING:
-    from studies.benchmarks.entries import Entry
+    pass
 
 bench_app = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
 
@@ -25,10 +24,9 @@ Picture = Annotated[Path | None, typer.Option(metavar="PNG", help="Also draw it.
 
 
 @bench_app.command(
-    "search", epilog="Examples: `mixscout bench search study.toml --entries auto:10,tpe:100`, `mixscout bench search`"
+    "search", epilog="Example: `mixscout bench search --entries auto:20,tpe:200 --partitions 8 --picture regret.png`"
 )
 def bench_search(
-    study_file: Annotated[Path | None, typer.Argument(metavar="[STUDY.toml]", help="The study file.")] = None,
     entries: Entries = None,
     seeds: Seeds = 3,
     partitions: Partitions = "8,32,128",
@@ -37,17 +35,10 @@ def bench_search(
     picture: Picture = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare strategies at budgets in forward passes: on a study's merges, or else on formulas with a known optimum.
-
-    The options on formulas, processes and the picture say nothing about a study's merges.
-    """
+    """Compare strategies on formulas with a known optimum; `mixscout compare` does it on a study of your own."""
     quiet_libraries()
-    from studies.benchmarks.entries import parse_entries
-
-    if study_file is not None:
-        _bench_study(study_file, parse_entries(entries or "auto:10,tpe:100,gp:50,random:100"), seeds, as_json=as_json)
-        return
     from studies.benchmarks import regret, strategy_tables
+    from studies.benchmarks.entries import parse_entries
     from studies.benchmarks.figures import draw_regret
     from studies.benchmarks.numbers import parse_partitions
 
@@ -87,20 +78,6 @@ def bench_gate(
         print_json([one.as_json() for one in results])
     else:
         strategy_tables.show_gate(console(), results)
-
-
-def _bench_study(study_file: Path, wanted: Sequence[Entry], seeds: int, *, as_json: bool) -> None:
-    from studies.benchmarks import search as benchmark
-    from studies.benchmarks.tables import show_bench_search
-    from studies.config import read_study_file
-    from studies.workbench import workbench
-
-    with workbench(read_study_file(study_file)) as bench:
-        results = benchmark.run_bench(bench, wanted, seeds)
-    if as_json:
-        print_json(benchmark.as_json(results))
-    else:
-        show_bench_search(console(), results)
 
 
 @bench_app.command("objective", epilog="Example: `mixscout bench objective study.toml --seeds 20 --growth --precision`")

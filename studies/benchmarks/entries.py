@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from objectives.evaluation import FORWARDS_PER_GRADIENT
 from pool.errors import ConfigError
 from search.strategies.registry import STRATEGIES
 
@@ -13,11 +12,6 @@ class Entry:
 
     strategy: str
     merges: int
-
-    @property
-    def forwards(self) -> int:
-        """Forward-equivalents, of an objective with gradients: a merge with its gradient counts three."""
-        return self.merges * (FORWARDS_PER_GRADIENT if STRATEGIES[self.strategy].uses_gradient else 1)
 
 
 def parse_entries(text: str) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""The picture of `bench search` on formulas: regret against forward-equivalents, a panel for each size."""
+"""The picture of `bench search`: regret against forward-equivalents, a panel for each size."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The verb `bench search` without a study: strategies on formulas with a known optimum, regret against merges.
+"""The verb `bench search`: strategies on formulas with a known optimum, regret against merges.
 
 Budgets are in forward-equivalents, so a merge with its gradient counts three. Regret is noise-free, of the mixture with
 the lowest (noisy) value so far, as a percentage of what the uniform mixture regrets: 100 is to have searched nothing.

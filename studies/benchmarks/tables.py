@@ -11,21 +11,8 @@ from studies.benchmarks.growth import Point
 from studies.benchmarks.objective import Costs
 from studies.benchmarks.precision import PrecisionCheck
 from studies.benchmarks.ratio import Ratio
-from studies.benchmarks.search import Result
 from studies.benchmarks.surrogate import Result as Predicted
 from studies.benchmarks.surrogate import Spread
-
-
-def show_bench_search(console: Console, results: Sequence[Result]) -> None:
-    """Show the lowest search loss of every strategy over the seeds."""
-    console.print("Lowest held-out loss on the search split, nats per token")
-    table = Table()
-    for heading in ("strategy", "merges", "forward-equivalents", "median", "min", "max", "seeds"):
-        table.add_column(heading, justify="left" if heading == "strategy" else "right")
-    for one in results:
-        losses = (f"{loss:.5f}" for loss in (one.median, one.min, one.max))
-        table.add_row(one.strategy, str(one.merges), str(one.forward_equivalents), *losses, str(one.seeds))
-    console.print(table)
 
 
 def show_costs(console: Console, costs: Costs, savings: Savings) -> None:

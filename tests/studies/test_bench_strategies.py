@@ -1,4 +1,4 @@
-"""`mixscout bench search` on formulas and `mixscout bench gate`: figures that add up, in any number of processes."""
+"""`mixscout bench search` and `mixscout bench gate`: figures that add up, in any number of processes."""
 
 import json
 import math
@@ -47,6 +47,10 @@ def test_the_command_prints_and_draws(mixscout, tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     assert "exponential-vertex-3" in answer.out and "auto needs at most" in answer.out
     assert Image.open(picture).size[0] > 400
+    wrong = mixscout("bench", "search", "--entries", "simplex:3")
+    assert wrong.code == 1 and "'simplex:3' is not STRATEGY:MERGES" in wrong.err
+    wrong = mixscout("bench", "search", "--partitions", "8,two")
+    assert wrong.code == 1 and "--partitions: 'two' is no number of partitions" in wrong.err
     shown = json.loads(mixscout("bench", "search", *options, "--json").out)
     assert len(shown) == 7 * 3 and {one["seeds"] for one in shown} == {1}
 

@@ -202,24 +202,6 @@ def test_other_strategies_share_the_study_s_evaluations(searched: Path, mixscout
     assert sorted(studies) == ["by-chance", "tiny"]
 
 
-def test_bench_search_compares_strategies_at_their_cost(searched: Path, mixscout) -> None:
-    command = ("bench", "search", searched / "study.toml", "--entries", "gradient:4,random:6", "--seeds", 2)
-    before = json.loads(mixscout("best", searched / "study.toml", "--json").out)["counts"]["merges"]
-    results = json.loads(mixscout(*command, "--json").out)
-    assert [(one["strategy"], one["merges"], one["forward_equivalents"]) for one in results] == [
-        ("gradient", 4, 12),
-        ("random", 6, 6),
-    ]
-    assert all(one["min"] <= one["median"] <= one["max"] for one in results)
-    assert "forward-equivalents" in mixscout(*command).out
-    after = json.loads(mixscout("best", searched / "study.toml", "--json").out)["counts"]["merges"]
-    assert after == before, "a benchmark is no part of the study"
-    wrong = mixscout("bench", "search", searched / "study.toml", "--entries", "simplex:3")
-    assert wrong.code == 1 and "'simplex:3' is not STRATEGY:MERGES" in wrong.err
-    wrong = mixscout("bench", "search", "--partitions", "8,two")
-    assert wrong.code == 1 and "--partitions: 'two' is no number of partitions" in wrong.err
-
-
 def test_a_baseline_outside_the_space_is_marked(searched: Path, mixscout) -> None:
     edit(searched / "study.toml", 'name = "tiny"', 'name = "capped"')
     edit(searched / "study.toml", "[search]", "[space]\nmax_members = 2\ncaps = {prose = 0.5}\n[search]")
