@@ -21,7 +21,9 @@ from objectives.trained_loss import TrainedLoss
 from pool.config import read_pool_file
 from pool.mixture import Mixture
 from pool.store import Pool, open_pool
-from studies.evaluations import TABLES, EvaluationStore, remembered
+from studies.evaluations import EvaluationStore, remembered
+from studies.leases import Leases
+from studies.rows import TABLES
 
 TARGET = Target({"licences": 0.6, "prose": 0.4})
 NAMES = ("code", "docs", "prose")
@@ -56,7 +58,7 @@ def _tabulated() -> TabulatedLoss:
 def _store(folder: Path) -> EvaluationStore:
     engine = create_engine(f"sqlite:///{folder / 'evaluations.db'}")
     TABLES.create_all(engine)
-    return EvaluationStore(engine)
+    return EvaluationStore(engine, Leases(engine, seconds=60))
 
 
 MAKERS: dict[str, Make] = {
