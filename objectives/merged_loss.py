@@ -78,7 +78,8 @@ class MergedLoss:
         if not self._settings.rule.used_members_only:
             return None
         members = self._pool.manifest.members
-        used = {name: [members[name].weights_digest, members[name].config_digest] for name in mixture.support}
+        support = mixture.over(self.partitions).support
+        used = {name: [members[name].weights_digest, members[name].config_digest] for name in support}
         seed = self._pool.manifest.seed
         start = [seed.weights_digest, seed.config_digest]
         return digest_json({**self._but_for_members, "seed": start, "members": used, "mixture": mixture.digest})

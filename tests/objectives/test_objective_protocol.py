@@ -21,6 +21,7 @@ from objectives.trained_loss import TrainedLoss
 from pool.config import read_pool_file
 from pool.mixture import Mixture
 from pool.store import Pool, open_pool
+from search.surrogates.surrogate import Floats, Prediction
 from studies.evaluations import EvaluationStore, remembered
 from studies.leases import Leases
 from studies.rows import TABLES
@@ -48,11 +49,23 @@ def _exponential() -> ExponentialLawLoss:
     return ExponentialLawLoss.with_optimum(OPTIMUM, slopes, np.array([0.2, 0.3]), np.ones(3), best_value=3.0)
 
 
+class _Line:
+    """The exact straight line through the values at a table's vertices."""
+
+    def __init__(self, vertices: Floats, values: Floats) -> None:
+        self._vertices, self._values = vertices, values
+
+    def predict(self, weights: Floats) -> Prediction:
+        return Prediction(weights @ self._values, np.full(len(weights), 0.1))
+
+    def out_of_fold(self) -> Prediction:
+        return self.predict(self._vertices)
+
+
 def _tabulated() -> TabulatedLoss:
     """Predicts by the exact straight line through the table's three vertices."""
     table = SwarmTable(("x", "y", "z"), NAMES, np.eye(3), {"licences": np.array([3.0, 4, 5]), "prose": np.ones(3)})
-    swarm = FittedSwarm(table, lambda _, values: lambda weights: (weights @ values, 0.1 + 0 * weights[:, 0]), method="")
-    return TabulatedLoss(swarm, TARGET)
+    return TabulatedLoss(FittedSwarm(table, _Line, method="line"), TARGET)
 
 
 def _store(folder: Path) -> EvaluationStore:
