@@ -62,8 +62,8 @@ def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: in
             if counts.merges > latest:
                 latest = counts.merges
                 show(min(counts.merges, merges), f"best {best:.4f}, {counts.pruned} pruned, {counts.audited} audited")
-            if tracker:
-                tracker.log(step_of(counts), figures_of(counts, best))
+                if tracker:
+                    tracker.log(step_of(counts), figures_of(counts, best))
 
         def go_on() -> Counts:
             with bench.database.optuna.worked_with():

@@ -51,7 +51,7 @@ def handed_over(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """A folder handed over with its text, of a mixture of our own."""
     folder = tmp_path_factory.mktemp("handed") / "over"
     config = read_study_file(built_root / "study.toml")
-    config = config.model_copy(update={"database": folder.parent / "mixscout.db"})
+    config = config.model_copy(update={"database": str(folder.parent / "mixscout.db")})
     with workbench(config) as bench:
         run_handover(bench, MIXTURE, folder, tokens=TOKENS, token_files="/data/{partition}/*.npy", with_text=True)
     return folder
