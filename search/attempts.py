@@ -67,13 +67,12 @@ def keep_failed(study: optuna.Study, trial: optuna.Trial, failed: Failed) -> Non
     study.tell(trial, state=TrialState.FAIL)
 
 
-def check_not_hopeless(trials: list[FrozenTrial]) -> None:
+def check_not_hopeless(ended: list[FrozenTrial]) -> None:
     """Raise `StudyError` when the last evaluations all raised: the rest of the budget would go the same way.
 
-    `trials` are the finished ones in the order of their numbers.
+    `ended` are the completed and failed trials in the order of their numbers.
     """
-    merges = [trial for trial in trials if trial.state is not TrialState.PRUNED]
-    last = merges[-MOST_FAILED_IN_A_ROW:]
+    last = ended[-MOST_FAILED_IN_A_ROW:]
     if len(last) == MOST_FAILED_IN_A_ROW and all(RAISED in trial.user_attrs for trial in last):
         raise StudyError(
             f"the last {len(last)} evaluations failed, the last one by {last[-1].user_attrs[REASON]}; "

@@ -13,7 +13,7 @@ from typing import Protocol
 import optuna
 from optuna.trial import TrialState
 
-from search.trials import count_merges
+from search.history import History
 
 
 class Crew(Protocol):
@@ -73,16 +73,14 @@ class Alone:
 ALONE = Alone()
 
 
-def left_running(study: optuna.Study, merges: int, crew: Crew) -> optuna.Trial | None:
+def left_running(study: optuna.Study, history: History, merges: int, crew: Crew) -> optuna.Trial | None:
     """Take up the first trial that a dead worker left, under its own number; None where there is none.
 
     One beyond the budget stays as it is until the budget is extended: only trials before it count against its place.
     """
-    running = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.RUNNING]
-    running.sort(key=lambda trial: trial.number)
-    room = merges - count_merges(study)
-    busy = crew.busy(study) if running else set()
-    for trial in running[: max(0, room)]:
+    room = merges - history.counts.merges
+    busy = crew.busy(study) if history.running else set()
+    for trial in history.running[: max(0, room)]:
         if trial.number in busy or not crew.take(study, trial.number):
             continue
         if study._storage.get_trial(trial._trial_id).state is TrialState.RUNNING:
@@ -91,7 +89,6 @@ def left_running(study: optuna.Study, merges: int, crew: Crew) -> optuna.Trial |
     return None
 
 
-def has_room(study: optuna.Study, merges: int) -> bool:
+def has_room(history: History, merges: int) -> bool:
     """Tell whether another trial may be asked for: it might become a merge, as every running one may."""
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return count_merges(study) + len(running) < merges
+    return history.counts.merges + len(history.running) < merges

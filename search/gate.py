@@ -19,9 +19,13 @@ from search.space import CappedSimplex
 from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.surrogate import Floats, Observations, Prediction, Surrogate
-from search.trials import GRADIENT, Verdict, audit_outcomes
+from search.trials import GRADIENT, INTERVAL_COVERAGE, Verdict, audit_outcomes, interval_outcomes
 
 _SURE = 0.8
+_WIDENING = 0.3
+"""Step of the logarithm of the intervals' width; N predictions are off their coverage by at most 1 / (N step) of it."""
+_WIDEST = 3.0
+"""Bound of that logarithm, either way."""
 _DRAWS = 2_000
 """Samples of a prediction of several objectives; their share gives a chance to about 0.005 at the default threshold."""
 
@@ -59,13 +63,15 @@ class Evidence:
     """Evaluated mixtures `weights` (N, K) and their `values` (N, D) in D objectives, in the order of their trials.
 
     `gradients` (K,) where they are known; with several objectives they never are. `audits`, in order, tell of each
-    audit whether it would have won.
+    audit whether it would have won; `intervals`, in order, of each evaluation that the gate had predicted, which
+    objectives (D,) its intervals held.
     """
 
     weights: Floats
     values: Floats
     gradients: Sequence[Sequence[float] | None]
     audits: Sequence[bool] = ()
+    intervals: Sequence[tuple[bool, ...]] = ()
 
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], space: CappedSimplex) -> "Evidence":
@@ -76,6 +82,7 @@ class Evidence:
             np.array([trial.values for trial in trials]).reshape(len(trials), objectives),
             [None if objectives > 1 else trial.user_attrs.get(GRADIENT) for trial in trials],
             audit_outcomes(trials),
+            interval_outcomes(trials),
         )
 
     @property
@@ -146,14 +153,16 @@ class Gate:
         """Predict every objective (D,) of a mixture."""
         count, objectives = evidence.values.shape
         if not self._surrogates:
-            self._surrogates = [ConformalSurrogate(self._make()) for _ in range(objectives)]
+            self._surrogates = [ConformalSurrogate(self._make(), coverage=INTERVAL_COVERAGE) for _ in range(objectives)]
         if count != self._fitted_on:
             for objective, surrogate in enumerate(self._surrogates):
                 surrogate.fit(evidence.observations(objective))
             self._fitted_on = count
         predictions = [surrogate.predict(mixture.array[None, :]) for surrogate in self._surrogates]
+        widths = [interval_width([held[objective] for held in evidence.intervals]) for objective in range(objectives)]
         return Prediction(
-            np.concatenate([one.mean for one in predictions]), np.concatenate([one.deviation for one in predictions])
+            np.concatenate([one.mean for one in predictions]),
+            np.concatenate([width * one.deviation for width, one in zip(widths, predictions, strict=True)]),
         )
 
 
@@ -186,3 +195,18 @@ def adapted_threshold(threshold: float, audits: Sequence[bool], *, most: float) 
         current = current / 2 if above >= _SURE else min(threshold, current * 2)
         false, seen = 0, 0
     return current
+
+
+def interval_width(held: Sequence[bool]) -> float:
+    """Return by what deviations are to be multiplied, given which of the intervals so far held their value.
+
+    A search asks where it has no evidence yet, so calibration on the evidence does not carry over to what is asked
+    next. Each miss widens the next intervals, each hit narrows them, by as much as keeps the share of hits at
+    `INTERVAL_COVERAGE` in the long run whatever the surrogate does (quantile tracking: Gibbs and Candes 2021,
+    arXiv 2106.00170; Angelopoulos, Candes and Tibshirani 2023, arXiv 2307.16895, eq. 3).
+    """
+    logarithm = 0.0
+    for hit in held:
+        logarithm += _WIDENING * (INTERVAL_COVERAGE - hit)
+        logarithm = min(max(logarithm, -_WIDEST), _WIDEST)
+    return float(np.exp(logarithm))

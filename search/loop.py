@@ -20,7 +20,8 @@ from objectives.evaluation import DifferentiableObjective, Evaluation, Objective
 from pool.mixture import Mixture
 from search.attempts import Failed, attempt, check_not_hopeless, keep_failed
 from search.crew import ALONE, Crew, has_room, left_running
-from search.gate import Decision, Evidence, Gate
+from search.gate import Decision, Gate
+from search.history import History
 from search.per_trial_sampler import PerTrialSampler
 from search.space import CappedSimplex
 from search.stop import StopRules
@@ -44,11 +45,6 @@ from search.trials import (
     Counts,
     Verdict,
     best_trial,
-    completed_trials,
-    count_trials,
-    finished_trials,
-    pruned_in_a_row,
-    value_of,
 )
 
 
@@ -120,65 +116,70 @@ def advance(
     with crew.asking(study):
         crew.look(study)
         _enqueue_start(study, search)
-    incumbent = _Incumbent(study, search)
+    work = _Work(study, search, crew, History(study, search.space))
     waited = 0
     while True:
         with crew.asking(study):
-            crew.look(study)
-            counts = count_trials(study)
+            work.look()
+            counts = work.history.counts
             if counts.merges >= merges:
                 reason = None
                 break
-            trial = left_running(study, merges, crew)
-            reason = None if trial else search.stop.reason(finished_trials(study), time.monotonic() - started)
+            trial = left_running(study, work.history, merges, crew)
+            reason = None if trial else search.stop.reason(work.history.ended, time.monotonic() - started)
             if reason:
                 break
-            trial = trial or _ask(study, search, merges, crew)
-        watch(counts, _lowest(study))
+            trial = trial or _ask(work, merges)
+        watch(counts, work.history.lowest)
         if trial is None:  # all merges that are left are reserved by others, who may die
             waited += 1
             crew.wait(waited)
             continue
         waited = 0
-        _step(study, search, trial, incumbent, crew)
-    watch(counts, _lowest(study))
+        _step(work, trial)
+    watch(counts, work.history.lowest)
     if study.user_attrs.get(STOPPED_BY) != reason:
         study.set_user_attr(STOPPED_BY, reason)
     return counts
 
 
-def _ask(study: optuna.Study, search: Search, merges: int, crew: Crew) -> optuna.Trial | None:
-    """Ask for a trial and its proposal, before another worker proposes; None where there is no room for one."""
-    if not has_room(study, merges):
-        return None
-    trial = study.ask()
-    crew.take(study, trial.number)
-    search.space.suggest(trial)
-    crew.publish()
-    return trial
+class _Work:
+    """What one worker works with, and the evaluation that has to be beaten, looked up again only when it changes."""
 
-
-def _lowest(study: optuna.Study) -> float:
-    return min((value_of(trial) for trial in completed_trials(study)), default=math.inf)
-
-
-class _Incumbent:
-    """The evaluation that has to be beaten; looked up again only when another trial has become the best."""
-
-    def __init__(self, study: optuna.Study, search: Search) -> None:
-        self._study = study
-        self._search = search
+    def __init__(self, study: optuna.Study, search: Search, crew: Crew, history: History) -> None:
+        self.study = study
+        self.search = search
+        self.crew = crew
+        self.history = history
         self._known: Evaluation | None = None
+
+    def look(self) -> None:
+        """Read what others did."""
+        self.crew.look(self.study)
+        self.history.look()
 
     def to_beat(self, trial: optuna.Trial) -> Evaluation | None:
         """Return it; None where nothing stops early, and for the start design, which is evaluated in full."""
-        best = best_trial(completed_trials(self._study))
-        if best is None or START in trial.user_attrs or not self._search.stops_early:
+        if START in trial.user_attrs or not self.search.stops_early:
             return None
-        mixture = self._search.space.mixture_of(best)
+        best = best_trial(self.history.completed)
+        if best is None:
+            return None
+        mixture = self.search.space.mixture_of(best)
         if self._known is None or self._known.mixture.digest != mixture.digest:
-            self._known = self._search.objective(mixture)
+            self._known = self.search.objective(mixture)
         return self._known
+
+
+def _ask(work: _Work, merges: int) -> optuna.Trial | None:
+    """Ask for a trial and its proposal, before another worker proposes; None where there is no room for one."""
+    if not has_room(work.history, merges):
+        return None
+    trial = work.study.ask()
+    work.crew.take(work.study, trial.number)
+    work.search.space.suggest(trial)
+    work.crew.publish()
+    return trial
 
 
 def _enqueue_start(study: optuna.Study, search: Search) -> None:
@@ -188,19 +189,20 @@ def _enqueue_start(study: optuna.Study, search: Search) -> None:
             study.enqueue_trial(search.space.parameters(mixture), user_attrs={START: name})
 
 
-def _step(study: optuna.Study, search: Search, trial: optuna.Trial, incumbent: _Incumbent, crew: Crew) -> None:
+def _step(work: _Work, trial: optuna.Trial) -> None:
     with suppress(UpdateFinishedTrialError):  # this worker was taken for dead, and another has finished its trial
-        _finish(study, search, trial, incumbent, crew)
-    crew.leave(study, trial.number)
+        _finish(work, trial)
+    work.crew.leave(work.study, trial.number)
     if trial.user_attrs.get(RAISED):
-        crew.look(study)
-        check_not_hopeless(finished_trials(study))
+        work.look()
+        check_not_hopeless(work.history.ended)
 
 
-def _finish(study: optuna.Study, search: Search, trial: optuna.Trial, incumbent: _Incumbent, crew: Crew) -> None:
+def _finish(work: _Work, trial: optuna.Trial) -> None:
     started = time.monotonic()
+    study, search = work.study, work.search
     mixture = search.space.suggest(trial)
-    decision = _judge(study, search, trial, mixture)
+    decision = _judge(work, trial, mixture)
     _record(trial, decision)
     if decision.verdict is Verdict.PRUNE:
         trial.set_user_attr(SECONDS, time.monotonic() - started)
@@ -208,9 +210,9 @@ def _finish(study: optuna.Study, search: Search, trial: optuna.Trial, incumbent:
         return
     found = attempt(
         trial,
-        lambda: search.evaluate(mixture, incumbent.to_beat(trial)),
+        lambda: search.evaluate(mixture, work.to_beat(trial)),
         retries=search.retries,
-        begin=crew.publish,
+        begin=work.crew.publish,
     )
     trial.set_user_attr(SECONDS, time.monotonic() - started)
     if isinstance(found, Failed):
@@ -233,14 +235,11 @@ def _record_evaluation(trial: optuna.Trial, evaluation: Evaluation, *, with_grad
         trial.set_user_attr(GRADIENT, list(evaluation.gradient))
 
 
-def _judge(study: optuna.Study, search: Search, trial: optuna.Trial, mixture: Mixture) -> Decision:
-    if search.gate is None or START in trial.user_attrs:
+def _judge(work: _Work, trial: optuna.Trial, mixture: Mixture) -> Decision:
+    if work.search.gate is None or START in trial.user_attrs:
         return Decision(Verdict.EVALUATE)
-    return search.gate.judge(
-        mixture,
-        Evidence.of(completed_trials(study), search.space),
-        trial_number=trial.number,
-        pruned_in_a_row=pruned_in_a_row(finished_trials(study)),
+    return work.search.gate.judge(
+        mixture, work.history.evidence, trial_number=trial.number, pruned_in_a_row=work.history.pruned_in_a_row
     )
 
 

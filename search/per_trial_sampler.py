@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.space import CappedSimplex
 from search.strategies.random import RANDOM
 from search.strategies.strategy import Strategy
-from search.trials import ELSEWHERE, finished_trials, pruned_in_a_row
+from search.trials import ELSEWHERE, pruned_just_before
 
 
 def derive_seed(study_seed: int, trial_number: int, purpose: str) -> int:
@@ -74,10 +74,9 @@ class PerTrialSampler(BaseSampler):
 
     def _make(self, study: optuna.Study, number: int, purpose: str) -> BaseSampler:
         seed = derive_seed(self._seed, 0 if self._strategy.one_seed else number, purpose)
-        if self._strategy.pruned_trials == "elsewhere":
-            before = [trial for trial in finished_trials(study) if trial.number < number]
-            if 0 < pruned_in_a_row(before) < self._patience:
-                return RANDOM.make(self._space, seed)
+        starved = self._strategy.pruned_trials == "elsewhere" and 0 < pruned_just_before(study, number) < self._patience
+        if starved:
+            return RANDOM.make(self._space, seed)
         return self._strategy.make(self._space, seed)
 
     def _is_taken(self, study: optuna.Study, trial: FrozenTrial, parameters: dict[str, Any]) -> bool:

@@ -1,15 +1,17 @@
 """What the search writes on an Optuna trial, and how it is read back: attribute names stand here only."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from operator import attrgetter
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 
 class Verdict(StrEnum):
@@ -29,6 +31,8 @@ CHANCE = "mixscout:chance"
 THRESHOLD = "mixscout:threshold"
 PREDICTED_MEANS = "mixscout:predicted_means"
 PREDICTED_DEVIATIONS = "mixscout:predicted_deviations"
+INTERVAL_COVERAGE = 0.9
+"""The share of evaluations that the gate's intervals are to hold."""
 START = "mixscout:start"
 CACHED = "mixscout:cached"
 GRADIENT = "mixscout:gradient"
@@ -70,6 +74,10 @@ class Counts:
     stopped_early: int
     tokens_read: int
     false_prunes: int
+
+    def with_pruned(self, pruned: int) -> Counts:
+        """Count so many pruned trials instead."""
+        return replace(self, pruned=pruned)
 
     def false_prune_rate(self) -> str:
         """Say the measured false-prune rate with its 95 % Wilson interval, or that none was measured."""
@@ -119,13 +127,13 @@ def violation_of(trial: FrozenTrial) -> float:
     return float(trial.user_attrs.get(VIOLATION, 0.0))
 
 
-def pruned_in_a_row(trials: Sequence[FrozenTrial]) -> int:
-    """Count the pruned trials at the end of a list in number order."""
+def pruned_just_before(study: optuna.Study, number: int) -> int:
+    """Count the pruned trials in a row before a trial's number; unfinished ones between them do not end it."""
     count = 0
-    for trial in reversed(trials):
-        if trial.state is not TrialState.PRUNED:
+    for trial in reversed(study.get_trials(deepcopy=False)[:number]):
+        if trial.state in (TrialState.COMPLETE, TrialState.FAIL):
             break
-        count += 1
+        count += trial.state is TrialState.PRUNED
     return count
 
 
@@ -141,25 +149,40 @@ def audit_outcomes(completed: Sequence[FrozenTrial]) -> list[bool]:
     return [not (values[:at] <= values[at]).all(axis=1).any() for at in audits]
 
 
-def count_merges(study: optuna.Study) -> int:
-    """Count the merges that a study has spent of its budget."""
-    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-    return sum(IMPORTED not in trial.user_attrs for trial in ended)
+def interval_outcomes(completed: Sequence[FrozenTrial]) -> list[tuple[bool, ...]]:
+    """Tell of each trial that the gate predicted, in number order, which objectives (D,) its intervals held.
+
+    The intervals are means +- the normal quantile for `INTERVAL_COVERAGE` deviations, as they were when it judged.
+    """
+    predicted = [trial for trial in completed if PREDICTED_MEANS in trial.user_attrs]
+    quantile = norm.ppf((1 + INTERVAL_COVERAGE) / 2)
+    outcomes = []
+    for trial in predicted:
+        deviations = trial.user_attrs[PREDICTED_DEVIATIONS]
+        each = zip(trial.values, trial.user_attrs[PREDICTED_MEANS], deviations, strict=True)
+        outcomes.append(tuple(abs(value - mean) <= quantile * deviation for value, mean, deviation in each))
+    return outcomes
 
 
 def count_trials(study: optuna.Study) -> Counts:
     """Count where a study's proposals went."""
-    trials = [trial for trial in finished_trials(study) if IMPORTED not in trial.user_attrs]
-    completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    failed = sum(trial.state is TrialState.FAIL for trial in trials)
+    trials = finished_trials(study)
+    ended = [trial for trial in trials if trial.state is not TrialState.PRUNED]
+    return count_of(ended, pruned=len(trials) - len(ended))
+
+
+def count_of(ended: Sequence[FrozenTrial], *, pruned: int) -> Counts:
+    """Count completed and failed trials, by number, beside so many pruned ones; imported ones do not count."""
+    own = [trial for trial in ended if IMPORTED not in trial.user_attrs]
+    completed = [trial for trial in own if trial.state is TrialState.COMPLETE]
     audits = audit_outcomes(completed)
     return Counts(
-        merges=len(completed) + failed,
-        pruned=sum(trial.state is TrialState.PRUNED for trial in trials),
+        merges=len(own),
+        pruned=pruned,
         audited=len(audits),
         forced=sum(trial.user_attrs.get(VERDICT) == Verdict.FORCED for trial in completed),
         cached=sum(bool(trial.user_attrs.get(CACHED)) for trial in completed),
-        failed=failed,
+        failed=len(own) - len(completed),
         stopped_early=sum(bool(trial.user_attrs.get(STOPPED_EARLY)) for trial in completed),
         tokens_read=sum(trial.user_attrs.get(TOKENS_READ, 0) for trial in completed),
         false_prunes=sum(audits),

@@ -3,7 +3,7 @@
 Where one family is clearly best it decides alone; families that are nearly as good are averaged, because out-of-fold
 errors cannot tell them apart (on RegMix's table taking the best alone was up to 0.006 of Spearman below the best in
 hindsight, from 64 runs on; the average mostly was above it). Weighed again whenever the evidence has grown by a
-quarter. Each transform of the Gaussian process counts as a family. Kept as its evidence and refitted.
+quarter. Each transform of a Gaussian process counts as a family. Kept as its evidence and refitted.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from search.surrogates.additive_process import AdditiveProcessSurrogate
 from search.surrogates.boosted_trees import BoostedTreesSurrogate
 from search.surrogates.gaussian_process import TRANSFORMS, GaussianProcessSurrogate
 from search.surrogates.growth import fitting_prefix
@@ -22,6 +23,7 @@ FAMILIES: Mapping[str, Callable[[], Surrogate]] = {
     "scheffe": ScheffeSurrogate,
     "mixing_law": MixingLawSurrogate,
     **{f"gaussian_process_{name}": partial(GaussianProcessSurrogate, (name,)) for name in TRANSFORMS},
+    **{f"additive_process_{name}": partial(AdditiveProcessSurrogate, (name,)) for name in ("sqrt", "log")},
     "boosted_trees": BoostedTreesSurrogate,
 }
 _SHARPNESS = 4

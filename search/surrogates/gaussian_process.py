@@ -2,9 +2,10 @@
 
 It sees a transform of the weights: raw, square root, or log(w + 1e-3); merges favour the first, really trained
 swarms the last, so the one with the smallest leave-one-out error is taken. Leave-one-out predictions come in
-closed form from one fit (Rasmussen and Williams 2006, eqs. 5.10 to 5.12). Hyperparameters are refitted whenever the
-evidence has grown by a quarter. Gradients are not used: a Scheffe quadratic makes more of them. Kept as its evidence
-and refitted, which gives the same numbers.
+closed form (Rasmussen and Williams 2006, eqs. 5.10 to 5.12), at hyperparameters that were fitted without the point
+while there are few: they fit few values all too well. Hyperparameters are refitted whenever the evidence has grown by
+a quarter. Gradients are not used: a Scheffe quadratic makes more of them. Kept as its evidence and refitted, which
+gives the same numbers.
 """
 
 import warnings
@@ -12,19 +13,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 
-from search.surrogates.growth import fitting_prefix
+from search.surrogates.growth import fitting_prefix, folds
 from search.surrogates.surrogate import Floats, Observations, Prediction
+
+Places = npt.NDArray[np.int64]
 
 TRANSFORMS: dict[str, Callable[[Floats], Floats]] = {
     "raw": lambda weights: weights,
     "sqrt": np.sqrt,
     "log": lambda weights: np.log(weights + 1e-3),
 }
+FEW = 100
+"""Up to so many evaluations, hyperparameters are fitted for every fold anew."""
+_PARTS = 5
 
 
 @dataclass(frozen=True)
@@ -41,19 +48,35 @@ class _Fitted:
         return features
 
 
+@dataclass(frozen=True)
+class _Folded:
+    """What was fitted to a prefix of the evidence, and what to each fold's complement, with the fold's places."""
+
+    whole: _Fitted
+    parts: tuple[tuple[Places, _Fitted], ...]
+
+    def leave_one_out(self, weights: Floats, values: Floats) -> Prediction:
+        """Predict each value (N,) from the others, at hyperparameters of its fold's complement where there are."""
+        loo = _leave_one_out(self.whole, weights, values)
+        for places, fitted in self.parts:
+            own = _leave_one_out(fitted, weights, values)
+            loo.mean[places], loo.deviation[places] = own.mean[places], own.deviation[places]
+        return loo
+
+
 class GaussianProcessSurrogate:
     """A Gaussian process whose transform of the weights is chosen among some by leave-one-out error."""
 
     def __init__(self, transforms: Sequence[str] = tuple(TRANSFORMS)) -> None:
         self._transforms = tuple(transforms)
-        self._fitted: tuple[int, _Fitted] | None = None
+        self._fitted: tuple[int, _Folded] | None = None
         self._regressor: GaussianProcessRegressor | None = None
         self._loo: Prediction | None = None
 
     @property
     def transform(self) -> str:
         """The transform in use. Raises `RuntimeError` before the first fit."""
-        return self._ready()[0].transform
+        return self._ready()[0].whole.transform
 
     def fit(self, observations: Observations) -> None:
         """Condition on the values; hyperparameters come from a prefix of them."""
@@ -61,36 +84,45 @@ class GaussianProcessSurrogate:
         prefix = fitting_prefix(len(values))
         if self._fitted is None or self._fitted[0] != prefix:
             self._fitted = (prefix, _fit_best(self._transforms, weights[:prefix], values[:prefix]))
-        fitted = self._fitted[1]
-        self._regressor = GaussianProcessRegressor(fitted.kernel, optimizer=None, normalize_y=True)
-        self._regressor.fit(fitted.features(weights), values)
-        self._loo = _leave_one_out(fitted, weights, values)
+        folded = self._fitted[1]
+        self._regressor = GaussianProcessRegressor(folded.whole.kernel, optimizer=None, normalize_y=True)
+        self._regressor.fit(folded.whole.features(weights), values)
+        self._loo = folded.leave_one_out(weights, values)
 
     def predict(self, weights: Floats) -> Prediction:
         """Predict mixtures (N, K)."""
-        fitted, regressor = self._ready()
-        mean, deviation = regressor.predict(fitted.features(weights), return_std=True)
+        folded, regressor = self._ready()
+        mean, deviation = regressor.predict(folded.whole.features(weights), return_std=True)
         return Prediction(mean, deviation)
 
     def out_of_fold(self) -> Prediction:
-        """Predict each fitted mixture (N,) from all the others, at the same hyperparameters."""
+        """Predict each fitted mixture (N,) from all the others."""
         self._ready()
         assert self._loo is not None
         return self._loo
 
-    def _ready(self) -> tuple[_Fitted, GaussianProcessRegressor]:
+    def _ready(self) -> tuple[_Folded, GaussianProcessRegressor]:
         if self._fitted is None or self._regressor is None:
             raise RuntimeError("fit the surrogate before asking it")
         return self._fitted[1], self._regressor
 
 
-def _fit_best(transforms: Sequence[str], weights: Floats, values: Floats) -> _Fitted:
-    candidates = [_fit_one(name, weights, values) for name in transforms]
-    return min(candidates, key=lambda fitted: _squared_error(fitted, weights, values))
+def _fit_best(transforms: Sequence[str], weights: Floats, values: Floats) -> _Folded:
+    candidates = [_fit_folded(name, weights, values) for name in transforms]
+    return min(candidates, key=lambda folded: _squared_error(folded, weights, values))
 
 
-def _squared_error(fitted: _Fitted, weights: Floats, values: Floats) -> float:
-    return float(np.mean((_leave_one_out(fitted, weights, values).mean - values) ** 2))
+def _squared_error(folded: _Folded, weights: Floats, values: Floats) -> float:
+    return float(np.mean((folded.leave_one_out(weights, values).mean - values) ** 2))
+
+
+def _fit_folded(name: str, weights: Floats, values: Floats) -> _Folded:
+    whole = _fit_one(name, weights, values)
+    if len(values) > FEW:
+        return _Folded(whole, ())
+    everything = np.arange(len(values))
+    complements = [(part, np.setdiff1d(everything, part)) for part in folds(len(values), _PARTS)]
+    return _Folded(whole, tuple((part, _fit_one(name, weights[rest], values[rest])) for part, rest in complements))
 
 
 def _fit_one(name: str, weights: Floats, values: Floats) -> _Fitted:

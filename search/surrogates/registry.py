@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from search.surrogates.additive_process import AdditiveProcessSurrogate
 from search.surrogates.automatic import AutomaticSurrogate
 from search.surrogates.boosted_trees import BoostedTreesSurrogate
 from search.surrogates.gaussian_process import GaussianProcessSurrogate
@@ -14,5 +15,6 @@ SURROGATES: Mapping[str, Callable[[], Surrogate]] = {
     "scheffe": ScheffeSurrogate,
     "mixing_law": MixingLawSurrogate,
     "gaussian_process": GaussianProcessSurrogate,
+    "additive_process": AdditiveProcessSurrogate,
     "boosted_trees": BoostedTreesSurrogate,
 }

@@ -13,8 +13,7 @@ from itertools import product
 import numpy as np
 import optuna
 from joblib import Parallel, delayed
-from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import norm
+from optuna.trial import TrialState
 from threadpoolctl import threadpool_limits
 
 from objectives.analytic import AnalyticLoss, one_percent_regret, regret
@@ -24,19 +23,10 @@ from search.gate import Gate, GateRule
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
-from search.trials import (
-    CHANCE,
-    PREDICTED_DEVIATIONS,
-    PREDICTED_MEANS,
-    completed_trials,
-    finished_trials,
-    value_of,
-)
+from search.trials import completed_trials, finished_trials, interval_outcomes, value_of
 from studies.benchmarks.entries import Entry
 from studies.benchmarks.regret import Case
 from studies.terminal import quiet_libraries
-
-COVERAGE = 0.9
 
 
 @dataclass(frozen=True)
@@ -163,19 +153,12 @@ def _reaches(percents: Sequence[float], wanted: float) -> float:
 def _judged(study: optuna.Study, objective: AnalyticLoss) -> tuple[int, int, int, int]:
     """Count pruned, falsely pruned, predicted and covered trials, by asking the formula about each."""
     space, incumbent = CappedSimplex.of(objective.partitions), math.inf
-    pruned = false = predicted = covered = 0
+    pruned = false = 0
     for trial in finished_trials(study):
         if trial.state is TrialState.PRUNED:
             pruned += 1
             false += objective(space.mixture_of(trial)).value < incumbent
             continue
-        if CHANCE in trial.user_attrs:
-            predicted += 1
-            covered += _is_covered(trial)
         incumbent = min(incumbent, value_of(trial))
-    return pruned, false, predicted, covered
-
-
-def _is_covered(trial: FrozenTrial) -> bool:
-    mean, deviation = trial.user_attrs[PREDICTED_MEANS][0], trial.user_attrs[PREDICTED_DEVIATIONS][0]
-    return bool(abs(value_of(trial) - mean) <= norm.ppf((1 + COVERAGE) / 2) * deviation)
+    held = [outcome[0] for outcome in interval_outcomes(completed_trials(study))]
+    return pruned, false, len(held), sum(held)

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from objectives.analytic import QuadraticLoss
 from objectives.evaluation import Evaluation
 from pool.mixture import Mixture
-from search.gate import Evidence, Gate, GateRule, adapted_threshold, chance_of_winning
+from search.gate import Evidence, Gate, GateRule, adapted_threshold, chance_of_winning, interval_width
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
@@ -180,8 +180,24 @@ def test_a_gate_that_is_wrong_stops_pruning_and_a_resumed_study_judges_as_an_uni
     assert verdicts == resumed
     assert Verdict.PRUNE in verdicts and verdicts[-10:] == [Verdict.EVALUATE] * 10
     evidence = Evidence.of(completed_trials(whole), CappedSimplex.of(NAMES))
-    assert evidence.audits == [True, True]
-    assert gate.threshold(evidence) == gate.rule.threshold / 4
+    assert evidence.audits and all(evidence.audits)
+    assert gate.threshold(evidence) == gate.rule.threshold / 2 ** len(evidence.audits)
+    assert not any(held for (held,) in evidence.intervals[: len(evidence.audits)])
+
+
+@pytest.mark.parametrize("error", [0.2, 1.0, 3.0])
+def test_intervals_hold_their_share_whatever_the_surrogate_s_own_deviations_are_worth(error: float) -> None:
+    """`error` is the true standard deviation where the surrogate says 1."""
+    errors = np.random.default_rng(3).normal(0, error, size=200)
+    held: list[bool] = []
+    for one in errors:
+        held.append(bool(abs(one) <= norm.ppf(0.95) * interval_width(held)))
+    assert abs(np.mean(held) - 0.9) <= 0.05
+
+
+def test_a_missed_interval_widens_the_next_and_a_hit_narrows_it() -> None:
+    assert interval_width([True]) < interval_width([]) == 1.0 < interval_width([False])
+    assert interval_width([True] * 10_000) > 0 and np.isfinite(interval_width([False] * 10_000))
 
 
 def test_evidence_carries_gradients_and_what_became_of_audits() -> None:

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from search.surrogates import registry
 from search.surrogates.conformal import ConformalSurrogate
-from search.surrogates.gaussian_process import TRANSFORMS, GaussianProcessSurrogate
+from search.surrogates.gaussian_process import FEW, TRANSFORMS, GaussianProcessSurrogate
 from search.surrogates.mixing_law import MixingLawSurrogate
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Observations, Surrogate
@@ -107,20 +107,30 @@ def test_asking_before_fitting_is_an_error(surrogate: Surrogate) -> None:
 def test_closed_form_leave_one_out_is_what_leaving_one_out_gives() -> None:
     from sklearn.gaussian_process import GaussianProcessRegressor
 
-    known = _mixtures(12, 3)
+    count = FEW + 10
+    known = _mixtures(count, 3)
     values = _quadratic(known)
-    surrogate = GaussianProcessSurrogate()
+    surrogate = GaussianProcessSurrogate(("raw",))
     surrogate.fit(Observations.of_values(known, values))
-    fitted, _ = surrogate._ready()
+    fitted = surrogate._ready()[0].whole
     features = fitted.features(known)
     center, spread = values.mean(), values.std()
-    for left_out in range(12):
-        rest = np.arange(12) != left_out
+    for left_out in range(5):
+        rest = np.arange(count) != left_out
         plain = GaussianProcessRegressor(fitted.kernel, optimizer=None)
         plain.fit(features[rest], (values[rest] - center) / spread)
         mean, deviation = plain.predict(features[[left_out]], return_std=True)
         assert surrogate.out_of_fold().mean[left_out] == pytest.approx(mean[0] * spread + center, abs=1e-6)
         assert surrogate.out_of_fold().deviation[left_out] == pytest.approx(deviation[0] * spread, rel=1e-3)
+
+
+@pytest.mark.parametrize("family", ["gaussian_process", "additive_process"])
+def test_few_values_that_mean_nothing_are_not_predicted_out_of_fold(family: str) -> None:
+    """Hyperparameters fitted to all would have it that they are."""
+    values = np.random.default_rng(5).normal(size=30)
+    surrogate = registry.SURROGATES[family]()
+    surrogate.fit(Observations.of_values(np.random.default_rng(6).dirichlet(np.full(17, 0.5), size=30), values))
+    assert np.sqrt(np.mean((surrogate.out_of_fold().mean - values) ** 2)) >= 0.95 * values.std()
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

@@ -1,0 +1,77 @@
+"""A study as its loop reads it: what a look costs depends on what is new since the last one, not on what there is.
+
+Finished trials never change, so what was counted once is kept. Everything is in the order of trial numbers, also
+where several workers finish theirs in another order.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right, insort
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.gate import Evidence
+from search.space import CappedSimplex
+from search.trials import Counts, count_of, value_of
+
+
+class History:
+    """The trials of one study as they were at the last look. Mixtures are read in `space`."""
+
+    def __init__(self, study: optuna.Study, space: CappedSimplex) -> None:
+        self.running: list[FrozenTrial] = []
+        """Trials that were asked for and are not finished, by number."""
+        self.ended: list[FrozenTrial] = []
+        """Completed and failed trials by number: all but the pruned ones."""
+        self._study = study
+        self._space = space
+        self._read = 0
+        self._unfinished: list[int] = []
+        self._pruned: list[int] = []
+        self._counts = count_of([], pruned=0)
+        self._evidence = Evidence.of([], space)
+
+    def look(self) -> None:
+        """Read what has changed."""
+        trials = self._study.get_trials(deepcopy=False)
+        looked_at = [*self._unfinished, *range(self._read, len(trials))]
+        self._read = len(trials)
+        self._unfinished = [at for at in looked_at if not trials[at].state.is_finished()]
+        self.running = [trials[at] for at in self._unfinished if trials[at].state is TrialState.RUNNING]
+        finished = [trials[at] for at in looked_at if trials[at].state.is_finished()]
+        for trial in finished:
+            if trial.state is TrialState.PRUNED:
+                insort(self._pruned, trial.number)
+            else:
+                insort(self.ended, trial, key=lambda one: one.number)
+        if any(trial.state is not TrialState.PRUNED for trial in finished):
+            self._counts = count_of(self.ended, pruned=0)
+            self._evidence = Evidence.of(self.completed, self._space)
+
+    @property
+    def completed(self) -> list[FrozenTrial]:
+        """The trials with a value."""
+        return [trial for trial in self.ended if trial.state is TrialState.COMPLETE]
+
+    @property
+    def counts(self) -> Counts:
+        """Where the proposals went."""
+        return self._counts.with_pruned(len(self._pruned))
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the gate judges by."""
+        return self._evidence
+
+    @property
+    def lowest(self) -> float:
+        """The lowest value; infinite before the first."""
+        return min((value_of(trial) for trial in self.completed), default=math.inf)
+
+    @property
+    def pruned_in_a_row(self) -> int:
+        """How many trials at the end were pruned."""
+        last = self.ended[-1].number if self.ended else -1
+        return len(self._pruned) - bisect_right(self._pruned, last)
