@@ -109,6 +109,7 @@ def _calibration(foretold: dict[str, Foretold]) -> Chart:
     rows: list[list[Cell]] = [
         [name, nominal, coverage(one.prediction, one.measured, nominal=nominal)]
         for name, one in foretold.items()
+        if len(one.measured) >= LEAST_EVALUATIONS
         for nominal in NOMINAL
     ]
     table = Table("calibration", "Calibration", ("predicted", "nominal coverage", "measured coverage"), rows)

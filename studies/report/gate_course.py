@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial
 
 from search.trials import CHANCE, THRESHOLD, VERDICT, Counts, Verdict, count_trials, finished_trials
@@ -85,6 +86,8 @@ def _draw(judged: Sequence[FrozenTrial]) -> Figure:
     thresholds = [max(LEAST_CHANCE, trial.user_attrs[THRESHOLD]) for trial in judged]
     axes.step(numbers, thresholds, where="mid", color="black", linewidth=1, label="threshold")
     axes.set_yscale("log")
+    axes.set_ylim(min([*thresholds, *(max(LEAST_CHANCE, trial.user_attrs[CHANCE]) for trial in judged), 0.01]) / 2, 1.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial")
     axes.set_ylabel("chance of winning")
     figure.legend(loc="outside lower left", ncols=3, frameon=False)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined, select_autoescape
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from studies.report.drawing import as_data_uri, shown, width_px
@@ -23,7 +22,7 @@ LONG = 40
 MOST_ROWS = 400
 """Rows of a table in the page; the CSV file has all of them."""
 UNKNOWN = "-"
-_WIDEST, _NARROWEST = 1.2, 0.6
+_WIDEST, _NARROWEST = 1.3, 0.8
 """How far a figure may be scaled from the size it was drawn in before its letters are too large or too small."""
 
 
@@ -56,7 +55,7 @@ def render(report: Report, figures: Mapping[str, Figure]) -> str:
     return template.render(
         report=report,
         images={name: Image.of(figure) for name, figure in figures.items()},
-        style=Markup(here.joinpath("page.css").read_text(encoding="utf-8")),
+        style=here.joinpath("page.css").read_text(encoding="utf-8"),
         figures=_columns_of_numbers,
         long=LONG,
         most=MOST_ROWS,

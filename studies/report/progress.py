@@ -39,7 +39,11 @@ def _baselines(facts: Facts) -> Mapping[str, float]:
 
 
 def _draw(facts: Facts, baselines: Mapping[str, float]) -> Figure:
-    figure, axes = one_panel(3.8)
+    figure, axes = one_panel(4.0)
     draw_progress(axes, facts.values.tolist(), baselines)
     axes.set_ylabel(facts.unit)
+    legend = axes.get_legend()
+    if legend:
+        legend.remove()  # inside a small figure it would cover points
+    figure.legend(loc="outside lower left", ncols=2, frameon=False)
     return figure

@@ -48,7 +48,7 @@ def ternary_chart(facts: Facts, best: Mixture) -> Chart:
 
 
 def _draw(corners: Sequence[str], amounts: Floats, values: Floats, best: Floats, unit: str) -> Figure:
-    figure = new_figure(4.5)
+    figure = new_figure(3.9)
     axes = figure.subplots()
     _draw_triangle(axes, corners)
     held = amounts.sum(axis=1)
@@ -89,4 +89,4 @@ def _draw_triangle(axes: Axes, corners: Sequence[str]) -> None:
     axes.set_aspect("equal")
     axes.set_axis_off()
     axes.set_xlim(-0.04, 1.04)
-    axes.set_ylim(-0.18, 1.0)
+    axes.set_ylim(-0.18, 0.95)

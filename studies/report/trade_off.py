@@ -64,11 +64,11 @@ def _domains(facts: Facts) -> Plane | None:
             *facts.bench.target.domains,
             *(name for name in table.metrics if name not in facts.bench.target.domains),
         ]
-        return Plane(table.runs, names, np.array([table.metrics[name] for name in names]).T)
+        return Plane(table.runs, names[:2], np.array([table.metrics[name] for name in names[:2]]).T)
     assert facts.on_pool is not None
     bench = facts.on_pool
     known = {one.mixture.digest: one for one in bench.database.evaluations.all_of(bench.search_loss.digest)}
-    domains = sorted(bench.target.domains, key=lambda name: -bench.config.target.get(name, 0.0))
+    domains = sorted(bench.target.domains, key=lambda name: -bench.config.target.get(name, 0.0))[:2]
     rows, labels = [], []
     for trial, mixture in zip(facts.trials, facts.mixtures, strict=True):
         if mixture.digest in known:
@@ -79,11 +79,11 @@ def _domains(facts: Facts) -> Plane | None:
 
 def _chart(facts: Facts, plane: Plane) -> Chart:
     first, second = plane.names[:2]
-    of_all = " (of all targets or domains in the table)" if len(plane.names) > 2 else ""
+    of_all = " (the table has all targets)" if len(plane.names) > 2 else ""
     what = "trained models of the table" if facts.on_table and not facts.bench.several else "evaluated mixtures"
     caption = (
         f"{len(plane.figures)} {what} by {shown(first)} and {shown(second)}, lower is better for both. Squares: the "
-        f"{int(plane.marked.sum())} that no other one beats in both{of_all}."
+        f"{int(plane.marked.sum())} that no other one beats{of_all}."
     )
     marked = plane.marked.tolist()
     rows = [[label, *row, on] for label, row, on in zip(plane.labels, plane.figures.tolist(), marked, strict=True)]

@@ -34,7 +34,7 @@ def transfer_section(facts: Facts) -> Section:
     losses = everywhere or here
     if losses is None:
         return Section(KEY, TITLE, missing=f"Not every member was scored yet. {check}")
-    notes = [] if everywhere else [f"Only the domains of the target are known. For all of them: {check}"]
+    notes = [] if everywhere else [f"Only the domains of the target are known, not all. {check}"]
     return Section(KEY, TITLE, notes=notes, charts=[_chart(bench, losses)])
 
 
@@ -61,14 +61,14 @@ def _recalled(bench: Workbench, objective: RememberedObjective) -> Losses | None
 def _chart(bench: Workbench, losses: Losses) -> Chart:
     members, domains = list(losses), list(next(iter(losses.values())))
     nats = np.array([[losses[member][domain].loss_nats for domain in domains] for member in members])
-    above = nats - nats.min(axis=0)
+    excess = nats - nats.mean(axis=0)
     caption = (
-        "Held-out loss of each member (rows) on each domain (columns), nats per token, search split. White is the best "
-        "member on a domain; the redder, the further behind."
+        "Held-out loss of each member (rows) on each domain (columns), nats per token, search split. Blue is better "
+        "than the members' mean on a domain, red is worse."
     )
     best = {domain: members[int(row)] for domain, row in zip(domains, nats.argmin(axis=0), strict=True)}
     alt = "Best member by domain: " + ", ".join(f"{shown(domain)}: {shown(name)}" for domain, name in best.items())
     rows: list[list[Cell]] = [[member, *row] for member, row in zip(members, nats.tolist(), strict=True)]
     table = Table("transfer", "Held-out loss in nats per token", ("member", *domains), rows)
-    picture = HeatMap("", "less the best member's loss", members, domains, above, nats, ".2f")
+    picture = HeatMap("", "less the members' mean", members, domains, excess, nats, ".2f")
     return Chart("transfer", caption, alt, partial(heat_map_figure, picture), table)
