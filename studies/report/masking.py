@@ -6,8 +6,8 @@ MASK = "***"
 _IN_URL = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/:@\"']*:)[^\s@\"']+(?=@)", re.IGNORECASE)
 _IN_QUERY = re.compile(r"(?P<before>[?&](?:password|passwd|sslpassword|token|secret)=)[^\s&\"']+", re.IGNORECASE)
 _ASSIGNED = re.compile(
-    r"(?P<before>^\s*[\"']?[\w.-]*(?:password|passwd|secret|token|api_?key)[\"']?\s*=\s*)(?P<quote>[\"']).*?(?P=quote)",
-    re.IGNORECASE | re.MULTILINE,
+    r"(?P<before>[\w.-]*(?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*)(?P<quote>[\"']).*?(?P=quote)",
+    re.IGNORECASE,
 )
 
 
