@@ -48,9 +48,9 @@ def open_dashboard(config: StudyFile, study_file: Path, *, host: str, port: int)
     with open_to_read(config) as bench, storage_for_threads(bench.database, config.database_timeout_seconds) as storage:
         study = optuna.load_study(storage=storage, study_name=config.name)
         store = _store(bench)
-        _dress(Facts.of(bench, study_file), study, store)
-        server = LoopbackServer.on(host, port, wsgi(storage, artifact_store=store))
+        server = LoopbackServer.on(host, port, wsgi(storage, artifact_store=store))  # before the work: it may be taken
         try:
+            _dress(Facts.of(bench, study_file), study, store)
             yield Dashboard(server, f"{server.url}/dashboard/studies/{study._study_id}")
         finally:
             server.server_close()

@@ -95,7 +95,7 @@ def test_a_dashboard_opened_again_draws_over_its_pictures_and_keeps_what_others_
             listed = json.loads(_get(f"{opened.server.url}/api/studies"))
             opened.server.shutdown()
             serving.join()
-        assert [one["study_name"] for one in listed["studies"]] == ["small"]
+        assert [one["study_name"] for one in listed["study_summaries"]] == ["small"]
         with open_database(parse(address, VARIABLE), timeout_seconds=60) as database:
             loaded = optuna.load_study(storage=database.optuna, study_name="small")
             names = [meta.filename for meta in get_all_artifact_meta(loaded)]
