@@ -8,14 +8,13 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from objectives.calibration import LEAST_TRUTHS
-from pool.corpus import SPLITS
+from pool.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.best import best_mixture
 from studies.fidelity import Fidelity, rule_name, run_fidelity
 from studies.fidelity_picture import draw_domains, draw_scatter
-from studies.forecast import proxies_of
-from studies.readings import VALUE, Instruments
+from studies.readings import VALUE, Instruments, Readings
 from studies.report.drawing import one_panel
 from studies.report.facts import Facts
 from studies.report.section import Cell, Chart, Section, Table
@@ -50,9 +49,15 @@ def _remembered(facts: Facts) -> Fidelity | None:
             return None
         truths = _named(facts, truths)
         own = {rule_name(bench.proxy.rule): bench.proxy.rule}
-        return run_fidelity(instruments, truths, proxies_of(instruments, truths), own)
+        proxies = {split: _recalled(instruments, split, truths) for split in SPLITS}
+        return run_fidelity(instruments, truths, proxies, own)
     except NotRememberedError:
         return None
+
+
+def _recalled(instruments: Instruments, split: Split, truths: Truths) -> Readings:
+    proxy = instruments.proxy(split)
+    return instruments.read(split, [proxy(mixture) for mixture in truths.mixtures.values()])
 
 
 def _named(facts: Facts, truths: Truths) -> Truths:
@@ -99,12 +104,10 @@ def _domains(found: Fidelity) -> Chart:
 def _draw_scatter(found: Fidelity) -> Figure:
     figure, axes = one_panel(4.2)
     draw_scatter(axes, found, "test")
-    axes.set_title("")
     return figure
 
 
 def _draw_domains(found: Fidelity) -> Figure:
     figure, axes = one_panel(1.4 + 0.3 * len(found.by_split["test"].agreement))
     draw_domains(axes, found, "test")
-    axes.set_title("")
     return figure

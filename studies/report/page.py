@@ -17,7 +17,7 @@ from studies.report.drawing import as_data_uri, shown, width_px
 from studies.report.report import Report
 from studies.report.section import Cell, Table
 
-LONG = 40
+LONG = 16
 """A table of more rows is folded up."""
 MOST_ROWS = 400
 """Rows of a table in the page; the CSV file has all of them."""

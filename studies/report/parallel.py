@@ -37,7 +37,7 @@ def parallel_chart(facts: Facts, best: Mixture) -> Chart:
 
 
 def _draw(facts: Facts, best: Mixture, order: list[int]) -> Figure:
-    figure = new_figure(3.9, width=max(WIDTH, 1.2 + 0.5 * len(order)))
+    figure = new_figure(3.9, width=max(WIDTH, 1.2 + 0.42 * len(order)))
     axes = figure.subplots()
     scale = Normalize(float(facts.values.min()), float(facts.values.max()))
     colours = colormaps[SCALE](scale(facts.values))

@@ -21,6 +21,8 @@ from studies.report.section import Cell, Chart, Section, Table
 from studies.report.surface import LEAST_EVALUATIONS, Surface
 
 POINTS = 33
+BARS_AT = (8, 16, 24)
+"""Points of a line that have a bar."""
 NEAR = 0.1
 """Total variation from the line up to which an evaluated mixture is drawn: the share of weight that lies elsewhere."""
 ON_THE_LINE = 0.005
@@ -56,15 +58,16 @@ def slices_section(facts: Facts) -> Section:
     more = f" The {MOST_PANELS} partitions of largest weight are drawn." if len(slices) > MOST_PANELS else ""
     caption = (
         "Each panel gives one partition more, up to all, and takes from the others alike. Line: predicted mean; band: "
-        f"90 % interval; points: {surface.measured_are} on the line (filled) or within {NEAR:.0%} of it (hollow); the "
-        f"vertical line is the best mixture, grey is outside the study's space.{more}"
+        "the predictor's 90 % interval, which is calibrated near what was evaluated and can be too narrow elsewhere; bars: "
+        f"the size that 90 % of the out-of-fold errors keep. Points: {surface.measured_are} on the line (filled) or within "
+        f"{NEAR:.0%} of it (hollow). The vertical line is the best mixture, grey is outside the study's space.{more}"
     )
     alt = "; ".join(f"{shown(one.partition)}: {_course(one)}" for one in drawn)
     table = Table(
         "slices",
         "Predictions along the slices",
-        ("partition", "weight", "mean", "low", "high", "allowed"),
-        [row for one in slices for row in _rows(one, surface.reach)],
+        ("partition", "weight", "mean", "low", "high", "cautious low", "cautious high", "allowed"),
+        [row for one in slices for row in _rows(one, surface)],
     )
     return Section(
         KEY, TITLE, charts=[Chart("slices", caption, alt, partial(_draw, facts.unit, drawn, surface), table)]
@@ -89,9 +92,10 @@ def _near(surface: Surface, start: Floats, direction: Floats, at: int) -> Floats
     return np.array([nearest[close, at], surface.measured[close], distance[close]])
 
 
-def _rows(one: Slice, reach: float) -> list[list[Cell]]:
-    mean, half = one.predicted.mean, reach * one.predicted.deviation
-    columns = (one.weights, mean, mean - half, mean + half)
+def _rows(one: Slice, surface: Surface) -> list[list[Cell]]:
+    mean, half = one.predicted.mean, surface.reach * one.predicted.deviation
+    wide = surface.cautious
+    columns = (one.weights, mean, mean - half, mean + half, mean - wide, mean + wide)
     numbers = zip(*(column.tolist() for column in columns), one.allowed.tolist(), strict=True)
     return [[one.partition, *row] for row in numbers]
 
@@ -106,7 +110,7 @@ def _draw(unit: str, slices: Sequence[Slice], surface: Surface) -> Figure:
     figure = new_figure(0.5 + 1.75 * rows)
     panels = figure.subplots(rows, 2, squeeze=False, sharey=True).ravel()
     for axes, one in zip(panels, slices, strict=False):
-        _draw_slice(axes, one, surface.reach)
+        _draw_slice(axes, one, surface)
     for axes in panels[len(slices) :]:
         axes.set_visible(False)
     figure.supylabel(unit, fontsize=9.5)
@@ -114,10 +118,12 @@ def _draw(unit: str, slices: Sequence[Slice], surface: Surface) -> Figure:
     return figure
 
 
-def _draw_slice(axes: Axes, one: Slice, reach: float) -> None:
-    mean, half = one.predicted.mean, reach * one.predicted.deviation
+def _draw_slice(axes: Axes, one: Slice, surface: Surface) -> None:
+    mean, half = one.predicted.mean, surface.reach * one.predicted.deviation
     axes.fill_between(one.weights, mean - half, mean + half, color=BLUE, alpha=0.2, linewidth=0)
     axes.plot(one.weights, mean, color=BLUE)
+    at = list(BARS_AT)
+    axes.errorbar(one.weights[at], mean[at], yerr=surface.cautious, fmt="none", ecolor=GREY, elinewidth=0.8, capsize=2)
     outside = ~one.allowed
     if outside.any():
         axes.axvspan(float(one.weights[outside].min()), 1, color=GREY, alpha=0.15, linewidth=0)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from objectives.evaluation import Evaluation, Objective
 from objectives.paired import CONFIDENT, paired_difference
-from pool.corpus import Split
+from pool.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.best import baseline_mixtures, score_of
@@ -189,10 +189,10 @@ def _notes(facts: Facts, standings: Standings) -> list[str]:
         "Intervals are 95 %, over documents. They are wide because documents differ; what a mixture is behind the best "
         "one is compared on the same documents, and is much surer."
     ]
-    whole = len(standings.get("test split, merged", {})) == 4
+    whole = all(len(standings.get(f"{split} split, merged", {})) == 4 for split in SPLITS)
     file = facts.study_file.name
     if not whole:
         said.append(f"Not everything was scored on both splits yet. Run: mixscout best {file}")
-    if "test split, really trained" not in standings:
-        said.append(f"Nothing was really trained yet. Run: mixscout confirm {file}")
+    if BEST not in standings.get("test split, really trained", {}):
+        said.append(f"The best mixture was not really trained yet. Run: mixscout confirm {file}")
     return said
