@@ -57,9 +57,9 @@ def slices_section(facts: Facts) -> Section:
     drawn = slices[:MOST_PANELS]
     more = f" The {MOST_PANELS} partitions of largest weight are drawn." if len(slices) > MOST_PANELS else ""
     caption = (
-        "Each panel gives one partition more, up to all, and takes from the others alike. Line: predicted mean; band: "
-        "the predictor's 90 % interval, which is calibrated near what was evaluated and can be too narrow elsewhere; bars: "
-        f"the size that 90 % of the out-of-fold errors keep. Points: {surface.measured_are} on the line (filled) or within "
+        "Each panel gives one partition more, up to all, and takes from the others alike. Line: predicted mean. Band: "
+        "the predictor's 90 % interval, calibrated near what was evaluated; elsewhere it can be too narrow. Bars: the "
+        f"size that 90 % of the out-of-fold errors keep. Points: {surface.measured_are} on the line (filled) or within "
         f"{NEAR:.0%} of it (hollow). The vertical line is the best mixture, grey is outside the study's space.{more}"
     )
     alt = "; ".join(f"{shown(one.partition)}: {_course(one)}" for one in drawn)

@@ -194,5 +194,5 @@ def _notes(facts: Facts, standings: Standings) -> list[str]:
     if not whole:
         said.append(f"Not everything was scored on both splits yet. Run: mixscout best {file}")
     if BEST not in standings.get("test split, really trained", {}):
-        said.append(f"The best mixture was not really trained yet. Run: mixscout confirm {file}")
+        said.append(f"The best mixture was not confirmed yet. Run: mixscout confirm {file}")
     return said
