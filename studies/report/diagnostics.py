@@ -140,7 +140,7 @@ def _draw_scatter(facts: Facts, foretold: dict[str, Foretold]) -> Figure:
     ends = [float(both.min()), float(both.max())]
     axes.plot(ends, ends, "--", color=GREY, linewidth=1)
     axes.set_xlabel("predicted")
-    axes.set_ylabel(f"measured: {facts.unit}")
+    axes.set_ylabel("measured" if facts.on_table else f"measured: {facts.unit}")
     figure.legend(loc="outside lower left", frameon=False)
     return figure
 

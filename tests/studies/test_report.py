@@ -25,6 +25,7 @@ from studies.report.facts import Facts
 from studies.report.masking import masked
 from studies.report.report import SECTIONS
 from studies.report.run import run_report
+from studies.report.standings import best_section
 from studies.run import run_search
 from studies.workbench import workbench
 
@@ -220,6 +221,26 @@ def test_a_study_of_several_targets_has_its_front(searched: Path, mixscout) -> N
     on_front = {row["mixture"] for row in rows if row["on the front"]}
     assert report["sections"]["trade-off"]["title"] == "Pareto front"
     assert {tuple(values[name]) for name in on_front} == {tuple(values[name]) for name in front}
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        TARGET + "[constraints]\nprose = -0.02\n",
+        '[objective]\naggregate = "worst-excess"\nmeasure = "bits-per-byte"\ndomains = ["licences", "prose"]\n',
+    ],
+)
+def test_a_goal_relative_to_the_seed_is_read_as_it_was_searched(root: Path, goal: str) -> None:
+    study = root / "study.toml"
+    edit(study, TARGET, goal)
+    config = read_study_file(study)
+    with workbench(config) as bench:
+        run_search(bench, 5)
+        expected = find_best(bench, bench.known_study()).best.search.value
+    with open_to_read(config) as bench:
+        (table, *_) = best_section(Facts.of(bench, study)).tables
+    row = next(row for row in table.rows if row[0] == "best mixture")
+    assert row[2] == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_study_without_any_evaluation_has_a_report(searched: Path, mixscout) -> None:
