@@ -33,6 +33,10 @@ class StudyError(MixscoutError):
     """A study that does not exist yet, or is being advanced by another process."""
 
 
+class NotRememberedError(MixscoutError):
+    """A figure that would take a merge or a training run, asked for where only what is remembered may be read."""
+
+
 class StorageError(MixscoutError):
     """A database that is locked, not writable, or not ours."""
 

@@ -15,6 +15,7 @@ from studies.comparison_cli import add_comparison_verb
 from studies.fidelity_cli import add_fidelity_verbs
 from studies.outcome_cli import add_outcome_verbs
 from studies.pool_check_cli import add_pool_check_verb
+from studies.report_cli import add_report_verbs
 from studies.search_cli import add_search_verbs
 from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
 
@@ -177,7 +178,7 @@ def ablate(
     Writes a heat map and a CSV file into the root's reports folder. Asked again, it merges nothing.
     """
     quiet_libraries()
-    from studies.ablation.csv_file import write_csv
+    from studies.ablation.csv_file import ablation_stem, write_csv
     from studies.ablation.heat_map import draw_ablation
     from studies.ablation.other_text import Noise
     from studies.ablation.run import AblationRequest, run_ablation
@@ -189,7 +190,7 @@ def ablate(
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         ablation = run_ablation(bench, bench.known_study(), asked)
         reports = bench.pool.config.root / "reports"
-    stem = f"{ablation.study}-ablation-{game}-{split}"
+    stem = ablation_stem(ablation.study, game, split)
     picture = draw_ablation(ablation, reports / f"{stem}.png")
     table = write_csv(ablation, reports / f"{stem}.csv")
     if as_json:
@@ -222,6 +223,7 @@ add_search_verbs(app)
 add_comparison_verb(app)
 add_fidelity_verbs(app)
 add_outcome_verbs(app)
+add_report_verbs(app)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import Timeout
 from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -71,6 +72,20 @@ def open_database(
         raise explained(address, error) from error
     finally:
         engine.dispose()
+
+
+@contextmanager
+def storage_for_threads(database: Database, timeout_seconds: float) -> Iterator[RDBStorage]:
+    """Open Optuna's own storage on the same database, for a server whose threads read it side by side."""
+    options = _options(database.address, timeout_seconds)
+    url = database.address.full.replace("{", "{{").replace("}", "}}")
+    storage = RDBStorage(url, options, skip_table_creation=True)
+    _tune(storage.engine, database.address)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _check_file(address: Address) -> None:

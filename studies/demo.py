@@ -39,6 +39,7 @@ def run_demo(root: Path, console: Console) -> None:
         picture = draw_study(best, study, root / "reports" / f"{config.name}.png")
     show_best(console, best, confirmation)
     console.print(f"picture: {picture}", soft_wrap=True)
+    console.print(f"all of it on one page: mixscout report {study_file}", soft_wrap=True)
     console.print(f"pool of {len(pool.names)} members and study are in {root}; took {time.monotonic() - started:.0f} s")
 
 

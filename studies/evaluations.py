@@ -39,6 +39,7 @@ from objectives.evaluation import (
     SequentialObjective,
 )
 from objectives.held_out import HeldOutLoss
+from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.leases import Leases
 from studies.rows import Row
@@ -79,11 +80,16 @@ class Cost:
 
 
 class EvaluationStore:
-    """The evaluations of one database."""
+    """The evaluations of one database. One that `only_recalls` makes its objectives refuse to compute."""
 
-    def __init__(self, engine: Engine, leases: Leases) -> None:
+    def __init__(self, engine: Engine, leases: Leases, *, only_recalls: bool = False) -> None:
         self._engine = engine
         self._leases = leases
+        self.only_recalls = only_recalls
+
+    def to_recall_from(self) -> EvaluationStore:
+        """Return the same evaluations for whoever may read what is there and must compute nothing new."""
+        return EvaluationStore(self._engine, self._leases, only_recalls=True)
 
     def find(self, objective_digest: str, mixture: Mixture, foundation: str | None = None) -> Evaluation | None:
         """Return what was remembered of a mixture, marked as cached and free, or None.
@@ -143,7 +149,8 @@ class EvaluationStore:
 class RememberedObjective:
     """An objective that looks into the store before it computes, and keeps what it computed.
 
-    Of several workers that want the same mixture one computes it, and the others wait for that.
+    Of several workers that want the same mixture one computes it, and the others wait for that. With a store that only
+    recalls, what is not remembered raises `NotRememberedError`.
     """
 
     def __init__(self, objective: Objective, store: EvaluationStore) -> None:
@@ -174,6 +181,8 @@ class RememberedObjective:
         found = self.recall(mixture)
         if found and will_do(found):
             return found
+        if self._store.only_recalls:
+            raise NotRememberedError(f"mixture {mixture.as_dict()} was not evaluated before, and nothing new may be")
         with self._store.alone(self.digest, mixture):
             found = self.recall(mixture)  # by another worker, just now
             if found and will_do(found):

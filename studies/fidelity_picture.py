@@ -20,14 +20,15 @@ def draw_fidelity(fidelity: Fidelity, split: Split, path: Path) -> Path:
     """Draw a PNG (or whatever the suffix says) and return its path."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
-    _draw_scatter(left, fidelity, split)
-    _draw_domains(right, fidelity, split)
+    draw_scatter(left, fidelity, split)
+    draw_domains(right, fidelity, split)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     return path
 
 
-def _draw_scatter(axes: Axes, fidelity: Fidelity, split: Split) -> None:
+def draw_scatter(axes: Axes, fidelity: Fidelity, split: Split) -> None:
+    """Draw what was trained against its merge, a point a mixture."""
     agreed = fidelity.by_split[split]
     proxy, truth = agreed.proxy[VALUE], agreed.truth[VALUE]
     bar = CONFIDENT * agreed.noise[VALUE].deviation if VALUE in agreed.noise else None
@@ -54,7 +55,8 @@ def _draw_scatter(axes: Axes, fidelity: Fidelity, split: Split) -> None:
     axes.legend(frameon=False, fontsize=9)
 
 
-def _draw_domains(axes: Axes, fidelity: Fidelity, split: Split) -> None:
+def draw_domains(axes: Axes, fidelity: Fidelity, split: Split) -> None:
+    """Draw how well every domain is ranked, with its interval."""
     agreement = fidelity.by_split[split].agreement
     names = [*(name for name in agreement if name != VALUE), VALUE]
     for place, name in enumerate(names):

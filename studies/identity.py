@@ -102,7 +102,7 @@ def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = Fa
             raise StudyMismatchError(
                 f"the database has a study {study.study_name!r} that Mixscout did not make; give this one another name"
             )
-        study.set_user_attr(VERSIONS, _versions())
+        study.set_user_attr(VERSIONS, current_versions())
         study.set_user_attr(IDENTITY, identity)
         return
     different = [part for part in identity if recorded.get(part) != identity[part]]
@@ -119,7 +119,7 @@ def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = Fa
 
 def versions_changed(study: optuna.Study) -> str | None:
     """Say which libraries are others than when the study was started; None when all are the same."""
-    before, now = study.user_attrs.get(VERSIONS, {}), _versions()
+    before, now = study.user_attrs.get(VERSIONS, {}), current_versions()
     changed = [f"{name} {before[name]} -> {now[name]}" for name in now if name in before and before[name] != now[name]]
     return ", ".join(changed) or None
 
@@ -157,6 +157,7 @@ def _shown(part: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _versions() -> dict[str, str]:
+def current_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that losses may hang on, by name."""
     packages = ("mixscout", "optuna", "torch", "transformers", "scikit-learn")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}

@@ -15,3 +15,14 @@ def open_study(config: StudyFile) -> AbstractContextManager[OpenedStudy]:
     from studies.workbench import workbench
 
     return workbench(config)
+
+
+def open_to_read(config: StudyFile) -> AbstractContextManager[OpenedStudy]:
+    """Open a study that was started, for whoever merges and trains nothing. Raises a `MixscoutError`."""
+    if config.table is not None:
+        from studies.swarm_bench import swarm_bench
+
+        return swarm_bench(config, must_exist=True)
+    from studies.workbench import workbench
+
+    return workbench(config, must_exist=True, only_recalls=True)

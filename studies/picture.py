@@ -1,5 +1,6 @@
 """One picture of a study: the weights of its best mixture, and the best loss so far against merges."""
 
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pool.mixture import Mixture
 from search.trials import completed_trials, value_of
 from studies.best import Best
 
@@ -18,36 +20,38 @@ def draw_study(best: Best, study: optuna.Study, path: Path) -> Path:
     """Draw a PNG (or whatever the suffix says) and return its path."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _draw_weights(left, best)
-    _draw_progress(right, best, study)
+    assert best.best.mixture is not None
+    draw_weights(left, best.best.mixture)
+    left.set_title(f"Best mixture of study {best.study}", loc="left")
+    baselines = {name: best.baselines[name].search.value for name in _BASELINE_STYLES}
+    draw_progress(right, [value_of(trial) for trial in completed_trials(study)], baselines)
+    measure = best.best.search.goal.measure.replace("-", " ")
+    right.set_ylabel(f"held-out loss, search split ({measure})")
+    right.set_title(f"Best {best.best.search.value:.3f} after {best.counts.merges} merges", loc="left")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path
 
 
-def _draw_weights(axes: Axes, best: Best) -> None:
-    assert best.best.mixture is not None
-    weights = dict(sorted(best.best.mixture.as_dict().items(), key=lambda item: item[1]))
+def draw_weights(axes: Axes, mixture: Mixture) -> None:
+    """Draw a bar a partition, the heaviest on top."""
+    weights = dict(sorted(mixture.as_dict().items(), key=lambda item: item[1]))
     names = [name.replace("_", " ") for name in weights]
     bars = axes.barh(names, list(weights.values()), color=BLUE)
     axes.bar_label(bars, labels=[f"{weight:.1%}" for weight in weights.values()], padding=3, fontsize=9)
     axes.set_xlim(0, max(weights.values()) * 1.18)
     axes.set_xlabel("weight in the mixture")
-    axes.set_title(f"Best mixture of study {best.study}", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_progress(axes: Axes, best: Best, study: optuna.Study) -> None:
-    values = [value_of(trial) for trial in completed_trials(study)]
+def draw_progress(axes: Axes, values: Sequence[float], baselines: Mapping[str, float]) -> None:
+    """Draw the value of each merge in order and the lowest so far, beside those of the baselines known by name."""
     merges = range(1, len(values) + 1)
     axes.plot(merges, values, ".", color=GREY, alpha=0.6, label="each merge")
     axes.step(merges, list(accumulate(values, min)), where="post", color=BLUE, linewidth=2, label="best so far")
-    for name, style in _BASELINE_STYLES.items():
-        loss = best.baselines[name].search.value
-        axes.axhline(loss, linestyle=style, color=ORANGE, linewidth=1.3, label=f"{name.replace('_', ' ')}: {loss:.3f}")
+    for name, value in baselines.items():
+        label = f"{name.replace('_', ' ')}: {value:.3f}"
+        axes.axhline(value, linestyle=_BASELINE_STYLES[name], color=ORANGE, linewidth=1.3, label=label)
     axes.set_xlabel("merges")
-    measure = best.best.search.goal.measure.replace("-", " ")
-    axes.set_ylabel(f"held-out loss, search split ({measure})")
-    axes.set_title(f"Best {best.best.search.value:.3f} after {best.counts.merges} merges", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)

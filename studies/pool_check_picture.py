@@ -41,7 +41,12 @@ def draw_pool_check(check: PoolCheck, reports: Path) -> list[Path]:
     maps = {"transfer": _transfer(check)}
     if check.pairs:
         maps |= {"cosines": _cosines(check), "sign-conflicts": _sign_conflicts(check), "barriers": _barriers(check)}
-    return [_draw(one, reports / f"{check.pool}-check-{name}.png") for name, one in maps.items()]
+    return [_save(one, reports / f"{check.pool}-check-{name}.png") for name, one in maps.items()]
+
+
+def _save(one: HeatMap, path: Path) -> Path:
+    heat_map_figure(one).savefig(path, dpi=90)
+    return path
 
 
 def _transfer(check: PoolCheck) -> HeatMap:
@@ -74,7 +79,8 @@ def _barriers(check: PoolCheck) -> HeatMap:
     )
 
 
-def _draw(one: HeatMap, path: Path) -> Path:
+def heat_map_figure(one: HeatMap) -> Figure:
+    """Draw a heat map; what is not finite is grey."""
     height, width = 2.0 + 0.42 * len(one.rows), 3.0 + ROOM_FOR_COLOUR_BAR + 0.62 * len(one.columns)
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
@@ -95,8 +101,7 @@ def _draw(one: HeatMap, path: Path) -> Path:
                 axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
     figure.suptitle(one.title, x=0.01, ha="left", fontsize=11)
     figure.colorbar(image, ax=axes, pad=0.01).set_label(one.bar)
-    figure.savefig(path, dpi=90)
-    return path
+    return figure
 
 
 def _row(losses: DomainLosses, domains: Sequence[str]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from objectives.early_stopping import EarlyStopping
 from objectives.evaluation import Objective
@@ -12,6 +12,7 @@ from objectives.rules import make_rule
 from objectives.scoring import Scorer
 from objectives.target import Goal, measures_of
 from objectives.trained_loss import TrainedLoss
+from objectives.unmerged import UnmergedPool
 from objectives.window_table import WindowTable
 from pool.config import read_pool_file
 from pool.corpus import SPLITS, Split
@@ -61,10 +62,11 @@ class Workbench(OpenedStudy):
 
 
 @contextmanager
-def workbench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Workbench]:
+def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool = False) -> Iterator[Workbench]:
     """Open all that a study file on a pool names, checking it on the way; with `must_exist`, make no database.
 
-    Raises a `MixscoutError` of the thing at fault; `ConfigError` for a study on a table.
+    With `only_recalls` the members stay on disk, and what would take a merge or a training run raises
+    `NotRememberedError`. Raises a `MixscoutError` of the thing at fault; `ConfigError` for a study on a table.
     """
     if config.pool is None:
         raise ConfigError(
@@ -76,7 +78,9 @@ def workbench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Workbe
     space = checked_space(config, basis)
     address = address_of(config.database, pool.config.root / "mixscout.db")
     with study_database(config, address, must_exist=must_exist) as database:
-        stacked = StackedPool(pool.member_folders)
+        if only_recalls:
+            database = replace(database, evaluations=database.evaluations.to_recall_from())
+        stacked = UnmergedPool(pool.names, pool.folder / "seed") if only_recalls else StackedPool(pool.member_folders)
         target, test_target = (goal_of(config, _seed_measures(config, pool, stacked, split)) for split in SPLITS)
         proxy = _proxy(config)
         search_loss = remembered(MergedLoss(pool, stacked, target, "search", settings=proxy), database.evaluations)

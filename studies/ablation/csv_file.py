@@ -1,10 +1,13 @@
-"""Every contribution of an ablation as one row of a CSV file."""
+"""Every contribution of an ablation as one row of a CSV file, and the Shapley values read back."""
 
 import csv
 import io
 import math
 from pathlib import Path
 
+import numpy as np
+
+from objectives.held_out import Floats
 from pool.disk import write_text
 from studies.ablation.ablation import Ablation
 
@@ -24,6 +27,24 @@ def write_csv(ablation: Ablation, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
     return path
+
+
+def ablation_stem(study: str, game: str, split: str) -> str:
+    """Name the files of an ablation, without suffix."""
+    return f"{study}-ablation-{game}-{split}"
+
+
+def read_shapley(path: Path) -> tuple[list[str], list[str], Floats, str]:
+    """Return partitions, columns, Shapley values (K, C) and measure of a file that was written here.
+
+    Raises `ValueError` or `KeyError` for any other file.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["quantity"] == "shapley"]
+    partitions = list(dict.fromkeys(row["partition"] for row in rows))
+    columns = len(rows) // max(1, len(partitions))
+    values = np.array([float(row["contribution"]) for row in rows]).reshape(len(partitions), columns)
+    return partitions, [row["domain"] for row in rows[:columns]], values, rows[0]["measure"] if rows else ""
 
 
 def _shown(number: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Real database servers for the suites about databases and workers: started once, a new database for every test."""
+"""Real database servers, started once, a new database for every test; and a real browser."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from browser import Browser, chromium
 from servers import MariaDB, Postgres
 
 _NUMBERS = count()
@@ -50,3 +51,10 @@ def new_address(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str
         return server.new_database(name)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser; the test is skipped where there is none."""
+    with chromium() as started:
+        yield started

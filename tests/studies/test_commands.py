@@ -180,6 +180,8 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["ablate"],
         ["handover"],
         ["compare"],
+        ["report"],
+        ["dashboard"],
         ["bench", "search"],
         ["bench", "gate"],
         ["bench", "landscape"],

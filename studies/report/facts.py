@@ -1,0 +1,91 @@
+"""What every section of a report reads: an opened study, its evaluated trials, and what was fitted to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial
+
+from objectives.held_out import Floats
+from pool.mixture import Mixture
+from search.trials import best_trial, completed_trials, value_of
+from studies.opened_study import OpenedStudy
+from studies.report.surface import Surface, surface_of
+from studies.swarm_bench import SwarmBench
+from studies.workbench import Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A study, opened to be read; `study_file` is where its file is. `trials` are those with a value, by number."""
+
+    bench: OpenedStudy
+    study: optuna.Study
+    study_file: Path
+    trials: Sequence[FrozenTrial]
+
+    @classmethod
+    def of(cls, bench: OpenedStudy, study_file: Path) -> Facts:
+        """Read a study's trials. Raises `StudyError` when there is no such study, and `StudyMismatchError`."""
+        study = bench.known_study()
+        return cls(bench=bench, study=study, study_file=study_file, trials=completed_trials(study))
+
+    @property
+    def on_pool(self) -> Workbench | None:
+        """The bench of a study on a pool; None on a table."""
+        return self.bench if isinstance(self.bench, Workbench) else None
+
+    @property
+    def on_table(self) -> SwarmBench | None:
+        """The bench of a study on a table; None on a pool."""
+        return self.bench if isinstance(self.bench, SwarmBench) else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The K partitions."""
+        return self.bench.space.names
+
+    @property
+    def unit(self) -> str:
+        """What a value is, in words."""
+        if self.bench.config.downstream:
+            return "downstream error"
+        if self.on_table:
+            return "predicted value"
+        return f"held-out loss ({self.bench.target.measure.replace('-', ' ')})"
+
+    @cached_property
+    def mixtures(self) -> Sequence[Mixture]:
+        """The mixture of each trial."""
+        return [self.bench.space.mixture_of(trial) for trial in self.trials]
+
+    @cached_property
+    def weights(self) -> Floats:
+        """Those mixtures' weights (N, K)."""
+        return np.array([mixture.array for mixture in self.mixtures]).reshape(-1, len(self.names))
+
+    @cached_property
+    def values(self) -> Floats:
+        """The trials' values (N,); with several objectives, their means."""
+        return np.array([value_of(trial) for trial in self.trials])
+
+    @property
+    def best(self) -> Mixture | None:
+        """The mixture with the lowest value; None where nothing was evaluated yet."""
+        trial = best_trial(self.trials)
+        return self.bench.space.mixture_of(trial) if trial else None
+
+    @cached_property
+    def surface(self) -> Surface | None:
+        """What predicts the value of mixtures; None with too few evaluations."""
+        return surface_of(self.bench, self.trials)
+
+    @property
+    def search_first(self) -> str:
+        """Say that there is nothing to show yet."""
+        return f"No mixture has been evaluated yet. Run: mixscout search {self.study_file.name}"

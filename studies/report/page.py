@@ -1,0 +1,88 @@
+"""The report as one page of HTML that needs nothing beside it: no script, no network, its figures inside it.
+
+The page forbids its own reader to load anything (a content security policy), so what is in it can not call home.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined, select_autoescape
+from matplotlib.figure import Figure
+
+from studies.report.drawing import as_data_uri, shown, width_px
+from studies.report.report import Report
+from studies.report.section import Cell, Table
+
+LONG = 16
+"""A table of more rows is folded up."""
+MOST_ROWS = 400
+"""Rows of a table in the page; the CSV file has all of them."""
+UNKNOWN = "-"
+_WIDEST, _NARROWEST = 1.3, 0.8
+"""How far a figure may be scaled from the size it was drawn in before its letters are too large or too small."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A figure inside the page, and how wide it may become."""
+
+    uri: str
+    style: str
+
+    @classmethod
+    def of(cls, figure: Figure) -> Image:
+        """Take a figure as it was drawn."""
+        width = width_px(figure)
+        narrowest, widest = round(_NARROWEST * width), round(_WIDEST * width)
+        return cls(as_data_uri(figure), f"width: 100%; min-width: {narrowest}px; max-width: {widest}px")
+
+
+def render(report: Report, figures: Mapping[str, Figure]) -> str:
+    """Return the page; `figures` are those of the report's charts by name."""
+    environment = Environment(
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=False,
+    )
+    environment.filters |= {"cell": written, "shown": shown}
+    environment.tests["number"] = _is_number
+    here = files("studies.report")
+    template = environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        report=report,
+        images={name: Image.of(figure) for name, figure in figures.items()},
+        style=here.joinpath("page.css").read_text(encoding="utf-8"),
+        figures=_columns_of_numbers,
+        long=LONG,
+        most=MOST_ROWS,
+    )
+
+
+def written(cell: Cell) -> str:
+    """Write a cell for people."""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, float):
+        return _written_float(cell)
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    return cell or UNKNOWN
+
+
+def _written_float(number: float) -> str:
+    if not math.isfinite(number):
+        return UNKNOWN
+    return f"{number:.4f}" if number == 0 or abs(number) >= 5e-5 else f"{number:.1e}"
+
+
+def _is_number(cell: Cell) -> bool:
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+def _columns_of_numbers(table: Table) -> set[str]:
+    columns = zip(table.columns, zip(*table.rows, strict=True), strict=False)
+    return {name for name, cells in list(columns)[1:] if any(map(_is_number, cells))}

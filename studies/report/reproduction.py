@@ -1,0 +1,73 @@
+"""Everything needed to get the same again: digests, versions, both files, and the commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from search.trials import count_merges
+from studies.identity import ACCEPTED, IDENTITY, VERSIONS, current_versions
+from studies.report.facts import Facts
+from studies.report.masking import masked
+from studies.report.section import Cell, Passage, Section, Table
+
+KEY, TITLE = "reproduction", "Reproduce this"
+
+
+def reproduction_section(facts: Facts) -> Section:
+    """Show what the study was started with, what is installed now, and the files as they are."""
+    passages = [
+        Passage("Commands", _commands(facts)),
+        Passage(f"Study file {facts.study_file.name}", _text(facts.study_file)),
+    ]
+    pool_file = facts.bench.config.pool
+    if pool_file:
+        passages.append(Passage(f"Pool file {pool_file.name}", _text(pool_file)))
+    notes = []
+    accepted = facts.study.user_attrs.get(ACCEPTED)
+    if accepted:
+        notes.append(f"The study's course was changed on the way: {json.dumps(accepted)}")
+    return Section(
+        KEY, TITLE, notes=notes, tables=[_digests(facts), _parts(facts), _versions(facts)], passages=passages
+    )
+
+
+def _commands(facts: Facts) -> str:
+    file, merges = facts.study_file.name, count_merges(facts.study)
+    build = [f"mixscout pool build {facts.bench.config.pool.name}"] if facts.bench.config.pool else []
+    search = [f"mixscout search {file} --merges {merges}", f"mixscout best {file}", f"mixscout report {file}"]
+    return "\n".join([*build, *search])
+
+
+def _digests(facts: Facts) -> Table:
+    rows: list[list[Cell]] = [["objective", facts.bench.objective.digest]]
+    if facts.best is not None:
+        rows.append(["best mixture", facts.best.digest])
+    if facts.on_pool:
+        manifest = facts.on_pool.pool.manifest
+        rows += [["pool", manifest.digest], ["seed", manifest.seed.weights_digest]]
+        rows.append(["tokenizer", manifest.corpus.tokenizer_digest])
+        rows += [[f"member {name}", member.weights_digest] for name, member in manifest.members.items()]
+        rows += [[f"held-out {name}, search", one.digest] for name, one in manifest.corpus.search.items()]
+        rows += [[f"held-out {name}, test", one.digest] for name, one in manifest.corpus.test.items()]
+    if facts.on_table:
+        rows.append(["table", facts.on_table.swarm.table.digest])
+    rows.append(["database", str(facts.bench.database.address)])
+    return Table("digests", "Digests, and where the study is kept", ("of", "digest"), rows)
+
+
+def _parts(facts: Facts) -> Table:
+    identity: Mapping[str, object] = facts.study.user_attrs[IDENTITY]
+    rows = [[part, masked(value if isinstance(value, str) else json.dumps(value))] for part, value in identity.items()]
+    return Table("identity", "What the study was started with", ("part", "value"), rows)
+
+
+def _versions(facts: Facts) -> Table:
+    before, now = facts.study.user_attrs.get(VERSIONS, {}), current_versions()
+    rows = [[name, before.get(name), version] for name, version in now.items()]
+    return Table("versions", "Versions", ("library", "when started", "now"), rows)
+
+
+def _text(path: Path) -> str:
+    return masked(path.read_text(encoding="utf-8"))

@@ -1,0 +1,137 @@
+"""Slices of the response surface: predictions with intervals on the lines from the best mixture to every vertex."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from objectives.held_out import Floats
+from pool.mixture import Mixture
+from search.space import CappedSimplex
+from search.surrogates.surrogate import Prediction
+from studies.report.drawing import BLUE, GREY, ORANGE, new_figure, shown, without_frame
+from studies.report.facts import Facts
+from studies.report.section import Cell, Chart, Section, Table
+from studies.report.surface import LEAST_EVALUATIONS, Surface
+
+POINTS = 33
+BARS_AT = (8, 16, 24)
+"""Points of a line that have a bar."""
+NEAR = 0.1
+"""Total variation from the line up to which an evaluated mixture is drawn: the share of weight that lies elsewhere."""
+ON_THE_LINE = 0.005
+MOST_PANELS = 12
+
+KEY, TITLE = "slices", "Response surface around the best mixture"
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """The line from the best mixture to the vertex of `partition`: `weights` (M,) of that partition along it.
+
+    `allowed` (M,) says which of these mixtures the study's space holds. `near` are the evaluated mixtures close to the
+    line: weight, value, and distance from it (3, N).
+    """
+
+    partition: str
+    weights: Floats
+    predicted: Prediction
+    allowed: npt.NDArray[np.bool_]
+    near: Floats
+
+
+def slices_section(facts: Facts) -> Section:
+    """Show slices, or why there are none."""
+    best, surface = facts.best, facts.surface
+    if best is None or surface is None:
+        needs = f"Slices need {LEAST_EVALUATIONS} evaluated mixtures. Run: mixscout search {facts.study_file.name}"
+        return Section(KEY, TITLE, missing=needs)
+    slices = [_slice(surface, facts.bench.space, best, name) for name in best.names if best.as_dict()[name] < 1]
+    slices.sort(key=lambda one: -best.as_dict()[one.partition])
+    drawn = slices[:MOST_PANELS]
+    more = f" The {MOST_PANELS} partitions of largest weight are drawn." if len(slices) > MOST_PANELS else ""
+    caption = (
+        "Each panel gives one partition more, up to all, and takes from the others alike. Line: predicted mean. Band: "
+        "the predictor's 90 % interval, calibrated near what was evaluated; elsewhere it can be too narrow. Bars: the "
+        f"size that 90 % of the out-of-fold errors keep. Points: {surface.measured_are} on the line (filled) or within "
+        f"{NEAR:.0%} of it (hollow). The vertical line is the best mixture, grey is outside the study's space.{more}"
+    )
+    alt = "; ".join(f"{shown(one.partition)}: {_course(one)}" for one in drawn)
+    table = Table(
+        "slices",
+        "Predictions along the slices",
+        ("partition", "weight", "mean", "low", "high", "cautious low", "cautious high", "allowed"),
+        [row for one in slices for row in _rows(one, surface)],
+    )
+    return Section(
+        KEY, TITLE, charts=[Chart("slices", caption, alt, partial(_draw, facts.unit, drawn, surface), table)]
+    )
+
+
+def _slice(surface: Surface, space: CappedSimplex, best: Mixture, partition: str) -> Slice:
+    at = best.names.index(partition)
+    direction = Mixture.vertex(best.names, partition).array - best.array
+    steps = np.linspace(0, 1, POINTS)
+    line = best.array + steps[:, None] * direction
+    allowed = np.array([space.contains(Mixture.from_array(best.names, row / row.sum())) for row in line])
+    return Slice(partition, line[:, at], surface.predict(line), allowed, _near(surface, best.array, direction, at))
+
+
+def _near(surface: Surface, start: Floats, direction: Floats, at: int) -> Floats:
+    """Find the evaluated mixtures close to a line, and put them where on it they are nearest to."""
+    steps = np.clip((surface.weights - start) @ direction / (direction @ direction), 0, 1)
+    nearest = start + steps[:, None] * direction
+    distance = np.abs(surface.weights - nearest).sum(axis=1) / 2
+    close = distance <= NEAR
+    return np.array([nearest[close, at], surface.measured[close], distance[close]])
+
+
+def _rows(one: Slice, surface: Surface) -> list[list[Cell]]:
+    mean, half = one.predicted.mean, surface.reach * one.predicted.deviation
+    wide = surface.cautious
+    columns = (one.weights, mean, mean - half, mean + half, mean - wide, mean + wide)
+    numbers = zip(*(column.tolist() for column in columns), one.allowed.tolist(), strict=True)
+    return [[one.partition, *row] for row in numbers]
+
+
+def _course(one: Slice) -> str:
+    mean = one.predicted.mean
+    return f"from {mean[0]:.3f} to {mean[-1]:.3f}"
+
+
+def _draw(unit: str, slices: Sequence[Slice], surface: Surface) -> Figure:
+    rows = -(-len(slices) // 2)
+    figure = new_figure(0.5 + 1.75 * rows)
+    panels = figure.subplots(rows, 2, squeeze=False, sharey=True).ravel()
+    for axes, one in zip(panels, slices, strict=False):
+        _draw_slice(axes, one, surface)
+    for axes in panels[len(slices) :]:
+        axes.set_visible(False)
+    figure.supylabel(unit, fontsize=9.5)
+    figure.supxlabel("weight of the partition", fontsize=9.5)
+    return figure
+
+
+def _draw_slice(axes: Axes, one: Slice, surface: Surface) -> None:
+    mean, half = one.predicted.mean, surface.reach * one.predicted.deviation
+    axes.fill_between(one.weights, mean - half, mean + half, color=BLUE, alpha=0.2, linewidth=0)
+    axes.plot(one.weights, mean, color=BLUE)
+    at = list(BARS_AT)
+    axes.errorbar(one.weights[at], mean[at], yerr=surface.cautious, fmt="none", ecolor=GREY, elinewidth=0.8, capsize=2)
+    outside = ~one.allowed
+    if outside.any():
+        axes.axvspan(float(one.weights[outside].min()), 1, color=GREY, alpha=0.15, linewidth=0)
+    weights, values, distance = one.near
+    on = distance <= ON_THE_LINE
+    axes.plot(weights[~on], values[~on], "o", color=GREY, markersize=3.5, fillstyle="none", markeredgewidth=0.8)
+    axes.plot(weights[on], values[on], "o", color=ORANGE, markersize=4.5)
+    axes.axvline(float(one.weights[0]), color=GREY, linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, 1.02)
+    axes.set_title(shown(one.partition), loc="left", fontsize=9.5)
+    without_frame(axes)

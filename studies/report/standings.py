@@ -1,0 +1,198 @@
+"""The best mixture beside the obvious ones, with the standard errors of their held-out losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from objectives.evaluation import Evaluation, Objective
+from objectives.paired import CONFIDENT, paired_difference
+from pool.corpus import SPLITS, Split
+from pool.errors import NotRememberedError
+from pool.mixture import Mixture
+from studies.best import baseline_mixtures, score_of
+from studies.evaluations import RememberedObjective
+from studies.picture import draw_weights
+from studies.report.drawing import BLUE, GREEN, MARKS, ORANGE, one_panel, shown
+from studies.report.facts import Facts
+from studies.report.section import Cell, Chart, Section, Table
+from studies.score import Score
+from studies.swarm_best import SwarmStanding, find_swarm_best
+from studies.workbench import Workbench
+
+BEST = "best mixture"
+KEY, TITLE = "best", "Best mixture"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A value with its 95 % interval (a table's: the predictors'), and by how much it is behind the best mixture."""
+
+    value: float
+    low: float
+    high: float
+    behind: str = ""
+
+
+Standings = Mapping[str, Mapping[str, Figures]]
+"""By what was measured, and then by contender."""
+
+
+def best_section(facts: Facts) -> Section:
+    """Show weights and standings."""
+    best = facts.best
+    if best is None:
+        return Section(KEY, TITLE, missing=facts.search_first)
+    weights = sorted(best.as_dict().items(), key=lambda item: -item[1])
+    mixture = Table("best-mixture", "Weights of the best mixture", ("partition", "weight"), weights)
+    alt = "Bars: " + ", ".join(f"{shown(name)} {weight:.1%}" for name, weight in weights if weight > 0)
+    caption = f"Weights of the best mixture of study {facts.study.study_name}"
+    standings = of_table(facts) if facts.on_table else of_pool(facts, best)
+    return Section(
+        KEY,
+        TITLE,
+        notes=_notes(facts, standings),
+        tables=[_table(facts, standings)],
+        charts=[
+            Chart("best-mixture", caption, alt, partial(_draw_weights, best), mixture),
+            _chart(facts, standings),
+        ],
+    )
+
+
+def of_pool(facts: Facts, best: Mixture) -> dict[str, dict[str, Figures]]:
+    """Read off what is remembered of the best mixture and the baselines; what is not, is left out."""
+    bench = facts.on_pool
+    assert bench is not None
+    contenders = {BEST: best, **_baselines(bench)}
+    sources: Mapping[str, tuple[Objective, Split]] = {
+        "search split, merged": (bench.search_loss, "search"),
+        "test split, merged": (bench.test_loss, "test"),
+        "test split, really trained": (bench.trained_loss, "test"),
+    }
+    found = {what: _recalled(bench, contenders, *source) for what, source in sources.items()}
+    if bench.config.downstream:
+        found = {"downstream error": _errors(bench, contenders), **found}
+    return {what: figures for what, figures in found.items() if figures}
+
+
+def of_table(facts: Facts) -> dict[str, dict[str, Figures]]:
+    """Predict the best mixture and the baselines from the table."""
+    assert facts.on_table is not None
+    answer = find_swarm_best(facts.on_table, facts.study)
+    standings = {BEST: answer.best, "uniform": answer.baselines["uniform"]}
+    standings[f"best run ({answer.best_run})"] = answer.baselines["best_run"]
+    predicted = {name: _predicted(one) for name, one in standings.items()}
+    measured = {
+        name: Figures(one.value.measured, math.nan, math.nan)
+        for name, one in standings.items()
+        if one.value.measured is not None
+    }
+    return {"predicted, 90 %": predicted, **({"measured": measured} if measured else {})}
+
+
+def known_baselines(bench: Workbench) -> dict[str, float]:
+    """Return the study's own value of the baselines whose value is remembered, by name."""
+    return {name: one.value for name, one in _known(_baselines(bench), bench.objective).items()}
+
+
+def _predicted(standing: SwarmStanding) -> Figures:
+    interval = standing.value.predicted
+    return Figures(interval.value, interval.low, interval.high)
+
+
+def _baselines(bench: Workbench) -> dict[str, Mixture]:
+    names = bench.pool.names
+    try:
+        return baseline_mixtures(bench)
+    except NotRememberedError:  # which member is best is known once all of them were scored
+        return {"uniform": Mixture.uniform(names), "proportional": bench.pool.proportional()}
+
+
+def _recalled(
+    bench: Workbench, contenders: Mapping[str, Mixture], objective: Objective, split: Split
+) -> dict[str, Figures]:
+    scores = {name: score_of(bench, one, split) for name, one in _known(contenders, objective).items()}
+    best = scores.get(BEST)
+    return {name: _figures(score, best if name != BEST else None) for name, score in scores.items()}
+
+
+def _errors(bench: Workbench, contenders: Mapping[str, Mixture]) -> dict[str, Figures]:
+    known = _known(contenders, bench.objective)
+    return {name: _around(one.value, one.standard_error) for name, one in known.items()}
+
+
+def _known(contenders: Mapping[str, Mixture], objective: Objective) -> dict[str, Evaluation]:
+    assert isinstance(objective, RememberedObjective)
+    found = {name: objective.recall(mixture) for name, mixture in contenders.items()}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _figures(score: Score, best: Score | None) -> Figures:
+    behind = str(paired_difference(score.goal, score.table, score.nats, best.nats)) if best else ""
+    return _around(score.value, score.goal.standard_error(score.domains), behind)
+
+
+def _around(value: float, error: float, behind: str = "") -> Figures:
+    half = CONFIDENT * error if math.isfinite(error) else math.nan
+    return Figures(value, value - half, value + half, behind)
+
+
+def _table(facts: Facts, standings: Standings) -> Table:
+    rows: list[list[Cell]] = [
+        [name, what, one.value, one.low, one.high, one.behind]
+        for what, contenders in standings.items()
+        for name, one in ((shown(name), one) for name, one in contenders.items())
+    ]
+    columns = ("mixture", "measured on", facts.unit, "low", "high", "behind the best mixture")
+    return Table("standings", "Best mixture and baselines, with intervals", columns, rows)
+
+
+def _chart(facts: Facts, standings: Standings) -> Chart:
+    table = _table(facts, standings)
+    alt = "; ".join(f"{row[0]}, {row[1]}: {row[2]:.4f}" for row in table.rows)
+    caption = "The same as points with their intervals; lower is better."
+    return Chart("standings", caption, alt, partial(_draw_standings, facts.unit, standings), table)
+
+
+def _draw_weights(best: Mixture) -> Figure:
+    figure, axes = one_panel(1.1 + 0.3 * len(best.names))
+    draw_weights(axes, best)
+    return figure
+
+
+def _draw_standings(unit: str, standings: Standings) -> Figure:
+    names = list(dict.fromkeys(name for contenders in standings.values() for name in contenders))
+    figure, axes = one_panel(1.3 + 0.45 * len(names))
+    for at, (what, contenders) in enumerate(standings.items()):
+        places = [names.index(name) + 0.17 * (at - (len(standings) - 1) / 2) for name in contenders]
+        figures = list(contenders.values())
+        halves = [one.high - one.value if math.isfinite(one.high) else 0.0 for one in figures]
+        values = [one.value for one in figures]
+        colour = (BLUE, ORANGE, GREEN, "#000000")[at]
+        axes.errorbar(values, places, xerr=halves, fmt=MARKS[at], color=colour, capsize=3, markersize=5, label=what)
+    axes.set_yticks(range(len(names)), [shown(name) for name in names])
+    axes.invert_yaxis()
+    axes.set_xlabel(unit)
+    figure.legend(loc="outside lower left", ncols=2, frameon=False)
+    return figure
+
+
+def _notes(facts: Facts, standings: Standings) -> list[str]:
+    if facts.on_table:
+        return ["Predicted from the table of models already trained. What was trained is predicted from the others."]
+    said = [
+        "Intervals are 95 %, over documents. They are wide because documents differ; what a mixture is behind the best "
+        "one is compared on the same documents, and is much surer."
+    ]
+    whole = all(len(standings.get(f"{split} split, merged", {})) == 4 for split in SPLITS)
+    file = facts.study_file.name
+    if not whole:
+        said.append(f"Not everything was scored on both splits yet. Run: mixscout best {file}")
+    if BEST not in standings.get("test split, really trained", {}):
+        said.append(f"The best mixture was not confirmed yet. Run: mixscout confirm {file}")
+    return said

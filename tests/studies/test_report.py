@@ -1,0 +1,330 @@
+"""The report: what is on the page, that nothing is computed for it, and that a real browser shows all of it."""
+
+import csv
+import json
+import re
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from browser import Browser
+from small_table import write_small_study
+from tiny import edit, snapshot
+
+from pool.errors import NotRememberedError
+from pool.mixture import Mixture
+from studies.best import find_best
+from studies.config import read_study_file
+from studies.json_text import json_text
+from studies.opening import open_to_read
+from studies.report.contributions import contributions_section
+from studies.report.facts import Facts
+from studies.report.masking import masked
+from studies.report.report import SECTIONS
+from studies.report.run import run_report
+from studies.report.standings import best_section
+from studies.run import run_search
+from studies.workbench import workbench
+
+TARGET = "[target]\nlicences = 0.6\nprose = 0.4\n"
+TARGETS = "[targets.law]\nlicences = 1.0\n[targets.tales]\nprose = 1.0\n"
+NAMES = ("code", "docs", "prose")
+
+
+@pytest.fixture(scope="module")
+def searched(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a finished study whose pairs of partitions were merged as well. Shared: only reports are written."""
+    folder = tmp_path_factory.mktemp("reported") / "root"
+    shutil.copytree(built_root, folder)
+    with workbench(read_study_file(folder / "study.toml")) as bench:
+        run_search(bench, 12)
+        for left_out in NAMES:
+            bench.search_loss(Mixture.proportional({name: float(name != left_out) for name in NAMES}))
+        find_best(bench, bench.known_study())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(searched: Path) -> dict:
+    """What `report --json` says of it."""
+    written = run_report(read_study_file(searched / "study.toml"), searched / "study.toml")
+    return json.loads(json_text(written.as_json()))
+
+
+@pytest.fixture(scope="module")
+def page(report: dict) -> Path:
+    return Path(report["page"])
+
+
+def _report(mixscout, study: Path) -> dict:
+    answer = mixscout("report", study, "--json")
+    assert answer.code == 0, answer.err
+    return json.loads(answer.out)
+
+
+def _evaluations(database: Path) -> list[tuple]:
+    with sqlite3.connect(database) as opened:
+        return opened.execute("select id, objective_digest, mixture_digest, value from evaluations").fetchall()
+
+
+def _trials(database: Path, study: str) -> list:
+    loaded = optuna.load_study(storage=f"sqlite:///{database}", study_name=study)
+    return [(one.number, one.params, one.values, one.user_attrs, one.system_attrs) for one in loaded.get_trials()]
+
+
+def test_a_second_report_is_the_same_and_neither_merges_nor_trains_nor_changes_the_study(
+    searched: Path, page: Path, report: dict, mixscout
+) -> None:
+    def state() -> tuple:
+        database = searched / "mixscout.db"
+        return _evaluations(database), _trials(database, "tiny"), snapshot(searched / "pools"), page.read_bytes()
+
+    before = state()
+    (page.parent / "stale.png").write_bytes(b"")
+    assert _report(mixscout, searched / "study.toml") == report
+    assert state() == before
+    assert not (page.parent / "stale.png").exists(), "a report replaces the one before"
+
+
+def test_what_only_recalls_refuses_to_merge_and_to_train(searched: Path) -> None:
+    other = Mixture.of({"code": 0.123, "docs": 0.456, "prose": 0.421})
+    with workbench(read_study_file(searched / "study.toml"), must_exist=True, only_recalls=True) as bench:
+        best = bench.search_loss(Mixture.uniform(NAMES))
+        assert best.cached
+        for objective in (bench.search_loss, bench.test_loss, bench.trained_loss):
+            with pytest.raises(NotRememberedError, match="was not evaluated before"):
+                objective(other)
+        with pytest.raises(NotRememberedError, match="only what is remembered may be read"):
+            bench.make_resident(other)
+
+
+def test_every_section_is_there_or_says_which_command_makes_it(report: dict) -> None:
+    sections = report["sections"]
+    assert len(sections) == len(SECTIONS)
+    missing = {key: section["missing"] for key, section in sections.items() if section["missing"]}
+    assert set(missing) == {"fidelity"}
+    assert missing["fidelity"].endswith("Run: mixscout fidelity study.toml")
+
+
+def test_figures_tables_and_data_are_files_that_agree(searched: Path, report: dict) -> None:
+    folder = Path(report["page"]).parent
+    assert folder == searched / "reports" / "tiny"
+    assert json.loads((folder / "report.json").read_text())["sections"] == report["sections"]
+    tables = {name: rows for part in report["sections"].values() for name, rows in part["tables"].items()}
+    assert {"best-mixture", "standings", "slices", "ternary", "mixtures", "calibration", "transfer"} <= set(tables)
+    for name, rows in tables.items():
+        with (folder / f"{name}.csv").open(newline="") as stream:
+            assert len(list(csv.DictReader(stream))) == len(rows) > 0
+    for picture in folder.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5_000, picture
+    assert {path.stem for path in folder.glob("*.png")} >= {"parallel", "progress", "predicted-measured", "gate-course"}
+
+
+def test_standings_are_those_of_best(searched: Path, report: dict, mixscout) -> None:
+    best = json.loads(mixscout("best", searched / "study.toml", "--json").out)
+    rows = report["sections"]["best"]["tables"]["standings"]
+    unit = "held-out loss (nats per token)"
+    found = {(row["mixture"], row["measured on"]): row for row in rows}
+    for split in ("search", "test"):
+        mine = found["best mixture", f"{split} split, merged"]
+        assert mine[unit] == best[split]["value"]
+        assert mine["high"] - mine["low"] == pytest.approx(2 * 1.96 * best[split]["standard_error"])
+        behind = found["uniform", f"{split} split, merged"]["behind the best mixture"]
+        difference = best["baselines"]["uniform"]["behind"][split]["difference"]
+        assert behind.startswith(f"{difference:+.4f}")
+
+
+def test_shapley_values_come_from_coalitions_that_were_merged_anyway(searched: Path, report: dict, mixscout) -> None:
+    rows = report["sections"]["contributions"]["tables"]["contributions-uniform-search"]
+    best = json.loads(mixscout("best", searched / "study.toml", "--json").out)
+    gain = best["baselines"]["seed"]["search"]["value"] - best["baselines"]["uniform"]["search"]["value"]
+    assert sum(row["goal"] for row in rows) == pytest.approx(gain), "they sum to what all gain on the seed"
+
+
+def test_what_ablate_wrote_is_shown(searched: Path, report: dict, mixscout) -> None:
+    study = searched / "study.toml"
+    ablation = json.loads(mixscout("ablate", study, "--game", "best", "--goal-only", "--json").out)
+    with open_to_read(read_study_file(study)) as bench:
+        section = contributions_section(Facts.of(bench, study))
+    (table,) = [table for table in section.all_tables if table.name == "contributions-best-search"]
+    expected = ablation["contributions"]["shapley"]["values"]
+    assert {row[0]: row[1] for row in table.rows} == {name: one["goal"] for name, one in expected.items()}
+    assert "written by ablate on" in section.charts[0].caption
+    for path in (searched / "reports").glob("tiny-ablation*"):
+        path.unlink()
+
+
+def test_the_page_needs_nothing_beside_it(page: Path) -> None:
+    text = page.read_text()
+    assert "<script" not in text and "@import" not in text
+    sources = re.findall(r'src="([^"]*)"', text)
+    assert len(sources) > 8 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    links = [link for link in re.findall(r'href="([^"]*)"', text) if not link.startswith(("#", "data:"))]
+    assert links and all((page.parent / link).is_file() for link in links)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_browser_draws_every_figure_within_the_page(page: Path, browser: Browser, width: int) -> None:
+    browser.open(page.as_uri(), width=width)
+    assert browser.complaints() == []
+    assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth")
+    boxes = browser.ask(
+        "[...document.images].map(one => [one.complete, one.naturalWidth, one.getBoundingClientRect().width, one.alt])"
+    )
+    assert len(boxes) > 8
+    for complete, natural, drawn, alt in boxes:
+        assert complete and natural > 0 and drawn > 250 and len(alt) > 10
+    smallest = browser.ask(
+        "Math.min(...[...document.images].map(one => one.getBoundingClientRect().width / one.naturalWidth))"
+    )
+    assert smallest > 0.79, "letters of 9.5 points, 12.7 pixels, are drawn with ten pixels at least"
+    browser.ask("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth"), "with all tables unfolded"
+
+
+def test_the_keyboard_reaches_everything(page: Path, browser: Browser) -> None:
+    browser.open(page.as_uri())
+    wanted = browser.ask("document.querySelectorAll('a[href], summary').length")
+    browser.ask("window.reached = new Set()")
+    for _ in range(400):
+        browser.tab()
+        name = browser.ask("(window.reached.add(document.activeElement), document.activeElement.tagName)")
+        if name == "BODY":
+            break
+    reached = browser.ask("[...window.reached].filter(one => one.matches('a[href], summary')).length")
+    assert reached == wanted > 30
+
+
+def test_the_skip_link_shows_when_it_is_reached(page: Path, browser: Browser) -> None:
+    browser.open(page.as_uri())
+    browser.tab()
+    assert browser.ask("document.activeElement.className") == "skip"
+    assert browser.ask("document.activeElement.getBoundingClientRect().left >= 0")
+    assert browser.ask("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_a_study_of_several_targets_has_its_front(searched: Path, mixscout) -> None:
+    study = searched / "several.toml"
+    shutil.copy(searched / "study.toml", study)
+    edit(study, 'name = "tiny"', 'name = "several"')
+    edit(study, TARGET, TARGETS)
+    edit(study, '"gradient"', '"nsga2"')
+    assert mixscout("search", study, "--merges", 9).code == 0
+    report = _report(mixscout, study)
+    rows = report["sections"]["trade-off"]["tables"]["trade-off"]
+    loaded = optuna.load_study(storage=f"sqlite:///{searched / 'mixscout.db'}", study_name="several")
+    front = {f"trial {trial.number}" for trial in loaded.best_trials}
+    values = {f"trial {trial.number}": trial.values for trial in loaded.trials}
+    on_front = {row["mixture"] for row in rows if row["on the front"]}
+    assert report["sections"]["trade-off"]["title"] == "Pareto front"
+    assert {tuple(values[name]) for name in on_front} == {tuple(values[name]) for name in front}
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        TARGET + "[constraints]\nprose = -0.02\n",
+        '[objective]\naggregate = "worst-excess"\nmeasure = "bits-per-byte"\ndomains = ["licences", "prose"]\n',
+    ],
+)
+def test_a_goal_relative_to_the_seed_is_read_as_it_was_searched(root: Path, goal: str) -> None:
+    study = root / "study.toml"
+    edit(study, TARGET, goal)
+    config = read_study_file(study)
+    with workbench(config) as bench:
+        run_search(bench, 5)
+        expected = find_best(bench, bench.known_study()).best.search.value
+    with open_to_read(config) as bench:
+        (table, *_) = best_section(Facts.of(bench, study)).tables
+    row = next(row for row in table.rows if row[0] == "best mixture")
+    assert row[2] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_study_without_any_evaluation_has_a_report(searched: Path, mixscout) -> None:
+    study = searched / "empty.toml"
+    shutil.copy(searched / "study.toml", study)
+    edit(study, 'name = "tiny"', 'name = "empty"')
+    with workbench(read_study_file(study)) as bench:
+        bench.new_or_known_study()
+    report = _report(mixscout, study)
+    assert report["summary"] == "0 of 12 evaluations are spent; there is no best mixture yet."
+    missing = [section["missing"] for section in report["sections"].values() if section["missing"]]
+    assert sum("Run: mixscout search empty.toml" in line for line in missing) >= 5
+
+
+def test_a_study_on_a_table_has_a_report(tmp_path: Path, mixscout) -> None:
+    study = write_small_study(tmp_path)
+    assert mixscout("search", study).code == 0
+    report = _report(mixscout, study)
+    best = json.loads(mixscout("best", study, "--json").out)
+    rows = report["sections"]["best"]["tables"]["standings"]
+    assert rows[0]["predicted value"] == best["best"]["predicted"]["value"]
+    assert (rows[0]["low"], rows[0]["high"]) == (best["best"]["predicted"]["low"], best["best"]["predicted"]["high"])
+    (accuracy,) = report["sections"]["surrogate"]["tables"]["surrogate"]
+    assert accuracy["RMSE"] == best["out_of_fold"]["rmse"] and accuracy["mixtures"] == 16
+    assert len(report["sections"]["trade-off"]["tables"]["trade-off"]) == 16
+    assert "table" in report["sections"]["transfer"]["missing"]
+
+
+def test_everything_needed_to_reproduce_is_there(searched: Path, report: dict) -> None:
+    part = report["sections"]["reproduction"]
+    assert part["passages"]["Study file study.toml"] == (searched / "study.toml").read_text()
+    assert part["passages"]["Pool file pool.toml"] == (searched / "pool.toml").read_text()
+    assert "mixscout search study.toml --merges 12" in part["passages"]["Commands"]
+    of = {row["of"] for row in part["tables"]["digests"]}
+    assert {"objective", "best mixture", "pool", "seed", "tokenizer", "member code", "held-out prose, test"} <= of
+    assert all(row["when started"] == row["now"] for row in part["tables"]["versions"])
+
+
+def test_slices_start_at_what_was_merged(report: dict) -> None:
+    rows = report["sections"]["slices"]["tables"]["slices"]
+    values = [row["held-out loss (nats per token)"] for row in report["sections"]["mixtures"]["tables"]["mixtures"]]
+    starts = {row["partition"]: row for row in reversed(rows)}
+    for start in starts.values():
+        assert start["low"] <= min(values) <= start["high"], "each line starts at the best mixture"
+    assert all(row["low"] < row["mean"] < row["high"] for row in rows)
+    assert np.isclose(max(row["weight"] for row in rows), 1)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(searched: Path, mixscout) -> None:
+    study = searched / "other.toml"
+    shutil.copy(searched / "study.toml", study)
+    edit(study, 'name = "tiny"', 'name = "other"')
+    with workbench(read_study_file(study)) as bench:
+        bench.new_or_known_study()
+    (searched / "reports" / "other").mkdir(parents=True)
+    (searched / "reports" / "other" / "mine.txt").write_text("keep me")
+    answer = mixscout("report", study)
+    assert answer.code == 1 and "holds no report of before; move it away" in answer.err
+    assert (searched / "reports" / "other" / "mine.txt").read_text() == "keep me"
+
+
+def test_a_study_that_was_not_started_has_no_report(searched: Path, mixscout) -> None:
+    study = searched / "unknown.toml"
+    shutil.copy(searched / "study.toml", study)
+    edit(study, 'name = "tiny"', 'name = "unknown"')
+    answer = mixscout("report", study)
+    assert answer.code == 1 and answer.err.count("\n") == 1
+    assert "no study 'unknown'" in answer.err and "run `mixscout search`" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('database = "postgresql://me:hunter2@host/db"', 'database = "postgresql://me:***@host/db"'),
+        (
+            'database = "postgresql://host/db?user=me&password=hunter2"',
+            'database = "postgresql://host/db?user=me&password=***"',
+        ),
+        ("api_key = 'hunter2'", "api_key = '***'"),
+        ('hub_token = "hunter2"  # mine', 'hub_token = "***"  # mine'),
+        ('{"password": "hunter2"}', '{"password": "***"}'),
+        ("tokens = 1_200_000\n", "tokens = 1_200_000\n"),
+        ('url = "https://example.org/a:b@c"', 'url = "https://example.org/a:b@c"'),
+    ],
+)
+def test_secrets_are_masked_and_nothing_else(text: str, expected: str) -> None:
+    assert masked(text) == expected
