@@ -1,19 +1,25 @@
 """Connecting to a Ray cluster: one that runs, or one of this machine's own for as long as a command takes.
 
 Ray has no passwords unless its token authentication is on: whoever reaches a cluster's ports can run code in it. So
-what is started here is told to be on loopback, and has no dashboard.
+what is started here listens on loopback only, and has no dashboard.
 """
 
+import contextlib
 import logging
 import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
 from pool.errors import ConfigError, EngineError
 
 LOCAL, AUTO = "local", "auto"
+_OF_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+_SEVERAL_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Read when Ray is imported. While it is on, as it is on Linux, Ray takes loopback for a wish to be reached from
+elsewhere, and listens on every address.
+"""
 _HOST_AND_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})")
 _REACH_SECONDS = 5.0
 
@@ -27,12 +33,15 @@ def check_address(address: str) -> None:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def connected(address: str) -> Iterator[None]:
     """Be connected to a cluster while the block runs; a connection that was there is used, and stays.
 
     Raises `EngineError` when Ray is not installed, or the cluster is out of reach or of other versions.
     """
+    if address == LOCAL:
+        os.environ.setdefault(_SEVERAL_MACHINES, "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray  # an extra
     except ImportError:
@@ -40,6 +49,14 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        # Ray prints twenty lines to stdout for every process that dies; `dispatch` says it in one
+        yield from _connected(address)
+
+
+def _connected(address: str) -> Iterator[None]:
+    import ray
+
     try:
         _connect(address)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -59,7 +76,6 @@ def _connect(address: str) -> None:
     import ray
 
     if address == LOCAL:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(
             address=LOCAL,
             include_dashboard=False,
@@ -70,5 +86,7 @@ def _connect(address: str) -> None:
         return
     found = _HOST_AND_PORT.fullmatch(address)
     if found:  # Ray itself tries for minutes
-        socket.create_connection((found[1].strip("[]"), int(found[2])), timeout=_REACH_SECONDS).close()
+        host = found[1].strip("[]")
+        where = ray.util.get_node_ip_address() if host in _OF_THIS_MACHINE else host  # as Ray does
+        socket.create_connection((where, int(found[2])), timeout=_REACH_SECONDS).close()
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

@@ -6,6 +6,8 @@ lost process is. Jobs cross as cloudpickle within one trusted cluster, and are k
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -77,7 +79,7 @@ class RayTasks:
         begun: list[ObjectRef[Any]] = []
 
         def begin(job: Job[Result]) -> Future[Result]:
-            reference = task.options(name=job.name).remote(job.work, version("mixscout"))
+            reference = task.options(name=job.name).remote(job.work, version("mixscout"), gpus=self._gpus)
             begun.append(reference)
             outcome: Future[Result] = Future()
             reference.future().add_done_callback(lambda done: _end(done, outcome))
@@ -101,12 +103,12 @@ def _room(node: dict[str, float], cpus: float, gpus: float) -> int:
     return int(min(parts))
 
 
-def _do(work: Callable[[], Result], wanted: str) -> Result:
+def _do(work: Callable[[], Result], wanted: str, *, gpus: float) -> Result:
     here = version("mixscout")
     if here != wanted:
-        import socket
-
         raise EngineError(f"node {socket.gethostname()} has Mixscout {here}, not {wanted}; install the same everywhere")
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray would show all of a node's
     return work()
 
 
