@@ -87,6 +87,7 @@ def _connect(address: str) -> None:
     found = _HOST_AND_PORT.fullmatch(address)
     if found:  # Ray itself tries for minutes
         host = found[1].strip("[]")
-        where = ray.util.get_node_ip_address() if host in _OF_THIS_MACHINE else host  # as Ray does
-        socket.create_connection((where, int(found[2])), timeout=_REACH_SECONDS).close()
+        if host in _OF_THIS_MACHINE:  # as Ray does
+            host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        socket.create_connection((host, int(found[2])), timeout=_REACH_SECONDS).close()
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

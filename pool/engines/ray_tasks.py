@@ -75,7 +75,8 @@ class RayTasks:
         """Do every job, and yield its name and result as soon as it is done."""
         import ray
 
-        task: Any = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)(_do)
+        as_task: Any = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
+        task = as_task(_do)
         begun: list[ObjectRef[Any]] = []
 
         def begin(job: Job[Result]) -> Future[Result]:

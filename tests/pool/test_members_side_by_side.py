@@ -10,8 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from ray.cluster_utils import Cluster
-from ray_nodes import ray_cluster, remove_node_of
+from ray_nodes import Cluster, ray_cluster, remove_node_of
 
 from pool.build import build_pool
 from pool.config import read_pool_file

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from ray.cluster_utils import Cluster
-from ray_nodes import ray_cluster, remove_node_of
+from ray_nodes import Cluster, ray_cluster, remove_node_of
 from servers import Postgres
 from sqlalchemy import create_engine, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,7 +25,7 @@ from pool.trained import Run, folder_of, train_to_mixture
 from studies.leases import LEASES
 from studies.workers import run_workers
 
-MERGES = 60
+MERGES = 40
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +74,7 @@ def test_a_search_that_loses_a_node_makes_exactly_its_budget(
     study = root / "study.toml"
     edit(study, 'pool = "pool.toml"', f'pool = "pool.toml"\ndatabase = "{url}"')
     edit(study, 'strategy = "gradient"', 'strategy = "random"')
+    edit(study, "min_evidence = 5", "enabled = false")
     with Accident(url, cluster) as accident:
         answer = mixscout(
             "search", study, "--engine", "ray", "--address", cluster.address, "--merges", MERGES, "--json"
@@ -85,13 +85,10 @@ def test_a_search_that_loses_a_node_makes_exactly_its_budget(
     assert json.loads(answer.out)["counts"]["merges"] == MERGES
     trials = optuna.load_study(storage=url, study_name="tiny").get_trials()
     states = [trial.state.name for trial in trials]
-    assert states.count("COMPLETE") == MERGES and set(states) <= {"COMPLETE", "PRUNED"}, "none is left running"
-    lost = trials[int(accident.trial)]
-    assert lost.state.name in ("COMPLETE", "PRUNED"), "the trial of the lost node was gone on with"
+    assert states == ["COMPLETE"] * MERGES, "none is left running, the lost node's neither"
     with create_engine(url).connect() as connection:
         assert list(connection.execute(select(LEASES))) == []
-    weights = [tuple(trial.params.values()) for trial in trials if trial.state.name == "COMPLETE"]
-    assert len(set(weights)) == MERGES, "no mixture twice"
+    assert len({tuple(trial.params.values()) for trial in trials}) == MERGES, "no mixture twice"
 
 
 def test_truths_trained_on_a_cluster_are_the_models_trained_here(
