@@ -87,7 +87,7 @@ class _Place:
 
     def stop(self) -> None:
         if self._executor is not None:
-            self._executor.shutdown(wait=True, kill_workers=True)
+            self._executor.shutdown(wait=True, kill_workers=self.busy)
 
 
 def _quietly(work: Callable[[], Result]) -> Result:
