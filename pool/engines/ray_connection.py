@@ -1,7 +1,7 @@
 """Connecting to a Ray cluster: one that runs, or one of this machine's own for as long as a command takes.
 
-Ray has no passwords unless its token authentication is on: whoever reaches a cluster's ports can run code in it. So
-what is started here listens on loopback only, and has no dashboard.
+Whoever reaches a cluster's ports can run code in it, unless it asks for a token: `ray start` makes it do so where
+`ray get-auth-token` made one. What is started here does, listens on loopback only, and has no dashboard.
 """
 
 import contextlib
@@ -63,8 +63,8 @@ def _connected(address: str) -> Iterator[None]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EngineError(
             f"no Ray cluster could be reached at {address}: {reason.rstrip('.')}; start one with `ray start --head` on "
-            "the first machine and `ray start --address=HOST:PORT` on the others, and run this command on one of them, "
-            "or give --address local"
+            "the first machine and `ray start --address=HOST:PORT` on the others, and run this command on one of them "
+            "(with RAY_AUTH_MODE=token where the cluster asks for a token), or give --address local"
         ) from None
     try:
         yield

@@ -23,6 +23,7 @@ def ray_cluster(*nodes: dict[str, int]) -> Iterator[Cluster]:
     """Run a cluster of a head of one CPU and other nodes, with this process's number of threads for all."""
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",  # or it would depend on whether this user has a token
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]),
     }
