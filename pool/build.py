@@ -3,34 +3,34 @@
 Whatever has changed is refused before anything is written, unless it was asked to be rebuilt.
 """
 
-import importlib.metadata
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoint import load_model, new_model, save_checkpoint, verify_checkpoint
+from pool.checkpoint import new_model, verify_checkpoint
 from pool.config import PoolFile
-from pool.disk import new_folder, only_one
+from pool.disk import only_one
+from pool.engines.engine import Engine
+from pool.engines.one_by_one import ONE_BY_ONE
 from pool.errors import PoolError
-from pool.manifest import MANIFEST, CheckpointManifest, PoolManifest, write_record
+from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, PoolManifest, write_record
 from pool.material import SEED, Material, prepare_material, write_material
 from pool.mixture import Mixture
-from pool.prepared import PreparedCorpus
-from pool.provenance import Provenance, label, member_provenance, seed_provenance
+from pool.progress import track
+from pool.provenance import label, member_provenance, seed_provenance
 from pool.rebuild import begin_rebuild, end_rebuild, is_pending
 from pool.store import POOL_RECORD, Pool, member_folder, open_pool
-from pool.train import discard_scratch, train
+from pool.train import discard_scratch
+from pool.training import Training, train_into
 
 
-def build_pool(config: PoolFile, rebuild: Sequence[str] = ()) -> Pool:
-    """Build what is missing of a pool, and open it.
+def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = ONE_BY_ONE) -> Pool:
+    """Build what is missing of a pool, its members by an engine, and open it.
 
     `rebuild` names members to train again; `seed` means the seed and all members, `all` the whole pool.
-    Raises `CorpusError`, `PoolError`, `PoolMismatchError` or `ConfigError`, each before anything is lost.
+    Raises `CorpusError`, `PoolError`, `PoolMismatchError`, `ConfigError` or `EngineError`, before anything is lost.
     """
     rebuild = () if is_pending(config, rebuild) else rebuild
     material = prepare_material(config, rebuild)
@@ -38,7 +38,7 @@ def build_pool(config: PoolFile, rebuild: Sequence[str] = ()) -> Pool:
         begin_rebuild(config, rebuild)
         write_material(material, config)
         seed = _seed(config, material)
-        members = {name: _member(name, config, material, seed) for name in material.corpus.train}
+        members = _members(config, material.corpus.manifest, seed, engine)
         manifest = PoolManifest(name=config.name, corpus=material.corpus.manifest, seed=seed, members=members)
         write_record(config.folder / POOL_RECORD, manifest)
         end_rebuild(config)
@@ -81,61 +81,29 @@ def _seed(config: PoolFile, material: Material) -> CheckpointManifest:
         return verified(SEED, folder)
     wanted = seed_provenance(config, material.corpus.manifest)
     start = new_model(config.model, config.tokenizer.vocabulary, initial_seed=config.seed.initial_seed)
-    return train_into(folder, start, wanted, material.corpus, material.tokenizer, name=label(SEED))
+    return train_into(folder, start, wanted, material.corpus.train, material.tokenizer, label=label(SEED))
 
 
-def _member(name: str, config: PoolFile, material: Material, seed: CheckpointManifest) -> CheckpointManifest:
-    folder = member_folder(config.folder, name)
-    if (folder / MANIFEST).is_file():
-        return verified(name, folder)
-    corpus = material.corpus
-    vertex = Mixture.vertex(tuple(corpus.train), name)
-    wanted = member_provenance(vertex, config, corpus.manifest, seed.weights_digest)
-    start = load_model(config.folder / SEED)
-    return train_into(folder, start, wanted, corpus, material.tokenizer, name=label(name))
+def _members(
+    config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, engine: Engine
+) -> dict[str, CheckpointManifest]:
+    trainings = {name: _training(name, config, corpus, seed) for name in corpus.partitions}
+    done = {name: verified(name, one.folder) for name, one in trainings.items() if one.is_done}
+    missing = {one.label: name for name, one in trainings.items() if name not in done}
+    with track("members", len(trainings), done=len(done), shown=engine.elsewhere) as show:
+        for called, manifest in engine.run([trainings[name].job for name in missing.values()]):
+            done[missing[called]] = manifest
+            show(len(done), "")
+    return {name: done[name] for name in trainings}
+
+
+def _training(name: str, config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest) -> Training:
+    vertex = Mixture.vertex(tuple(corpus.partitions), name)
+    wanted = member_provenance(vertex, config, corpus, seed.weights_digest)
+    return Training(config.folder, member_folder(config.folder, name), wanted, label(name))
 
 
 def verified(name: str, folder: Path) -> CheckpointManifest:
     """Read the manifest of the seed or a member. Raises `PoolError` where the files are not what it says."""
     remedy = f"`mixscout pool build POOL.toml --rebuild {name}` trains it again"
     return verify_checkpoint(folder, label(name), remedy)
-
-
-def train_into(
-    folder: Path,
-    start: PreTrainedModel,
-    wanted: Provenance,
-    corpus: PreparedCorpus,
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    name: str,
-) -> CheckpointManifest:
-    """Train `start` to what is `wanted` and put it into `folder`, whole or not at all."""
-    scratch = folder.parent / f".{folder.name}.{wanted.digest[:12]}.scratch"
-    outcome = train(start, corpus.train, wanted.mixture, wanted.recipe, scratch=scratch, label=name)
-    manifest = CheckpointManifest(
-        mixture=wanted.mixture.as_dict(),
-        recipe=wanted.recipe,
-        shape=wanted.shape,
-        start_digest=wanted.start_digest,
-        data_digests=dict(wanted.data_digests),
-        tokenizer_digest=wanted.tokenizer_digest,
-        weights_digest="",
-        config_digest="",
-        tokens=outcome.tokens,
-        final_loss_nats=outcome.final_loss_nats,
-        seconds=outcome.seconds,
-        versions=_versions(),
-    )
-    with new_folder(folder) as new:
-        complete = save_checkpoint(start, tokenizer, new, manifest)
-    discard_scratch(scratch)
-    return complete
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "numpy")
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
-    }

@@ -25,6 +25,10 @@ class PoolMismatchError(PoolError):
     """A pool that was built from something else than its file now says."""
 
 
+class EngineError(MixscoutError):
+    """Processes or machines that were to do work, and are out of reach, too small, or die at it."""
+
+
 class StudyMismatchError(MixscoutError):
     """A study asked to go on with another pool, held-out text, space or strategy."""
 

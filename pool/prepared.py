@@ -146,7 +146,7 @@ def load_prepared(folder: Path, manifest: CorpusManifest) -> PreparedCorpus:
 
     Raises `PoolError` naming the file when one is missing or is not what the manifest says.
     """
-    train = {name: _load_stream(folder, name, summary) for name, summary in manifest.partitions.items()}
+    train = load_streams(folder, {name: summary.digest for name, summary in manifest.partitions.items()})
     splits: dict[Split, Mapping[str, TextSummary]] = {"search": manifest.search, "test": manifest.test}
     held_out = {
         split: {name: _load_windows(folder, name, split, summary) for name, summary in domains.items()}
@@ -155,13 +155,18 @@ def load_prepared(folder: Path, manifest: CorpusManifest) -> PreparedCorpus:
     return PreparedCorpus(train, held_out, manifest)
 
 
-def _load_stream(folder: Path, name: str, summary: TextSummary) -> Tokens:
+def load_streams(folder: Path, digests: Mapping[str, str]) -> dict[str, Tokens]:
+    """Read the training tokens of some partitions, memory-mapped. Raises `PoolError` where a digest is another one."""
+    return {name: _load_stream(folder, name, digest) for name, digest in digests.items()}
+
+
+def _load_stream(folder: Path, name: str, digest: str) -> Tokens:
     path = folder / "train" / f"{name}.npy"
     try:
         stream: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise _unusable(path, str(error)) from None
-    if digest_arrays([stream]) != summary.digest:
+    if digest_arrays([stream]) != digest:
         raise _unusable(path, "its content is not what corpus.json says")
     return stream
 

@@ -22,10 +22,13 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def track(label: str, total: int, *, done: int = 0) -> Iterator[Advance]:
-    """Yield `advance(done, note)`, which shows that `done` of `total` steps are finished."""
-    shown = _bar if sys.stderr.isatty() else _lines
-    with shown(label, total, done) as advance:
+def track(label: str, total: int, *, done: int = 0, shown: bool = True) -> Iterator[Advance]:
+    """Yield `advance(done, note)`, which shows that `done` of `total` steps are finished, or nothing if not `shown`."""
+    if not shown:
+        yield lambda now, note: None
+        return
+    way = _bar if sys.stderr.isatty() else _lines
+    with way(label, total, done) as advance:
         yield advance
 
 

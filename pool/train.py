@@ -2,7 +2,8 @@
 
 transformers' `Trainer` does the work. A run that is killed goes on from its last checkpoint in `scratch`, and
 ends with the same parameters as an undisturbed run (the order of windows is fixed, there is no dropout).
-Bit-for-bit equality holds on one machine with one number of threads; elsewhere sums are in another order.
+Bit-for-bit equality holds on one machine with one number of threads; elsewhere, and where memory was too small for
+whole batches, sums are in another order.
 """
 
 import json
@@ -27,8 +28,10 @@ from transformers import (
 )
 
 from pool.checkpoint import check_finite
+from pool.errors import PoolError
+from pool.memory import give_back_memory, is_out_of_memory, smaller_part
 from pool.mixture import Mixture
-from pool.progress import Advance, track
+from pool.progress import Advance, say, track
 from pool.recipe import Recipe
 from pool.tokens import Tokens
 from pool.windows import training_windows
@@ -85,22 +88,25 @@ def train(
     """Train `model` in place on `mixture` of the partitions' tokens, by `recipe`.
 
     The window length is the model's context. `scratch` holds checkpoints to go on from; `discard_scratch` removes
-    it once the outcome is safe. Raises `PoolError` when the parameters end up non-finite.
+    it once the outcome is safe. Where memory is too small for a batch, its gradient is summed over smaller parts; the
+    optimiser's steps stay the same. Raises `PoolError` when the parameters end up non-finite, or when one window alone
+    does not fit.
     """
     context = int(model.config.max_position_embeddings)
     windows = training_windows(train_tokens, mixture, recipe, context)
-    steps = recipe.steps(context)
-    last = _last_whole_checkpoint(scratch)
     started = time.monotonic()
-    with track(label, steps, done=_step_of(last)) as advance:
-        trainer = Trainer(
-            model=model,
-            args=_arguments(recipe, steps, scratch),
-            train_dataset=_Windows(windows),
-            callbacks=[_Watch(advance)],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    begun = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+    part = recipe.batch_windows
+    while (
+        trainer := _trained(model, windows, _arguments(recipe, recipe.steps(context), scratch, part), label)
+    ) is None:
+        if part == 1:
+            raise PoolError(f"{label}: no memory for one window of {context} tokens; take a smaller model or context")
+        part = smaller_part(part, recipe.batch_windows)
+        say(f"{label}: out of memory; trying {part} of {recipe.batch_windows} windows at a time")
+        give_back_memory()
+        model.zero_grad(set_to_none=True)
+        model.load_state_dict(begun)
     torch.nn.Module.to(model, "cpu").train(False)
     check_finite(model, label, "a lower learning_rate is the usual remedy")
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -108,11 +114,30 @@ def train(
     return TrainingOutcome(windows.size, float(losses[-1]), seconds)
 
 
-def _arguments(recipe: Recipe, steps: int, scratch: Path) -> TrainingArguments:
+def _trained(
+    model: PreTrainedModel, windows: npt.NDArray[np.int64], arguments: TrainingArguments, label: str
+) -> Trainer | None:
+    """Train from the last checkpoint on; None when memory ran out, and the model is then half trained."""
+    last = _last_whole_checkpoint(Path(arguments.output_dir or ""))
+    with track(label, int(arguments.max_steps), done=_step_of(last)) as advance:
+        watch = _Watch(advance)
+        trainer = Trainer(model=model, args=arguments, train_dataset=_Windows(windows), callbacks=[watch])
+        trainer.remove_callback(PrinterCallback)
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+    return trainer
+
+
+def _arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=steps,
-        per_device_train_batch_size=recipe.batch_windows,
+        per_device_train_batch_size=part,
+        gradient_accumulation_steps=recipe.batch_windows // part,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=_SCHEDULES[recipe.schedule],
         lr_scheduler_kwargs={"min_lr_rate": _COSINE_FLOOR} if recipe.schedule == "cosine" else {},

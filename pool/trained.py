@@ -4,20 +4,14 @@ POOL/trained/<digest>/ is named by everything that decides the weights, so what 
 killed command costs what was done since the last checkpoint of the runs that were under way.
 """
 
-import contextlib
-import io
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-from pool.build import building, train_into, verified
-from pool.checkpoint import load_model, load_tokenizer, verify_checkpoint
-from pool.devices import claim_device, visible_devices
+from pool.build import building, verified
+from pool.checkpoint import verify_checkpoint
+from pool.engines.engine import Engine
+from pool.engines.one_by_one import ONE_BY_ONE
 from pool.errors import PoolError
 from pool.manifest import MANIFEST
 from pool.material import SEED
@@ -25,6 +19,7 @@ from pool.mixture import Mixture
 from pool.provenance import Provenance, provenance
 from pool.recipe import Recipe
 from pool.store import Pool
+from pool.training import Training
 
 
 @dataclass(frozen=True)
@@ -48,11 +43,11 @@ def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None)
     return folder
 
 
-def train_runs(pool: Pool, runs: Sequence[Run], *, workers: int = 1) -> Iterator[Run]:
-    """Train what is missing, `workers` processes at a time on a device each, and yield each run as soon as it is there.
+def train_runs(pool: Pool, runs: Sequence[Run], engine: Engine = ONE_BY_ONE) -> Iterator[Run]:
+    """Train what is missing, by an engine, and yield each run as soon as it is there.
 
-    Those that were there come first. Raises `PoolError` when another command trains for this pool, when the seed was
-    rebuilt in the meantime, or when a process died; then the same command goes on.
+    Those that were there come first. Raises `PoolError` when another command trains for this pool or when the seed was
+    rebuilt in the meantime, and `EngineError` when what trains died again and again; then the same command goes on.
     """
     missing = [run for run in dict.fromkeys(runs) if not is_trained(pool, run)]
     yield from (run for run in runs if run not in missing)
@@ -63,12 +58,10 @@ def train_runs(pool: Pool, runs: Sequence[Run], *, workers: int = 1) -> Iterator
             raise PoolError(
                 f"pool {pool.config.name!r}: the seed was rebuilt in the meantime; run the same command again"
             )
-        if min(workers, len(missing)) > 1:
-            yield from _in_processes(pool, missing, workers)
-            return
-        for run in missing:
-            _train(pool, run)
-            yield run
+        trainings = [_training(pool, run) for run in missing]
+        by_name = {one.label: run for one, run in zip(trainings, missing, strict=True)}
+        for name, _ in engine.run([one.job for one in trainings]):
+            yield by_name[name]
 
 
 def is_trained(pool: Pool, run: Run) -> bool:
@@ -88,32 +81,7 @@ def _wanted(pool: Pool, run: Run) -> Provenance:
     return provenance(run.mixture, run.recipe, pool.config.model, corpus, start_digest=seed.weights_digest)
 
 
-def _train(pool: Pool, run: Run) -> Run:
-    folder = folder_of(pool, run)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):  # a worker may outlive the command that started it
-        if not is_trained(pool, run):
-            start, tokenizer = load_model(pool.folder / SEED), load_tokenizer(pool.folder / "tokenizer")
-            name = f"mixture {run.mixture.digest[:6]}"
-            train_into(folder, start, _wanted(pool, run), pool.corpus, tokenizer, name=name)
-    return run
-
-
-def _in_processes(pool: Pool, runs: Sequence[Run], workers: int) -> Iterator[Run]:
-    devices = visible_devices()
-    with tempfile.TemporaryDirectory(prefix="mixscout-") as claims:
-        tasks = [delayed(_train_in_process)(pool, run, devices, Path(claims)) for run in runs]
-        processes = Parallel(n_jobs=min(workers, len(runs)), return_as="generator_unordered")
-        try:
-            yield from processes(tasks)
-        except TerminatedWorkerError:
-            raise PoolError(
-                f"pool {pool.config.name!r}: a training process died, perhaps for want of memory; what was finished is "
-                "kept: run the same command again, with fewer --workers if it dies again"
-            ) from None
-
-
-def _train_in_process(pool: Pool, run: Run, devices: Sequence[str], claims: Path) -> Run:
-    claim_device(devices, claims)
-    with contextlib.redirect_stderr(io.StringIO()):  # several bars on one terminal are none
-        return _train(pool, run)
+def _training(pool: Pool, run: Run) -> Training:
+    wanted = _wanted(pool, run)
+    called = f"mixture {run.mixture.digest[:6]}, run {wanted.digest[:8]}"
+    return Training(pool.folder, folder_of(pool, run), wanted, called)

@@ -12,6 +12,7 @@ import typer
 from pool.errors import MixscoutError
 from studies.benchmarks.cli import bench_app
 from studies.comparison_cli import add_comparison_verb
+from studies.engine_options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
 from studies.fidelity_cli import add_fidelity_verbs
 from studies.outcome_cli import add_outcome_verbs
 from studies.pool_check_cli import add_pool_check_verb
@@ -20,6 +21,7 @@ from studies.search_cli import add_search_verbs
 from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
 
 if TYPE_CHECKING:
+    from pool.manifest import PoolManifest
     from studies.config import StudyFile
 GameName = Literal["uniform", "best"]
 Split = Literal["search", "test"]
@@ -60,21 +62,32 @@ def demo(
     run_demo(root.resolve(), console())
 
 
-@pool_app.command("build", epilog="Examples: `mixscout pool build pool.toml`, `... --rebuild news --rebuild wiki`")
+@pool_app.command("build", epilog="Examples: `mixscout pool build pool.toml`, `... --rebuild news`, `... --workers 4`")
 def pool_build(
     pool_file: PoolArgument,
     rebuild: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Train a member again; `seed` for seed and members, `all` for everything."),
     ] = None,
+    workers: WorkersOption = None,
+    engine: EngineOption = None,
+    address: AddressOption = None,
+    num_cpus: CpusOption = None,
+    num_gpus: GpusOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Build what is missing of a pool: corpus, tokenizer, seed, members. The same line goes on after a kill."""
+    """Build what is missing of a pool: corpus, tokenizer, seed, members. The same line goes on after a kill.
+
+    With workers, members are trained side by side.
+    """
     quiet_libraries()
     from pool.build import build_pool
     from pool.config import read_pool_file
-    from studies.tables import show_pool
+    from pool.engines.choice import Wanted, chosen
 
-    show_pool(console(), build_pool(read_pool_file(pool_file), rebuild or []).manifest)
+    with chosen(Wanted(engine, workers, address, num_cpus, num_gpus)) as trains:
+        manifest = build_pool(read_pool_file(pool_file), rebuild or [], trains).manifest
+    _show_pool(manifest, as_json=as_json)
 
 
 @pool_app.command("show", epilog="Example: `mixscout pool show pool.toml --json`")
@@ -83,9 +96,13 @@ def pool_show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
     quiet_libraries()
     from pool.config import read_pool_file
     from pool.store import open_pool
+
+    _show_pool(open_pool(read_pool_file(pool_file)).manifest, as_json=as_json)
+
+
+def _show_pool(manifest: "PoolManifest", *, as_json: bool) -> None:
     from studies.tables import show_pool
 
-    manifest = open_pool(read_pool_file(pool_file)).manifest
     if as_json:
         print_json(manifest.model_dump(mode="json"))
     else:

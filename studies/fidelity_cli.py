@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from studies.engine_options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
 from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
 
 TruthsOption = Annotated[
@@ -15,7 +16,9 @@ TruthsOption = Annotated[
 
 def add_fidelity_verbs(app: typer.Typer) -> None:
     """Add both verbs to the command line."""
-    example = "Examples: `mixscout fidelity study.toml --mixtures 24 --repeats 2`, `... --truths runs/`"
+    example = (
+        "Examples: `mixscout fidelity study.toml --mixtures 24 --repeats 2`, `... --workers 4`, `... --truths runs/`"
+    )
     app.command(epilog=example)(fidelity)
     app.command(epilog="Example: `mixscout predict study.toml --mixture news=0.7,wiki=0.3`")(predict)
 
@@ -24,7 +27,11 @@ def fidelity(
     study_file: StudyArgument,
     mixtures: Annotated[int, typer.Option(help="How many to train; asking for more later keeps those there are.")] = 12,
     repeats: Annotated[int, typer.Option(min=0, help="Train some again in so many other data orders.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Training processes at a time, a device each.")] = 1,
+    workers: WorkersOption = None,
+    engine: EngineOption = None,
+    address: AddressOption = None,
+    num_cpus: CpusOption = None,
+    num_gpus: GpusOption = None,
     truths: TruthsOption = None,
     exponents: Annotated[str, typer.Option(metavar="A,A,...", help="Exponents of the rules compared.")] = "0.5,0.75",
     train_proposal: Annotated[bool, typer.Option("--train-proposal", help="Really train the proposal too.")] = False,
@@ -32,14 +39,16 @@ def fidelity(
 ) -> None:
     """Really train a spread of mixtures, and see whether the loss of the merge tells how training would end."""
     quiet_libraries()
+    from pool.engines import choice as engines
     from studies.config import read_study_file
     from studies.fidelity_table import show_fidelity
     from studies.run_fidelity import Wanted, make_report, parse_exponents
     from studies.workbench import workbench
 
-    wanted = Wanted(mixtures, repeats, workers, truths, parse_exponents(exponents), train_proposal)
-    with workbench(read_study_file(study_file), must_exist=True) as bench:
-        report = make_report(bench, bench.known_study(), wanted)
+    wanted = Wanted(mixtures, repeats, truths, parse_exponents(exponents), train_proposal)
+    told = engines.Wanted(engine, workers, address, num_cpus, num_gpus)
+    with workbench(read_study_file(study_file), must_exist=True) as bench, engines.chosen(told) as trains:
+        report = make_report(bench, bench.known_study(), wanted, trains)
     if as_json:
         print_json(report.as_json())
     else:

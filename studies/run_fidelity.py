@@ -7,6 +7,8 @@ import optuna
 
 from objectives.calibration import LEAST_TRUTHS
 from pool.corpus import Split
+from pool.engines.engine import Engine
+from pool.engines.one_by_one import ONE_BY_ONE
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from studies.best import best_mixture
@@ -30,16 +32,15 @@ class Wanted:
 
     mixtures: int
     repeats: int = 0
-    workers: int = 1
     truths: Path | None = None
     exponents: tuple[float, ...] = ()
     train_proposal: bool = False
 
 
-def make_report(bench: Workbench, study: optuna.Study, wanted: Wanted) -> Report:
-    """Train or import the truths, and report. Raises a `MixscoutError` of the thing at fault."""
+def make_report(bench: Workbench, study: optuna.Study, wanted: Wanted, engine: Engine = ONE_BY_ONE) -> Report:
+    """Train (by an engine) or import the truths, and report. Raises a `MixscoutError` of the thing at fault."""
     instruments = Instruments(bench)
-    truths = _truths(instruments, study, wanted)
+    truths = _truths(instruments, study, wanted, engine)
     proxies = proxies_of(instruments, truths)
     forecaster = Forecaster.learn(instruments, truths, proxies)
     fidelity = run_fidelity(instruments, truths, proxies, rules_with(wanted.exponents))
@@ -47,7 +48,7 @@ def make_report(bench: Workbench, study: optuna.Study, wanted: Wanted) -> Report
     trained: Truths | None = None
     if wanted.train_proposal:
         both = {"proposal": proposal.mixture, "best": proposal.best_mixture}
-        trained = train_truths(instruments, both, workers=wanted.workers)
+        trained = train_truths(instruments, both, engine=engine)
     path = bench.pool.config.root / "reports" / f"{bench.config.name}.fidelity.png"
     return Report(fidelity, forecaster, proposal, draw_fidelity(fidelity, "test", path), trained)
 
@@ -96,10 +97,10 @@ def parse_exponents(text: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _truths(instruments: Instruments, study: optuna.Study, wanted: Wanted) -> Truths:
+def _truths(instruments: Instruments, study: optuna.Study, wanted: Wanted, engine: Engine) -> Truths:
     if wanted.truths:
         return import_truths(instruments, wanted.truths)
     if wanted.mixtures < LEAST_TRUTHS:
         raise ConfigError(f"--mixtures: fewer than {LEAST_TRUTHS} say nothing: got {wanted.mixtures}")
     plan = design(instruments.bench, study, wanted.mixtures)
-    return train_truths(instruments, plan, repeats=wanted.repeats, workers=wanted.workers)
+    return train_truths(instruments, plan, repeats=wanted.repeats, engine=engine)

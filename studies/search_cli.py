@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
+from pool.engines.choice import Wanted
+from studies.engine_options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
 from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
 
 MergesOption = Annotated[
     int | None, typer.Option(min=1, help="Total budget of the study, what is done already included.")
 ]
-WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes that advance the study together.")]
 DevicesOption = Annotated[
     str | None, typer.Option(metavar="0,1", help="GPUs of the workers, in turn; `cpu` for none. One worker each.")
 ]
@@ -21,7 +22,8 @@ AcceptOption = Annotated[
 
 def add_search_verbs(app: typer.Typer) -> None:
     """Add both verbs to the command line."""
-    app.command(epilog="Examples: `mixscout search study.toml --merges 200`, `... --workers 4 --devices 0,1`")(search)
+    examples = "`mixscout search study.toml --merges 200`, `... --workers 4 --devices 0,1`, `... --engine ray`"
+    app.command(epilog=f"Examples: {examples}")(search)
     app.command(epilog="Examples: `mixscout worker study.toml`, `... --workers 2 --devices 0,1`")(worker)
 
 
@@ -30,11 +32,16 @@ def search(
     merges: MergesOption = None,
     workers: WorkersOption = None,
     devices: DevicesOption = None,
+    engine: EngineOption = None,
+    address: AddressOption = None,
+    num_cpus: CpusOption = None,
+    num_gpus: GpusOption = None,
     accept: AcceptOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Advance a study to its budget of merges. The same line starts, resumes after a kill, and extends."""
-    _advance(study_file, merges, workers, devices, accept=accept, as_json=as_json)
+    wanted = Wanted(engine, workers, address, num_cpus, num_gpus)
+    _advance(study_file, merges, wanted, devices, accept=accept, as_json=as_json)
 
 
 def worker(
@@ -49,15 +56,16 @@ def worker(
 
     It ends when the study has its budget. Killed, it leaves its trial to the others.
     """
-    _advance(study_file, merges, workers, devices, accept=accept, as_json=as_json)
+    _advance(study_file, merges, Wanted(workers=workers), devices, accept=accept, as_json=as_json)
 
 
 def _advance(
-    study_file: Path, merges: int | None, workers: int | None, devices: str | None, *, accept: bool, as_json: bool
+    study_file: Path, merges: int | None, wanted: Wanted, devices: str | None, *, accept: bool, as_json: bool
 ) -> None:
     quiet_libraries()
     from dataclasses import asdict
 
+    from pool.engines.choice import chosen
     from studies.config import read_study_file
     from studies.opening import open_study
     from studies.run import run_search
@@ -65,12 +73,13 @@ def _advance(
     from studies.workers import parse_devices, run_workers
 
     config = read_study_file(study_file)
-    total, places = merges or config.search.merges, parse_devices(devices)
-    if workers is not None or places:
-        counts = run_workers(study_file, total, workers or len(places), places, accept=accept)
-    else:
-        with open_study(config) as bench:
-            counts = run_search(bench, total, accept=accept)
+    total = merges or config.search.merges
+    with chosen(wanted, parse_devices(devices)) as engine:
+        if engine.elsewhere:
+            counts = run_workers(study_file, total, engine, accept=accept)
+        else:
+            with open_study(config) as bench:
+                counts = run_search(bench, total, accept=accept)
     if as_json:
         print_json({"study": config.name, "counts": asdict(counts)})
     else:

@@ -1,13 +1,14 @@
 """Ground truths of a study: mixtures really trained here, and what they came to on both splits."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from objectives.noise import NoiseFloor
 from pool.corpus import SPLITS, Split
+from pool.engines.engine import Engine
+from pool.engines.one_by_one import ONE_BY_ONE
 from pool.mixture import Mixture
 from pool.progress import track
 from pool.recipe import Recipe
@@ -33,19 +34,19 @@ class Truths:
 
 
 def train_truths(
-    instruments: Instruments, plan: Mapping[str, Mixture], *, repeats: int = 0, workers: int = 1
+    instruments: Instruments, plan: Mapping[str, Mixture], *, repeats: int = 0, engine: Engine = ONE_BY_ONE
 ) -> Truths:
-    """Train the mixtures of a plan by the members' recipe, where that was not done before, and read them.
+    """Train the mixtures of a plan by the members' recipe, by an engine where that was not done before, and read them.
 
     The first `REPEATED` are trained `repeats` times more, each time in another order, to measure the noise. What is
-    trained and read is kept at once, so a killed command goes on. Raises `PoolError`.
+    trained and read is kept at once, so a killed command goes on. Raises `PoolError` and `EngineError`.
     """
     recipe = instruments.bench.pool.config.recipe
     orders = [recipe, *(reordered(recipe, number) for number in range(1, repeats + 1))]
     again = list(plan.values())[:REPEATED]
     runs = [Run(mixture, recipe) for mixture in plan.values()]
     runs += [Run(mixture, order) for order in orders[1:] for mixture in again]
-    _train_and_read(instruments, runs, workers)
+    _train_and_read(instruments, runs, engine)
     readings = {split: _readings(instruments, split, list(plan.values()), recipe) for split in SPLITS}
     noise = {split: _noise(instruments, split, again, orders) for split in SPLITS}
     return Truths(plan, readings, noise, "trained here, by the members' recipe")
@@ -71,10 +72,9 @@ def reordered(recipe: Recipe, number: int) -> Recipe:
     return recipe.model_copy(update={"order_seed": (recipe.order_seed + number) % 2**32})
 
 
-def _train_and_read(instruments: Instruments, runs: list[Run], workers: int) -> None:
-    each_shows_itself = nullcontext(lambda done, note: None)
-    with track("ground truths", len(runs)) if workers > 1 else each_shows_itself as show:
-        for done, run in enumerate(train_runs(instruments.bench.pool, runs, workers=workers), start=1):
+def _train_and_read(instruments: Instruments, runs: list[Run], engine: Engine) -> None:
+    with track("ground truths", len(runs), shown=engine.elsewhere) as show:
+        for done, run in enumerate(train_runs(instruments.bench.pool, runs, engine), start=1):
             for split in SPLITS:
                 instruments.truth(split, run.recipe)(run.mixture)
             show(done, "")

@@ -1,63 +1,29 @@
-"""Several workers on one study: processes of their own, started anew when they die, each with its device.
+"""Several workers on one study, by an engine: processes of this machine or tasks of a cluster, replaced when they die.
 
-A worker is the command `mixscout worker`: what is started here can as well be started by hand, on any machine that
-reaches the database, at any time. The devices are set before its Python starts, so before torch does.
+A worker does what the command `mixscout worker` does: what is started here can as well be started by hand, on any
+machine that reaches the database, at any time.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import optuna
 
 from pool.config import read_pool_file
-from pool.errors import ConfigError, StudyError
+from pool.engines.engine import Engine, Job
+from pool.errors import ConfigError, EngineError, StudyError
 from pool.progress import say, track
 from search.trials import STOPPED_BY, Counts, count_trials
-from studies.address import address_of
+from studies.address import Address, address_of
 from studies.config import StudyFile, read_study_file
 from studies.database import Database, open_database
 from studies.outage import outlasting
+from studies.worker import Worker
 
-POLL_SECONDS = 0.5
-MOST_DEATHS = 3
-"""A worker that died this often while the study got no further is not started again."""
 _DEVICE = re.compile(r"[A-Za-z0-9-]+")
-
-
-@dataclass
-class _Worker:
-    """One place for a worker: its device, the process in it now, and how often one died there in vain."""
-
-    command: list[str]
-    environment: dict[str, str]
-    process: subprocess.Popen[bytes] | None = None
-    said: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
-    deaths: int = 0
-    merges_at_death: int = -1
-
-    def start(self) -> None:
-        self.said.seek(0)
-        self.said.truncate()
-        self.process = subprocess.Popen(
-            self.command, env=self.environment, stdout=subprocess.DEVNULL, stderr=self.said, stdin=subprocess.DEVNULL
-        )
-
-    def last_words(self) -> str:
-        self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("mixscout: ") if lines else f"exit code {self.process and self.process.poll()}"
 
 
 def parse_devices(text: str | None) -> tuple[str, ...]:
@@ -69,31 +35,38 @@ def parse_devices(text: str | None) -> tuple[str, ...]:
     return devices
 
 
-def run_workers(study_file: Path, merges: int, count: int, devices: Sequence[str], *, accept: bool = False) -> Counts:
-    """Advance a study to `merges` evaluations in all by `count` workers, devices in turn.
+def run_workers(study_file: Path, merges: int, engine: Engine, *, accept: bool = False) -> Counts:
+    """Advance a study to `merges` evaluations in all by as many workers as the engine has places.
 
-    Raises `StudyError` with what a worker said when none is left and the study is not finished.
+    Raises `StudyError` with what a worker said when none is left and the study is not finished, and `ConfigError` for a
+    database that not all of them would reach.
     """
     config = read_study_file(study_file)
     address = address_of(config.database, _root(config) / "mixscout.db")
-    workers = [_worker(study_file, merges, number, count, devices) for number in range(count)]
-    for worker in workers:
-        worker.command += ["--accept"] if accept else []
-    wait = config.database_timeout_seconds
-    with open_database(address, timeout_seconds=wait) as database, _stopped_at_the_end(workers):
-        for worker in workers:
-            worker.start()
-        latest = -1
-        with track(f"search {config.name}", merges) as show:
-            while any(worker.process and worker.process.poll() is None for worker in workers):
-                time.sleep(POLL_SECONDS)
-                counts = outlasting(lambda: _counts(config, database), patience_seconds=wait)
-                if counts.merges > latest:
-                    latest = counts.merges
-                    show(min(latest, merges), f"{count} workers, {counts.pruned} pruned")
-                for worker in workers:
-                    _replace_dead(worker, counts.merges)
-        return _outcome(config, database, workers, merges)
+    _check_reach(address, engine)
+    worker = Worker(study_file.resolve(), merges, accept, address.full)
+    wait, latest = config.database_timeout_seconds, -1
+    with (
+        open_database(address, timeout_seconds=wait) as database,
+        track(f"search {config.name}", merges) as show,
+    ):
+
+        def made() -> int:
+            return outlasting(lambda: _counts(config, database), patience_seconds=wait).merges
+
+        def watch() -> None:
+            nonlocal latest
+            before, latest = latest, made()
+            if latest > before:
+                show(min(latest, merges), f"{engine.places} workers")
+
+        jobs = [Job(f"worker {number}", worker, made) for number in range(1, engine.places + 1)]
+        failures: list[str] = []
+        try:
+            failures += [said for _, said in engine.run(jobs, watch=watch) if said]
+        except EngineError as error:
+            failures = [str(error)] * len(jobs)
+        return _outcome(config, database, merges, failures, alive=len(jobs) - len(failures))
 
 
 def _root(config: StudyFile) -> Path:
@@ -103,25 +76,12 @@ def _root(config: StudyFile) -> Path:
     return config.table.parent
 
 
-def _worker(study_file: Path, merges: int, number: int, count: int, devices: Sequence[str]) -> _Worker:
-    environment = dict(os.environ)
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    if devices:
-        device = devices[number % len(devices)]
-        environment["CUDA_VISIBLE_DEVICES"] = "" if device == "cpu" else device
-    command = [sys.executable, "-m", "studies.cli", "worker", str(study_file), "--merges", str(merges)]
-    return _Worker(command, environment)
-
-
-def _replace_dead(worker: _Worker, merges: int) -> None:
-    code = worker.process.poll() if worker.process else None
-    if code is None or code >= 0:
-        return
-    worker.deaths = worker.deaths + 1 if merges == worker.merges_at_death else 1
-    worker.merges_at_death = merges
-    if worker.deaths < MOST_DEATHS:
-        say(f"a worker was killed ({signal.Signals(-code).name}); another one goes on with its trial")
-        worker.start()
+def _check_reach(address: Address, engine: Engine) -> None:
+    if address.file and engine.machines > 1:
+        raise ConfigError(
+            f"the cluster has {engine.machines} machines, and {address} is a SQLite file, which is for one: set "
+            "`database` to postgresql://user@host/name, or MIXSCOUT_STORAGE where it takes a password"
+        )
 
 
 def _counts(config: StudyFile, database: Database) -> Counts:
@@ -131,30 +91,12 @@ def _counts(config: StudyFile, database: Database) -> Counts:
     return count_trials(optuna.load_study(storage=database.optuna, study_name=config.name))
 
 
-def _outcome(config: StudyFile, database: Database, workers: Sequence[_Worker], merges: int) -> Counts:
+def _outcome(config: StudyFile, database: Database, merges: int, failures: Sequence[str], *, alive: int) -> Counts:
     counts = _counts(config, database)
-    failed = [worker for worker in workers if worker.process and worker.process.poll() != 0]
     if counts.merges >= merges:
         return counts
-    if len(failed) < len(workers):
+    if alive:
         reason = optuna.load_study(storage=database.optuna, study_name=config.name).user_attrs.get(STOPPED_BY)
         say(f"search {config.name}: stopped after {counts.merges} of {merges} merges by {reason}")
         return counts
-    raise StudyError(f"no worker is left after {counts.merges} of {merges} merges: {failed[0].last_words()}")
-
-
-@contextmanager
-def _stopped_at_the_end(workers: Sequence[_Worker]) -> Iterator[None]:
-    """Stop workers that are still there when the block ends, also by SIGTERM."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        for worker in workers:
-            if worker.process and worker.process.poll() is None:
-                worker.process.terminate()
-        for worker in workers:
-            if worker.process:
-                worker.process.wait()
-            worker.said.close()
+    raise StudyError(f"no worker is left after {counts.merges} of {merges} merges: {failures[0]}")

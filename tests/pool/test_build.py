@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import edit, snapshot
 
-from pool import build
+from pool import training
 from pool.build import build_pool
 from pool.config import read_pool_file
 from pool.disk import new_folder
@@ -174,7 +174,7 @@ def test_an_altered_configuration_is_refused_by_name(root: Path) -> None:
 
 def _interrupted_rebuild(root: Path, monkeypatch: pytest.MonkeyPatch, *asked: str) -> None:
     """Rebuild until the last member's training begins."""
-    original = build.train
+    original = training.train
 
     def interrupted(*arguments: object, **options: object) -> object:
         if options["label"] == "member 'prose'":
@@ -182,7 +182,7 @@ def _interrupted_rebuild(root: Path, monkeypatch: pytest.MonkeyPatch, *asked: st
         return original(*arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(build, "train", interrupted)
+        patch.setattr(training, "train", interrupted)
         _build(root, *asked)
 
 

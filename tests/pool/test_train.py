@@ -1,15 +1,19 @@
 """Promises of the one training path: it learns, repeats itself, and survives being interrupted."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import Trainer
 
 from pool.checkpoint import load_model, new_model, parameters_of
 from pool.errors import PoolError
+from pool.memory import is_out_of_memory, smaller_part
 from pool.mixture import Mixture
 from pool.recipe import ModelShape, Recipe
 from pool.store import Pool
@@ -82,3 +86,69 @@ def test_building_a_model_leaves_the_global_random_state_alone() -> None:
     two = parameters_of(new_model(ModelShape(hidden_size=32), 300, initial_seed=1))
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from pool.checkpoint import load_model, parameters_of
+from pool.config import read_pool_file
+from pool.mixture import Mixture
+from pool.recipe import Recipe
+from pool.store import open_pool
+from pool.train import train
+
+pool = open_pool(read_pool_file(Path(sys.argv[1]) / "pool.toml"))
+out, limited = Path(sys.argv[2]), sys.argv[3] == "limited"
+
+def run(recipe, name):
+    model = load_model(pool.folder / "seed")
+    mixture = Mixture.uniform(pool.names)
+    outcome = train(model, pool.corpus.train, mixture, recipe, scratch=out / name, label=name)
+    return model, outcome
+
+run(Recipe(tokens=256, batch_windows=8), "warm-up")
+if limited:
+    used = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")]
+    room = int(used[0].split()[1]) * 1024 + 60 * 2**20
+    resource.setrlimit(resource.RLIMIT_DATA, (room, resource.RLIM_INFINITY))
+model, outcome = run(Recipe(tokens=2 * 512 * 32, batch_windows=512, checkpoint_steps=1), "run")
+save_file({name: tensor.contiguous() for name, tensor in parameters_of(model).items()}, out / "weights.safetensors")
+print(outcome.final_loss_nats, outcome.tokens)
+"""
+
+
+def _run_in(memory: str, root: Path, out: Path) -> tuple[dict[str, torch.Tensor], list[str], str]:
+    out.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, str(root), str(out), memory], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return load_file(out / "weights.safetensors"), done.stdout.split(), done.stderr
+
+
+def test_a_batch_that_memory_is_too_small_for_is_summed_over_parts_in_the_same_steps(
+    built_root: Path, tmp_path: Path
+) -> None:
+    whole, (loss, tokens), _ = _run_in("plenty", built_root, tmp_path / "plenty")
+    parts, (loss_in_parts, tokens_in_parts), said = _run_in("limited", built_root, tmp_path / "limited")
+    assert "run: out of memory; trying 256 of 512 windows at a time" in said
+    assert tokens_in_parts == tokens and float(loss_in_parts) == pytest.approx(float(loss), abs=1e-3)
+    start = parameters_of(load_model(built_root / "pools/tiny/seed"))
+    for name, tensor in whole.items():
+        moved, apart = (tensor - start[name]).norm(), (tensor - parts[name]).norm()
+        assert apart < 0.02 * moved, "only the order of sums differs"
+
+
+def test_parts_of_a_batch_sum_to_it() -> None:
+    assert [smaller_part(part, 12) for part in (12, 6, 4, 3, 2)] == [6, 3, 2, 1, 1]
+    assert smaller_part(7, 7) == 1
+
+
+def test_other_errors_are_not_taken_for_want_of_memory() -> None:
+    assert is_out_of_memory(MemoryError()) and is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes do not match")) and not is_out_of_memory(
+        ValueError("out of memory")
+    )

@@ -1,0 +1,74 @@
+"""What engines with several places share: keep the places busy, begin lost jobs again, give up in the end."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+
+from pool.engines.engine import MOST_LOSSES, Job, Result, check_names
+from pool.errors import EngineError
+from pool.progress import say
+
+POLL_SECONDS = 0.5
+
+
+class LostError(Exception):
+    """The process that was at a job is gone; the message says what is known of it."""
+
+
+@dataclass
+class _Losses:
+    """How often a job was lost in a row without getting further, and how far it was then."""
+
+    times: int = 0
+    progress: object = None
+    reason: str = ""
+
+    def add(self, progress: object, reason: str) -> int:
+        self.times = self.times + 1 if self.times and progress == self.progress else 1
+        self.progress, self.reason = progress, reason
+        return self.times
+
+
+def dispatch(
+    jobs: Sequence[Job[Result]],
+    begin: Callable[[Job[Result]], Future[Result]],
+    *,
+    places: int,
+    watch: Callable[[], None],
+) -> Iterator[tuple[str, Result]]:
+    """Do jobs, `places` at a time, by `begin`, whose futures raise `LostError` where a process died.
+
+    A lost job is begun again after those that wait. Raises `EngineError` as `Engine.run` does.
+    """
+    check_names(jobs)
+    waiting, running = deque(jobs), dict[Future[Result], Job[Result]]()
+    losses = {job.name: _Losses() for job in jobs}
+    given_up: list[str] = []
+    while waiting or running:
+        while waiting and len(running) < places:
+            job = waiting.popleft()
+            running[begin(job)] = job
+        finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        watch()
+        for future in finished:
+            job = running.pop(future)
+            try:
+                result = future.result()
+            except LostError as error:
+                if losses[job.name].add(job.progress(), str(error)) < MOST_LOSSES:
+                    say(f"{job.name}: {error}; it is gone on with")
+                    waiting.append(job)
+                else:
+                    given_up.append(job.name)
+                continue
+            yield job.name, result
+    if given_up:
+        raise _given_up(given_up, losses[given_up[0]])
+
+
+def _given_up(names: Sequence[str], first: _Losses) -> EngineError:
+    return EngineError(
+        f"{', '.join(names)}: given up after {first.times} processes in a row died at it ({first.reason}), perhaps for "
+        "want of memory; what was finished is kept: run the same command again, with fewer --workers if it dies again"
+    )

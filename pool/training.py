@@ -1,0 +1,109 @@
+"""From a provenance to a checkpoint on disk: here, or wherever a job is done, as everything it needs is read from disk.
+
+A checkpoint's folder is locked while one process trains for it, since one may outlive the command that started it. What
+was done before a kill is found again: a whole checkpoint, or the last one on the way in the scratch folder.
+"""
+
+import importlib.metadata
+import platform
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from pool.checkpoint import load_model, load_tokenizer, save_checkpoint
+from pool.disk import new_folder
+from pool.engines.engine import Job
+from pool.errors import PoolError
+from pool.manifest import MANIFEST, CheckpointManifest, read_record
+from pool.material import SEED
+from pool.prepared import load_streams
+from pool.provenance import Provenance
+from pool.tokens import Tokens
+from pool.train import discard_scratch, train
+
+
+@dataclass(frozen=True)
+class Training:
+    """One checkpoint to be trained from the seed of the pool in `pool`, into `folder`; `label` is what it is called."""
+
+    pool: Path
+    folder: Path
+    wanted: Provenance
+    label: str
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the checkpoint is there."""
+        return (self.folder / MANIFEST).is_file()
+
+    @property
+    def job(self) -> Job[CheckpointManifest]:
+        """The job for an engine; it has got further when there is another checkpoint on the way."""
+        return Job(self.label, self, self._on_the_way)
+
+    def __call__(self) -> CheckpointManifest:
+        """Train, unless that was done in the meantime. Raises `PoolError`, also where the pool is not to be seen."""
+        seed = self.pool / SEED / MANIFEST
+        if not seed.is_file():
+            raise PoolError(
+                f"{seed} is not there on {socket.gethostname()}: every machine that trains needs the pool's folder, at "
+                "the same path, on a file system that they share"
+            )
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
+            if self.is_done:
+                return read_record(self.folder / MANIFEST, CheckpointManifest)
+            start, tokenizer = load_model(self.pool / SEED), load_tokenizer(self.pool / "tokenizer")
+            streams = load_streams(self.pool / "corpus", self.wanted.data_digests)
+            return train_into(self.folder, start, self.wanted, streams, tokenizer, label=self.label)
+
+    def _on_the_way(self) -> frozenset[str]:
+        return frozenset(path.name for path in _scratch(self.folder, self.wanted).glob("checkpoint-*"))
+
+
+def train_into(
+    folder: Path,
+    start: PreTrainedModel,
+    wanted: Provenance,
+    streams: Mapping[str, Tokens],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    label: str,
+) -> CheckpointManifest:
+    """Train `start` to what is `wanted` and put it into `folder`, whole or not at all."""
+    scratch = _scratch(folder, wanted)
+    outcome = train(start, streams, wanted.mixture, wanted.recipe, scratch=scratch, label=label)
+    manifest = CheckpointManifest(
+        mixture=wanted.mixture.as_dict(),
+        recipe=wanted.recipe,
+        shape=wanted.shape,
+        start_digest=wanted.start_digest,
+        data_digests=dict(wanted.data_digests),
+        tokenizer_digest=wanted.tokenizer_digest,
+        weights_digest="",
+        config_digest="",
+        tokens=outcome.tokens,
+        final_loss_nats=outcome.final_loss_nats,
+        seconds=outcome.seconds,
+        versions=_versions(),
+    )
+    with new_folder(folder) as new:
+        complete = save_checkpoint(start, tokenizer, new, manifest)
+    discard_scratch(scratch)
+    return complete
+
+
+def _scratch(folder: Path, wanted: Provenance) -> Path:
+    return folder.parent / f".{folder.name}.{wanted.digest[:12]}.scratch"
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }

@@ -1,0 +1,124 @@
+"""Searching and judging on a Ray cluster: the exact budget and the same models, also when a node is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from ray_nodes import Cluster, ray_cluster, remove_node_of
+from servers import Postgres
+from sqlalchemy import create_engine, select
+from sqlalchemy.exc import SQLAlchemyError
+from tiny import edit, snapshot
+
+from pool.config import read_pool_file
+from pool.engines.one_by_one import OneByOne
+from pool.errors import ConfigError
+from pool.mixture import Mixture
+from pool.store import open_pool
+from pool.trained import Run, folder_of, train_to_mixture
+from studies.leases import LEASES
+from studies.workers import run_workers
+
+MERGES = 40
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with ray_cluster({"num_cpus": 1}, {"num_cpus": 1}) as started:
+        yield started
+
+
+class Accident:
+    """Kills a node whose worker is at a trial, one that is not the first."""
+
+    def __init__(self, url: str, cluster: Cluster) -> None:
+        self.engine = create_engine(url)
+        self.cluster = cluster
+        self.trial: str | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Accident:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.engine.dispose()
+
+    def _watch(self) -> None:
+        trials = select(LEASES.c.item, LEASES.c.holder).where(LEASES.c.scope.startswith("study-"))
+        while not self._ended.wait(0.005) and self.trial is None:
+            try:
+                with self.engine.connect() as connection:
+                    busy = list(connection.execute(trials))
+            except SQLAlchemyError:  # the tables are not made yet
+                continue
+            for item, holder in busy:
+                if int(item) > 2 and remove_node_of(self.cluster, int(holder.split(":")[1])):
+                    self.trial = item
+                    break
+
+
+def test_a_search_that_loses_a_node_makes_exactly_its_budget(
+    root: Path, cluster: Cluster, postgres: Postgres, new_address: Callable[[str], str], mixscout
+) -> None:
+    url = new_address("postgres")
+    study = root / "study.toml"
+    edit(study, 'pool = "pool.toml"', f'pool = "pool.toml"\ndatabase = "{url}"')
+    edit(study, 'strategy = "gradient"', 'strategy = "random"')
+    edit(study, "min_evidence = 5", "enabled = false")
+    with Accident(url, cluster) as accident:
+        answer = mixscout(
+            "search", study, "--engine", "ray", "--address", cluster.address, "--merges", MERGES, "--json"
+        )
+    assert answer.code == 0, answer.err
+    assert accident.trial is not None, "the accident came too late to prove anything"
+    assert "its node is gone; it is gone on with" in answer.err
+    assert json.loads(answer.out)["counts"]["merges"] == MERGES
+    trials = optuna.load_study(storage=url, study_name="tiny").get_trials()
+    states = [trial.state.name for trial in trials]
+    assert states == ["COMPLETE"] * MERGES, "none is left running, the lost node's neither"
+    with create_engine(url).connect() as connection:
+        assert list(connection.execute(select(LEASES))) == []
+    assert len({tuple(trial.params.values()) for trial in trials}) == MERGES, "no mixture twice"
+
+
+def test_truths_trained_on_a_cluster_are_the_models_trained_here(
+    root: Path, cluster: Cluster, mixscout, tmp_path: Path
+) -> None:
+    shutil.copytree(root, tmp_path / "here")
+    assert mixscout("search", root / "study.toml", "--merges", 5).code == 0
+    command = ("fidelity", root / "study.toml", "--mixtures", 6, "--exponents", "0.5", "--json")
+    answer = mixscout(*command, "--engine", "ray", "--address", cluster.address)
+    assert answer.code == 0, answer.err
+    assert len(json.loads(answer.out)["mixtures"]) == 6
+    there = open_pool(read_pool_file(root / "pool.toml"))
+    here = open_pool(read_pool_file(tmp_path / "here/pool.toml"))
+    uniform = Run(Mixture.uniform(there.names), there.config.recipe)
+    model = snapshot(train_to_mixture(here, uniform.mixture))["model.safetensors"]
+    assert snapshot(folder_of(there, uniform))["model.safetensors"] == model
+    assert len(list((there.folder / "trained").glob("*/manifest.json"))) == 6
+    before = snapshot(root / "pools")
+    again = mixscout(*command)
+    assert json.loads(again.out) == json.loads(answer.out) and snapshot(root / "pools") == before
+
+
+class SeveralMachines(OneByOne):
+    """An engine that says that it reaches further."""
+
+    machines = 2
+
+
+def test_a_sqlite_file_is_refused_where_there_are_several_machines(root: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="the cluster has 2 machines, and .*mixscout.db is a SQLite file.*postgresql://"
+    ):
+        run_workers(root / "study.toml", 5, SeveralMachines())

@@ -1,0 +1,70 @@
+"""Jobs for the engines' suite: importable by name, as every job's function must be where it is done elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pool.errors import PoolError
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Writes down its process and returns `value`; before that it waits for the file `until`, where one is named."""
+
+    folder: Path
+    value: int
+    until: str | None = None
+
+    def __call__(self) -> int:
+        _begin(self.folder, str(self.value))
+        while self.until and not (self.folder / self.until).exists():
+            time.sleep(0.02)
+        return self.value
+
+
+@dataclass(frozen=True)
+class Dying:
+    """Is killed the first `times` times, then returns how often it was begun."""
+
+    folder: Path
+    times: int
+
+    def __call__(self) -> int:
+        if _begin(self.folder, "dying") <= self.times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.begun()
+
+    def begun(self) -> int:
+        """Count how often it was begun."""
+        return len(begun_by(self.folder, "dying"))
+
+
+def begun_by(folder: Path, name: object) -> list[int]:
+    """List the processes that began a job."""
+    path = folder / str(name)
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def refused() -> int:
+    """Raise an error of ours."""
+    raise PoolError("member 'a' has NaN; a lower learning_rate is the usual remedy")
+
+
+def unreadable() -> int:
+    """Raise what the system raises."""
+    return len(Path("/proc/version/nothing").read_bytes())
+
+
+def seen(variable: str) -> str | None:
+    """Return what the process sees in a variable of its environment."""
+    return os.environ.get(variable)
+
+
+def _begin(folder: Path, name: str) -> int:
+    with (folder / name).open("a") as stream:
+        stream.write(f"{os.getpid()}\n")
+    return len(begun_by(folder, name))
