@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.checkpoint import load_model, new_model, save_checkpoint, verify_checkpoint
 from pool.config import PoolFile
-from pool.disk import new_folder, only_one
+from pool.disk import new_folder, only_one, scratch_folder
 from pool.errors import PoolError
 from pool.manifest import MANIFEST, CheckpointManifest, PoolManifest, write_record
 from pool.material import SEED, Material, prepare_material, write_material
@@ -33,10 +33,11 @@ def build_pool(config: PoolFile, rebuild: Sequence[str] = ()) -> Pool:
     Raises `CorpusError`, `PoolError`, `PoolMismatchError` or `ConfigError`, each before anything is lost.
     """
     rebuild = () if is_pending(config, rebuild) else rebuild
-    material = prepare_material(config, rebuild)
-    with building(config):
+    scratch = config.folder.with_name(f".{config.name}.scratch")
+    with building(config), scratch_folder(scratch):
+        material = prepare_material(config, rebuild, scratch)
         begin_rebuild(config, rebuild)
-        write_material(material, config)
+        material = write_material(material, config)
         seed = _seed(config, material)
         members = {name: _member(name, config, material, seed) for name in material.corpus.train}
         manifest = PoolManifest(name=config.name, corpus=material.corpus.manifest, seed=seed, members=members)
