@@ -10,7 +10,7 @@ from pool.config_file import Config, Name, read_config
 from pool.corpus import HeldOutSize
 from pool.overlap import ScoredText
 from pool.recipe import ModelShape, Recipe, SeedRecipe
-from pool.text_source import TextSource
+from pool.text_source import PartitionSource, TextSource
 
 
 class CorpusConfig(Config):
@@ -21,7 +21,7 @@ class CorpusConfig(Config):
     text_root: Path = Path()
     """Folder that `files` are relative to, itself relative to the pool file; the environment variable
     MIXSCOUT_TEXT_ROOT wins."""
-    partitions: dict[Name, TextSource] = {}
+    partitions: dict[Name, PartitionSource] = {}
     """Training text, one table per partition."""
     held_out: dict[Name, TextSource] = {}
     """Held-out domains with files of their own, that no partition covers."""

@@ -71,8 +71,17 @@ def make_corpus(
         for text in texts:
             if text.strip():
                 store.add(training_place(name), text)
+    return with_held_out(store, tuple(partitions), held_out, kept_out)
+
+
+def with_held_out(
+    store: DocumentStore, partitions: Sequence[str], held_out: Mapping[str, Iterable[str]], kept_out: HeldOutSize
+) -> Corpus:
+    """Make a corpus of partitions whose documents are in their places already, as `make_corpus` does."""
     domains = []
     for name in partitions:
+        if name in held_out and kept_out != HeldOutSize():
+            raise CorpusError(f"held-out domain {name!r} has the name of a partition: rename it")
         count = kept_out.of(len(store.documents(training_place(name))))
         if kept_out != HeldOutSize():
             _set_aside(store, training_place(name), count, domain=name)
@@ -80,7 +89,7 @@ def make_corpus(
     for name, texts in held_out.items():
         _add_domain(store, name, texts)
         domains.append(name)
-    return corpus_of(store, tuple(partitions), tuple(domains))
+    return corpus_of(store, partitions, domains)
 
 
 def corpus_of(store: DocumentStore, partitions: Sequence[str], domains: Sequence[str]) -> Corpus:

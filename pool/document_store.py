@@ -44,7 +44,7 @@ class DocumentStore:
         finally:
             Path(path).unlink()
         self._index.execute("BEGIN")
-        self._places: list[str] = []
+        self._numbers: dict[str, int] = {}
 
     def add(self, place: str, text: str) -> str:
         """Keep a document, and return the place it has: another one when the same text was there before."""
@@ -53,7 +53,7 @@ class DocumentStore:
         row = (key, self._number(place), self._end, len(content))
         if self._run("INSERT OR IGNORE INTO documents VALUES (?, ?, ?, ?)", row).rowcount == 0:
             (other,) = self._run("SELECT place FROM documents WHERE key = ?", (key,)).fetchone()
-            return self._places[int(other)]
+            return list(self._numbers)[int(other)]
         self._spool.write(content)
         self._end += len(content)
         return place
@@ -92,9 +92,7 @@ class DocumentStore:
         return os.pread(self._spool.fileno(), found[2], found[1]).decode("utf-8", "surrogatepass")
 
     def _number(self, place: str) -> int:
-        if place not in self._places:
-            self._places.append(place)
-        return self._places.index(place)
+        return self._numbers.setdefault(place, len(self._numbers))
 
     def _run(self, statement: str, values: Sequence[object]) -> sqlite3.Cursor:
         try:

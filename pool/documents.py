@@ -28,13 +28,21 @@ def read_documents(name: str, source: TextSource) -> Iterator[str]:
 
     Raises `CorpusError` that names the file or data set: missing, empty, unreadable, or without the text column.
     """
+    return (text for text, _ in read_labelled_documents(name, source, None))
+
+
+def read_labelled_documents(name: str, source: TextSource, field: str | None) -> Iterator[tuple[str, str]]:
+    """Yield documents with the value of a column each, as text; empty where it is missing or none is asked for.
+
+    Raises `CorpusError` as above, and where the column is no single value.
+    """
     for where, rows in _tables(name, source):
         count = 0
         for row in rows:
-            text = _value(row, source.text_column, where, "column")
+            text = _text_of(row, source.text_column, where)
             if text.strip():
                 count += 1
-                yield text
+                yield text, "" if field is None else _label(row, field, where)
         if count == 0:
             raise CorpusError(f"{where} holds no text; remove it from the pool file or fill it")
 
@@ -93,13 +101,24 @@ def _hub_rows(name: str, source: TextSource) -> Iterator[Row]:
         raise CorpusError(f"{where} cannot be read: {_first_line(error)}; correct it in the pool file") from error
 
 
-def _value(row: Row, column: str, where: str, key: str) -> str:
+def _value(row: Row, column: str, where: str, key: str) -> object:
     if column not in row:
         raise CorpusError(f"{where} has no column {column!r}; it has {', '.join(sorted(row))}: set `{key}`")
-    text = row[column]
+    return row[column]
+
+
+def _text_of(row: Row, column: str, where: str) -> str:
+    text = _value(row, column, where, "column")
     if not isinstance(text, str):
         raise CorpusError(f"{where}: column {column!r} holds {type(text).__name__}, not text")
     return text
+
+
+def _label(row: Row, field: str, where: str) -> str:
+    value = _value(row, field, where, "partition_by")
+    if value is not None and not isinstance(value, str | int | float):
+        raise CorpusError(f"{where}: column {field!r} holds {type(value).__name__}, which names no partition")
+    return "" if value is None else str(value).strip()
 
 
 def _first_line(error: Exception) -> str:

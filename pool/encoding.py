@@ -44,7 +44,7 @@ def encoded(
     parallel = joblib.Parallel(n_jobs=processes, return_as="generator", pre_dispatch="2 * n_jobs", batch_size=1)
     results = parallel(joblib.delayed(_encode_elsewhere)(written, batch) for batch in _batches(documents))
     try:
-        for result in results:
+        for result in results:  # noqa: UP028  (`yield from` would close them at once, and warn)
             yield result
     finally:
         with warnings.catch_warnings():  # of tasks that were under way when enough was encoded

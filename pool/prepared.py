@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 from pool.config import CorpusConfig, PoolFile
-from pool.corpus import SPLITS, Corpus, Split, make_corpus
+from pool.corpus import SPLITS, Corpus, Split, make_corpus, with_held_out
 from pool.demo_corpus import demo_held_out, demo_partitions, demo_source_versions
 from pool.document_store import DocumentStore
 from pool.documents import read_documents
@@ -23,6 +23,7 @@ from pool.fingerprint import digest_json
 from pool.manifest import CorpusManifest, PartitionSummary, TextSummary, write_record
 from pool.overlap import without_overlap
 from pool.packing import StreamLimits, TrainingStream, digest_stream, map_stream, training_stream
+from pool.partitioning import fill_partitions
 from pool.progress import track
 from pool.source_files import describe_source
 from pool.tokenizer import tokenizer_digest
@@ -71,9 +72,8 @@ def _sorted_text(config: CorpusConfig, store: DocumentStore) -> Corpus:
     kept_out = config.kept_out
     if config.source == "demo":
         return make_corpus(demo_partitions(), demo_held_out(), kept_out=kept_out, store=store)
-    partitions = {name: read_documents(name, table) for name, table in config.partitions.items()}
     held_out = {name: read_documents(name, table) for name, table in config.held_out.items()}
-    return make_corpus(partitions, held_out, kept_out=kept_out, store=store)
+    return with_held_out(store, fill_partitions(store, config.partitions), held_out, kept_out)
 
 
 def tokenise(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile, folder: Path) -> CorpusManifest:

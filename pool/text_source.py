@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from pool.config_file import Config
 
@@ -60,3 +60,44 @@ class TextSource(Config):
     def resolved(self, base: Path) -> Self:
         """Make the paths absolute, relative to a folder."""
         return self.model_copy(update={"files": tuple(base / file for file in self.files)})
+
+
+class ClusterConfig(Config):
+    """Partitions by topic: TF-IDF of hashed words, a truncated singular value decomposition, k-means."""
+
+    k: int = Field(ge=2, le=512)
+    """Number of clusters, each a partition named by its most telling words."""
+    sample_documents: int = Field(20_000, ge=2)
+    """Documents that the clusters are found on; the others join the nearest one."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of the decomposition and of k-means."""
+
+
+class PartitionSource(TextSource):
+    """Text of one partition, or of several that it is split into."""
+
+    partition_by: str | None = None
+    """Column whose values split the text into partitions, each named NAME-value."""
+    max_partitions: int | None = Field(None, ge=2)
+    """Most partitions that `partition_by` may give."""
+    rest: Literal["refuse", "merge"] = "refuse"
+    """What happens where it would give more: `refuse`, or `merge` the smallest into NAME-other."""
+    cluster: ClusterConfig | None = None
+    """Split the text by topic."""
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        if self.partition_by is not None and self.cluster is not None:
+            raise ValueError("partition_by and cluster both say how the text is split: keep one")
+        if self.partition_by is not None and self.is_plain_text:
+            raise ValueError("partition_by needs a column, and plain text has none: take it away, or use JSONL")
+        if self.partition_by is None and self.max_partitions is not None:
+            raise ValueError("max_partitions does nothing without partition_by: set both")
+        if self.max_partitions is None and self.rest == "merge":
+            raise ValueError("rest = 'merge' does nothing without max_partitions: set both")
+        return self
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the table stands for several partitions."""
+        return self.partition_by is not None or self.cluster is not None

@@ -95,6 +95,12 @@ def sources_of(pool: Pool, name: str, text_folder: Path | None) -> tuple[list[st
     if text_folder is not None:
         return [str(text_folder / f"{name}.jsonl")], "jsonl", "text"
     table = pool.config.corpus.partitions.get(name)
-    if table is None or table.hub is not None or table.format == "saved" or table.document != "paragraph":
+    if (
+        table is None
+        or table.is_split
+        or table.hub is not None
+        or table.format == "saved"
+        or table.document != "paragraph"
+    ):
         raise StudyError(f"the text of partition {name!r} has no plain files of its own: hand it over too, with --text")
     return [str(path) for path in paths_of(name, table)], table.format, table.text_column
