@@ -30,6 +30,12 @@ class CorpusConfig(Config):
     half of it is the search split, half the test split. 0 makes no such domain."""
     held_out_documents: int | None = Field(None, ge=2)
     """Number of each partition's documents kept out of training in this way, instead of a share."""
+    base_units_tokens: int | None = Field(None, ge=1)
+    """Cut every partition that has more training tokens than this into near-equal base units of about so many, by
+    document, named PARTITION-number: each has a member of its own."""
+    groups: dict[Name, tuple[str, ...]] = {}
+    """Group -> patterns (`*`, `?`) of partitions, whose members [space] units = "macro" merges evenly; a partition that
+    is in none is a group of its own, with all of its base units."""
     drop_overlap: bool = False
     """Leave out training documents that share a run of 13 words with held-out text that is scored."""
     train_tokens: int = Field(400_000, ge=1)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
+from pool.base_units import cut_into_units
 from pool.config import CorpusConfig, PoolFile
 from pool.corpus import SPLITS, Corpus, Split, make_corpus, with_held_out
 from pool.demo_corpus import demo_held_out, demo_partitions, demo_source_versions
@@ -76,11 +77,12 @@ def _sorted_text(config: CorpusConfig, store: DocumentStore) -> Corpus:
     return with_held_out(store, fill_partitions(store, config.partitions), held_out, kept_out)
 
 
-def tokenise(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile, folder: Path) -> CorpusManifest:
-    """Write training streams and held-out windows into an empty folder, the record last.
+def tokenise(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile, folder: Path) -> CorpusManifest:
+    """Cut text into units, and write training streams and held-out windows into an empty folder, the record last.
 
-    Raises `CorpusError` for what is too short.
+    Raises `CorpusError` for what is too short or cannot be cut.
     """
+    corpus, groups = cut_into_units(text, tokenizer, config.corpus)
     context = config.model.context
     (folder / TRAIN).mkdir()
     (folder / HELD_OUT).mkdir()
@@ -105,6 +107,7 @@ def tokenise(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFil
         partitions=partitions,
         search=summaries["search"],
         test=summaries["test"],
+        groups=groups,
     )
     write_record(folder / CORPUS_RECORD, manifest)
     return manifest

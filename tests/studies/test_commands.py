@@ -170,6 +170,7 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["pool", "show"],
         ["pool", "check"],
         ["pool", "overlap"],
+        ["pool", "units"],
         ["search"],
         ["worker"],
         ["best"],
