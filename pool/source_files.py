@@ -53,9 +53,8 @@ def describe_source(name: str, source: TextSource) -> dict[str, object]:
 
     Raises `CorpusError` naming a file that is missing.
     """
-    how = source.model_dump(mode="json", exclude={"files"}, exclude_defaults=True)
-    described = {"format": source.format, "column": source.column, **how}
-    return {**described, "files": sorted(_digest(name, path) for path in paths_of(name, source))}
+    how = source.model_dump(mode="json", exclude={"files"})
+    return {**how, "files": sorted(_digest(name, path) for path in paths_of(name, source))}
 
 
 def _digest(name: str, path: Path) -> str:

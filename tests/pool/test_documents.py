@@ -94,7 +94,7 @@ def test_the_digest_of_a_source_follows_what_its_files_hold_and_not_where_they_a
     assert digest(folder, format="saved") != before
 
 
-def test_a_hub_data_set_without_a_network_is_one_error_that_says_what_to_do() -> None:
+def test_a_hub_data_set_without_a_network_is_one_error_that_says_what_to_do(offline: None) -> None:
     source = TextSource(hub="owner/name", revision="0" * 40)
     with pytest.raises(
         CorpusError, match="news: hub data set 'owner/name' at 0{40} cannot be reached.*HF_HUB_OFFLINE=0"

@@ -1,5 +1,6 @@
 """Promises of packing: memory stays the same as a corpus grows, processes change nothing, nothing is left behind."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from tiny import edit, snapshot
 
 from pool import encoding
@@ -83,19 +85,34 @@ main()
     assert snapshot(root) == before
 
 
+def test_a_hub_data_set_that_cannot_be_reached_leaves_the_pool_as_it_was(root: Path, offline: None) -> None:
+    edit(root / "pool.toml", 'files = ["prose.txt"]\nformat = "text"', f'hub = "owner/name"\nrevision = "{"0" * 40}"')
+    before = snapshot(root)
+    with pytest.raises(CorpusError, match="prose: hub data set 'owner/name' at 0+ cannot be reached"):
+        build_pool(read_pool_file(root / "pool.toml"), ["all"])
+    assert snapshot(root) == before
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
         ("code.jsonl", lambda content: b"", "code.jsonl is empty"),
         ("code.jsonl", lambda content: content.replace(b'"source"', b'"body"'), "no column 'source'; it has body"),
         ("code.jsonl", lambda content: b"\x1f\x8b\x08" + content, "code.jsonl cannot be read as jsonl"),
+        ("prose.txt", lambda content: zstandard.compress(content)[:-9], "prose.txt.zst ends in the middle"),
+        ("code.jsonl", lambda content: gzip.compress(content)[:-9], "code.jsonl.gz cannot be read as jsonl"),
         ("docs.parquet", lambda content: content[: len(content) // 2], "docs.parquet cannot be read as parquet"),
     ],
 )
 def test_text_that_went_bad_is_refused_by_name_and_leaves_the_pool_as_it_was(
     root: Path, name: str, damage, message: str
 ) -> None:
-    (root / name).write_bytes(damage((root / name).read_bytes()))
+    damaged = damage((root / name).read_bytes())
+    for suffix in (".zst", ".gz"):
+        if f"{name}{suffix}" in message:
+            edit(root / "pool.toml", f'"{name}"', f'"{name}{suffix}"')
+            name += suffix
+    (root / name).write_bytes(damaged)
     before = snapshot(root)
     with pytest.raises(CorpusError, match=message) as caught:
         build_pool(read_pool_file(root / "pool.toml"), ["all"])
