@@ -9,9 +9,11 @@ from itertools import islice
 import joblib
 import numpy as np
 import numpy.typing as npt
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from pool.errors import PoolError
 from pool.tokens import Tokens
 
 _DOCUMENTS_AT_ONCE = 256
@@ -33,7 +35,8 @@ def encoded(
 ) -> Iterator[EncodedBatch]:
     """Yield the documents in batches, in their order, without special tokens; only a few batches are ever in memory.
 
-    `expected_bytes` is about how much of the text will be asked for: it decides how many processes there are.
+    `expected_bytes` is about how much of the text will be asked for: it decides how many processes there are. Raises
+    `PoolError` when one of them died.
     """
     backend = tokenizer.backend_tokenizer
     processes = min(joblib.cpu_count(), expected_bytes // _BYTES_A_PROCESS)
@@ -46,6 +49,11 @@ def encoded(
     try:
         for result in results:  # noqa: UP028  (`yield from` would close them at once, and warn)
             yield result
+    except TerminatedWorkerError:
+        raise PoolError(
+            "a process that encodes text died, perhaps for want of memory; run the same command again, with "
+            "LOKY_MAX_CPU_COUNT=1 if it dies again"
+        ) from None
     finally:
         with warnings.catch_warnings():  # of tasks that were under way when enough was encoded
             warnings.simplefilter("ignore")

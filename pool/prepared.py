@@ -3,6 +3,7 @@
 CORPUS/  corpus.json (written last)  train/<partition>.npy  held_out/<domain>.<split>.safetensors
 """
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +65,20 @@ def source_digest(config: PoolFile) -> str:
 
 
 def read_corpus(config: PoolFile, folder: Path | None = None) -> Corpus:
-    """Read the text that the pool file names into a store under `folder`. Raises `CorpusError`."""
-    corpus = _sorted_text(config.corpus, DocumentStore(folder))
-    return without_overlap(corpus, config.corpus.scored) if config.corpus.drop_overlap else corpus
+    """Read the text that the pool file names into a store under `folder`, or the system's temporary folder.
+
+    Raises `CorpusError`; for a full disk `PoolError`, or under a given folder `OSError`.
+    """
+    try:
+        corpus = _sorted_text(config.corpus, DocumentStore(folder))
+        return without_overlap(corpus, config.corpus.scored) if config.corpus.drop_overlap else corpus
+    except OSError as error:
+        if folder is not None:
+            raise
+        raise PoolError(
+            f"the corpus's text cannot be kept in {tempfile.gettempdir()}: {error.strerror or error}; make room "
+            "there, or name another folder by the environment variable TMPDIR"
+        ) from error
 
 
 def _sorted_text(config: CorpusConfig, store: DocumentStore) -> Corpus:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from studies.fidelity_design import union_design
 from studies.truths import Training
 from studies.workbench import workbench
 
-EXAMPLES = Path(__file__).parents[2] / "studies" / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "studies" / "examples"
 
 
 @pytest.fixture
@@ -94,6 +97,20 @@ def test_pool_overlap_reads_text_and_builds_nothing(empty_root: Path, mixscout) 
     (empty_root / "prose.txt").write_text("")
     answer = mixscout("pool", "overlap", empty_root / "pool.toml")
     assert answer.code == 1 and answer.err.count("\n") == 1 and "prose.txt is empty" in answer.err
+
+
+def test_a_full_disk_while_text_is_compared_is_one_clear_error(empty_root: Path) -> None:
+    script = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
+sys.argv = ["mixscout", "pool", "overlap", {str(empty_root / "pool.toml")!r}]
+from studies.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mixscout: the corpus's text cannot be kept in") and "TMPDIR" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("pool", sorted(EXAMPLES.glob("*_pool.toml")), ids=lambda path: path.stem)
