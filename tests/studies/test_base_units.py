@@ -59,7 +59,7 @@ def test_unions_are_even_and_trained_for_as_long_as_their_members_together(units
         assert recipe.tokens == 7 * bench.pool.config.recipe.tokens
     edit(units / "study.toml", 'units = "macro"', "max_members = 3")
     assert mixscout("search", units / "study.toml").code == 0
-    answer = mixscout("fidelity", units / "study.toml", "--unions", "--mixtures", 6, "--json")
+    answer = mixscout("fidelity", units / "study.toml", "--unions", "--mixtures", 6, "--exponents", "0.5", "--json")
     assert answer.code == 0, answer.err
     report = json.loads(answer.out)
     assert "as long as its members together" in json.dumps(report)
