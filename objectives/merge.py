@@ -5,7 +5,7 @@ resident model's parameters are views into one flat buffer that a merge writes i
 touches the disk. Each tensor starts on a 64-byte boundary, as a loaded one does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +23,23 @@ _BLOCK_ELEMENTS = 2**21
 class StackedPool:
     """The parameters of K members, (K, P), and one model that any weighting of them is merged into.
 
-    Tied parameters count once. Merging is in the pool's dtype (float32, or float64 for checking gradients).
+    A name with several checkpoints stands for their mean. Tied parameters count once. Merging is in the pool's dtype
+    (float32, or float64 for checking gradients).
     Raises `PoolError` when members differ in tensor names, shapes or buffers, or hold NaN.
     """
 
     def __init__(
-        self, folders: Mapping[str, Path], *, dtype: torch.dtype = torch.float32, device: str | None = None
+        self,
+        folders: Mapping[str, Path | Sequence[Path]],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | None = None,
     ) -> None:
         self.names = tuple(folders)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype
-        named, first = next(iter(folders)), load_model(next(iter(folders.values())), dtype=dtype)
+        paths = {name: (given,) if isinstance(given, Path) else tuple(given) for name, given in folders.items()}
+        named, first = next(iter(paths)), load_model(next(iter(paths.values()))[0], dtype=dtype)
         self._slices = _layout(first)
         size = max(part.stop for part in self._slices.values())
         self.stack = torch.empty(len(folders), _aligned(size), dtype=dtype, device=self.device)
@@ -43,8 +49,10 @@ class StackedPool:
         self._gradient: torch.Tensor | None = None
         self._fill(self.stack[0].zero_(), first, first, f"member {named!r}")
         self.model = self._resident(first)  # frees what was loaded: one model in memory beside the pool, not two
-        for row, (name, folder) in list(enumerate(folders.items()))[1:]:
-            self._fill(self.stack[row].zero_(), load_model(folder, dtype=dtype), first, f"member {name!r}")
+        for row, (name, several) in enumerate(paths.items()):
+            if row > 0:
+                self._fill(self.stack[row].zero_(), load_model(several[0], dtype=dtype), first, f"member {name!r}")
+            self._add(self.stack[row], several[1:], f"a member of {name!r}")
 
     def merge(self, weights: npt.NDArray[np.float64]) -> None:
         """Make the resident model the sum of the members by `weights` (K,), in the order of `names`, in place.
@@ -87,6 +95,15 @@ class StackedPool:
             for name, parameter in self.model.named_parameters():
                 parameter.grad = self._gradient[self._slices[name]].view(parameter.shape)
         return self._gradient
+
+    def _add(self, row: torch.Tensor, others: Sequence[Path], what: str) -> None:
+        """Make a row (P,) that holds one member the mean of it and others; accumulated in the pool's dtype."""
+        one = torch.zeros_like(row) if others else row
+        for folder in others:
+            self._fill(one.zero_(), load_model(folder, dtype=self.dtype), self.model, what)
+            row.add_(one)
+        if others:
+            row.div_(len(others) + 1)
 
     def _fill(self, row: torch.Tensor, source: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
         _check_alike(source, like, what)

@@ -78,7 +78,7 @@ class MergedLoss:
         if not self._settings.rule.used_members_only:
             return None
         members = self._pool.manifest.members
-        support = mixture.over(self.partitions).support
+        support = self._pool.unit_mixture(mixture.over(self.partitions)).support
         used = {name: [members[name].weights_digest, members[name].config_digest] for name in support}
         seed = self._pool.manifest.seed
         start = [seed.weights_digest, seed.config_digest]
@@ -193,4 +193,5 @@ def parts_but_for_members(
         "held_out": {name: summaries[name].digest for name in target.domains if name in summaries},
         "target": target.digest_parts,
         "dtype": str(stacked.dtype),
+        **({"groups": {name: list(units) for name, units in pool.groups.items()}} if pool.groups else {}),
     }

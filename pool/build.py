@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from pool.checkpoint import new_model, verify_checkpoint
 from pool.config import PoolFile
-from pool.disk import only_one
+from pool.disk import only_one, scratch_folder
 from pool.engines.engine import Engine
 from pool.engines.one_by_one import ONE_BY_ONE
 from pool.errors import PoolError
@@ -33,10 +33,11 @@ def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = O
     Raises `CorpusError`, `PoolError`, `PoolMismatchError`, `ConfigError` or `EngineError`, before anything is lost.
     """
     rebuild = () if is_pending(config, rebuild) else rebuild
-    material = prepare_material(config, rebuild)
-    with building(config):
+    scratch = config.folder.with_name(f".{config.name}.scratch")
+    with building(config), scratch_folder(scratch):
+        material = prepare_material(config, rebuild, scratch)
         begin_rebuild(config, rebuild)
-        write_material(material, config)
+        material = write_material(material, config)
         seed = _seed(config, material)
         members = _members(config, material.corpus.manifest, seed, engine)
         manifest = PoolManifest(name=config.name, corpus=material.corpus.manifest, seed=seed, members=members)

@@ -1,23 +1,16 @@
 """The pool file (TOML): which corpus, which seed, which recipe. Every field with its unit."""
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from pool.config_file import Config, Name, read_config
+from pool.corpus import HeldOutSize
+from pool.overlap import ScoredText
 from pool.recipe import ModelShape, Recipe, SeedRecipe
-
-
-class TextFiles(Config):
-    """Text of one partition or one held-out domain."""
-
-    files: tuple[Path, ...] = Field(min_length=1)
-    """Paths, relative to the pool file; compressed files (.gz, .zst) are read as they are."""
-    format: Literal["jsonl", "text", "parquet"] = "jsonl"
-    """`jsonl` and `parquet`: a document a row. `text`: a document a paragraph (blank line between)."""
-    column: str = "text"
-    """Column that holds the text (`jsonl` and `parquet`)."""
+from pool.text_source import PartitionSource, TextSource
 
 
 class CorpusConfig(Config):
@@ -25,13 +18,26 @@ class CorpusConfig(Config):
 
     source: Literal["files", "demo"] = "files"
     """`files`: the tables below. `demo`: real text found in the Python installation itself."""
-    partitions: dict[Name, TextFiles] = {}
+    text_root: Path = Path()
+    """Folder that `files` are relative to, itself relative to the pool file; the environment variable
+    MIXSCOUT_TEXT_ROOT wins."""
+    partitions: dict[Name, PartitionSource] = {}
     """Training text, one table per partition."""
-    held_out: dict[Name, TextFiles] = {}
+    held_out: dict[Name, TextSource] = {}
     """Held-out domains with files of their own, that no partition covers."""
     held_out_share: float = Field(0.1, ge=0, le=0.5)
     """Share of each partition's documents kept out of training, as a held-out domain of the same name;
     half of it is the search split, half the test split. 0 makes no such domain."""
+    held_out_documents: int | None = Field(None, ge=2)
+    """Number of each partition's documents kept out of training in this way, instead of a share."""
+    base_units_tokens: int | None = Field(None, ge=1)
+    """Cut every partition that has more training tokens than this into near-equal base units of about so many, by
+    document, named PARTITION-number: each has a member of its own."""
+    groups: dict[Name, tuple[str, ...]] = {}
+    """Group -> patterns (`*`, `?`) of partitions, whose members [space] units = "macro" merges evenly; a partition that
+    is in none is a group of its own, with all of its base units."""
+    drop_overlap: bool = False
+    """Leave out training documents that share a run of 13 words with held-out text that is scored."""
     train_tokens: int = Field(400_000, ge=1)
     """Most training tokens kept per partition; caps and proportions go by all that the partition has."""
     held_out_tokens: int = Field(8_192, ge=1)
@@ -49,11 +55,25 @@ class CorpusConfig(Config):
         if reserved:
             raise ValueError(f"a partition cannot be called {reserved[0]!r}: `--rebuild` means something else by it")
         shared = sorted(set(self.partitions) & set(self.held_out))
-        if shared and self.held_out_share > 0:
+        if shared and self.kept_out != HeldOutSize():
             raise ValueError(
                 f"held-out domain {shared[0]!r} has the name of a partition: rename it, or set held_out_share = 0"
             )
+        if self.held_out_documents is not None and "held_out_share" in self.model_fields_set:
+            raise ValueError("held_out_share and held_out_documents say the same thing in two ways: keep one")
         return self
+
+    @property
+    def scored(self) -> ScoredText:
+        """How much of the held-out text can be scored."""
+        return ScoredText(self.held_out_tokens, self.held_out_document_tokens)
+
+    @property
+    def kept_out(self) -> HeldOutSize:
+        """How much of each partition is kept out of training."""
+        if self.held_out_documents is not None:
+            return HeldOutSize(documents=self.held_out_documents)
+        return HeldOutSize(share=self.held_out_share)
 
 
 class TokenizerConfig(Config):
@@ -105,16 +125,12 @@ def read_pool_file(path: Path) -> PoolFile:
     config = read_config(path, PoolFile)
     base = path.resolve().parent
 
-    def resolve(tables: dict[str, TextFiles]) -> dict[str, TextFiles]:
-        return {
-            name: table.model_copy(update={"files": tuple(base / file for file in table.files)})
-            for name, table in tables.items()
-        }
-
+    text_root = base / os.environ.get("MIXSCOUT_TEXT_ROOT", config.corpus.text_root)
     corpus = config.corpus.model_copy(
         update={
-            "partitions": resolve(config.corpus.partitions),
-            "held_out": resolve(config.corpus.held_out),
+            "text_root": text_root.resolve(),
+            "partitions": {name: table.resolved(text_root) for name, table in config.corpus.partitions.items()},
+            "held_out": {name: table.resolved(text_root) for name, table in config.corpus.held_out.items()},
         }
     )
     return config.model_copy(update={"root": (base / config.root).resolve(), "corpus": corpus})

@@ -4,104 +4,124 @@ The surprising thing: splits are made by ranking documents by a hash of their te
 the order of files nor on a random state, and an exact duplicate can never stand on both sides.
 """
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Literal
 
+from pool.document_store import DocumentStore, StoredDocuments
 from pool.errors import CorpusError
 
 Split = Literal["search", "test"]
 SPLITS: tuple[Split, Split] = ("search", "test")
 
-Documents = tuple[str, ...]
+
+@dataclass(frozen=True)
+class HeldOutSize:
+    """How much of a partition is kept out of training: a share of its documents, or a number of them."""
+
+    share: float = 0.0
+    documents: int | None = None
+
+    def of(self, count: int) -> int:
+        """Return how many of `count` documents are kept out."""
+        return math.ceil(count * self.share) if self.documents is None else min(self.documents, count)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Training documents by partition and held-out documents by domain and split.
+    """Training documents by partition and held-out documents by domain and split, all in one store.
 
-    Checked at birth: nothing empty, and no document in two of these places.
+    No document is in two of these places: the store holds a text once. Checked at birth: nothing is empty.
     Raises `CorpusError`.
     """
 
-    partitions: Mapping[str, Documents]
-    held_out: Mapping[str, Mapping[Split, Documents]]
+    partitions: Mapping[str, StoredDocuments]
+    held_out: Mapping[str, Mapping[Split, StoredDocuments]]
 
     def __post_init__(self) -> None:
         for name, documents in self.partitions.items():
-            if not documents:
+            if not len(documents):
                 raise CorpusError(f"partition {name!r} has no training text; give it files with text in them")
         for name, splits in self.held_out.items():
             for split in SPLITS:
-                if not splits[split]:
+                if not len(splits[split]):
                     raise CorpusError(
                         f"held-out domain {name!r} has no documents in its {split} split: it needs at least "
-                        "two different documents; add text, or raise held_out_share"
+                        "two different documents; add text, or raise held_out_share or held_out_documents"
                     )
         if not self.held_out:
             raise CorpusError("no held-out domain: set held_out_share above 0 or add [corpus.held_out.NAME]")
-        _check_disjoint(self.partitions, self.held_out)
 
 
 def make_corpus(
-    partitions: Mapping[str, Iterable[str]], held_out: Mapping[str, Iterable[str]], *, held_out_share: float
+    partitions: Mapping[str, Iterable[str]],
+    held_out: Mapping[str, Iterable[str]],
+    *,
+    kept_out: HeldOutSize,
+    store: DocumentStore,
 ) -> Corpus:
-    """Drop exact duplicates, set `held_out_share` of each partition aside, and split held-out text in two.
+    """Drop exact duplicates, set some of each partition aside, and split held-out text in two.
 
     A document that stands in several partitions is kept in the first. Held-out files are not cleaned of what
     stands in a partition or in another held-out domain: that overlap raises `CorpusError`, naming the domain.
     """
-    seen: set[bytes] = set()
-    train: dict[str, Documents] = {}
-    domains: dict[str, dict[Split, Documents]] = {}
     for name, texts in partitions.items():
-        ranked = _ranked_unique(texts, seen)
-        kept_out = math.ceil(len(ranked) * held_out_share)
-        if held_out_share > 0:
-            domains[name] = _halves(ranked[:kept_out])
-        train[name] = tuple(ranked[kept_out:])
-    for name, texts in held_out.items():
-        ranked = _ranked_unique(texts, set())
-        for text in ranked:
-            if _key(text) in seen:
-                raise _in_two_places(text, "a partition or another held-out domain", f"held-out domain {name!r}")
-        seen.update(map(_key, ranked))
-        domains[name] = _halves(ranked)
-    return Corpus(train, domains)
-
-
-def _ranked_unique(texts: Iterable[str], seen: set[bytes]) -> list[str]:
-    ranked: list[tuple[bytes, str]] = []
-    for text in texts:
-        key = _key(text)
-        if text.strip() and key not in seen:
-            seen.add(key)
-            ranked.append((key, text))
-    return [text for _, text in sorted(ranked)]
-
-
-def _halves(documents: Sequence[str]) -> dict[Split, Documents]:
-    return {"search": tuple(documents[0::2]), "test": tuple(documents[1::2])}
-
-
-def _check_disjoint(partitions: Mapping[str, Documents], held_out: Mapping[str, Mapping[Split, Documents]]) -> None:
-    homes = [(f"partition {name!r}", texts) for name, texts in partitions.items()]
-    homes += [
-        (f"held-out domain {name!r} ({split} split)", held_out[name][split]) for name in held_out for split in SPLITS
-    ]
-    seen: dict[bytes, str] = {}
-    for home, texts in homes:
         for text in texts:
-            other = seen.setdefault(_key(text), home)
-            if other != home:
-                raise _in_two_places(text, other, home)
+            if text.strip():
+                store.add(training_place(name), text)
+    return with_held_out(store, tuple(partitions), held_out, kept_out)
 
 
-def _in_two_places(text: str, one: str, other: str) -> CorpusError:
-    return CorpusError(f"the same document is in {one} and in {other}: {text[:60]!r}; remove it from one of them")
+def with_held_out(
+    store: DocumentStore, partitions: Sequence[str], held_out: Mapping[str, Iterable[str]], kept_out: HeldOutSize
+) -> Corpus:
+    """Make a corpus of partitions whose documents are in their places already, as `make_corpus` does."""
+    domains = []
+    for name in partitions:
+        if name in held_out and kept_out != HeldOutSize():
+            raise CorpusError(f"held-out domain {name!r} has the name of a partition: rename it")
+        count = kept_out.of(len(store.documents(training_place(name))))
+        if kept_out != HeldOutSize():
+            _set_aside(store, training_place(name), count, domain=name)
+            domains.append(name)
+    for name, texts in held_out.items():
+        _add_domain(store, name, texts)
+        domains.append(name)
+    return corpus_of(store, partitions, domains)
 
 
-def _key(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+def corpus_of(store: DocumentStore, partitions: Sequence[str], domains: Sequence[str]) -> Corpus:
+    """Look at a store as a corpus. Raises `CorpusError` for what is empty."""
+    return Corpus(
+        {name: store.documents(training_place(name)) for name in partitions},
+        {name: {split: store.documents(held_out_place(name, split)) for split in SPLITS} for name in domains},
+    )
+
+
+def training_place(partition: str) -> str:
+    """Name the place of a partition's training documents."""
+    return f"partition {partition!r}"
+
+
+def held_out_place(domain: str, split: Split) -> str:
+    """Name the place of one split of a held-out domain."""
+    return f"held-out domain {domain!r} ({split} split)"
+
+
+def _add_domain(store: DocumentStore, name: str, texts: Iterable[str]) -> None:
+    own = f"held-out domain {name!r}"
+    for text in texts:
+        place = store.add(own, text) if text.strip() else own
+        if place != own:
+            raise CorpusError(
+                f"the same document is in {place} and in {own}: {text[:60]!r}; remove it from one of them"
+            )
+    _set_aside(store, own, len(store.documents(own)), domain=name)
+
+
+def _set_aside(store: DocumentStore, place: str, count: int, *, domain: str) -> None:
+    """Move the first `count` documents of a place, by turns, into the two splits of a domain."""
+    turns = islice(cycle([held_out_place(domain, split) for split in SPLITS]), count)
+    store.reassign(place, lambda page: [next(turns, place) for _ in page.found])

@@ -26,7 +26,7 @@ def digest_arrays(arrays: Iterable[npt.NDArray[np.generic]]) -> str:
     outer = hashlib.sha256()
     for array in arrays:
         outer.update(f"{array.dtype.str}{array.shape}".encode())
-        outer.update(np.ascontiguousarray(array).tobytes())
+        outer.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return outer.hexdigest()
 
 

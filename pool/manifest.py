@@ -60,6 +60,7 @@ class CorpusManifest(Record):
     partitions: dict[str, PartitionSummary]
     search: dict[str, TextSummary]
     test: dict[str, TextSummary]
+    groups: dict[str, tuple[str, ...]] = {}
 
 
 class PoolManifest(Record):

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
 from pool.config import PoolFile
-from pool.corpus import Corpus
-from pool.disk import new_folder
+from pool.disk import new_folder, replace_folder
 from pool.errors import ConfigError, PoolMismatchError
 from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, read_record
 from pool.prepared import (
@@ -15,14 +15,13 @@ from pool.prepared import (
     PreparedCorpus,
     load_prepared,
     read_corpus,
-    save_prepared,
     source_digest,
     tokenise,
 )
 from pool.progress import say
 from pool.provenance import changes_by_checkpoint, describe_changes, seed_mixture
 from pool.store import POOL_RECORD, member_folder
-from pool.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
+from pool.tokenizer import kept_tokenizer, save_tokenizer, train_tokenizer
 
 EVERYTHING = "all"
 SEED = "seed"
@@ -30,15 +29,15 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Material:
-    """A prepared corpus and the tokenizer that made it; `new` when it is not on disk yet."""
+    """A prepared corpus and the tokenizer that made it; `new` is where the corpus is when it is not the pool's yet."""
 
     corpus: PreparedCorpus
     tokenizer: PreTrainedTokenizerFast
-    new: bool
+    new: Path | None
 
 
-def prepare_material(config: PoolFile, rebuild: Collection[str]) -> Material:
-    """Read or reuse corpus and tokenizer, writing nothing.
+def prepare_material(config: PoolFile, rebuild: Collection[str], scratch: Path) -> Material:
+    """Read or reuse corpus and tokenizer, writing nothing but into the folder `scratch`.
 
     Raises `CorpusError` for text that cannot serve, `ConfigError` for a name in `rebuild` that is none, and
     `PoolMismatchError` naming the seed and members that a change touches and that `rebuild` does not name.
@@ -46,7 +45,7 @@ def prepare_material(config: PoolFile, rebuild: Collection[str]) -> Material:
     from_scratch = EVERYTHING in rebuild
     material = _reused(config) if not from_scratch else None
     if material is None:
-        material = _made(config, from_scratch=from_scratch)
+        material = _made(config, scratch, from_scratch=from_scratch)
     _check_names(rebuild, material.corpus.manifest)
     seed_mixture(config, material.corpus.manifest)
     if not from_scratch:
@@ -54,17 +53,21 @@ def prepare_material(config: PoolFile, rebuild: Collection[str]) -> Material:
     return material
 
 
-def write_material(material: Material, config: PoolFile) -> None:
-    """Put new material on disk; the pool's record goes first, so that a half-changed pool is never believed."""
+def write_material(material: Material, config: PoolFile) -> Material:
+    """Put new material in its place, and return it from there.
+
+    The pool's record goes first, so that a half-changed pool is never believed.
+    """
     folder = config.folder
-    if not material.new:
-        return
+    if material.new is None:
+        return material
     (folder / POOL_RECORD).unlink(missing_ok=True)
     if not (folder / "tokenizer" / MANIFEST).is_file():
         with new_folder(folder / "tokenizer") as new:
             save_tokenizer(material.tokenizer, config.tokenizer, new)
-    with new_folder(folder / "corpus") as new:
-        save_prepared(material.corpus, new)
+    replace_folder(material.new, folder / "corpus")
+    corpus = load_prepared(folder / "corpus", material.corpus.manifest)
+    return Material(corpus, material.tokenizer, new=None)
 
 
 def _reused(config: PoolFile) -> Material | None:
@@ -78,23 +81,20 @@ def _reused(config: PoolFile) -> Material | None:
     if tokenizer is None:
         return None
     corpus = load_prepared(config.folder / "corpus", manifest)
-    return Material(corpus, tokenizer, new=False)
+    return Material(corpus, tokenizer, new=None)
 
 
-def _made(config: PoolFile, *, from_scratch: bool) -> Material:
+def _made(config: PoolFile, scratch: Path, *, from_scratch: bool) -> Material:
     say("corpus: reading text")
-    text = read_corpus(config)
+    text = read_corpus(config, scratch)
     tokenizer = None if from_scratch else kept_tokenizer(config)
     if tokenizer is None:
         tokenizer = train_tokenizer(text, config.tokenizer)
-    corpus = _tokenised(text, tokenizer, config)
-    domains = corpus.held_out["search"]
-    say(f"corpus: {len(corpus.train)} partitions, {len(domains)} held-out domains")
-    return Material(corpus, tokenizer, new=True)
-
-
-def _tokenised(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile) -> PreparedCorpus:
-    return tokenise(text, tokenizer, tokenizer_digest(tokenizer), config)
+    new = scratch / "corpus"
+    new.mkdir()
+    manifest = tokenise(text, tokenizer, config, new)
+    say(f"corpus: {len(manifest.partitions)} partitions, {len(manifest.search)} held-out domains")
+    return Material(load_prepared(new, manifest), tokenizer, new)
 
 
 def _check_names(rebuild: Collection[str], manifest: CorpusManifest) -> None:

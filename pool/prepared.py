@@ -3,6 +3,7 @@
 CORPUS/  corpus.json (written last)  train/<partition>.npy  held_out/<domain>.<split>.safetensors
 """
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,25 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
-from pool.config import PoolFile, TextFiles
-from pool.corpus import SPLITS, Corpus, Split, make_corpus
+from pool.base_units import cut_into_units
+from pool.config import CorpusConfig, PoolFile
+from pool.corpus import SPLITS, Corpus, Split, make_corpus, with_held_out
 from pool.demo_corpus import demo_held_out, demo_partitions, demo_source_versions
-from pool.errors import CorpusError, PoolError
-from pool.fingerprint import digest_arrays, digest_file, digest_json
+from pool.document_store import DocumentStore
+from pool.documents import read_documents
+from pool.errors import PoolError
+from pool.fingerprint import digest_json
 from pool.manifest import CorpusManifest, PartitionSummary, TextSummary, write_record
-from pool.text_files import read_documents
-from pool.tokens import HeldOutWindows, Tokens, TrainingStream, held_out_windows, training_stream
+from pool.overlap import without_overlap
+from pool.packing import StreamLimits, TrainingStream, digest_stream, map_stream, training_stream
+from pool.partitioning import fill_partitions
+from pool.progress import track
+from pool.source_files import describe_source
+from pool.tokenizer import tokenizer_digest
+from pool.tokens import HeldOutWindows, Tokens, held_out_windows
 
 CORPUS_RECORD = "corpus.json"
+TRAIN, HELD_OUT = "train", "held_out"
 WINDOW_FORMAT = 2
 """Raised when the same text gives other windows than before, so that old ones are made again."""
 
@@ -43,10 +53,10 @@ def source_digest(config: PoolFile) -> str:
     """
     corpus = config.corpus
     described = {
-        "settings": corpus.model_dump(mode="json", exclude={"partitions", "held_out"}),
+        "settings": corpus.model_dump(mode="json", exclude={"partitions", "held_out", "text_root"}),
         "order": list(corpus.partitions),
-        "partitions": {name: _describe(name, table) for name, table in corpus.partitions.items()},
-        "held_out": {name: _describe(name, table) for name, table in corpus.held_out.items()},
+        "partitions": {name: describe_source(name, table) for name, table in corpus.partitions.items()},
+        "held_out": {name: describe_source(name, table) for name, table in corpus.held_out.items()},
         "versions": demo_source_versions() if corpus.source == "demo" else {},
         "context": config.model.context,
         "windows": WINDOW_FORMAT,
@@ -54,81 +64,79 @@ def source_digest(config: PoolFile) -> str:
     return digest_json(described)
 
 
-def _describe(name: str, table: TextFiles) -> dict[str, object]:
-    files = sorted(_file_digest(name, path) for path in table.files)
-    return {"format": table.format, "column": table.column, "files": files}
+def read_corpus(config: PoolFile, folder: Path | None = None) -> Corpus:
+    """Read the text that the pool file names into a store under `folder`, or the system's temporary folder.
 
-
-def _file_digest(name: str, path: Path) -> str:
+    Raises `CorpusError`; for a full disk `PoolError`, or under a given folder `OSError`.
+    """
     try:
-        return digest_file(path)
+        corpus = _sorted_text(config.corpus, DocumentStore(folder))
+        return without_overlap(corpus, config.corpus.scored) if config.corpus.drop_overlap else corpus
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise CorpusError(f"{name}: {path}: {reason}; correct `files` in the pool file") from None
+        if folder is not None:
+            raise
+        raise PoolError(
+            f"the corpus's text cannot be kept in {tempfile.gettempdir()}: {error.strerror or error}; make room "
+            "there, or name another folder by the environment variable TMPDIR"
+        ) from error
 
 
-def read_corpus(config: PoolFile) -> Corpus:
-    """Read the text that the pool file names. Raises `CorpusError`."""
-    share = config.corpus.held_out_share
-    if config.corpus.source == "demo":
-        return make_corpus(demo_partitions(), demo_held_out(), held_out_share=share)
-    partitions = {name: read_documents(name, table) for name, table in config.corpus.partitions.items()}
-    held_out = {name: read_documents(name, table) for name, table in config.corpus.held_out.items()}
-    return make_corpus(partitions, held_out, held_out_share=share)
+def _sorted_text(config: CorpusConfig, store: DocumentStore) -> Corpus:
+    kept_out = config.kept_out
+    if config.source == "demo":
+        return make_corpus(demo_partitions(), demo_held_out(), kept_out=kept_out, store=store)
+    held_out = {name: read_documents(name, table) for name, table in config.held_out.items()}
+    return with_held_out(store, fill_partitions(store, config.partitions), held_out, kept_out)
 
 
-def tokenise(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, tokenizer_digest: str, config: PoolFile
-) -> PreparedCorpus:
-    """Turn text into training streams and held-out windows. Raises `CorpusError` for what is too short."""
+def tokenise(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile, folder: Path) -> CorpusManifest:
+    """Cut text into units, and write training streams and held-out windows into an empty folder, the record last.
+
+    Raises `CorpusError` for what is too short or cannot be cut.
+    """
+    corpus, groups = cut_into_units(text, tokenizer, config.corpus)
     context = config.model.context
-    streams = {
-        name: training_stream(name, documents, tokenizer, config.corpus, context)
-        for name, documents in corpus.partitions.items()
-    }
-    held_out = {
-        split: {
-            name: held_out_windows(name, splits[split], tokenizer, config.corpus, context)
-            for name, splits in corpus.held_out.items()
-        }
-        for split in SPLITS
-    }
+    (folder / TRAIN).mkdir()
+    (folder / HELD_OUT).mkdir()
+    partitions: dict[str, PartitionSummary] = {}
+    with track("corpus: tokens", len(corpus.partitions)) as advance:
+        for done, (name, documents) in enumerate(corpus.partitions.items(), start=1):
+            path = folder / TRAIN / f"{name}.npy"
+            limits = StreamLimits(config.corpus.train_tokens, context, documents.bytes)
+            stream = training_stream(name, documents, tokenizer, limits, path)
+            partitions[name] = _summary(stream, documents.bytes, digest_stream(path))
+            advance(done, name)
+    summaries: dict[Split, dict[str, TextSummary]] = {split: {} for split in SPLITS}
+    for name, splits in corpus.held_out.items():
+        for split in SPLITS:
+            windows = held_out_windows(name, splits[split], tokenizer, config.corpus, context)
+            save_file(_arrays(windows), folder / HELD_OUT / f"{name}.{split}.safetensors")
+            summaries[split][name] = _window_summary(windows)
     manifest = CorpusManifest(
         source_digest=source_digest(config),
-        tokenizer_digest=tokenizer_digest,
+        tokenizer_digest=tokenizer_digest(tokenizer),
         context=context,
-        partitions={name: _summary(stream) for name, stream in streams.items()},
-        search={name: _window_summary(windows) for name, windows in held_out["search"].items()},
-        test={name: _window_summary(windows) for name, windows in held_out["test"].items()},
+        partitions=partitions,
+        search=summaries["search"],
+        test=summaries["test"],
+        groups=groups,
     )
-    train = {name: stream.tokens for name, stream in streams.items()}
-    return PreparedCorpus(train, held_out, manifest)
+    write_record(folder / CORPUS_RECORD, manifest)
+    return manifest
 
 
-def _summary(stream: TrainingStream) -> PartitionSummary:
+def _summary(stream: TrainingStream, all_bytes: int, digest: str) -> PartitionSummary:
     return PartitionSummary(
         documents=stream.documents,
         tokens=len(stream.tokens),
         bytes=stream.bytes,
-        digest=digest_arrays([stream.tokens]),
-        available_tokens=stream.available_tokens,
+        digest=digest,
+        available_tokens=round(len(stream.tokens) * all_bytes / stream.bytes),
     )
 
 
 def _window_summary(windows: HeldOutWindows) -> TextSummary:
     return TextSummary(documents=windows.documents, tokens=windows.tokens, bytes=windows.bytes, digest=windows.digest)
-
-
-def save_prepared(corpus: PreparedCorpus, folder: Path) -> None:
-    """Write a prepared corpus into an existing empty folder, its record last."""
-    (folder / "train").mkdir()
-    (folder / "held_out").mkdir()
-    for name, stream in corpus.train.items():
-        np.save(folder / "train" / f"{name}.npy", stream, allow_pickle=False)
-    for split, domains in corpus.held_out.items():
-        for name, windows in domains.items():
-            save_file(_arrays(windows), folder / "held_out" / f"{name}.{split}.safetensors")
-    write_record(folder / CORPUS_RECORD, corpus.manifest)
 
 
 def _arrays(windows: HeldOutWindows) -> dict[str, npt.NDArray[np.generic]]:
@@ -160,19 +168,19 @@ def load_streams(folder: Path, digests: Mapping[str, str]) -> dict[str, Tokens]:
     return {name: _load_stream(folder, name, digest) for name, digest in digests.items()}
 
 
-def _load_stream(folder: Path, name: str, digest: str) -> Tokens:
-    path = folder / "train" / f"{name}.npy"
+def _load_stream(folder: Path, name: str, expected: str) -> Tokens:
+    path = folder / TRAIN / f"{name}.npy"
     try:
-        stream: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)
+        stream, digest = map_stream(path), digest_stream(path)
     except (OSError, ValueError) as error:
         raise _unusable(path, str(error)) from None
-    if digest_arrays([stream]) != digest:
+    if digest != expected:
         raise _unusable(path, "its content is not what corpus.json says")
     return stream
 
 
 def _load_windows(folder: Path, name: str, split: Split, summary: TextSummary) -> HeldOutWindows:
-    path = folder / "held_out" / f"{name}.{split}.safetensors"
+    path = folder / HELD_OUT / f"{name}.{split}.safetensors"
     try:
         arrays = load_file(path)
         windows = HeldOutWindows(

@@ -3,12 +3,14 @@
 POOL/  pool.json (written last)  tokenizer/  corpus/  seed/  members/<partition>/  trained/<digest>/
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from pool.checkpoint import verify_checkpoint
 from pool.config import PoolFile
-from pool.errors import CorpusError, PoolError, PoolMismatchError
+from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
+from pool.groups import Groups, to_units
 from pool.manifest import PoolManifest, read_record
 from pool.mixture import Mixture
 from pool.prepared import PreparedCorpus, load_prepared, source_digest
@@ -25,6 +27,8 @@ class Pool:
     config: PoolFile
     manifest: PoolManifest
     corpus: PreparedCorpus
+    groups: Groups = field(default_factory=dict)
+    """Where mixtures are over groups of units (see `by_groups`); empty where they are over the units themselves."""
 
     @property
     def folder(self) -> Path:
@@ -33,18 +37,48 @@ class Pool:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The K partitions, in the pool file's order."""
-        return tuple(self.manifest.members)
+        """The K partitions, in the pool file's order; or the K groups."""
+        return tuple(self.groups or self.manifest.members)
 
     @property
     def tokens(self) -> dict[str, int]:
         """Tokens that each partition has, whether or not members need them all."""
-        return {name: part.available_tokens for name, part in self.manifest.corpus.partitions.items()}
+        parts = self.manifest.corpus.partitions
+        return {name: sum(parts[unit].available_tokens for unit in self.units_of(name)) for name in self.names}
 
     @property
     def member_folders(self) -> dict[str, Path]:
-        """Folder of each member's checkpoint."""
-        return {name: member_folder(self.folder, name) for name in self.names}
+        """Folder of each member's checkpoint, by partition or unit."""
+        return {name: member_folder(self.folder, name) for name in self.manifest.members}
+
+    @property
+    def merged_folders(self) -> dict[str, tuple[Path, ...]]:
+        """Folders of the checkpoints whose mean each name stands for: one, or those of a group's units."""
+        return {name: tuple(self.member_folders[unit] for unit in self.units_of(name)) for name in self.names}
+
+    def units_of(self, name: str) -> tuple[str, ...]:
+        """Return the partitions with members that a name stands for: itself, or a group's units."""
+        return self.groups[name] if self.groups else (name,)
+
+    def unit_mixture(self, mixture: Mixture) -> Mixture:
+        """Return the mixture over the units, which is what a model is trained on."""
+        return to_units(mixture, self.groups) if self.groups else mixture
+
+    def by_groups(self) -> Self:
+        """Look at the pool as one of groups: a mixture weighs groups, and merges the units of each evenly.
+
+        Raises `ConfigError` when it has none.
+        """
+        if not self.manifest.corpus.groups:
+            raise ConfigError(
+                f"pool {self.config.name!r} has no groups to weigh: set [corpus] base_units_tokens or groups in its "
+                'file, or leave [space] units at "micro"'
+            )
+        return replace(self, groups=self.manifest.corpus.groups)
+
+    def by_units(self) -> Self:
+        """Look at the pool as one of units."""
+        return replace(self, groups={})
 
     def proportional(self) -> Mixture:
         """Weigh partitions by the tokens they have."""

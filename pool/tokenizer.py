@@ -1,7 +1,7 @@
 """The pool's tokenizer: byte-level BPE, trained once on the corpus and then kept, since all models share it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -44,7 +44,7 @@ def train_tokenizer(corpus: Corpus, config: TokenizerConfig) -> PreTrainedTokeni
     )
 
 
-def _sample(partitions: Mapping[str, Sequence[str]], total_bytes: int) -> Iterator[str]:
+def _sample(partitions: Mapping[str, Iterable[str]], total_bytes: int) -> Iterator[str]:
     for documents in partitions.values():
         left = total_bytes // len(partitions)
         for text in documents:

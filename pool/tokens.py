@@ -1,4 +1,4 @@
-"""From text to tokens: training streams and held-out windows.
+"""From text to tokens: held-out windows.
 
 Held-out windows never cross documents, and are those of lm-evaluation-harness's rolling log-likelihood: the first
 window of a document is prefixed with the end-of-text token, the next with the token before it, and the last one of
@@ -24,19 +24,6 @@ IGNORED = -100
 _DOCUMENTS_AT_ONCE = 256
 
 Tokens = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class TrainingStream:
-    """Training text of one partition: `tokens` (N,) int32, the raw UTF-8 `bytes` they cover, `documents`.
-
-    `available_tokens` is what the whole partition has: where text was left out, estimated from its bytes.
-    """
-
-    tokens: Tokens
-    bytes: int
-    documents: int
-    available_tokens: int
 
 
 @dataclass(frozen=True)
@@ -82,38 +69,6 @@ class HeldOutWindows:
         return digest_arrays([self.inputs, self.targets, self.document, self.window_bytes, np.array([self.words])])
 
 
-def training_stream(
-    name: str,
-    documents: Iterable[str],
-    tokenizer: PreTrainedTokenizerFast,
-    config: CorpusConfig,
-    context: int,
-) -> TrainingStream:
-    """Concatenate documents, each preceded by the end-of-text token, up to `config.train_tokens` tokens.
-
-    Raises `CorpusError` when the partition holds less than one window of `context` tokens.
-    """
-    pieces: list[Tokens] = []
-    left = config.train_tokens
-    total_bytes = 0
-    for text, encoding in _encode(documents, tokenizer):
-        tokens = _whole_characters(encoding, left - 1)
-        if tokens > 0:
-            pieces.append(np.array([_end_of_text(tokenizer), *encoding.ids[:tokens]], dtype=np.int32))
-            total_bytes += _bytes_covered(text, encoding, tokens)
-            left -= tokens + 1
-        if left <= 1:
-            break
-    total = config.train_tokens - left
-    if total < context:
-        raise CorpusError(
-            f"partition {name!r} has {total} training tokens, fewer than one window of {context}; "
-            "add text, raise train_tokens, or lower [model] context"
-        )
-    all_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in documents)
-    return TrainingStream(np.concatenate(pieces), total_bytes, len(pieces), round(total * all_bytes / total_bytes))
-
-
 def held_out_windows(
     name: str,
     documents: Iterable[str],
@@ -126,7 +81,7 @@ def held_out_windows(
     Reads up to `held_out_tokens` tokens, at most `held_out_document_tokens` of a document; the last document
     is cut where a token boundary is a character boundary. Raises `CorpusError` when nothing can be scored.
     """
-    prefix = _end_of_text(tokenizer)
+    prefix = end_of_text(tokenizer)
     parts = [
         _document_windows(number, text, encoding, tokens, prefix=prefix, context=context)
         for number, (text, encoding, tokens) in enumerate(_beginnings(documents, tokenizer, config))
@@ -148,7 +103,7 @@ def _beginnings(
     """Yield documents with the number of tokens to score of each, until `held_out_tokens` are used up."""
     left = config.held_out_tokens
     for text, encoding in _encode(documents, tokenizer):
-        tokens = _whole_characters(encoding, min(left, config.held_out_document_tokens))
+        tokens = whole_characters(encoding, min(left, config.held_out_document_tokens))
         if tokens > 0:
             yield text, encoding, tokens
             left -= tokens
@@ -168,7 +123,7 @@ def _document_windows(
         first = max(0, end - context)
         inputs.append(_padded(shifted[first:end], context, prefix))
         targets.append(_padded([IGNORED] * (start - first) + ids[start:end], context, IGNORED))
-    covered = [_bytes_covered(text, encoding, min(start + context, tokens)) for start in starts]
+    covered = [bytes_covered(text, encoding, min(start + context, tokens)) for start in starts]
     return HeldOutWindows(
         np.stack(inputs),
         np.stack(targets),
@@ -178,7 +133,7 @@ def _document_windows(
     )
 
 
-def _whole_characters(encoding: Encoding, limit: int) -> int:
+def whole_characters(encoding: Encoding, limit: int) -> int:
     """Return the largest number of tokens up to `limit` that ends on a character boundary."""
     offsets = encoding.offsets
     if len(offsets) <= limit:
@@ -188,7 +143,8 @@ def _whole_characters(encoding: Encoding, limit: int) -> int:
     return limit
 
 
-def _bytes_covered(text: str, encoding: Encoding, tokens: int) -> int:
+def bytes_covered(text: str, encoding: Encoding, tokens: int) -> int:
+    """Count the raw UTF-8 bytes that the first tokens of a text stand for; at least one token."""
     return len(text[: encoding.offsets[tokens - 1][1]].encode("utf-8", "surrogatepass"))
 
 
@@ -205,7 +161,8 @@ def _encode(documents: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Ite
         yield from zip(some, backend.encode_batch(some, add_special_tokens=False), strict=True)
 
 
-def _end_of_text(tokenizer: PreTrainedTokenizerFast) -> int:
+def end_of_text(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the token that stands before every document."""
     token = tokenizer.bos_token_id
     assert isinstance(token, int), "the tokenizer was trained with an end-of-text token"
     return token

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 from transformers import (
@@ -34,7 +32,7 @@ from pool.mixture import Mixture
 from pool.progress import Advance, say, track
 from pool.recipe import Recipe
 from pool.tokens import Tokens
-from pool.windows import training_windows
+from pool.windows import TrainingWindows, training_windows
 
 _STATE = "trainer_state.json"
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
@@ -51,14 +49,15 @@ class TrainingOutcome:
 
 
 class _Windows(Dataset[dict[str, torch.Tensor]]):
-    def __init__(self, windows: npt.NDArray[np.int64]) -> None:
-        self._windows = torch.from_numpy(windows)
+    def __init__(self, windows: TrainingWindows) -> None:
+        self._windows = windows
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {"input_ids": self._windows[index], "labels": self._windows[index]}
+        window = torch.from_numpy(self._windows[index])
+        return {"input_ids": window, "labels": window}
 
 
 class _Watch(TrainerCallback):
@@ -111,11 +110,11 @@ def train(
     check_finite(model, label, "a lower learning_rate is the usual remedy")
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     seconds = time.monotonic() - started
-    return TrainingOutcome(windows.size, float(losses[-1]), seconds)
+    return TrainingOutcome(windows.tokens, float(losses[-1]), seconds)
 
 
 def _trained(
-    model: PreTrainedModel, windows: npt.NDArray[np.int64], arguments: TrainingArguments, label: str
+    model: PreTrainedModel, windows: TrainingWindows, arguments: TrainingArguments, label: str
 ) -> Trainer | None:
     """Train from the last checkpoint on; None when memory ran out, and the model is then half trained."""
     last = _last_whole_checkpoint(Path(arguments.output_dir or ""))

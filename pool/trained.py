@@ -18,7 +18,7 @@ from pool.material import SEED
 from pool.mixture import Mixture
 from pool.provenance import Provenance, provenance
 from pool.recipe import Recipe
-from pool.store import Pool
+from pool.store import Pool, member_folder
 from pool.training import Training
 
 
@@ -71,14 +71,17 @@ def is_trained(pool: Pool, run: Run) -> bool:
 
 def folder_of(pool: Pool, run: Run) -> Path:
     """Where the run's checkpoint is, or will be; a member's own folder for a vertex by the members' recipe."""
-    if len(run.mixture.support) == 1 and run.recipe.digest == pool.config.recipe.digest:
-        return pool.member_folders[run.mixture.support[0]]
+    units = pool.unit_mixture(run.mixture).support
+    if len(units) == 1 and run.recipe.digest == pool.config.recipe.digest:
+        return member_folder(pool.folder, units[0])
     return pool.folder / "trained" / _wanted(pool, run).digest[:16]
 
 
 def _wanted(pool: Pool, run: Run) -> Provenance:
     corpus, seed = pool.manifest.corpus, pool.manifest.seed
-    return provenance(run.mixture, run.recipe, pool.config.model, corpus, start_digest=seed.weights_digest)
+    return provenance(
+        pool.unit_mixture(run.mixture), run.recipe, pool.config.model, corpus, start_digest=seed.weights_digest
+    )
 
 
 def _training(pool: Pool, run: Run) -> Training:

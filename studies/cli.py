@@ -16,6 +16,8 @@ from studies.engine_options import AddressOption, CpusOption, EngineOption, Gpus
 from studies.fidelity_cli import add_fidelity_verbs
 from studies.outcome_cli import add_outcome_verbs
 from studies.pool_check_cli import add_pool_check_verb
+from studies.pool_overlap_cli import add_pool_overlap_verb
+from studies.pool_units_cli import add_pool_units_verb
 from studies.report_cli import add_report_verbs
 from studies.search_cli import add_search_verbs
 from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
@@ -236,6 +238,8 @@ def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
 
 
 add_pool_check_verb(pool_app)
+add_pool_overlap_verb(pool_app)
+add_pool_units_verb(pool_app)
 add_search_verbs(app)
 add_comparison_verb(app)
 add_fidelity_verbs(app)

@@ -35,6 +35,10 @@ def fidelity(
     truths: TruthsOption = None,
     exponents: Annotated[str, typer.Option(metavar="A,A,...", help="Exponents of the rules compared.")] = "0.5,0.75",
     train_proposal: Annotated[bool, typer.Option("--train-proposal", help="Really train the proposal too.")] = False,
+    unions: Annotated[
+        bool,
+        typer.Option("--unions", help="Train even unions of partitions, each for as long as its members together."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Really train a spread of mixtures, and see whether the loss of the merge tells how training would end."""
@@ -45,7 +49,7 @@ def fidelity(
     from studies.run_fidelity import Wanted, make_report, parse_exponents
     from studies.workbench import workbench
 
-    wanted = Wanted(mixtures, repeats, truths, parse_exponents(exponents), train_proposal)
+    wanted = Wanted(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions)
     told = engines.Wanted(engine, workers, address, num_cpus, num_gpus)
     with workbench(read_study_file(study_file), must_exist=True) as bench, engines.chosen(told) as trains:
         report = make_report(bench, bench.known_study(), wanted, trains)

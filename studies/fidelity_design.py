@@ -1,5 +1,6 @@
 """Which mixtures are really trained to judge the proxy: the best one, the baselines, and a spread over the space."""
 
+import numpy as np
 import optuna
 
 from pool.errors import ConfigError
@@ -8,6 +9,7 @@ from search.spread import spread
 from studies.best import best_mixture
 from studies.workbench import Workbench
 
+_TRIES = 100
 ANCHOR = "mixscout:fidelity_anchor"
 """On the study: the best mixture of the first design, so that a later one, of more mixtures, begins with the same."""
 
@@ -33,6 +35,28 @@ def design(bench: Workbench, study: optuna.Study, count: int) -> dict[str, Mixtu
         if len(mixture.support) > 1 and mixture.digest not in known and len(plan) < count:
             plan[name] = mixture.over(bench.pool.names)
     return plan
+
+
+def union_design(bench: Workbench, count: int) -> dict[str, Mixture]:
+    """Name `count` different even mixtures of two partitions or more, of random sizes; more keep those there are.
+
+    Raises `ConfigError` when the space has fewer.
+    """
+    names, space = bench.space.allowed, bench.space
+    most = min(len(names), space.max_members)
+    plan: dict[str, Mixture] = {}
+    for number in range(_TRIES * count):
+        rng = np.random.default_rng([bench.config.search.seed, number])
+        size = int(rng.integers(2, most + 1)) if most > 1 else 1
+        mixture = Mixture.uniform([names[at] for at in sorted(rng.permutation(len(names))[:size])]).over(space.names)
+        known = {one.digest for one in plan.values()}
+        if size > 1 and space.contains(mixture) and mixture.digest not in known:
+            plan[f"union-{len(plan) + 1}"] = mixture
+        if len(plan) == count:
+            return plan
+    raise ConfigError(
+        f"[space] has {len(plan)} even mixtures of two partitions or more, fewer than {count}; ask for less"
+    )
 
 
 def _anchor(study: optuna.Study, best: Mixture) -> Mixture:

@@ -26,7 +26,7 @@ Identity = dict[str, object]
 
 QUESTION = (
     *("pool", "table", "predictor", "held-out text", "target", "aggregate", "measure", "constraints"),
-    *("downstream tasks", "merge rule", "precision", "compiled", "space", "floors", "kl", "prior"),
+    *("downstream tasks", "merge rule", "precision", "compiled", "space", "groups", "floors", "kl", "prior"),
 )
 """The parts that decide what a value means and which mixtures are allowed; the others say how to search."""
 
@@ -47,6 +47,7 @@ def identity_of(
         "precision": proxy.precision,
         "compiled": proxy.compiled,
         "early stopping": config.early_stopping.model_dump(),
+        "groups": {name: list(units) for name, units in pool.groups.items()} or None,
         "downstream tasks": objective.digest if config.downstream else None,
         **_common_parts(config, space),
     }

@@ -13,14 +13,15 @@ from pool.errors import ConfigError
 from pool.mixture import Mixture
 from studies.best import best_mixture
 from studies.fidelity import rules_with, run_fidelity
-from studies.fidelity_design import design
+from studies.fidelity_design import design, union_design
 from studies.fidelity_picture import draw_fidelity
 from studies.fidelity_report import Report
 from studies.forecast import Forecast, Forecaster, proxies_of
 from studies.imported_truths import import_truths
+from studies.named_weights import named_weights
 from studies.proposal import propose
 from studies.readings import Instruments
-from studies.truths import Truths, known_truths, train_truths
+from studies.truths import Training, Truths, known_truths, train_truths
 from studies.workbench import Workbench
 
 NEW_MERGES = 8
@@ -35,6 +36,7 @@ class Wanted:
     truths: Path | None = None
     exponents: tuple[float, ...] = ()
     train_proposal: bool = False
+    unions: bool = False
 
 
 def make_report(bench: Workbench, study: optuna.Study, wanted: Wanted, engine: Engine = ONE_BY_ONE) -> Report:
@@ -48,7 +50,7 @@ def make_report(bench: Workbench, study: optuna.Study, wanted: Wanted, engine: E
     trained: Truths | None = None
     if wanted.train_proposal:
         both = {"proposal": proposal.mixture, "best": proposal.best_mixture}
-        trained = train_truths(instruments, both, engine=engine)
+        trained = train_truths(instruments, both, Training(as_long_as_members=wanted.unions), engine)
     path = bench.pool.config.root / "reports" / f"{bench.config.name}.fidelity.png"
     return Report(fidelity, forecaster, proposal, draw_fidelity(fidelity, "test", path), trained)
 
@@ -66,22 +68,7 @@ def forecast_mixture(
 
 def parse_mixture(text: str, bench: Workbench) -> Mixture:
     """Read `a=0.5,b=0.5`. Raises `ConfigError` that names the part that does not fit."""
-    weights: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, number = (piece.strip() for piece in part.partition("="))
-        try:
-            weight = float(number)
-        except ValueError:
-            equals = ""
-        if not equals or name in weights:
-            raise ConfigError(f"--mixture: expected PARTITION=WEIGHT once for each, got {part!r}")
-        if name not in bench.pool.names:
-            raise ConfigError(f"--mixture: {name!r} is no partition of the pool; it has {', '.join(bench.pool.names)}")
-        weights[name] = weight
-    try:
-        return Mixture.of(weights).over(bench.pool.names)
-    except ValueError as error:
-        raise ConfigError(f"--mixture: {error}") from None
+    return named_weights(text, bench.pool.names, option="--mixture")
 
 
 def parse_exponents(text: str) -> tuple[float, ...]:
@@ -102,5 +89,9 @@ def _truths(instruments: Instruments, study: optuna.Study, wanted: Wanted, engin
         return import_truths(instruments, wanted.truths)
     if wanted.mixtures < LEAST_TRUTHS:
         raise ConfigError(f"--mixtures: fewer than {LEAST_TRUTHS} say nothing: got {wanted.mixtures}")
-    plan = design(instruments.bench, study, wanted.mixtures)
-    return train_truths(instruments, plan, repeats=wanted.repeats, engine=engine)
+    if wanted.unions:
+        plan = union_design(instruments.bench, wanted.mixtures)
+    else:
+        plan = design(instruments.bench, study, wanted.mixtures)
+    training = Training(wanted.repeats, as_long_as_members=wanted.unions)
+    return train_truths(instruments, plan, training, engine)

@@ -16,6 +16,8 @@ StartMixture = Literal["uniform", "proportional", "vertices", "unimax", "prior"]
 class SpaceConfig(Config):
     """Which mixtures are feasible."""
 
+    units: Literal["micro", "macro"] = "micro"
+    """What has a weight: `micro`, every partition or base unit; `macro`, every group of them, merged evenly within."""
     max_members: int | None = Field(None, ge=1)
     """Most partitions in one mixture; all of them when left out."""
     caps: dict[str, Weight] = {}

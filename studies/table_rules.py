@@ -20,6 +20,8 @@ def check_table_study(config: StudyFile) -> None:
 def _problems(config: StudyFile) -> Iterator[str]:
     if config.space.max_epochs is not None:
         yield "[space] max_epochs needs token counts, which a table has not: leave it out, and set caps"
+    if config.space.units == "macro":
+        yield "[space] units = 'macro' needs a pool's groups, which a table has not: leave it out"
     for choice in ("proportional", "unimax"):
         if choice in config.search.start:
             yield f"[search] start {choice!r} needs token counts, which a table has not: take it away"

@@ -29,7 +29,7 @@ def print_json(value: object) -> None:
 def quiet_libraries() -> None:
     """Keep libraries from talking over our progress, and from looking for a network."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+    os.environ.setdefault("HF_DATASETS_OFFLINE", os.environ["HF_HUB_OFFLINE"])
     import datasets
     import optuna
     import transformers

@@ -12,6 +12,7 @@ from pool.engines.one_by_one import ONE_BY_ONE
 from pool.mixture import Mixture
 from pool.progress import track
 from pool.recipe import Recipe
+from pool.store import Pool
 from pool.trained import Run, train_runs
 from studies.readings import Instruments, Readings
 
@@ -33,23 +34,48 @@ class Truths:
     ignored: tuple[str, ...] = field(default=())
 
 
-def train_truths(
-    instruments: Instruments, plan: Mapping[str, Mixture], *, repeats: int = 0, engine: Engine = ONE_BY_ONE
-) -> Truths:
-    """Train the mixtures of a plan by the members' recipe, by an engine where that was not done before, and read them.
+@dataclass(frozen=True)
+class Training:
+    """How truths are trained: repeats of some in other orders of the data, and how long.
 
-    The first `REPEATED` are trained `repeats` times more, each time in another order, to measure the noise. What is
+    `as_long_as_members`: for the members' tokens times the members that a mixture uses, as the union of their data is
+    trained on in Na et al. 2024 (arXiv 2410.15661); else all for the tokens of one member.
+    """
+
+    repeats: int = 0
+    as_long_as_members: bool = False
+
+    def recipe(self, pool: Pool, mixture: Mixture, order: int = 0) -> Recipe:
+        """Return the recipe of one run."""
+        recipe = reordered(pool.config.recipe, order)
+        members = len(pool.unit_mixture(mixture).support) if self.as_long_as_members else 1
+        return recipe.model_copy(update={"tokens": recipe.tokens * members})
+
+    @property
+    def source(self) -> str:
+        """Say by which recipe, in words."""
+        longer = ", each for as long as its members together" if self.as_long_as_members else ""
+        return f"trained here, by the members' recipe{longer}"
+
+
+def train_truths(
+    instruments: Instruments, plan: Mapping[str, Mixture], training: Training, engine: Engine = ONE_BY_ONE
+) -> Truths:
+    """Train the mixtures of a plan, by an engine where that was not done before, and read them.
+
+    The first `REPEATED` are trained again, each time in another order, to measure the noise. What is
     trained and read is kept at once, so a killed command goes on. Raises `PoolError` and `EngineError`.
     """
-    recipe = instruments.bench.pool.config.recipe
-    orders = [recipe, *(reordered(recipe, number) for number in range(1, repeats + 1))]
+    pool = instruments.bench.pool
+    orders = range(1 + training.repeats)
     again = list(plan.values())[:REPEATED]
-    runs = [Run(mixture, recipe) for mixture in plan.values()]
-    runs += [Run(mixture, order) for order in orders[1:] for mixture in again]
+    runs = [Run(mixture, training.recipe(pool, mixture)) for mixture in plan.values()]
+    runs += [Run(mixture, training.recipe(pool, mixture, order)) for order in orders[1:] for mixture in again]
     _train_and_read(instruments, runs, engine)
-    readings = {split: _readings(instruments, split, list(plan.values()), recipe) for split in SPLITS}
-    noise = {split: _noise(instruments, split, again, orders) for split in SPLITS}
-    return Truths(plan, readings, noise, "trained here, by the members' recipe")
+    readings = {split: _readings(instruments, split, runs[: len(plan)]) for split in SPLITS}
+    repeated = [[Run(one, training.recipe(pool, one, order)) for one in again] for order in orders]
+    noise = {split: _noise(instruments, split, repeated) for split in SPLITS}
+    return Truths(plan, readings, noise, training.source)
 
 
 def known_truths(instruments: Instruments) -> Truths:
@@ -62,9 +88,10 @@ def known_truths(instruments: Instruments) -> Truths:
     both = {mixture.digest for mixture in found[1]}
     names = instruments.bench.pool.names
     mixtures = [one.over(names) for one in found[0] if one.digest in both and len(one.support) > 1]
-    readings = {split: _readings(instruments, split, mixtures, recipe) for split in SPLITS} if mixtures else {}
+    runs = [Run(mixture, recipe) for mixture in mixtures]
+    readings = {split: _readings(instruments, split, runs) for split in SPLITS} if mixtures else {}
     named = {mixture.digest: mixture for mixture in mixtures}
-    return Truths(named, readings, {split: {} for split in SPLITS}, "trained here, by the members' recipe")
+    return Truths(named, readings, {split: {} for split in SPLITS}, Training().source)
 
 
 def reordered(recipe: Recipe, number: int) -> Recipe:
@@ -80,17 +107,15 @@ def _train_and_read(instruments: Instruments, runs: list[Run], engine: Engine) -
             show(done, "")
 
 
-def _readings(instruments: Instruments, split: Split, mixtures: list[Mixture], recipe: Recipe) -> Readings:
-    objective = instruments.truth(split, recipe)
-    return instruments.read(split, [objective(mixture) for mixture in mixtures])
+def _readings(instruments: Instruments, split: Split, runs: list[Run]) -> Readings:
+    return instruments.read(split, [instruments.truth(split, run.recipe)(run.mixture) for run in runs])
 
 
-def _noise(
-    instruments: Instruments, split: Split, mixtures: list[Mixture], orders: list[Recipe]
-) -> dict[str, NoiseFloor]:
-    if len(orders) < 2:
+def _noise(instruments: Instruments, split: Split, repeated: list[list[Run]]) -> dict[str, NoiseFloor]:
+    """Measure the noise on runs that differ in the order of the data alone, a list an order."""
+    if len(repeated) < 2:
         return {}
-    by_order = [_readings(instruments, split, mixtures, order) for order in orders]
+    by_order = [_readings(instruments, split, runs) for runs in repeated]
     floors = {
         name: NoiseFloor.of(list(np.array([one[name] for one in by_order]).T), crossed=True) for name in by_order[0]
     }

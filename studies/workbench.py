@@ -74,13 +74,15 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
             "merge from: `search` and `best` work on a table; give a study with pool = FILE for the rest"
         )
     pool = open_pool(read_pool_file(config.pool))
+    if config.space.units == "macro":
+        pool = pool.by_groups()
     basis = basis_of_pool(pool)
     space = checked_space(config, basis)
     address = address_of(config.database, pool.config.root / "mixscout.db")
     with study_database(config, address, must_exist=must_exist) as database:
         if only_recalls:
             database = replace(database, evaluations=database.evaluations.to_recall_from())
-        stacked = UnmergedPool(pool.names, pool.folder / "seed") if only_recalls else StackedPool(pool.member_folders)
+        stacked = UnmergedPool(pool.names, pool.folder / "seed") if only_recalls else StackedPool(pool.merged_folders)
         target, test_target = (goal_of(config, _seed_measures(config, pool, stacked, split)) for split in SPLITS)
         proxy = _proxy(config)
         search_loss = remembered(MergedLoss(pool, stacked, target, "search", settings=proxy), database.evaluations)

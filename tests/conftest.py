@@ -9,7 +9,7 @@ import datasets
 import optuna
 import pytest
 import transformers
-from tiny import write_sources
+from tiny import edit, write_sources
 
 from objectives.merge import StackedPool
 from pool.build import build_pool
@@ -23,6 +23,13 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As HF_HUB_OFFLINE=1, which the libraries read when they are imported."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +54,20 @@ def empty_root(tmp_path: Path) -> Path:
     folder = tmp_path / "sources"
     folder.mkdir()
     write_sources(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def united_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a pool of base units in two groups, hardly trained. Shared: never write into it."""
+    folder = tmp_path_factory.mktemp("united")
+    write_sources(folder)
+    pool = folder / "pool.toml"
+    edit(pool, "held_out_share = 0.2", "held_out_share = 0.2\nbase_units_tokens = 15_000")
+    edit(pool, "[tokenizer]", '[corpus.groups]\ntext = ["docs*", "pro*"]\n\n[tokenizer]')
+    edit(pool, "tokens = 6_000", "tokens = 600")
+    edit(pool, "tokens = 12_000", "tokens = 600")
+    build_pool(read_pool_file(pool))
     return folder
 
 

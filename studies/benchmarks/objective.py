@@ -15,6 +15,7 @@ import torch
 
 from objectives.held_out import Floats
 from objectives.merged_loss import MergedLoss
+from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.progress import track
 from studies.benchmarks.mergekit import check_mergekit, plain_loss, ready_by_mergekit
@@ -53,6 +54,8 @@ class Costs:
 def run_costs(bench: Workbench, repeats: int) -> Costs:
     """Measure. Raises `ConfigError` when mergekit is not installed."""
     check_mergekit()
+    if bench.pool.groups:
+        raise ConfigError("bench objective measures merges of single members: take [space] units = 'macro' away")
     loss = MergedLoss(bench.pool, bench.stacked, bench.target, "search", settings=bench.proxy)
     rng = np.random.default_rng(bench.config.search.seed)
     with track("cost of an evaluation", 5) as show, tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pool.errors import StudyError
 from pool.mixture import Mixture
+from pool.source_files import paths_of
 from pool.store import Pool
 from studies.score import Json
 
@@ -87,8 +88,19 @@ def apportion(weights: Mapping[str, float], total: int) -> dict[str, int]:
 
 
 def sources_of(pool: Pool, name: str, text_folder: Path | None) -> tuple[list[str], str, str]:
-    """Return files, format and text column of a partition's text: handed over, or where the pool file has it."""
+    """Return files, format and text column of a partition's text: handed over, or where the pool file has it.
+
+    Raises `StudyError` where it has none of its own that a script could read.
+    """
     if text_folder is not None:
         return [str(text_folder / f"{name}.jsonl")], "jsonl", "text"
-    table = pool.config.corpus.partitions[name]
-    return [str(path) for path in table.files], table.format, "text" if table.format == "text" else table.column
+    table = pool.config.corpus.partitions.get(name)
+    if (
+        table is None
+        or table.is_split
+        or table.hub is not None
+        or table.format == "saved"
+        or table.document != "paragraph"
+    ):
+        raise StudyError(f"the text of partition {name!r} has no plain files of its own: hand it over too, with --text")
+    return [str(path) for path in paths_of(name, table)], table.format, table.text_column

@@ -6,6 +6,8 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError
 
+from pool.base_units import cut_into_units
+from pool.checkpoint import load_tokenizer
 from pool.disk import new_folder, write_text
 from pool.errors import StudyError
 from pool.mixture import Mixture
@@ -31,12 +33,14 @@ def run_handover(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StudyError(f"{folder} exists and is not empty; name a new folder")
-    pool = bench.pool
-    plan = make_plan(bench.config.name, pool, mixture, tokens)
+    pool = bench.pool.by_units()
+    groups, by_units = bench.pool.groups, bench.pool.unit_mixture(mixture)
+    plan = make_plan(bench.config.name, pool, by_units, tokens)
     with_text = with_text or pool.config.corpus.source == "demo"
     text_folder = folder.resolve() / TEXT if with_text else None
     array = bench.proxy.rule.weights(mixture.over(bench.stacked.names).array)
-    weights = dict(zip(bench.stacked.names, array.tolist(), strict=True))
+    by_name = dict(zip(bench.stacked.names, array.tolist(), strict=True))
+    weights = {unit: by_name[name] / len(some) for name, some in groups.items() for unit in some} or by_name
     files = {
         "mixture.json": json_text(plan.as_json()) + "\n",
         "mixture.yaml": yaml.safe_dump(plan.as_json(), sort_keys=False),
@@ -44,7 +48,7 @@ def run_handover(
         "olmo_core.yaml": olmo_core_yaml(plan, token_files),
         "olmix.yaml": olmix_yaml(plan, token_files),
     }
-    files |= {f"mergekit_{method}.yaml": mergekit_yaml(pool, mixture, weights, method) for method in METHODS}
+    files |= {f"mergekit_{method}.yaml": mergekit_yaml(pool, by_units, weights, method) for method in METHODS}
     try:
         with new_folder(folder.resolve()) as new:
             for name, text in files.items():
@@ -59,7 +63,8 @@ def run_handover(
 
 def _write_text(pool: Pool, plan: Plan, folder: Path) -> None:
     folder.mkdir()
-    corpus = read_corpus(pool.config)
+    text, tokenizer = read_corpus(pool.config), load_tokenizer(pool.folder / "tokenizer")
+    corpus, _ = cut_into_units(text, tokenizer, pool.config.corpus)
     for name in plan.used:
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
             for document in corpus.partitions[name]:

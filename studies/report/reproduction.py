@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from search.trials import count_merges
+from search.trials import count_trials
 from studies.identity import ACCEPTED, IDENTITY, VERSIONS, current_versions
 from studies.report.facts import Facts
 from studies.report.masking import masked
@@ -34,7 +34,7 @@ def reproduction_section(facts: Facts) -> Section:
 
 
 def _commands(facts: Facts) -> str:
-    file, merges = facts.study_file.name, count_merges(facts.study)
+    file, merges = facts.study_file.name, count_trials(facts.study).merges
     build = [f"mixscout pool build {facts.bench.config.pool.name}"] if facts.bench.config.pool else []
     search = [f"mixscout search {file} --merges {merges}", f"mixscout best {file}", f"mixscout report {file}"]
     return "\n".join([*build, *search])

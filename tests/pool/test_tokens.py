@@ -1,5 +1,7 @@
 """Promises of tokenisation: nothing is lost, every token is scored once, bytes are those of the raw text."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,8 +10,9 @@ from hypothesis import strategies as st
 from pool.checkpoint import load_tokenizer
 from pool.config import CorpusConfig, PoolFile
 from pool.errors import CorpusError
+from pool.packing import StreamLimits, training_stream
 from pool.store import Pool
-from pool.tokens import IGNORED, held_out_windows, training_stream
+from pool.tokens import IGNORED, held_out_windows
 
 CONTEXT = 32
 documents = st.lists(st.text(min_size=1, max_size=80), min_size=1, max_size=6)
@@ -70,14 +73,14 @@ def test_windows_know_their_document_their_bytes_and_the_words_of_the_text(token
     assert windows.words == 2 + 41 + 1, "as lm-evaluation-harness counts: an empty piece after the last space"
 
 
-def test_a_partition_shorter_than_one_window_is_refused_by_name(tokenizer) -> None:
+def test_a_partition_shorter_than_one_window_is_refused_by_name(tokenizer, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"partition 'p' has \d+ training tokens, fewer than one window of 32"):
-        training_stream("p", ["short"], tokenizer, ALL, CONTEXT)
+        training_stream("p", ["short"], tokenizer, StreamLimits(1000, CONTEXT, 5), tmp_path / "p.npy")
 
 
-def test_a_training_stream_separates_documents_and_respects_its_limit(tokenizer) -> None:
-    config = CorpusConfig(source="demo", train_tokens=50)
-    stream = training_stream("p", ["some text here " * 4] * 20, tokenizer, config, CONTEXT)
+def test_a_training_stream_separates_documents_and_respects_its_limit(tokenizer, tmp_path: Path) -> None:
+    texts = ["some text here " * 4] * 20
+    stream = training_stream("p", texts, tokenizer, StreamLimits(50, CONTEXT, 1200), tmp_path / "p.npy")
     assert 40 < len(stream.tokens) <= 50
     assert stream.tokens[0] == tokenizer.bos_token_id
     assert (stream.tokens == tokenizer.bos_token_id).sum() == stream.documents

@@ -25,7 +25,8 @@ def test_apportioned_counts_sum_to_the_total_and_are_within_one_of_the_share(wei
 
 
 def _windows(weights: dict[str, float], recipe: Recipe) -> np.ndarray:
-    return training_windows(STREAMS, Mixture.of(weights), recipe, CONTEXT)
+    windows = training_windows(STREAMS, Mixture.of(weights), recipe, CONTEXT)
+    return np.stack([windows[number] for number in range(len(windows))])
 
 
 def test_windows_come_in_the_mixture_s_proportions_and_never_cross_partitions() -> None:

@@ -169,6 +169,8 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["pool", "build"],
         ["pool", "show"],
         ["pool", "check"],
+        ["pool", "overlap"],
+        ["pool", "units"],
         ["search"],
         ["worker"],
         ["best"],

@@ -21,8 +21,9 @@ from mergekit.options import MergeOptions
 from objectives.merge import StackedPool
 from pool.checkpoint import load_model, load_tokenizer, parameters_of
 from pool.config import read_pool_file
-from pool.corpus import make_corpus
+from pool.corpus import HeldOutSize, make_corpus
 from pool.demo_corpus import _licences, _stdlib_code
+from pool.document_store import DocumentStore
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from pool.prepared import read_corpus
@@ -110,7 +111,7 @@ def test_the_text_is_that_of_training_and_of_no_held_out_document(handed_over: P
 def test_the_script_on_the_demo_corpus_draws_its_documents(tmp_path: Path, tiny_pool: Pool) -> None:
     """The demo's text has no files of its own: they are handed over."""
     text = {"licences": list(_licences())[:200], "stdlib_code": list(islice(_stdlib_code(), 200))}
-    corpus = make_corpus(text, {}, held_out_share=0.1)
+    corpus = make_corpus(text, {}, kept_out=HeldOutSize(0.1), store=DocumentStore())
     for name in text:
         lines = (json.dumps({"text": document}) + "\n" for document in corpus.partitions[name])
         (tmp_path / f"{name}.jsonl").write_text("".join(lines))

@@ -1,0 +1,75 @@
+"""Base units: a big partition cut into near-equal pieces, by document, each with a member of its own."""
+
+import heapq
+from collections.abc import Mapping
+from itertools import islice
+
+from transformers import PreTrainedTokenizerFast
+
+from pool.config import CorpusConfig
+from pool.corpus import Corpus, corpus_of, training_place
+from pool.document_store import Page, StoredDocuments
+from pool.errors import CorpusError
+from pool.groups import group_units
+
+_MEASURED_DOCUMENTS = 256
+"""Documents on which bytes a token are measured; hashes order them, so the first ones are a random sample."""
+
+
+def cut_into_units(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: CorpusConfig
+) -> tuple[Corpus, dict[str, tuple[str, ...]]]:
+    """Cut partitions as the pool file wants it, and return the corpus of units and its groups.
+
+    Without base units and groups the corpus is the same and there are no groups. The same text and tokenizer give
+    the same units. Raises `CorpusError` for names that clash and groups that do not fit.
+    """
+    if config.base_units_tokens is None and not config.groups:
+        return corpus, {}
+    units = {
+        name: _cut(name, documents, _count(documents, tokenizer, config.base_units_tokens))
+        for name, documents in corpus.partitions.items()
+    }
+    _check_names(units)
+    groups = group_units(tuple(units), units, config.groups)
+    store = next(iter(corpus.partitions.values())).store
+    return corpus_of(store, [one for some in units.values() for one in some], tuple(corpus.held_out)), groups
+
+
+def _count(documents: StoredDocuments, tokenizer: PreTrainedTokenizerFast, tokens: int | None) -> int:
+    if tokens is None:
+        return 1
+    texts = list(islice(documents, _MEASURED_DOCUMENTS))
+    encodings = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    per_byte = sum(len(one.ids) + 1 for one in encodings) / sum(len(text.encode("utf-8", "replace")) for text in texts)
+    return min(len(documents), max(1, round(documents.bytes * per_byte / tokens)))
+
+
+def _cut(name: str, documents: StoredDocuments, count: int) -> tuple[str, ...]:
+    """Move documents, in the order of their hashes, each into the smallest unit so far: no two units differ in bytes by
+    more than the longest document.
+    """
+    if count == 1:
+        return (name,)
+    names = tuple(f"{name}-{number:0{len(str(count))}}" for number in range(1, count + 1))
+    filled = [(0, number) for number in range(count)]
+
+    def choose(page: Page) -> list[str]:
+        chosen = []
+        for size in page.bytes:
+            before, number = filled[0]
+            heapq.heapreplace(filled, (before + size, number))
+            chosen.append(training_place(names[number]))
+        return chosen
+
+    documents.store.reassign(training_place(name), choose)
+    return names
+
+
+def _check_names(units: Mapping[str, tuple[str, ...]]) -> None:
+    names = [unit for some in units.values() for unit in some] + [name for name, some in units.items() if len(some) > 1]
+    for name in names:
+        if len(name) > 80:
+            raise CorpusError(f"base unit {name!r}: more than 80 characters; give its partition a shorter name")
+        if names.count(name) > 1:
+            raise CorpusError(f"a base unit would have the name of another partition, {name!r}; rename that one")

@@ -1,0 +1,139 @@
+"""Documents on disk, each once, in the order of a hash of its text: memory stays the same however large the corpus is.
+
+Texts are appended to a spool file; a small SQLite index says where each stands and which place it belongs to (a
+partition, a split of a domain). Both files lose their names as soon as they are open, so a kill leaves nothing behind.
+"""
+
+import hashlib
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+_PAGE = 2048
+_SCHEMA = """
+PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -8000; PRAGMA temp_store = FILE;
+CREATE TABLE documents (key BLOB PRIMARY KEY, place INTEGER, start INTEGER, bytes INTEGER) WITHOUT ROWID;
+CREATE INDEX by_place ON documents (place, key, start, bytes);
+"""
+
+Found = tuple[bytes, int, int]
+"""Key, where the text starts in the spool, its bytes."""
+
+
+class DocumentStore:
+    """Documents by place; a text that is there already is not taken again, whatever the place.
+
+    `folder` is where the files are kept while the store lives; the system's temporary folder when left out.
+    Raises `OSError` when the disk is full.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._spool: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (open as long as the store is)
+        self._end = 0
+        handle, path = tempfile.mkstemp(prefix=".index.", dir=folder)
+        os.close(handle)
+        self._index = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._index.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise _disk_error(error) from error
+        finally:
+            Path(path).unlink()
+        self._index.execute("BEGIN")
+        self._numbers: dict[str, int] = {}
+
+    def add(self, place: str, text: str) -> str:
+        """Keep a document, and return the place it has: another one when the same text was there before."""
+        content = text.encode("utf-8", "surrogatepass")
+        key = hashlib.sha256(content).digest()
+        row = (key, self._number(place), self._end, len(content))
+        if self._run("INSERT OR IGNORE INTO documents VALUES (?, ?, ?, ?)", row).rowcount == 0:
+            (other,) = self._run("SELECT place FROM documents WHERE key = ?", (key,)).fetchone()
+            return list(self._numbers)[int(other)]
+        self._spool.write(content)
+        self._end += len(content)
+        return place
+
+    def documents(self, place: str) -> "StoredDocuments":
+        """Return the documents of a place, in the order of their hashes."""
+        self._spool.flush()
+        counts = "SELECT count(*), coalesce(sum(bytes), 0) FROM documents WHERE place = ?"
+        return StoredDocuments(self, place, *self._run(counts, (self._number(place),)).fetchone())
+
+    def reassign(self, place: str, choose: Callable[["Page"], Sequence[str]]) -> None:
+        """Give every document of a place a new one: `choose` is shown a page of them at a time, in order."""
+        for page in self.pages(place):
+            moved = zip(choose(page), page.found, strict=True)
+            rows = [(self._number(to), key) for to, (key, _, _) in moved if to != place]
+            try:
+                self._index.executemany("UPDATE documents SET place = ? WHERE key = ?", rows)
+            except sqlite3.Error as error:
+                raise _disk_error(error) from error
+
+    def rename(self, place: str, into: str) -> None:
+        """Move all documents of a place into another one."""
+        self._run("UPDATE documents SET place = ? WHERE place = ?", (self._number(into), self._number(place)))
+
+    def pages(self, place: str) -> Iterator["Page"]:
+        """Yield the documents of a place some at a time, in order."""
+        self._spool.flush()
+        query = "SELECT key, start, bytes FROM documents WHERE place = ? AND key > ? ORDER BY key LIMIT ?"
+        found: list[Found] = self._run(query, (self._number(place), b"", _PAGE)).fetchall()
+        while found:
+            yield Page(self, tuple(found))
+            found = self._run(query, (self._number(place), found[-1][0], _PAGE)).fetchall()
+
+    def text(self, found: Found) -> str:
+        """Read one document."""
+        return os.pread(self._spool.fileno(), found[2], found[1]).decode("utf-8", "surrogatepass")
+
+    def _number(self, place: str) -> int:
+        return self._numbers.setdefault(place, len(self._numbers))
+
+    def _run(self, statement: str, values: Sequence[object]) -> sqlite3.Cursor:
+        try:
+            return self._index.execute(statement, tuple(values))
+        except sqlite3.Error as error:
+            raise _disk_error(error) from error
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some documents that follow each other: their sizes in bytes, and on demand their texts."""
+
+    store: DocumentStore
+    found: tuple[Found, ...]
+
+    @property
+    def bytes(self) -> list[int]:
+        """UTF-8 bytes of each document."""
+        return [size for _, _, size in self.found]
+
+    def texts(self) -> Iterator[str]:
+        """Read the documents, one at a time."""
+        return map(self.store.text, self.found)
+
+
+@dataclass(frozen=True)
+class StoredDocuments:
+    """The documents of one place, read from disk each time they are gone through; `bytes` in all."""
+
+    store: DocumentStore
+    place: str
+    count: int
+    bytes: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[str]:
+        for page in self.store.pages(self.place):
+            yield from page.texts()
+
+
+def _disk_error(error: sqlite3.Error) -> OSError:
+    return OSError(f"the index of the corpus: {error}")

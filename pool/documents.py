@@ -1,0 +1,138 @@
+"""Documents of a source, one at a time: read through `datasets`, which runs no code of a data set and loads no pickle.
+
+Files are streamed: nothing of them is copied to a cache. A hub data set is downloaded once, then memory-mapped.
+"""
+
+import contextlib
+import glob
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import datasets
+
+from pool.errors import CorpusError
+from pool.source_files import check_path, paths_of
+from pool.text_source import TextSource
+
+_BUILDERS = {"jsonl": "json", "text": "text", "parquet": "parquet"}
+_SAMPLES = {"paragraph": "paragraph", "line": "line", "file": "document"}
+_CHUNK_BYTES = 2**20
+"""Read at once; all of its rows are in memory as Python objects, so ten times as much took 50 MB more."""
+
+Row = dict[str, object]
+
+
+def read_documents(name: str, source: TextSource) -> Iterator[str]:
+    """Yield the documents of partition or held-out domain `name`, empty ones dropped.
+
+    Raises `CorpusError` that names the file or data set: missing, empty, unreadable, or without the text column.
+    """
+    return (text for text, _ in read_labelled_documents(name, source, None))
+
+
+def read_labelled_documents(name: str, source: TextSource, field: str | None) -> Iterator[tuple[str, str]]:
+    """Yield documents with the value of a column each, as text; empty where it is missing or none is asked for.
+
+    Raises `CorpusError` as above, and where the column is no single value.
+    """
+    for where, rows in _tables(name, source):
+        count = 0
+        for row in rows:
+            text = _text_of(row, source.text_column, where)
+            if text.strip():
+                count += 1
+                yield text, "" if field is None else _label(row, field, where)
+        if count == 0:
+            raise CorpusError(f"{where} holds no text; remove it from the pool file or fill it")
+
+
+def _tables(name: str, source: TextSource) -> Iterator[tuple[str, Iterator[Row]]]:
+    if source.hub is not None:
+        yield f"{name}: hub data set {source.hub!r}", _hub_rows(name, source)
+    for path in paths_of(name, source):
+        check_path(name, path, source)
+        yield f"{name}: {path}", _file_rows(name, path, source)
+
+
+def _file_rows(name: str, path: Path, source: TextSource) -> Iterator[Row]:
+    try:
+        with _silent_reader():
+            yield from _open(path, source)
+    except CorpusError as error:
+        raise CorpusError(f"{name}: {path} {error}") from None
+    except Exception as error:  # datasets raises many types for bad files; all mean the same to a user
+        raise CorpusError(f"{name}: {path} cannot be read as {source.format}: {_first_line(error)}") from error
+
+
+def _open(path: Path, source: TextSource) -> Iterable[Row]:
+    if source.format == "saved":
+        return _one_split(datasets.load_from_disk(str(path)), source)
+    options: dict[str, object] = {} if source.format == "parquet" else {"chunksize": _CHUNK_BYTES}
+    if source.format == "text":
+        options["sample_by"] = _SAMPLES[source.document]
+    rows: Iterable[Row] = datasets.load_dataset(
+        _BUILDERS[source.format], data_files=glob.escape(str(path)), split="train", streaming=True, **options
+    )
+    return rows
+
+
+def _one_split(saved: datasets.Dataset | datasets.DatasetDict, source: TextSource) -> Iterable[Row]:
+    if isinstance(saved, datasets.Dataset):
+        rows: Iterable[Row] = saved
+        return rows
+    if source.split not in saved:
+        raise CorpusError(f"has no split {source.split!r}; it has {', '.join(saved)}: set `split`")
+    part: Iterable[Row] = saved[source.split]
+    return part
+
+
+def _hub_rows(name: str, source: TextSource) -> Iterator[Row]:
+    where = f"{name}: hub data set {source.hub!r} at {source.revision}"
+    try:
+        with _silent_reader():
+            yield from datasets.load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
+    except ConnectionError as error:
+        raise CorpusError(
+            f"{where} cannot be reached: {_first_line(error)}; it is needed once: run the command with a network and "
+            "HF_HUB_OFFLINE=0, or name local `files`"
+        ) from None
+    except Exception as error:  # as above
+        raise CorpusError(f"{where} cannot be read: {_first_line(error)}; correct it in the pool file") from error
+
+
+def _value(row: Row, column: str, where: str, key: str) -> object:
+    if column not in row:
+        raise CorpusError(f"{where} has no column {column!r}; it has {', '.join(sorted(row))}: set `{key}`")
+    return row[column]
+
+
+def _text_of(row: Row, column: str, where: str) -> str:
+    text = _value(row, column, where, "column")
+    if not isinstance(text, str):
+        raise CorpusError(f"{where}: column {column!r} holds {type(text).__name__}, not text")
+    return text
+
+
+def _label(row: Row, field: str, where: str) -> str:
+    value = _value(row, field, where, "partition_by")
+    if value is not None and not isinstance(value, str | int | float):
+        raise CorpusError(f"{where}: column {field!r} holds {type(value).__name__}, which names no partition")
+    return "" if value is None else str(value).strip()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _silent_reader() -> Iterator[None]:
+    """Keep `datasets` from logging an error that is raised as well."""
+    logger = logging.getLogger("datasets.packaged_modules")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

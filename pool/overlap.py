@@ -1,0 +1,147 @@
+"""Passages that training and held-out text share: found by the hashes of runs of words, reported, or left out.
+
+What is indexed is the held-out text that can be scored, so memory follows held_out_tokens and not the corpus; the
+training text is gone through once. A tokenizer gives every word a token at least, so words are a safe count.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pool.corpus import SPLITS, Corpus, Split, corpus_of, training_place
+from pool.document_store import DocumentStore, Page
+from pool.errors import CorpusError
+from pool.ngrams import WORDS, Hashes, ngram_hashes, words_of
+
+DROPPED = "dropped for its overlap"
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """How much held-out text can be scored: most tokens of a domain's split, and of one document."""
+
+    tokens: int
+    document_tokens: int
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How far training and held-out text share passages.
+
+    `shared` counts, by partition and domain, the held-out documents with a run of words that stands in the partition;
+    `checked` counts by domain the documents looked at, `too_short` those of them without such a run at all.
+    `training` counts by partition the training documents with a shared run, of `documents`.
+    """
+
+    shared: Mapping[str, Mapping[str, int]]
+    checked: Mapping[str, int]
+    too_short: Mapping[str, int]
+    training: Mapping[str, int]
+    documents: Mapping[str, int]
+
+    def as_json(self) -> dict[str, object]:
+        """Return counts, and the shares of held-out documents, in JSON types."""
+        shares = {
+            partition: {name: count / self.checked[name] for name, count in row.items()}
+            for partition, row in self.shared.items()
+        }
+        return {"words": WORDS, "share": shares, **{key: _plain(value) for key, value in vars(self).items()}}
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Sorted hashes (H,) of held-out text; of each entry (M,) the place of its hash and its document."""
+
+    hashes: Hashes
+    hash_of_entry: npt.NDArray[np.int64]
+    document_of_entry: npt.NDArray[np.int64]
+    domain_of_document: Sequence[str]
+
+    def found(self, hashes: Hashes) -> npt.NDArray[np.int64]:
+        """Return the places of those hashes that are in the index."""
+        if not len(self.hashes):
+            return np.empty(0, dtype=np.int64)
+        places = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
+        found: npt.NDArray[np.int64] = places[self.hashes[places] == hashes]
+        return found
+
+    def documents(self, places: npt.NDArray[np.bool_]) -> dict[str, int]:
+        """Count by domain the documents that have a hash whose place is marked (H,)."""
+        numbers = np.unique(self.document_of_entry[places[self.hash_of_entry]])
+        counts = dict.fromkeys(self.domain_of_document, 0)
+        for number in numbers.tolist():
+            counts[self.domain_of_document[number]] += 1
+        return counts
+
+
+def find_overlap(corpus: Corpus, scored: ScoredText) -> Overlap:
+    """Compare all training text with the held-out text that can be scored."""
+    texts = [(name, words) for name in corpus.held_out for words in _scored_words(corpus, name, scored)]
+    index = _index(texts)
+    shared: dict[str, dict[str, int]] = {}
+    training: dict[str, int] = {}
+    for partition, documents in corpus.partitions.items():
+        marked = np.zeros(len(index.hashes), dtype=np.bool_)
+        training[partition] = 0
+        for text in documents:
+            places = index.found(ngram_hashes(words_of(text)))
+            marked[places] = True
+            training[partition] += len(places) > 0
+        shared[partition] = index.documents(marked)
+    domains = [name for name, _ in texts]
+    return Overlap(
+        shared=shared,
+        checked={name: domains.count(name) for name in corpus.held_out},
+        too_short={name: sum(one == name and len(words) < WORDS for one, words in texts) for name in corpus.held_out},
+        training=training,
+        documents={name: len(documents) for name, documents in corpus.partitions.items()},
+    )
+
+
+def without_overlap(corpus: Corpus, scored: ScoredText) -> Corpus:
+    """Take away training documents that share a run of words with held-out text that can be scored.
+
+    Raises `CorpusError` naming a partition of which nothing is left.
+    """
+    index = _index([(name, words) for name in corpus.held_out for words in _scored_words(corpus, name, scored)])
+    store: DocumentStore = next(iter(corpus.partitions.values())).store
+    for name in corpus.partitions:
+        place = training_place(name)
+
+        def choose(page: Page, place: str = place) -> list[str]:
+            return [DROPPED if len(index.found(ngram_hashes(words_of(text)))) else place for text in page.texts()]
+
+        store.reassign(place, choose)
+        if not len(store.documents(place)):
+            raise CorpusError(
+                f"partition {name!r}: all of its documents share a run of {WORDS} words with held-out text, so "
+                "drop_overlap leaves nothing; see `mixscout pool overlap` on the pool file, and part the text better"
+            )
+    return corpus_of(store, tuple(corpus.partitions), tuple(corpus.held_out))
+
+
+def _scored_words(corpus: Corpus, domain: str, scored: ScoredText) -> Iterable[list[str]]:
+    """Yield the words that can be scored of a domain's documents, of both splits."""
+    splits: Mapping[Split, Iterable[str]] = corpus.held_out[domain]
+    for split in SPLITS:
+        left = scored.tokens
+        for text in splits[split]:
+            if left <= 0:
+                break
+            words = words_of(text)[: scored.document_tokens]
+            left -= max(1, len(text.split()[: scored.document_tokens]))
+            yield words
+
+
+def _index(texts: Sequence[tuple[str, list[str]]]) -> _Index:
+    each = [ngram_hashes(words) for _, words in texts]
+    together = np.concatenate([np.empty(0, dtype=np.uint64), *each])
+    hashes, places = np.unique(together, return_inverse=True)
+    documents = np.repeat(np.arange(len(each)), [len(one) for one in each])
+    return _Index(hashes, places, documents, [name for name, _ in texts])
+
+
+def _plain(counts: Mapping[str, object]) -> dict[str, object]:
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in counts.items()}

@@ -1,0 +1,123 @@
+"""A partition's training stream: its documents as one row of tokens in a .npy file, written as they come.
+
+The file is mapped into memory, never read into it, so a stream may be larger than memory.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from pool.encoding import EncodedBatch, encoded
+from pool.errors import CorpusError
+from pool.tokens import Tokens, bytes_covered, end_of_text, whole_characters
+
+_BLOCK_BYTES = 2**22
+_BYTES_A_TOKEN = 4
+"""About how much text a token stands for; decides nothing but the number of processes."""
+
+
+@dataclass(frozen=True)
+class TrainingStream:
+    """Training text of one partition: `tokens` (N,) int32 mapped from a file, the raw UTF-8 `bytes` they cover."""
+
+    tokens: Tokens
+    bytes: int
+    documents: int
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """At most `limit` tokens, at least one window of `context`; `text_bytes` there are in all."""
+
+    limit: int
+    context: int
+    text_bytes: int
+
+    @property
+    def expected_bytes(self) -> int:
+        """About how much of the text the limit lets through."""
+        return min(self.text_bytes, self.limit * _BYTES_A_TOKEN)
+
+
+def training_stream(
+    name: str, documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, asked: StreamLimits, path: Path
+) -> TrainingStream:
+    """Write documents to `path`, each preceded by the end-of-text token, up to the limit; the last one may be cut.
+
+    Raises `CorpusError` when the partition holds less than one window.
+    """
+    with path.open("wb") as stream:
+        _write_header(stream, 0)
+        start, count, total_bytes = stream.tell(), 0, 0
+        for tokens, size in _pieces(documents, tokenizer, asked):
+            stream.write(tokens.tobytes())
+            total_bytes += size
+            count += 1
+        total = (stream.tell() - start) // 4
+        stream.seek(0)
+        _write_header(stream, total)
+        assert stream.tell() == start, "NumPy leaves room in the header for any length"
+    if total < asked.context:
+        raise CorpusError(
+            f"partition {name!r} has {total} training tokens, fewer than one window of {asked.context}; "
+            "add text, raise train_tokens, or lower [model] context"
+        )
+    return TrainingStream(map_stream(path), total_bytes, count)
+
+
+def map_stream(path: Path) -> Tokens:
+    """Map a stream (N,) into memory, read-only. Raises `OSError` or `ValueError` for a file that is none."""
+    tokens: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)
+    return tokens
+
+
+def digest_stream(path: Path) -> str:
+    """Digest a stream as `digest_arrays` would, from the file: mapped pages would count as this process's memory."""
+    tokens = map_stream(path)
+    outer = hashlib.sha256(f"{tokens.dtype.str}{tokens.shape}".encode())
+    with path.open("rb") as stream:
+        stream.seek(path.stat().st_size - tokens.nbytes)
+        while block := stream.read(_BLOCK_BYTES):
+            outer.update(block)
+    return outer.hexdigest()
+
+
+def _write_header(stream: BinaryIO, count: int) -> None:
+    header = {"descr": np.dtype(np.int32).str, "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(stream, header)
+
+
+def _pieces(
+    documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, asked: StreamLimits
+) -> Iterator[tuple[Tokens, int]]:
+    """Yield documents with the end-of-text token before each, and the bytes they cover, until the limit is reached."""
+    left, seen = asked.limit, 0
+    for batch in encoded(documents, tokenizer, asked.expected_bytes):
+        for tokens, size in _split(batch):
+            if len(tokens) >= left:
+                tokens, size = _beginning(next(islice(documents, seen, None)), tokenizer, left - 1)
+            if len(tokens):
+                yield np.concatenate([[end_of_text(tokenizer)], tokens], dtype=np.int32), size
+                left -= len(tokens) + 1
+            seen += 1
+            if left <= 1:
+                return
+
+
+def _split(batch: EncodedBatch) -> Iterator[tuple[Tokens, int]]:
+    ends = np.cumsum(batch.lengths)
+    for end, length, size in zip(ends.tolist(), batch.lengths.tolist(), batch.bytes.tolist(), strict=True):
+        yield batch.tokens[end - length : end], size
+
+
+def _beginning(text: str, tokenizer: PreTrainedTokenizerFast, limit: int) -> tuple[Tokens, int]:
+    encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+    tokens = whole_characters(encoding, limit)
+    size = bytes_covered(text, encoding, tokens) if tokens else 0
+    return np.array(encoding.ids[:tokens], dtype=np.int32), size

@@ -1,0 +1,102 @@
+"""From the tables [corpus.partitions.NAME] to partitions: each as it stands, or split by a column or by topic."""
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+from pool.clustering import split_by_topic
+from pool.corpus import training_place
+from pool.document_store import DocumentStore
+from pool.documents import read_documents, read_labelled_documents
+from pool.errors import CorpusError
+from pool.text_source import PartitionSource
+
+MOST_VALUES = 10_000
+"""Different values of a column; one that has more names documents, not partitions."""
+MISSING, OTHER = "missing", "other"
+_LONGEST_NAME = 80
+
+
+def fill_partitions(store: DocumentStore, tables: Mapping[str, PartitionSource]) -> tuple[str, ...]:
+    """Put the documents of every table into the places of its partitions, and name these in order.
+
+    Raises `CorpusError` for text that cannot be read or split, and for two partitions of one name.
+    """
+    names: list[str] = []
+    for name, table in tables.items():
+        new = _fill(store, name, table)
+        twice = sorted(set(new) & {*names, *(set(tables) - {name})})
+        if twice:
+            raise CorpusError(
+                f"{name}: it is split into {twice[0]!r}, and there is a partition of that name; rename it"
+            )
+        names += new
+    return tuple(names)
+
+
+def _fill(store: DocumentStore, name: str, table: PartitionSource) -> list[str]:
+    if table.partition_by is not None:
+        return _fill_by_column(store, name, table, table.partition_by)
+    for text in read_documents(name, table):
+        store.add(training_place(name), text)
+    if table.cluster is None:
+        return [name]
+    topics = split_by_topic(store, training_place(name), table.cluster, what=name)
+    named = safe_names(name, topics)
+    for topic, place in topics.items():
+        store.rename(place, training_place(named[topic]))
+    return [named[topic] for topic in topics]
+
+
+def _fill_by_column(store: DocumentStore, name: str, table: PartitionSource, field: str) -> list[str]:
+    places: dict[str, str] = {}
+    for text, value in read_labelled_documents(name, table, field):
+        place = places.setdefault(value or MISSING, f"{field} = {value!r} of {name!r}")
+        if len(places) > MOST_VALUES:
+            raise CorpusError(
+                f"{name}: column {field!r} has more than {MOST_VALUES:,} different values; name a coarser one"
+            )
+        store.add(place, text)
+    sizes = {value: store.documents(place).bytes for value, place in places.items()}
+    kept = _kept(name, field, table, {value: size for value, size in sizes.items() if size})
+    named = safe_names(name, kept)
+    for value, place in places.items():
+        store.rename(place, training_place(named.get(value, f"{name}-{OTHER}")))
+    merged = [f"{name}-{OTHER}"] if len(kept) < sum(size > 0 for size in sizes.values()) else []
+    return list(dict.fromkeys([*(named[value] for value in sorted(kept)), *merged]))
+
+
+def _kept(name: str, field: str, table: PartitionSource, sizes: Mapping[str, int]) -> list[str]:
+    """Choose the values that become partitions of their own: the largest ones, where they are too many."""
+    if table.max_partitions is None or len(sizes) <= table.max_partitions:
+        return list(sizes)
+    if table.rest == "refuse":
+        raise CorpusError(
+            f"{name}: column {field!r} has {len(sizes)} different values, more than max_partitions "
+            f"{table.max_partitions}; raise it, or merge the smallest with rest = 'merge'"
+        )
+    return sorted(sizes, key=lambda value: (-sizes[value], value))[: table.max_partitions - 1]
+
+
+def safe_names(prefix: str, values: Collection[str]) -> dict[str, str]:
+    """Name a partition for each value: PREFIX-value, of letters, digits, `.`, `_` and `-` alone, and all different.
+
+    A value that is no such name, or would be the same as another one or too long, ends with a piece of its hash.
+    """
+    plain = {value: _ascii(value) for value in values}
+    counts = Counter(name.lower() for name in plain.values())
+    room = _LONGEST_NAME - len(prefix) - 1
+    named = {}
+    for value, name in plain.items():
+        if not name or counts[name.lower()] > 1 or len(name) > room:
+            mark = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+            name = f"{name[: max(0, room - 7)]}-{mark}".lstrip("-")
+        named[value] = f"{prefix}-{name}"
+    return named
+
+
+def _ascii(value: str) -> str:
+    letters = unicodedata.normalize("NFKD", value).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")

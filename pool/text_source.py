@@ -1,0 +1,103 @@
+"""The pool file's tables [corpus.partitions.NAME] and [corpus.held_out.NAME]: where text is, and how it is read."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from pool.config_file import Config
+
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+"""A branch or tag would be other text tomorrow."""
+
+
+class TextSource(Config):
+    """Text of one partition or one held-out domain: files, or a data set of the Hugging Face hub."""
+
+    files: tuple[Path, ...] = ()
+    """Paths, relative to [corpus] text_root; one that is no path is a pattern (`*`, `?`, `[]`, `**`). Compressed files
+    (.gz, .zst) are read as they are."""
+    hub: str | None = None
+    """Name of a data set on the Hugging Face hub, instead of `files`. It is downloaded once, when the environment
+    allows a network by HF_HUB_OFFLINE=0; no code of a data set is ever run."""
+    revision: Commit | None = None
+    """Commit of the data set on the hub, all 40 digits."""
+    subset: str | None = None
+    """Name of a configuration of the data set on the hub."""
+    split: str = "train"
+    """Split of a data set on the hub, or of a saved folder that has several."""
+    format: Literal["jsonl", "text", "parquet", "saved"] = "jsonl"
+    """What files hold. `jsonl`, `parquet`: a document a row. `text`: see `document`. `saved`: folders written by
+    `save_to_disk` of `datasets`."""
+    document: Literal["paragraph", "line", "file"] = "paragraph"
+    """What is one document in `text` files; paragraphs have a blank line between them."""
+    column: str = "text"
+    """Column that holds the text (all but `text`)."""
+
+    @model_validator(mode="after")
+    def _check_one_source(self) -> Self:
+        if bool(self.files) == (self.hub is not None):
+            raise ValueError("say where the text is by one of `files` and `hub`")
+        if self.hub is not None and self.revision is None:
+            raise ValueError(
+                f"hub data set {self.hub!r} has no `revision`: give the commit (40 digits), so that the text stays "
+                "the same"
+            )
+        if self.hub is None and (self.revision is not None or self.subset is not None):
+            raise ValueError("`revision` and `subset` belong to a `hub` data set: take them away, or give `hub`")
+        return self
+
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether rows are pieces of plain text, without columns of the user's."""
+        return self.hub is None and self.format == "text"
+
+    @property
+    def text_column(self) -> str:
+        """The column that holds the text."""
+        return "text" if self.is_plain_text else self.column
+
+    def resolved(self, base: Path) -> Self:
+        """Make the paths absolute, relative to a folder."""
+        return self.model_copy(update={"files": tuple(base / file for file in self.files)})
+
+
+class ClusterConfig(Config):
+    """Partitions by topic: TF-IDF of hashed words, a truncated singular value decomposition, k-means."""
+
+    k: int = Field(ge=2, le=512)
+    """Number of clusters, each a partition named by its most telling words."""
+    sample_documents: int = Field(20_000, ge=2)
+    """Documents that the clusters are found on; the others join the nearest one."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of the decomposition and of k-means."""
+
+
+class PartitionSource(TextSource):
+    """Text of one partition, or of several that it is split into."""
+
+    partition_by: str | None = None
+    """Column whose values split the text into partitions, each named NAME-value."""
+    max_partitions: int | None = Field(None, ge=2)
+    """Most partitions that `partition_by` may give."""
+    rest: Literal["refuse", "merge"] = "refuse"
+    """What happens where it would give more: `refuse`, or `merge` the smallest into NAME-other."""
+    cluster: ClusterConfig | None = None
+    """Split the text by topic."""
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        if self.partition_by is not None and self.cluster is not None:
+            raise ValueError("partition_by and cluster both say how the text is split: keep one")
+        if self.partition_by is not None and self.is_plain_text:
+            raise ValueError("partition_by needs a column, and plain text has none: take it away, or use JSONL")
+        if self.partition_by is None and self.max_partitions is not None:
+            raise ValueError("max_partitions does nothing without partition_by: set both")
+        if self.max_partitions is None and self.rest == "merge":
+            raise ValueError("rest = 'merge' does nothing without max_partitions: set both")
+        return self
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the table stands for several partitions."""
+        return self.partition_by is not None or self.cluster is not None
