@@ -155,7 +155,7 @@ def interval_outcomes(completed: Sequence[FrozenTrial]) -> list[tuple[bool, ...]
     The intervals are means +- the normal quantile for `INTERVAL_COVERAGE` deviations, as they were when it judged.
     """
     predicted = [trial for trial in completed if PREDICTED_MEANS in trial.user_attrs]
-    quantile = norm.ppf((1 + INTERVAL_COVERAGE) / 2)
+    quantile = float(norm.ppf((1 + INTERVAL_COVERAGE) / 2))
     outcomes = []
     for trial in predicted:
         deviations = trial.user_attrs[PREDICTED_DEVIATIONS]

@@ -61,19 +61,22 @@ def bench_gate(
     seeds: Seeds = 3,
     partitions: Partitions = "8",
     noise: Noise = 0.0,
+    gated_merges: Annotated[
+        int | None, typer.Option(min=1, help="Merges of the gated searches.", show_default="as without the gate")
+    ] = None,
     jobs: Jobs = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what the gate saves and whether it keeps its promises, on formulas with a known optimum."""
     quiet_libraries()
-    from search.gate import GateRule
     from studies.benchmarks import gate, strategy_tables
     from studies.benchmarks.entries import parse_entries
     from studies.benchmarks.numbers import parse_partitions
     from studies.benchmarks.regret import cases
 
     wanted = parse_entries(entries or "random:200,qmc:200,tpe:200,nsga2:200,gp:40,auto:20")
-    results = gate.run_gate(cases(parse_partitions(partitions), [noise]), wanted, seeds, GateRule(), jobs=jobs)
+    plan = gate.Plan(seeds, gated_merges=gated_merges)
+    results = gate.run_gate(cases(parse_partitions(partitions), [noise]), wanted, plan, jobs=jobs)
     if as_json:
         print_json([one.as_json() for one in results])
     else:

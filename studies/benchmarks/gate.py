@@ -7,7 +7,7 @@ at equal merges; with how many merges does it reach what the ungated search has 
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -31,12 +31,12 @@ from studies.terminal import quiet_libraries
 
 @dataclass(frozen=True)
 class Pair:
-    """One seed with the gate and without, at equal merges.
+    """One seed with the gate and without.
 
-    Regrets at the end in percent of the uniform mixture's. `merges_to_ungated` is after how many merges the gated
-    search had what the ungated one has at the end; infinite where never. `false_prunes` of `pruned` proposals would
-    have beaten the incumbent of their time. `covered` of `predicted` evaluations the gate had predicted, audits and
-    forced ones included, were inside its 90 % interval.
+    Regrets at equal merges, the gated search's last, in percent of the uniform mixture's. `merges_to_ungated` is after
+    how many merges the gated search had what the ungated one has at the end; infinite where never. `false_prunes` of
+    `pruned` proposals would have beaten the incumbent of their time. `covered` of `predicted` evaluations the gate had
+    predicted, audits and forced ones included, were inside its 90 % interval.
     """
 
     gated_percent: float
@@ -58,7 +58,7 @@ class Result:
 
     @property
     def gained_percent(self) -> tuple[float, float, float]:
-        """By how much less the gated search regrets at the end: median, least and greatest over the seeds."""
+        """By how much less the gated search regrets at equal merges: median, least and greatest over the seeds."""
         gains = [pair.ungated_percent - pair.gated_percent for pair in self.pairs]
         return float(np.median(gains)), min(gains), max(gains)
 
@@ -99,32 +99,42 @@ class Result:
         }
 
 
-def run_gate(cases: Sequence[Case], entries: Sequence[Entry], seeds: int, rule: GateRule, *, jobs: int) -> list[Result]:
+@dataclass(frozen=True)
+class Plan:
+    """How often every search is made, by which rule, and after how many merges the gated ones end (None: as others)."""
+
+    seeds: int
+    rule: GateRule = field(default_factory=GateRule)
+    gated_merges: int | None = None
+
+
+def run_gate(cases: Sequence[Case], entries: Sequence[Entry], plan: Plan, *, jobs: int) -> list[Result]:
     """Run every entry on every case, once a seed, in `jobs` processes."""
     work = list(product(cases, entries))
-    tasks = (delayed(run_pair)(case, entry, seed, rule) for case, entry in work for seed in range(seeds))
+    tasks = (delayed(run_pair)(case, entry, seed, plan) for case, entry in work for seed in range(plan.seeds))
     pairs = Parallel(n_jobs=jobs, return_as="generator")(tasks)
     results = []
     with track("gate", len(work)) as show:
         for case, entry in work:
-            results.append(Result(case, entry, tuple(next(pairs) for _ in range(seeds))))
+            results.append(Result(case, entry, tuple(next(pairs) for _ in range(plan.seeds))))
             show(len(results), f"{case.name}, {entry.strategy}: {results[-1].merges_to_ungated:g} merges")
     return results
 
 
-def run_pair(case: Case, entry: Entry, seed: int, rule: GateRule) -> Pair:
+def run_pair(case: Case, entry: Entry, seed: int, plan: Plan) -> Pair:
     """Search once with the gate and once without; in one thread, so that the last digits are the same everywhere."""
     quiet_libraries()
     with threadpool_limits(1):
-        return _paired(case, entry, seed, rule)
+        return _paired(case, entry, seed, plan)
 
 
-def _paired(case: Case, entry: Entry, seed: int, rule: GateRule) -> Pair:
+def _paired(case: Case, entry: Entry, seed: int, plan: Plan) -> Pair:
     objective = case.make(seed)
-    gated = _searched(objective, entry, seed, Gate(rule, seed=seed))
+    fewer = replace(entry, merges=min(plan.gated_merges or entry.merges, entry.merges))
+    gated = _searched(objective, fewer, seed, Gate(plan.rule, seed=seed))
     ungated = _courses(_searched(objective, entry, seed, None), objective)
     course = _courses(gated, objective)
-    return Pair(course[-1], ungated[-1], _reaches(course, ungated[-1]), *_judged(gated, objective))
+    return Pair(course[-1], ungated[fewer.merges], _reaches(course, ungated[-1]), *_judged(gated, objective))
 
 
 def _searched(objective: AnalyticLoss, entry: Entry, seed: int, gate: Gate | None) -> optuna.Study:

@@ -10,7 +10,7 @@ from PIL import Image
 from search.gate import GateRule
 from search.surrogates.registry import SURROGATES
 from studies.benchmarks.entries import Entry
-from studies.benchmarks.gate import run_pair
+from studies.benchmarks.gate import Plan, run_pair
 from studies.benchmarks.regret import Case, Course, cases, run_regret, shares_of
 
 CASE = Case("scheffe", "face", 4, 0.0)
@@ -56,13 +56,13 @@ def test_the_command_prints_and_draws(mixscout, tmp_path: Path) -> None:
 
 
 def test_the_gate_is_judged_by_asking_about_every_pruned_proposal() -> None:
-    pair = run_pair(CASE, Entry("random", 30), 0, GateRule(audit_rate=0.05))
+    pair = run_pair(CASE, Entry("random", 30), 0, Plan(1, GateRule(audit_rate=0.05)))
     assert pair.pruned > 30
     assert 0 <= pair.false_prunes < 0.1 * pair.pruned
     assert 0 < pair.covered <= pair.predicted <= 30
     assert pair.gated_percent < pair.ungated_percent
     assert pair.merges_to_ungated < 30
-    everything = run_pair(CASE, Entry("random", 30), 0, GateRule(threshold=0.0))
+    everything = run_pair(CASE, Entry("random", 30), 0, Plan(1, GateRule(threshold=0.0)))
     assert (everything.pruned, everything.predicted) == (0, 0)
     assert everything.gated_percent == everything.ungated_percent
 
