@@ -62,7 +62,7 @@ class CappedSimplex:
             tuple(below.get(name, 0.0) for name in names),
         )
 
-    @property
+    @cached_property
     def allowed(self) -> tuple[str, ...]:
         """The partitions that are not excluded."""
         return tuple(name for name, cap in zip(self.names, self.caps, strict=True) if cap > 0)
@@ -73,7 +73,7 @@ class CappedSimplex:
         bounds = zip(self.names, self.floors, self.caps, strict=True)
         return tuple(name for name, floor, cap in bounds if floor < cap)
 
-    @property
+    @cached_property
     def distributions(self) -> dict[str, FloatDistribution]:
         """The Optuna parameters: a float in [0, 1] for every free partition."""
         return {name: FloatDistribution(0.0, 1.0) for name in self.free}
@@ -85,12 +85,30 @@ class CappedSimplex:
     def weights(self, z: Weights) -> Weights:
         """Return the weights (K,) of the mixture that a point (K,) is projected to."""
         kept = self._kept(z)
-        floors, caps = np.array(self.floors), np.array(self.caps)
+        floors, caps = self._floor_array, self._cap_array
         total = 1.0 - floors.sum()
         weights = floors.copy()
         weights[kept] += project_to_capped_simplex((z - floors)[kept], (caps - floors)[kept], total)
         clipped: Weights = np.clip(weights, floors, caps)
         return clipped
+
+    def weights_of(self, points: Weights) -> Weights:
+        """Return the weights (N, K) of points (N, K); all at once where the space has no bounds of its own.
+
+        Sorted and thresholded as in Duchi et al. 2008, figure 1.
+        """
+        if not self.is_plain:
+            return np.stack([self.weights(point) for point in points])
+        ordered = -np.sort(-points, axis=1)
+        excess = (np.cumsum(ordered, axis=1) - 1) / np.arange(1, points.shape[1] + 1)
+        last = points.shape[1] - 1 - np.argmax((ordered > excess)[:, ::-1], axis=1)
+        projected: Weights = np.maximum(points - excess[np.arange(len(points)), last][:, None], 0.0)
+        return projected
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether every mixture is feasible."""
+        return min(self.caps) == 1 and max(self.floors) == 0 and self.max_members == len(self.names)
 
     def contains(self, mixture: Mixture) -> bool:
         """Tell whether a mixture keeps all bounds and the limit on members."""
@@ -121,7 +139,7 @@ class CappedSimplex:
 
     def mixture_of(self, trial: optuna.trial.FrozenTrial) -> Mixture:
         """Recover the mixture that a trial with all its parameters stands for."""
-        return _recovered(self, tuple(trial.params[name] for name in self.free))
+        return _recovered(self, tuple(map(trial.params.__getitem__, self.free)))
 
     def _check_bounds(self) -> None:
         if len(self.caps) != len(self.names):
@@ -162,6 +180,14 @@ class CappedSimplex:
                 "than 1; raise max_epochs, caps, fixed weights or max_members, exclude less, or lower the training "
                 "budget"
             )
+
+    @cached_property
+    def _floor_array(self) -> Weights:
+        return np.array(self.floors)
+
+    @cached_property
+    def _cap_array(self) -> Weights:
+        return np.array(self.caps)
 
     def _floored(self) -> list[int]:
         return [k for k, floor in enumerate(self.floors) if floor > 0]

@@ -38,7 +38,7 @@ class ExpectedImprovement:
     def candidates(self) -> Floats:
         """The mixtures asked about (4096, K)."""
         points = np.random.default_rng(self.seed).random((CANDIDATES, len(self.space.names)))
-        return np.stack([self.space.weights(point) for point in points])
+        return self.space.weights_of(points)
 
     def best(self, trials: Sequence[FrozenTrial]) -> float | None:
         """Return the largest expected improvement on the lowest value yet; None while there is too little evidence."""

@@ -45,11 +45,12 @@ def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> W
     hold, stretch = _pace(trials, space)
     best = observations.weights[int(np.argmin(observations.values))]
     model = fitted(observations)
-    point = minimum(model.coefficients, best, hold, space)
-    if stretch > 1:
-        point = space.weights(best + stretch * (point - best))
-    if hold <= LARGEST_HOLD and np.abs(point - best).max() >= CONVERGED_MOVE and is_new(point, observations):
-        return point
+    if hold <= LARGEST_HOLD:
+        point = minimum(model.coefficients, best, hold, space)
+        if stretch > 1:
+            point = space.weights(best + stretch * (point - best))
+        if np.abs(point - best).max() >= CONVERGED_MOVE and is_new(point, observations):
+            return point
     point = surrogate.most_promising(model, observations, space, seed)
     return point if is_new(point, observations) else None
 
@@ -98,7 +99,7 @@ def _pace(trials: Sequence[FrozenTrial], space: CappedSimplex) -> tuple[float, f
             if improves:
                 hold = hold / TIGHTEN if hold > FIRST_HOLD else 0.0
             elif stretch == 1:
-                hold = max(FIRST_HOLD, TIGHTEN * hold)
+                hold = min(max(FIRST_HOLD, TIGHTEN * hold), TIGHTEN * LARGEST_HOLD)
             steep = improves and best is not None and _still_steep(best, trial, space)
             stretch = min(2 * stretch, LARGEST_STRETCH) if steep else 1.0
         best = trial if improves else best

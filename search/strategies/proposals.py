@@ -72,12 +72,11 @@ def candidates_of(space: CappedSimplex, seed: int) -> Weights:
     """Draw feasible mixtures (N, K), from sparse to even, always the same ones for a seed."""
     rng = np.random.default_rng(seed)
     count, k = CANDIDATE_VALUES // len(space.names), len(space.names)
-    is_plain = min(space.caps) == 1 and max(space.floors) == 0 and space.max_members == k
-    count = count if is_plain else min(count, PROJECTED)
+    count = count if space.is_plain else min(count, PROJECTED)
     concentrations = np.repeat([2 / k, 0.5, 1.0, 3.0], -(-count // 4))[:count]
     drawn = rng.standard_gamma(concentrations[:, None], size=(count, k)) + 1e-12
     weights: Weights = drawn / drawn.sum(axis=1, keepdims=True)
-    return weights if is_plain else np.stack([space.weights(row) for row in weights])
+    return weights if space.is_plain else space.weights_of(weights)
 
 
 def expected_improvement(prediction: Prediction, incumbent: float) -> Floats:

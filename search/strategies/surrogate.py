@@ -52,7 +52,7 @@ def most_promising(surrogate: ScheffeSurrogate, observations: Observations, spac
     for round_ in range(LOCAL_ROUNDS):
         moves = rng.normal(0, 0.1 / 2**round_, size=(LOCAL_MOVES, len(best))) * (rng.random((LOCAL_MOVES, 1)) < 0.5)
         moves += rng.normal(0, 0.02 / 2**round_, size=moves.shape)
-        near = np.stack([space.weights(best + move) for move in moves])
+        near = space.weights_of(best + moves)
         found, larger = _best_of(surrogate, near, incumbent)
         best, improvement = (found, larger) if larger > improvement else (best, improvement)
     return best

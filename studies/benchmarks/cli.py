@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
-
-if TYPE_CHECKING:
-    pass
 
 bench_app = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
 
@@ -81,6 +78,27 @@ def bench_gate(
         print_json([one.as_json() for one in results])
     else:
         strategy_tables.show_gate(console(), results)
+
+
+@bench_app.command("proposals", epilog="Example: `mixscout bench proposals --partitions 128 --trials 1000`")
+def bench_proposals(
+    strategies: Annotated[str | None, typer.Option(metavar="STRATEGY,...", help="Which; all where none.")] = None,
+    partitions: Annotated[int, typer.Option(min=3, help="Partitions of the formula.")] = 128,
+    trials: Annotated[int, typer.Option(min=3, help="Trials that the study has already.")] = 1000,
+    repeats: Annotated[int, typer.Option(min=1, help="Proposals after the first.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what a proposal costs in a study that has many trials, in processor seconds."""
+    quiet_libraries()
+    from studies.benchmarks import strategy_tables
+    from studies.benchmarks.entries import parse_strategies
+    from studies.benchmarks.proposals import run_proposals
+
+    costs = run_proposals(parse_strategies(strategies), partitions, trials, repeats)
+    if as_json:
+        print_json([one.as_json() for one in costs])
+    else:
+        strategy_tables.show_proposals(console(), costs)
 
 
 @bench_app.command("objective", epilog="Example: `mixscout bench objective study.toml --seeds 20 --growth --precision`")

@@ -23,3 +23,12 @@ def parse_entries(text: str) -> list[Entry]:
             raise ConfigError(f"{part!r} is not STRATEGY:MERGES with a strategy of {', '.join(STRATEGIES)}")
         entries.append(Entry(name, int(merges)))
     return entries
+
+
+def parse_strategies(text: str | None) -> list[str]:
+    """Read `auto,tpe`; all strategies for None. Raises `ConfigError` that names what is none."""
+    names = list(STRATEGIES) if text is None else text.split(",")
+    unknown = [name for name in names if name not in STRATEGIES]
+    if unknown:
+        raise ConfigError(f"--strategies: {unknown[0]!r} is no strategy; there are {', '.join(STRATEGIES)}")
+    return list(dict.fromkeys(names))

@@ -7,7 +7,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from studies.benchmarks import gate, landscape, regret
+from studies.benchmarks import gate, landscape, proposals, regret
 
 
 def show_regret(console: Console, results: Sequence[regret.Result]) -> None:
@@ -35,6 +35,17 @@ def show_gate(console: Console, results: Sequence[gate.Result]) -> None:
         rates = (_share(one.false_prune_rate), _share(one.coverage))
         row = (one.case.name, one.entry.strategy, str(one.entry.merges), f"{one.merges_to_ungated:g}")
         table.add_row(*row, *gained, *rates)
+    console.print(table)
+
+
+def show_proposals(console: Console, costs: Sequence[proposals.Cost]) -> None:
+    """Show what a proposal costs, by strategy."""
+    one = costs[0]
+    console.print(f"Processor seconds a proposal, {one.partitions} partitions, {one.trials} trials before it")
+    table = _table("strategy", "median", "min", "max", "first")
+    for cost in costs:
+        figures = (cost.seconds.median, cost.seconds.min, cost.seconds.max, cost.first_seconds)
+        table.add_row(cost.strategy, *(f"{figure:.3f}" for figure in figures))
     console.print(table)
 
 

@@ -202,3 +202,14 @@ def test_an_enqueued_mixture_is_the_mixture_suggested() -> None:
     study = optuna.create_study()
     study.enqueue_trial(space.parameters(Mixture.of({"c": 0.75, "a": 0.25})))
     assert space.suggest(study.ask()).as_dict() == pytest.approx({"a": 0.25, "b": 0.0, "c": 0.75})
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_many_points_are_projected_as_each_of_them(count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = tuple(f"p{i}" for i in range(count))
+    points = rng.normal(0.2, rng.choice([0.01, 0.3, 3.0]), size=(5, count))
+    for space in (CappedSimplex.of(names), CappedSimplex.of(names, max_members=(count + 1) // 2)):
+        together = space.weights_of(points)
+        assert together == pytest.approx(np.stack([space.weights(point) for point in points]), abs=1e-9)
+        assert together.sum(axis=1) == pytest.approx(1.0, abs=1e-9)

@@ -86,3 +86,15 @@ def test_the_landscape_of_a_pool_is_predicted_better_from_more(root: Path, mixsc
     assert by["scheffe", 24, False]["rmse"] < by["scheffe", 4, False]["rmse"] < 2 * fits[0]["spread"]
     assert by["scheffe", 3, True]["spearman"] > 0.9
     assert "values and gradients" in mixscout("bench", "landscape", root / "study.toml", *options).out
+
+
+def test_bench_proposals_prints_every_strategy_asked_for(mixscout) -> None:
+    options = ("--partitions", 4, "--trials", 12, "--repeats", 2, "--strategies", "auto,greedy,tpe")
+    answer = mixscout("bench", "proposals", *options)
+    assert answer.code == 0, answer.err
+    assert all(name in answer.out for name in ("auto", "greedy", "tpe", "4 partitions, 12 trials"))
+    costs = json.loads(mixscout("bench", "proposals", *options, "--json").out)
+    assert [cost["strategy"] for cost in costs] == ["auto", "greedy", "tpe"]
+    assert all(0 < cost["seconds"]["min"] <= cost["seconds"]["median"] <= cost["seconds"]["max"] for cost in costs)
+    wrong = mixscout("bench", "proposals", "--strategies", "auto,simplex")
+    assert wrong.code == 1 and "--strategies: 'simplex' is no strategy" in wrong.err
