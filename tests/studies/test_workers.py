@@ -9,7 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from crowd import NAMES, Task, kill_at_random, result_of
+from crowd import NAMES, Task, kill_at_random, result_of, undisturbed
 from optuna.trial import TrialState
 from servers import Postgres
 from tiny import edit
@@ -62,6 +62,7 @@ def _check(task: Task, killed: int) -> None:
     assert result.different_mixtures == result.kept == result.computed == task.merges
     assert result.computed_again <= killed, "only what a killed worker had not kept yet is computed again"
     assert result.numbers_in_order and result.without_verdict == 0
+    assert result.values == undisturbed(task), "a strategy that goes by the trial's number ends as if undisturbed"
 
 
 def test_the_command_starts_workers_that_share_one_budget(root: Path, mixscout) -> None:

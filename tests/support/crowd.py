@@ -22,7 +22,7 @@ import optuna
 from optuna.trial import TrialState
 
 from objectives.analytic import QuadraticLoss
-from objectives.evaluation import Evaluation
+from objectives.evaluation import Evaluation, Objective
 from pool.mixture import Mixture
 from search.loop import Search, advance
 from search.space import CappedSimplex
@@ -36,6 +36,8 @@ from studies.exclusive import exclusively
 from studies.outage import outlasting
 
 NAMES = ("a", "b", "c", "d")
+OPTIMUM = Mixture.from_array(NAMES, [0.5, 0.3, 0.2, 0.0])
+CURVATURES = [1.0, 2.0, 1.0, 1.0]
 STUDY = "crowd"
 _SPAWNED = multiprocessing.get_context("forkserver")
 _SPAWNED.set_forkserver_preload(["crowd"])
@@ -56,7 +58,7 @@ class SlowLoss(QuadraticLoss):
     """Takes its time, and writes down every mixture when it is done with it."""
 
     def __init__(self, task: Task) -> None:
-        super().__init__(Mixture.from_array(NAMES, [0.5, 0.3, 0.2, 0.0]), [1.0, 2.0, 1.0, 1.0])
+        super().__init__(OPTIMUM, CURVATURES)
         self._task = task
 
     def _evaluation(self, mixture: Mixture, *, with_gradient: bool) -> Evaluation:
@@ -72,9 +74,7 @@ def work(task: Task) -> None:
     with open_database(parse(task.address, "address"), timeout_seconds=60, lease_seconds=10) as opened:
         with exclusively(opened.engine, opened.address, "study"):
             study = optuna.create_study(storage=opened.optuna, study_name=STUDY, load_if_exists=True)
-        start = {"uniform": Mixture.uniform(NAMES), "a": Mixture.vertex(NAMES, "a")}
-        objective = remembered(SlowLoss(task), opened.evaluations)
-        search = Search(objective, CappedSimplex.of(NAMES), STRATEGIES[task.strategy], 1, None, start)
+        search = search_of(task, remembered(SlowLoss(task), opened.evaluations))
 
         def go_on() -> None:
             with opened.optuna.worked_with():
@@ -138,6 +138,7 @@ class Result:
     computed_again: int
     numbers_in_order: bool
     without_verdict: int
+    values: tuple[float, ...]
 
 
 def result_of(task: Task) -> Result:
@@ -159,11 +160,25 @@ def result_of(task: Task) -> Result:
         sum(computed.values()) - len(computed),
         [trial.number for trial in trials] == list(range(len(trials))),
         sum(VERDICT not in trial.user_attrs for trial in trials),
+        tuple(trial.value for trial in done),
     )
 
 
+def undisturbed(task: Task) -> tuple[float, ...]:
+    """Return the values (merges,) of the same study advanced by one process that nobody disturbs."""
+    study = optuna.create_study()
+    advance(study, search_of(task, QuadraticLoss(OPTIMUM, CURVATURES)), task.merges)
+    return tuple(trial.value for trial in study.get_trials())
+
+
+def search_of(task: Task, objective: Objective) -> Search:
+    """Make what a worker advances the study with."""
+    start = {"uniform": Mixture.uniform(NAMES), "a": Mixture.vertex(NAMES, "a")}
+    return Search(objective, CappedSimplex.of(NAMES), STRATEGIES[task.strategy], 1, None, start)
+
+
 if __name__ == "__main__":
-    from crowd import Task, kill_at_random, result_of  # the same classes that the workers know
+    from crowd import Task, kill_at_random, result_of, undisturbed  # the same classes that the workers know
 
     address, merges, workers, kills, *rest = sys.argv[1:]
     commands = rest[2:3]
@@ -177,4 +192,7 @@ if __name__ == "__main__":
         told = Task(address, int(merges), Path(folder) / "log", seconds, strategy)
         began = time.monotonic()
         count = kill_at_random(told, int(workers), int(kills), random.Random(0), disturb=at_half)
-        print(json.dumps({"kills": count, "seconds": round(time.monotonic() - began, 1), **vars(result_of(told))}))
+        took, result = round(time.monotonic() - began, 1), result_of(told)
+        shown = {name: figure for name, figure in vars(result).items() if name != "values"}
+        alike = {"as_undisturbed": result.values == undisturbed(told), "best": min(result.values)}
+        print(json.dumps({"kills": count, "seconds": took, **shown, **alike}))
