@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.space import CappedSimplex
 from search.strategies.random import RANDOM
 from search.strategies.strategy import Strategy
-from search.trials import ELSEWHERE, pruned_just_before
+from search.trials import ELSEWHERE, pruned_just_before, value_of
 
 
 def derive_seed(study_seed: int, trial_number: int, purpose: str) -> int:
@@ -90,7 +90,7 @@ class PerTrialSampler(BaseSampler):
 
 
 class _Visible(optuna.Study):
-    """A study as a sampler may see it: without the trial it proposes for, and perhaps without pruned or running ones.
+    """A study as a sampler may see it: without the trial it proposes for, perhaps without pruned, running or poor ones.
 
     A trial that is taken up again may have been told parameters before, which samplers would take for another trial's.
     What was drawn elsewhere would be taken for a step of the strategy's own by one that follows its own steps.
@@ -109,7 +109,15 @@ class _Visible(optuna.Study):
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         trials = super()._get_trials(deepcopy=deepcopy, states=states, use_cache=use_cache)
-        return [trial for trial in trials if trial.number != self._number and self._shows(trial)]
+        return self._lowest([trial for trial in trials if trial.number != self._number and self._shows(trial)])
+
+    def _lowest(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        most = self._strategy.most_shown
+        done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+        if most is None or len(done) <= most:
+            return trials
+        hidden = {trial.number for trial in sorted(done, key=value_of)[most:]}
+        return [trial for trial in trials if trial.number not in hidden]
 
     def _shows(self, trial: FrozenTrial) -> bool:
         own = self._strategy.pruned_trials == "own"

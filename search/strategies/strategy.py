@@ -21,7 +21,8 @@ class Strategy:
     gradients, unless `gradient_optional`. `several` says that it can search for the front of several objectives. With
     `one_seed` every trial's sampler gets the same seed, for a sequence that goes on from trial to trial.
     `running_trials` states whether it is shown the proposals that other workers are busy with: it is where it can make
-    something of them.
+    something of them. With `most_shown` it sees no more completed trials than that, the ones with the lowest values:
+    where the next one will be, too.
     """
 
     name: str
@@ -32,4 +33,5 @@ class Strategy:
     several: bool = False
     one_seed: bool = False
     running_trials: Literal["hidden", "shown"] = "hidden"
+    most_shown: int | None = None
     settings: dict[str, object] = field(default_factory=dict)

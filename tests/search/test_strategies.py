@@ -10,6 +10,7 @@ from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from search.gate import Gate, GateRule
 from search.loop import Search, advance
+from search.per_trial_sampler import PerTrialSampler
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
@@ -233,3 +234,25 @@ def test_optuna_s_samplers_are_shown_no_pruned_trial(name: str, monkeypatch: pyt
     assert counts.pruned > 0
     assert optuna.trial.TrialState.COMPLETE in shown
     assert optuna.trial.TrialState.PRUNED not in shown
+
+
+def test_a_sampler_whose_cost_grows_with_the_cube_sees_the_best_trials_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[float] = []
+    made = STRATEGIES["gp"].make(CappedSimplex.of(NAMES), 0)
+
+    def watched(self, study: optuna.Study, trial, search_space):
+        done = study._get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        shown[:] = [other.value for other in done]
+        return dict.fromkeys(search_space, 0.5)
+
+    monkeypatch.setattr(type(made), "sample_relative", watched)
+    study, space = optuna.create_study(), CappedSimplex.of(NAMES)
+    values = np.random.default_rng(0).permutation(200).astype(float)
+    for value in values:
+        point = dict.fromkeys(space.free, 0.5)
+        study.add_trial(optuna.create_trial(value=value, params=point, distributions=dict(space.distributions)))
+    study.sampler = PerTrialSampler(STRATEGIES["gp"], space, seed=0, patience=1)
+    space.suggest(study.ask())
+    most = STRATEGIES["gp"].most_shown
+    assert most is not None and len(shown) == most < 200
+    assert shown == [value for value in values if value < most], "the lowest, in their order"
