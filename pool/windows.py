@@ -43,14 +43,16 @@ def training_windows(train: Mapping[str, Tokens], mixture: Mixture, recipe: Reci
 
     Each partition gives its share of the N windows (largest remainder, so the counts sum to N), from the start
     of a fixed shuffled order of its own, again from another order when it is used up; the whole is
-    shuffled once more. A partition's windows are the same ones whatever else is in the mixture.
+    shuffled once more. A partition's windows are the same ones whatever else is in the mixture. `train` needs no more
+    than the partitions of positive weight.
     """
     rng = np.random.default_rng([recipe.order_seed, 0])
-    counts = apportion(mixture.array, recipe.windows(context))
-    streams = tuple(train[name] for name in mixture.names)
+    names = mixture.support
+    counts = apportion(np.array([mixture.as_dict()[name] for name in names]), recipe.windows(context))
+    streams = tuple(train[name] for name in names)
     places = [
         _draw(len(stream) // context, int(count), [recipe.order_seed, 1, *name.encode()])
-        for name, stream, count in zip(mixture.names, streams, counts, strict=True)
+        for name, stream, count in zip(names, streams, counts, strict=True)
     ]
     order = rng.permutation(int(counts.sum()))
     stream = np.repeat(np.arange(len(streams), dtype=np.int32), counts)
