@@ -1,6 +1,5 @@
 """The order of the verbs in `mixscout --help`: that in which a newcomer needs them, wherever each is added."""
 
-from typer import Context
 from typer.core import TyperGroup
 
 ORDER = (
@@ -28,7 +27,6 @@ ORDER = (
 class VerbsInOrder(TyperGroup):
     """Lists its verbs in `ORDER`, and those that are not in it last."""
 
-    def list_commands(self, ctx: Context) -> list[str]:
+    def list_commands(self, ctx: object) -> list[str]:
         """Name the verbs in the order they are shown in."""
-        names = super().list_commands(ctx)
-        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
