@@ -43,16 +43,16 @@ def training_windows(train: Mapping[str, Tokens], mixture: Mixture, recipe: Reci
 
     Each partition gives its share of the N windows (largest remainder, so the counts sum to N), from the start
     of a fixed shuffled order of its own, again from another order when it is used up; the whole is
-    shuffled once more. A partition's windows are the same ones whatever else is in the mixture; the tokens of one
-    that gives none need not be there.
+    shuffled once more. A partition's windows are the same ones whatever else is in the mixture. `train` needs no more
+    than the partitions of positive weight.
     """
     rng = np.random.default_rng([recipe.order_seed, 0])
-    every = dict(zip(mixture.names, apportion(mixture.array, recipe.windows(context)).tolist(), strict=True))
-    used = {name: count for name, count in every.items() if count}
-    streams, counts = tuple(train[name] for name in used), np.array(list(used.values()))
+    names = mixture.support
+    counts = apportion(np.array([mixture.as_dict()[name] for name in names]), recipe.windows(context))
+    streams = tuple(train[name] for name in names)
     places = [
-        _draw(len(train[name]) // context, count, [recipe.order_seed, 1, *name.encode()])
-        for name, count in used.items()
+        _draw(len(stream) // context, int(count), [recipe.order_seed, 1, *name.encode()])
+        for name, stream, count in zip(names, streams, counts, strict=True)
     ]
     order = rng.permutation(int(counts.sum()))
     stream = np.repeat(np.arange(len(streams), dtype=np.int32), counts)

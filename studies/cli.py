@@ -21,6 +21,7 @@ from studies.pool_units_cli import add_pool_units_verb
 from studies.report_cli import add_report_verbs
 from studies.search_cli import add_search_verbs
 from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
+from studies.verb_order import VerbsInOrder
 
 if TYPE_CHECKING:
     from pool.manifest import PoolManifest
@@ -29,6 +30,7 @@ GameName = Literal["uniform", "best"]
 Split = Literal["search", "test"]
 
 app = typer.Typer(
+    cls=VerbsInOrder,
     help="Find the best data mixture for a language model without training on every mixture.",
     no_args_is_help=True,
     invoke_without_command=True,

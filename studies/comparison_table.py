@@ -38,7 +38,7 @@ def _show_ends(console: Console, comparison: Comparison) -> None:
     table = _table("contender", *counts, "best (median)", "min", "max")
     for one in comparison.contenders:
         merges = max(course.merges for course in one.courses)
-        spent = (f"{one.median_spent('tokens'):.0f}", f"{one.median_spent('seconds'):.1f}")
+        spent = (f"{one.median_spent('tokens'):,.0f}", f"{one.median_spent('seconds'):.1f}")
         values = (f"{value:.5f}" for value in one.spread_at("forwards", comparison.budget_forwards))
         forwards = str(merges * one.forwards_per_merge)
         table.add_row(one.name, str(comparison.seeds), str(merges), forwards, *spent, *values)

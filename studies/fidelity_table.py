@@ -35,7 +35,7 @@ def show_fidelity(console: Console, report: Report) -> None:
     _show_domains(console, test)
     _show_rules(console, fidelity.rules, fidelity.by_split["search"].noise.get(VALUE))
     _show_proposal(console, report)
-    console.print(f"picture {report.picture}", soft_wrap=True)
+    console.print(f"picture: {report.picture}", soft_wrap=True)
 
 
 def _show_mixtures(console: Console, fidelity: Fidelity, agreed: Agreed) -> None:
@@ -167,7 +167,8 @@ def show_forecast(
     """Show what training a mixture is predicted to give, and from how many truths that was learnt."""
     bench = forecaster.instruments.bench
     console.print(
-        f"Prediction for study {bench.config.name}: {_largest(mixture)} ({bench.target.measure.replace('-', ' ')})"
+        f"Prediction for study {bench.config.name}: {_largest(mixture)} ({bench.target.measure.replace('-', ' ')})",
+        soft_wrap=True,
     )
     table = Table()
     for heading in ("split", "merged (proxy)", "predicted if trained (interval)", "correction"):

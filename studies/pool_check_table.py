@@ -33,8 +33,8 @@ def _show_members(console: Console, check: PoolCheck) -> None:
             _number(losses.mean, ".4f"),
             _number(own, ".4f"),
             _number(own - check.seed.by_domain.get(name, math.nan), "+.4f"),
-            f"{check.vectors.norms[row]:.4g}",
-            f"{check.vectors.relative_norms[row]:.3g}",
+            f"{check.vectors.norms[row]:#.4g}",
+            f"{check.vectors.relative_norms[row]:#.3g}",
             _number(check.barriers_to_mean.get(name, math.nan), "+.4f"),
         )
     table.add_section()
@@ -49,7 +49,8 @@ def _show_pairs(console: Console, check: PoolCheck) -> None:
     ranked = sorted(check.pairs, key=lambda pair: (-check.barriers.get(pair, -math.inf), cosines[pair]))
     left_out = len(ranked) - MOST_PAIRS
     shown = f", the {MOST_PAIRS} highest barriers of {len(ranked)}" if left_out > 0 else ""
-    console.print(f"Pairs of members{shown} (barrier: over {check.points} points of the line, negative is good)")
+    line = "half-way" if check.points == 1 else f"over {check.points} points of the line"
+    console.print(f"Pairs of members{shown} (barrier: {line}, negative is good)")
     table = _table("pair", "cosine", "sign conflicts", "barrier, nats")
     for pair in ranked[:MOST_PAIRS]:
         barrier = _number(check.barriers.get(pair, math.nan), "+.4f")

@@ -21,9 +21,7 @@ Columns = Mapping[str, Mapping[str, float]]
 def show_pool(console: Console, manifest: PoolManifest) -> None:
     """Show a pool: partitions with their members, held-out domains, digests."""
     console.print(f"Pool {manifest.name}")
-    table = Table()
-    for heading in ("partition", "documents", "tokens", "bytes", "text", "available", "member", "training loss"):
-        table.add_column(heading, justify="left" if heading in ("partition", "text", "member") else "right")
+    table = _whole_names("partition", "documents", "tokens", "bytes", "text", "available", "member", "training\nloss")
     for name, part in manifest.corpus.partitions.items():
         member = manifest.members[name]
         table.add_row(
@@ -35,9 +33,8 @@ def show_pool(console: Console, manifest: PoolManifest) -> None:
         )
     console.print(table)
     console.print("Held-out domains (search and test split)")
-    table = Table()
-    for heading in ("domain", "documents", "tokens", "bytes", "text", "documents", "tokens", "bytes", "text"):
-        table.add_column(heading, justify="left" if heading in ("domain", "text") else "right")
+    split = ("docu-\nments", "tokens", "bytes", "text")
+    table = _whole_names("domain", *split, *split)
     for name, domain in manifest.corpus.search.items():
         table.add_row(name, *_counts(domain), *_counts(manifest.corpus.test[name]))
     console.print(table)
@@ -45,6 +42,15 @@ def show_pool(console: Console, manifest: PoolManifest) -> None:
         f"seed {short(manifest.seed.weights_digest)}, trained on {manifest.seed.tokens:,} tokens; "
         f"tokenizer {short(manifest.corpus.tokenizer_digest)}; pool {short(manifest.digest)}"
     )
+
+
+def _whole_names(*headings: str) -> Table:
+    """A table whose names go on in a new line where they do not fit: half a name is no name."""
+    table = Table()
+    for heading in headings:
+        left = heading in ("partition", "domain", "text", "member")
+        table.add_column(heading, justify="left" if left else "right", overflow="fold")
+    return table
 
 
 def _counts(part: TextSummary) -> tuple[str, str, str, str]:

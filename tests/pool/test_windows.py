@@ -44,6 +44,12 @@ def test_a_partition_gives_the_same_windows_in_any_mixture() -> None:
     assert mixed < alone
 
 
+def test_a_run_needs_the_text_of_no_partition_without_weight() -> None:
+    recipe, mixture = Recipe(tokens=20 * CONTEXT, batch_windows=4), Mixture.of({"a": 0.0, "b": 1.0, "c": 0.0})
+    windows = training_windows({"b": STREAMS["b"]}, mixture, recipe, CONTEXT)
+    assert np.array_equal(np.stack([windows[n] for n in range(20)]), _windows(mixture.as_dict(), recipe))
+
+
 def test_a_used_up_partition_is_repeated_whole_before_any_window_comes_a_third_time() -> None:
     recipe = Recipe(tokens=12 * CONTEXT, batch_windows=4)
     starts = _windows({"a": 0.0, "b": 0.0, "c": 1.0}, recipe)[:, 0]
