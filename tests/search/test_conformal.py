@@ -1,9 +1,12 @@
 """Conformal calibration: the coverage that was asked for is the coverage there is."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
+from search.surrogates.additive_process import AdditiveProcessSurrogate
 from search.surrogates.boosted_trees import BoostedTreesSurrogate
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.gaussian_process import GaussianProcessSurrogate
@@ -27,9 +30,12 @@ def _coverage(inner: Surrogate, seed: int, coverage: float, count: int = 60) -> 
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9])
-@pytest.mark.parametrize("inner", [ScheffeSurrogate, MixingLawSurrogate, GaussianProcessSurrogate])
-def test_unseen_values_are_covered_as_often_as_asked(inner: type, coverage: float) -> None:
-    covered = [_coverage(inner(), seed, coverage) for seed in range(8)]
+@pytest.mark.parametrize(
+    "make",
+    [ScheffeSurrogate, MixingLawSurrogate, GaussianProcessSurrogate, AdditiveProcessSurrogate],
+)
+def test_unseen_values_are_covered_as_often_as_asked(make: Callable[[], Surrogate], coverage: float) -> None:
+    covered = [_coverage(make(), seed, coverage) for seed in range(8)]
     assert abs(np.mean(covered) - coverage) < 0.05
 
 
