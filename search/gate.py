@@ -43,7 +43,7 @@ class GateRule:
     `max_false_prune_rate` of what is pruned would have won, the threshold is lowered. Raises `ValueError` out of range.
     """
 
-    threshold: float = 0.05
+    threshold: float = 0.2
     audit_rate: float = 0.02
     min_evidence: int = 12
     patience: int = 100

@@ -67,7 +67,7 @@ class GateConfig(Config):
 
     enabled: bool = True
     """Prune at all."""
-    threshold: float = Field(0.05, ge=0, le=1)
+    threshold: float = Field(0.2, ge=0, le=1)
     """Prune below this predicted probability of beating the incumbent, or with several [targets] of adding to the
     front."""
     audit_rate: float = Field(0.02, ge=0, le=1)
