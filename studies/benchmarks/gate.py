@@ -28,7 +28,6 @@ from studies.benchmarks.entries import Entry
 from studies.benchmarks.regret import Case
 from studies.terminal import quiet_libraries
 
-
 EVEN_PERCENT = 0.01
 """Regrets no further apart are the same: where both found the optimum, how many zeros follow says nothing."""
 
@@ -161,9 +160,8 @@ def _courses(study: optuna.Study, objective: AnalyticLoss) -> list[float]:
 
 
 def _reaches(percents: Sequence[float], wanted: float) -> float:
-    return next(
-        (float(merges) for merges, percent in enumerate(percents) if percent <= wanted + EVEN_PERCENT), math.inf
-    )
+    reached = (float(merges) for merges, percent in enumerate(percents) if percent <= wanted + EVEN_PERCENT)
+    return next(reached, math.inf)
 
 
 def _judged(study: optuna.Study, objective: AnalyticLoss) -> tuple[int, int, int, int]:
