@@ -14,7 +14,7 @@ from search.per_trial_sampler import PerTrialSampler
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
-from search.surrogates.gaussian_process import GaussianProcessSurrogate
+from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Floats, Observations, Prediction
 from search.trials import GRADIENT, START, VERDICT, completed_trials
 
@@ -39,7 +39,7 @@ def gated(request: pytest.FixtureRequest) -> bool:
 
 
 def _search(strategy: Strategy, gated: bool, space: CappedSimplex, seed: int = 0, objective=OBJECTIVE) -> Search:
-    gate = Gate(GateRule(min_evidence=8), GaussianProcessSurrogate, seed=seed) if gated else None
+    gate = Gate(GateRule(min_evidence=8), ScheffeSurrogate, seed=seed) if gated else None
     return Search(objective, space, strategy, seed, gate, START_MIXTURES)
 
 

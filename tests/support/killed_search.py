@@ -17,7 +17,7 @@ from search.gate import Gate, GateRule
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
-from search.surrogates.gaussian_process import GaussianProcessSurrogate
+from search.surrogates.scheffe import ScheffeSurrogate
 from studies.crew import DatabaseCrew
 from studies.database import open_database
 from studies.evaluations import EvaluationStore, remembered
@@ -72,7 +72,7 @@ def run(database: Path, merges: int, where: str, nth: int) -> None:
         die_at(where, nth)
     with open_database(database, timeout_seconds=10) as opened:
         study = optuna.create_study(storage=opened.optuna, study_name="s", load_if_exists=True)
-        gate = Gate(GateRule(min_evidence=6, patience=4), GaussianProcessSurrogate, seed=1)
+        gate = Gate(GateRule(min_evidence=6, patience=4), ScheffeSurrogate, seed=1)
         start = {"uniform": Mixture.uniform(NAMES), "a": Mixture.vertex(NAMES, "a")}
         objective = remembered(LoggedLoss(database.with_suffix(".log")), opened.evaluations)
         search = Search(objective, CappedSimplex.of(NAMES), STRATEGIES["gradient"], 1, gate, start)
