@@ -156,12 +156,14 @@ def _learn(transform: str, weights: Floats, values: Floats) -> _Law:
     mean, scale = raw.mean(axis=0), np.where(spread > 1e-9, spread, 1.0)
     features = (raw - mean) / scale
     standard = (values - values.mean()) / max(float(values.std()), 1e-12)
-    found = [(*_likeliest(features, standard, length), length) for length in LENGTHS]
+    varies = spread > 1e-9  # what never changes, a fixed weight, says nothing
+    start = np.where(varies, 1.0, 0.0) if varies.any() else np.ones_like(spread)
+    found = [(*_likeliest(features, standard, length, start / start.sum()), length) for length in LENGTHS]
     _, shares, noise, length = max(found, key=lambda one: one[0])
     return _Law(transform, mean, scale, length, shares, noise)
 
 
-def _likeliest(features: Floats, standard: Floats, length: float) -> tuple[float, Floats, float]:
+def _likeliest(features: Floats, standard: Floats, length: float, shares: Floats) -> tuple[float, Floats, float]:
     """Return the log likelihood, shares (K,) and noise that are likeliest, after each of the first few steps.
 
     A step is the minorise-maximise one for variance components (Zhou et al. 2019, arXiv 1509.07426, eq. 7).
@@ -169,7 +171,6 @@ def _likeliest(features: Floats, standard: Floats, length: float) -> tuple[float
     count, partitions = features.shape
     kernels = np.stack([_matern((column[:, None] - column[None]) / length) for column in features.T])
     flat = kernels.reshape(partitions, -1)
-    shares = np.full(partitions, 1 / partitions)
     best = (-np.inf, shares, NOISES[0])
     for _ in range(STEPS + 1):
         values, vectors = np.linalg.eigh((shares @ flat).reshape(count, count))
@@ -181,12 +182,11 @@ def _likeliest(features: Floats, standard: Floats, length: float) -> tuple[float
             best = (likelihoods[at], shares, NOISES[at])
         spectrum = spectra[at]
         weighted = vectors @ (rotated / spectrum)
-        variance = float(rotated @ (rotated / spectrum)) / count
         fitted = flat @ np.outer(weighted, weighted).ravel()
         expected = flat @ ((vectors / spectrum) @ vectors.T).ravel()
-        if variance <= 0 or not expected.all():  # equal values, which say nothing of the shares
+        shares = shares * np.sqrt(np.maximum(fitted, 0) / np.maximum(expected, 1e-12))
+        if not shares.any():  # equal values, which say nothing of the shares
             break
-        shares = shares * np.sqrt(fitted / variance / expected)
         shares = shares / shares.sum()
     return best
 

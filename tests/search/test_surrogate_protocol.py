@@ -91,6 +91,15 @@ def test_it_survives_little_and_degenerate_evidence(surrogate: Surrogate) -> Non
     assert np.all(np.isfinite(surrogate.out_of_fold().mean))
 
 
+def test_it_survives_weights_that_never_change(surrogate: Surrogate) -> None:
+    """A fixed partition, an excluded one, and a mixture asked twice."""
+    free = np.random.default_rng(0).dirichlet(np.ones(4), size=12) * 0.75
+    known = np.column_stack([np.full(12, 0.25), free, np.zeros(12)])
+    known = np.vstack([known, known[:1]])
+    surrogate.fit(Observations.of_values(known, _quadratic(known)))
+    assert np.all(np.isfinite(surrogate.predict(known).mean)) and np.all(np.isfinite(surrogate.out_of_fold().deviation))
+
+
 def test_gradients_are_welcome_even_where_they_are_not_used(surrogate: Surrogate) -> None:
     known = _mixtures(12, 0)
     slopes = [None if row % 3 else np.ones(6) for row in range(12)]
