@@ -22,6 +22,8 @@ from search.surrogates.surrogate import Floats, Observations, Prediction, Surrog
 from search.trials import GRADIENT, INTERVAL_COVERAGE, Verdict, audit_outcomes, interval_outcomes
 
 _SURE = 0.8
+_MOST_AUDITS = 0.1
+"""Share of the merges that audits may take: near an optimum a small share of what is pruned is most of the merges."""
 _WIDENING = 0.3
 """Step of the logarithm of the intervals' width; N predictions are off their coverage by at most 1 / (N step) of it."""
 _WIDEST = 3.0
@@ -139,13 +141,18 @@ class Gate:
         prediction = self._predict(mixture, evidence)
         chance = chance_of_winning(prediction, evidence.front, seed=derive_seed(self._seed, trial_number, "front"))
         threshold = self.threshold(evidence)
-        verdict = Verdict.EVALUATE if chance >= threshold else self._unlikely_verdict(trial_number, pruned_in_a_row)
+        verdict = Verdict.EVALUATE
+        if chance < threshold:
+            may_audit = len(evidence.audits) < _MOST_AUDITS * len(evidence.values)
+            verdict = self._unlikely_verdict(trial_number, pruned_in_a_row, may_audit=may_audit)
         means, deviations = prediction.mean.tolist(), prediction.deviation.tolist()
         return Decision(verdict, chance, threshold, tuple(means), tuple(deviations))
 
-    def _unlikely_verdict(self, trial_number: int, pruned_in_a_row: int) -> Verdict:
+    def _unlikely_verdict(self, trial_number: int, pruned_in_a_row: int, *, may_audit: bool) -> Verdict:
         if pruned_in_a_row >= self.rule.patience:
             return Verdict.FORCED
+        if not may_audit:
+            return Verdict.PRUNE
         draw = np.random.default_rng(derive_seed(self._seed, trial_number, "audit")).random()
         return Verdict.AUDIT if draw < self.rule.audit_rate else Verdict.PRUNE
 

@@ -60,6 +60,14 @@ def test_audits_come_at_their_rate_and_depend_on_the_trial_number_alone() -> Non
     assert verdicts == again
 
 
+def test_audits_take_no_more_than_a_tenth_of_the_merges() -> None:
+    evidence, bad = _evidence(40), Mixture.vertex(NAMES, "c")
+    audited = replace(evidence, audits=[False] * 4)
+    gate = _gate(audit_rate=1.0)
+    assert gate.judge(bad, evidence, trial_number=1, pruned_in_a_row=0).verdict is Verdict.AUDIT
+    assert gate.judge(bad, audited, trial_number=1, pruned_in_a_row=0).verdict is Verdict.PRUNE
+
+
 def test_patience_lets_one_through() -> None:
     gate = _gate(audit_rate=0.0, patience=5)
     worst, evidence = Mixture.vertex(NAMES, "c"), _evidence(25)

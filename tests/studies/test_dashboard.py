@@ -7,7 +7,9 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
+from subprocess import PIPE
 from threading import Thread
 
 import optuna
@@ -57,28 +59,39 @@ def _get(url: str, **headers: str) -> bytes:
         return bytes(answer.read())
 
 
-def test_a_browser_sees_the_study_its_note_and_its_figures_until_ctrl_c(study: Path, browser: Browser) -> None:
+def test_a_browser_sees_the_study_its_note_and_its_figures_until_ctrl_c(
+    study: Path, browser: Browser, tmp_path: Path
+) -> None:
     before = _seen_by_samplers(_loaded(study))
     command = [sys.executable, "-m", "studies.cli", "dashboard", str(study), "--port", "0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
-        printed = "".join(iter(lambda: process.stdout.readline(), "}\n")) + "}"
-        opened = json.loads(printed)
-        assert opened["url"].startswith("http://127.0.0.1:")
-        browser.open(opened["url"])
-        browser.wait_for("document.body.innerText.includes('small')")
-        browser.open(opened["study_url"])
-        browser.wait_for("document.body.innerText.includes('mixscout-progress.png')")
-        browser.open(opened["study_url"] + "/note")
-        browser.wait_for("document.body.innerText.includes('Mixscout study small')")
-        browser.wait_for("document.querySelectorAll('img[src*=artifacts]').length > 6")
-        browser.wait_for("[...document.querySelectorAll('img[src*=artifacts]')].every(one => one.naturalWidth > 300)")
-        assert BEGIN not in browser.text() and "objective" in browser.text()
-        assert browser.complaints() == []
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
-        assert process.stderr.read().count("Traceback") == 0
+    said = tmp_path / "stderr"
+    with said.open("w") as stream, subprocess.Popen(command, stdout=PIPE, stderr=stream, text=True) as process:
+        try:
+            _look_around(process, browser)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()  # else a failure would wait for it for ever
+    assert "Traceback" not in said.read_text()
     assert _seen_by_samplers(_loaded(study)) == before
+
+
+def _look_around(process: subprocess.Popen[str], browser: Browser) -> None:
+    assert process.stdout is not None
+    lines = iter(process.stdout.readline, "")
+    printed = "".join(takewhile(lambda line: line != "}\n", lines)) + "}"
+    opened = json.loads(printed)
+    assert opened["url"].startswith("http://127.0.0.1:")
+    browser.open(opened["url"])
+    browser.wait_for("document.body.innerText.includes('small')")
+    browser.open(opened["study_url"])
+    browser.wait_for("document.body.innerText.includes('mixscout-progress.png')")
+    browser.open(opened["study_url"] + "/note")
+    browser.wait_for("document.body.innerText.includes('Mixscout study small')")
+    browser.wait_for("document.querySelectorAll('img[src*=artifacts]').length > 6")
+    browser.wait_for("[...document.querySelectorAll('img[src*=artifacts]')].every(one => one.naturalWidth > 300)")
+    assert BEGIN not in browser.text() and "objective" in browser.text()
+    assert browser.complaints() == []
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
