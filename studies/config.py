@@ -71,7 +71,7 @@ class GateConfig(Config):
     """Prune below this predicted probability of beating the incumbent, or with several [targets] of adding to the
     front."""
     audit_rate: float = Field(0.02, ge=0, le=1)
-    """Share of such proposals evaluated all the same, to measure the false-prune rate; at most a tenth of the merges."""
+    """Share of such proposals evaluated all the same, to measure the false-prune rate; at most a tenth of merges."""
     min_evidence: int = Field(12, ge=3)
     """Evaluations before the gate says anything."""
     patience: int = Field(100, ge=1)
