@@ -7,6 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from subprocess import PIPE
@@ -65,7 +66,11 @@ def test_a_browser_sees_the_study_its_note_and_its_figures_until_ctrl_c(
     before = _seen_by_samplers(_loaded(study))
     command = [sys.executable, "-m", "studies.cli", "dashboard", str(study), "--port", "0", "--json"]
     said = tmp_path / "stderr"
-    with said.open("w") as stream, subprocess.Popen(command, stdout=PIPE, stderr=stream, text=True) as process:
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are started ignoring it
+    with (
+        said.open("w") as stream,
+        subprocess.Popen(command, stdout=PIPE, stderr=stream, text=True, preexec_fn=heed) as process,
+    ):
         try:
             _look_around(process, browser)
             process.send_signal(signal.SIGINT)
