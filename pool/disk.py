@@ -76,11 +76,19 @@ def _flush(folder: Path) -> None:
 def only_one(path: Path, busy: MixscoutError) -> Iterator[None]:
     """Hold a lock file while the block runs; raises `busy` at once when another process holds it.
 
-    The lock is the operating system's: it is gone with the process, however that ends.
+    The lock is the operating system's: it is gone with the process, however that ends. Where the block fails in a folder
+    that was made for it and holds nothing else, both are removed again.
     """
+    is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path, timeout=0):
-            yield
+            try:
+                yield
+            except BaseException:
+                if is_new and list(path.parent.iterdir()) == [path]:
+                    path.unlink()  # held still: whoever opened it meanwhile finds it unlinked, and opens another
+                    path.parent.rmdir()
+                raise
     except Timeout:
         raise busy from None
