@@ -76,8 +76,8 @@ def _flush(folder: Path) -> None:
 def only_one(path: Path, busy: MixscoutError) -> Iterator[None]:
     """Hold a lock file while the block runs; raises `busy` at once when another process holds it.
 
-    The lock is the operating system's: it is gone with the process, however that ends. Where the block fails in a folder
-    that was made for it and holds nothing else, both are removed again.
+    The lock is the operating system's: it is gone with the process, however that ends. Where the block fails in a
+    folder that was made for it and holds nothing else, both are removed again.
     """
     is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
