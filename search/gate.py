@@ -134,8 +134,16 @@ class Gate:
         """Return the probability of winning below which proposals are pruned, given the audits."""
         return adapted_threshold(self.rule.threshold, evidence.audits, most=self.rule.max_false_prune_rate)
 
-    def judge(self, mixture: Mixture, evidence: Evidence, *, trial_number: int, pruned_in_a_row: int) -> Decision:
-        """Say what to do with a proposal."""
+    def judge(
+        self,
+        mixture: Mixture,
+        evidence: Evidence,
+        *,
+        trial_number: int,
+        pruned_in_a_row: int,
+        patience: int | None = None,
+    ) -> Decision:
+        """Say what to do with a proposal. `patience` is the rule's where it is not given."""
         if len(evidence.values) < self.rule.min_evidence or self.rule.threshold == 0:
             return Decision(Verdict.EVALUATE)
         prediction = self._predict(mixture, evidence)
@@ -144,13 +152,13 @@ class Gate:
         verdict = Verdict.EVALUATE
         if chance < threshold:
             may_audit = len(evidence.audits) < _MOST_AUDITS * len(evidence.values)
-            verdict = self._unlikely_verdict(trial_number, pruned_in_a_row, may_audit=may_audit)
+            patience = self.rule.patience if patience is None else patience
+            is_forced = pruned_in_a_row >= patience
+            verdict = Verdict.FORCED if is_forced else self._unlikely_verdict(trial_number, may_audit=may_audit)
         means, deviations = prediction.mean.tolist(), prediction.deviation.tolist()
         return Decision(verdict, chance, threshold, tuple(means), tuple(deviations))
 
-    def _unlikely_verdict(self, trial_number: int, pruned_in_a_row: int, *, may_audit: bool) -> Verdict:
-        if pruned_in_a_row >= self.rule.patience:
-            return Verdict.FORCED
+    def _unlikely_verdict(self, trial_number: int, *, may_audit: bool) -> Verdict:
         if not may_audit:
             return Verdict.PRUNE
         draw = np.random.default_rng(derive_seed(self._seed, trial_number, "audit")).random()

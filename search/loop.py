@@ -91,6 +91,13 @@ class Search:
         return able and self.strategy.uses_gradient
 
     @property
+    def patience(self) -> int:
+        """After how many pruned proposals in a row the next one is let through: as rule and strategy say."""
+        if self.gate is None:
+            return 1
+        return min(self.gate.rule.patience, self.strategy.patience or self.gate.rule.patience)
+
+    @property
     def stops_early(self) -> bool:
         """Whether evaluations are abandoned half-way at all."""
         return self.stop_early and not self.wants_gradient and isinstance(self.objective, SequentialObjective)
@@ -111,8 +118,7 @@ def advance(
     value yet whenever they may have changed.
     """
     started = time.monotonic()
-    patience = search.gate.rule.patience if search.gate else 1
-    study.sampler = PerTrialSampler(search.strategy, search.space, seed=search.seed, patience=patience)
+    study.sampler = PerTrialSampler(search.strategy, search.space, seed=search.seed, patience=search.patience)
     with crew.asking(study):
         crew.look(study)
         _enqueue_start(study, search)
@@ -239,7 +245,11 @@ def _judge(work: _Work, trial: optuna.Trial, mixture: Mixture) -> Decision:
     if work.search.gate is None or START in trial.user_attrs:
         return Decision(Verdict.EVALUATE)
     return work.search.gate.judge(
-        mixture, work.history.evidence, trial_number=trial.number, pruned_in_a_row=work.history.pruned_in_a_row
+        mixture,
+        work.history.evidence,
+        trial_number=trial.number,
+        pruned_in_a_row=work.history.pruned_in_a_row,
+        patience=work.search.patience,
     )
 
 

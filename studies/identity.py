@@ -82,7 +82,8 @@ def _common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
 def proposer_parts(config: StudyFile) -> Identity:
     """Give the parts that say who proposes mixtures: all that studies of one comparison differ in."""
     strategy = config.search.strategy_found
-    return {"strategy": {"name": strategy.name, **strategy.settings}, "seed": config.search.seed}
+    patience = {"patience": strategy.patience} if strategy.patience else {}
+    return {"strategy": {"name": strategy.name, **strategy.settings, **patience}, "seed": config.search.seed}
 
 
 def different_questions(one: Identity, other: Identity) -> list[str]:

@@ -17,7 +17,7 @@ from search.space import CappedSimplex, Weights
 from search.strategies import surrogate
 from search.strategies.proposals import evidence_of, fitted, is_new
 from search.strategies.replaying import ReplayingSampler
-from search.strategies.strategy import Strategy
+from search.strategies.strategy import INFORMED_PATIENCE, Strategy
 from search.surrogates.scheffe_rows import Coefficients
 from search.trials import GRADIENT, START, value_of
 
@@ -126,6 +126,7 @@ AUTO = Strategy(
     uses_gradient=True,
     gradient_optional=True,
     several=True,
+    patience=INFORMED_PATIENCE,
     settings={
         "first_move": FIRST_MOVE,
         "tighten": TIGHTEN,

@@ -10,7 +10,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler
 
 from search.space import CappedSimplex
-from search.strategies.strategy import Strategy
+from search.strategies.strategy import INFORMED_PATIENCE, Strategy
 
 STARTUP_TRIALS = 10
 MOST_SHOWN = 150
@@ -31,5 +31,6 @@ GP = Strategy(
     several=True,
     running_trials="shown",
     most_shown=MOST_SHOWN,
+    patience=INFORMED_PATIENCE,
     settings={"n_startup_trials": STARTUP_TRIALS, "deterministic_objective": True, "most_shown": MOST_SHOWN},
 )

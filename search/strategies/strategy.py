@@ -8,6 +8,9 @@ from optuna.samplers import BaseSampler
 
 from search.space import CappedSimplex
 
+INFORMED_PATIENCE = 3
+"""For strategies whose own model has weighed a proposal before the gate does (docs/decisions/0012)."""
+
 
 @dataclass(frozen=True)
 class Strategy:
@@ -22,7 +25,8 @@ class Strategy:
     `one_seed` every trial's sampler gets the same seed, for a sequence that goes on from trial to trial.
     `running_trials` states whether it is shown the proposals that other workers are busy with: it is where it can make
     something of them. With `most_shown` it sees no more completed trials than that, the ones with the lowest values:
-    where the next one will be, too.
+    where the next one will be, too. `patience`: after so many pruned proposals in a row its next one is evaluated,
+    where the gate's rule does not say so sooner.
     """
 
     name: str
@@ -34,4 +38,5 @@ class Strategy:
     one_seed: bool = False
     running_trials: Literal["hidden", "shown"] = "hidden"
     most_shown: int | None = None
+    patience: int | None = None
     settings: dict[str, object] = field(default_factory=dict)

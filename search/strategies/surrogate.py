@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from search.space import CappedSimplex, Weights
 from search.strategies.proposals import candidates_of, evidence_of, expected_improvement, fitted, is_new
 from search.strategies.replaying import ReplayingSampler
-from search.strategies.strategy import Strategy
+from search.strategies.strategy import INFORMED_PATIENCE, Strategy
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Observations
 
@@ -80,5 +80,6 @@ SURROGATE = Strategy(
     make,
     pruned_trials="elsewhere",
     several=True,
+    patience=INFORMED_PATIENCE,
     settings={"random_first": RANDOM_FIRST, "average_every": AVERAGE_EVERY, "averaged": AVERAGED},
 )

@@ -141,12 +141,13 @@ def test_a_gate_that_would_reject_everything_neither_livelocks_nor_starves(strat
     gate = Gate(rule, _Pessimist, seed=0)
     search = Search(OBJECTIVE, CappedSimplex.of(NAMES), strategy, 0, gate, START_MIXTURES)
     study = optuna.create_study()
+    patience = strategy.patience or rule.patience
     counts = advance(study, search, 30)
     assert counts.merges == 30
     assert counts.forced == 27
-    assert counts.pruned == 27 * 10
+    assert counts.pruned == 27 * patience
     parameters = [tuple(trial.params.values()) for trial in study.get_trials(deepcopy=False)]
-    assert len(parameters) == 300
+    assert len(parameters) == 3 + 27 * (patience + 1)
     assert len(set(parameters)) > 0.9 * len(parameters), "it proposed the same point over and over"
 
 
