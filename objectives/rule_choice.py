@@ -50,11 +50,15 @@ class RuleScore:
 
 @dataclass(frozen=True)
 class RuleChoice:
-    """The rules, the lowest criterion first; `recommended` is the study's `own` unless another one is told apart."""
+    """The rules, the lowest criterion first; `recommended` is the study's `own` unless another one is told apart.
+
+    `truths` is how many trained mixtures it rests on.
+    """
 
     scores: Sequence[RuleScore]
     own: str
     recommended: str
+    truths: int
 
     @property
     def told_apart(self) -> bool:
@@ -77,7 +81,7 @@ def choose_rule(proxies: Mapping[str, Floats], truth: Floats, *, own: str) -> Ru
     best = scores[0].name
     level = 1 - ERROR_RATE / max(1, len(proxies) - 1)
     beyond_chance = len(truth) >= LEAST_TO_CHOOSE and float(np.quantile(criteria[best] - criteria[own], level)) < 0
-    return RuleChoice(scores, own, best if beyond_chance else own)
+    return RuleChoice(scores, own, best if beyond_chance else own, len(truth))
 
 
 def _resampled(proxy: Floats, truth: Floats) -> Floats:

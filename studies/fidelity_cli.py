@@ -1,17 +1,11 @@
 """The verbs `fidelity` and `predict`. Heavy imports stand inside them, as in the command line itself."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from studies.engine_options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
-from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
-
-TruthsOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Truths measured elsewhere: a folder with ratios.csv and metrics.csv."),
-]
+from studies.terminal import JsonOption, StudyArgument, TruthsOption, console, print_json, quiet_libraries
 
 
 def add_fidelity_verbs(app: typer.Typer) -> None:

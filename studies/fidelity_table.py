@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from objectives.noise import NoiseFloor
-from objectives.rule_choice import RuleChoice
+from objectives.rule_choice import LEAST_TO_CHOOSE, RuleChoice
 from pool.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from studies.fidelity import Agreed, Fidelity
@@ -116,9 +116,12 @@ def _show_rules(console: Console, choice: RuleChoice, floor: NoiseFloor | None) 
     elif first.name == choice.own:
         verdict = f"Recommended: {choice.own}, the study's own; no other rule does better."
     else:
-        verdict = (
-            f"Recommended: {choice.own}, the study's own: {first.name} does better, but they cannot be told apart."
+        why = (
+            f"{choice.truths} truths are too few to change the rule by, it takes {LEAST_TO_CHOOSE}"
+            if choice.truths < LEAST_TO_CHOOSE
+            else f"not beyond chance: one of {len(choice.scores)} rules does best by luck, too"
         )
+        verdict = f"Recommended: {choice.own}, the study's own. {first.name} does better, but {why}."
     beside = "" if first.name == choice.own else f" {_beside(abs(first.behind.value), floor).capitalize()}."
     console.print(f"{verdict}{beside}")
 

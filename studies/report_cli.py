@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
+from studies.terminal import JsonOption, StudyArgument, TruthsOption, console, print_json, quiet_libraries
 
 
 def add_report_verbs(app: typer.Typer) -> None:
@@ -15,7 +15,7 @@ def add_report_verbs(app: typer.Typer) -> None:
     app.command(epilog="Examples: `mixscout dashboard study.toml`, `mixscout dashboard study.toml --port 0`")(dashboard)
 
 
-def report(study_file: StudyArgument, as_json: JsonOption = False) -> None:
+def report(study_file: StudyArgument, truths: TruthsOption = None, as_json: JsonOption = False) -> None:
     """Write all that is known of a study on one page that needs no network, with its figures as PNG, CSV and JSON.
 
     Nothing is merged or trained for it; what is missing says which command makes it.
@@ -24,7 +24,7 @@ def report(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     from studies.config import read_study_file
     from studies.report.run import run_report
 
-    written = run_report(read_study_file(study_file), study_file)
+    written = run_report(read_study_file(study_file), study_file, truths)
     if as_json:
         print_json(written.as_json())
         return

@@ -88,7 +88,7 @@ def _truths(instruments: Instruments, study: optuna.Study, wanted: Wanted, engin
     if wanted.truths:
         return import_truths(instruments, wanted.truths)
     if wanted.mixtures < LEAST_TRUTHS:
-        raise ConfigError(f"--mixtures: fewer than {LEAST_TRUTHS} say nothing: got {wanted.mixtures}")
+        raise ConfigError(f"--mixtures must be {LEAST_TRUTHS} or more, fewer say nothing: got {wanted.mixtures}")
     if wanted.unions:
         plan = union_design(instruments.bench, wanted.mixtures)
     else:

@@ -10,6 +10,10 @@ from rich.console import Console
 
 PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
+TruthsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Truths measured elsewhere: a folder with ratios.csv and metrics.csv."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 

@@ -22,18 +22,23 @@ from studies.workbench import Workbench
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """A study, opened to be read; `study_file` is where its file is. `trials` are those with a value, by number."""
+    """A study, opened to be read; `study_file` is where its file is. `trials` are those with a value, by number.
+
+    `truths` is a table of models really trained elsewhere, where the proxy is to be judged by it.
+    """
 
     bench: OpenedStudy
     study: optuna.Study
     study_file: Path
     trials: Sequence[FrozenTrial]
+    truths: Path | None = None
 
     @classmethod
-    def of(cls, bench: OpenedStudy, study_file: Path) -> Facts:
+    def of(cls, bench: OpenedStudy, study_file: Path, truths: Path | None = None) -> Facts:
         """Read a study's trials. Raises `StudyError` when there is no such study, and `StudyMismatchError`."""
         study = bench.known_study()
-        return cls(bench=bench, study=study, study_file=study_file, trials=completed_trials(study))
+        trials = completed_trials(study)
+        return cls(bench=bench, study=study, study_file=study_file, trials=trials, truths=truths)
 
     @property
     def on_pool(self) -> Workbench | None:

@@ -14,6 +14,7 @@ from pool.mixture import Mixture
 from studies.best import best_mixture
 from studies.fidelity import Fidelity, rule_name, run_fidelity
 from studies.fidelity_picture import draw_domains, draw_scatter
+from studies.imported_truths import import_truths
 from studies.readings import VALUE, Instruments, Readings
 from studies.report.drawing import one_panel
 from studies.report.facts import Facts
@@ -30,7 +31,10 @@ def fidelity_section(facts: Facts) -> Section:
     found = _remembered(facts)
     if found is None:
         few = f"Fewer than {LEAST_TRUTHS} mixtures were really trained for it."
-        missing = f"{few} Run: mixscout fidelity {facts.study_file.name}"
+        if facts.truths:
+            few = f"The mixtures of {facts.truths} are too few, or were not merged yet."
+        option = f" --truths {facts.truths}" if facts.truths else ""
+        missing = f"{few} Run: mixscout fidelity {facts.study_file.name}{option}"
         return Section(KEY, TITLE, missing=missing)
     statistics = found.by_split["test"].agreement[VALUE]
     rows: list[list[Cell]] = [[name, one.value, one.low, one.high] for name, one in statistics.items()]
@@ -44,7 +48,7 @@ def _remembered(facts: Facts) -> Fidelity | None:
     assert bench is not None
     instruments = Instruments(bench)
     try:
-        truths = known_truths(instruments)
+        truths = import_truths(instruments, facts.truths) if facts.truths else known_truths(instruments)
         if len(truths.mixtures) < LEAST_TRUTHS:
             return None
         truths = _named(facts, truths)

@@ -41,13 +41,14 @@ class Written:
         return {**self.report.as_json(), "page": str(self.page), "files": sorted(map(str, self.folder.iterdir()))}
 
 
-def run_report(config: StudyFile, study_file: Path) -> Written:
+def run_report(config: StudyFile, study_file: Path, truths: Path | None = None) -> Written:
     """Write a study's report to ROOT/reports/STUDY, whole or not at all, in place of the one before.
 
-    Raises `StudyError` when the study was not started, or something else than a report stands there.
+    `truths` is a table of models really trained elsewhere. Raises `StudyError` when the study was not started, or
+    something else than a report stands there, and `ConfigError` for truths that are not the study's.
     """
     with open_to_read(config) as bench:
-        report = make_report(Facts.of(bench, study_file))
+        report = make_report(Facts.of(bench, study_file, truths))
         folder = bench.root / "reports" / config.name
         _refuse_others(folder)
         with new_folder(folder) as new, in_style():

@@ -147,10 +147,14 @@ def test_truths_measured_elsewhere_give_the_same_report_matched_by_name(judged: 
     assert by_file["test"] == imported["test"]
     predicted = mixscout("predict", judged / "study.toml", "--truths", judged / "truths", "--json")
     assert json.loads(predicted.out)["calibration"]["test"]["truths"] == COUNT
+    page = json.loads(mixscout("report", judged / "study.toml", "--truths", judged / "truths", "--json").out)
+    with Path(page["page"]).with_name("fidelity.csv").open(newline="") as stream:
+        drawn = sorted(float(row["really trained"]) for row in csv.DictReader(stream) if row["split"] == "test")
+    assert drawn == pytest.approx(sorted(row["test"]["trained"] for row in imported["mixtures"]))
 
 
 MISTAKES = {
-    "too few mixtures": (("fidelity", "--mixtures", 3), "--mixtures: fewer than 6 say nothing: got 3"),
+    "too few mixtures": (("fidelity", "--mixtures", 3), "--mixtures must be 6 or more, fewer say nothing: got 3"),
     "no exponent": (("fidelity", "--exponents", "0.5,x"), "--exponents: 'x' is no number"),
     "negative exponent": (("fidelity", "--exponents", "-1"), "an exponent must be above 0: got '-1'"),
     "no truths": (("fidelity", "--truths", "nowhere"), "nowhere: no such folder"),
