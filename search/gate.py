@@ -78,9 +78,15 @@ class Evidence:
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], space: CappedSimplex) -> "Evidence":
         """Read completed trials."""
+        return cls.of_mixtures(trials, [space.mixture_of(trial) for trial in trials])
+
+    @classmethod
+    def of_mixtures(cls, trials: Sequence[FrozenTrial], mixtures: Sequence[Mixture]) -> "Evidence":
+        """Read completed trials, whose mixtures are known already."""
         objectives = len(trials[0].values) if trials else 1
+        partitions = len(mixtures[0].names) if mixtures else 0
         return cls(
-            np.array([space.mixture_of(trial).array for trial in trials]).reshape(len(trials), len(space.names)),
+            np.array([mixture.array for mixture in mixtures]).reshape(len(trials), partitions),
             np.array([trial.values for trial in trials]).reshape(len(trials), objectives),
             [None if objectives > 1 else trial.user_attrs.get(GRADIENT) for trial in trials],
             audit_outcomes(trials),

@@ -12,6 +12,7 @@ from bisect import bisect_right, insort
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from pool.mixture import Mixture
 from search.gate import Evidence
 from search.space import CappedSimplex
 from search.trials import Counts, count_of, value_of
@@ -31,7 +32,9 @@ class History:
         self._unfinished: list[int] = []
         self._pruned: list[int] = []
         self._counts = count_of([], pruned=0)
-        self._evidence = Evidence.of([], space)
+        self._lowest = math.inf
+        self._evidence: Evidence | None = None
+        self._mixtures: dict[int, Mixture] = {}
 
     def look(self) -> None:
         """Read what has changed."""
@@ -46,9 +49,12 @@ class History:
                 insort(self._pruned, trial.number)
             else:
                 insort(self.ended, trial, key=lambda one: one.number)
-        if any(trial.state is not TrialState.PRUNED for trial in finished):
-            self._counts = count_of(self.ended, pruned=0)
-            self._evidence = Evidence.of(self.completed, self._space)
+        new = [trial for trial in finished if trial.state is not TrialState.PRUNED]
+        if new:
+            self._counts = self._counts.plus(count_of(new, pruned=0), self.ended)
+            values = [value_of(trial) for trial in new if trial.state is TrialState.COMPLETE]
+            self._lowest = min([self._lowest, *values])
+            self._evidence = None
 
     @property
     def completed(self) -> list[FrozenTrial]:
@@ -63,12 +69,18 @@ class History:
     @property
     def evidence(self) -> Evidence:
         """What the gate judges by."""
+        if self._evidence is None:
+            completed = self.completed
+            for trial in completed:
+                if trial.number not in self._mixtures:
+                    self._mixtures[trial.number] = self._space.mixture_of(trial)
+            self._evidence = Evidence.of_mixtures(completed, [self._mixtures[trial.number] for trial in completed])
         return self._evidence
 
     @property
     def lowest(self) -> float:
         """The lowest value; infinite before the first."""
-        return min((value_of(trial) for trial in self.completed), default=math.inf)
+        return self._lowest
 
     @property
     def pruned_in_a_row(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 from operator import attrgetter
 
@@ -78,6 +78,11 @@ class Counts:
     def with_pruned(self, pruned: int) -> Counts:
         """Count so many pruned trials instead."""
         return replace(self, pruned=pruned)
+
+    def plus(self, more: Counts, ended: Sequence[FrozenTrial]) -> Counts:
+        """Add the counts of further trials to these; `ended` are all that completed or failed, by number."""
+        added = Counts(*(one + other for one, other in zip(astuple(self), astuple(more), strict=True)))
+        return replace(added, false_prunes=_false_prunes(ended)) if added.audited else added
 
     def false_prune_rate(self) -> str:
         """Say the measured false-prune rate with its 95 % Wilson interval, or that none was measured."""
@@ -175,15 +180,19 @@ def count_of(ended: Sequence[FrozenTrial], *, pruned: int) -> Counts:
     """Count completed and failed trials, by number, beside so many pruned ones; imported ones do not count."""
     own = [trial for trial in ended if IMPORTED not in trial.user_attrs]
     completed = [trial for trial in own if trial.state is TrialState.COMPLETE]
-    audits = audit_outcomes(completed)
     return Counts(
         merges=len(own),
         pruned=pruned,
-        audited=len(audits),
+        audited=sum(trial.user_attrs.get(VERDICT) == Verdict.AUDIT for trial in completed),
         forced=sum(trial.user_attrs.get(VERDICT) == Verdict.FORCED for trial in completed),
         cached=sum(bool(trial.user_attrs.get(CACHED)) for trial in completed),
         failed=len(own) - len(completed),
         stopped_early=sum(bool(trial.user_attrs.get(STOPPED_EARLY)) for trial in completed),
         tokens_read=sum(trial.user_attrs.get(TOKENS_READ, 0) for trial in completed),
-        false_prunes=sum(audits),
+        false_prunes=_false_prunes(ended),
     )
+
+
+def _false_prunes(ended: Sequence[FrozenTrial]) -> int:
+    own = [trial for trial in ended if trial.state is TrialState.COMPLETE and IMPORTED not in trial.user_attrs]
+    return sum(audit_outcomes(own))
