@@ -18,6 +18,7 @@ from pool.config import read_pool_file
 from pool.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture
+from pool.progress import say
 from pool.store import Pool, open_pool
 from studies.address import address_of
 from studies.basis import basis_of_pool
@@ -82,7 +83,7 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
     with study_database(config, address, must_exist=must_exist) as database:
         if only_recalls:
             database = replace(database, evaluations=database.evaluations.to_recall_from())
-        stacked = UnmergedPool(pool.names, pool.folder / "seed") if only_recalls else StackedPool(pool.merged_folders)
+        stacked = _unmerged(config, pool) if only_recalls else _stacked(config, pool)
         target, test_target = (goal_of(config, _seed_measures(config, pool, stacked, split)) for split in SPLITS)
         proxy = _proxy(config)
         search_loss = remembered(MergedLoss(pool, stacked, target, "search", settings=proxy), database.evaluations)
@@ -106,6 +107,17 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
             test_loss=remembered(test_loss, database.evaluations),
             trained_loss=remembered(trained_loss, database.evaluations),
         )
+
+
+def _unmerged(config: StudyFile, pool: Pool) -> StackedPool:
+    return UnmergedPool(pool.names, pool.folder / "seed", holding=config.objective.holding)
+
+
+def _stacked(config: StudyFile, pool: Pool) -> StackedPool:
+    stacked = StackedPool(pool.merged_folders, holding=config.objective.holding, folder=pool.folder)
+    if config.objective.held == "auto":
+        say(f"pool {pool.config.name}: members {stacked.choice}")
+    return stacked
 
 
 def _seed_measures(config: StudyFile, pool: Pool, stacked: StackedPool, split: Split) -> SeedMeasures:
