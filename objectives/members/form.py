@@ -35,6 +35,16 @@ def parts(size: int, most_values: int) -> Iterator[slice]:
         yield slice(start, min(start + most_values, size))
 
 
+def together(count: int, rows: Iterator[torch.Tensor]) -> torch.Tensor:
+    """Return decoded rows (n,) as one block (count, n): one row at a time is there twice."""
+    first = next(rows)
+    block = first.new_empty(count, first.numel())
+    block[0] = first
+    for number, row in enumerate(rows, start=1):
+        block[number] = row
+    return block
+
+
 def used(weights: Iterable[float]) -> list[tuple[int, float]]:
     """Number the weights and leave out zeros: rows of weight zero are not read."""
     return [(row, float(weight)) for row, weight in enumerate(weights) if weight != 0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from objectives.members.arrays import Shape, Stored
-from objectives.members.form import VALUES_AT_ONCE, used
+from objectives.members.form import VALUES_AT_ONCE, together, used
 from objectives.members.held import VALUES_AT_ONCE as DECODED_AT_ONCE
 from objectives.members.held import Weights
 from objectives.members.layout import Layout
@@ -83,10 +83,10 @@ class Int8Members:
     def blocks(self, most_values: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield decoded pieces."""
         for piece in self._layout.pieces(most_values or max(1, DECODED_AT_ONCE // (self.count + 1))):
-            codes = torch.stack([self._taken(row, piece.part) for row in range(self.count + 1)])
+            codes = together(self.count + 1, (self._taken(row, piece.part) for row in range(self.count + 1)))
             scales = self._scales[:, piece.rows, None].to(self._computed)
-            steps = (codes.view(self.count + 1, -1, piece.width) * scales).flatten(1)
-            yield piece.part, steps[1:] + steps[0]
+            steps = codes.view(self.count + 1, -1, piece.width).mul_(scales).flatten(1)
+            yield piece.part, steps[1:].add_(steps[0])
 
     def _taken(self, row: int, part: slice) -> torch.Tensor:
         codes = self._codes.row(row, part).to(self._computed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from objectives.members.arrays import Shape, Stored
-from objectives.members.form import VALUES_AT_ONCE, used
+from objectives.members.form import VALUES_AT_ONCE, together, used
 from objectives.members.held import VALUES_AT_ONCE as DECODED_AT_ONCE
 from objectives.members.held import Weights
 from objectives.members.int8 import SCALE, quantised
@@ -119,7 +119,7 @@ class PrunedMembers:
         most = most_values or max(1, DECODED_AT_ONCE // self.count)
         first_byte = 0
         for number, piece in enumerate(self._pieces):
-            steps = torch.stack([self._step(row, number, first_byte) for row in range(self.count)])
+            steps = together(self.count, (self._step(row, number, first_byte) for row in range(self.count)))
             values = steps.add_(self._seed.row(0, piece.part))
             self._seed.done(0, piece.part)
             for start in range(0, piece.values, most):

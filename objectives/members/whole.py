@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from objectives.members.arrays import Shape, Stored
-from objectives.members.form import VALUES_AT_ONCE, parts, used
+from objectives.members.form import VALUES_AT_ONCE, parts, together, used
 from objectives.members.held import VALUES_AT_ONCE as DECODED_AT_ONCE
 from objectives.members.held import Weights
 
@@ -81,7 +81,7 @@ class WholeMembers:
                 yield part, stack[:, part]
             return
         for part in parts(size, most_values or max(1, DECODED_AT_ONCE // self.count)):
-            yield part, torch.stack([self._decoded(row, part) for row in range(self.count)])
+            yield part, together(self.count, (self._decoded(row, part) for row in range(self.count)))
 
     def _decoded(self, row: int, part: slice) -> torch.Tensor:
         values = self._values.row(row, part).to(self._form.computed, copy=True)

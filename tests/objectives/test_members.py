@@ -295,7 +295,7 @@ def test_merging_mapped_members_takes_little_memory_beside_one_model(tmp_path: P
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     *both, resident = (json.loads(line) for line in done.stdout.splitlines())
     assert resident["members"] > 350e6
-    assert resident["grown"] > 0.95 * resident["members"]
+    assert resident["grown"] > 0.8 * resident["members"]
     for mapped in both:
         assert mapped["members"] == 0
         assert mapped["grown"] < resident["members"] / 2, "nothing adds up as one member after the other is read"
