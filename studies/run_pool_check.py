@@ -14,7 +14,7 @@ from objectives.task_vectors import TaskVectors, compare_task_vectors
 from pool.corpus import Split
 from pool.errors import CorpusError, NonFiniteLossError
 from pool.mixture import Mixture
-from pool.progress import say, track
+from pool.progress import track
 from pool.store import Pool
 from studies.database import open_database
 from studies.evaluations import EvaluationStore, remembered
@@ -41,7 +41,6 @@ def run_pool_check(pool: Pool, lines: Lines) -> PoolCheck:
     Raises `PoolError` for a member that holds NaN, `CorpusError` without held-out text and `StorageError`.
     """
     stacked = StackedPool(pool.member_folders, folder=pool.folder)
-    say(f"pool {pool.config.name}: members {stacked.choice}")
     vectors = compare_task_vectors(stacked, pool.folder / "seed")
     with open_database(pool.config.root / "mixscout.db", timeout_seconds=DATABASE_TIMEOUT_SECONDS) as database:
         return _check(pool, Reader(pool, stacked, database.evaluations), vectors, lines)

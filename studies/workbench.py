@@ -18,7 +18,6 @@ from pool.config import read_pool_file
 from pool.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture
-from pool.progress import say
 from pool.store import Pool, open_pool
 from studies.address import address_of
 from studies.basis import basis_of_pool
@@ -101,6 +100,7 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
             identity=identity_of(config, pool, space, proxy, objective),
             pool=pool,
             stacked=stacked,
+            members_held=str(stacked.choice) if config.objective.held == "auto" else None,
             test_target=test_target,
             proxy=proxy,
             search_loss=search_loss,
@@ -114,10 +114,7 @@ def _unmerged(config: StudyFile, pool: Pool) -> StackedPool:
 
 
 def _stacked(config: StudyFile, pool: Pool) -> StackedPool:
-    stacked = StackedPool(pool.merged_folders, holding=config.objective.holding, folder=pool.folder)
-    if config.objective.held == "auto":
-        say(f"pool {pool.config.name}: members {stacked.choice}")
-    return stacked
+    return StackedPool(pool.merged_folders, holding=config.objective.holding, folder=pool.folder)
 
 
 def _seed_measures(config: StudyFile, pool: Pool, stacked: StackedPool, split: Split) -> SeedMeasures:

@@ -4,6 +4,7 @@ The checkpoints themselves are not mapped: what their files call a tensor, and h
 forms other than float32 are not in them.
 """
 
+import errno
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -72,7 +73,8 @@ def _write(shapes: Mapping[str, Shape], rows: Iterator[tuple[str, torch.Tensor]]
     """Append rows to a file each, so that no array is ever in memory."""
     needed, free = sum(shape.nbytes for shape in shapes.values()), shutil.disk_usage(folder.parent).free
     if needed > free:
-        raise OSError(28, f"{free / 1e9:.2f} GB are free")
+        raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB are free")
+    say(f"packing members into {folder}, {needed / 1e9:.2f} GB")
     with new_folder(folder) as new:
         with ExitStack() as opened:
             files = {name: opened.enter_context((new / f"{name}.npy").open("wb")) for name in shapes}

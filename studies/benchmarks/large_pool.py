@@ -35,7 +35,8 @@ def run_large(repeats: int) -> MemoryFigures:
         new_model(SHAPE, VOCABULARY, initial_seed=0).save_pretrained(folder / "seed")
         folders = {f"m{number}": (_stepped(folder, number),) for number in range(MEMBERS)}
         weights = np.random.default_rng(0).dirichlet(np.ones(MEMBERS), size=MIXTURES)
-        return measure(Workload("of random models", folders, folder / "seed", weights, _loss_of), repeats)
+        load = Workload("of random models", folders, folder / "seed", weights, _loss_of, merges_timed=1)
+        return measure(load, repeats)
 
 
 def _stepped(folder: Path, number: int) -> Path:
