@@ -43,7 +43,7 @@ class WayFigures:
     """One way. Bytes are for each parameter of each member, in memory and on disk.
 
     Errors are distances of the merged loss from that of the reference, in the goal's measure. `merge_ratio`: seconds of
-    merging over the reference's. `share_of_evaluation`: seconds of a merge over those of merging and scoring.
+    merging over the reference's. `share_of_evaluation`: those of a merge over those of one evaluation in float32.
     """
 
     holding: Holding
