@@ -103,6 +103,7 @@ class DownstreamError:
                 "rule": rule.digest_parts,
                 "lm_eval": importlib.metadata.version("lm_eval"),
                 "dtype": str(stacked.dtype),
+                **stacked.digest_parts,
             }
         )
 

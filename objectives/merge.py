@@ -1,11 +1,11 @@
-"""The merge: all members' parameters stacked in memory, any weights summed into one resident model.
+"""The merge: any weights of all members summed into one resident model.
 
 theta(w) = sum_k w_k theta_k (Wortsman et al. 2022, arXiv 2203.05482; Na et al. 2024, arXiv 2410.15661). The
-resident model's parameters are views into one flat buffer that a merge writes in place: nothing is copied, nothing
-touches the disk. Each tensor starts on a 64-byte boundary, as a loaded one does.
+resident model's parameters are views into one flat buffer that a merge writes in place: nothing is copied. How the
+members are held, in which form and where, is `objectives.members`' duty.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +13,32 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from pool.checkpoint import check_finite, load_model, parameters_of
-from pool.errors import PoolError
+from objectives.members.arrays import Stored
+from objectives.members.choice import Choice, choose, free_memory
+from objectives.members.form import Form
+from objectives.members.form_of import form_of
+from objectives.members.held import HeldMembers, inner, sum_many
+from objectives.members.holding import Holding
+from objectives.members.in_memory import filled
+from objectives.members.layout import Layout
+from objectives.members.packed import mapped
+from objectives.members.whole import WholeMembers
+from pool.checkpoint import CONFIG, WEIGHTS, check_finite, load_model, parameters_of
+from pool.errors import ConfigError, PoolError
+from pool.fingerprint import digest_file, digest_json, short
+from pool.manifest import MANIFEST, CheckpointManifest, read_record
 
-_ALIGNMENT_ELEMENTS = 16
-_BLOCK_ELEMENTS = 2**21
+AS_TRAINED = Holding()
 
 
 class StackedPool:
-    """The parameters of K members, (K, P), and one model that any weighting of them is merged into.
+    """K members of P parameters, held as a `Holding` says, and one model that any weighting of them is merged into.
 
     A name with several checkpoints stands for their mean. Tied parameters count once. Merging is in the pool's dtype
-    (float32, or float64 for checking gradients).
-    Raises `PoolError` when members differ in tensor names, shapes or buffers, or hold NaN.
+    (float32, or float64 for checking gradients). `folder` is the pool's: the seed that task vectors start at is there,
+    and mapped members are packed there.
+    Raises `PoolError` when members differ in tensor names, shapes or buffers, or hold NaN, and `ValueError` for a
+    holding that needs the pool's folder without it.
     """
 
     def __init__(
@@ -34,39 +47,50 @@ class StackedPool:
         *,
         dtype: torch.dtype = torch.float32,
         device: str | None = None,
+        holding: Holding = AS_TRAINED,
+        folder: Path | None = None,
     ) -> None:
         self.names = tuple(folders)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype
-        paths = {name: (given,) if isinstance(given, Path) else tuple(given) for name, given in folders.items()}
-        named, first = next(iter(paths)), load_model(next(iter(paths.values()))[0], dtype=dtype)
-        self._slices = _layout(first)
-        size = max(part.stop for part in self._slices.values())
-        self.stack = torch.empty(len(folders), _aligned(size), dtype=dtype, device=self.device)
-        self.flat = torch.empty(
-            _aligned(size), dtype=dtype, device=self.device
-        )  # not a page of it is used before a merge
+        self.holding = holding
+        self._paths = {name: (given,) if isinstance(given, Path) else tuple(given) for name, given in folders.items()}
+        named = next(iter(self._paths))
+        first = load_model(self._paths[named][0], dtype=dtype)
+        check_finite(first, f"member {named!r}", _REBUILD)
+        self._layout = Layout.of(first)
+        self.flat = torch.zeros(self._layout.size, dtype=dtype, device=self.device)
         self._gradient: torch.Tensor | None = None
-        self._fill(self.stack[0].zero_(), first, first, f"member {named!r}")
         self.model = self._resident(first)  # frees what was loaded: one model in memory beside the pool, not two
-        for row, (name, several) in enumerate(paths.items()):
-            if row > 0:
-                self._fill(self.stack[row].zero_(), load_model(several[0], dtype=dtype), first, f"member {name!r}")
-            self._add(self.stack[row], several[1:], f"a member of {name!r}")
+        del first
+        self._folder = folder
+        self.choice, self.members = self._held()
+
+    @property
+    def digest_parts(self) -> dict[str, object]:
+        """What of the way members are held decides a value, in JSON types."""
+        return self.holding.digest_parts
+
+    @property
+    def stack(self) -> torch.Tensor:
+        """The members (K, P) as they lie on the device. Raises `ConfigError` where they are held otherwise."""
+        stack = self.members.stack if isinstance(self.members, WholeMembers) else None
+        if stack is None:
+            raise ConfigError(
+                'this needs members as they are in memory: set [objective] held = "resident", and no other'
+            )
+        return stack
 
     def merge(self, weights: npt.NDArray[np.float64]) -> None:
         """Make the resident model the sum of the members by `weights` (K,), in the order of `names`, in place.
 
-        One pass over the members whose weight is not zero, bound by memory bandwidth.
+        One pass over the members whose weight is not zero, bound by the bandwidth of where they lie.
         """
-        if self.device.type == "cpu":
-            _sum_in_blocks(self.stack, weights, self.flat)
-        else:
-            torch.mv(self.stack.T, torch.tensor(weights, dtype=self.dtype, device=self.device), out=self.flat)
+        self.members.sum(weights, self.flat)
 
     def merge_many(self, weights: npt.NDArray[np.float64]) -> torch.Tensor:
-        """Return N merges (N, P) for weights (N, K), by one matrix product: the pool is read once for all of them."""
-        return torch.tensor(weights, dtype=self.dtype, device=self.device) @ self.stack
+        """Return N merges (N, P) for weights (N, K): the pool is read once for all of them."""
+        return sum_many(self.members, weights, self.flat)
 
     def take(self, merged: torch.Tensor) -> None:
         """Make the resident model one of the merges (P,) that `merge_many` returned."""
@@ -79,69 +103,94 @@ class StackedPool:
 
     def load(self, folder: Path, what: str) -> None:
         """Make the resident model a checkpoint of the same architecture, in place. Raises `PoolError`."""
-        self._fill(self.flat.zero_(), load_model(folder, dtype=self.dtype), self.model, what)
+        source = load_model(folder, dtype=self.dtype)
+        _check_alike(source, self.model, what)
+        check_finite(source, what, _REBUILD)
+        self.flat.zero_()
+        for name, tensor in parameters_of(source).items():
+            self.flat[self._layout.matrices[name].part] = tensor.reshape(-1).to(self.device)
 
     def weight_gradient(self) -> npt.NDArray[np.float64]:
         """Turn the parameters' gradient (P,) into that of the merge weights (K,).
 
         d L / d w_k = <grad_theta L(theta(w)), theta_k>
         """
-        return torch.mv(self.stack, self.flat_gradient()).double().cpu().numpy()
+        return inner(self.members, self.flat_gradient())
 
     def flat_gradient(self) -> torch.Tensor:
         """Return the buffer (P,) that the parameters' `.grad` are views of; made when it is first asked for."""
         if self._gradient is None:
             self._gradient = torch.zeros_like(self.flat)
             for name, parameter in self.model.named_parameters():
-                parameter.grad = self._gradient[self._slices[name]].view(parameter.shape)
+                parameter.grad = self._gradient[self._layout.matrices[name].part].view(parameter.shape)
         return self._gradient
 
-    def _add(self, row: torch.Tensor, others: Sequence[Path], what: str) -> None:
-        """Make a row (P,) that holds one member the mean of it and others; accumulated in the pool's dtype."""
-        one = torch.zeros_like(row) if others else row
-        for folder in others:
-            self._fill(one.zero_(), load_model(folder, dtype=self.dtype), self.model, what)
-            row.add_(one)
-        if others:
-            row.div_(len(others) + 1)
+    def _held(self) -> tuple[Choice, HeldMembers]:
+        """Choose a place where none was asked for, and fill it."""
+        form = form_of(self.holding, len(self.names), self._layout, self._seed(), self.dtype)
+        shapes = form.shapes()
+        choice = self._choice(sum(shape.nbytes for shape in shapes.values()))
+        if choice.place == "mapped":
+            if self._folder is None:
+                raise ValueError("members are mapped from files beside the pool: give the pool's folder")
+            folder = self._folder / "packed" / short(self._packed_digest(form))
+            return choice, form.held(mapped(shapes, lambda: form.encode(self._each()), self.device, folder))
+        streamed = choice.place == "streamed"
+        arrays: dict[str, Stored] = filled(shapes, form.encode(self._each()), self.device, streamed=streamed)
+        return choice, form.held(arrays)
 
-    def _fill(self, row: torch.Tensor, source: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
-        _check_alike(source, like, what)
-        check_finite(source, what, "train it again with `mixscout pool build POOL.toml --rebuild NAME`")
-        for name, tensor in parameters_of(source).items():
-            row[self._slices[name]] = tensor.reshape(-1).to(self.device)
+    def _choice(self, pool_bytes: int) -> Choice:
+        if self.holding.held != "auto":
+            return Choice(self.holding.held, "as asked for")
+        choice = choose(pool_bytes, self.flat.nbytes, self.device, free_memory(self.device))
+        return choice if self._folder is not None or choice.place != "mapped" else Choice("resident", choice.why)
+
+    def _seed(self) -> torch.Tensor | None:
+        """Return the seed (P,) that task vectors start at, where there are any."""
+        if self._folder is None or (self.holding.stored != "int8" and self.holding.keep_share == 1):
+            return None
+        self.load(self._folder / "seed", "the seed")
+        return self.flat.clone()
+
+    def _each(self) -> Iterator[torch.Tensor]:
+        """Yield one member (P,) after the other, in the resident model's buffer; means are in the pool's dtype."""
+        for name, several in self._paths.items():
+            self.load(several[0], f"member {name!r}")
+            if len(several) > 1:
+                total = self.flat.clone()
+                for folder in several[1:]:
+                    self.load(folder, f"a member of {name!r}")
+                    total.add_(self.flat)
+                self.flat.copy_(total.div_(len(several)))
+            yield self.flat
+
+    def _packed_digest(self, form: Form) -> str:
+        """Digest what packed members are made of and how, so that a file of others is never taken for them."""
+        members = [[_content(folder) for folder in several] for several in self._paths.values()]
+        assert self._folder is not None
+        seed = None if self.holding.stored != "int8" and self.holding.keep_share == 1 else self._folder / "seed"
+        places = {
+            name: [matrix.part.start, matrix.rows, matrix.width] for name, matrix in self._layout.matrices.items()
+        }
+        start = _content(seed) if seed else None
+        return digest_json({**form.digest_parts, "members": members, "seed": start, "places": places})
 
     def _resident(self, model: PreTrainedModel) -> PreTrainedModel:
         torch.nn.Module.to(model, self.device)
         for name, parameter in model.named_parameters():
-            parameter.data = self.flat[self._slices[name]].view(parameter.shape)
+            parameter.data = self.flat[self._layout.matrices[name].part].view(parameter.shape)
         return model
 
 
-def _sum_in_blocks(stack: torch.Tensor, weights: npt.NDArray[np.float64], out: torch.Tensor) -> None:
-    """Sum rows (K, P) into `out` (P,), a block at a time, so that the sum stays in the cache while rows stream by.
-
-    A row of weight zero is not read. Measured against one matrix-vector product: 1.2 to 1.6 times its bandwidth.
-    """
-    used = [(stack[row], float(weight)) for row, weight in enumerate(weights) if weight != 0]
-    for start in range(0, out.numel(), _BLOCK_ELEMENTS):
-        block = slice(start, start + _BLOCK_ELEMENTS)
-        torch.mul(used[0][0][block], used[0][1], out=out[block])
-        for row, weight in used[1:]:
-            out[block].add_(row[block], alpha=weight)
+_REBUILD = "train it again with `mixscout pool build POOL.toml --rebuild NAME`"
 
 
-def _layout(model: PreTrainedModel) -> dict[str, slice]:
-    slices: dict[str, slice] = {}
-    start = 0
-    for name, tensor in parameters_of(model).items():
-        slices[name] = slice(start, start + tensor.numel())
-        start = _aligned(slices[name].stop)
-    return slices
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGNMENT_ELEMENTS) * _ALIGNMENT_ELEMENTS
+def _content(folder: Path) -> list[str]:
+    """Give the digests of a checkpoint's weights and config: as its manifest has them, which a pool has verified."""
+    if (folder / MANIFEST).is_file():
+        manifest = read_record(folder / MANIFEST, CheckpointManifest)
+        return [manifest.weights_digest, manifest.config_digest]
+    return [digest_file(folder / WEIGHTS), digest_file(folder / CONFIG)]
 
 
 def _check_alike(model: PreTrainedModel, like: PreTrainedModel, what: str) -> None:

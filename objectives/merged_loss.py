@@ -59,7 +59,7 @@ class MergedLoss:
         order = segments(self.table, self._settings.early_stopping.order_seed)
         precision, compiled = self._settings.precision, self._settings.compiled
         self.scorer = Scorer(stacked.model, self.table, segments=order, precision=precision, compiled=compiled)
-        parts = self._settings.digest_parts
+        parts = {**self._settings.digest_parts, **stacked.digest_parts}
         self.digest = objective_digest("merged", pool, stacked, target, split, settings=parts)
         self._pool = pool
         self._but_for_members = parts_but_for_members("merged", pool, stacked, target, split, settings=parts)

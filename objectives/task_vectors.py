@@ -1,6 +1,6 @@
 """Task vectors, tau_k = theta_k - theta_0 (Ilharco et al. 2023, arXiv 2212.04089): how long, and how alike.
 
-No task vector is kept: the stacked members and one copy of the seed are read a block at a time.
+No task vector is kept: the members, wherever they are held, and one copy of the seed are read a block at a time.
 """
 
 import math
@@ -47,9 +47,8 @@ def compare_task_vectors(stacked: StackedPool, seed: Path) -> TaskVectors:
     stacked.load(seed, "the seed")
     count = len(stacked.names)
     gram, opposite, both = (torch.zeros(count, count, dtype=torch.float64, device=stacked.device) for _ in range(3))
-    for start in range(0, stacked.flat.numel(), BLOCK_ELEMENTS):
-        block = slice(start, start + BLOCK_ELEMENTS)
-        step = stacked.stack[:, block] - stacked.flat[block]
+    for block, members in stacked.members.blocks(BLOCK_ELEMENTS):
+        step = members - stacked.flat[block]
         up, down = (step > 0).float(), (step < 0).float()
         changed = up + down
         opposite += up @ down.T + down @ up.T

@@ -11,19 +11,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from objectives.merge import StackedPool
+from objectives.members.holding import Holding
+from objectives.merge import AS_TRAINED, StackedPool
 from pool.errors import NotRememberedError
 
 
 class UnmergedPool(StackedPool):
     """A stand-in for the stacked members of a pool, under their `names`; only the seed is in memory.
 
-    Digests of objectives are those of the pool itself. Raises `PoolError` for a seed that cannot be believed.
+    Digests of objectives are those of the pool itself, held as `holding` says. Raises `PoolError` for a seed
+    that cannot be believed.
     """
 
-    def __init__(self, names: Sequence[str], seed: Path) -> None:
+    def __init__(self, names: Sequence[str], seed: Path, *, holding: Holding = AS_TRAINED) -> None:
         super().__init__({"the seed": seed})
         self.names = tuple(names)
+        self.holding = holding
 
     def merge(self, weights: npt.NDArray[np.float64]) -> NoReturn:
         """Refuse."""

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from objectives.aggregates import Aggregate
+from objectives.members.holding import Held, Holding, Stored
 from objectives.scoring import Precision
 from objectives.target import Measure
 from pool.config_file import Config, Name, read_config
@@ -36,6 +37,19 @@ class ObjectiveConfig(Config):
     and the specific directions by the powers."""
     exponent: float = Field(0.5, gt=0)
     """Exponent of the powers; `identity` has none."""
+
+    held: Held = "auto"
+    """Where the members are while they are merged: `resident` in the device's memory; `streamed` to a GPU from the
+    host's; `mapped` from a file beside the pool; or the first of these that has room. No loss hangs on it."""
+    stored: Stored = "float32"
+    """As what the members' values are held: `float32`, `bfloat16`, or task vectors in `int8`. Losses hang on it."""
+    keep_share: float = Field(1.0, gt=0, le=1)
+    """Share of each tensor of a task vector that is kept, the largest values; the others are the seed's."""
+
+    @property
+    def holding(self) -> Holding:
+        """How the members are held."""
+        return Holding(self.held, self.stored, self.keep_share)
 
 
 class EarlyStoppingConfig(Config):

@@ -26,7 +26,18 @@ Identity = dict[str, object]
 
 QUESTION = (
     *("pool", "table", "predictor", "held-out text", "target", "aggregate", "measure", "constraints"),
-    *("downstream tasks", "merge rule", "precision", "compiled", "space", "groups", "floors", "kl", "prior"),
+    *(
+        "downstream tasks",
+        "merge rule",
+        "precision",
+        "compiled",
+        "stored members",
+        "space",
+        "groups",
+        "floors",
+        "kl",
+        "prior",
+    ),
 )
 """The parts that decide what a value means and which mixtures are allowed; the others say how to search."""
 
@@ -46,6 +57,7 @@ def identity_of(
         "merge rule": proxy.rule.digest_parts,
         "precision": proxy.precision,
         "compiled": proxy.compiled,
+        "stored members": config.objective.holding.digest_parts or None,
         "early stopping": config.early_stopping.model_dump(),
         "groups": {name: list(units) for name, units in pool.groups.items()} or None,
         "downstream tasks": objective.digest if config.downstream else None,

@@ -34,7 +34,8 @@ class OpenedStudy:
     """An opened study file.
 
     `objective` is what the study minimises, without a penalty, and remembers what it evaluated; `target` is the goal
-    behind it. `identity` is what the study may not change. Reports are written under `root`.
+    behind it. `identity` is what the study may not change. Reports are written under `root`. `members_held` says
+    where a pool's members were put and why, when that was chosen for the user.
     """
 
     config: StudyFile
@@ -45,6 +46,7 @@ class OpenedStudy:
     target: Goal
     objective: RememberedObjective
     identity: Identity
+    members_held: str | None = None
 
     @property
     def several(self) -> bool:

@@ -55,6 +55,8 @@ def _has_evidence(bench: OpenedStudy) -> bool:
 def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: int, tracker: Tracker | None) -> Counts:
     done = count_trials(study).merges
     latest = done
+    if bench.members_held and done < merges:
+        say(f"search {study.study_name}: members {bench.members_held}")
     with track(f"search {study.study_name}", merges, done=min(done, merges)) as show:
 
         def watch(counts: Counts, best: float) -> None:

@@ -40,7 +40,7 @@ def run_pool_check(pool: Pool, lines: Lines) -> PoolCheck:
 
     Raises `PoolError` for a member that holds NaN, `CorpusError` without held-out text and `StorageError`.
     """
-    stacked = StackedPool(pool.member_folders)
+    stacked = StackedPool(pool.member_folders, folder=pool.folder)
     vectors = compare_task_vectors(stacked, pool.folder / "seed")
     with open_database(pool.config.root / "mixscout.db", timeout_seconds=DATABASE_TIMEOUT_SECONDS) as database:
         return _check(pool, Reader(pool, stacked, database.evaluations), vectors, lines)

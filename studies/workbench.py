@@ -82,7 +82,7 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
     with study_database(config, address, must_exist=must_exist) as database:
         if only_recalls:
             database = replace(database, evaluations=database.evaluations.to_recall_from())
-        stacked = UnmergedPool(pool.names, pool.folder / "seed") if only_recalls else StackedPool(pool.merged_folders)
+        stacked = _unmerged(config, pool) if only_recalls else _stacked(config, pool)
         target, test_target = (goal_of(config, _seed_measures(config, pool, stacked, split)) for split in SPLITS)
         proxy = _proxy(config)
         search_loss = remembered(MergedLoss(pool, stacked, target, "search", settings=proxy), database.evaluations)
@@ -100,12 +100,21 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
             identity=identity_of(config, pool, space, proxy, objective),
             pool=pool,
             stacked=stacked,
+            members_held=str(stacked.choice) if config.objective.held == "auto" else None,
             test_target=test_target,
             proxy=proxy,
             search_loss=search_loss,
             test_loss=remembered(test_loss, database.evaluations),
             trained_loss=remembered(trained_loss, database.evaluations),
         )
+
+
+def _unmerged(config: StudyFile, pool: Pool) -> StackedPool:
+    return UnmergedPool(pool.names, pool.folder / "seed", holding=config.objective.holding)
+
+
+def _stacked(config: StudyFile, pool: Pool) -> StackedPool:
+    return StackedPool(pool.merged_folders, holding=config.objective.holding, folder=pool.folder)
 
 
 def _seed_measures(config: StudyFile, pool: Pool, stacked: StackedPool, split: Split) -> SeedMeasures:

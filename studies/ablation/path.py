@@ -44,6 +44,7 @@ class SeedPath:
         self._bench = bench
         self._evidence = evidence
         described = {name: bench.pool.corpus.held_out[evidence.split][name].digest for name in evidence.domains}
+        settings: dict[str, object] = {**bench.proxy.digest_parts, **bench.stacked.digest_parts}
         self.digest = digest_json(
             {
                 "kind": "seed path",
@@ -51,7 +52,7 @@ class SeedPath:
                 "pool": bench.pool.manifest.digest,
                 "held_out": described,
                 "goal": evidence.goal.digest_parts,
-                "settings": bench.proxy.digest_parts,
+                "settings": settings,
             }
         )
 

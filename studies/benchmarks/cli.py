@@ -137,6 +137,33 @@ def bench_objective(
         tables.show_precision(console(), check)
 
 
+@bench_app.command("memory", epilog="Example: `mixscout bench memory study.toml --mixtures 20 --large`")
+def bench_memory(
+    study_file: StudyArgument,
+    mixtures: Annotated[int, typer.Option(min=2, help="Random mixtures whose merged loss is compared.")] = 20,
+    repeats: Annotated[int, typer.Option(min=1, help="Paired repeats of every timing.")] = 7,
+    large: Annotated[bool, typer.Option("--large", help="Also random models of 98 million parameters (7 GB).")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure each way of holding the members: bytes, error of the merged loss, seconds of a merge as a ratio."""
+    quiet_libraries()
+    from studies.benchmarks.large_pool import run_large
+    from studies.benchmarks.memory import run_memory
+    from studies.benchmarks.memory_table import show_memory
+    from studies.config import read_study_file
+    from studies.workbench import workbench
+
+    with workbench(read_study_file(study_file)) as bench:
+        found = [run_memory(bench, mixtures, repeats)]
+    if large:
+        found.append(run_large(repeats))
+    if as_json:
+        print_json([one.as_json() for one in found])
+        return
+    for one in found:
+        show_memory(console(), one)
+
+
 @bench_app.command("surrogate", epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")
 def bench_surrogate(
     table: Annotated[Path, typer.Option(metavar="DIR", help="Trained models: RegMix's tables, or ratios and metrics.")],

@@ -245,6 +245,7 @@ NEED_A_POOL = (
     ["best", "--diversity"],
     ["bench", "landscape"],
     ["bench", "objective"],
+    ["bench", "memory"],
 )
 
 

@@ -1,0 +1,1 @@
+"""How a pool's members are held: which form their values have, and where those lie."""

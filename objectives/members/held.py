@@ -1,0 +1,55 @@
+"""`HeldMembers`: what a merge needs of a pool's members, whatever form they have and wherever they lie."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Weights = npt.NDArray[np.float64]
+
+VALUES_AT_ONCE = 2**23
+"""Values of all members together that a block decodes, where decoding makes a copy."""
+
+
+class HeldMembers(Protocol):
+    """K members of P values each; gaps between tensors are zero, or left as they are."""
+
+    count: int
+    nbytes: int
+    """Bytes in memory, on the device and in the host together; pages of mapped files are not among them."""
+    device_nbytes: int
+    """Those of them on the device that merges."""
+
+    def sum(self, weights: Weights, out: torch.Tensor) -> None:
+        """Write sum_k w_k theta_k into `out` (P,), for any weights (K,). Members of weight zero are not read."""
+
+    def blocks(self, most_values: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield parts of (P,) and the members' values there (K, n), decoded; valid until the next one is asked for.
+
+        Parts cover every tensor. `most_values` is the largest n, but that a row of a matrix may be longer.
+        """
+
+
+def sum_many(members: HeldMembers, weights: Weights, like: torch.Tensor) -> torch.Tensor:
+    """Return N merges (N, P) by weights (N, K), in the dtype and on the device of `like`; members are read once."""
+    by_row = torch.tensor(weights, dtype=like.dtype, device=like.device)
+    merged: torch.Tensor | None = None
+    for part, values in members.blocks():
+        if values.shape[1] == like.numel():
+            return by_row @ values
+        if merged is None:
+            merged = torch.zeros(len(weights), like.numel(), dtype=like.dtype, device=like.device)
+        merged[:, part] = by_row @ values
+    assert merged is not None, "a model has parameters"
+    return merged
+
+
+def inner(members: HeldMembers, gradient: torch.Tensor) -> Weights:
+    """Return the inner products (K,) of every member with a gradient (P,); blocks are added in float64."""
+    total = torch.zeros(members.count, dtype=torch.float64, device=gradient.device)
+    for part, values in members.blocks():
+        total += torch.mv(values, gradient[part]).double()
+    found: Weights = total.cpu().numpy()
+    return found

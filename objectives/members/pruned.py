@@ -1,0 +1,161 @@
+"""Members as the largest part of their task vectors: in every tensor, the same share of values is kept.
+
+theta_k ~ theta_0 + kept_k, so a merge is (sum_k w_k) theta_0 + sum_k w_k kept_k (magnitude pruning: Han et al. 2015,
+arXiv 1506.02626; of task vectors: Yadav et al. 2023, arXiv 2306.01708, "trim"). A bit a value says what was kept. The
+seed is kept whole, in the dtype that is merged in.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from objectives.members.arrays import Shape, Stored
+from objectives.members.form import VALUES_AT_ONCE, together, used
+from objectives.members.held import VALUES_AT_ONCE as DECODED_AT_ONCE
+from objectives.members.held import Weights
+from objectives.members.int8 import SCALE, quantised
+from objectives.members.layout import Layout, Matrix, Piece
+
+_BITS = 8
+
+
+@dataclass(frozen=True)
+class PrunedForm:
+    """K members, of each of whose steps from `seed` (P,) a share is kept, in a dtype or as int8 codes with scales."""
+
+    count: int
+    layout: Layout
+    seed: torch.Tensor
+    keep_share: float
+    stored: torch.dtype
+
+    @property
+    def digest_parts(self) -> Mapping[str, object]:
+        """Share and dtype: the seed is digested with the members."""
+        return {"form": "pruned", "keep_share": self.keep_share, "dtype": str(self.stored)}
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The pieces whose kept values lie together."""
+        return tuple(self.layout.pieces(VALUES_AT_ONCE["cpu"]))
+
+    def shapes(self) -> Mapping[str, Shape]:
+        """The seed; which values are kept, those, and where each piece's start among them; scales of int8."""
+        kept = sum(self._kept_of(matrix.rows * matrix.width) for matrix in self.layout.matrices.values())
+        shapes = {
+            "seed": Shape(1, self.layout.size, self.seed.dtype),
+            "bits": Shape(self.count, sum(_bytes_of(piece) for piece in self.pieces), torch.uint8),
+            "kept": Shape(self.count, kept, self.stored),
+            "starts": Shape(self.count, len(self.pieces) + 1, torch.int64, small=True),
+        }
+        scales = {"scales": Shape(self.count, self.layout.rows, SCALE, small=True)}
+        return shapes | (scales if self.stored == torch.int8 else {})
+
+    def encode(self, members: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+        """A row for the seed, then one of each other array for each member."""
+        yield "seed", self.seed
+        for member in members:
+            step = member - self.seed
+            mask = self._largest(step)
+            if self.stored == torch.int8:
+                values, scales = quantised(torch.where(mask, step, 0), self.layout)
+                yield "scales", scales
+            else:
+                values = step.to(self.stored)
+            yield "kept", torch.cat([values[matrix.part][mask[matrix.part]] for matrix in self._matrices])
+            yield "bits", torch.cat([_packed(mask[piece.part]) for piece in self.pieces])
+            counts = torch.stack([mask[piece.part].sum() for piece in self.pieces])
+            yield "starts", torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+    def held(self, arrays: Mapping[str, Stored]) -> "PrunedMembers":
+        """Hold them."""
+        return PrunedMembers(self, arrays)
+
+    @property
+    def _matrices(self) -> tuple[Matrix, ...]:
+        return tuple(self.layout.matrices.values())
+
+    def _kept_of(self, values: int) -> int:
+        return max(1, round(self.keep_share * values))
+
+    def _largest(self, step: torch.Tensor) -> torch.Tensor:
+        """Mark the largest values (P,) of each tensor, exactly as many in all members."""
+        mask = torch.zeros(step.numel(), dtype=torch.bool, device=step.device)
+        for matrix in self._matrices:
+            size = step[matrix.part].abs()
+            mask[matrix.part.start + size.topk(self._kept_of(size.numel()), sorted=False).indices] = True
+        return mask
+
+
+class PrunedMembers:
+    """Members of which a share of each tensor's step lies in arrays; no member outlives its piece decoded."""
+
+    def __init__(self, form: PrunedForm, arrays: Mapping[str, Stored]) -> None:
+        self.count = form.count
+        self.nbytes = sum(array.nbytes for array in arrays.values())
+        self.device_nbytes = sum(array.device_nbytes for array in arrays.values())
+        self._layout, self._computed, self._pieces = form.layout, form.seed.dtype, form.pieces
+        self._seed, self._bits, self._kept = (arrays[name] for name in ("seed", "bits", "kept"))
+        starts = arrays["starts"].whole()
+        assert starts is not None, "small arrays are kept on the device"
+        self._starts: list[list[int]] = starts.tolist()
+        self._scales = arrays["scales"].whole() if "scales" in arrays else None
+
+    def sum(self, weights: Weights, out: torch.Tensor) -> None:
+        """Sum the seed and what was kept into `out` (P,), a piece at a time."""
+        rows, total = used(weights), float(weights.sum())
+        first_byte = 0
+        for number, piece in enumerate(self._pieces):
+            summed = out[piece.part]
+            torch.mul(self._seed.row(0, piece.part), total, out=summed)
+            self._seed.done(0, piece.part)
+            for row, weight in rows:
+                summed.add_(self._step(row, number, first_byte), alpha=weight)
+            first_byte += _bytes_of(piece)
+
+    def blocks(self, most_values: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield decoded pieces, cut smaller where they are too large."""
+        most = most_values or max(1, DECODED_AT_ONCE // self.count)
+        first_byte = 0
+        for number, piece in enumerate(self._pieces):
+            steps = together(self.count, (self._step(row, number, first_byte) for row in range(self.count)))
+            values = steps.add_(self._seed.row(0, piece.part))
+            self._seed.done(0, piece.part)
+            for start in range(0, piece.values, most):
+                stop = min(start + most, piece.values)
+                yield slice(piece.part.start + start, piece.part.start + stop), values[:, start:stop]
+            first_byte += _bytes_of(piece)
+
+    def _step(self, row: int, number: int, first_byte: int) -> torch.Tensor:
+        """Decode a member's step in one piece (n,)."""
+        piece = self._pieces[number]
+        bits = slice(first_byte, first_byte + _bytes_of(piece))
+        kept = slice(*self._starts[row][number : number + 2])
+        mask = _unpacked(self._bits.row(row, bits), piece.values)
+        step = torch.zeros(piece.values, dtype=self._computed, device=mask.device)
+        step.masked_scatter_(mask, self._kept.row(row, kept).to(self._computed))
+        self._bits.done(row, bits)
+        self._kept.done(row, kept)
+        if self._scales is not None:
+            step.view(-1, piece.width).mul_(self._scales[row, piece.rows, None])
+        return step
+
+
+def _bytes_of(piece: Piece) -> int:
+    return -(-piece.values // _BITS)
+
+
+def _powers(device: torch.device) -> torch.Tensor:
+    return torch.tensor([1 << bit for bit in range(_BITS)], dtype=torch.uint8, device=device)
+
+
+def _packed(mask: torch.Tensor) -> torch.Tensor:
+    """Turn booleans (n,) into bytes of eight, the first one the lowest bit."""
+    padded = torch.nn.functional.pad(mask.to(torch.uint8), (0, -mask.numel() % _BITS))
+    return (padded.view(-1, _BITS) * _powers(mask.device)).sum(dim=1, dtype=torch.uint8)
+
+
+def _unpacked(bits: torch.Tensor, count: int) -> torch.Tensor:
+    """Turn bytes back into `count` booleans."""
+    return ((bits[:, None] & _powers(bits.device)) != 0).flatten()[:count]
