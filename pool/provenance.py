@@ -25,7 +25,7 @@ class Provenance:
     @property
     def digest(self) -> str:
         """Digest of it all."""
-        parts = [self.mixture.digest, self.recipe.digest, self.shape.model_dump(), self.start_digest]
+        parts = [self.mixture.digest, self.recipe.digest, self.shape.digest_parts, self.start_digest]
         return digest_json([*parts, dict(self.data_digests), self.tokenizer_digest])
 
     def changes_since(self, manifest: CheckpointManifest) -> list[str]:
