@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from pool.checkpoint import check_finite, load_model, parameters_of
-from pool.errors import PoolError
+from pool.likeness import check_same_tensors
 
 _ALIGNMENT_ELEMENTS = 16
 _BLOCK_ELEMENTS = 2**21
@@ -106,7 +106,7 @@ class StackedPool:
             row.div_(len(others) + 1)
 
     def _fill(self, row: torch.Tensor, source: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
-        _check_alike(source, like, what)
+        check_same_tensors(source, like, what)
         check_finite(source, what, "train it again with `mixscout pool build POOL.toml --rebuild NAME`")
         for name, tensor in parameters_of(source).items():
             row[self._slices[name]] = tensor.reshape(-1).to(self.device)
@@ -142,19 +142,3 @@ def _layout(model: PreTrainedModel) -> dict[str, slice]:
 
 def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT_ELEMENTS) * _ALIGNMENT_ELEMENTS
-
-
-def _check_alike(model: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
-    shapes = {name: tuple(tensor.shape) for name, tensor in parameters_of(model).items()}
-    expected = {name: tuple(tensor.shape) for name, tensor in parameters_of(like).items()}
-    different = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
-    if different:
-        name = different[0]
-        raise PoolError(
-            f"{what} is of another architecture than the pool: {name} is {shapes.get(name, 'missing')} there and "
-            f"{expected.get(name, 'missing')} in the pool; only models of one architecture can be merged"
-        )
-    buffers = dict(like.named_buffers())
-    for name, buffer in model.named_buffers():
-        if name not in buffers or not torch.equal(buffer, buffers[name].to(buffer.device)):
-            raise PoolError(f"{what} has another buffer {name} than the pool; such models cannot be merged")

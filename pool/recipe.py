@@ -43,6 +43,21 @@ class ModelShape(Config):
         return self.model_dump(exclude={"family"} if self.family == "llama" else None)
 
 
+class GivenShape(Config):
+    """A model that was trained elsewhere: the class that transformers has for it, and the window length used here."""
+
+    architecture: str
+    context: int
+
+    @property
+    def digest_parts(self) -> dict[str, object]:
+        """What decides the model, in JSON types; all else about it is in the digest of its weights."""
+        return self.model_dump()
+
+
+Shape = ModelShape | GivenShape
+
+
 class Recipe(Config):
     """One training run: tokens, batch, optimiser (AdamW) and schedule."""
 
