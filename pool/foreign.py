@@ -26,7 +26,8 @@ from pool.tokenizer import tokenizer_digest
 from pool.tokens import end_of_text
 
 _PROBE_TOKENS = 8
-_PROBE_TOLERANCE = 1e-3
+_PROBE_TOLERANCE = 1e-5
+"""Of the largest logit: causal models measured exactly 0, a small untrained BERT 6e-4."""
 _FAULTS = {
     "missing_keys": "lacks",
     "unexpected_keys": "has to spare",
@@ -80,6 +81,7 @@ def _loaded(folder: Path, config: PretrainedConfig) -> tuple[PreTrainedModel, Ma
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
+        ignore_mismatched_sizes=True,  # they are reported, and refused by name
         output_loading_info=True,
     )
     return cast("tuple[PreTrainedModel, Mapping[str, object]]", loaded)

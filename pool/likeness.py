@@ -19,6 +19,11 @@ _CHANGES_NOTHING = {
 
 def check_same_tensors(model: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
     """Compare names, shapes and buffers with those of the pool. Raises `PoolError` naming the first that differs."""
+    _check_shapes(model, like, what)
+    _check_buffers(model, like, what)
+
+
+def _check_shapes(model: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in parameters_of(model).items()}
     expected = {name: tuple(tensor.shape) for name, tensor in parameters_of(like).items()}
     different = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
@@ -28,6 +33,9 @@ def check_same_tensors(model: PreTrainedModel, like: PreTrainedModel, what: str)
             f"{what} is of another architecture than the pool: {name} is {shapes.get(name, 'missing')} there and "
             f"{expected.get(name, 'missing')} in the pool; only models of one architecture can be merged"
         )
+
+
+def _check_buffers(model: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
     buffers = dict(like.named_buffers())
     for name, buffer in model.named_buffers():
         if name not in buffers or not torch.equal(buffer, buffers[name].to(buffer.device)):
@@ -42,7 +50,7 @@ def check_same_architecture(model: PreTrainedModel, seed: PreTrainedModel, what:
             f"{what} is of another architecture than the pool: {kinds[0]} there and {kinds[1]} in the pool; only "
             "models of one architecture can be merged"
         )
-    check_same_tensors(model, seed, what)
+    _check_shapes(model, seed, what)
     ours, theirs = _deciding(seed.config), _deciding(model.config)
     different = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if different:
@@ -51,6 +59,7 @@ def check_same_architecture(model: PreTrainedModel, seed: PreTrainedModel, what:
             f"{what} computes otherwise than the pool: {key} is {theirs.get(key)!r} in its config.json and "
             f"{ours.get(key)!r} in the seed's; only models of one architecture can be merged"
         )
+    _check_buffers(model, seed, what)
 
 
 def cosine_to_seed(model: PreTrainedModel, seed: PreTrainedModel, what: str) -> float:
