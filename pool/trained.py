@@ -33,7 +33,8 @@ class Run:
 def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None) -> Path:
     """Really train a mixture, by the members' recipe where none is given; return its checkpoint's folder.
 
-    A vertex is the member itself: the same function, seed, recipe and text made it. Raises `PoolError`.
+    A vertex is the member itself, where it was trained here: the same function, seed, recipe and text made it. Raises
+    `PoolError`.
     """
     run = Run(mixture, recipe or pool.config.recipe)
     for _ in train_runs(pool, [run]):
