@@ -10,7 +10,7 @@ from pool.build import building, complete, verified
 from pool.candidate import Candidate, Seed, check_candidate
 from pool.config import PoolFile
 from pool.disk import replace_folder, scratch_folder
-from pool.errors import ConfigError, PoolError
+from pool.errors import ConfigError, PoolError, PoolMismatchError
 from pool.given_seed import save_given_seed
 from pool.manifest import MANIFEST, CheckpointManifest
 from pool.material import SEED, Material, prepare_material, write_material
@@ -50,8 +50,10 @@ def add_member(config: PoolFile, name: str, source: Source) -> Added:
         seed = _seed(config, material, scratch)
         what = f"--checkpoint for {label(name)}"
         candidate = check_candidate(source.folder, seed, what, tokenizer=source.tokenizer)
+        names = tuple(material.corpus.manifest.partitions)
+        _check_text(name, names, candidate.record, what)
         (scratch / "member").mkdir()
-        vertex = Mixture.vertex(tuple(material.corpus.manifest.partitions), name)
+        vertex = Mixture.vertex(names, name)
         manifest = candidate.save(vertex, scratch / "member")
 
         material = write_material(material, config)
@@ -75,6 +77,17 @@ def _check_place(config: PoolFile, name: str, material: Material, *, replace: bo
         raise PoolError(f"pool {config.name!r} has a member {name!r} already; --replace puts this one in its place")
 
 
+def _check_text(name: str, names: tuple[str, ...], record: CheckpointManifest | None, what: str) -> None:
+    """Refuse what by its record was trained on other partitions of this pool; elsewhere they may have other names."""
+    support = Mixture.of(record.mixture).support if record is not None and record.mixture else ()
+    others = [one for one in support if one != name and one in names]
+    if others:
+        raise PoolMismatchError(
+            f"{what}: its {MANIFEST} says that it was trained on {', '.join(support)}, and {others[0]!r} is another "
+            "partition of this pool; add it under that name"
+        )
+
+
 def _seed(config: PoolFile, material: Material, scratch: Path) -> Seed:
     """Return the seed in the pool, or where it is given and not there yet, aside."""
     folder = config.folder / SEED
@@ -90,5 +103,7 @@ def _seed(config: PoolFile, material: Material, scratch: Path) -> Seed:
 
 
 def _said(name: str, candidate: Candidate) -> str:
-    known = "its record names the pool's seed" if candidate.seed_recorded else "no record says which seed it began as"
+    known = (
+        "its record names the pool's seed" if candidate.record is not None else "no record says which seed it began as"
+    )
     return f"{label(name)}: imported; {known}; the cosine of its parameters and the seed's is {candidate.cosine:.3f}"

@@ -28,12 +28,12 @@ class Seed:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint that passed; `cosine` is of its matrices and the seed's, `seed_recorded` if a record named it."""
+    """A checkpoint that passed; `cosine` is of its matrices and the seed's, `record` one of ours beside it."""
 
     foreign: Foreign
     seed: Seed
     cosine: float
-    seed_recorded: bool
+    record: CheckpointManifest | None
 
     def save(self, vertex: Mixture, folder: Path) -> CheckpointManifest:
         """Write its parameters, with the seed's configuration and tokenizer, into an existing empty folder."""
@@ -54,7 +54,7 @@ class Candidate:
             final_loss_nats=None,
             seconds=0.0,
             versions=library_versions(),
-            imported=self.foreign.origin.model_copy(update={"seed_recorded": self.seed_recorded}),
+            imported=self.foreign.origin.model_copy(update={"seed_recorded": self.record is not None}),
         )
         return save_checkpoint(model, load_tokenizer(self.seed.folder), folder, manifest)
 
@@ -69,13 +69,13 @@ def check_candidate(folder: Path, seed: Seed, what: str, *, tokenizer: Path | No
     start: PreTrainedModel = load_model(seed.folder)
     check_same_architecture(foreign.model, start, what)
     _check_tokenizer(foreign.tokenizer, load_tokenizer(seed.folder), what)
-    recorded = _recorded_seed(folder, what)
-    if recorded is not None and recorded != seed.manifest.weights_digest:
+    record = _record(folder, what)
+    if record is not None and record.start_digest != seed.manifest.weights_digest:
         raise PoolMismatchError(
-            f"{what}: its {MANIFEST} says that it was trained from another seed ({short(recorded)}, not "
+            f"{what}: its {MANIFEST} says that it was trained from another seed ({short(record.start_digest)}, not "
             f"{short(seed.manifest.weights_digest)}); members merge only when all of them start from one seed"
         )
-    return Candidate(foreign, seed, cosine_to_seed(foreign.model, start, what), recorded is not None)
+    return Candidate(foreign, seed, cosine_to_seed(foreign.model, start, what), record)
 
 
 def _check_tokenizer(theirs: PreTrainedTokenizerFast, ours: PreTrainedTokenizerFast, what: str) -> None:
@@ -87,8 +87,8 @@ def _check_tokenizer(theirs: PreTrainedTokenizerFast, ours: PreTrainedTokenizerF
         )
 
 
-def _recorded_seed(folder: Path, what: str) -> str | None:
-    """Return the digest of the seed that a record of ours beside the checkpoint names; None without such a record.
+def _record(folder: Path, what: str) -> CheckpointManifest | None:
+    """Read the record of ours beside a checkpoint; None where there is none.
 
     Raises `PoolError` when the checkpoint is not what its record says.
     """
@@ -96,4 +96,4 @@ def _recorded_seed(folder: Path, what: str) -> str | None:
         ours = "weights_digest" in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return None
-    return verify_checkpoint(folder, what, "copy it again").start_digest if ours else None
+    return verify_checkpoint(folder, what, "copy it again") if ours else None

@@ -189,6 +189,13 @@ def test_a_name_is_a_partition_s_and_never_a_path(name: str, root: Path, elsewhe
     _refused(mixscout, root, elsewhere, name, message)
 
 
+def test_a_member_of_another_partition_is_refused(root: Path, elsewhere: Path, mixscout) -> None:
+    assert elsewhere.name == "docs"
+    _refused(
+        mixscout, root, root / "pools/tiny/members/code", "docs", "says that it was trained on code, and 'code' is"
+    )
+
+
 def test_a_member_without_a_seed_to_compare_it_with(empty_root: Path, built_root: Path, mixscout) -> None:
     before = snapshot(empty_root)
     answer = _add(mixscout, empty_root, built_root / MEMBER)
