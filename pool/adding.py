@@ -51,7 +51,9 @@ def add_member(config: PoolFile, name: str, source: Source) -> Added:
         what = f"--checkpoint for {label(name)}"
         candidate = check_candidate(source.folder, seed, what, tokenizer=source.tokenizer)
         names = tuple(material.corpus.manifest.partitions)
-        _check_text(name, names, candidate.record, what)
+        if candidate.record is not None:
+            _check_text(name, names, candidate.record, what)
+            _check_recipe(config, candidate.record, what)
         (scratch / "member").mkdir()
         vertex = Mixture.vertex(names, name)
         manifest = candidate.save(vertex, scratch / "member")
@@ -77,15 +79,27 @@ def _check_place(config: PoolFile, name: str, material: Material, *, replace: bo
         raise PoolError(f"pool {config.name!r} has a member {name!r} already; --replace puts this one in its place")
 
 
-def _check_text(name: str, names: tuple[str, ...], record: CheckpointManifest | None, what: str) -> None:
+def _check_text(name: str, names: tuple[str, ...], record: CheckpointManifest, what: str) -> None:
     """Refuse what by its record was trained on other partitions of this pool; elsewhere they may have other names."""
-    support = Mixture.of(record.mixture).support if record is not None and record.mixture else ()
+    support = Mixture.of(record.mixture).support if record.mixture else ()
     others = [one for one in support if one != name and one in names]
     if others:
         raise PoolMismatchError(
             f"{what}: its {MANIFEST} says that it was trained on {', '.join(support)}, and {others[0]!r} is another "
             "partition of this pool; add it under that name"
         )
+
+
+def _check_recipe(config: PoolFile, record: CheckpointManifest, what: str) -> None:
+    """Refuse what by its record was trained by another recipe than the pool's, by which truths are trained."""
+    if record.recipe is None or record.recipe.digest == config.recipe.digest:
+        return
+    theirs, ours = record.recipe.model_dump(), config.recipe.model_dump()
+    key = next(key for key in ours if theirs[key] != ours[key] and key != "checkpoint_steps")
+    raise PoolMismatchError(
+        f"{what}: its {MANIFEST} says recipe.{key} {theirs[key]!r}, and the pool's is {ours[key]!r}; merges of it "
+        "would stand for another training than the one that confirms them: set [recipe] to what it was trained by"
+    )
 
 
 def _seed(config: PoolFile, material: Material, scratch: Path) -> Seed:

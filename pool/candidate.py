@@ -43,7 +43,7 @@ class Candidate:
         seed = self.seed.manifest
         manifest = CheckpointManifest(
             mixture=vertex.as_dict(),
-            recipe=None,
+            recipe=self.record.recipe if self.record is not None else None,
             shape=seed.shape,
             start_digest=seed.weights_digest,
             data_digests={},

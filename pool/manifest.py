@@ -37,7 +37,7 @@ class Origin(Record):
 class CheckpointManifest(Record):
     """What a checkpoint is. `weights_digest` is of model.safetensors, `tokens` were read here.
 
-    Where it is `imported`, how it was trained is not known: there is no recipe and no loss, and for a seed no mixture.
+    Where it is `imported`, there is no loss, a recipe only if a record of ours named it, and for a seed no mixture.
     """
 
     mixture: dict[str, float]

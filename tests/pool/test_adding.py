@@ -68,12 +68,8 @@ def test_without_a_record_the_seed_is_judged_by_the_parameters(root: Path, elsew
 
 
 def test_a_pool_may_be_put_together_before_it_is_built(root: Path, elsewhere: Path, mixscout, tmp_path: Path) -> None:
-    shutil.copytree(root / "pools/tiny/seed", tmp_path / "seed")
-    text = (root / "pool.toml").read_text()
-    start, end = text.index("[tokenizer]"), text.index("[recipe]")
-    (root / "pool.toml").write_text(f'{text[:start]}[seed]\ncheckpoint = "../seed"\ncontext = 32\n\n{text[end:]}')
+    _give_seed(root, tmp_path)
     members = {name: root / "pools/tiny/members" / name for name in ("code", "prose")} | {"docs": elsewhere}
-    edit(root / "pool.toml", 'name = "tiny"', 'name = "second"')
     missing = []
     for name, folder in members.items():
         answer = _add(mixscout, root, folder, "--json", name=name)
@@ -82,6 +78,26 @@ def test_a_pool_may_be_put_together_before_it_is_built(root: Path, elsewhere: Pa
     assert missing == [["docs", "prose"], ["docs"], []]
     shown = json.loads(mixscout("pool", "show", root / "pool.toml", "--json").out)
     assert {name for name, member in shown["members"].items() if member["imported"]} == set(members)
+
+
+def _give_seed(root: Path, folder: Path) -> None:
+    """Make the pool file that of another pool, not built, on the same seed."""
+    shutil.copytree(root / "pools/tiny/seed", folder / "seed")
+    text = (root / "pool.toml").read_text()
+    start, end = text.index("[tokenizer]"), text.index("[recipe]")
+    (root / "pool.toml").write_text(f'{text[:start]}[seed]\ncheckpoint = "../seed"\ncontext = 32\n\n{text[end:]}')
+    edit(root / "pool.toml", 'name = "tiny"', 'name = "second"')
+
+
+def test_a_member_by_another_recipe_is_refused(root: Path, elsewhere: Path, mixscout, tmp_path: Path) -> None:
+    _give_seed(root, tmp_path)
+    edit(root / "pool.toml", "tokens = 6_000", "tokens = 600")
+    before = snapshot(root)
+    answer = _add(mixscout, root, elsewhere)
+    assert answer.code == 1
+    message = "its manifest.json says recipe.tokens 6000, and the pool's is 600; merges of it would stand for another"
+    assert message in answer.err.splitlines()[-1]
+    assert snapshot(root) == before and not (root / "pools/second").exists()
 
 
 def test_a_member_is_replaced_and_trained_here_only_on_request(root: Path, tmp_path: Path, mixscout) -> None:
