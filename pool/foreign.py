@@ -128,9 +128,10 @@ def _probe(model: PreTrainedModel, what: str) -> None:
     length = min(_PROBE_TOKENS, int(model.config.max_position_embeddings))
     tokens = torch.arange(length) % _rows(model)
     other = torch.cat([tokens[:-1], tokens[:1]])
+    both = torch.stack([tokens, other])
     with torch.no_grad():
-        first, second = model(input_ids=torch.stack([tokens, other]), use_cache=False).logits
-        trained = model.train()(input_ids=tokens[None], use_cache=False).logits[0]
+        first, second = model(input_ids=both, use_cache=False).logits
+        trained = model.train()(input_ids=both, use_cache=False).logits[0]  # the same batch: rounded alike
     _at_rest(model)
     if not torch.allclose(first[:-1], second[:-1], rtol=0, atol=_PROBE_TOLERANCE * float(first.abs().max())):
         raise PoolError(
