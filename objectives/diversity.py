@@ -8,12 +8,13 @@ import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.errors import ConfigError
+from pool.tokens import end_of_text
 
 SAMPLES_AT_ONCE = 32
 """Texts generated together; fixed, since the random numbers are drawn batch by batch."""
@@ -99,7 +100,7 @@ def _bleu() -> Any:
 
 def _tokens(tokenizer: PreTrainedTokenizerFast, prompt: Prompt) -> Tokens:
     tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-    return tokens or [cast(int, tokenizer.bos_token_id)]
+    return tokens or [end_of_text(tokenizer)]
 
 
 def _check_room(model: PreTrainedModel, longest: int, new_tokens: int) -> None:
@@ -117,7 +118,7 @@ def _continuations(
     for start in range(0, len(prompts), SAMPLES_AT_ONCE):
         some = prompts[start : start + SAMPLES_AT_ONCE]
         longest = max(map(len, some))
-        pad = tokenizer.pad_token_id
+        pad = end_of_text(tokenizer)
         inputs = torch.tensor([[pad] * (longest - len(row)) + row for row in some], device=model.device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in some], device=model.device)
         generated = model.generate(  # type: ignore[operator]

@@ -24,8 +24,9 @@ from objectives.members.layout import Layout
 from objectives.members.packed import mapped
 from objectives.members.whole import WholeMembers
 from pool.checkpoint import CONFIG, WEIGHTS, check_finite, load_model, parameters_of
-from pool.errors import ConfigError, PoolError
+from pool.errors import ConfigError
 from pool.fingerprint import digest_file, digest_json, short
+from pool.likeness import check_same_tensors
 from pool.manifest import MANIFEST, CheckpointManifest, read_record
 
 AS_TRAINED = Holding()
@@ -104,7 +105,7 @@ class StackedPool:
     def load(self, folder: Path, what: str) -> None:
         """Make the resident model a checkpoint of the same architecture, in place. Raises `PoolError`."""
         source = load_model(folder, dtype=self.dtype)
-        _check_alike(source, self.model, what)
+        check_same_tensors(source, self.model, what)
         check_finite(source, what, _REBUILD)
         self.flat.zero_()
         for name, tensor in parameters_of(source).items():
@@ -191,19 +192,3 @@ def _content(folder: Path) -> list[str]:
         manifest = read_record(folder / MANIFEST, CheckpointManifest)
         return [manifest.weights_digest, manifest.config_digest]
     return [digest_file(folder / WEIGHTS), digest_file(folder / CONFIG)]
-
-
-def _check_alike(model: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
-    shapes = {name: tuple(tensor.shape) for name, tensor in parameters_of(model).items()}
-    expected = {name: tuple(tensor.shape) for name, tensor in parameters_of(like).items()}
-    different = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
-    if different:
-        name = different[0]
-        raise PoolError(
-            f"{what} is of another architecture than the pool: {name} is {shapes.get(name, 'missing')} there and "
-            f"{expected.get(name, 'missing')} in the pool; only models of one architecture can be merged"
-        )
-    buffers = dict(like.named_buffers())
-    for name, buffer in model.named_buffers():
-        if name not in buffers or not torch.equal(buffer, buffers[name].to(buffer.device)):
-            raise PoolError(f"{what} has another buffer {name} than the pool; such models cannot be merged")

@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from pool.config import CorpusConfig
+from pool.errors import CorpusError
 from pool.tokens import IGNORED, HeldOutWindows, held_out_windows
 
 Kind = Literal["character-noise", "lower-case", "upper-case"]
@@ -62,14 +63,21 @@ def perturbed(text: str, kind: Kind, *, noise: float, rng: np.random.Generator) 
 
 
 def raw_documents(windows: HeldOutWindows, tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """Return the text that the targets cover, document by document in their order, as it was before tokenisation."""
+    """Return the text that the targets cover, document by document in their order, as it was before tokenisation.
+
+    Raises `CorpusError` for a tokenizer that loses some of it, as none trained here does.
+    """
     documents = []
     for number in np.unique(windows.document):
         targets = windows.targets[windows.document == number]
         text = tokenizer.decode(targets[targets != IGNORED], clean_up_tokenization_spaces=False)
         documents.append(cast(str, text))
     raw_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in documents)
-    assert raw_bytes == windows.bytes, "a byte-level tokenizer loses nothing, and windows end between characters"
+    if raw_bytes != windows.bytes:  # never with a tokenizer trained here: it loses nothing
+        raise CorpusError(
+            f"the pool's tokenizer gives held-out text back changed ({raw_bytes} bytes for {windows.bytes}), so "
+            " that it cannot be rewritten: noise and other case need a pool whose tokenizer normalises nothing"
+        )
     return documents
 
 

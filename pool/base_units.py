@@ -6,6 +6,7 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerFast
 
+from pool.backend import plain_backend
 from pool.config import CorpusConfig
 from pool.corpus import Corpus, corpus_of, training_place
 from pool.document_store import Page, StoredDocuments
@@ -40,7 +41,7 @@ def _count(documents: StoredDocuments, tokenizer: PreTrainedTokenizerFast, token
     if tokens is None:
         return 1
     texts = list(islice(documents, _MEASURED_DOCUMENTS))
-    encodings = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    encodings = plain_backend(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
     per_byte = sum(len(one.ids) + 1 for one in encodings) / sum(len(text.encode("utf-8", "replace")) for text in texts)
     return min(len(documents), max(1, round(documents.bytes * per_byte / tokens)))
 

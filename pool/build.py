@@ -3,7 +3,7 @@
 Whatever has changed is refused before anything is written, unless it was asked to be rebuilt.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,14 +11,15 @@ from safetensors import SafetensorError
 
 from pool.checkpoint import new_model, verify_checkpoint
 from pool.config import PoolFile
-from pool.disk import only_one, scratch_folder
+from pool.disk import new_folder, only_one, scratch_folder
 from pool.engines.engine import Engine
 from pool.engines.one_by_one import ONE_BY_ONE
 from pool.errors import PoolError
-from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, PoolManifest, write_record
-from pool.material import SEED, Material, prepare_material, write_material
+from pool.given_seed import save_given_seed
+from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, PoolManifest, read_record, write_record
+from pool.material import EVERYTHING, SEED, Material, prepare_material, write_material
 from pool.mixture import Mixture
-from pool.progress import track
+from pool.progress import say, track
 from pool.provenance import label, member_provenance, seed_provenance
 from pool.rebuild import begin_rebuild, end_rebuild, is_pending
 from pool.store import POOL_RECORD, Pool, member_folder, open_pool
@@ -36,15 +37,50 @@ def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = O
     scratch = config.folder.with_name(f".{config.name}.scratch")
     with building(config), scratch_folder(scratch):
         material = prepare_material(config, rebuild, scratch)
+        _say_imports_lost(config.folder, rebuild)
         begin_rebuild(config, rebuild)
         material = write_material(material, config)
         seed = _seed(config, material)
         members = _members(config, material.corpus.manifest, seed, engine)
-        manifest = PoolManifest(name=config.name, corpus=material.corpus.manifest, seed=seed, members=members)
-        write_record(config.folder / POOL_RECORD, manifest)
+        _write_pool(config, material.corpus.manifest, seed, members)
         end_rebuild(config)
         _discard_abandoned(config.folder)
+        _say_kept_aside(config.folder, members)
     return open_pool(config)
+
+
+def complete(config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest) -> tuple[str, ...]:
+    """Write the pool's record if every member is there, and return the names of those that are not."""
+    folders = {name: member_folder(config.folder, name) for name in corpus.partitions}
+    missing = tuple(name for name, folder in folders.items() if not (folder / MANIFEST).is_file())
+    if not missing:
+        _write_pool(config, corpus, seed, {name: verified(name, folder) for name, folder in folders.items()})
+    return missing
+
+
+def _write_pool(
+    config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, members: Mapping[str, CheckpointManifest]
+) -> None:
+    manifest = PoolManifest(name=config.name, corpus=corpus, seed=seed, members=dict(members))
+    write_record(config.folder / POOL_RECORD, manifest)
+
+
+def _say_kept_aside(folder: Path, members: Collection[str]) -> None:
+    for record in sorted(folder.glob(f"members/*/{MANIFEST}")):
+        name = record.parent.name
+        if name not in members:
+            say(
+                f"{label(name)} is of no partition of the pool file any more, and not in the pool; its checkpoint "
+                f"stays in {record.parent}: it is taken up again with its partition, or delete it"
+            )
+
+
+def _say_imports_lost(folder: Path, rebuild: Collection[str]) -> None:
+    for record in sorted(folder.glob(f"members/*/{MANIFEST}")):
+        name = record.parent.name
+        asked = {name, SEED, EVERYTHING} & set(rebuild)
+        if asked and read_record(record, CheckpointManifest).imported is not None:
+            say(f"{label(name)} was imported and is trained here now; `mixscout pool add --replace` takes it in again")
 
 
 def _discard_abandoned(folder: Path) -> None:
@@ -80,6 +116,9 @@ def _seed(config: PoolFile, material: Material) -> CheckpointManifest:
     folder = config.folder / SEED
     if (folder / MANIFEST).is_file():
         return verified(SEED, folder)
+    if material.given is not None:
+        with new_folder(folder) as new:
+            return save_given_seed(material.given, config, new)
     wanted = seed_provenance(config, material.corpus.manifest)
     start = new_model(config.model, config.tokenizer.vocabulary, initial_seed=config.seed.initial_seed)
     return train_into(folder, start, wanted, material.corpus.train, material.tokenizer, label=label(SEED))
@@ -100,7 +139,7 @@ def _members(
 
 def _training(name: str, config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest) -> Training:
     vertex = Mixture.vertex(tuple(corpus.partitions), name)
-    wanted = member_provenance(vertex, config, corpus, seed.weights_digest)
+    wanted = member_provenance(vertex, config, corpus, seed)
     return Training(config.folder, member_folder(config.folder, name), wanted, label(name))
 
 

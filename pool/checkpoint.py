@@ -6,13 +6,12 @@ from typing import cast
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
 from pool.errors import PoolError
+from pool.families import family_config
 from pool.fingerprint import digest_file
 from pool.manifest import MANIFEST, CheckpointManifest, read_record, write_record
 from pool.recipe import ModelShape
@@ -22,23 +21,12 @@ CONFIG = "config.json"
 
 
 def new_model(shape: ModelShape, vocabulary: int, *, initial_seed: int) -> PreTrainedModel:
-    """Build a float32 Llama with random parameters; the global random state is left as it was."""
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=shape.hidden_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.attention_heads,
-        num_key_value_heads=shape.attention_heads,
-        intermediate_size=shape.intermediate_size,
-        max_position_embeddings=shape.context,
-        tie_word_embeddings=shape.tie_embeddings,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=None,
-    )
+    """Build a float32 model with random parameters; the global random state is left as it was."""
+    config = family_config(shape, vocabulary)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(initial_seed)
-        return LlamaForCausalLM(config)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        return cast(PreTrainedModel, model)
 
 
 def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

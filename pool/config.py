@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pool.config_file import Config, Name, read_config
+from pool.config_file import Config, HubName, Name, Revision, read_config
 from pool.corpus import HeldOutSize
 from pool.overlap import ScoredText
 from pool.recipe import ModelShape, Recipe, SeedRecipe
@@ -86,14 +86,63 @@ class TokenizerConfig(Config):
 
 
 class SeedConfig(Config):
-    """The seed checkpoint: the shared ancestor of all members."""
+    """The seed checkpoint: the shared ancestor of all members. It is trained here, or was trained already."""
 
     mixture: Literal["uniform", "proportional"] | dict[Name, float] = "uniform"
     """What the seed is trained on: a named mixture, or a weight per partition."""
     initial_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the initial parameters."""
+    checkpoint: Path | None = None
+    """Folder of a checkpoint to start from instead, relative to the pool file: safetensors, config.json and
+    tokenizer.json; a `checkpoint-N` of a Trainer run will do. Model and tokenizer are then its own."""
+    hub: HubName | None = None
+    """Name of a model on the Hugging Face hub to start from instead. It is downloaded once, when the environment allows
+    a network by HF_HUB_OFFLINE=0; only safetensors and JSON are, and no code of a model is ever run."""
+    revision: Revision | None = None
+    """Commit (all 40 digits) or tag of the model on the hub; a tag is looked up once, and its commit recorded."""
+    tokenizer: Path | None = None
+    """Folder of the checkpoint's tokenizer.json, relative to the pool file, where it is not beside the weights."""
+    context: int | None = Field(None, ge=8)
+    """Window length in tokens, in training and in scoring, for a `checkpoint` or `hub` model; at most what the model
+    was made for."""
     recipe: SeedRecipe = SeedRecipe()
     """How the seed is trained."""
+
+    @model_validator(mode="after")
+    def _check_given(self) -> Self:
+        if self.checkpoint is not None and self.hub is not None:
+            raise ValueError("checkpoint and hub both say what to start from: keep one")
+        if self.hub is not None and self.revision is None:
+            raise ValueError(
+                f"hub model {self.hub!r} has no `revision`: give its commit (40 digits) or a tag, so that it stays the "
+                "same"
+            )
+        if self.hub is None and self.revision is not None:
+            raise ValueError("`revision` belongs to a `hub` model: take it away, or give `hub`")
+        if self.is_given and self.context is None:
+            raise ValueError(
+                "a seed that was trained already needs `context`, the window length in tokens here; at most what the "
+                "model was made for"
+            )
+        if not self.is_given and (self.context is not None or self.tokenizer is not None):
+            raise ValueError(
+                "`context` and `tokenizer` belong to a `checkpoint` or `hub` model; for a seed trained here set "
+                "[model] context and [tokenizer]"
+            )
+        trained_by = sorted(self.model_fields_set & {"mixture", "initial_seed", "recipe"})
+        if self.is_given and trained_by:
+            raise ValueError(f"`{trained_by[0]}` says how a seed is trained, and this one was already: remove it")
+        return self
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the seed was trained already."""
+        return self.checkpoint is not None or self.hub is not None
+
+    def resolved(self, base: Path) -> Self:
+        """Make the paths absolute, relative to a folder."""
+        paths = {"checkpoint": self.checkpoint, "tokenizer": self.tokenizer}
+        return self.model_copy(update={key: (base / path).resolve() for key, path in paths.items() if path is not None})
 
 
 class PoolFile(Config):
@@ -114,10 +163,25 @@ class PoolFile(Config):
     recipe: Recipe = Recipe()
     """How members are trained, and the models that confirm a mixture."""
 
+    @model_validator(mode="after")
+    def _check_seed(self) -> Self:
+        described = sorted(self.model_fields_set & {"model", "tokenizer"})
+        if self.seed.is_given and described:
+            raise ValueError(
+                f"[{described[0]}] describes a seed that is trained here, and [seed] names a checkpoint, which brings "
+                f"its own: remove [{described[0]}]"
+            )
+        return self
+
     @property
     def folder(self) -> Path:
         """Where the pool is kept."""
         return self.root / "pools" / self.name
+
+    @property
+    def context(self) -> int:
+        """Window length in tokens, in training and in scoring."""
+        return self.seed.context or self.model.context
 
 
 def read_pool_file(path: Path) -> PoolFile:
@@ -133,4 +197,5 @@ def read_pool_file(path: Path) -> PoolFile:
             "held_out": {name: table.resolved(text_root) for name, table in config.corpus.held_out.items()},
         }
     )
-    return config.model_copy(update={"root": (base / config.root).resolve(), "corpus": corpus})
+    seed = config.seed.resolved(base)
+    return config.model_copy(update={"root": (base / config.root).resolve(), "corpus": corpus, "seed": seed})

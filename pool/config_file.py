@@ -5,12 +5,29 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from pool.errors import ConfigError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=80)]
 """A name that becomes part of a path: letters, digits, `.`, `_`, `-`; no leading dot."""
+
+HubName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=96)
+]
+"""Name of something on the Hugging Face hub: OWNER/NAME, which is never taken for a path."""
+
+
+def _stays(revision: str) -> str:
+    if revision in ("main", "master", "HEAD"):
+        raise ValueError("a branch would be another model tomorrow: give a commit (40 digits) or a tag")
+    return revision
+
+
+Revision = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80), AfterValidator(_stays)
+]
+"""A commit or a tag on the hub."""
 
 
 class Config(BaseModel):

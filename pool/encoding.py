@@ -13,6 +13,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from pool.backend import plain_backend
 from pool.errors import PoolError
 from pool.tokens import Tokens
 
@@ -38,7 +39,7 @@ def encoded(
     `expected_bytes` is about how much of the text will be asked for: it decides how many processes there are. Raises
     `PoolError` when one of them died.
     """
-    backend = tokenizer.backend_tokenizer
+    backend = plain_backend(tokenizer)
     processes = min(joblib.cpu_count(), expected_bytes // _BYTES_A_PROCESS)
     if processes < 2:
         yield from (_encode(backend, batch) for batch in _batches(documents))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pool.disk import write_text
 from pool.errors import PoolError
 from pool.fingerprint import digest_json
-from pool.recipe import ModelShape, Recipe
+from pool.recipe import Recipe, Shape
 
 MANIFEST = "manifest.json"
 
@@ -19,21 +19,40 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Origin(Record):
+    """Where a checkpoint that was not trained here comes from: digests of what it was there.
+
+    `seed_recorded` tells whether a record of ours beside it named the seed; on the hub, `revision` was `commit`.
+    """
+
+    weights_digest: str
+    config_digest: str
+    tokenizer_digest: str
+    seed_recorded: bool = False
+    hub: str | None = None
+    revision: str | None = None
+    commit: str | None = None
+
+
 class CheckpointManifest(Record):
-    """What a trained checkpoint is. `weights_digest` is of model.safetensors, `tokens` were read."""
+    """What a checkpoint is. `weights_digest` is of model.safetensors, `tokens` were read here.
+
+    Where it is `imported`, there is no loss, a recipe only if a record of ours named it, and for a seed no mixture.
+    """
 
     mixture: dict[str, float]
-    recipe: Recipe
-    shape: ModelShape
+    recipe: Recipe | None
+    shape: Shape
     start_digest: str
     data_digests: dict[str, str]
     tokenizer_digest: str
     weights_digest: str
     config_digest: str
     tokens: int
-    final_loss_nats: float
+    final_loss_nats: float | None
     seconds: float
     versions: dict[str, str]
+    imported: Origin | None = None
 
 
 class TextSummary(Record):

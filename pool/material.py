@@ -1,7 +1,7 @@
 """What a pool is trained from: the prepared corpus and the tokenizer. Checked whole before any of it is written."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
@@ -9,6 +9,8 @@ from transformers import PreTrainedTokenizerFast
 from pool.config import PoolFile
 from pool.disk import new_folder, replace_folder
 from pool.errors import ConfigError, PoolMismatchError
+from pool.foreign import Foreign
+from pool.given_seed import read_given_seed
 from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, read_record
 from pool.prepared import (
     CORPUS_RECORD,
@@ -21,7 +23,7 @@ from pool.prepared import (
 from pool.progress import say
 from pool.provenance import changes_by_checkpoint, describe_changes, seed_mixture
 from pool.store import POOL_RECORD, member_folder
-from pool.tokenizer import kept_tokenizer, save_tokenizer, train_tokenizer
+from pool.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
 
 EVERYTHING = "all"
 SEED = "seed"
@@ -29,28 +31,38 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Material:
-    """A prepared corpus and the tokenizer that made it; `new` is where the corpus is when it is not the pool's yet."""
+    """A prepared corpus and the tokenizer that made it; `new` is where the corpus is when it is not the pool's yet.
+
+    `given` is the seed to be taken over, where it was trained already and is not in the pool yet.
+    """
 
     corpus: PreparedCorpus
     tokenizer: PreTrainedTokenizerFast
     new: Path | None
+    given: Foreign | None = None
 
 
 def prepare_material(config: PoolFile, rebuild: Collection[str], scratch: Path) -> Material:
-    """Read or reuse corpus and tokenizer, writing nothing but into the folder `scratch`.
+    """Read or reuse corpus, tokenizer and a given seed, writing nothing but into the folder `scratch`.
 
-    Raises `CorpusError` for text that cannot serve, `ConfigError` for a name in `rebuild` that is none, and
-    `PoolMismatchError` naming the seed and members that a change touches and that `rebuild` does not name.
+    Raises `CorpusError` for text that cannot serve, `ConfigError` for a name in `rebuild` that is none, `PoolError` for
+    a given seed that cannot serve, and `PoolMismatchError` naming the seed and members that a change touches and that
+    `rebuild` does not name.
     """
-    from_scratch = EVERYTHING in rebuild
-    material = _reused(config) if not from_scratch else None
+    from_scratch, seed_wanted = EVERYTHING in rebuild, _seed_wanted(config, rebuild)
+    kept = None if from_scratch else kept_tokenizer(config)
+    given = read_given_seed(config) if config.seed.is_given and (seed_wanted or kept is None) else None
+    if given is not None and kept is not None:
+        _check_tokenizer(config, given, kept)
+    material = _reused(config, kept) if kept is not None else None
     if material is None:
-        material = _made(config, scratch, from_scratch=from_scratch)
+        material = _made(config, scratch, given.tokenizer if given else kept)
     _check_names(rebuild, material.corpus.manifest)
-    seed_mixture(config, material.corpus.manifest)
+    if seed_wanted and given is None:
+        seed_mixture(config, material.corpus.manifest)
     if not from_scratch:
         _refuse_changed(config, material.corpus.manifest, rebuild)
-    return material
+    return replace(material, given=given if seed_wanted else None)
 
 
 def write_material(material: Material, config: PoolFile) -> Material:
@@ -64,30 +76,39 @@ def write_material(material: Material, config: PoolFile) -> Material:
     (folder / POOL_RECORD).unlink(missing_ok=True)
     if not (folder / "tokenizer" / MANIFEST).is_file():
         with new_folder(folder / "tokenizer") as new:
-            save_tokenizer(material.tokenizer, config.tokenizer, new)
+            save_tokenizer(material.tokenizer, None if config.seed.is_given else config.tokenizer, new)
     replace_folder(material.new, folder / "corpus")
     corpus = load_prepared(folder / "corpus", material.corpus.manifest)
-    return Material(corpus, material.tokenizer, new=None)
+    return replace(material, corpus=corpus, new=None)
 
 
-def _reused(config: PoolFile) -> Material | None:
+def _seed_wanted(config: PoolFile, rebuild: Collection[str]) -> bool:
+    """Whether the seed is to be made, or taken over: it is not there, or is to go."""
+    return EVERYTHING in rebuild or SEED in rebuild or not (config.folder / SEED / MANIFEST).is_file()
+
+
+def _check_tokenizer(config: PoolFile, given: Foreign, kept: PreTrainedTokenizerFast) -> None:
+    if tokenizer_digest(given.tokenizer) != tokenizer_digest(kept):
+        raise PoolMismatchError(
+            f"pool {config.name!r}: the tokenizer of the given seed is not the pool's, and every model of a pool "
+            "shares one; build anew with `mixscout pool build POOL.toml --rebuild all`, or give the pool another name"
+        )
+
+
+def _reused(config: PoolFile, tokenizer: PreTrainedTokenizerFast) -> Material | None:
     record = config.folder / "corpus" / CORPUS_RECORD
     if not record.is_file():
         return None
     manifest = read_record(record, CorpusManifest)
     if manifest.source_digest != source_digest(config):
         return None
-    tokenizer = kept_tokenizer(config)
-    if tokenizer is None:
-        return None
     corpus = load_prepared(config.folder / "corpus", manifest)
     return Material(corpus, tokenizer, new=None)
 
 
-def _made(config: PoolFile, scratch: Path, *, from_scratch: bool) -> Material:
+def _made(config: PoolFile, scratch: Path, tokenizer: PreTrainedTokenizerFast | None) -> Material:
     say("corpus: reading text")
     text = read_corpus(config, scratch)
-    tokenizer = None if from_scratch else kept_tokenizer(config)
     if tokenizer is None:
         tokenizer = train_tokenizer(text, config.tokenizer)
     new = scratch / "corpus"

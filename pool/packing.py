@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from pool.backend import plain_backend
 from pool.encoding import EncodedBatch, encoded
 from pool.errors import CorpusError
 from pool.tokens import Tokens, bytes_covered, end_of_text, whole_characters
@@ -66,7 +67,7 @@ def training_stream(
     if total < asked.context:
         raise CorpusError(
             f"partition {name!r} has {total} training tokens, fewer than one window of {asked.context}; "
-            "add text, raise train_tokens, or lower [model] context"
+            "add text, raise train_tokens, or lower the context"
         )
     return TrainingStream(map_stream(path), total_bytes, count)
 
@@ -117,7 +118,7 @@ def _split(batch: EncodedBatch) -> Iterator[tuple[Tokens, int]]:
 
 
 def _beginning(text: str, tokenizer: PreTrainedTokenizerFast, limit: int) -> tuple[Tokens, int]:
-    encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+    encoding = plain_backend(tokenizer).encode(text, add_special_tokens=False)
     tokens = whole_characters(encoding, limit)
     size = bytes_covered(text, encoding, tokens) if tokens else 0
     return np.array(encoding.ids[:tokens], dtype=np.int32), size

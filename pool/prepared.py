@@ -58,7 +58,7 @@ def source_digest(config: PoolFile) -> str:
         "partitions": {name: describe_source(name, table) for name, table in corpus.partitions.items()},
         "held_out": {name: describe_source(name, table) for name, table in corpus.held_out.items()},
         "versions": demo_source_versions() if corpus.source == "demo" else {},
-        "context": config.model.context,
+        "context": config.context,
         "windows": WINDOW_FORMAT,
     }
     return digest_json(described)
@@ -95,7 +95,7 @@ def tokenise(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile,
     Raises `CorpusError` for what is too short or cannot be cut.
     """
     corpus, groups = cut_into_units(text, tokenizer, config.corpus)
-    context = config.model.context
+    context = config.context
     (folder / TRAIN).mkdir()
     (folder / HELD_OUT).mkdir()
     partitions: dict[str, PartitionSummary] = {}

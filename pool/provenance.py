@@ -1,14 +1,15 @@
 """What a checkpoint has to be made from, and in which words it differs from what is on disk."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pool.config import PoolFile
 from pool.errors import ConfigError
 from pool.fingerprint import digest_json, short
+from pool.given_seed import given_seed_changes
 from pool.manifest import CheckpointManifest, CorpusManifest
 from pool.mixture import Mixture
-from pool.recipe import ModelShape, Recipe
+from pool.recipe import Recipe, Shape
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Provenance:
 
     mixture: Mixture
     recipe: Recipe
-    shape: ModelShape
+    shape: Shape
     start_digest: str
     data_digests: Mapping[str, str]
     tokenizer_digest: str
@@ -25,12 +26,16 @@ class Provenance:
     @property
     def digest(self) -> str:
         """Digest of it all."""
-        parts = [self.mixture.digest, self.recipe.digest, self.shape.model_dump(), self.start_digest]
+        parts = [self.mixture.digest, self.recipe.digest, self.shape.digest_parts, self.start_digest]
         return digest_json([*parts, dict(self.data_digests), self.tokenizer_digest])
 
     def changes_since(self, manifest: CheckpointManifest) -> list[str]:
-        """Say in words what differs from a checkpoint's manifest; empty when nothing does."""
-        old, new = manifest.recipe.model_dump(), self.recipe.model_dump()
+        """Say in words what differs from a checkpoint's manifest; empty when nothing does.
+
+        Of an imported one neither the recipe nor the text it was trained on is known: neither is compared.
+        """
+        new = self.recipe.model_dump()
+        old = manifest.recipe.model_dump() if manifest.recipe is not None else new
         changes = [f"recipe.{key} {old[key]!r} -> {new[key]!r}" for key in new if old[key] != new[key]]
         changes = [change for change in changes if not change.startswith("recipe.checkpoint_steps ")]
         if manifest.shape != self.shape:
@@ -51,19 +56,19 @@ class Provenance:
 
 def seed_provenance(config: PoolFile, corpus: CorpusManifest) -> Provenance:
     """What the seed checkpoint has to be made from. Raises `ConfigError` for a mixture that is none."""
-    start = {"initial_seed": config.seed.initial_seed, "mixture": config.seed.mixture}
-    return provenance(
-        seed_mixture(config, corpus),
-        config.seed.recipe,
-        config.model,
-        corpus,
-        start_digest=digest_json(start),
-    )
+    mixture = seed_mixture(config, corpus)
+    return provenance(mixture, config.seed.recipe, config.model, corpus, start_digest=_seed_start(config))
 
 
-def member_provenance(mixture: Mixture, config: PoolFile, corpus: CorpusManifest, seed: str) -> Provenance:
-    """What a member, or a confirmation run, has to be made from; `seed` is the digest of the seed's weights."""
-    return provenance(mixture, config.recipe, config.model, corpus, start_digest=seed)
+def _seed_start(config: PoolFile) -> str:
+    return digest_json({"initial_seed": config.seed.initial_seed, "mixture": config.seed.mixture})
+
+
+def member_provenance(
+    mixture: Mixture, config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest
+) -> Provenance:
+    """What a member has to be made from, starting from a seed."""
+    return provenance(mixture, config.recipe, seed.shape, corpus, start_digest=seed.weights_digest)
 
 
 def changes_by_checkpoint(
@@ -72,18 +77,33 @@ def changes_by_checkpoint(
     seed: CheckpointManifest,
     members: Mapping[str, CheckpointManifest],
 ) -> dict[str, list[str]]:
-    """Say what has changed since the seed and each given member were trained; unchanged ones are left out.
-
-    A seed stays the ancestor when text is added or edited: of the seed, the text and the resolved weights of
-    its named mixture are not compared, only the recipe, the shape, the tokenizer and where it starts.
-    """
-    as_trained = replace(seed_provenance(config, corpus), mixture=Mixture.of(seed.mixture), data_digests={})
-    changes = {"seed": as_trained.changes_since(seed)}
+    """Say what has changed since the seed and each given member were trained; unchanged ones are left out."""
+    changes = {"seed": seed_changes(config, corpus, seed)}
     for name, member in members.items():
         vertex = Mixture.vertex(tuple(corpus.partitions), name)
-        wanted = member_provenance(vertex, config, corpus, seed.weights_digest)
+        wanted = member_provenance(vertex, config, corpus, seed)
         changes[name] = wanted.changes_since(member)
     return {name: what for name, what in changes.items() if what}
+
+
+def seed_changes(config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest) -> list[str]:
+    """Say what has changed since the seed was trained, or taken over.
+
+    A seed stays the ancestor when text is added, edited or removed: the text and the resolved weights of its named
+    mixture are not compared, only the recipe, the shape, the tokenizer and where it starts.
+    """
+    if config.seed.is_given:
+        return given_seed_changes(config, seed)
+    if seed.imported is not None:
+        return ["what it starts from (a checkpoint that was given -> trained here)"]
+    return Provenance(
+        Mixture.of(seed.mixture),
+        config.seed.recipe,
+        config.model,
+        start_digest=_seed_start(config),
+        data_digests={},
+        tokenizer_digest=corpus.tokenizer_digest,
+    ).changes_since(seed)
 
 
 def describe_changes(changed: Mapping[str, list[str]]) -> str:
@@ -99,7 +119,7 @@ def label(name: str) -> str:
 
 
 def provenance(
-    mixture: Mixture, recipe: Recipe, shape: ModelShape, corpus: CorpusManifest, *, start_digest: str
+    mixture: Mixture, recipe: Recipe, shape: Shape, corpus: CorpusManifest, *, start_digest: str
 ) -> Provenance:
     """Put a provenance together; only the text of partitions with a weight above zero counts."""
     data = {name: corpus.partitions[name].digest for name in mixture.support}

@@ -7,10 +7,15 @@ from pydantic import Field, model_validator
 from pool.config_file import Config
 from pool.fingerprint import digest_json
 
+Family = Literal["llama", "gpt2", "qwen2", "olmo2"]
+
 
 class ModelShape(Config):
-    """A small Llama-style decoder, built from a transformers configuration."""
+    """A small decoder, built from a transformers configuration."""
 
+    family: Family = "llama"
+    """Which decoder: `gpt2` learns positions and has biases, `qwen2` biases in attention only, `olmo2` norms after its
+    sublayers; none drops anything out."""
     hidden_size: int = Field(128, ge=8)
     """Width of the residual stream; a multiple of `attention_heads`."""
     layers: int = Field(3, ge=1)
@@ -31,6 +36,26 @@ class ModelShape(Config):
                 f"hidden_size {self.hidden_size} must be a multiple of twice attention_heads ({self.attention_heads})"
             )
         return self
+
+    @property
+    def digest_parts(self) -> dict[str, object]:
+        """What decides the model, in JSON types; the first family, which is older than the choice, goes unsaid."""
+        return self.model_dump(exclude={"family"} if self.family == "llama" else None)
+
+
+class GivenShape(Config):
+    """A model that was trained elsewhere: the class that transformers has for it, and the window length used here."""
+
+    architecture: str
+    context: int
+
+    @property
+    def digest_parts(self) -> dict[str, object]:
+        """What decides the model, in JSON types; all else about it is in the digest of its weights."""
+        return self.model_dump()
+
+
+Shape = ModelShape | GivenShape
 
 
 class Recipe(Config):

@@ -15,12 +15,13 @@ from pool.fingerprint import digest_json
 from pool.manifest import MANIFEST, Record, read_record, write_record
 
 END_OF_TEXT = "<|endoftext|>"
+_SPLITTING = ("normalizer", "pre_tokenizer")
 
 
 class TokenizerManifest(Record):
-    """What the tokenizer was trained with, and the digest of its vocabulary and merges."""
+    """What the tokenizer was trained with (None: it came with the seed), and its digest."""
 
-    config: TokenizerConfig
+    config: TokenizerConfig | None
     digest: str
 
 
@@ -29,9 +30,7 @@ def train_tokenizer(corpus: Corpus, config: TokenizerConfig) -> PreTrainedTokeni
 
     It has no normaliser and loses nothing: decoding the tokens of a text gives the text.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _untrained()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocabulary,
         special_tokens=[END_OF_TEXT],
@@ -42,6 +41,13 @@ def train_tokenizer(corpus: Corpus, config: TokenizerConfig) -> PreTrainedTokeni
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
     )
+
+
+def _untrained() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def _sample(partitions: Mapping[str, Iterable[str]], total_bytes: int) -> Iterator[str]:
@@ -55,11 +61,15 @@ def _sample(partitions: Mapping[str, Iterable[str]], total_bytes: int) -> Iterat
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Digest a tokenizer's vocabulary and merges."""
-    return digest_json(json.loads(tokenizer.backend_tokenizer.to_str())["model"])
+    """Digest a tokenizer's vocabulary and merges, and how it splits text where that is not as in those trained here."""
+    parts, ours = (json.loads(one.to_str()) for one in (tokenizer.backend_tokenizer, _untrained()))
+    added = [token["content"] for token in parts["added_tokens"]]
+    if all(parts[key] == ours[key] for key in _SPLITTING) and added == [END_OF_TEXT]:
+        return digest_json(parts["model"])
+    return digest_json({key: parts[key] for key in ("model", "added_tokens", *_SPLITTING)})
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, config: TokenizerConfig, folder: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, config: TokenizerConfig | None, folder: Path) -> None:
     """Write a tokenizer into an existing empty folder, its manifest last."""
     tokenizer.save_pretrained(folder)
     write_record(folder / MANIFEST, TokenizerManifest(config=config, digest=tokenizer_digest(tokenizer)))
@@ -75,7 +85,8 @@ def kept_tokenizer(config: PoolFile) -> PreTrainedTokenizerFast | None:
         return None
     manifest = read_record(folder / MANIFEST, TokenizerManifest)
     tokenizer = load_tokenizer(folder)
-    if manifest.config != config.tokenizer or manifest.digest != tokenizer_digest(tokenizer):
+    wanted = None if config.seed.is_given else config.tokenizer
+    if manifest.config != wanted or manifest.digest != tokenizer_digest(tokenizer):
         raise PoolMismatchError(
             f"pool {config.name!r}: its tokenizer, or the [tokenizer] table, has changed, and every model of a pool "
             "shares one tokenizer; build anew with `mixscout pool build POOL.toml --rebuild all`, or give the pool "

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
+from pool.backend import plain_backend
 from pool.config import CorpusConfig
-from pool.errors import CorpusError
+from pool.errors import CorpusError, PoolError
 from pool.fingerprint import digest_arrays
 
 IGNORED = -100
@@ -155,14 +156,21 @@ def _padded(ids: Sequence[int], length: int, value: int) -> Tokens:
 
 
 def _encode(documents: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[str, Encoding]]:
-    backend = tokenizer.backend_tokenizer
+    backend = plain_backend(tokenizer)
     iterator = iter(documents)
     while some := list(islice(iterator, _DOCUMENTS_AT_ONCE)):
         yield from zip(some, backend.encode_batch(some, add_special_tokens=False), strict=True)
 
 
 def end_of_text(tokenizer: PreTrainedTokenizerFast) -> int:
-    """Return the token that stands before every document."""
-    token = tokenizer.bos_token_id
-    assert isinstance(token, int), "the tokenizer was trained with an end-of-text token"
-    return token
+    """Return the token that stands before every document: the beginning-of-text token, or else the end's.
+
+    Raises `PoolError` for a tokenizer that has neither.
+    """
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if isinstance(token, int):
+            return token
+    raise PoolError(
+        "the tokenizer has neither a bos_token nor an eos_token to stand before a document; set one in its "
+        "tokenizer_config.json"
+    )

@@ -83,15 +83,16 @@ def train(
     *,
     scratch: Path,
     label: str,
+    context: int | None = None,
 ) -> TrainingOutcome:
     """Train `model` in place on `mixture` of the partitions' tokens, by `recipe`.
 
-    The window length is the model's context. `scratch` holds checkpoints to go on from; `discard_scratch` removes
-    it once the outcome is safe. Where memory is too small for a batch, its gradient is summed over smaller parts; the
-    optimiser's steps stay the same. Raises `PoolError` when the parameters end up non-finite, or when one window alone
-    does not fit.
+    The window length is `context`, or the model's own. `scratch` holds checkpoints to go on from; `discard_scratch`
+    removes it once the outcome is safe. Where memory is too small for a batch, its gradient is summed over smaller
+    parts; the optimiser's steps stay the same. Raises `PoolError` when the parameters end up non-finite, or when one
+    window alone does not fit.
     """
-    context = int(model.config.max_position_embeddings)
+    context = context or int(model.config.max_position_embeddings)
     windows = training_windows(train_tokens, mixture, recipe, context)
     started = time.monotonic()
     begun = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

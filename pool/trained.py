@@ -33,7 +33,8 @@ class Run:
 def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None) -> Path:
     """Really train a mixture, by the members' recipe where none is given; return its checkpoint's folder.
 
-    A vertex is the member itself: the same function, seed, recipe and text made it. Raises `PoolError`.
+    A vertex is the member itself, where it was trained here: the same function, seed, recipe and text made it. Raises
+    `PoolError`.
     """
     run = Run(mixture, recipe or pool.config.recipe)
     for _ in train_runs(pool, [run]):
@@ -70,18 +71,20 @@ def is_trained(pool: Pool, run: Run) -> bool:
 
 
 def folder_of(pool: Pool, run: Run) -> Path:
-    """Where the run's checkpoint is, or will be; a member's own folder for a vertex by the members' recipe."""
+    """Where the run's checkpoint is, or will be; a member's own folder for a vertex by the members' recipe.
+
+    An imported member was trained by a recipe that nobody knows, so it is no such run.
+    """
     units = pool.unit_mixture(run.mixture).support
-    if len(units) == 1 and run.recipe.digest == pool.config.recipe.digest:
+    by_members_recipe = len(units) == 1 and run.recipe.digest == pool.config.recipe.digest
+    if by_members_recipe and pool.manifest.members[units[0]].imported is None:
         return member_folder(pool.folder, units[0])
     return pool.folder / "trained" / _wanted(pool, run).digest[:16]
 
 
 def _wanted(pool: Pool, run: Run) -> Provenance:
     corpus, seed = pool.manifest.corpus, pool.manifest.seed
-    return provenance(
-        pool.unit_mixture(run.mixture), run.recipe, pool.config.model, corpus, start_digest=seed.weights_digest
-    )
+    return provenance(pool.unit_mixture(run.mixture), run.recipe, seed.shape, corpus, start_digest=seed.weights_digest)
 
 
 def _training(pool: Pool, run: Run) -> Training:

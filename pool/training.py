@@ -4,8 +4,6 @@ A checkpoint's folder is locked while one process trains for it, since one may o
 was done before a kill is found again: a whole checkpoint, or the last one on the way in the scratch folder.
 """
 
-import importlib.metadata
-import platform
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from pool.prepared import load_streams
 from pool.provenance import Provenance
 from pool.tokens import Tokens
 from pool.train import discard_scratch, train
+from pool.versions import library_versions
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ def train_into(
 ) -> CheckpointManifest:
     """Train `start` to what is `wanted` and put it into `folder`, whole or not at all."""
     scratch = _scratch(folder, wanted)
-    outcome = train(start, streams, wanted.mixture, wanted.recipe, scratch=scratch, label=label)
+    context = wanted.shape.context
+    outcome = train(start, streams, wanted.mixture, wanted.recipe, scratch=scratch, label=label, context=context)
     manifest = CheckpointManifest(
         mixture=wanted.mixture.as_dict(),
         recipe=wanted.recipe,
@@ -89,7 +89,7 @@ def train_into(
         tokens=outcome.tokens,
         final_loss_nats=outcome.final_loss_nats,
         seconds=outcome.seconds,
-        versions=_versions(),
+        versions=library_versions(),
     )
     with new_folder(folder) as new:
         complete = save_checkpoint(start, tokenizer, new, manifest)
@@ -99,11 +99,3 @@ def train_into(
 
 def _scratch(folder: Path, wanted: Provenance) -> Path:
     return folder.parent / f".{folder.name}.{wanted.digest[:12]}.scratch"
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "numpy")
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
-    }

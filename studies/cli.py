@@ -15,6 +15,7 @@ from studies.comparison_cli import add_comparison_verb
 from studies.engine_options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
 from studies.fidelity_cli import add_fidelity_verbs
 from studies.outcome_cli import add_outcome_verbs
+from studies.pool_add_cli import add_pool_add_verb
 from studies.pool_check_cli import add_pool_check_verb
 from studies.pool_overlap_cli import add_pool_overlap_verb
 from studies.pool_units_cli import add_pool_units_verb
@@ -239,6 +240,7 @@ def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
         show_confirmation(console(), confirmation)
 
 
+add_pool_add_verb(pool_app)
 add_pool_check_verb(pool_app)
 add_pool_overlap_verb(pool_app)
 add_pool_units_verb(pool_app)

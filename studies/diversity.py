@@ -21,7 +21,7 @@ def run_diversity(bench: Workbench, best: Best) -> Mapping[str, Diversity]:
     windows = table.inputs[table.lengths > PROMPT_TOKENS][:SAMPLES]
     prompts = [row[:PROMPT_TOKENS].tolist() for row in windows]
     tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
-    new_tokens = bench.pool.config.model.context // 2
+    new_tokens = bench.pool.config.context // 2
     found = {}
     for name, standing in {"best": best.best, **best.baselines}.items():
         bench.make_resident(standing.mixture)

@@ -124,7 +124,7 @@ def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = Fa
         _accept(study, {part: [recorded.get(part), identity[part]] for part in different}, identity)
         return
     if different:
-        changes = "; ".join(f"{part}: {_shown(recorded.get(part))} -> {_shown(identity[part])}" for part in different)
+        changes = "; ".join(f"{part}: {_change(recorded.get(part), identity[part])}" for part in different)
         raise StudyMismatchError(
             f"study {study.study_name!r} was started with another {' and another '.join(different)} ({changes}). "
             f"{_way_out(different, accept=accept)}"
@@ -164,6 +164,16 @@ def _way_out(different: list[str], *, accept: bool) -> str:
             f"--accept cannot change the {' or the '.join(fixed)}: its trials would not compare. Put it back, or {new}"
         )
     return f"Put it back, or {new}, and with [search] evidence_from cost nothing"
+
+
+def _change(before: object, now: object) -> str:
+    """Say what came and went where that is the change: a pool that was extended, or has lost partitions."""
+    lists = [part.get("partitions") if isinstance(part, dict) else None for part in (before, now)]
+    old, new = (list(names) if isinstance(names, list) else [] for names in lists)
+    moved = [f"+{name}" for name in new if name not in old] + [f"-{name}" for name in old if name not in new]
+    if old and new and moved:
+        return f"partitions {', '.join(moved)}"
+    return f"{_shown(before)} -> {_shown(now)}"
 
 
 def _shown(part: object) -> str:

@@ -8,7 +8,7 @@ from rich.table import Table
 from objectives.diversity import Diversity
 from pool.corpus import SPLITS
 from pool.fingerprint import short
-from pool.manifest import PoolManifest, TextSummary
+from pool.manifest import CheckpointManifest, PoolManifest, TextSummary
 from pool.mixture import Mixture
 from search.trials import Counts
 from studies.best import Best, Standing
@@ -29,7 +29,7 @@ def show_pool(console: Console, manifest: PoolManifest) -> None:
             *_counts(part),
             f"{part.available_tokens:,}",
             short(member.weights_digest),
-            f"{member.final_loss_nats:.3f}",
+            "imported" if member.final_loss_nats is None else f"{member.final_loss_nats:.3f}",
         )
     console.print(table)
     console.print("Held-out domains (search and test split)")
@@ -39,9 +39,17 @@ def show_pool(console: Console, manifest: PoolManifest) -> None:
         table.add_row(name, *_counts(domain), *_counts(manifest.corpus.test[name]))
     console.print(table)
     console.print(
-        f"seed {short(manifest.seed.weights_digest)}, trained on {manifest.seed.tokens:,} tokens; "
+        f"seed {short(manifest.seed.weights_digest)}, {_seed_origin(manifest.seed)}; "
         f"tokenizer {short(manifest.corpus.tokenizer_digest)}; pool {short(manifest.digest)}"
     )
+
+
+def _seed_origin(seed: CheckpointManifest) -> str:
+    if seed.imported is None:
+        return f"trained on {seed.tokens:,} tokens"
+    if seed.imported.hub:
+        return f"taken from {seed.imported.hub} at {short(seed.imported.commit or '')}"
+    return f"taken from a checkpoint ({short(seed.imported.weights_digest)})"
 
 
 def _whole_names(*headings: str) -> Table:

@@ -112,6 +112,37 @@ def test_a_new_partition_trains_only_its_own_member(root: Path) -> None:
     assert {name for name in after if after[name] != before.get(name)} == {f"{MEMBERS}/squares/model.safetensors"}
 
 
+def _without_docs(root: Path) -> None:
+    edit(root / "pool.toml", '[corpus.partitions.docs]\nfiles = ["docs.parquet"]\nformat = "parquet"\n', "")
+
+
+def test_a_partition_that_goes_keeps_its_member_aside_and_takes_it_up_again(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, whole = _weights(root), (root / "pool.toml").read_text()
+    _without_docs(root)
+    with pytest.raises(PoolMismatchError, match="has changed since it was built"):
+        _open(root)
+    assert _build(root).names == ("code", "prose")
+    assert "member 'docs' is of no partition of the pool file any more" in capsys.readouterr().err
+    assert _weights(root) == before, "nothing was trained, and nothing lost"
+    (root / "pool.toml").write_text(whole)
+    assert _build(root).names == ("code", "docs", "prose")
+    assert _weights(root) == before
+
+
+def test_a_seed_stays_when_a_partition_goes_that_its_mixture_names(empty_root: Path) -> None:
+    edit(empty_root / "pool.toml", 'mixture = "proportional"', "mixture = {code = 0.5, docs = 0.5}")
+    edit(empty_root / "pool.toml", "tokens = 12_000", "tokens = 300")
+    edit(empty_root / "pool.toml", "tokens = 6_000", "tokens = 300")
+    _build(empty_root)
+    before = _weights(empty_root)
+    _without_docs(empty_root)
+    assert _build(empty_root).names == ("code", "prose")
+    assert _weights(empty_root) == before
+    _refused(empty_root, ConfigError, r"\[seed\] mixture: .* not there: docs", "seed")
+
+
 def test_rebuilding_the_seed_rebuilds_all_members(root: Path) -> None:
     edit(root / "pool.toml", "learning_rate = 5e-3", "learning_rate = 2e-3")
     before = _weights(root)

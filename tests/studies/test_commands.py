@@ -168,6 +168,7 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["pool"],
         ["pool", "build"],
         ["pool", "show"],
+        ["pool", "add"],
         ["pool", "check"],
         ["pool", "overlap"],
         ["pool", "units"],

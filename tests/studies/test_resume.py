@@ -97,6 +97,26 @@ def test_an_extended_pool_takes_over_what_the_new_partition_has_no_part_in(begun
     assert TrialState.RUNNING not in {trial.state for trial in _study(begun, "larger").trials}
 
 
+def test_a_study_says_that_its_pool_has_other_partitions_now(begun: Path, mixscout) -> None:
+    table = '[corpus.partitions.docs]\nfiles = ["docs.parquet"]\nformat = "parquet"\n'
+    edit(begun / "pool.toml", table, table.replace("partitions.docs", "partitions.papers"))
+    assert mixscout("pool", "build", begun / "pool.toml").code == 0
+    for verb in ("search", "best"):
+        answer = mixscout(verb, begun / "study.toml")
+        assert answer.code == 1
+        assert "was started with another pool and another space" in answer.err
+        assert "space: partitions +papers, -docs)" in answer.err
+        assert "give the study another name to start a new one" in answer.err
+    before = _study(begun).trials
+    edit(begun / "study.toml", 'name = "tiny"', 'name = "smaller"')
+    edit(begun / "study.toml", '"gradient"', '"tpe"\nevidence_from = "tiny"')
+    edit(begun / "study.toml", '["uniform", "vertices"]', '["vertices"]')
+    assert mixscout("search", begun / "study.toml", "--merges", 3).code == 0
+    held = [trial for trial in before if trial.params["docs"] == 0]
+    imported = [trial for trial in _study(begun, "smaller").trials if IMPORTED in trial.user_attrs]
+    assert [trial.value for trial in imported] == [trial.value for trial in held] and held
+
+
 def test_what_is_carried_over_is_what_would_be_computed(begun: Path) -> None:
     config = read_study_file(begun / "study.toml")
     with workbench(config) as bench:

@@ -1,0 +1,123 @@
+"""A member that was trained elsewhere, from the pool's seed, taken into the pool for one partition.
+
+Everything is checked, and written aside, before anything of the pool is touched.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pool.build import building, complete, verified
+from pool.candidate import Candidate, Seed, check_candidate
+from pool.config import PoolFile
+from pool.disk import replace_folder, scratch_folder
+from pool.errors import ConfigError, PoolError, PoolMismatchError
+from pool.given_seed import save_given_seed
+from pool.manifest import MANIFEST, CheckpointManifest
+from pool.material import SEED, Material, prepare_material, write_material
+from pool.mixture import Mixture
+from pool.progress import say
+from pool.provenance import label
+from pool.store import POOL_RECORD, member_folder
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a member is: its folder, that of its tokenizer.json if another, and whether it may replace one there is."""
+
+    folder: Path
+    tokenizer: Path | None = None
+    replace: bool = False
+
+
+@dataclass(frozen=True)
+class Added:
+    """A member as it is in the pool now; `missing` members are still to be trained or added."""
+
+    manifest: CheckpointManifest
+    cosine_to_seed: float
+    missing: tuple[str, ...]
+
+
+def add_member(config: PoolFile, name: str, source: Source) -> Added:
+    """Check a checkpoint, and make it the pool's member for partition `name`.
+
+    Raises `ConfigError`, `CorpusError`, `PoolError` or `PoolMismatchError`; the pool is then as it was.
+    """
+    scratch = config.folder.with_name(f".{config.name}.scratch")
+    with building(config), scratch_folder(scratch):
+        material = prepare_material(config, (name,) if source.replace else (), scratch)
+        _check_place(config, name, material, replace=source.replace)
+        seed = _seed(config, material, scratch)
+        what = f"--checkpoint for {label(name)}"
+        candidate = check_candidate(source.folder, seed, what, tokenizer=source.tokenizer)
+        names = tuple(material.corpus.manifest.partitions)
+        if candidate.record is not None:
+            _check_text(name, names, candidate.record, what)
+            _check_recipe(config, candidate.record, what)
+        (scratch / "member").mkdir()
+        vertex = Mixture.vertex(names, name)
+        manifest = candidate.save(vertex, scratch / "member")
+
+        material = write_material(material, config)
+        (config.folder / POOL_RECORD).unlink(missing_ok=True)
+        if seed.folder != config.folder / SEED:
+            replace_folder(seed.folder, config.folder / SEED)
+        replace_folder(scratch / "member", member_folder(config.folder, name))
+        missing = complete(config, material.corpus.manifest, seed.manifest)
+    say(_said(name, candidate))
+    return Added(manifest, candidate.cosine, missing)
+
+
+def _check_place(config: PoolFile, name: str, material: Material, *, replace: bool) -> None:
+    names = material.corpus.manifest.partitions
+    if name not in names:
+        raise ConfigError(
+            f"{name!r} is no partition of pool {config.name!r}; there are {', '.join(names)}: give it a "
+            f"[corpus.partitions.{name}] table with its text first, which tokens and caps are counted from"
+        )
+    if (member_folder(config.folder, name) / MANIFEST).is_file() and not replace:
+        raise PoolError(f"pool {config.name!r} has a member {name!r} already; --replace puts this one in its place")
+
+
+def _check_text(name: str, names: tuple[str, ...], record: CheckpointManifest, what: str) -> None:
+    """Refuse what by its record was trained on other partitions of this pool; elsewhere they may have other names."""
+    support = Mixture.of(record.mixture).support if record.mixture else ()
+    others = [one for one in support if one != name and one in names]
+    if others:
+        raise PoolMismatchError(
+            f"{what}: its {MANIFEST} says that it was trained on {', '.join(support)}, and {others[0]!r} is another "
+            "partition of this pool; add it under that name"
+        )
+
+
+def _check_recipe(config: PoolFile, record: CheckpointManifest, what: str) -> None:
+    """Refuse what by its record was trained by another recipe than the pool's, by which truths are trained."""
+    if record.recipe is None or record.recipe.digest == config.recipe.digest:
+        return
+    theirs, ours = record.recipe.model_dump(), config.recipe.model_dump()
+    key = next(key for key in ours if theirs[key] != ours[key] and key != "checkpoint_steps")
+    raise PoolMismatchError(
+        f"{what}: its {MANIFEST} says recipe.{key} {theirs[key]!r}, and the pool's is {ours[key]!r}; merges of it "
+        "would stand for another training than the one that confirms them: set [recipe] to what it was trained by"
+    )
+
+
+def _seed(config: PoolFile, material: Material, scratch: Path) -> Seed:
+    """Return the seed in the pool, or where it is given and not there yet, aside."""
+    folder = config.folder / SEED
+    if (folder / MANIFEST).is_file():
+        return Seed(folder, verified(SEED, folder))
+    if material.given is None:
+        raise PoolError(
+            f"pool {config.name!r} has no seed yet, and a member is compared with it; run `mixscout pool build` first, "
+            "or name the seed that the member was trained from as [seed] checkpoint"
+        )
+    (scratch / SEED).mkdir()
+    return Seed(scratch / SEED, save_given_seed(material.given, config, scratch / SEED))
+
+
+def _said(name: str, candidate: Candidate) -> str:
+    known = (
+        "its record names the pool's seed" if candidate.record is not None else "no record says which seed it began as"
+    )
+    return f"{label(name)}: imported; {known}; the cosine of its parameters and the seed's is {candidate.cosine:.3f}"

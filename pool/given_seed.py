@@ -1,0 +1,90 @@
+"""A seed that was trained already: found, checked, taken over with its tokenizer, and compared later.
+
+A folder is known by the digests of its files, not by its path, and may be gone once the seed is in the pool; a model of
+the hub is known by its name and revision.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from pool.checkpoint import save_checkpoint
+from pool.config import PoolFile
+from pool.errors import PoolError
+from pool.fingerprint import short
+from pool.foreign import Foreign, load_foreign
+from pool.foreign_files import ForeignFiles, find_foreign
+from pool.hub import hub_snapshot
+from pool.manifest import CheckpointManifest, Origin
+from pool.recipe import GivenShape
+from pool.versions import library_versions
+
+_WHAT = "[seed]"
+
+
+def read_given_seed(config: PoolFile) -> Foreign:
+    """Load and check the seed that the pool file names. Raises `PoolError`; nothing is written."""
+    files = _files(config)
+    foreign = load_foreign(files, _WHAT)
+    longest = int(foreign.model.config.max_position_embeddings)
+    if config.context > longest:
+        raise PoolError(f"{_WHAT} context {config.context} is more than the {longest} tokens the model was made for")
+    if config.seed.hub is None:
+        return foreign
+    named = {"hub": config.seed.hub, "revision": config.seed.revision, "commit": files.folder.name}
+    return replace(foreign, origin=foreign.origin.model_copy(update=named))
+
+
+def save_given_seed(foreign: Foreign, config: PoolFile, folder: Path) -> CheckpointManifest:
+    """Write a given seed into an existing empty folder, in float32, its manifest last."""
+    manifest = CheckpointManifest(
+        mixture={},
+        recipe=None,
+        shape=GivenShape(architecture=type(foreign.model).__name__, context=config.context),
+        start_digest=foreign.origin.weights_digest,
+        data_digests={},
+        tokenizer_digest=foreign.origin.tokenizer_digest,
+        weights_digest="",
+        config_digest="",
+        tokens=0,
+        final_loss_nats=None,
+        seconds=0.0,
+        versions=library_versions(),
+        imported=foreign.origin,
+    )
+    return save_checkpoint(foreign.model, foreign.tokenizer, folder, manifest)
+
+
+def given_seed_changes(config: PoolFile, seed: CheckpointManifest) -> list[str]:
+    """Say in words how the seed that the pool file names differs from the pool's; empty when it does not."""
+    if seed.imported is None:
+        return ["what it starts from (trained here -> a checkpoint that is given)"]
+    changes = []
+    if seed.shape.context != config.context:
+        changes.append(f"context {seed.shape.context} -> {config.context}")
+    before, now = (_shown(one.hub, one.revision) for one in (seed.imported, config.seed))
+    if before != now:
+        changes.append(f"its source ({before} -> {now})")
+    elif config.seed.checkpoint is not None and config.seed.checkpoint.is_dir():
+        changes += _changed_files(_files(config), seed.imported)
+    return changes
+
+
+def _files(config: PoolFile) -> ForeignFiles:
+    folder = config.seed.checkpoint
+    if config.seed.hub is not None:
+        folder = hub_snapshot(config.seed.hub, config.seed.revision or "")
+    assert folder is not None, "a given seed is a folder or a model of the hub"
+    if folder.resolve().is_relative_to(config.folder):
+        raise PoolError(f"{_WHAT} checkpoint {folder} is in the pool itself, which may be rebuilt; copy it elsewhere")
+    return find_foreign(folder, _WHAT, config.seed.tokenizer)
+
+
+def _shown(hub: str | None, revision: str | None) -> str:
+    return f"{hub} at {revision}" if hub else "a folder"
+
+
+def _changed_files(files: ForeignFiles, origin: Origin) -> list[str]:
+    old = {"weights": origin.weights_digest, "config.json": origin.config_digest}
+    new = {"weights": files.weights_digest, "config.json": files.config_digest}
+    changed = [name for name in old if old[name] != new[name]]
+    return [f"its checkpoint's {name} ({short(old[name])} -> {short(new[name])})" for name in changed]

@@ -1,0 +1,81 @@
+"""Every model family goes the whole way: pool, search with gradients, confirmation, with tied heads and with untied."""
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import edit
+from transformers import AutoModelForCausalLM
+
+from objectives.merge import StackedPool
+from objectives.scoring import Scorer
+from objectives.window_table import WindowTable
+from pool.checkpoint import load_model, new_model
+from pool.config import read_pool_file
+from pool.recipe import Family, ModelShape
+from pool.store import Pool, open_pool
+
+FAMILIES = get_args(Family)
+SHAPE = ModelShape(hidden_size=16, layers=2, attention_heads=2, intermediate_size=32, context=32)
+
+
+def _check_gradient(pool: Pool) -> None:
+    """Partial derivatives at the even merge are those that differences of losses give."""
+    stacked = StackedPool(pool.member_folders, dtype=torch.float64)
+    table = WindowTable.of(pool.corpus.held_out["search"], ("licences",))
+    scorer, even, step = Scorer(stacked.model, table), np.full(3, 1 / 3), 1e-4
+
+    def nats(weights: np.ndarray) -> float:
+        stacked.merge(weights)
+        return float(scorer.score().sum())
+
+    differences = [(nats(even + step * axis) - nats(even - step * axis)) / (2 * step) for axis in np.eye(3)]
+    stacked.merge(even)
+    partials = scorer.score_with_jacobian(stacked.flat_gradient(), stacked.weight_gradient)[1][0]
+    assert partials == pytest.approx(differences, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "tied"), [one for one in product(FAMILIES, [True, False]) if one != ("llama", True)]
+)
+def test_a_family_goes_the_whole_way(family: str, tied: bool, root: Path, mixscout, tmp_path: Path) -> None:
+    """All other tests are of a Llama with a tied head."""
+    pool_file, study_file = root / "pool.toml", root / "study.toml"
+    edit(pool_file, "context = 32", f'context = 32\nfamily = "{family}"\ntie_embeddings = {str(tied).lower()}')
+    edit(pool_file, "tokens = 12_000", "tokens = 2_000")
+    edit(pool_file, "tokens = 6_000", "tokens = 1_000")
+    assert mixscout("pool", "build", pool_file, "--rebuild", "seed").code == 0
+    pool = open_pool(read_pool_file(pool_file))
+    heads = [name for name in load_file(pool.folder / "seed" / "model.safetensors") if "lm_head" in name]
+    assert bool(heads) is not tied
+    assert load_model(pool.folder / "seed").config.model_type == family
+    _check_gradient(pool)
+
+    answer = mixscout("search", study_file, "--merges", 5)
+    assert answer.code == 0, answer.err
+    single = json.loads(mixscout("confirm", study_file, "--json").out)["confirmed"][-1]
+    assert single["proxy"] == single["trained"], "a vertex is the member itself"
+
+    assert mixscout("export", study_file, tmp_path / "out").code == 0
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    tied_there = exported.get_input_embeddings().weight is exported.get_output_embeddings().weight
+    assert tied_there is tied
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_dropped_out_while_a_family_trains(family: Family) -> None:
+    model = new_model(SHAPE.model_copy(update={"family": family}), 300, initial_seed=0)
+    tokens = torch.arange(64).reshape(2, 32)
+    scored = model.eval()(input_ids=tokens).logits
+    assert torch.equal(model.train()(input_ids=tokens).logits, scored)
+
+
+def test_the_first_family_goes_unsaid_so_that_older_digests_hold() -> None:
+    assert "family" not in SHAPE.digest_parts
+    digests = {str(SHAPE.model_copy(update={"family": family}).digest_parts) for family in FAMILIES}
+    assert len(digests) == len(FAMILIES)
