@@ -21,8 +21,8 @@ from pool.mixture import Mixture
 from pool.progress import track
 from pool.provenance import label, member_provenance, seed_provenance
 from pool.rebuild import begin_rebuild, end_rebuild, is_pending
+from pool.run_checkpoints import discard_scratch
 from pool.store import POOL_RECORD, Pool, member_folder, open_pool
-from pool.train import discard_scratch
 from pool.training import Training, train_into
 
 

@@ -8,7 +8,7 @@ from pool.errors import ConfigError
 from pool.fingerprint import digest_json, short
 from pool.manifest import CheckpointManifest, CorpusManifest
 from pool.mixture import Mixture
-from pool.recipe import ModelShape, Recipe
+from pool.recipe import WITHOUT_EFFECT, ModelShape, Recipe
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Provenance:
     def changes_since(self, manifest: CheckpointManifest) -> list[str]:
         """Say in words what differs from a checkpoint's manifest; empty when nothing does."""
         old, new = manifest.recipe.model_dump(), self.recipe.model_dump()
-        changes = [f"recipe.{key} {old[key]!r} -> {new[key]!r}" for key in new if old[key] != new[key]]
-        changes = [change for change in changes if not change.startswith("recipe.checkpoint_steps ")]
+        counts = [key for key in new if key not in WITHOUT_EFFECT and old[key] != new[key]]
+        changes = [f"recipe.{key} {old[key]!r} -> {new[key]!r}" for key in counts]
         if manifest.shape != self.shape:
             changes.append("the model's shape")
         if Mixture.of(manifest.mixture).digest != self.mixture.digest:

@@ -7,6 +7,11 @@ from pydantic import Field, model_validator
 from pool.config_file import Config
 from pool.fingerprint import digest_json
 
+WITHOUT_EFFECT = ("checkpoint_steps", "gradient_checkpointing")
+"""Options that do not change the parameters that come out: they are in no digest, and may change at any time."""
+YOUNGER = ("decayed", "accumulate")
+"""Options added since pools were first built: left out of the digest where not set, so that those pools hold."""
+
 
 class ModelShape(Config):
     """A small Llama-style decoder, built from a transformers configuration."""
@@ -48,14 +53,31 @@ class Recipe(Config):
     """Share of the steps spent warming up."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay."""
+    decayed: Literal["all", "not-norms", "matrices"] = "not-norms"
+    """Parameters that weight decay is applied to: all; all but norms and biases (Trainer's own grouping); or but for
+    norms, biases, embeddings and the output head."""
     clip_norm: float = Field(1.0, gt=0)
     """Gradient norm above which gradients are scaled down."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward and backward pass; parameters stay float32."""
+    accumulate: int = Field(1, ge=1)
+    """Parts that a batch is summed over, one after the other: less memory, the same steps; divides batch_windows."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time;
+    does not change the result."""
     order_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order in which windows are read."""
     checkpoint_steps: int = Field(100, ge=1)
     """Steps between the checkpoints from which a killed run goes on; does not change the result."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_windows % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} must divide batch_windows ({self.batch_windows}): a batch is cut into "
+                "so many equal parts"
+            )
+        return self
 
     def steps(self, context: int) -> int:
         """Optimiser steps of this run at a window length of `context` tokens, at least one."""
@@ -67,8 +89,10 @@ class Recipe(Config):
 
     @property
     def digest(self) -> str:
-        """Digest of everything that changes the result."""
-        return digest_json(self.model_dump(exclude={"checkpoint_steps"}))
+        """Digest of everything that changes the result; younger options count where they are set."""
+        written = self.model_dump(exclude={*WITHOUT_EFFECT})
+        unset = {name for name in YOUNGER if written[name] == Recipe.model_fields[name].default}
+        return digest_json({name: value for name, value in written.items() if name not in unset})
 
 
 class SeedRecipe(Recipe):

@@ -6,8 +6,6 @@ Bit-for-bit equality holds on one machine with one number of threads; elsewhere,
 whole batches, sums are in another order.
 """
 
-import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,12 +29,11 @@ from pool.memory import give_back_memory, is_out_of_memory, smaller_part
 from pool.mixture import Mixture
 from pool.progress import Advance, say, track
 from pool.recipe import Recipe
+from pool.recipe_trainer import RecipeTrainer
+from pool.run_checkpoints import last_whole_checkpoint, step_of
 from pool.tokens import Tokens
+from pool.training_arguments import training_arguments
 from pool.windows import TrainingWindows, training_windows
-
-_STATE = "trainer_state.json"
-_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
-_COSINE_FLOOR = 0.1
 
 
 @dataclass(frozen=True)
@@ -91,21 +88,10 @@ def train(
     optimiser's steps stay the same. Raises `PoolError` when the parameters end up non-finite, or when one window alone
     does not fit.
     """
-    context = int(model.config.max_position_embeddings)
-    windows = training_windows(train_tokens, mixture, recipe, context)
+    windows = training_windows(train_tokens, mixture, recipe, int(model.config.max_position_embeddings))
+    run = _Run(recipe, windows, scratch, label)
     started = time.monotonic()
-    begun = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
-    part = recipe.batch_windows
-    while (
-        trainer := _trained(model, windows, _arguments(recipe, recipe.steps(context), scratch, part), label)
-    ) is None:
-        if part == 1:
-            raise PoolError(f"{label}: no memory for one window of {context} tokens; take a smaller model or context")
-        part = smaller_part(part, recipe.batch_windows)
-        say(f"{label}: out of memory; trying {part} of {recipe.batch_windows} windows at a time")
-        give_back_memory()
-        model.zero_grad(set_to_none=True)
-        model.load_state_dict(begun)
+    trainer = _trained_in_parts(model, run)
     torch.nn.Module.to(model, "cpu").train(False)
     check_finite(model, label, "a lower learning_rate is the usual remedy")
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -113,14 +99,44 @@ def train(
     return TrainingOutcome(windows.tokens, float(losses[-1]), seconds)
 
 
-def _trained(
-    model: PreTrainedModel, windows: TrainingWindows, arguments: TrainingArguments, label: str
-) -> Trainer | None:
+@dataclass(frozen=True)
+class _Run:
+    recipe: Recipe
+    windows: TrainingWindows
+    scratch: Path
+    label: str
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.steps(self.windows.context)
+
+
+def _trained_in_parts(model: PreTrainedModel, run: _Run) -> Trainer:
+    """Train, in smaller and smaller parts of a batch while memory is too small."""
+    begun = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+    batch = run.recipe.batch_windows
+    part = batch // run.recipe.accumulate
+    while (trainer := _trained(model, run, part)) is None:
+        if part == 1:
+            raise PoolError(
+                f"{run.label}: no memory for one window of {run.windows.context} tokens; take a smaller model or "
+                "context, or set gradient_checkpointing = true"
+            )
+        part = smaller_part(part, batch)
+        say(f"{run.label}: out of memory; trying {part} of {batch} windows at a time")
+        give_back_memory()
+        model.zero_grad(set_to_none=True)
+        model.load_state_dict(begun)
+    return trainer
+
+
+def _trained(model: PreTrainedModel, run: _Run, part: int) -> Trainer | None:
     """Train from the last checkpoint on; None when memory ran out, and the model is then half trained."""
-    last = _last_whole_checkpoint(Path(arguments.output_dir or ""))
-    with track(label, int(arguments.max_steps), done=_step_of(last)) as advance:
-        watch = _Watch(advance)
-        trainer = Trainer(model=model, args=arguments, train_dataset=_Windows(windows), callbacks=[watch])
+    last = last_whole_checkpoint(run.scratch)
+    arguments = training_arguments(run.recipe, run.steps, run.scratch, part)
+    with track(run.label, run.steps, done=step_of(last)) as advance:
+        options = {"train_dataset": _Windows(run.windows), "callbacks": [_Watch(advance)]}
+        trainer = RecipeTrainer(run.recipe, model=model, args=arguments, **options)
         trainer.remove_callback(PrinterCallback)
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -128,64 +144,6 @@ def _trained(
             if not is_out_of_memory(error):
                 raise
             return None
+    if run.recipe.gradient_checkpointing:
+        model.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
     return trainer
-
-
-def _arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> TrainingArguments:
-    arguments = TrainingArguments(
-        output_dir=str(scratch),
-        max_steps=steps,
-        per_device_train_batch_size=part,
-        gradient_accumulation_steps=recipe.batch_windows // part,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=_SCHEDULES[recipe.schedule],
-        lr_scheduler_kwargs={"min_lr_rate": _COSINE_FLOOR} if recipe.schedule == "cosine" else {},
-        warmup_steps=round(recipe.warmup_share * steps),
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.clip_norm,
-        adam_beta2=0.95,
-        bf16=recipe.precision == "bfloat16",
-        seed=recipe.order_seed,
-        train_sampling_strategy="sequential",
-        save_steps=recipe.checkpoint_steps,
-        save_total_limit=1,
-        logging_steps=max(1, steps // 10),
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        use_cpu=not torch.cuda.is_available(),
-    )
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # else Trainer would multiply the batch, and with it the tokens read, by the GPUs it sees
-    return arguments
-
-
-def discard_scratch(scratch: Path) -> None:
-    """Remove a run's checkpoints, their states first, so that a half-removed one is never taken for whole."""
-    for state in scratch.glob(f"checkpoint-*/{_STATE}"):
-        state.unlink(missing_ok=True)
-    shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _last_whole_checkpoint(scratch: Path) -> Path | None:
-    """Find the newest checkpoint whose state, written last, is there; half-written ones are removed."""
-    whole: list[Path] = []
-    for folder in scratch.glob("checkpoint-*"):
-        if _is_whole(folder):
-            whole.append(folder)
-        else:
-            shutil.rmtree(folder)
-    return max(whole, key=_step_of, default=None)
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0

@@ -22,8 +22,9 @@ from pool.manifest import MANIFEST, CheckpointManifest, read_record
 from pool.material import SEED
 from pool.prepared import load_streams
 from pool.provenance import Provenance
+from pool.run_checkpoints import discard_scratch
 from pool.tokens import Tokens
-from pool.train import discard_scratch, train
+from pool.train import train
 
 
 @dataclass(frozen=True)
