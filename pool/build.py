@@ -17,6 +17,7 @@ from pool.engines.one_by_one import ONE_BY_ONE
 from pool.errors import PoolError
 from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, PoolManifest, write_record
 from pool.material import SEED, Material, prepare_material, write_material
+from pool.member_needs import seed_needs
 from pool.mixture import Mixture
 from pool.progress import track
 from pool.provenance import label, member_provenance, seed_provenance
@@ -82,7 +83,8 @@ def _seed(config: PoolFile, material: Material) -> CheckpointManifest:
         return verified(SEED, folder)
     wanted = seed_provenance(config, material.corpus.manifest)
     start = new_model(config.model, config.tokenizer.vocabulary, initial_seed=config.seed.initial_seed)
-    return train_into(folder, start, wanted, material.corpus.train, material.tokenizer, label=label(SEED))
+    needs = seed_needs(config, wanted, material.corpus.manifest)
+    return train_into(folder, start, wanted, material.corpus.train, material.tokenizer, needs=needs, label=label(SEED))
 
 
 def _members(
@@ -100,7 +102,7 @@ def _members(
 
 def _training(name: str, config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest) -> Training:
     vertex = Mixture.vertex(tuple(corpus.partitions), name)
-    wanted = member_provenance(vertex, config, corpus, seed.weights_digest)
+    wanted = member_provenance(vertex, config.recipe, config.model, corpus, seed)
     return Training(config.folder, member_folder(config.folder, name), wanted, label(name))
 
 

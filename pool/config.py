@@ -114,6 +114,15 @@ class PoolFile(Config):
     recipe: Recipe = Recipe()
     """How members are trained, and the models that confirm a mixture."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.recipe.continue_optimizer and self.seed.recipe.early_stopping:
+            raise ValueError(
+                "[recipe] continue_optimizer: the seed's best checkpoint is kept, but its optimizer is that of the last"
+                " step; leave out [seed.recipe.early_stopping] or continue_optimizer"
+            )
+        return self
+
     @property
     def folder(self) -> Path:
         """Where the pool is kept."""

@@ -19,8 +19,31 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class HeldOutCourse(Record):
+    """The course of a run that could stop early: held-out nats per token by step, and the step that was kept."""
+
+    best_step: int
+    loss_nats: dict[int, float]
+
+
+class SeedTextLoss(Record):
+    """Nats per token on held-out text of the seed's mixture, by the seed and by what was trained from it."""
+
+    before_nats: float
+    after_nats: float
+
+    @property
+    def rise_nats(self) -> float:
+        """What was forgotten; negative where the text got easier."""
+        return self.after_nats - self.before_nats
+
+
 class CheckpointManifest(Record):
-    """What a trained checkpoint is. `weights_digest` is of model.safetensors, `tokens` were read."""
+    """What a trained checkpoint is. `weights_digest` is of model.safetensors, `tokens` were read.
+
+    What a recipe's options add is there where they are used: the digests of the held-out text that stopped it and its
+    course, the digest of the optimizer's state kept beside it.
+    """
 
     mixture: dict[str, float]
     recipe: Recipe
@@ -34,6 +57,10 @@ class CheckpointManifest(Record):
     final_loss_nats: float
     seconds: float
     versions: dict[str, str]
+    held_out_digests: dict[str, str] = {}
+    held_out: HeldOutCourse | None = None
+    seed_text: SeedTextLoss | None = None
+    optimizer_digest: str | None = None
 
 
 class TextSummary(Record):

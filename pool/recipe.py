@@ -6,11 +6,18 @@ from pydantic import Field, model_validator
 
 from pool.config_file import Config
 from pool.fingerprint import digest_json
+from pool.recipe_tables import SeedPenalty, StopEarly
 
 WITHOUT_EFFECT = ("checkpoint_steps", "gradient_checkpointing")
 """Options that do not change the parameters that come out: they are in no digest, and may change at any time."""
-YOUNGER = ("decayed", "accumulate")
+YOUNGER = (
+    *("decayed", "accumulate", "continue_optimizer", "replay_share", "window_offset"),
+    *("early_stopping", "seed_penalty"),
+)
 """Options added since pools were first built: left out of the digest where not set, so that those pools hold."""
+
+MEMBERS_ONLY = ("continue_optimizer", "replay_share", "seed_penalty")
+"""Options that speak of the seed, and make no sense for the seed itself."""
 
 
 class ModelShape(Config):
@@ -65,6 +72,17 @@ class Recipe(Config):
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time;
     does not change the result."""
+    continue_optimizer: bool = False
+    """Begin with AdamW's moments as they stood at the end of the seed's training (members only)."""
+    replay_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the windows that are drawn from the seed's mixture instead, against forgetting (members only)."""
+    window_offset: bool = False
+    """Shift the windows of each pass over a partition but the first by less than a window, another shift each pass, so
+    that a small partition is not read in the same pieces again."""
+    early_stopping: StopEarly | None = None
+    """Stop when held-out loss no longer falls."""
+    seed_penalty: SeedPenalty | None = None
+    """Stay near the seed (members only)."""
     order_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order in which windows are read."""
     checkpoint_steps: int = Field(100, ge=1)
@@ -88,6 +106,11 @@ class Recipe(Config):
         return self.steps(context) * self.batch_windows
 
     @property
+    def reads_seed_text(self) -> bool:
+        """Whether the result depends on the training text of the seed."""
+        return self.replay_share > 0 or (self.seed_penalty is not None and self.seed_penalty.kind == "ewc")
+
+    @property
     def digest(self) -> str:
         """Digest of everything that changes the result; younger options count where they are set."""
         written = self.model_dump(exclude={*WITHOUT_EFFECT})
@@ -104,3 +127,12 @@ class SeedRecipe(Recipe):
     """Peak learning rate of AdamW."""
     warmup_share: float = Field(0.05, ge=0, lt=1)
     """Share of the steps spent warming up."""
+
+    @model_validator(mode="after")
+    def _check_members_only(self) -> Self:
+        asked = [name for name in MEMBERS_ONLY if getattr(self, name) != Recipe.model_fields[name].default]
+        if asked:
+            raise ValueError(
+                f"{asked[0]} is for members, which have a seed to go on from, not for the seed: move it to [recipe]"
+            )
+        return self

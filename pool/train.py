@@ -8,12 +8,13 @@ whole batches, sums are in another order.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
 from transformers import (
+    EarlyStoppingCallback,
     PreTrainedModel,
     PrinterCallback,
     Trainer,
@@ -27,22 +28,32 @@ from pool.checkpoint import check_finite
 from pool.errors import PoolError
 from pool.memory import give_back_memory, is_out_of_memory, smaller_part
 from pool.mixture import Mixture
+from pool.needs import NOTHING, Needs
+from pool.optimizer_state import OPTIMIZER, save_optimizer_state
 from pool.progress import Advance, say, track
 from pool.recipe import Recipe
 from pool.recipe_trainer import RecipeTrainer
-from pool.run_checkpoints import last_whole_checkpoint, step_of
+from pool.run_checkpoints import has_stopped, last_whole_checkpoint, step_of
 from pool.tokens import Tokens
 from pool.training_arguments import training_arguments
 from pool.windows import TrainingWindows, training_windows
 
+BESIDE = "beside"
+"""Folder in a run's scratch folder for what is kept beside the model."""
+
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What a run did: tokens read, mean training loss of about its last tenth (nats), seconds of this call."""
+    """What a run did: tokens read, mean training loss of about its last tenth (nats), seconds of this call.
+
+    Where it could stop early: the step whose parameters were kept, and the held-out loss in nats by step.
+    """
 
     tokens: int
     final_loss_nats: float
     seconds: float
+    best_step: int | None = None
+    held_out_nats: Mapping[int, float] = field(default_factory=dict)
 
 
 class _Windows(Dataset[dict[str, torch.Tensor]]):
@@ -80,34 +91,50 @@ def train(
     *,
     scratch: Path,
     label: str,
+    needs: Needs = NOTHING,
 ) -> TrainingOutcome:
     """Train `model` in place on `mixture` of the partitions' tokens, by `recipe`.
 
     The window length is the model's context. `scratch` holds checkpoints to go on from; `discard_scratch` removes
     it once the outcome is safe. Where memory is too small for a batch, its gradient is summed over smaller parts; the
-    optimiser's steps stay the same. Raises `PoolError` when the parameters end up non-finite, or when one window alone
-    does not fit.
+    optimiser's steps stay the same. `needs` holds what the recipe's options need; files that belong beside the model
+    (BESIDE) are left in the scratch folder. Raises `PoolError` when the parameters end up non-finite, or when one
+    window alone does not fit.
     """
-    windows = training_windows(train_tokens, mixture, recipe, int(model.config.max_position_embeddings))
-    run = _Run(recipe, windows, scratch, label)
+    read = mixture if needs.replayed is None else mixture.blended(needs.replayed, recipe.replay_share)
+    windows = training_windows(train_tokens, read, recipe, int(model.config.max_position_embeddings))
+    run = _Run(recipe, windows, needs, scratch, label)
     started = time.monotonic()
     trainer = _trained_in_parts(model, run)
     torch.nn.Module.to(model, "cpu").train(False)
     check_finite(model, label, "a lower learning_rate is the usual remedy")
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    seconds = time.monotonic() - started
-    return TrainingOutcome(windows.tokens, float(losses[-1]), seconds)
+    if needs.keeps_optimizer:
+        assert trainer.optimizer is not None, "it was trained with"
+        save_optimizer_state(trainer.optimizer, model, scratch / BESIDE / OPTIMIZER)
+    return _outcome(trainer, run, time.monotonic() - started)
+
+
+def _outcome(trainer: Trainer, run: "_Run", seconds: float) -> TrainingOutcome:
+    state = trainer.state
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    looks = {int(entry["step"]): float(entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry}
+    tokens = state.global_step * run.recipe.batch_windows * run.windows.context
+    return TrainingOutcome(tokens, float(losses[-1]), seconds, state.best_global_step if looks else None, looks)
 
 
 @dataclass(frozen=True)
 class _Run:
     recipe: Recipe
     windows: TrainingWindows
+    needs: Needs
     scratch: Path
     label: str
 
-    @property
-    def steps(self) -> int:
+    def steps(self, last: Path | None) -> int:
+        """Return the steps to be done in all; no more than there are where early stopping ended the run before."""
+        early = self.recipe.early_stopping
+        if early and last and has_stopped(last, early.patience):
+            return step_of(last)
         return self.recipe.steps(self.windows.context)
 
 
@@ -133,10 +160,17 @@ def _trained_in_parts(model: PreTrainedModel, run: _Run) -> Trainer:
 def _trained(model: PreTrainedModel, run: _Run, part: int) -> Trainer | None:
     """Train from the last checkpoint on; None when memory ran out, and the model is then half trained."""
     last = last_whole_checkpoint(run.scratch)
-    arguments = training_arguments(run.recipe, run.steps, run.scratch, part)
-    with track(run.label, run.steps, done=step_of(last)) as advance:
-        options = {"train_dataset": _Windows(run.windows), "callbacks": [_Watch(advance)]}
-        trainer = RecipeTrainer(run.recipe, model=model, args=arguments, **options)
+    steps = run.steps(last)
+    with track(run.label, steps, done=step_of(last)) as advance:
+        trainer = RecipeTrainer(
+            run.recipe,
+            run.needs,
+            model=model,
+            args=training_arguments(run.recipe, steps, run.scratch, part),
+            train_dataset=_Windows(run.windows),
+            eval_dataset=_Windows(run.windows) if run.recipe.early_stopping else None,  # asked for, and never read
+            callbacks=[_Watch(advance), *_stopping(run.recipe)],
+        )
         trainer.remove_callback(PrinterCallback)
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -147,3 +181,8 @@ def _trained(model: PreTrainedModel, run: _Run, part: int) -> Trainer | None:
     if run.recipe.gradient_checkpointing:
         model.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
     return trainer
+
+
+def _stopping(recipe: Recipe) -> list[TrainerCallback]:
+    early = recipe.early_stopping
+    return [EarlyStoppingCallback(early.patience)] if early else []

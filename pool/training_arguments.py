@@ -13,6 +13,8 @@ _COSINE_FLOOR = 0.1
 
 def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> TrainingArguments:
     """Translate a recipe for a run of so many `steps`, `part` windows of a batch at a time."""
+    early = recipe.early_stopping
+    logging_steps = max(1, steps // 10)
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=steps,
@@ -30,9 +32,15 @@ def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> 
         bf16=recipe.precision == "bfloat16",
         seed=recipe.order_seed,
         train_sampling_strategy="sequential",
-        save_steps=recipe.checkpoint_steps,
+        save_steps=early.every_steps if early else recipe.checkpoint_steps,
         save_total_limit=1,
-        logging_steps=max(1, steps // 10),
+        eval_strategy="steps" if early else "no",
+        eval_steps=early.every_steps if early else None,
+        load_best_model_at_end=early is not None,
+        metric_for_best_model="loss" if early else None,
+        greater_is_better=False if early else None,
+        restore_callback_states_from_checkpoint=early is not None,
+        logging_steps=min(logging_steps, early.every_steps) if early else logging_steps,
         logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,

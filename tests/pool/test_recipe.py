@@ -82,3 +82,12 @@ def test_gradient_checkpointing_changes_no_bit(tiny_pool: Pool, tmp_path: Path, 
     plain = _trained(tiny_pool, tmp_path / "plain", precision=precision)
     again = _trained(tiny_pool, tmp_path / "again", precision=precision, gradient_checkpointing=True)
     assert all(torch.equal(plain[name], again[name]) for name in plain)
+
+
+@pytest.mark.parametrize(
+    "option", [{"continue_optimizer": True}, {"replay_share": 0.1}, {"seed_penalty": {"strength": 1}}]
+)
+def test_the_seed_refuses_by_name_what_speaks_of_a_seed(option: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=f"{next(iter(option))} is for members.*\\[recipe\\]"):
+        SeedRecipe.model_validate(option)
+    assert Recipe.model_validate(option).digest != Recipe().digest
