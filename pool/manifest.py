@@ -38,11 +38,19 @@ class SeedTextLoss(Record):
         return self.after_nats - self.before_nats
 
 
+class AgeDigests(Record):
+    """Digests of a checkpoint kept along the way: of its weights and its configuration."""
+
+    weights: str
+    config: str
+
+
 class CheckpointManifest(Record):
     """What a trained checkpoint is. `weights_digest` is of model.safetensors, `tokens` were read.
 
     What a recipe's options add is there where they are used: the digests of the held-out text that stopped it and its
-    course, the digest of the optimizer's state kept beside it.
+    course, the digests of what is kept beside it: the optimizer's state, the
+    adapter that was merged into it, its ages by optimiser steps.
     """
 
     mixture: dict[str, float]
@@ -61,6 +69,8 @@ class CheckpointManifest(Record):
     held_out: HeldOutCourse | None = None
     seed_text: SeedTextLoss | None = None
     optimizer_digest: str | None = None
+    adapter_digest: str | None = None
+    ages: dict[int, AgeDigests] = {}
 
 
 class TextSummary(Record):

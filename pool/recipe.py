@@ -6,17 +6,17 @@ from pydantic import Field, model_validator
 
 from pool.config_file import Config
 from pool.fingerprint import digest_json
-from pool.recipe_tables import SeedPenalty, StopEarly
+from pool.recipe_tables import Lora, SeedPenalty, StopEarly
 
-WITHOUT_EFFECT = ("checkpoint_steps", "gradient_checkpointing")
+WITHOUT_EFFECT = ("checkpoint_steps", "gradient_checkpointing", "keep_every_steps")
 """Options that do not change the parameters that come out: they are in no digest, and may change at any time."""
 YOUNGER = (
     *("decayed", "accumulate", "continue_optimizer", "replay_share", "window_offset"),
-    *("early_stopping", "seed_penalty"),
+    *("early_stopping", "seed_penalty", "lora"),
 )
 """Options added since pools were first built: left out of the digest where not set, so that those pools hold."""
 
-MEMBERS_ONLY = ("continue_optimizer", "replay_share", "seed_penalty")
+MEMBERS_ONLY = ("continue_optimizer", "replay_share", "seed_penalty", "lora", "keep_every_steps")
 """Options that speak of the seed, and make no sense for the seed itself."""
 
 
@@ -83,6 +83,11 @@ class Recipe(Config):
     """Stop when held-out loss no longer falls."""
     seed_penalty: SeedPenalty | None = None
     """Stay near the seed (members only)."""
+    lora: Lora | None = None
+    """Train low-rank adapters (members only)."""
+    keep_every_steps: int | None = Field(None, ge=1)
+    """Keep each member as it was after every so many optimiser steps, so that a study can merge members of an age
+    ([objective] member_age); does not change the member (members only)."""
     order_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order in which windows are read."""
     checkpoint_steps: int = Field(100, ge=1)
@@ -94,6 +99,11 @@ class Recipe(Config):
             raise ValueError(
                 f"accumulate {self.accumulate} must divide batch_windows ({self.batch_windows}): a batch is cut into "
                 "so many equal parts"
+            )
+        unfit = [name for name in ("continue_optimizer", "seed_penalty") if self.lora and getattr(self, name)]
+        if unfit:
+            raise ValueError(
+                f"{unfit[0]} is about all parameters, and [recipe.lora] trains adapters instead: keep one of the two"
             )
         return self
 

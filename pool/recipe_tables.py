@@ -35,7 +35,7 @@ class Lora(Config):
 
     rank: int = Field(8, ge=1)
     """Rank of each update."""
-    alpha: float = Field(16.0, gt=0)
+    alpha: int = Field(16, ge=1)
     """An update is scaled by alpha / rank."""
     targets: tuple[str, ...] = ("all-linear",)
     """Names of the linear layers that are adapted, or the one word `all-linear`: all but the output head."""

@@ -24,6 +24,8 @@ from transformers import (
     TrainingArguments,
 )
 
+from pool.adapters import ADAPTER, Trainable, full_model, merged, save_adapter, with_adapter
+from pool.ages import AGES, KeepAges
 from pool.checkpoint import check_finite
 from pool.errors import PoolError
 from pool.memory import give_back_memory, is_out_of_memory, smaller_part
@@ -105,8 +107,15 @@ def train(
     windows = training_windows(train_tokens, read, recipe, int(model.config.max_position_embeddings))
     run = _Run(recipe, windows, needs, scratch, label)
     started = time.monotonic()
-    trainer = _trained_in_parts(model, run)
-    torch.nn.Module.to(model, "cpu").train(False)
+    if recipe.lora is None:
+        trainer = _trained_in_parts(model, run)
+        torch.nn.Module.to(model, "cpu").train(False)
+    else:
+        adapted = with_adapter(model, recipe.lora, initial_seed=recipe.order_seed)
+        trainer = _trained_in_parts(adapted, run)
+        torch.nn.Module.to(adapted, "cpu").train(False)
+        save_adapter(adapted, scratch / BESIDE / ADAPTER)
+        merged(adapted)
     check_finite(model, label, "a lower learning_rate is the usual remedy")
     if needs.keeps_optimizer:
         assert trainer.optimizer is not None, "it was trained with"
@@ -138,7 +147,7 @@ class _Run:
         return self.recipe.steps(self.windows.context)
 
 
-def _trained_in_parts(model: PreTrainedModel, run: _Run) -> Trainer:
+def _trained_in_parts(model: Trainable, run: _Run) -> Trainer:
     """Train, in smaller and smaller parts of a batch while memory is too small."""
     begun = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
     batch = run.recipe.batch_windows
@@ -157,7 +166,7 @@ def _trained_in_parts(model: PreTrainedModel, run: _Run) -> Trainer:
     return trainer
 
 
-def _trained(model: PreTrainedModel, run: _Run, part: int) -> Trainer | None:
+def _trained(model: Trainable, run: _Run, part: int) -> Trainer | None:
     """Train from the last checkpoint on; None when memory ran out, and the model is then half trained."""
     last = last_whole_checkpoint(run.scratch)
     steps = run.steps(last)
@@ -169,7 +178,7 @@ def _trained(model: PreTrainedModel, run: _Run, part: int) -> Trainer | None:
             args=training_arguments(run.recipe, steps, run.scratch, part),
             train_dataset=_Windows(run.windows),
             eval_dataset=_Windows(run.windows) if run.recipe.early_stopping else None,  # asked for, and never read
-            callbacks=[_Watch(advance), *_stopping(run.recipe)],
+            callbacks=[_Watch(advance), *_callbacks(model, run)],
         )
         trainer.remove_callback(PrinterCallback)
         try:
@@ -178,11 +187,16 @@ def _trained(model: PreTrainedModel, run: _Run, part: int) -> Trainer | None:
             if not is_out_of_memory(error):
                 raise
             return None
+    # accelerate leaves the mixed precision of training in the model's forward, and no later loss is meant to have it
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     if run.recipe.gradient_checkpointing:
-        model.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
+        model.activation_checkpointing_disable()
     return trainer
 
 
-def _stopping(recipe: Recipe) -> list[TrainerCallback]:
-    early = recipe.early_stopping
-    return [EarlyStoppingCallback(early.patience)] if early else []
+def _callbacks(model: Trainable, run: _Run) -> list[TrainerCallback]:
+    early, every = run.recipe.early_stopping, run.recipe.keep_every_steps
+    callbacks: list[TrainerCallback] = [EarlyStoppingCallback(early.patience)] if early else []
+    if every:
+        callbacks.append(KeepAges(lambda: full_model(model), run.scratch / BESIDE / AGES, every))
+    return callbacks

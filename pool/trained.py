@@ -79,7 +79,8 @@ def folder_of(pool: Pool, run: Run) -> Path:
 
 def _wanted(pool: Pool, run: Run) -> Provenance:
     corpus, seed = pool.manifest.corpus, pool.manifest.seed
-    return member_provenance(pool.unit_mixture(run.mixture), run.recipe, pool.config.model, corpus, seed)
+    recipe = run.recipe.model_copy(update={"keep_every_steps": None})  # only members are merged at an age
+    return member_provenance(pool.unit_mixture(run.mixture), recipe, pool.config.model, corpus, seed)
 
 
 def _training(pool: Pool, run: Run) -> Training:

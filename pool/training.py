@@ -16,6 +16,8 @@ from pathlib import Path
 from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from pool.adapters import ADAPTER, ADAPTER_WEIGHTS
+from pool.ages import age_digests
 from pool.checkpoint import load_model, load_tokenizer, save_checkpoint
 from pool.disk import new_folder
 from pool.engines.engine import Job
@@ -96,6 +98,9 @@ def train_into(
             shutil.copytree(scratch / BESIDE, new, dirs_exist_ok=True)
         if needs.keeps_optimizer:
             manifest = manifest.model_copy(update={"optimizer_digest": digest_file(new / OPTIMIZER)})
+        if wanted.recipe.lora:
+            manifest = manifest.model_copy(update={"adapter_digest": digest_file(new / ADAPTER / ADAPTER_WEIGHTS)})
+        manifest = manifest.model_copy(update={"ages": age_digests(new)})
         complete = save_checkpoint(start, tokenizer, new, manifest)
     discard_scratch(scratch)
     return complete

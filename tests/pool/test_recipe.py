@@ -31,7 +31,7 @@ def test_recipes_of_pools_built_before_keep_their_digests() -> None:
     assert decays.digest == "a614b1d4df673efc5e2ca054f8f7eb4583e68b63764b7c0ca9fcf83031d3a55f"
 
 
-@pytest.mark.parametrize("changes", [{"decayed": "all"}, {"accumulate": 2}])
+@pytest.mark.parametrize("changes", [{"decayed": "all"}, {"accumulate": 2}, {"lora": {}}, {"early_stopping": {}}])
 def test_an_option_that_is_set_is_in_the_digest(changes: dict[str, object]) -> None:
     assert Recipe.model_validate(changes).digest != Recipe().digest
 

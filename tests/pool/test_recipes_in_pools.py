@@ -4,16 +4,20 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from tiny import edit
 from transformers import Trainer
 
+from objectives.merge import StackedPool
 from pool.build import build_pool
 from pool.checkpoint import load_model, parameters_of
 from pool.config import read_pool_file
 from pool.errors import ConfigError, MixscoutError, PoolError, PoolMismatchError
+from pool.fingerprint import digest_file
 from pool.fisher import measured_fisher
 from pool.held_out_text import held_out_text
 from pool.manifest import CheckpointManifest
@@ -78,6 +82,7 @@ OPTIONS = {
     "l2": "[recipe.seed_penalty]\nstrength = 10.0",
     "ewc": '[recipe.seed_penalty]\nkind = "ewc"\nstrength = 30.0\nfisher_windows = 8',
     "early": STOPS,
+    "lora": "[recipe.lora]\nrank = 4",
 }
 
 
@@ -168,7 +173,7 @@ def test_an_optimizer_that_is_not_the_best_checkpoint_s_is_not_continued(root: P
 
 def test_replayed_text_is_the_seed_s_and_a_change_of_it_touches_every_member(root: Path) -> None:
     plain = _manifest(root)
-    pool = _with(root, "replay_share = 0.5", "code", "docs", "prose")
+    pool = _with(root, 'replay_share = 0.5\nprecision = "bfloat16"', "code", "docs", "prose")
     replayed = _manifest(root)
     assert set(plain.data_digests) == {"docs"} and set(replayed.data_digests) == {"code", "docs", "prose"}
     assert replayed.seed_text and plain.seed_text
@@ -224,3 +229,71 @@ def test_the_fisher_information_is_the_mean_square_of_a_window_s_gradient(tiny_p
     found = measured_fisher(load_model(tiny_pool.folder / "seed"), windows)
     for name, tensor in found.items():
         assert torch.allclose(tensor, expected[name], rtol=1e-3, atol=1e-9)
+
+
+def test_a_lora_member_is_the_seed_plus_its_adapter_and_merges_are_the_seed_plus_weighted_adapters(root: Path) -> None:
+    pool = _with(root, '[recipe.lora]\nrank = 4\nalpha = 6\ntargets = ["q_proj", "down_proj"]', "code", "docs", "prose")
+    seed = load_file(pool.folder / "seed/model.safetensors")
+    members = {name: load_file(path / "model.safetensors") for name, path in pool.member_folders.items()}
+    deltas = {name: _delta(path / "adapter/adapter_model.safetensors") for name, path in pool.member_folders.items()}
+    assert all(len(delta) == 4 for delta in deltas.values()), "two layers, two matrices each"
+    for name, member in members.items():
+        for key, tensor in member.items():
+            added = deltas[name].get(key, torch.zeros(()))
+            assert torch.allclose(tensor, seed[key] + added, atol=1e-7, rtol=0), f"{key} of {name}"
+            assert (key in deltas[name]) == (not torch.equal(tensor, seed[key]))
+    weights = {"code": 0.2, "docs": 0.5, "prose": 0.3}
+    stacked = StackedPool(pool.member_folders)
+    stacked.merge(np.array([weights[name] for name in stacked.names]))
+    for key, tensor in parameters_of(stacked.model).items():
+        added = sum(weights[name] * deltas[name].get(key, torch.zeros(())) for name in weights)
+        assert torch.allclose(tensor, seed[key] + added, atol=1e-6, rtol=0)
+    recorded = _manifest(root).adapter_digest
+    assert recorded == digest_file(root / DOCS / "adapter/adapter_model.safetensors")
+
+
+def _delta(path: Path) -> dict[str, torch.Tensor]:
+    """What an adapter of rank 4 and alpha 6 adds, by the name of the matrix it is added to."""
+    tensors = load_file(path)
+    names = [key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")]
+    return {
+        f"{name.removeprefix('base_model.model.')}.weight": 1.5
+        * (tensors[f"{name}.lora_B.weight"].double() @ tensors[f"{name}.lora_A.weight"].double()).float()
+        for name in names
+    }
+
+
+def test_lora_refuses_by_name_what_it_cannot_do(root: Path) -> None:
+    with (root / "pool.toml").open("a") as stream:
+        stream.write('\n[recipe.lora]\ntargets = ["attention"]\n')
+    _refused(root, PoolError, r"\[recipe.lora\] targets attention: Target modules .*not found", "code", "docs", "prose")
+    with pytest.raises(ValidationError, match="continue_optimizer is about all parameters.*keep one of the two"):
+        Recipe.model_validate({"lora": {}, "continue_optimizer": True})
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_members_of_an_age_are_the_members_on_the_way(root: Path, monkeypatch: pytest.MonkeyPatch, lora: bool) -> None:
+    if lora:
+        _with(root, "[recipe.lora]", "code", "docs", "prose")
+    ended = _docs(root)
+    assert not _manifest(root).ages
+    with pytest.raises(
+        ConfigError, match=r"member 'code' was not kept at an age of 8 steps \(kept: none\).*rebuild code"
+    ):
+        _with(root, "keep_every_steps = 8").at_age(8)
+    for name in ("code", "docs", "prose"):
+        shutil.rmtree(root / "pools/tiny/members" / name)
+    _killed_at(23 + 14, monkeypatch, root)
+    pool = _build(root)
+    assert all(torch.equal(ended[key], tensor) for key, tensor in _docs(root).items()), "the member is the same"
+    assert list(_manifest(root).ages) == [8, 16]
+    young = pool.at_age(8)
+    assert young.manifest.digest != pool.at_age(16).manifest.digest != pool.manifest.digest
+    assert young.manifest.members["docs"].tokens == 8 * 8 * 32
+    eight, sixteen = (load_file(path / "model.safetensors") for path in (root / DOCS / "ages").glob("*"))
+    assert set(eight) == set(ended) and any(not torch.equal(eight[key], sixteen[key]) for key in eight)
+    StackedPool(young.merged_folders).merge(np.full(3, 1 / 3))
+    path = young.member_folders["docs"] / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(PoolError, match=r"ages/8 was truncated or altered since it was trained; `--rebuild docs`"):
+        pool.at_age(8)
