@@ -59,11 +59,13 @@ class TrainingOutcome:
 
 
 class _Windows(Dataset[dict[str, torch.Tensor]]):
-    def __init__(self, windows: TrainingWindows) -> None:
-        self._windows = windows
+    """The first `count` windows. Were there more, Trainer would take one step too many when it resumes at its last."""
+
+    def __init__(self, windows: TrainingWindows, count: int) -> None:
+        self._windows, self._count = windows, count
 
     def __len__(self) -> int:
-        return len(self._windows)
+        return self._count
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         window = torch.from_numpy(self._windows[index])
@@ -170,14 +172,15 @@ def _trained(model: Trainable, run: _Run, part: int) -> Trainer | None:
     """Train from the last checkpoint on; None when memory ran out, and the model is then half trained."""
     last = last_whole_checkpoint(run.scratch)
     steps = run.steps(last)
+    text = _Windows(run.windows, steps * run.recipe.batch_windows)
     with track(run.label, steps, done=step_of(last)) as advance:
         trainer = RecipeTrainer(
             run.recipe,
             run.needs,
             model=model,
             args=training_arguments(run.recipe, steps, run.scratch, part),
-            train_dataset=_Windows(run.windows),
-            eval_dataset=_Windows(run.windows) if run.recipe.early_stopping else None,  # asked for, and never read
+            train_dataset=text,
+            eval_dataset=text if run.recipe.early_stopping else None,  # asked for, and never read
             callbacks=[_Watch(advance), *_callbacks(model, run)],
         )
         trainer.remove_callback(PrinterCallback)

@@ -189,6 +189,7 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["bench", "landscape"],
         ["bench", "surrogate"],
         ["bench", "objective"],
+        ["bench", "training"],
     ],
 )
 def test_every_verb_explains_itself(command: list[str], mixscout) -> None:
