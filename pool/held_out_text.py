@@ -49,7 +49,8 @@ def own_domains(mixture: Mixture, corpus: CorpusManifest) -> dict[str, float]:
     """
     weights: dict[str, float] = {}
     for name in mixture.support:
-        domain = name if name in corpus.search else name.rpartition("-")[0]
+        is_unit = name not in corpus.search and bool(corpus.groups)
+        domain = name.rpartition("-")[0] if is_unit else name
         if domain not in corpus.search or not corpus.search[domain].tokens:
             raise ConfigError(f"nothing of partition {name!r} is held out: set [corpus] held_out_share above 0")
         weights[domain] = weights.get(domain, 0.0) + mixture.as_dict()[name]

@@ -72,6 +72,7 @@ def apportion(weights: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.in
 
 def _draw(tokens: int, count: int, context: int, entropy: list[int], *, shifts: bool) -> npt.NDArray[np.int64]:
     """Draw where `count` windows of a stream of so many tokens begin (count,)."""
+    assert tokens >= context, "a partition of less than a window is refused when the corpus is made"
     rng, shift_rng = np.random.default_rng(entropy), np.random.default_rng([*entropy, 0])
     firsts, drawn = [np.empty(0, dtype=np.int64)], 0
     while drawn < count:

@@ -71,11 +71,12 @@ def run_training(pool: Pool, wanted: Wanted) -> Training:
     start = _start(pool, is_130m=wanted.is_130m)
     context = int(start.config.max_position_embeddings)
     recipe = _plain(pool.config.recipe, wanted.steps, context)
-    windows = training_windows(pool.corpus.train, Mixture.uniform(pool.names), recipe, context)
+    mixture = _readable(pool, context)
+    windows = training_windows(pool.corpus.train, mixture, recipe, context)
     ours, bare = [], []
     with track("training timed", wanted.repeats + 1) as show:
         for round_number in range(wanted.repeats + 1):
-            timed = [lambda: _member(pool, start, recipe), lambda: _bare(start, windows, recipe)]
+            timed = [lambda: _member(pool, mixture, start, recipe), lambda: _bare(start, windows, recipe)]
             if round_number % 2:  # alternated, so that a machine that warms up or slows down favours neither
                 second, first = _timed(timed[1]), _timed(timed[0])
             else:
@@ -133,12 +134,21 @@ def _plain(recipe: Recipe, steps: int, context: int) -> Recipe:
     return Recipe.model_validate({**kept, "tokens": tokens, "checkpoint_steps": steps + 1})
 
 
-def _member(pool: Pool, start: PreTrainedModel, recipe: Recipe) -> Callable[[], object]:
+def _readable(pool: Pool, context: int) -> Mixture:
+    """Weigh alike the partitions that have a window of so many tokens."""
+    long = [name for name, stream in pool.corpus.train.items() if len(stream) >= context]
+    if not long:
+        raise ConfigError(
+            f"no partition of pool {pool.config.name!r} has {context} training tokens: time a larger pool"
+        )
+    return Mixture.uniform(long)
+
+
+def _member(pool: Pool, mixture: Mixture, start: PreTrainedModel, recipe: Recipe) -> Callable[[], object]:
     model = _copy(start)
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            mixture = Mixture.uniform(pool.names)
             train(model, pool.corpus.train, mixture, recipe, scratch=Path(folder) / "run", label="timed")
 
     return run

@@ -19,12 +19,12 @@ from pool.config import read_pool_file
 from pool.errors import ConfigError, MixscoutError, PoolError, PoolMismatchError
 from pool.fingerprint import digest_file
 from pool.fisher import measured_fisher
-from pool.held_out_text import held_out_text
+from pool.held_out_text import held_out_text, own_domains
 from pool.manifest import CheckpointManifest
 from pool.mixture import Mixture
 from pool.optimizer_state import OPTIMIZER
 from pool.recipe import Recipe
-from pool.store import Pool
+from pool.store import Pool, open_pool
 from pool.windows import training_windows
 
 DOCS = "pools/tiny/members/docs"
@@ -147,6 +147,13 @@ def test_early_stopping_needs_held_out_text_of_the_partition(root: Path) -> None
     with (root / "pool.toml").open("a") as stream:
         stream.write("\n" + STOPS)
     _refused(root, ConfigError, "nothing of partition 'code' is held out: .*held_out_share", "all")
+
+
+def test_a_base_unit_s_own_text_is_that_of_its_partition(united_root: Path) -> None:
+    pool = open_pool(read_pool_file(united_root / "pool.toml"))
+    unit = next(name for name in pool.names if name not in pool.manifest.corpus.search)
+    mixture = Mixture.of({unit: 0.5, "docs": 0.5} if "docs" in pool.names else {unit: 1.0})
+    assert set(own_domains(mixture, pool.manifest.corpus)) == {unit.rpartition("-")[0], *mixture.support} - {unit}
 
 
 def test_members_go_on_with_the_state_that_the_seed_ended_with(root: Path) -> None:
