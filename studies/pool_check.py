@@ -33,7 +33,8 @@ class PoolCheck:
     `members`, `seed` and `uniform` (the merge of all members at equal weights) have a loss on every domain; `tokens`
     says how many tokens each member was trained on, `forgotten_nats` by how much the loss on held-out text of the
     seed's mixture rose meanwhile (None: not measured). `barriers` are nats on the mean of domains, of the pairs whose
-    line was walked, `barriers_to_mean` those between each member and the uniform merge; both over `points` points a line.
+    line was walked, `barriers_to_mean` those between each member and the uniform merge; both over `points` points a
+    line.
     """
 
     pool: str

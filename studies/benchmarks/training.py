@@ -65,13 +65,13 @@ class Wanted:
 
 
 def run_training(pool: Pool, wanted: Wanted) -> Training:
-    """Measure the pool's recipe without the options that a bare loop has not. Raises `ConfigError` for LoRA."""
+    """Measure the pool's recipe without the options that a bare loop has not. Raises `ConfigError` where it cannot."""
     if pool.config.recipe.lora is not None:
         raise ConfigError("bench training compares full training: take [recipe.lora] out of the pool file")
-    start = _start(pool, is_130m=wanted.is_130m)
-    context = int(start.config.max_position_embeddings)
-    recipe = _plain(pool.config.recipe, wanted.steps, context)
+    context = (SHAPE_130M if wanted.is_130m else pool.config.model).context
     mixture = _readable(pool, context)
+    start = _start(pool, is_130m=wanted.is_130m)
+    recipe = _plain(pool.config.recipe, wanted.steps, context)
     windows = training_windows(pool.corpus.train, mixture, recipe, context)
     ours, bare = [], []
     with track("training timed", wanted.repeats + 1) as show:

@@ -3,18 +3,21 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from tiny import edit
 
 from pool.checkpoint import load_model, parameters_of
+from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.recipe import Recipe
 from pool.store import Pool
 from pool.train import train
 from pool.windows import training_windows
-from studies.benchmarks.training import bare_loop, flops_per_token
+from studies.benchmarks.training import Wanted, bare_loop, flops_per_token, run_training
 
 
 def test_a_study_merges_members_of_an_age_and_is_another_study(root: Path, mixscout) -> None:
@@ -66,6 +69,16 @@ def test_bench_training_prints_the_promised_object(built_root: Path, mixscout) -
     assert found["tokens"] == 2 * 8 * 32 and found["ratio"]["repeats"] == 1
     assert math.isclose(found["ratio"]["median"], found["tokens_per_second"] / found["bare_tokens_per_second"])
     assert found["utilisation"] > 0 and found["device"]
+
+
+def test_bench_training_refuses_what_it_cannot_time(tiny_pool: Pool) -> None:
+    short = {name: stream[:1000] for name, stream in tiny_pool.corpus.train.items()}
+    pool = replace(tiny_pool, corpus=replace(tiny_pool.corpus, train=short))
+    with pytest.raises(ConfigError, match="no partition of pool 'tiny' has 1024 training tokens"):
+        run_training(pool, Wanted(steps=2, repeats=1, is_130m=True))
+    lora = tiny_pool.config.model_copy(update={"recipe": Recipe.model_validate({"lora": {}})})
+    with pytest.raises(ConfigError, match=r"take \[recipe.lora\] out of the pool file"):
+        run_training(replace(tiny_pool, config=lora), Wanted(steps=2, repeats=1))
 
 
 def test_the_flops_of_a_token_are_those_of_its_matrices_and_of_attention(tiny_pool: Pool) -> None:
