@@ -17,6 +17,7 @@ from pool.material import SEED, Material, prepare_material, write_material
 from pool.mixture import Mixture
 from pool.progress import say
 from pool.provenance import label
+from pool.recipe import WITHOUT_EFFECT
 from pool.store import POOL_RECORD, member_folder
 
 
@@ -95,7 +96,7 @@ def _check_recipe(config: PoolFile, record: CheckpointManifest, what: str) -> No
     if record.recipe is None or record.recipe.digest == config.recipe.digest:
         return
     theirs, ours = record.recipe.model_dump(), config.recipe.model_dump()
-    key = next(key for key in ours if theirs[key] != ours[key] and key != "checkpoint_steps")
+    key = next(key for key in ours if theirs[key] != ours[key] and key not in WITHOUT_EFFECT)
     raise PoolMismatchError(
         f"{what}: its {MANIFEST} says recipe.{key} {theirs[key]!r}, and the pool's is {ours[key]!r}; merges of it "
         "would stand for another training than the one that confirms them: set [recipe] to what it was trained by"

@@ -18,12 +18,13 @@ from pool.errors import PoolError
 from pool.given_seed import save_given_seed
 from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, PoolManifest, read_record, write_record
 from pool.material import EVERYTHING, SEED, Material, prepare_material, write_material
+from pool.member_needs import seed_needs
 from pool.mixture import Mixture
 from pool.progress import say, track
 from pool.provenance import label, member_provenance, seed_provenance
 from pool.rebuild import begin_rebuild, end_rebuild, is_pending
+from pool.run_checkpoints import discard_scratch
 from pool.store import POOL_RECORD, Pool, member_folder, open_pool
-from pool.train import discard_scratch
 from pool.training import Training, train_into
 
 
@@ -121,7 +122,8 @@ def _seed(config: PoolFile, material: Material) -> CheckpointManifest:
             return save_given_seed(material.given, config, new)
     wanted = seed_provenance(config, material.corpus.manifest)
     start = new_model(config.model, config.tokenizer.vocabulary, initial_seed=config.seed.initial_seed)
-    return train_into(folder, start, wanted, material.corpus.train, material.tokenizer, label=label(SEED))
+    needs = seed_needs(config, wanted, material.corpus.manifest)
+    return train_into(folder, start, wanted, material.corpus.train, material.tokenizer, needs=needs, label=label(SEED))
 
 
 def _members(
@@ -139,7 +141,7 @@ def _members(
 
 def _training(name: str, config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest) -> Training:
     vertex = Mixture.vertex(tuple(corpus.partitions), name)
-    wanted = member_provenance(vertex, config, corpus, seed)
+    wanted = member_provenance(vertex, config.recipe, corpus, seed)
     return Training(config.folder, member_folder(config.folder, name), wanted, label(name))
 
 

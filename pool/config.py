@@ -173,6 +173,25 @@ class PoolFile(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_recipe(self) -> Self:
+        if self.recipe.continue_optimizer and self.seed.recipe.early_stopping:
+            raise ValueError(
+                "[recipe] continue_optimizer: the seed's best checkpoint is kept, but its optimizer is that of the last"
+                " step; leave out [seed.recipe.early_stopping] or continue_optimizer"
+            )
+        if self.seed.is_given and self.recipe.continue_optimizer:
+            raise ValueError(
+                "[recipe] continue_optimizer: of a seed that was trained already no optimizer's state is read; "
+                "leave it out"
+            )
+        if self.seed.is_given and self.recipe.reads_seed_text:
+            raise ValueError(
+                "[recipe] reads the seed's training text, which is not known of a seed that was trained already; leave "
+                "replay_share and `ewc` out"
+            )
+        return self
+
     @property
     def folder(self) -> Path:
         """Where the pool is kept."""

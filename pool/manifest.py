@@ -34,10 +34,39 @@ class Origin(Record):
     commit: str | None = None
 
 
+class HeldOutCourse(Record):
+    """The course of a run that could stop early: held-out nats per token by step, and the step that was kept."""
+
+    best_step: int
+    loss_nats: dict[int, float]
+
+
+class SeedTextLoss(Record):
+    """Nats per token on held-out text of the seed's mixture, by the seed and by what was trained from it."""
+
+    before_nats: float
+    after_nats: float
+
+    @property
+    def rise_nats(self) -> float:
+        """What was forgotten; negative where the text got easier."""
+        return self.after_nats - self.before_nats
+
+
+class AgeDigests(Record):
+    """Digests of a checkpoint kept along the way: of its weights and its configuration."""
+
+    weights: str
+    config: str
+
+
 class CheckpointManifest(Record):
     """What a checkpoint is. `weights_digest` is of model.safetensors, `tokens` were read here.
 
     Where it is `imported`, there is no loss, a recipe only if a record of ours named it, and for a seed no mixture.
+    What a recipe's options add is there where they are used: the digests of the held-out text that stopped it and its
+    course, the digests of what is kept beside it: the optimizer's state, the adapter that was merged into it, its ages
+    by optimiser steps.
     """
 
     mixture: dict[str, float]
@@ -53,6 +82,12 @@ class CheckpointManifest(Record):
     seconds: float
     versions: dict[str, str]
     imported: Origin | None = None
+    held_out_digests: dict[str, str] = {}
+    held_out: HeldOutCourse | None = None
+    seed_text: SeedTextLoss | None = None
+    optimizer_digest: str | None = None
+    adapter_digest: str | None = None
+    ages: dict[int, AgeDigests] = {}
 
 
 class TextSummary(Record):

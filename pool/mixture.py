@@ -104,3 +104,10 @@ class Mixture:
             raise ValueError(f"the mixture uses partitions that are not there: {', '.join(missing)}")
         weights = self.as_dict()
         return Mixture(tuple(names), tuple(weights.get(name, 0.0) for name in names))
+
+    def blended(self, other: Mixture, share: float) -> Mixture:
+        """Return (1 - share) of this mixture and `share` of another one, over the partitions of both."""
+        mine, others = self.as_dict(), other.as_dict()
+        names = dict.fromkeys([*mine, *others])
+        weights = {name: (1 - share) * mine.get(name, 0.0) + share * others.get(name, 0.0) for name in names}
+        return Mixture.proportional(weights)

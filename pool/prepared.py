@@ -163,6 +163,11 @@ def load_prepared(folder: Path, manifest: CorpusManifest) -> PreparedCorpus:
     return PreparedCorpus(train, held_out, manifest)
 
 
+def load_search_windows(folder: Path, name: str, manifest: CorpusManifest) -> HeldOutWindows:
+    """Read the search split of one held-out domain. Raises `PoolError` where it is not what the manifest says."""
+    return _load_windows(folder, name, "search", manifest.search[name])
+
+
 def load_streams(folder: Path, digests: Mapping[str, str]) -> dict[str, Tokens]:
     """Read the training tokens of some partitions, memory-mapped. Raises `PoolError` where a digest is another one."""
     return {name: _load_stream(folder, name, digest) for name, digest in digests.items()}

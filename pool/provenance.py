@@ -1,15 +1,16 @@
 """What a checkpoint has to be made from, and in which words it differs from what is on disk."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from pool.config import PoolFile
-from pool.errors import ConfigError
+from pool.errors import ConfigError, PoolMismatchError
 from pool.fingerprint import digest_json, short
 from pool.given_seed import given_seed_changes
+from pool.held_out_text import own_domains
 from pool.manifest import CheckpointManifest, CorpusManifest
 from pool.mixture import Mixture
-from pool.recipe import Recipe, Shape
+from pool.recipe import WITHOUT_EFFECT, Recipe, Shape
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,19 @@ class Provenance:
     start_digest: str
     data_digests: Mapping[str, str]
     tokenizer_digest: str
+    seed_mixture: Mixture | None = None
+    held_out_digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """Digest of it all."""
-        parts = [self.mixture.digest, self.recipe.digest, self.shape.digest_parts, self.start_digest]
-        return digest_json([*parts, dict(self.data_digests), self.tokenizer_digest])
+        parts: list[object] = [self.mixture.digest, self.recipe.digest, self.shape.digest_parts, self.start_digest]
+        parts += [dict(self.data_digests), self.tokenizer_digest]
+        if self.seed_mixture is not None:
+            parts.append({"seed mixture": self.seed_mixture.digest})
+        if self.held_out_digests:
+            parts.append({"held out": dict(self.held_out_digests)})
+        return digest_json(parts)
 
     def changes_since(self, manifest: CheckpointManifest) -> list[str]:
         """Say in words what differs from a checkpoint's manifest; empty when nothing does.
@@ -36,8 +44,8 @@ class Provenance:
         """
         new = self.recipe.model_dump()
         old = manifest.recipe.model_dump() if manifest.recipe is not None else new
-        changes = [f"recipe.{key} {old[key]!r} -> {new[key]!r}" for key in new if old[key] != new[key]]
-        changes = [change for change in changes if not change.startswith("recipe.checkpoint_steps ")]
+        counts = [key for key in new if key not in WITHOUT_EFFECT and old[key] != new[key]]
+        changes = [f"recipe.{key} {old[key]!r} -> {new[key]!r}" for key in counts]
         if manifest.shape != self.shape:
             changes.append("the model's shape")
         if Mixture.of(manifest.mixture).digest != self.mixture.digest:
@@ -46,6 +54,11 @@ class Provenance:
             f"the training text of {name!r} ({short(manifest.data_digests[name])} -> {short(digest)})"
             for name, digest in self.data_digests.items()
             if manifest.data_digests.get(name, digest) != digest
+        ]
+        changes += [
+            f"the held-out text of {name!r}, which stops it"
+            for name, digest in self.held_out_digests.items()
+            if manifest.held_out_digests.get(name, digest) != digest
         ]
         if manifest.tokenizer_digest != self.tokenizer_digest:
             changes.append("the tokenizer")
@@ -56,19 +69,31 @@ class Provenance:
 
 def seed_provenance(config: PoolFile, corpus: CorpusManifest) -> Provenance:
     """What the seed checkpoint has to be made from. Raises `ConfigError` for a mixture that is none."""
-    mixture = seed_mixture(config, corpus)
-    return provenance(mixture, config.seed.recipe, config.model, corpus, start_digest=_seed_start(config))
+    made = _provenance(seed_mixture(config, corpus), config.seed.recipe, config.model, corpus)
+    return replace(made, start_digest=_seed_start(config))
 
 
 def _seed_start(config: PoolFile) -> str:
     return digest_json({"initial_seed": config.seed.initial_seed, "mixture": config.seed.mixture})
 
 
-def member_provenance(
-    mixture: Mixture, config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest
-) -> Provenance:
-    """What a member has to be made from, starting from a seed."""
-    return provenance(mixture, config.recipe, seed.shape, corpus, start_digest=seed.weights_digest)
+def member_provenance(mixture: Mixture, recipe: Recipe, corpus: CorpusManifest, seed: CheckpointManifest) -> Provenance:
+    """What a member, or a confirmation run, has to be made from.
+
+    Raises `PoolMismatchError` where the recipe reads text of the seed's that is not in the corpus any more.
+    """
+    made = replace(_provenance(mixture, recipe, seed.shape, corpus), start_digest=seed.weights_digest)
+    if not recipe.reads_seed_text:
+        return made
+    seed_mixture = Mixture.of(seed.mixture)
+    gone = [name for name in seed_mixture.support if name not in corpus.partitions]
+    if gone:
+        raise PoolMismatchError(
+            f"[recipe] reads the seed's text: the seed was trained on partition {gone[0]!r}, which is not in the "
+            "corpus any more; run `mixscout pool build POOL.toml --rebuild seed`, or leave replay_share and `ewc` out"
+        )
+    data = {name: corpus.partitions[name].digest for name in (*mixture.support, *seed_mixture.support)}
+    return replace(made, seed_mixture=seed_mixture, data_digests=data)
 
 
 def changes_by_checkpoint(
@@ -81,7 +106,7 @@ def changes_by_checkpoint(
     changes = {"seed": seed_changes(config, corpus, seed)}
     for name, member in members.items():
         vertex = Mixture.vertex(tuple(corpus.partitions), name)
-        wanted = member_provenance(vertex, config, corpus, seed)
+        wanted = member_provenance(vertex, config.recipe, corpus, seed)
         changes[name] = wanted.changes_since(member)
     return {name: what for name, what in changes.items() if what}
 
@@ -118,12 +143,12 @@ def label(name: str) -> str:
     return "the seed" if name == "seed" else f"member {name!r}"
 
 
-def provenance(
-    mixture: Mixture, recipe: Recipe, shape: Shape, corpus: CorpusManifest, *, start_digest: str
-) -> Provenance:
-    """Put a provenance together; only the text of partitions with a weight above zero counts."""
+def _provenance(mixture: Mixture, recipe: Recipe, shape: Shape, corpus: CorpusManifest) -> Provenance:
+    """Put a provenance together, but for the start; only the text of partitions with a weight above zero counts."""
     data = {name: corpus.partitions[name].digest for name in mixture.support}
-    return Provenance(mixture, recipe, shape, start_digest, data, corpus.tokenizer_digest)
+    stops = own_domains(mixture, corpus) if recipe.early_stopping else {}
+    held_out = {name: corpus.search[name].digest for name in stops}
+    return Provenance(mixture, recipe, shape, "", data, corpus.tokenizer_digest, held_out_digests=held_out)
 
 
 def seed_mixture(config: PoolFile, corpus: CorpusManifest) -> Mixture:

@@ -6,6 +6,18 @@ from pydantic import Field, model_validator
 
 from pool.config_file import Config
 from pool.fingerprint import digest_json
+from pool.recipe_tables import Lora, SeedPenalty, StopEarly
+
+WITHOUT_EFFECT = ("checkpoint_steps", "gradient_checkpointing", "keep_every_steps")
+"""Options that do not change the parameters that come out: they are in no digest, and may change at any time."""
+YOUNGER = (
+    *("decayed", "accumulate", "continue_optimizer", "replay_share", "window_offset"),
+    *("early_stopping", "seed_penalty", "lora"),
+)
+"""Options added since pools were first built: left out of the digest where not set, so that those pools hold."""
+
+MEMBERS_ONLY = ("continue_optimizer", "replay_share", "seed_penalty", "lora", "keep_every_steps")
+"""Options that speak of the seed, and make no sense for the seed itself."""
 
 Family = Literal["llama", "gpt2", "qwen2", "olmo2"]
 
@@ -73,14 +85,52 @@ class Recipe(Config):
     """Share of the steps spent warming up."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay."""
+    decayed: Literal["all", "not-norms", "matrices"] = "not-norms"
+    """Parameters that weight decay is applied to: all; all but norms and biases (Trainer's own grouping); or but for
+    norms, biases, embeddings and the output head."""
     clip_norm: float = Field(1.0, gt=0)
     """Gradient norm above which gradients are scaled down."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward and backward pass; parameters stay float32."""
+    accumulate: int = Field(1, ge=1)
+    """Parts that a batch is summed over, one after the other: less memory, the same steps; divides batch_windows."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time;
+    does not change the result."""
+    continue_optimizer: bool = False
+    """Begin with AdamW's moments as they stood at the end of the seed's training (members only)."""
+    replay_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the windows that are drawn from the seed's mixture instead, against forgetting (members only)."""
+    window_offset: bool = False
+    """Shift the windows of each pass over a partition but the first by less than a window, another shift each pass, so
+    that a small partition is not read in the same pieces again."""
+    early_stopping: StopEarly | None = None
+    """Stop when held-out loss no longer falls."""
+    seed_penalty: SeedPenalty | None = None
+    """Stay near the seed (members only)."""
+    lora: Lora | None = None
+    """Train low-rank adapters (members only)."""
+    keep_every_steps: int | None = Field(None, ge=1)
+    """Keep each member as it was after every so many optimiser steps, so that a study can merge members of an age
+    ([objective] member_age); does not change the member (members only)."""
     order_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order in which windows are read."""
     checkpoint_steps: int = Field(100, ge=1)
     """Steps between the checkpoints from which a killed run goes on; does not change the result."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_windows % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} must divide batch_windows ({self.batch_windows}): a batch is cut into "
+                "so many equal parts"
+            )
+        unfit = [name for name in ("continue_optimizer", "seed_penalty") if self.lora and getattr(self, name)]
+        if unfit:
+            raise ValueError(
+                f"{unfit[0]} is about all parameters, and [recipe.lora] trains adapters instead: keep one of the two"
+            )
+        return self
 
     def steps(self, context: int) -> int:
         """Optimiser steps of this run at a window length of `context` tokens, at least one."""
@@ -91,9 +141,16 @@ class Recipe(Config):
         return self.steps(context) * self.batch_windows
 
     @property
+    def reads_seed_text(self) -> bool:
+        """Whether the result depends on the training text of the seed."""
+        return self.replay_share > 0 or (self.seed_penalty is not None and self.seed_penalty.kind == "ewc")
+
+    @property
     def digest(self) -> str:
-        """Digest of everything that changes the result."""
-        return digest_json(self.model_dump(exclude={"checkpoint_steps"}))
+        """Digest of everything that changes the result; younger options count where they are set."""
+        written = self.model_dump(exclude={*WITHOUT_EFFECT})
+        unset = {name for name in YOUNGER if written[name] == Recipe.model_fields[name].default}
+        return digest_json({name: value for name, value in written.items() if name not in unset})
 
 
 class SeedRecipe(Recipe):
@@ -105,3 +162,12 @@ class SeedRecipe(Recipe):
     """Peak learning rate of AdamW."""
     warmup_share: float = Field(0.05, ge=0, lt=1)
     """Share of the steps spent warming up."""
+
+    @model_validator(mode="after")
+    def _check_members_only(self) -> Self:
+        asked = [name for name in MEMBERS_ONLY if getattr(self, name) != Recipe.model_fields[name].default]
+        if asked:
+            raise ValueError(
+                f"{asked[0]} is for members, which have a seed to go on from, not for the seed: move it to [recipe]"
+            )
+        return self

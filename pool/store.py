@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from pool.checkpoint import verify_checkpoint
+from pool.ages import age_folder
+from pool.checkpoint import CONFIG, WEIGHTS, verify_checkpoint
 from pool.config import PoolFile
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
+from pool.fingerprint import digest_file
 from pool.groups import Groups, to_units
-from pool.manifest import PoolManifest, read_record
+from pool.manifest import AgeDigests, CheckpointManifest, PoolManifest, read_record
 from pool.mixture import Mixture
 from pool.prepared import PreparedCorpus, load_prepared, source_digest
 from pool.provenance import changes_by_checkpoint, describe_changes, label
@@ -27,6 +29,8 @@ class Pool:
     config: PoolFile
     manifest: PoolManifest
     corpus: PreparedCorpus
+    age: int | None = None
+    """Optimiser steps after which members are looked at (see `at_age`); None: as they ended."""
     groups: Groups = field(default_factory=dict)
     """Where mixtures are over groups of units (see `by_groups`); empty where they are over the units themselves."""
 
@@ -49,7 +53,8 @@ class Pool:
     @property
     def member_folders(self) -> dict[str, Path]:
         """Folder of each member's checkpoint, by partition or unit."""
-        return {name: member_folder(self.folder, name) for name in self.manifest.members}
+        folders = {name: member_folder(self.folder, name) for name in self.manifest.members}
+        return folders if self.age is None else {name: age_folder(path, self.age) for name, path in folders.items()}
 
     @property
     def merged_folders(self) -> dict[str, tuple[Path, ...]]:
@@ -80,6 +85,14 @@ class Pool:
         """Look at the pool as one of units."""
         return replace(self, groups={})
 
+    def at_age(self, steps: int) -> Self:
+        """Look at the pool as it was when members had trained for so many steps; it has another digest.
+
+        Raises `ConfigError` where a member of that age was not kept, and `PoolError` where it was altered since.
+        """
+        members = {name: _at_age(self.folder, name, member, steps) for name, member in self.manifest.members.items()}
+        return replace(self, manifest=self.manifest.model_copy(update={"members": members}), age=steps)
+
     def proportional(self) -> Mixture:
         """Weigh partitions by the tokens they have."""
         return Mixture.proportional({name: self.tokens[name] for name in self.names})
@@ -88,6 +101,25 @@ class Pool:
 def member_folder(folder: Path, name: str) -> Path:
     """Folder of one member."""
     return folder / "members" / name
+
+
+def _at_age(folder: Path, name: str, member: CheckpointManifest, steps: int) -> CheckpointManifest:
+    if member.recipe is None or steps not in member.ages:
+        there = ", ".join(map(str, member.ages)) or "none"
+        raise ConfigError(
+            f"{label(name)} was not kept at an age of {steps} steps (kept: {there}); set [recipe] keep_every_steps, "
+            f"and run `mixscout pool build POOL.toml --rebuild {name}`"
+        )
+    kept, path = member.ages[steps], age_folder(member_folder(folder, name), steps)
+    try:
+        found = AgeDigests(weights=digest_file(path / WEIGHTS), config=digest_file(path / CONFIG))
+    except OSError as error:
+        raise PoolError(f"{path}: {error.strerror}; `--rebuild {name}` trains the member again") from None
+    if found != kept:
+        raise PoolError(f"{path} was truncated or altered since it was trained; `--rebuild {name}` trains it again")
+    tokens = steps * member.recipe.batch_windows * member.shape.context
+    update = {"weights_digest": kept.weights, "config_digest": kept.config, "tokens": tokens}
+    return member.model_copy(update=update)
 
 
 def open_pool(config: PoolFile) -> Pool:

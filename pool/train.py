@@ -6,16 +6,15 @@ Bit-for-bit equality holds on one machine with one number of threads; elsewhere,
 whole batches, sums are in another order.
 """
 
-import json
-import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
 from transformers import (
+    EarlyStoppingCallback,
     PreTrainedModel,
     PrinterCallback,
     Trainer,
@@ -25,35 +24,48 @@ from transformers import (
     TrainingArguments,
 )
 
+from pool.adapters import ADAPTER, Trainable, full_model, merged, save_adapter, with_adapter
+from pool.ages import AGES, KeepAges
 from pool.checkpoint import check_finite
 from pool.errors import PoolError
 from pool.memory import give_back_memory, is_out_of_memory, smaller_part
 from pool.mixture import Mixture
+from pool.needs import NOTHING, Needs
+from pool.optimizer_state import OPTIMIZER, save_optimizer_state
 from pool.progress import Advance, say, track
 from pool.recipe import Recipe
+from pool.recipe_trainer import RecipeTrainer
+from pool.run_checkpoints import has_stopped, last_whole_checkpoint, step_of
 from pool.tokens import Tokens
+from pool.training_arguments import training_arguments
 from pool.windows import TrainingWindows, training_windows
 
-_STATE = "trainer_state.json"
-_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
-_COSINE_FLOOR = 0.1
+BESIDE = "beside"
+"""Folder in a run's scratch folder for what is kept beside the model."""
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What a run did: tokens read, mean training loss of about its last tenth (nats), seconds of this call."""
+    """What a run did: tokens read, mean training loss of about its last tenth (nats), seconds of this call.
+
+    Where it could stop early: the step whose parameters were kept, and the held-out loss in nats by step.
+    """
 
     tokens: int
     final_loss_nats: float
     seconds: float
+    best_step: int | None = None
+    held_out_nats: Mapping[int, float] = field(default_factory=dict)
 
 
 class _Windows(Dataset[dict[str, torch.Tensor]]):
-    def __init__(self, windows: TrainingWindows) -> None:
-        self._windows = windows
+    """The first `count` windows. Were there more, Trainer would take one step too many when it resumes at its last."""
+
+    def __init__(self, windows: TrainingWindows, count: int) -> None:
+        self._windows, self._count = windows, count
 
     def __len__(self) -> int:
-        return len(self._windows)
+        return self._count
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         window = torch.from_numpy(self._windows[index])
@@ -84,44 +96,94 @@ def train(
     scratch: Path,
     label: str,
     context: int | None = None,
+    needs: Needs = NOTHING,
 ) -> TrainingOutcome:
     """Train `model` in place on `mixture` of the partitions' tokens, by `recipe`.
 
     The window length is `context`, or the model's own. `scratch` holds checkpoints to go on from; `discard_scratch`
     removes it once the outcome is safe. Where memory is too small for a batch, its gradient is summed over smaller
-    parts; the optimiser's steps stay the same. Raises `PoolError` when the parameters end up non-finite, or when one
-    window alone does not fit.
+    parts; the optimiser's steps stay the same. `needs` holds what the recipe's options need; files that belong beside
+    the model (BESIDE) are left in the scratch folder. Raises `PoolError` when the parameters end up non-finite, or when
+    one window alone does not fit.
     """
+    read = mixture if needs.replayed is None else mixture.blended(needs.replayed, recipe.replay_share)
     context = context or int(model.config.max_position_embeddings)
-    windows = training_windows(train_tokens, mixture, recipe, context)
+    run = _Run(recipe, training_windows(train_tokens, read, recipe, context), needs, scratch, label)
     started = time.monotonic()
+    if recipe.lora is None:
+        trainer = _trained_in_parts(model, run)
+        torch.nn.Module.to(model, "cpu").train(False)
+    else:
+        adapted = with_adapter(model, recipe.lora, initial_seed=recipe.order_seed)
+        trainer = _trained_in_parts(adapted, run)
+        torch.nn.Module.to(adapted, "cpu").train(False)
+        save_adapter(adapted, scratch / BESIDE / ADAPTER)
+        merged(adapted)
+    check_finite(model, label, "a lower learning_rate is the usual remedy")
+    if needs.keeps_optimizer:
+        assert trainer.optimizer is not None, "it was trained with"
+        save_optimizer_state(trainer.optimizer, model, scratch / BESIDE / OPTIMIZER)
+    return _outcome(trainer, run, time.monotonic() - started)
+
+
+def _outcome(trainer: Trainer, run: "_Run", seconds: float) -> TrainingOutcome:
+    state = trainer.state
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    looks = {int(entry["step"]): float(entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry}
+    tokens = state.global_step * run.recipe.batch_windows * run.windows.context
+    return TrainingOutcome(tokens, float(losses[-1]), seconds, state.best_global_step if looks else None, looks)
+
+
+@dataclass(frozen=True)
+class _Run:
+    recipe: Recipe
+    windows: TrainingWindows
+    needs: Needs
+    scratch: Path
+    label: str
+
+    def steps(self, last: Path | None) -> int:
+        """Return the steps to be done in all; no more than there are where early stopping ended the run before."""
+        early = self.recipe.early_stopping
+        if early and last and has_stopped(last, early.patience):
+            return step_of(last)
+        return self.recipe.steps(self.windows.context)
+
+
+def _trained_in_parts(model: Trainable, run: _Run) -> Trainer:
+    """Train, in smaller and smaller parts of a batch while memory is too small."""
     begun = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
-    part = recipe.batch_windows
-    while (
-        trainer := _trained(model, windows, _arguments(recipe, recipe.steps(context), scratch, part), label)
-    ) is None:
+    batch = run.recipe.batch_windows
+    part = batch // run.recipe.accumulate
+    while (trainer := _trained(model, run, part)) is None:
         if part == 1:
-            raise PoolError(f"{label}: no memory for one window of {context} tokens; take a smaller model or context")
-        part = smaller_part(part, recipe.batch_windows)
-        say(f"{label}: out of memory; trying {part} of {recipe.batch_windows} windows at a time")
+            raise PoolError(
+                f"{run.label}: no memory for one window of {run.windows.context} tokens; take a smaller model or "
+                "context, or set gradient_checkpointing = true"
+            )
+        part = smaller_part(part, batch)
+        say(f"{run.label}: out of memory; trying {part} of {batch} windows at a time")
         give_back_memory()
         model.zero_grad(set_to_none=True)
         model.load_state_dict(begun)
-    torch.nn.Module.to(model, "cpu").train(False)
-    check_finite(model, label, "a lower learning_rate is the usual remedy")
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    seconds = time.monotonic() - started
-    return TrainingOutcome(windows.tokens, float(losses[-1]), seconds)
+    return trainer
 
 
-def _trained(
-    model: PreTrainedModel, windows: TrainingWindows, arguments: TrainingArguments, label: str
-) -> Trainer | None:
+def _trained(model: Trainable, run: _Run, part: int) -> Trainer | None:
     """Train from the last checkpoint on; None when memory ran out, and the model is then half trained."""
-    last = _last_whole_checkpoint(Path(arguments.output_dir or ""))
-    with track(label, int(arguments.max_steps), done=_step_of(last)) as advance:
-        watch = _Watch(advance)
-        trainer = Trainer(model=model, args=arguments, train_dataset=_Windows(windows), callbacks=[watch])
+    last = last_whole_checkpoint(run.scratch)
+    steps = run.steps(last)
+    text = _Windows(run.windows, steps * run.recipe.batch_windows)
+    with track(run.label, steps, done=step_of(last)) as advance:
+        trainer = RecipeTrainer(
+            run.recipe,
+            run.needs,
+            model=model,
+            args=training_arguments(run.recipe, steps, run.scratch, part),
+            train_dataset=text,
+            eval_dataset=text if run.recipe.early_stopping else None,  # asked for, and never read
+            callbacks=[_Watch(advance), *_callbacks(model, run)],
+        )
         trainer.remove_callback(PrinterCallback)
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -129,64 +191,16 @@ def _trained(
             if not is_out_of_memory(error):
                 raise
             return None
+    # accelerate leaves the mixed precision of training in the model's forward, and no later loss is meant to have it
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    if run.recipe.gradient_checkpointing:
+        model.activation_checkpointing_disable()
     return trainer
 
 
-def _arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> TrainingArguments:
-    arguments = TrainingArguments(
-        output_dir=str(scratch),
-        max_steps=steps,
-        per_device_train_batch_size=part,
-        gradient_accumulation_steps=recipe.batch_windows // part,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=_SCHEDULES[recipe.schedule],
-        lr_scheduler_kwargs={"min_lr_rate": _COSINE_FLOOR} if recipe.schedule == "cosine" else {},
-        warmup_steps=round(recipe.warmup_share * steps),
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.clip_norm,
-        adam_beta2=0.95,
-        bf16=recipe.precision == "bfloat16",
-        seed=recipe.order_seed,
-        train_sampling_strategy="sequential",
-        save_steps=recipe.checkpoint_steps,
-        save_total_limit=1,
-        logging_steps=max(1, steps // 10),
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        use_cpu=not torch.cuda.is_available(),
-    )
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # else Trainer would multiply the batch, and with it the tokens read, by the GPUs it sees
-    return arguments
-
-
-def discard_scratch(scratch: Path) -> None:
-    """Remove a run's checkpoints, their states first, so that a half-removed one is never taken for whole."""
-    for state in scratch.glob(f"checkpoint-*/{_STATE}"):
-        state.unlink(missing_ok=True)
-    shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _last_whole_checkpoint(scratch: Path) -> Path | None:
-    """Find the newest checkpoint whose state, written last, is there; half-written ones are removed."""
-    whole: list[Path] = []
-    for folder in scratch.glob("checkpoint-*"):
-        if _is_whole(folder):
-            whole.append(folder)
-        else:
-            shutil.rmtree(folder)
-    return max(whole, key=_step_of, default=None)
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+def _callbacks(model: Trainable, run: _Run) -> list[TrainerCallback]:
+    early, every = run.recipe.early_stopping, run.recipe.keep_every_steps
+    callbacks: list[TrainerCallback] = [EarlyStoppingCallback(early.patience)] if early else []
+    if every:
+        callbacks.append(KeepAges(lambda: full_model(model), run.scratch / BESIDE / AGES, every))
+    return callbacks

@@ -16,7 +16,7 @@ from pool.errors import PoolError
 from pool.manifest import MANIFEST
 from pool.material import SEED
 from pool.mixture import Mixture
-from pool.provenance import Provenance, provenance
+from pool.provenance import Provenance, member_provenance
 from pool.recipe import Recipe
 from pool.store import Pool, member_folder
 from pool.training import Training
@@ -84,7 +84,8 @@ def folder_of(pool: Pool, run: Run) -> Path:
 
 def _wanted(pool: Pool, run: Run) -> Provenance:
     corpus, seed = pool.manifest.corpus, pool.manifest.seed
-    return provenance(pool.unit_mixture(run.mixture), run.recipe, seed.shape, corpus, start_digest=seed.weights_digest)
+    recipe = run.recipe.model_copy(update={"keep_every_steps": None})  # only members are merged at an age
+    return member_provenance(pool.unit_mixture(run.mixture), recipe, corpus, seed)
 
 
 def _training(pool: Pool, run: Run) -> Training:

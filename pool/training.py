@@ -4,6 +4,8 @@ A checkpoint's folder is locked while one process trains for it, since one may o
 was done before a kill is found again: a whole checkpoint, or the last one on the way in the scratch folder.
 """
 
+import math
+import shutil
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,16 +14,23 @@ from pathlib import Path
 from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from pool.adapters import ADAPTER, ADAPTER_WEIGHTS
+from pool.ages import age_digests
 from pool.checkpoint import load_model, load_tokenizer, save_checkpoint
 from pool.disk import new_folder
 from pool.engines.engine import Job
 from pool.errors import PoolError
-from pool.manifest import MANIFEST, CheckpointManifest, read_record
+from pool.fingerprint import digest_file
+from pool.manifest import MANIFEST, CheckpointManifest, HeldOutCourse, SeedTextLoss, read_record
 from pool.material import SEED
+from pool.member_needs import member_needs
+from pool.needs import Needs
+from pool.optimizer_state import OPTIMIZER
 from pool.prepared import load_streams
 from pool.provenance import Provenance
+from pool.run_checkpoints import discard_scratch
 from pool.tokens import Tokens
-from pool.train import discard_scratch, train
+from pool.train import BESIDE, TrainingOutcome, train
 from pool.versions import library_versions
 
 
@@ -58,7 +67,8 @@ class Training:
                 return read_record(self.folder / MANIFEST, CheckpointManifest)
             start, tokenizer = load_model(self.pool / SEED), load_tokenizer(self.pool / "tokenizer")
             streams = load_streams(self.pool / "corpus", self.wanted.data_digests)
-            return train_into(self.folder, start, self.wanted, streams, tokenizer, label=self.label)
+            needs = member_needs(self.pool, self.wanted, streams)
+            return train_into(self.folder, start, self.wanted, streams, tokenizer, needs=needs, label=self.label)
 
     def _on_the_way(self) -> frozenset[str]:
         return frozenset(path.name for path in _scratch(self.folder, self.wanted).glob("checkpoint-*"))
@@ -71,13 +81,44 @@ def train_into(
     streams: Mapping[str, Tokens],
     tokenizer: PreTrainedTokenizerFast,
     *,
+    needs: Needs,
     label: str,
 ) -> CheckpointManifest:
     """Train `start` to what is `wanted` and put it into `folder`, whole or not at all."""
     scratch = _scratch(folder, wanted)
-    context = wanted.shape.context
-    outcome = train(start, streams, wanted.mixture, wanted.recipe, scratch=scratch, label=label, context=context)
-    manifest = CheckpointManifest(
+    before = needs.seed_text.loss_nats(start) if needs.seed_text else math.nan
+    outcome = train(
+        start,
+        streams,
+        wanted.mixture,
+        wanted.recipe,
+        scratch=scratch,
+        label=label,
+        context=wanted.shape.context,
+        needs=needs,
+    )
+    manifest = _manifest(wanted, outcome)
+    if needs.seed_text:
+        seed_text = SeedTextLoss(before_nats=before, after_nats=needs.seed_text.loss_nats(start))
+        manifest = manifest.model_copy(update={"seed_text": seed_text})
+    with new_folder(folder) as new:
+        if (scratch / BESIDE).is_dir():
+            shutil.copytree(scratch / BESIDE, new, dirs_exist_ok=True)
+        if needs.keeps_optimizer:
+            manifest = manifest.model_copy(update={"optimizer_digest": digest_file(new / OPTIMIZER)})
+        if wanted.recipe.lora:
+            manifest = manifest.model_copy(update={"adapter_digest": digest_file(new / ADAPTER / ADAPTER_WEIGHTS)})
+        manifest = manifest.model_copy(update={"ages": age_digests(new)})
+        complete = save_checkpoint(start, tokenizer, new, manifest)
+    discard_scratch(scratch)
+    return complete
+
+
+def _manifest(wanted: Provenance, outcome: TrainingOutcome) -> CheckpointManifest:
+    course = None
+    if outcome.best_step is not None:
+        course = HeldOutCourse(best_step=outcome.best_step, loss_nats=dict(outcome.held_out_nats))
+    return CheckpointManifest(
         mixture=wanted.mixture.as_dict(),
         recipe=wanted.recipe,
         shape=wanted.shape,
@@ -90,11 +131,9 @@ def train_into(
         final_loss_nats=outcome.final_loss_nats,
         seconds=outcome.seconds,
         versions=library_versions(),
+        held_out_digests=dict(wanted.held_out_digests),
+        held_out=course,
     )
-    with new_folder(folder) as new:
-        complete = save_checkpoint(start, tokenizer, new, manifest)
-    discard_scratch(scratch)
-    return complete
 
 
 def _scratch(folder: Path, wanted: Provenance) -> Path:

@@ -16,19 +16,19 @@ from pool.tokens import Tokens
 
 @dataclass(frozen=True, eq=False)
 class TrainingWindows:
-    """The N windows of one run: of each the number of its stream (N,) and its place there in windows (N,)."""
+    """The N windows of one run: of each the number of its stream (N,) and the token it begins at there (N,)."""
 
     streams: tuple[Tokens, ...]
     stream: npt.NDArray[np.int32]
-    place: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
     context: int
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.first)
 
     def __getitem__(self, number: int) -> npt.NDArray[np.int64]:
         """Read one window (T,)."""
-        start = int(self.place[number]) * self.context
+        start = int(self.first[number])
         window: npt.NDArray[np.int64] = self.streams[self.stream[number]][start : start + self.context].astype(np.int64)
         return window
 
@@ -43,20 +43,21 @@ def training_windows(train: Mapping[str, Tokens], mixture: Mixture, recipe: Reci
 
     Each partition gives its share of the N windows (largest remainder, so the counts sum to N), from the start
     of a fixed shuffled order of its own, again from another order when it is used up; the whole is
-    shuffled once more. A partition's windows are the same ones whatever else is in the mixture. `train` needs no more
-    than the partitions of positive weight.
+    shuffled once more. With `window_offset`, every order but the first is one of windows that begin some tokens later.
+    A partition's windows are the same ones whatever else is in the mixture. `train` needs no more than the partitions
+    of positive weight.
     """
     rng = np.random.default_rng([recipe.order_seed, 0])
     names = mixture.support
     counts = apportion(np.array([mixture.as_dict()[name] for name in names]), recipe.windows(context))
     streams = tuple(train[name] for name in names)
-    places = [
-        _draw(len(stream) // context, int(count), [recipe.order_seed, 1, *name.encode()])
+    firsts = [
+        _draw(len(stream), int(count), context, [recipe.order_seed, 1, *name.encode()], shifts=recipe.window_offset)
         for name, stream, count in zip(names, streams, counts, strict=True)
     ]
     order = rng.permutation(int(counts.sum()))
     stream = np.repeat(np.arange(len(streams), dtype=np.int32), counts)
-    return TrainingWindows(streams, stream[order], np.concatenate(places)[order], context)
+    return TrainingWindows(streams, stream[order], np.concatenate(firsts)[order], context)
 
 
 def apportion(weights: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.int64]:
@@ -69,7 +70,15 @@ def apportion(weights: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.in
     return counts
 
 
-def _draw(available: int, count: int, entropy: list[int]) -> npt.NDArray[np.int64]:
-    rng = np.random.default_rng(entropy)
-    orders = [rng.permutation(available) for _ in range(-(-count // available))]
-    return np.concatenate([np.empty(0, dtype=np.int64), *orders])[:count]
+def _draw(tokens: int, count: int, context: int, entropy: list[int], *, shifts: bool) -> npt.NDArray[np.int64]:
+    """Draw where `count` windows of a stream of so many tokens begin (count,)."""
+    assert tokens >= context, "a partition of less than a window is refused when the corpus is made"
+    rng, shift_rng = np.random.default_rng(entropy), np.random.default_rng([*entropy, 0])
+    firsts, drawn = [np.empty(0, dtype=np.int64)], 0
+    while drawn < count:
+        is_repeat = drawn > 0
+        # at most as far as the stream's spare tokens go where it holds a single window
+        shift = int(shift_rng.integers(min(context, tokens - context + 1))) if shifts and is_repeat else 0
+        firsts.append(shift + context * rng.permutation((tokens - shift) // context))
+        drawn += len(firsts[-1])
+    return np.concatenate(firsts)[:count]

@@ -29,6 +29,9 @@ class ObjectiveConfig(Config):
     """Unit of a domain's loss."""
     precision: Precision = "float32"
     """Precision of the forward pass; merges are float32."""
+    member_age: int | None = Field(None, ge=1)
+    """Merge members as they were after so many optimiser steps ([recipe] keep_every_steps kept them); as they ended
+    when left out. What is really trained is trained to the end."""
     compiled: bool = False
     """Compile the forward pass (torch.compile; needs a C++ compiler). Pays from a few hundred evaluations on."""
 

@@ -25,7 +25,16 @@ def show_pool_check(console: Console, check: PoolCheck, verdict: Verdict) -> Non
 
 
 def _show_members(console: Console, check: PoolCheck) -> None:
-    table = _table("model", "mean loss", "own domain", "than the seed", "task vector", "of the seed", "barrier to mean")
+    table = _table(
+        "model",
+        "mean loss",
+        "own domain",
+        "than the seed",
+        "seed text",
+        "task vector",
+        "of the seed",
+        "barrier to mean",
+    )
     for row, name in enumerate(check.names):
         losses, own = check.members[name], check.members[name].by_domain.get(name, math.nan)
         table.add_row(
@@ -33,13 +42,14 @@ def _show_members(console: Console, check: PoolCheck) -> None:
             _number(losses.mean, ".4f"),
             _number(own, ".4f"),
             _number(own - check.seed.by_domain.get(name, math.nan), "+.4f"),
+            _number(math.nan if (rise := check.forgotten_nats[name]) is None else rise, "+.4f"),
             f"{check.vectors.norms[row]:#.4g}",
             f"{check.vectors.relative_norms[row]:#.3g}",
             _number(check.barriers_to_mean.get(name, math.nan), "+.4f"),
         )
     table.add_section()
-    table.add_row("(seed)", _number(check.seed.mean, ".4f"), "", "", f"{check.vectors.seed_norm:.3f}", "1.000", "")
-    table.add_row("(uniform merge)", _number(check.uniform.mean, ".4f"), "", "", "", "", "")
+    table.add_row("(seed)", _number(check.seed.mean, ".4f"), "", "", "", f"{check.vectors.seed_norm:.3f}", "1.000", "")
+    table.add_row("(uniform merge)", _number(check.uniform.mean, ".4f"), "", "", "", "", "", "")
     console.print(table)
 
 

@@ -101,6 +101,10 @@ def _check(pool: Pool, reader: Reader, vectors: TaskVectors, lines: Lines) -> Po
         seed=reader.seed(),
         uniform=reader.merge(uniform),
         tokens={name: member.tokens for name, member in pool.manifest.members.items()},
+        forgotten_nats={
+            name: member.seed_text.rise_nats if member.seed_text else None
+            for name, member in pool.manifest.members.items()
+        },
         vectors=vectors,
         barriers=dict(zip(pairs, walked[: len(pairs)], strict=True)),
         barriers_to_mean=dict(zip(vertices if to_mean else (), walked[len(pairs) :], strict=True)),

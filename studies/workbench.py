@@ -74,6 +74,8 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
             "merge from: `search` and `best` work on a table; give a study with pool = FILE for the rest"
         )
     pool = open_pool(read_pool_file(config.pool))
+    if config.objective.member_age is not None:
+        pool = pool.at_age(config.objective.member_age)
     if config.space.units == "macro":
         pool = pool.by_groups()
     basis = basis_of_pool(pool)

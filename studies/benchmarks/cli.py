@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
+from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
 
 bench_app = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
 
@@ -162,6 +162,32 @@ def bench_memory(
         return
     for one in found:
         show_memory(console(), one)
+
+
+@bench_app.command("training", epilog="Examples: `mixscout bench training pool.toml`, `... --model 130M --peak 989`")
+def bench_training(
+    pool_file: PoolArgument,
+    steps: Annotated[int, typer.Option(min=2, help="Optimiser steps of a timed run.")] = 50,
+    repeats: Annotated[int, typer.Option(min=1, help="Paired runs, after one that is not timed.")] = 5,
+    model: Annotated[Literal["pool", "130M"], typer.Option(help="The pool's model, or a Llama of 130M.")] = "pool",
+    peak: Annotated[
+        float | None, typer.Option(min=0.001, help="Peak teraflops of the device, for its utilisation.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how fast members are trained, against a bare PyTorch loop: same model, batch, dtype, windows."""
+    quiet_libraries()
+    from pool.config import read_pool_file
+    from pool.store import open_pool
+    from studies.benchmarks.tables import show_training
+    from studies.benchmarks.training import Wanted, run_training
+
+    pool = open_pool(read_pool_file(pool_file))
+    found = run_training(pool, Wanted(steps, repeats, is_130m=model == "130M", peak_teraflops=peak))
+    if as_json:
+        print_json(found.as_json())
+    else:
+        show_training(console(), found)
 
 
 @bench_app.command("surrogate", epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")

@@ -13,6 +13,7 @@ from studies.benchmarks.precision import PrecisionCheck
 from studies.benchmarks.ratio import Ratio
 from studies.benchmarks.surrogate import Result as Predicted
 from studies.benchmarks.surrogate import Spread
+from studies.benchmarks.training import Training
 
 
 def show_costs(console: Console, costs: Costs, savings: Savings) -> None:
@@ -40,6 +41,18 @@ def _named(costs: Costs, savings: Savings) -> Mapping[str, Ratio]:
         "mergekit over ours, candidate decided": costs.versus_mergekit_candidate,
         "tokens read, stopping early over in full": savings.adaptive_tokens_ratio,
     }
+
+
+def show_training(console: Console, found: Training) -> None:
+    """Show the throughput of `bench training`."""
+    console.print(
+        f"{found.parameters:,} parameters, {found.precision}, {found.device}: {found.tokens:,} tokens a run\n"
+        f"member training {found.tokens_per_second:,.0f} tokens/s, bare loop {found.bare_tokens_per_second:,.0f}\n"
+        f"throughput over the bare loop's {found.ratio}",
+        highlight=False,
+    )
+    if found.utilisation is not None:
+        console.print(f"model FLOPs utilisation {found.utilisation:.1%} of {found.peak_teraflops:g} teraflops")
 
 
 def show_growth(console: Console, points: Sequence[Point]) -> None:

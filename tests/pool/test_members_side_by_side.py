@@ -128,7 +128,7 @@ def test_a_node_lost_in_the_middle_costs_its_member_s_last_steps_and_the_build_g
 def test_a_machine_that_does_not_see_the_pool_says_so_and_leaves_nothing(tiny_pool: Pool, tmp_path: Path) -> None:
     config, seed = tiny_pool.config, tiny_pool.manifest.seed
     vertex = Mixture.vertex(NAMES, "docs")
-    wanted = member_provenance(vertex, config, tiny_pool.manifest.corpus, seed)
+    wanted = member_provenance(vertex, config.recipe, tiny_pool.manifest.corpus, seed)
     with pytest.raises(PoolError, match="seed/manifest.json is not there on .*a file system that they share"):
         Training(tmp_path / "pool", tmp_path / "pool/members/docs", wanted, "member 'docs'")()
     assert list(tmp_path.iterdir()) == []

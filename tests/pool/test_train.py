@@ -16,8 +16,9 @@ from pool.errors import PoolError
 from pool.memory import is_out_of_memory, smaller_part
 from pool.mixture import Mixture
 from pool.recipe import ModelShape, Recipe
+from pool.run_checkpoints import discard_scratch
 from pool.store import Pool
-from pool.train import discard_scratch, train
+from pool.train import train
 
 RECIPE = Recipe(tokens=3_000, batch_windows=8, learning_rate=3e-3, checkpoint_steps=4)
 

@@ -63,3 +63,24 @@ def test_the_order_is_a_function_of_its_seed() -> None:
     one = _windows(weights, Recipe(tokens=160, batch_windows=4, order_seed=1))
     assert np.array_equal(one, _windows(weights, Recipe(tokens=160, batch_windows=4, order_seed=1)))
     assert not np.array_equal(one, _windows(weights, Recipe(tokens=160, batch_windows=4, order_seed=2)))
+
+
+def test_repeats_of_a_shifted_partition_are_other_windows_and_the_first_pass_is_the_same() -> None:
+    recipe = Recipe(tokens=50 * CONTEXT, batch_windows=5)
+    shifted = recipe.model_copy(update={"window_offset": True})
+    plain_starts, starts = (_windows({"a": 0.0, "b": 0.0, "c": 1.0}, one)[:, 0] - 2000 for one in (recipe, shifted))
+    assert set(plain_starts % CONTEXT) == {0} and len(set(starts % CONTEXT)) > 1
+    assert set(plain_starts) <= set(starts), "the first pass is unshifted"
+    assert starts.max() + CONTEXT <= 20
+    once = recipe.model_copy(update={"tokens": 40 * CONTEXT})
+    both = [
+        _windows({"a": 1.0, "b": 0.0, "c": 0.0}, one) for one in (once, once.model_copy(update={"window_offset": True}))
+    ]
+    assert np.array_equal(*both), "what is not repeated is not shifted"
+
+
+def test_blended_mixtures_read_the_share_asked_for() -> None:
+    blended = Mixture.of({"a": 1.0, "b": 0.0}).blended(Mixture.of({"b": 0.5, "c": 0.5}), 0.25)
+    assert blended.as_dict() == {"a": 0.75, "b": 0.125, "c": 0.125}
+    windows = _windows(blended.as_dict(), Recipe(tokens=40 * CONTEXT, batch_windows=4))
+    assert (windows[:, 0] < 1000).sum() == 30 and (windows[:, 0] >= 2000).sum() == 5

@@ -139,6 +139,8 @@ MISTAKES = {
         "context = 32",
         "`context` and `tokenizer` belong to a `checkpoint`",
     ),
+    "replay of unknown text": ("[recipe]", "[recipe]\nreplay_share = 0.1", "[recipe] reads the seed's training text"),
+    "its optimizer": ("[recipe]", "[recipe]\ncontinue_optimizer = true", "[recipe] continue_optimizer: of a seed that"),
     "no revision": ('checkpoint = "given"', 'hub = "a/b"', "hub model 'a/b' has no `revision`: give its commit"),
     "a branch": ('checkpoint = "given"', 'hub = "a/b"\nrevision = "main"', "a branch would be another model tomorrow"),
     "a revision for nothing": (GIVEN, f'{GIVEN}\nrevision = "v1"', "`revision` belongs to a `hub` model"),

@@ -191,6 +191,7 @@ def test_pool_build_builds_and_says_so(empty_root: Path, mixscout) -> None:
         ["bench", "surrogate"],
         ["bench", "objective"],
         ["bench", "memory"],
+        ["bench", "training"],
     ],
 )
 def test_every_verb_explains_itself(command: list[str], mixscout) -> None:

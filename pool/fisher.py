@@ -1,0 +1,82 @@
+"""The diagonal Fisher information of the seed on its own training text: measured once, kept beside it.
+
+It is the empirical one, with the text's own tokens as labels: F = mean over windows of (gradient of the window's summed
+nats)^2 / T, which is a token's where tokens are independent. So F / 2 * (a step)^2 estimates nats per token.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from pool.checkpoint import load_model, parameters_of
+from pool.fingerprint import digest_file, digest_json
+from pool.manifest import CheckpointManifest, Record, read_record, write_record
+from pool.mixture import Mixture
+from pool.recipe import Recipe
+from pool.tokens import Tokens
+from pool.windows import TrainingWindows, training_windows
+
+
+class FisherRecord(Record):
+    """What a Fisher information is of, and the digest of its file."""
+
+    of: str
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class FisherText:
+    """The training text of the seed's partitions, under its digests, and how many `windows` of it are read."""
+
+    digests: Mapping[str, str]
+    streams: Mapping[str, Tokens]
+    windows: int
+
+
+def fisher_of(folder: Path, seed: CheckpointManifest, text: FisherText) -> dict[str, torch.Tensor]:
+    """Read, or measure first, the Fisher information (a tensor in the shape of each parameter) of the seed in `folder`.
+
+    Raises `PoolError` when the seed cannot be loaded.
+    """
+    of = digest_json([seed.weights_digest, seed.mixture, dict(text.digests), text.windows])
+    path, record = folder / f"fisher-{of[:12]}.safetensors", folder / f"fisher-{of[:12]}.json"
+    with FileLock(folder.with_name(".fisher.lock")):
+        if not _is_kept(path, record, of):
+            model = load_model(folder)
+            context = int(model.config.max_position_embeddings)
+            recipe = Recipe(tokens=text.windows * context, batch_windows=1)
+            windows = training_windows(text.streams, Mixture.of(seed.mixture), recipe, context)
+            temporary = path.with_name(f".{path.name}.tmp")
+            save_file(measured_fisher(model, windows), temporary)
+            temporary.replace(path)
+            write_record(record, FisherRecord(of=of, digest=digest_file(path)))
+        return load_file(path)
+
+
+def _is_kept(path: Path, record: Path, of: str) -> bool:
+    if not (path.is_file() and record.is_file()):
+        return False
+    return read_record(record, FisherRecord) == FisherRecord(of=of, digest=digest_file(path))
+
+
+def measured_fisher(model: PreTrainedModel, windows: TrainingWindows) -> dict[str, torch.Tensor]:
+    """Measure it on each of N windows alone, at float32; sums in float64."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.nn.Module.to(model, device)
+    sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in parameters_of(model).items()}
+    for number in range(len(windows)):
+        window = torch.from_numpy(windows[number]).unsqueeze(0).to(device)
+        logits = model(input_ids=window, use_cache=False).logits.float()
+        nats = torch.nn.functional.cross_entropy(logits[0, :-1], window[0, 1:], reduction="sum")
+        model.zero_grad(set_to_none=True)
+        nats.backward()  # type: ignore[no-untyped-call]
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                sums[name] += parameter.grad.double().square()
+    scale = 1 / (len(windows) * (windows.context - 1))
+    return {name: (total * scale).float().cpu().contiguous() for name, total in sums.items()}

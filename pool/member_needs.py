@@ -1,0 +1,84 @@
+"""What one run needs, read from the pool's folder, or measured there first."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from pool.config import PoolFile
+from pool.errors import ConfigError, PoolError
+from pool.fingerprint import digest_file
+from pool.fisher import FisherText, fisher_of
+from pool.held_out_text import HeldOutText, held_out_text
+from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, read_record
+from pool.material import SEED
+from pool.mixture import Mixture
+from pool.needs import Needs
+from pool.optimizer_state import OPTIMIZER
+from pool.prepared import CORPUS_RECORD
+from pool.provenance import Provenance
+from pool.tokens import Tokens
+
+SEED_TEXT_WINDOWS = 64
+"""Held-out windows on which forgetting is measured, about: a few hundredths of a training run."""
+
+
+def seed_needs(config: PoolFile, wanted: Provenance, corpus: CorpusManifest) -> Needs:
+    """Gather what the seed's own run needs. Raises `PoolError`."""
+    return Needs(
+        stopping=_stopping(config.folder / "corpus", wanted, corpus),
+        keeps_optimizer=config.recipe.continue_optimizer,
+    )
+
+
+def member_needs(pool: Path, wanted: Provenance, streams: Mapping[str, Tokens]) -> Needs:
+    """Gather what a run from the seed of the pool in `pool` needs; `streams` are those that it reads.
+
+    Raises `PoolError` where the seed's optimizer state is wanted and was not kept, or was altered.
+    """
+    seed = read_record(pool / SEED / MANIFEST, CheckpointManifest)
+    corpus = read_record(pool / "corpus" / CORPUS_RECORD, CorpusManifest)
+    return Needs(
+        replayed=wanted.seed_mixture if wanted.recipe.replay_share else None,
+        stopping=_stopping(pool / "corpus", wanted, corpus),
+        optimizer=_optimizer(pool / SEED, seed) if wanted.recipe.continue_optimizer else None,
+        importance=_importance(pool, wanted, seed, streams),
+        seed_text=_seed_text(pool / "corpus", corpus, seed),
+    )
+
+
+def _stopping(folder: Path, wanted: Provenance, corpus: CorpusManifest) -> HeldOutText | None:
+    return held_out_text(folder, corpus, wanted.mixture) if wanted.recipe.early_stopping else None
+
+
+def _optimizer(folder: Path, seed: CheckpointManifest) -> Path:
+    path = folder / OPTIMIZER
+    if seed.optimizer_digest is None or not path.is_file():
+        raise PoolError(
+            f"[recipe] continue_optimizer: the seed in {folder} was trained without keeping its optimizer's state; run "
+            "`mixscout pool build POOL.toml --rebuild seed`"
+        )
+    if digest_file(path) != seed.optimizer_digest:
+        raise PoolError(f"{path} was truncated or altered since the seed was trained; rebuild with --rebuild seed")
+    return path
+
+
+def _importance(
+    pool: Path, wanted: Provenance, seed: CheckpointManifest, streams: Mapping[str, Tokens]
+) -> dict[str, torch.Tensor] | None:
+    penalty = wanted.recipe.seed_penalty
+    if penalty is None or penalty.kind == "l2":
+        return None
+    text = {name: wanted.data_digests[name] for name in Mixture.of(seed.mixture).support}
+    return fisher_of(pool / SEED, seed, FisherText(text, streams, penalty.fisher_windows))
+
+
+def _seed_text(folder: Path, corpus: CorpusManifest, seed: CheckpointManifest) -> HeldOutText | None:
+    """Read held-out text of the seed's mixture; None where it is unknown, or none is held out."""
+    if seed.imported is not None:
+        return None
+    try:
+        text = held_out_text(folder, corpus, Mixture.of(seed.mixture))
+    except ConfigError:
+        return None
+    return text.at_most(SEED_TEXT_WINDOWS)

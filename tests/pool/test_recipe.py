@@ -1,0 +1,93 @@
+"""Promises of recipes: what they are called stays, options say what they refuse, and each does what it says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import Trainer, TrainingArguments
+
+from pool.checkpoint import load_model, parameters_of
+from pool.mixture import Mixture
+from pool.recipe import Recipe, SeedRecipe
+from pool.recipe_trainer import RecipeTrainer
+from pool.store import Pool
+from pool.train import train
+
+RECIPE = Recipe(tokens=2_048, batch_windows=8, learning_rate=3e-3, weight_decay=0.5)
+
+
+def _trained(pool: Pool, scratch: Path, **changes: object) -> dict[str, torch.Tensor]:
+    model = load_model(pool.folder / "seed")
+    recipe = Recipe.model_validate({**RECIPE.model_dump(), **changes})
+    train(model, pool.corpus.train, Mixture.uniform(pool.names), recipe, scratch=scratch, label="test run")
+    return parameters_of(model)
+
+
+def test_recipes_of_pools_built_before_keep_their_digests() -> None:
+    assert Recipe().digest == "12caaec595b0f93b72c2dc0da0f1f610e1b353f871f9a830d627dd265011975d"
+    assert SeedRecipe().digest == "ac0fae2353f4c269e0493a8ed0d3d141274d98699c683237ba681985bc41d3f7"
+    decays = Recipe(weight_decay=0.1, gradient_checkpointing=True, checkpoint_steps=7)
+    assert decays.digest == "a614b1d4df673efc5e2ca054f8f7eb4583e68b63764b7c0ca9fcf83031d3a55f"
+
+
+@pytest.mark.parametrize("changes", [{"decayed": "all"}, {"accumulate": 2}, {"lora": {}}, {"early_stopping": {}}])
+def test_an_option_that_is_set_is_in_the_digest(changes: dict[str, object]) -> None:
+    assert Recipe.model_validate(changes).digest != Recipe().digest
+
+
+def test_a_batch_is_cut_into_equal_parts() -> None:
+    with pytest.raises(ValidationError, match=r"accumulate 3 must divide batch_windows \(16\)"):
+        Recipe(accumulate=3)
+
+
+def _decayed(pool: Pool, which: str, folder: Path) -> set[str]:
+    model = load_model(pool.folder / "seed")
+    recipe = Recipe.model_validate({"decayed": which})
+    trainer = RecipeTrainer(recipe, model=model, args=TrainingArguments(output_dir=str(folder), use_cpu=True))
+    return set(trainer.get_decay_parameter_names(model)) & set(parameters_of(model))
+
+
+def test_weight_decay_leaves_out_what_it_is_told_to(tiny_pool: Pool, tmp_path: Path) -> None:
+    model = load_model(tiny_pool.folder / "seed")
+    every = set(parameters_of(model))
+    norms = {name for name in every if "norm" in name}
+    assert len(norms) == 5
+    assert _decayed(tiny_pool, "all", tmp_path) == every
+    assert _decayed(tiny_pool, "not-norms", tmp_path) == every - norms
+    assert _decayed(tiny_pool, "matrices", tmp_path) == every - norms - {"model.embed_tokens.weight"}
+    plain = Trainer(model=model, args=TrainingArguments(output_dir=str(tmp_path), use_cpu=True))
+    assert set(plain.get_decay_parameter_names(model)) & every == every - norms, "the default is transformers' own"
+
+
+def test_what_is_not_decayed_ends_elsewhere_and_only_weight_decay_decides(tiny_pool: Pool, tmp_path: Path) -> None:
+    every, matrices = (_trained(tiny_pool, tmp_path / which, decayed=which) for which in ("all", "matrices"))
+    assert not torch.equal(every["model.norm.weight"], matrices["model.norm.weight"])
+    one, other = (
+        _trained(tiny_pool, tmp_path / f"{which}-0", decayed=which, weight_decay=0) for which in ("all", "matrices")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_accumulated_parts_make_the_same_steps(tiny_pool: Pool, tmp_path: Path) -> None:
+    whole, parts = _trained(tiny_pool, tmp_path / "whole"), _trained(tiny_pool, tmp_path / "parts", accumulate=4)
+    start = parameters_of(load_model(tiny_pool.folder / "seed"))
+    for name, tensor in whole.items():
+        moved, apart = (tensor - start[name]).norm(), (tensor - parts[name]).norm()
+        assert apart < 0.02 * moved, "only the order of sums differs"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gradient_checkpointing_changes_no_bit(tiny_pool: Pool, tmp_path: Path, precision: str) -> None:
+    plain = _trained(tiny_pool, tmp_path / "plain", precision=precision)
+    again = _trained(tiny_pool, tmp_path / "again", precision=precision, gradient_checkpointing=True)
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+
+
+@pytest.mark.parametrize(
+    "option", [{"continue_optimizer": True}, {"replay_share": 0.1}, {"seed_penalty": {"strength": 1}}]
+)
+def test_the_seed_refuses_by_name_what_speaks_of_a_seed(option: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=f"{next(iter(option))} is for members.*\\[recipe\\]"):
+        SeedRecipe.model_validate(option)
+    assert Recipe.model_validate(option).digest != Recipe().digest
