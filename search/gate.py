@@ -5,6 +5,7 @@ evaluated all the same (an audit), so its false-prune rate is measured, not assu
 threshold is lowered. It cannot livelock: after `patience` pruned proposals in a row it lets the next one through.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,13 +20,16 @@ from search.space import CappedSimplex
 from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.surrogate import Floats, Observations, Prediction, Surrogate
-from search.trials import GRADIENT, INTERVAL_COVERAGE, Verdict, audit_outcomes, interval_outcomes
+from search.trials import GRADIENT, INTERVAL_COVERAGE, Verdict, audit_outcomes, interval_errors
 
 _SURE = 0.8
 _MOST_AUDITS = 0.1
 """Share of the merges that audits may take: near an optimum a small share of what is pruned is most of the merges."""
 _WIDENING = 0.3
 """Step of the logarithm of the intervals' width; N predictions are off their coverage by at most 1 / (N step) of it."""
+_REMEMBERED = 50
+"""Errors that say how wide intervals have to be."""
+_LEAST_USUAL = 1e-9
 _WIDEST = 3.0
 """Bound of that logarithm, either way."""
 _DRAWS = 2_000
@@ -65,15 +69,15 @@ class Evidence:
     """Evaluated mixtures `weights` (N, K) and their `values` (N, D) in D objectives, in the order of their trials.
 
     `gradients` (K,) where they are known; with several objectives they never are. `audits`, in order, tell of each
-    audit whether it would have won; `intervals`, in order, of each evaluation that the gate had predicted, which
-    objectives (D,) its intervals held.
+    audit whether it would have won; `errors`, in order, of each evaluation that the gate had predicted, its errors (D,)
+    in halves of its intervals.
     """
 
     weights: Floats
     values: Floats
     gradients: Sequence[Sequence[float] | None]
     audits: Sequence[bool] = ()
-    intervals: Sequence[tuple[bool, ...]] = ()
+    errors: Sequence[tuple[float, ...]] = ()
 
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], space: CappedSimplex) -> "Evidence":
@@ -90,7 +94,7 @@ class Evidence:
             np.array([trial.values for trial in trials]).reshape(len(trials), objectives),
             [None if objectives > 1 else trial.user_attrs.get(GRADIENT) for trial in trials],
             audit_outcomes(trials),
-            interval_outcomes(trials),
+            interval_errors(trials),
         )
 
     @property
@@ -134,6 +138,7 @@ class Gate:
         self._make = make_surrogate
         self._seed = seed
         self._surrogates: list[ConformalSurrogate] = []
+        self._widths: list[float] = []
         self._fitted_on = 0
 
     def threshold(self, evidence: Evidence) -> float:
@@ -178,12 +183,12 @@ class Gate:
         if count != self._fitted_on:
             for objective, surrogate in enumerate(self._surrogates):
                 surrogate.fit(evidence.observations(objective))
+            self._widths = [interval_width(one) for one in zip(*evidence.errors, strict=True)] or [1.0] * objectives
             self._fitted_on = count
         predictions = [surrogate.predict(mixture.array[None, :]) for surrogate in self._surrogates]
-        widths = [interval_width([held[objective] for held in evidence.intervals]) for objective in range(objectives)]
         return Prediction(
             np.concatenate([one.mean for one in predictions]),
-            np.concatenate([width * one.deviation for width, one in zip(widths, predictions, strict=True)]),
+            np.concatenate([width * one.deviation for width, one in zip(self._widths, predictions, strict=True)]),
         )
 
 
@@ -218,16 +223,22 @@ def adapted_threshold(threshold: float, audits: Sequence[bool], *, most: float) 
     return current
 
 
-def interval_width(held: Sequence[bool]) -> float:
-    """Return by what deviations are to be multiplied, given which of the intervals so far held their value.
+def interval_width(errors: Sequence[float]) -> float:
+    """Return by what deviations are to be multiplied, given the errors so far in halves of their intervals.
 
     A search asks where it has no evidence yet, so calibration on the evidence does not carry over to what is asked
-    next. Each miss widens the next intervals, each hit narrows them, by as much as keeps the share of hits at
-    `INTERVAL_COVERAGE` in the long run whatever the surrogate does (quantile tracking: Gibbs and Candes 2021,
-    arXiv 2106.00170; Angelopoulos, Candes and Tibshirani 2023, arXiv 2307.16895, eq. 3).
+    next. The last errors say how wide the next interval has to be (conformal prediction's quantile of them). And as
+    what is asked next may again be otherwise, each miss widens it and each hit narrows it, by as much as keeps the
+    share of hits at `INTERVAL_COVERAGE` in the long run whatever the surrogate does (quantile tracking: Gibbs and
+    Candes 2021, arXiv 2106.00170; Angelopoulos, Candes and Tibshirani 2023, arXiv 2307.16895, eq. 3 and 5).
     """
-    logarithm = 0.0
-    for hit in held:
-        logarithm += _WIDENING * (INTERVAL_COVERAGE - hit)
+    width, logarithm = 1.0, 0.0
+    scores: list[float] = []
+    for error in errors:
+        scores = [*scores[-_REMEMBERED + 1 :], error * width]
+        logarithm += _WIDENING * (INTERVAL_COVERAGE - (error <= 1))
         logarithm = min(max(logarithm, -_WIDEST), _WIDEST)
-    return float(np.exp(logarithm))
+        rank = math.ceil((len(scores) + 1) * INTERVAL_COVERAGE)
+        usual = sorted(scores)[rank - 1] if rank <= len(scores) else 1.0
+        width = min(max(usual, _LEAST_USUAL), 1 / _LEAST_USUAL) * math.exp(logarithm)
+    return width

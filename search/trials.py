@@ -154,19 +154,20 @@ def audit_outcomes(completed: Sequence[FrozenTrial]) -> list[bool]:
     return [not (values[:at] <= values[at]).all(axis=1).any() for at in audits]
 
 
-def interval_outcomes(completed: Sequence[FrozenTrial]) -> list[tuple[bool, ...]]:
-    """Tell of each trial that the gate predicted, in number order, which objectives (D,) its intervals held.
+def interval_errors(completed: Sequence[FrozenTrial]) -> list[tuple[float, ...]]:
+    """Give of each trial that the gate predicted, in number order, its errors (D,) in halves of its intervals.
 
-    The intervals are means +- the normal quantile for `INTERVAL_COVERAGE` deviations, as they were when it judged.
+    The intervals are means +- the normal quantile for `INTERVAL_COVERAGE` deviations, as they were when it judged: they
+    held their value where the error is at most 1.
     """
     predicted = [trial for trial in completed if PREDICTED_MEANS in trial.user_attrs]
     quantile = float(norm.ppf((1 + INTERVAL_COVERAGE) / 2))
-    outcomes = []
+    errors = []
     for trial in predicted:
         deviations = trial.user_attrs[PREDICTED_DEVIATIONS]
         each = zip(trial.values, trial.user_attrs[PREDICTED_MEANS], deviations, strict=True)
-        outcomes.append(tuple(abs(value - mean) <= quantile * deviation for value, mean, deviation in each))
-    return outcomes
+        errors.append(tuple(abs(value - mean) / (quantile * deviation or math.inf) for value, mean, deviation in each))
+    return errors
 
 
 def count_trials(study: optuna.Study) -> Counts:

@@ -23,7 +23,7 @@ from search.gate import Gate, GateRule
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
-from search.trials import completed_trials, finished_trials, interval_outcomes, value_of
+from search.trials import completed_trials, finished_trials, interval_errors, value_of
 from studies.benchmarks.entries import Entry
 from studies.benchmarks.regret import Case
 from studies.terminal import quiet_libraries
@@ -174,5 +174,5 @@ def _judged(study: optuna.Study, objective: AnalyticLoss) -> tuple[int, int, int
             false += objective(space.mixture_of(trial)).value < incumbent
             continue
         incumbent = min(incumbent, value_of(trial))
-    held = [outcome[0] for outcome in interval_outcomes(completed_trials(study))]
+    held = [errors[0] <= 1 for errors in interval_errors(completed_trials(study))]
     return pruned, false, len(held), sum(held)

@@ -11,7 +11,7 @@ from search.history import History
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
-from search.surrogates.gaussian_process import GaussianProcessSurrogate
+from search.surrogates.scheffe import ScheffeSurrogate
 from search.trials import Counts, completed_trials, count_trials
 
 NAMES = ("a", "b", "c")
@@ -23,7 +23,7 @@ def searched() -> optuna.Study:
     """A study with pruned trials, audits and a failure."""
     study = optuna.create_study()
     study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
-    gate = Gate(GateRule(audit_rate=0.5), GaussianProcessSurrogate, seed=0)
+    gate = Gate(GateRule(audit_rate=0.5), ScheffeSurrogate, seed=0)
     objective = QuadraticLoss(Mixture.of({"a": 0.6, "b": 0.3, "c": 0.1}), [1.0, 1.0, 1.0])
     advance(study, Search(objective, SPACE, STRATEGIES["random"], 0, gate), 40)
     return study
