@@ -113,7 +113,7 @@ def run(recipe, name):
 run(Recipe(tokens=256, batch_windows=8), "warm-up")
 if limited:
     used = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")]
-    room = int(used[0].split()[1]) * 1024 + 60 * 2**20
+    room = int(used[0].split()[1]) * 1024 + 90 * 2**20
     resource.setrlimit(resource.RLIMIT_DATA, (room, resource.RLIM_INFINITY))
 model, outcome = run(Recipe(tokens=2 * 512 * 32, batch_windows=512, checkpoint_steps=1), "run")
 save_file({name: tensor.contiguous() for name, tensor in parameters_of(model).items()}, out / "weights.safetensors")
