@@ -158,7 +158,7 @@ def interval_errors(completed: Sequence[FrozenTrial]) -> list[tuple[float, ...]]
     """Give of each trial that the gate predicted, in number order, its errors (D,) in halves of its intervals.
 
     The intervals are means +- the normal quantile for `INTERVAL_COVERAGE` deviations, as they were when it judged: they
-    held their value where the error is at most 1.
+    held their value where the error is at most 1. An interval of no width holds nothing but its mean.
     """
     predicted = [trial for trial in completed if PREDICTED_MEANS in trial.user_attrs]
     quantile = float(norm.ppf((1 + INTERVAL_COVERAGE) / 2))
@@ -166,8 +166,14 @@ def interval_errors(completed: Sequence[FrozenTrial]) -> list[tuple[float, ...]]
     for trial in predicted:
         deviations = trial.user_attrs[PREDICTED_DEVIATIONS]
         each = zip(trial.values, trial.user_attrs[PREDICTED_MEANS], deviations, strict=True)
-        errors.append(tuple(abs(value - mean) / (quantile * deviation or math.inf) for value, mean, deviation in each))
+        errors.append(tuple(_in_halves(abs(value - mean), quantile * deviation) for value, mean, deviation in each))
     return errors
+
+
+def _in_halves(error: float, half: float) -> float:
+    if half == 0:
+        return math.inf if error > 0 else 0.0
+    return error / half
 
 
 def count_trials(study: optuna.Study) -> Counts:

@@ -17,7 +17,16 @@ from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Floats, Observations, Prediction
-from search.trials import GRADIENT, VERDICT, Counts, Verdict, completed_trials
+from search.trials import (
+    GRADIENT,
+    PREDICTED_DEVIATIONS,
+    PREDICTED_MEANS,
+    VERDICT,
+    Counts,
+    Verdict,
+    completed_trials,
+    interval_errors,
+)
 
 NAMES = ("a", "b", "c")
 OBJECTIVE = QuadraticLoss(Mixture.of({"a": 0.6, "b": 0.3, "c": 0.1}), [1.0, 1.0, 1.0])
@@ -209,6 +218,14 @@ def test_intervals_hold_their_share_whatever_the_surrogate_s_own_deviations_are_
 def test_a_missed_interval_widens_the_next_and_a_hit_narrows_it() -> None:
     assert interval_width([0.5]) < interval_width([]) == 1.0 < interval_width([1.5])
     assert interval_width([0.0] * 1_000) > 0 and np.isfinite(interval_width([np.inf] * 1_000))
+
+
+def test_an_interval_of_no_width_holds_its_mean_and_nothing_else() -> None:
+    predicted = [
+        optuna.trial.create_trial(value=value, user_attrs={PREDICTED_MEANS: [2.0], PREDICTED_DEVIATIONS: [deviation]})
+        for value, deviation in ((2.0, 0.0), (2.001, 0.0), (2.0 + norm.ppf(0.95), 1.0))
+    ]
+    assert interval_errors(predicted) == [(0.0,), (np.inf,), pytest.approx((1.0,))]
 
 
 def test_evidence_carries_gradients_and_what_became_of_audits() -> None:
