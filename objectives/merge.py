@@ -148,7 +148,7 @@ class StackedPool:
 
     def _seed(self) -> torch.Tensor | None:
         """Return the seed (P,) that task vectors start at, where there are any."""
-        if self._folder is None or (self.holding.stored != "int8" and self.holding.keep_share == 1):
+        if self._folder is None or not self.holding.starts_at_seed:
             return None
         self.load(self._folder / "seed", "the seed")
         return self.flat.clone()
@@ -169,7 +169,7 @@ class StackedPool:
         """Digest what packed members are made of and how, so that a file of others is never taken for them."""
         members = [[_content(folder) for folder in several] for several in self._paths.values()]
         assert self._folder is not None
-        seed = None if self.holding.stored != "int8" and self.holding.keep_share == 1 else self._folder / "seed"
+        seed = self._folder / "seed" if self.holding.starts_at_seed else None
         places = {
             name: [matrix.part.start, matrix.rows, matrix.width] for name, matrix in self._layout.matrices.items()
         }

@@ -76,7 +76,7 @@ def raw_documents(windows: HeldOutWindows, tokenizer: PreTrainedTokenizerFast) -
     if raw_bytes != windows.bytes:  # never with a tokenizer trained here: it loses nothing
         raise CorpusError(
             f"the pool's tokenizer gives held-out text back changed ({raw_bytes} bytes for {windows.bytes}), so "
-            " that it cannot be rewritten: noise and other case need a pool whose tokenizer normalises nothing"
+            "that it cannot be rewritten: noise and other case need a pool whose tokenizer normalises nothing"
         )
     return documents
 

@@ -12,10 +12,9 @@ from pool.fingerprint import short
 from pool.foreign import Foreign, load_foreign
 from pool.foreign_files import find_foreign
 from pool.likeness import check_same_architecture, cosine_to_seed
-from pool.manifest import MANIFEST, CheckpointManifest
+from pool.manifest import MANIFEST, CheckpointManifest, imported_manifest
 from pool.mixture import Mixture
 from pool.tokenizer import tokenizer_digest
-from pool.versions import library_versions
 
 
 @dataclass(frozen=True)
@@ -41,20 +40,13 @@ class Candidate:
         for name, tensor in parameters_of(model).items():
             tensor.copy_(theirs[name])
         seed = self.seed.manifest
-        manifest = CheckpointManifest(
-            mixture=vertex.as_dict(),
-            recipe=self.record.recipe if self.record is not None else None,
+        manifest = imported_manifest(
+            self.foreign.origin.model_copy(update={"seed_recorded": self.record is not None}),
             shape=seed.shape,
             start_digest=seed.weights_digest,
-            data_digests={},
             tokenizer_digest=seed.tokenizer_digest,
-            weights_digest="",
-            config_digest="",
-            tokens=0,
-            final_loss_nats=None,
-            seconds=0.0,
-            versions=library_versions(),
-            imported=self.foreign.origin.model_copy(update={"seed_recorded": self.record is not None}),
+            mixture=vertex.as_dict(),
+            recipe=self.record.recipe if self.record is not None else None,
         )
         return save_checkpoint(model, load_tokenizer(self.seed.folder), folder, manifest)
 

@@ -8,10 +8,11 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from pool.checkpoint import CONFIG, WEIGHTS
 from pool.errors import PoolError
 from pool.fingerprint import digest_file, digest_json
 
-WEIGHTS, INDEX, CONFIG, TOKENIZER = "model.safetensors", "model.safetensors.index.json", "config.json", "tokenizer.json"
+INDEX, TOKENIZER = "model.safetensors.index.json", "tokenizer.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _EXACT_IN_FLOAT32 = {"F32", "F16", "BF16"}
 _BUFFERS = {"BOOL", "U8", "I64", "I32"}

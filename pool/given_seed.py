@@ -14,9 +14,8 @@ from pool.fingerprint import short
 from pool.foreign import Foreign, load_foreign
 from pool.foreign_files import ForeignFiles, find_foreign
 from pool.hub import hub_snapshot
-from pool.manifest import CheckpointManifest, Origin
+from pool.manifest import CheckpointManifest, Origin, imported_manifest
 from pool.recipe import GivenShape
-from pool.versions import library_versions
 
 _WHAT = "[seed]"
 
@@ -36,20 +35,11 @@ def read_given_seed(config: PoolFile) -> Foreign:
 
 def save_given_seed(foreign: Foreign, config: PoolFile, folder: Path) -> CheckpointManifest:
     """Write a given seed into an existing empty folder, in float32, its manifest last."""
-    manifest = CheckpointManifest(
-        mixture={},
-        recipe=None,
+    manifest = imported_manifest(
+        foreign.origin,
         shape=GivenShape(architecture=type(foreign.model).__name__, context=config.context),
         start_digest=foreign.origin.weights_digest,
-        data_digests={},
         tokenizer_digest=foreign.origin.tokenizer_digest,
-        weights_digest="",
-        config_digest="",
-        tokens=0,
-        final_loss_nats=None,
-        seconds=0.0,
-        versions=library_versions(),
-        imported=foreign.origin,
     )
     return save_checkpoint(foreign.model, foreign.tokenizer, folder, manifest)
 

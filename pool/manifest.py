@@ -9,6 +9,7 @@ from pool.disk import write_text
 from pool.errors import PoolError
 from pool.fingerprint import digest_json
 from pool.recipe import Recipe, Shape
+from pool.versions import library_versions
 
 MANIFEST = "manifest.json"
 
@@ -88,6 +89,33 @@ class CheckpointManifest(Record):
     optimizer_digest: str | None = None
     adapter_digest: str | None = None
     ages: dict[int, AgeDigests] = {}
+
+
+def imported_manifest(
+    origin: Origin,
+    *,
+    shape: Shape,
+    start_digest: str,
+    tokenizer_digest: str,
+    mixture: dict[str, float] | None = None,
+    recipe: Recipe | None = None,
+) -> CheckpointManifest:
+    """Describe a checkpoint trained elsewhere, about to be saved: no tokens were read here and no loss is known."""
+    return CheckpointManifest(
+        mixture=mixture or {},
+        recipe=recipe,
+        shape=shape,
+        start_digest=start_digest,
+        data_digests={},
+        tokenizer_digest=tokenizer_digest,
+        weights_digest="",
+        config_digest="",
+        tokens=0,
+        final_loss_nats=None,
+        seconds=0.0,
+        versions=library_versions(),
+        imported=origin,
+    )
 
 
 class TextSummary(Record):

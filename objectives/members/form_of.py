@@ -18,7 +18,7 @@ def form_of(holding: Holding, count: int, layout: Layout, seed: torch.Tensor | N
     Raises `ValueError` where they have none.
     """
     stored = _DTYPES.get(holding.stored, computed)
-    if holding.keep_share == 1 and stored != torch.int8:
+    if not holding.starts_at_seed:
         return WholeForm(count, layout.size, stored, computed)
     if seed is None:
         raise ValueError("int8 and pruned members are steps from a seed: give the pool's folder, which has one")

@@ -30,6 +30,11 @@ class Holding:
         return self.stored == "float32" and self.keep_share == 1
 
     @property
+    def starts_at_seed(self) -> bool:
+        """Whether members are held as steps from the seed (task vectors), so that it is needed."""
+        return self.stored == "int8" or self.keep_share < 1
+
+    @property
     def digest_parts(self) -> dict[str, object]:
         """What decides a value, in JSON types: nothing where members are as trained, wherever they lie.
 
