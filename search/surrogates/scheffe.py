@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from search.surrogates.growth import fitting_prefix
 from search.surrogates.scheffe_prior import Prior, fit_prior
-from search.surrogates.scheffe_rows import Coefficients, Rows, grams, inverse_of, variances
+from search.surrogates.scheffe_rows import Coefficients, Rows, covariance, inverse_of, variances
 from search.surrogates.surrogate import Floats, Observations, Prediction, check_family
 
 _CHUNK = 4_000_000
@@ -35,13 +36,12 @@ class _Posterior:
 
     @classmethod
     def of(cls, prior: Prior, rows: Rows) -> _Posterior:
-        covariance = np.diag(prior.noise(rows))
-        for variance, gram in zip(prior.variances, grams(rows, rows), strict=True):
-            covariance += variance * gram
-        factor = cholesky(covariance, lower=True, overwrite_a=True)
+        prior_covariance = covariance(rows, rows, prior.variances)
+        np.einsum("ii->i", prior_covariance)[:] += prior.noise(rows)
+        factor = cholesky(prior_covariance, lower=True, overwrite_a=True)
         return cls(prior, rows, factor, cho_solve((factor, True), prior.residuals(rows)))
 
-    @property
+    @cached_property
     def coefficients(self) -> Coefficients:
         """The posterior mean."""
         return self.prior.restore(Coefficients.from_dual(self.rows, self.prior.variances, self.dual))
@@ -49,9 +49,7 @@ class _Posterior:
     def deviation(self, weights: Floats) -> Floats:
         """Return the predictive deviation (N,) of values at mixtures (N, K), noise included."""
         asked = Rows.of_values(weights, np.zeros(len(weights)))
-        cross = np.zeros((len(self.dual), len(weights)))
-        for variance, gram in zip(self.prior.variances, grams(self.rows, asked), strict=True):
-            cross += variance * gram
+        cross = covariance(self.rows, asked, self.prior.variances)
         explained = (solve_triangular(self.factor, cross, lower=True, overwrite_b=True) ** 2).sum(axis=0)
         left = np.maximum(self.prior.variances @ np.array(variances(asked)) - explained, 0.0)
         deviations: Floats = self.prior.unit * np.sqrt(left + self.prior.value_noise)

@@ -47,7 +47,9 @@ class Rows:
         """List the N values first, then K - 1 derivatives for each gradient."""
         values = cls.of_values(observations.weights, observations.values)
         known = np.flatnonzero(observations.differentiated)
-        directions = helmert(observations.weights.shape[1]) if len(known) else observations.weights[:0]
+        if not len(known):
+            return values
+        directions = helmert(observations.weights.shape[1])
         z = np.tile(directions, (len(known), 1))
         at = np.repeat(observations.weights[known], len(directions), axis=0)
         slopes = (observations.gradients[known] @ directions.T).ravel()
@@ -82,6 +84,27 @@ def grams(left: Rows, right: Rows) -> Iterator[Floats]:
     crossed = left.p @ right.q.T
     full = (left.p @ right.p.T) * (left.q @ right.q.T) + crossed * (crossed.T if left is right else left.q @ right.p.T)
     yield full / 2 - own
+
+
+def covariance(left: Rows, right: Rows, group_variances: Floats) -> Floats:
+    """Return the sum (R, S) over groups of their `grams`, each times its prior variance (5,), by fewer products.
+
+    All groups but the pairs' are products of row by row features, so one product of them side by side is their sum.
+    """
+    constant, linear, shared, own, pairs = group_variances
+    sizes = np.repeat([constant, linear, shared, own - pairs], [1, left.u.shape[1], 1, left.u.shape[1]])
+    total: Floats = (_features(left) * sizes) @ _features(right).T
+    if right.p is right.q:  # values, not derivatives: both products of the pairs are the same
+        total += pairs * ((left.p @ right.p.T) * (left.q @ right.q.T))
+    else:
+        crossed = left.p @ right.q.T
+        across = crossed.T if left is right else left.q @ right.p.T
+        total += pairs / 2 * ((left.p @ right.p.T) * (left.q @ right.q.T) + crossed * across)
+    return total
+
+
+def _features(rows: Rows) -> Floats:
+    return np.concatenate([rows.constant[:, None], rows.u, rows.trace[:, None], rows.p * rows.q], axis=1)
 
 
 def variances(rows: Rows) -> list[Floats]:

@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.scheffe_prior import _CENTER, _Likelihood, fit_prior
-from search.surrogates.scheffe_rows import Coefficients, Rows, grams, variances
+from search.surrogates.scheffe_rows import Coefficients, Rows, covariance, grams, variances
 from search.surrogates.surrogate import Observations
 
 
@@ -93,6 +93,19 @@ def test_gram_matrices_are_inner_products_of_the_coefficients_they_avoid() -> No
     for gram, variance, features in zip(grams(rows, rows), variances(rows), explicit, strict=True):
         assert gram == pytest.approx(features @ features.T)
         assert variance == pytest.approx((features**2).sum(axis=1))
+
+
+@pytest.mark.parametrize("gradients", [0, 2, 5])
+def test_a_covariance_is_the_sum_of_the_gram_matrices_times_their_variances(gradients: int) -> None:
+    landscape, rng = _Landscape(6, 4), np.random.default_rng(gradients)
+    evidence = landscape.observations(5)
+    evidence.gradients[gradients:] = np.nan
+    rows, asked = Rows.of(evidence), Rows.of_values(landscape.unseen, np.zeros(len(landscape.unseen)))
+    assert len(rows.target) == 5 + 5 * gradients
+    group_variances = rng.uniform(0.1, 3, size=5)
+    for right in (rows, asked):
+        summed = sum(one * gram for one, gram in zip(group_variances, grams(rows, right), strict=True))
+        assert covariance(rows, right, group_variances) == pytest.approx(summed, rel=1e-10, abs=1e-12)
 
 
 def test_the_likelihood_s_slopes_are_its_differences() -> None:
