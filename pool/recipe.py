@@ -147,10 +147,15 @@ class Recipe(Config):
 
     @property
     def digest(self) -> str:
-        """Digest of everything that changes the result; younger options count where they are set."""
-        written = self.model_dump(exclude={*WITHOUT_EFFECT})
+        """Digest of everything that changes the result."""
+        return digest_json(self.digest_parts)
+
+    @property
+    def digest_parts(self) -> dict[str, object]:
+        """What changes the result, in JSON types; younger options count where they are set."""
+        written = self.model_dump(mode="json", exclude={*WITHOUT_EFFECT})
         unset = {name for name in YOUNGER if written[name] == Recipe.model_fields[name].default}
-        return digest_json({name: value for name, value in written.items() if name not in unset})
+        return {name: value for name, value in written.items() if name not in unset}
 
 
 class SeedRecipe(Recipe):

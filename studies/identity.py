@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping, Sequence
 
 import optuna
 
@@ -51,6 +52,7 @@ def identity_of(
     held_out = {name: pool.manifest.corpus.search[name].digest for name in domains}
     return {
         "pool": pool.manifest.digest,
+        "recipe": pool.config.recipe.digest_parts,
         "held-out text": digest_json(held_out),
         "measure": config.objective.measure,
         "constraints": dict(config.constraints),
@@ -116,12 +118,12 @@ def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = Fa
             raise StudyMismatchError(
                 f"the database has a study {study.study_name!r} that Mixscout did not make; give this one another name"
             )
-        study.set_user_attr(VERSIONS, current_versions())
         study.set_user_attr(IDENTITY, identity)
         return
     different = [part for part in identity if recorded.get(part) != identity[part]]
     if accept and different and set(different) <= COURSE:
-        _accept(study, {part: [recorded.get(part), identity[part]] for part in different}, identity)
+        _accept(study, {part: [recorded.get(part), identity[part]] for part in different})
+        study.set_user_attr(IDENTITY, identity)
         return
     if different:
         changes = "; ".join(f"{part}: {_change(recorded.get(part), identity[part])}" for part in different)
@@ -131,11 +133,29 @@ def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = Fa
         )
 
 
-def versions_changed(study: optuna.Study) -> str | None:
-    """Say which libraries are others than when the study was started; None when all are the same."""
-    before, now = study.user_attrs.get(VERSIONS, {}), current_versions()
-    changed = [f"{name} {before[name]} -> {now[name]}" for name in now if name in before and before[name] != now[name]]
-    return ", ".join(changed) or None
+def claim_versions(study: optuna.Study, *, accept: bool = False) -> None:
+    """Record the versions in a new study, or check that an old one goes on with the same.
+
+    With `accept` others are recorded in their place, with the trials there were. Raises `StudyMismatchError` that names
+    every library whose version is another one: losses may differ in their last digits.
+    """
+    before, now = study.user_attrs.get(VERSIONS), current_versions()
+    changed = (
+        {name: [before[name], now[name]] for name in now if name in before and before[name] != now[name]}
+        if before
+        else {}
+    )
+    if changed and not accept:
+        said = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changed.items())
+        raise StudyMismatchError(
+            f"study {study.study_name!r} was started with other versions ({said}), and losses may differ a little. "
+            "Install those again, go on all the same with `search --accept`, or give the study another name to start a "
+            "new one"
+        )
+    if changed:
+        _accept(study, changed)
+    if changed or before is None:
+        study.set_user_attr(VERSIONS, now)
 
 
 def recorded_space(study: optuna.Study) -> CappedSimplex | None:
@@ -148,10 +168,9 @@ def recorded_space(study: optuna.Study) -> CappedSimplex | None:
     return CappedSimplex.of(space["partitions"], caps=space["caps"], floors=floors, max_members=space["max_members"])
 
 
-def _accept(study: optuna.Study, changed: dict[str, list[object]], identity: Identity) -> None:
-    record = {"trials": len(study.get_trials(deepcopy=False)), "changed": changed}
+def _accept(study: optuna.Study, changed: Mapping[str, Sequence[object]]) -> None:
+    record = {"trials": len(study.get_trials(deepcopy=False)), "changed": dict(changed)}
     study.set_user_attr(ACCEPTED, [*study.user_attrs.get(ACCEPTED, []), record])
-    study.set_user_attr(IDENTITY, identity)
 
 
 def _way_out(different: list[str], *, accept: bool) -> str:
@@ -173,6 +192,9 @@ def _change(before: object, now: object) -> str:
     moved = [f"+{name}" for name in new if name not in old] + [f"-{name}" for name in old if name not in new]
     if old and new and moved:
         return f"partitions {', '.join(moved)}"
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [key for key in before.keys() | now.keys() if before.get(key) != now.get(key)]
+        before, now = ({key: part.get(key) for key in sorted(keys)} for part in (before, now))
     return f"{_shown(before)} -> {_shown(now)}"
 
 

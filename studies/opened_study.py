@@ -25,7 +25,7 @@ from studies.config import GateConfig, StudyFile
 from studies.database import Database, open_database
 from studies.evaluations import RememberedObjective
 from studies.goal import check_goal
-from studies.identity import Identity, claim_identity
+from studies.identity import Identity, claim_identity, claim_versions
 from studies.start_design import check_prior, prior_of, start_mixtures
 
 
@@ -73,7 +73,10 @@ class OpenedStudy:
         )
 
     def new_or_known_study(self, *, accept: bool = False) -> optuna.Study:
-        """Open the study, making it where there is none; `accept` its changed course. Raises `StudyMismatchError`."""
+        """Open the study, making it where there is none; `accept` its changed course or versions.
+
+        Raises `StudyMismatchError`.
+        """
         study = optuna.create_study(
             storage=self.database.optuna,
             study_name=self.config.name,
@@ -81,6 +84,7 @@ class OpenedStudy:
             load_if_exists=True,
         )
         claim_identity(study, self.identity, accept=accept)
+        claim_versions(study, accept=accept)
         return study
 
     def known_study(self) -> optuna.Study:

@@ -8,7 +8,6 @@ from search.trials import STOPPED_BY, Counts, count_trials
 from studies.crew import DatabaseCrew
 from studies.evidence import EVIDENCE, Found, find_evidence, take_over
 from studies.exclusive import exclusively
-from studies.identity import versions_changed
 from studies.opened_study import OpenedStudy
 from studies.outage import outlasting
 from studies.trackers.tracker import Tracker, figures_of, opened, step_of
@@ -32,7 +31,7 @@ def run_search(bench: OpenedStudy, merges: int, *, accept: bool = False) -> Coun
 
 
 def _opened(bench: OpenedStudy, *, accept: bool) -> optuna.Study:
-    """Open or make the study, with the evidence it is to have; say what may make it differ in the last digits."""
+    """Open or make the study, with the evidence it is to have."""
     other, storage = bench.config.search.evidence_from, bench.database.optuna
     found: list[Found] = []
     if other and not _has_evidence(bench):
@@ -40,9 +39,6 @@ def _opened(bench: OpenedStudy, *, accept: bool) -> optuna.Study:
     study = bench.new_or_known_study(accept=accept)
     if other:
         take_over(study, other, found, bench.space)
-    changed = versions_changed(study)
-    if changed:
-        say(f"study {study.study_name!r} was started with other versions ({changed}); losses may differ a little")
     return study
 
 

@@ -16,7 +16,7 @@ DevicesOption = Annotated[
     str | None, typer.Option(metavar="0,1", help="GPUs of the workers, in turn; `cpu` for none. One worker each.")
 ]
 AcceptOption = Annotated[
-    bool, typer.Option("--accept", help="Go on though strategy, seed, gate or start changed; it is recorded.")
+    bool, typer.Option("--accept", help="Go on though strategy, seed, gate, start or versions changed; it is recorded.")
 ]
 
 

@@ -219,10 +219,15 @@ def test_a_pool_that_was_not_built(empty_root: Path, mixscout) -> None:
     _refused(mixscout, empty_root, "pool 'tiny' is not built", "search", empty_root / "study.toml")
 
 
-def _change_pool(root: Path, mixscout) -> None:
+def _change_recipe(root: Path, mixscout) -> None:
     edit(root / "pool.toml", "learning_rate = 3e-3", "learning_rate = 1e-3")
     rebuild = [part for name in ("code", "docs", "prose") for part in ("--rebuild", name)]
     assert mixscout("pool", "build", root / "pool.toml", *rebuild).code == 0
+
+
+def _change_pool(root: Path, mixscout) -> None:
+    edit(root / "code.jsonl", "return", "yield")
+    assert mixscout("pool", "build", root / "pool.toml", "--rebuild", "code").code == 0
 
 
 def _change_held_out_text(root: Path, mixscout) -> None:
@@ -236,7 +241,8 @@ def _edit_study(old: str, new: str) -> Callable[[Path, object], None]:
 
 
 CHANGES = {
-    "pool": (_change_pool, "was started with another pool ("),
+    "recipe": (_change_recipe, "recipe: {'learning_rate': 0.003} -> {'learning_rate': 0.001})"),
+    "pool": (_change_pool, "was started with another pool (pool: "),
     "held-out text": (_change_held_out_text, "was started with another held-out text ("),
     "space": (_edit_study("[search]", "[space]\nmax_members = 2\n[search]"), "was started with another space ("),
     "strategy": (_edit_study('"gradient"', '"tpe"'), "was started with another strategy ("),

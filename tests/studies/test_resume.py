@@ -64,12 +64,20 @@ def test_what_trials_are_compared_by_cannot_be_accepted(begun: Path, mixscout) -
     assert ACCEPTED not in _study(begun).user_attrs
 
 
-def test_other_versions_are_said_and_gone_on_with(begun: Path, mixscout) -> None:
+def test_other_versions_are_gone_on_with_when_accepted_and_recorded(begun: Path, mixscout) -> None:
     study = _study(begun)
-    study.set_user_attr(VERSIONS, {**study.user_attrs[VERSIONS], "torch": "1.0"})
-    answer = mixscout("search", begun / "study.toml", "--merges", 7)
-    assert answer.code == 0
-    assert "study 'tiny' was started with other versions (torch 1.0 -> " in answer.err
+    installed = study.user_attrs[VERSIONS]
+    study.set_user_attr(VERSIONS, {**installed, "torch": "1.0"})
+    before = len(study.trials)
+    refused = mixscout("search", begun / "study.toml", "--merges", 7)
+    assert refused.code == 1 and len(_study(begun).trials) == before
+    assert "study 'tiny' was started with other versions (torch 1.0 -> " in refused.err
+    assert "go on all the same with `search --accept`" in refused.err
+    assert mixscout("best", begun / "study.toml").code == 0, "what is there may be looked at"
+    assert _merges(mixscout("search", begun / "study.toml", "--merges", 7, "--accept", "--json")) == 7
+    (record,) = _study(begun).user_attrs[ACCEPTED]
+    assert record == {"trials": before, "changed": {"torch": ["1.0", installed["torch"]]}}
+    assert _merges(mixscout("search", begun / "study.toml", "--merges", 8, "--json")) == 8, "accepted once is enough"
 
 
 def test_an_extended_pool_takes_over_what_the_new_partition_has_no_part_in(begun: Path, mixscout) -> None:
