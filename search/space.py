@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -139,7 +141,21 @@ class CappedSimplex:
 
     def mixture_of(self, trial: optuna.trial.FrozenTrial) -> Mixture:
         """Recover the mixture that a trial with all its parameters stands for."""
-        return _recovered(self, tuple(map(trial.params.__getitem__, self.free)))
+        return _recovered(self, self._read(trial.params))
+
+    def weights_of_trials(self, trials: Sequence[optuna.trial.FrozenTrial]) -> Weights:
+        """Recover the weights (N, K) of the mixtures that some trials, at least one, stand for."""
+        return np.stack([_recovered_weights(self, self._read(trial.params)) for trial in trials])
+
+    def _read(self, parameters: Mapping[str, float]) -> tuple[float, ...]:
+        read: tuple[float, ...] = (
+            self._reader(parameters) if len(self.free) > 1 else tuple(map(parameters.__getitem__, self.free))
+        )
+        return read
+
+    @cached_property
+    def _reader(self) -> itemgetter[Any]:
+        return itemgetter(*self.free)
 
     def _check_bounds(self) -> None:
         if len(self.caps) != len(self.names):
@@ -213,6 +229,11 @@ class CappedSimplex:
 def _recovered(space: CappedSimplex, free: tuple[float, ...]) -> Mixture:
     """Project what was projected before: every step asks for the mixtures of all trials."""
     return space.project(space.point_of(dict(zip(space.free, free, strict=True))))
+
+
+@lru_cache(maxsize=20_000)
+def _recovered_weights(space: CappedSimplex, free: tuple[float, ...]) -> Weights:
+    return _recovered(space, free).array
 
 
 def project_to_capped_simplex(z: Weights, caps: Weights, total: float = 1.0) -> Weights:

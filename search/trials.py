@@ -115,7 +115,7 @@ def completed_trials(study: optuna.Study) -> list[FrozenTrial]:
 def value_of(trial: FrozenTrial) -> float:
     """Return a completed trial's value; with several objectives, their mean."""
     assert trial.values, "only completed trials are asked"
-    return math.fsum(trial.values) / len(trial.values)
+    return math.fsum(trial.values) / len(trial.values) if len(trial.values) > 1 else float(trial.values[0])
 
 
 def best_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:

@@ -91,10 +91,11 @@ def _pace(trials: Sequence[FrozenTrial], space: CappedSimplex) -> tuple[float, f
 
     What improved loosens the hold and may raise the stretch; what did not ends the stretch, or tightens the hold.
     """
-    best: FrozenTrial | None = None
+    best, lowest = None, np.inf
     hold, stretch = 0.0, 1.0
     for trial in trials:
-        improves = trial.state is TrialState.COMPLETE and (best is None or value_of(trial) < value_of(best))
+        value = value_of(trial) if trial.state is TrialState.COMPLETE else np.inf
+        improves = value < lowest
         if START not in trial.user_attrs:
             if improves:
                 hold = hold / TIGHTEN if hold > FIRST_HOLD else 0.0
@@ -102,7 +103,7 @@ def _pace(trials: Sequence[FrozenTrial], space: CappedSimplex) -> tuple[float, f
                 hold = min(max(FIRST_HOLD, TIGHTEN * hold), TIGHTEN * LARGEST_HOLD)
             steep = improves and best is not None and _still_steep(best, trial, space)
             stretch = min(2 * stretch, LARGEST_STRETCH) if steep else 1.0
-        best = trial if improves else best
+        best, lowest = (trial, value) if improves else (best, lowest)
     return hold, stretch if hold == 0 else 1.0
 
 

@@ -32,7 +32,7 @@ def evidence_of(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int =
     done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     if len(done) < 3:
         return None
-    weights = np.stack([space.mixture_of(trial).array for trial in done])
+    weights = space.weights_of_trials(done)
     if len(done[0].values) > 1:
         return Observations.of_values(weights, _scalarised(np.array([trial.values for trial in done]), seed))
     gradients = [trial.user_attrs.get(GRADIENT) for trial in done]

@@ -94,12 +94,14 @@ def covariance(left: Rows, right: Rows, group_variances: Floats) -> Floats:
     constant, linear, shared, own, pairs = group_variances
     sizes = np.repeat([constant, linear, shared, own - pairs], [1, left.u.shape[1], 1, left.u.shape[1]])
     total: Floats = (_features(left) * sizes) @ _features(right).T
-    if right.p is right.q:  # values, not derivatives: both products of the pairs are the same
-        total += pairs * ((left.p @ right.p.T) * (left.q @ right.q.T))
-    else:
+    product = left.p @ right.p.T
+    product *= left.q @ right.q.T
+    if right.p is not right.q:  # where they are values, both products of the pairs are the same
         crossed = left.p @ right.q.T
-        across = crossed.T if left is right else left.q @ right.p.T
-        total += pairs / 2 * ((left.p @ right.p.T) * (left.q @ right.q.T) + crossed * across)
+        product += crossed * (crossed.T if left is right else left.q @ right.p.T)
+        product *= 0.5
+    product *= pairs
+    total += product
     return total
 
 
