@@ -86,6 +86,9 @@ class CappedSimplex:
 
     def weights(self, z: Weights) -> Weights:
         """Return the weights (K,) of the mixture that a point (K,) is projected to."""
+        if self.is_plain:
+            plain: Weights = project_to_simplex(z[None])[0]
+            return plain
         kept = self._kept(z)
         floors, caps = self._floor_array, self._cap_array
         total = 1.0 - floors.sum()
@@ -95,17 +98,8 @@ class CappedSimplex:
         return clipped
 
     def weights_of(self, points: Weights) -> Weights:
-        """Return the weights (N, K) of points (N, K); all at once where the space has no bounds of its own.
-
-        Sorted and thresholded as in Duchi et al. 2008, figure 1.
-        """
-        if not self.is_plain:
-            return np.stack([self.weights(point) for point in points])
-        ordered = -np.sort(-points, axis=1)
-        excess = (np.cumsum(ordered, axis=1) - 1) / np.arange(1, points.shape[1] + 1)
-        last = points.shape[1] - 1 - np.argmax((ordered > excess)[:, ::-1], axis=1)
-        projected: Weights = np.maximum(points - excess[np.arange(len(points)), last][:, None], 0.0)
-        return projected
+        """Return the weights (N, K) of points (N, K); all at once where the space has no bounds of its own."""
+        return project_to_simplex(points) if self.is_plain else np.stack([self.weights(point) for point in points])
 
     @cached_property
     def is_plain(self) -> bool:
@@ -234,6 +228,15 @@ def _recovered(space: CappedSimplex, free: tuple[float, ...]) -> Mixture:
 @lru_cache(maxsize=20_000)
 def _recovered_weights(space: CappedSimplex, free: tuple[float, ...]) -> Weights:
     return _recovered(space, free).array
+
+
+def project_to_simplex(points: Weights) -> Weights:
+    """Return the nearest mixtures (N, K) to points (N, K): sorted and thresholded (Duchi et al. 2008, figure 1)."""
+    ordered = -np.sort(-points, axis=1)
+    excess = (np.cumsum(ordered, axis=1) - 1) / np.arange(1, points.shape[1] + 1)
+    last = points.shape[1] - 1 - np.argmax((ordered > excess)[:, ::-1], axis=1)
+    projected: Weights = np.maximum(points - excess[np.arange(len(points)), last][:, None], 0.0)
+    return projected
 
 
 def project_to_capped_simplex(z: Weights, caps: Weights, total: float = 1.0) -> Weights:
