@@ -95,7 +95,8 @@ class Search:
         """After how many pruned proposals in a row the next one is let through: as rule and strategy say."""
         if self.gate is None:
             return 1
-        return min(self.gate.rule.patience, self.strategy.patience or self.gate.rule.patience)
+        own, rule = self.strategy.patience, self.gate.rule.patience
+        return rule if own is None else min(rule, own)
 
     @property
     def stops_early(self) -> bool:

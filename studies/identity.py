@@ -96,7 +96,7 @@ def _common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
 def proposer_parts(config: StudyFile) -> Identity:
     """Give the parts that say who proposes mixtures: all that studies of one comparison differ in."""
     strategy = config.search.strategy_found
-    patience = {"patience": strategy.patience} if strategy.patience else {}
+    patience = {"patience": strategy.patience} if strategy.patience is not None else {}
     return {"strategy": {"name": strategy.name, **strategy.settings, **patience}, "seed": config.search.seed}
 
 

@@ -26,7 +26,7 @@ class Strategy:
     `running_trials` states whether it is shown the proposals that other workers are busy with: it is where it can make
     something of them. With `most_shown` it sees no more completed trials than that, the ones with the lowest values:
     where the next one will be, too. `patience`: after so many pruned proposals in a row its next one is evaluated,
-    where the gate's rule does not say so sooner.
+    where the gate's rule does not say so sooner; 0: the gate never prunes.
     """
 
     name: str

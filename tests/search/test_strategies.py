@@ -141,7 +141,7 @@ def test_a_gate_that_would_reject_everything_neither_livelocks_nor_starves(strat
     gate = Gate(rule, _Pessimist, seed=0)
     search = Search(OBJECTIVE, CappedSimplex.of(NAMES), strategy, 0, gate, START_MIXTURES)
     study = optuna.create_study()
-    patience = strategy.patience or rule.patience
+    patience = rule.patience if strategy.patience is None else strategy.patience
     counts = advance(study, search, 30)
     assert counts.merges == 30
     assert counts.forced == 27
@@ -219,7 +219,7 @@ def test_gradients_are_kept_on_the_trials_and_start_mixtures_come_first() -> Non
     assert all(len(trial.user_attrs[GRADIENT]) == len(NAMES) for trial in trials)
 
 
-@pytest.mark.parametrize("name", ["tpe", "gp", "random"])
+@pytest.mark.parametrize("name", ["tpe", "nsga2", "random"])
 def test_optuna_s_samplers_are_shown_no_pruned_trial(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[optuna.trial.TrialState] = []
     made = STRATEGIES[name].make(CappedSimplex.of(NAMES), 0)
