@@ -8,7 +8,7 @@ from pool.config_file import Config
 from pool.fingerprint import digest_json
 from pool.recipe_tables import Lora, SeedPenalty, StopEarly
 
-WITHOUT_EFFECT = ("checkpoint_steps", "gradient_checkpointing", "keep_every_steps")
+WITHOUT_EFFECT = ("checkpoint_steps", "gradient_checkpointing", "device_map", "keep_every_steps")
 """Options that do not change the parameters that come out: they are in no digest, and may change at any time."""
 YOUNGER = (
     *("decayed", "accumulate", "continue_optimizer", "replay_share", "window_offset"),
@@ -97,6 +97,9 @@ class Recipe(Config):
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time;
     does not change the result."""
+    device_map: Literal["auto"] | None = None
+    """`auto` spreads the layers evenly over all GPUs that the process sees, for a model that does not fit one; does not
+    change the result. Merging and scoring want the model on one device all the same."""
     continue_optimizer: bool = False
     """Begin with AdamW's moments as they stood at the end of the seed's training (members only)."""
     replay_share: float = Field(0.0, ge=0, lt=1)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch.utils.data import Dataset
@@ -27,6 +28,7 @@ from transformers import (
 from pool.adapters import ADAPTER, Trainable, full_model, merged, save_adapter, with_adapter
 from pool.ages import AGES, KeepAges
 from pool.checkpoint import check_finite
+from pool.device_map import DeviceMap, device_map_of, over_devices
 from pool.errors import PoolError
 from pool.memory import give_back_memory, is_out_of_memory, smaller_part
 from pool.mixture import Mixture
@@ -153,13 +155,25 @@ class _Run:
 def _trained_in_parts(model: Trainable, run: _Run) -> Trainer:
     """Train, in smaller and smaller parts of a batch while memory is too small."""
     begun = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+    part = run.recipe.batch_windows // run.recipe.accumulate
+    with over_devices(model, _device_map(model, run)):
+        return _trained_while_memory_lasts(model, run, part, begun)
+
+
+def _device_map(model: Trainable, run: _Run) -> DeviceMap | None:
+    if run.recipe.device_map is None:
+        return None
+    whole = model if isinstance(model, PreTrainedModel) else cast(PreTrainedModel, model.get_base_model())
+    return device_map_of(model, list(whole._no_split_modules or ()), run.label)
+
+
+def _trained_while_memory_lasts(model: Trainable, run: _Run, part: int, begun: Mapping[str, torch.Tensor]) -> Trainer:
     batch = run.recipe.batch_windows
-    part = batch // run.recipe.accumulate
     while (trainer := _trained(model, run, part)) is None:
         if part == 1:
             raise PoolError(
                 f"{run.label}: no memory for one window of {run.windows.context} tokens; take a smaller model or "
-                "context, or set gradient_checkpointing = true"
+                'context, or set gradient_checkpointing = true, or device_map = "auto" where there are several GPUs'
             )
         part = smaller_part(part, batch)
         say(f"{run.label}: out of memory; trying {part} of {batch} windows at a time")

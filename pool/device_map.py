@@ -1,0 +1,44 @@
+"""A model's layers over several GPUs, for training one that does not fit a single GPU: whole blocks on each.
+
+By accelerate, as transformers' `device_map="auto"` does it; the blocks work one after the other.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from accelerate import dispatch_model, infer_auto_device_map
+from accelerate.hooks import remove_hook_from_submodules
+from accelerate.utils import get_balanced_memory
+from torch import nn
+
+from pool.progress import say
+
+DeviceMap = Mapping[str, int | str]
+"""Name of a block -> the GPU, by its number, or the device that it is on."""
+
+
+def device_map_of(model: nn.Module, blocks: list[str], label: str) -> DeviceMap | None:
+    """Spread a model evenly over the GPUs that torch sees, no class of `blocks` split; None where they are too few."""
+    count = torch.cuda.device_count()
+    if count < 2:
+        say(f"{label}: device_map spreads a model over two GPUs or more, and there are {count}: trained as without it")
+        return None
+    most = get_balanced_memory(model, no_split_module_classes=blocks)
+    on_gpus = {device: size for device, size in most.items() if isinstance(device, int)}
+    found: DeviceMap = infer_auto_device_map(model, max_memory=on_gpus, no_split_module_classes=blocks)
+    return found
+
+
+@contextmanager
+def over_devices(model: nn.Module, device_map: DeviceMap | None) -> Iterator[None]:
+    """Keep a model's blocks where the map says while the block runs; without a map change nothing."""
+    if device_map is None:
+        yield
+        return
+    dispatch_model(model, dict(device_map), force_hooks=True)
+    try:
+        yield
+    finally:
+        remove_hook_from_submodules(model)
+        del model.hf_device_map
