@@ -54,7 +54,7 @@ class ConformalSurrogate:
 
 def calibration_factor(errors: Floats, deviations: Floats, coverage: float) -> float:
     """Return by what deviations (N,) are to be multiplied so that +- z of them hold `coverage` of the errors (N,)."""
-    quantile = _quantile(np.abs(errors) / deviations, coverage)
+    quantile = conformal_quantile(np.abs(errors) / deviations, coverage)
     return max(quantile / normal_quantile(coverage), _SMALLEST)
 
 
@@ -68,7 +68,7 @@ def coverage(prediction: Prediction, values: Floats, *, nominal: float = 0.9) ->
     return float(np.mean(np.abs(values - prediction.mean) <= norm.ppf((1 + nominal) / 2) * prediction.deviation))
 
 
-def _quantile(scores: Floats, coverage: float) -> float:
+def conformal_quantile(scores: Floats, coverage: float) -> float:
     """Return the score of rank ceil((N + 1) coverage), the largest where that is beyond N."""
     rank = min(math.ceil((len(scores) + 1) * coverage), len(scores))
     return float(np.sort(scores)[rank - 1])

@@ -14,15 +14,12 @@ from matplotlib.figure import Figure
 from objectives.held_out import Floats
 from pool.mixture import Mixture
 from search.space import CappedSimplex
-from search.surrogates.surrogate import Prediction
 from studies.report.drawing import BLUE, GREY, ORANGE, new_figure, shown, without_frame
 from studies.report.facts import Facts
 from studies.report.section import Cell, Chart, Section, Table
 from studies.report.surface import LEAST_EVALUATIONS, Surface
 
 POINTS = 33
-BARS_AT = (8, 16, 24)
-"""Points of a line that have a bar."""
 NEAR = 0.1
 """Total variation from the line up to which an evaluated mixture is drawn: the share of weight that lies elsewhere."""
 ON_THE_LINE = 0.005
@@ -35,13 +32,14 @@ KEY, TITLE = "slices", "Response surface around the best mixture"
 class Slice:
     """The line from the best mixture to the vertex of `partition`: `weights` (M,) of that partition along it.
 
-    `allowed` (M,) says which of these mixtures the study's space holds. `near` are the evaluated mixtures close to the
-    line: weight, value, and distance from it (3, N).
+    The interval at each is the predicted mean +- `half` (M,). `allowed` (M,) says which of these mixtures the study's
+    space holds. `near` are the evaluated mixtures close to the line: weight, value, and distance from it (3, N).
     """
 
     partition: str
     weights: Floats
-    predicted: Prediction
+    predicted: Floats
+    half: Floats
     allowed: npt.NDArray[np.bool_]
     near: Floats
 
@@ -58,20 +56,19 @@ def slices_section(facts: Facts) -> Section:
     more = f" The {MOST_PANELS} partitions of largest weight are drawn." if len(slices) > MOST_PANELS else ""
     caption = (
         "Each panel gives one partition more, up to all, and takes from the others alike. Line: predicted mean. Band: "
-        "the predictor's 90 % interval, calibrated near what was evaluated; elsewhere it can be too narrow. Bars: the "
-        f"size that 90 % of the out-of-fold errors keep. Points: {surface.measured_are} on the line (filled) or within "
+        "the predictor's 90 % interval, or a wider one far from every evaluated mixture, as out-of-fold errors are; "
+        "it may still be too narrow there. "
+        f"Points: {surface.measured_are} on the line (filled) or within "
         f"{NEAR:.0%} of it (hollow). The vertical line is the best mixture, grey is outside the study's space.{more}"
     )
     alt = "; ".join(f"{shown(one.partition)}: {_course(one)}" for one in drawn)
     table = Table(
         "slices",
         "Predictions along the slices",
-        ("partition", "weight", "mean", "low", "high", "cautious low", "cautious high", "allowed"),
-        [row for one in slices for row in _rows(one, surface)],
+        ("partition", "weight", "mean", "low", "high", "allowed"),
+        [row for one in slices for row in _rows(one)],
     )
-    return Section(
-        KEY, TITLE, charts=[Chart("slices", caption, alt, partial(_draw, facts.unit, drawn, surface), table)]
-    )
+    return Section(KEY, TITLE, charts=[Chart("slices", caption, alt, partial(_draw, facts.unit, drawn), table)])
 
 
 def _slice(surface: Surface, space: CappedSimplex, best: Mixture, partition: str) -> Slice:
@@ -80,7 +77,8 @@ def _slice(surface: Surface, space: CappedSimplex, best: Mixture, partition: str
     steps = np.linspace(0, 1, POINTS)
     line = best.array + steps[:, None] * direction
     allowed = np.array([space.contains(Mixture.from_array(best.names, row / row.sum())) for row in line])
-    return Slice(partition, line[:, at], surface.predict(line), allowed, _near(surface, best.array, direction, at))
+    mean, half = surface.predict(line).mean, surface.half_widths(line)
+    return Slice(partition, line[:, at], mean, half, allowed, _near(surface, best.array, direction, at))
 
 
 def _near(surface: Surface, start: Floats, direction: Floats, at: int) -> Floats:
@@ -92,25 +90,22 @@ def _near(surface: Surface, start: Floats, direction: Floats, at: int) -> Floats
     return np.array([nearest[close, at], surface.measured[close], distance[close]])
 
 
-def _rows(one: Slice, surface: Surface) -> list[list[Cell]]:
-    mean, half = one.predicted.mean, surface.reach * one.predicted.deviation
-    wide = surface.cautious
-    columns = (one.weights, mean, mean - half, mean + half, mean - wide, mean + wide)
+def _rows(one: Slice) -> list[list[Cell]]:
+    columns = (one.weights, one.predicted, one.predicted - one.half, one.predicted + one.half)
     numbers = zip(*(column.tolist() for column in columns), one.allowed.tolist(), strict=True)
     return [[one.partition, *row] for row in numbers]
 
 
 def _course(one: Slice) -> str:
-    mean = one.predicted.mean
-    return f"from {mean[0]:.3f} to {mean[-1]:.3f}"
+    return f"from {one.predicted[0]:.3f} to {one.predicted[-1]:.3f}"
 
 
-def _draw(unit: str, slices: Sequence[Slice], surface: Surface) -> Figure:
+def _draw(unit: str, slices: Sequence[Slice]) -> Figure:
     rows = -(-len(slices) // 2)
     figure = new_figure(0.5 + 1.75 * rows)
     panels = figure.subplots(rows, 2, squeeze=False, sharey=True).ravel()
     for axes, one in zip(panels, slices, strict=False):
-        _draw_slice(axes, one, surface)
+        _draw_slice(axes, one)
     for axes in panels[len(slices) :]:
         axes.set_visible(False)
     figure.supylabel(unit, fontsize=9.5)
@@ -118,12 +113,10 @@ def _draw(unit: str, slices: Sequence[Slice], surface: Surface) -> Figure:
     return figure
 
 
-def _draw_slice(axes: Axes, one: Slice, surface: Surface) -> None:
-    mean, half = one.predicted.mean, surface.reach * one.predicted.deviation
-    axes.fill_between(one.weights, mean - half, mean + half, color=BLUE, alpha=0.2, linewidth=0)
-    axes.plot(one.weights, mean, color=BLUE)
-    at = list(BARS_AT)
-    axes.errorbar(one.weights[at], mean[at], yerr=surface.cautious, fmt="none", ecolor=GREY, elinewidth=0.8, capsize=2)
+def _draw_slice(axes: Axes, one: Slice) -> None:
+    low, high = one.predicted - one.half, one.predicted + one.half
+    axes.fill_between(one.weights, low, high, color=BLUE, alpha=0.2, linewidth=0)
+    axes.plot(one.weights, one.predicted, color=BLUE)
     outside = ~one.allowed
     if outside.any():
         axes.axvspan(float(one.weights[outside].min()), 1, color=GREY, alpha=0.15, linewidth=0)

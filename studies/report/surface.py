@@ -6,7 +6,6 @@ conformal intervals.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,13 +14,15 @@ from optuna.trial import FrozenTrial
 
 from objectives.held_out import Floats
 from search.gate import Evidence, without_trees
-from search.surrogates.conformal import ConformalSurrogate, normal_quantile
+from search.surrogates.conformal import ConformalSurrogate, conformal_quantile, normal_quantile
 from search.surrogates.surrogate import Observations, Prediction
 from search.trials import STOPPED_EARLY, value_of
 from studies.goal_predictor import GoalPredictor, Interval
 from studies.opened_study import OpenedStudy
 from studies.swarm_bench import COVERAGE, SwarmBench
 
+_SAME = 1e-6
+"""Total variation below which two mixtures are one."""
 LEAST_EVALUATIONS = 8
 """Fewer say too little to fit anything, and to calibrate it."""
 
@@ -44,16 +45,27 @@ class Surface:
         """How many deviations from the mean the interval goes."""
         return normal_quantile(COVERAGE)
 
-    @property
-    def cautious(self) -> float:
-        """Half an interval that is as wide everywhere: the size that the share `COVERAGE` of out-of-fold errors keep.
+    def half_widths(self, weights: Floats) -> Floats:
+        """Return half the intervals (M,) of predictions at mixtures (M, K): the predictor's own, or what distance says.
 
-        The predictor's own deviations are calibrated where most mixtures were evaluated, near the best one; between
-        there and the vertices they were found too small. This does not hang on them, and is
-        too wide near the best mixture.
+        The predictor's are calibrated where most mixtures were evaluated, near the best one; between there and the
+        vertices they were found too small (docs/decisions/0046). So the size of an out-of-fold error is also taken as a
+        multiple of the distance to the nearest other measured mixture. The multiple that the share `COVERAGE` of them
+        keep (conformal prediction), times the distance, is the least half-width there is.
         """
-        errors = np.sort(np.abs(self.measured - self.out_of_fold.mean))
-        return float(errors[min(math.ceil((len(errors) + 1) * COVERAGE), len(errors)) - 1])
+        apart = _distances(self.weights, self.weights)
+        np.fill_diagonal(apart, np.inf)
+        nearest = np.maximum(apart.min(axis=1), _SAME)
+        multiple = conformal_quantile(np.abs(self.measured - self.out_of_fold.mean) / nearest, COVERAGE)
+        own = self.reach * self.predict(weights).deviation
+        half: Floats = np.maximum(own, multiple * _distances(weights, self.weights).min(axis=1))
+        return half
+
+
+def _distances(some: Floats, others: Floats) -> Floats:
+    """Return the total variation (M, N) between mixtures (M, K) and others (N, K)."""
+    distances: Floats = np.abs(some[:, None] - others[None]).sum(axis=2) / 2
+    return distances
 
 
 def surface_of(bench: OpenedStudy, trials: Sequence[FrozenTrial]) -> Surface | None:

@@ -14,8 +14,12 @@ from browser import Browser
 from small_table import write_small_study
 from tiny import edit, snapshot
 
+from objectives.problems import problem
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
+from search.gate import without_trees
+from search.surrogates.conformal import ConformalSurrogate
+from search.surrogates.surrogate import Observations
 from studies.best import find_best
 from studies.config import read_study_file
 from studies.json_text import json_text
@@ -26,6 +30,7 @@ from studies.report.masking import masked
 from studies.report.report import SECTIONS
 from studies.report.run import run_report
 from studies.report.standings import best_section
+from studies.report.surface import Surface
 from studies.run import run_search
 from studies.workbench import workbench
 
@@ -328,3 +333,28 @@ def test_a_study_that_was_not_started_has_no_report(searched: Path, mixscout) ->
 )
 def test_secrets_are_masked_and_nothing_else(text: str, expected: str) -> None:
     assert masked(text) == expected
+
+
+@pytest.mark.parametrize("place", ["inside", "face"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_intervals_hold_more_between_a_search_s_cluster_and_the_vertices_than_the_predictor_s_own(
+    place: str, seed: int
+) -> None:
+    law, rng = problem("exponential", place, 6, seed=seed), np.random.default_rng(seed)
+
+    def loss(weights: np.ndarray) -> np.ndarray:
+        return np.array([law(Mixture(law.partitions, tuple(row / row.sum()))).value for row in weights])
+
+    near = np.abs(law.optimum.array + rng.normal(0, 0.03, size=(30, 6)))
+    weights = np.vstack([np.eye(6), np.full((1, 6), 1 / 6), near / near.sum(axis=1, keepdims=True)])
+    surrogate = ConformalSurrogate(without_trees())
+    surrogate.fit(Observations.of_values(weights, loss(weights)))
+    surface = Surface(weights, loss(weights), surrogate.out_of_fold(), surrogate.predict, "merges")
+    steps = np.linspace(0.1, 0.9, 9)[:, None]
+    lines = np.vstack([(1 - steps) * law.optimum.array + steps * vertex for vertex in np.eye(6)])
+    errors = np.abs(loss(lines) - surrogate.predict(lines).mean)
+    own = surface.reach * surrogate.predict(lines).deviation
+    assert np.mean(errors <= own) < 0.5
+    assert np.mean(errors <= surface.half_widths(lines)) > 2 * np.mean(errors <= own)
+    at_measured = surface.half_widths(weights)
+    assert at_measured == pytest.approx(surface.reach * surrogate.predict(weights).deviation), "nothing is added there"
