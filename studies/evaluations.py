@@ -22,7 +22,11 @@ from sqlalchemy import (
     LargeBinary,
     String,
     UniqueConstraint,
+    and_,
+    bindparam,
+    case,
     insert,
+    or_,
     select,
     update,
 )
@@ -70,6 +74,18 @@ class EvaluationRow(Row):
     foundation: Mapped[str | None] = mapped_column(String(64), index=True, nullable=True)
 
 
+_OWN = and_(
+    EvaluationRow.objective_digest == bindparam("objective"), EvaluationRow.mixture_digest == bindparam("mixture")
+)
+_FIND = (
+    select(EvaluationRow.id)
+    .where(or_(_OWN, EvaluationRow.foundation == bindparam("foundation")))
+    .order_by(case((_OWN, 0), else_=1), EvaluationRow.id)
+    .limit(1)
+)
+"""The number alone, of an objective's own evaluation first: most mixtures are asked for before there is anything."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Cost:
     """What a remembered evaluation had cost when it was computed."""
@@ -96,14 +112,10 @@ class EvaluationStore:
 
         What was evaluated under another objective is returned only where it rests on the same `foundation`.
         """
-        own = select(EvaluationRow).where(
-            EvaluationRow.objective_digest == objective_digest, EvaluationRow.mixture_digest == mixture.digest
-        )
-        carried = select(EvaluationRow).where(EvaluationRow.foundation == foundation).order_by(EvaluationRow.id)
+        asked = {"objective": objective_digest, "mixture": mixture.digest, "foundation": foundation}
         with Session(self._engine) as session:
-            row = session.scalars(own).one_or_none()
-            if row is None and foundation is not None:
-                row = session.scalars(carried).first()
+            found = session.scalar(_FIND, asked)
+            row = session.get(EvaluationRow, found) if found is not None else None
             return _evaluation(row, mixture, objective_digest) if row else None
 
     def all_of(self, objective_digest: str) -> list[Evaluation]:
