@@ -87,3 +87,15 @@ def test_an_unknown_metric_is_one_line(downstream_root: Path, mixscout) -> None:
     answer = mixscout("search", downstream_root / "study.toml")
     assert (answer.code, answer.out) == (1, "")
     assert len(answer.err.splitlines()) == 1 and "it reports acc: set [downstream] metric" in answer.err
+
+
+def test_a_downstream_study_is_reported_in_its_own_unit(downstream_root: Path, mixscout) -> None:
+    file = downstream_root / "study.toml"
+    assert mixscout("search", file, "--merges", 9).code == 0
+    answer = mixscout("report", file)
+    assert answer.code == 0, answer.err
+    report = json.loads((downstream_root / "reports" / "tiny" / "report.json").read_text())
+    rows = report["sections"]["mixtures"]["tables"]["mixtures"]
+    (unit,) = (column for column in rows[0] if "error" in column)
+    assert [row[unit] * DOCUMENTS for row in rows] == pytest.approx([round(row[unit] * DOCUMENTS) for row in rows])
+    assert "nats per token" not in json.dumps(report["sections"]["slices"])
