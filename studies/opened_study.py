@@ -23,9 +23,9 @@ from studies.basis import Basis
 from studies.bounds import space_of
 from studies.config import GateConfig, StudyFile
 from studies.database import Database, open_database
-from studies.evaluations import RememberedObjective
 from studies.goal import check_goal
 from studies.identity import Identity, claim_identity, claim_versions
+from studies.remembered import RememberedObjective
 from studies.start_design import check_prior, prior_of, start_mixtures
 
 

@@ -15,7 +15,7 @@ from pool.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.progress import track
 from pool.recipe import Recipe
-from studies.evaluations import remembered
+from studies.remembered import remembered
 from studies.workbench import Workbench
 
 VALUE = "(value)"

@@ -17,8 +17,9 @@ from pool.mixture import Mixture
 from pool.progress import track
 from pool.store import Pool
 from studies.database import open_database
-from studies.evaluations import EvaluationStore, remembered
+from studies.evaluations import EvaluationStore
 from studies.pool_check import DomainLosses, Pair, PoolCheck
+from studies.remembered import remembered
 
 SPLIT: Split = "search"
 """The split that studies minimise on: a pool may be mended after looking, and the test split is not for choosing."""

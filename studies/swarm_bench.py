@@ -15,10 +15,10 @@ from search.surrogates.surrogate import Observations
 from studies.address import address_of
 from studies.basis import basis_of_table
 from studies.config import StudyFile
-from studies.evaluations import remembered
 from studies.goal import goal_of
 from studies.identity import swarm_identity_of
 from studies.opened_study import OpenedStudy, checked_space, study_database
+from studies.remembered import remembered
 
 COVERAGE = 0.9
 """Share of values that an interval is to hold."""

@@ -20,7 +20,7 @@ from objectives.target import Goal, Target
 from objectives.window_table import WindowTable
 from pool.corpus import Split
 from pool.mixture import Mixture
-from studies.evaluations import remembered
+from studies.remembered import remembered
 from studies.workbench import Workbench
 
 Model = Mixture | None

@@ -25,7 +25,7 @@ from pool.mixture import Mixture
 from pool.tokens import HeldOutWindows
 from studies.ablation.coalitions import without
 from studies.ablation.resampling import RankAgreement, agreement, draw_documents, resampled
-from studies.evaluations import remembered
+from studies.remembered import remembered
 from studies.robustness import in_bits_per_byte
 from studies.workbench import Workbench
 

@@ -17,7 +17,7 @@ from pool.fingerprint import digest_json
 from pool.mixture import Mixture
 from studies.ablation.contributions import Contributions
 from studies.ablation.evidence import Evidence
-from studies.evaluations import RememberedDifferentiableObjective
+from studies.remembered import RememberedDifferentiableObjective
 from studies.workbench import Workbench
 
 FIRST_POINTS, MOST_POINTS = 4, 32

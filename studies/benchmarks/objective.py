@@ -21,7 +21,7 @@ from pool.progress import track
 from studies.benchmarks.mergekit import check_mergekit, plain_loss, ready_by_mergekit
 from studies.benchmarks.ratio import Ratio, paired, seconds
 from studies.database import open_database
-from studies.evaluations import remembered
+from studies.remembered import remembered
 from studies.workbench import Workbench
 
 CANDIDATES = 20

@@ -22,8 +22,9 @@ from pool.config import read_pool_file
 from pool.mixture import Mixture
 from pool.store import Pool, open_pool
 from search.surrogates.surrogate import Floats, Prediction
-from studies.evaluations import EvaluationStore, remembered
+from studies.evaluations import EvaluationStore
 from studies.leases import Leases
+from studies.remembered import remembered
 from studies.rows import TABLES
 
 TARGET = Target({"licences": 0.6, "prose": 0.4})

@@ -31,9 +31,9 @@ from search.trials import VERDICT, count_trials
 from studies.address import parse
 from studies.crew import DatabaseCrew
 from studies.database import Database, open_database
-from studies.evaluations import remembered
 from studies.exclusive import exclusively
 from studies.outage import outlasting
+from studies.remembered import remembered
 
 NAMES = ("a", "b", "c", "d")
 OPTIMUM = Mixture.from_array(NAMES, [0.5, 0.3, 0.2, 0.0])

@@ -20,7 +20,8 @@ from search.strategies.registry import STRATEGIES
 from search.surrogates.scheffe import ScheffeSurrogate
 from studies.crew import DatabaseCrew
 from studies.database import open_database
-from studies.evaluations import EvaluationStore, remembered
+from studies.evaluations import EvaluationStore
+from studies.remembered import remembered
 
 NAMES = ("a", "b", "c", "d")
 PLACES = {

@@ -41,8 +41,9 @@ from search.trials import (
 from studies.address import parse
 from studies.crew import DatabaseCrew
 from studies.database import Database, open_database
-from studies.evaluations import EvaluationStore, remembered
+from studies.evaluations import EvaluationStore
 from studies.leases import Leases
+from studies.remembered import remembered
 from studies.study_storage import StudyStorage
 from studies.trial_storage import TrialStorage
 
