@@ -36,9 +36,9 @@ def parts(size: int, most_values: int) -> Iterator[slice]:
 
 
 def together(count: int, rows: Iterator[torch.Tensor]) -> torch.Tensor:
-    """Return decoded rows (n,) as one block (count, n): one row at a time is there twice."""
+    """Return decoded rows (...) as one block (count, ...): one row at a time is there twice."""
     first = next(rows)
-    block = first.new_empty(count, first.numel())
+    block = first.new_empty(count, *first.shape)
     block[0] = first
     for number, row in enumerate(rows, start=1):
         block[number] = row

@@ -2,11 +2,12 @@
 
 import torch
 
+from objectives.members.codes import EightBits, SixBits
 from objectives.members.form import Form
 from objectives.members.holding import Holding
-from objectives.members.int8 import Int8Form
 from objectives.members.layout import Layout
 from objectives.members.pruned import PrunedForm
+from objectives.members.steps import StepsForm
 from objectives.members.whole import WholeForm
 
 _DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8}
@@ -21,7 +22,8 @@ def form_of(holding: Holding, count: int, layout: Layout, seed: torch.Tensor | N
     if not holding.starts_at_seed:
         return WholeForm(count, layout.size, stored, computed)
     if seed is None:
-        raise ValueError("int8 and pruned members are steps from a seed: give the pool's folder, which has one")
+        raise ValueError("int8, int6 and pruned members are steps from a seed: give the pool's folder, which has one")
     if holding.keep_share < 1:
         return PrunedForm(count, layout, seed, holding.keep_share, stored)
-    return Int8Form(count, layout, seed)
+    codes = SixBits(layout) if holding.stored == "int6" else EightBits(layout)
+    return StepsForm(count, layout, seed, codes)

@@ -5,7 +5,7 @@ from typing import Literal
 
 Place = Literal["resident", "streamed", "mapped"]
 Held = Literal["auto", "resident", "streamed", "mapped"]
-Stored = Literal["float32", "bfloat16", "int8"]
+Stored = Literal["float32", "bfloat16", "int8", "int6"]
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Holding:
     """Where members are `held`, as what their values are `stored`, and the share of each task vector that is kept.
 
     `held` decides where bytes lie and no value; the other two decide values. `float32` stands for the pool's own dtype.
-    Raises `ValueError` for a share outside (0, 1].
+    Raises `ValueError` for a share outside (0, 1], or below 1 of what is stored as `int6`.
     """
 
     held: Held = "auto"
@@ -23,6 +23,8 @@ class Holding:
     def __post_init__(self) -> None:
         if not 0 < self.keep_share <= 1:
             raise ValueError(f"the share of a task vector that is kept must be in (0, 1]: got {self.keep_share!r}")
+        if self.keep_share < 1 and self.stored == "int6":
+            raise ValueError('pruned members cannot be stored as "int6": keep all of them, or store "int8"')
 
     @property
     def as_trained(self) -> bool:
@@ -32,7 +34,7 @@ class Holding:
     @property
     def starts_at_seed(self) -> bool:
         """Whether members are held as steps from the seed (task vectors), so that it is needed."""
-        return self.stored == "int8" or self.keep_share < 1
+        return self.stored in ("int8", "int6") or self.keep_share < 1
 
     @property
     def digest_parts(self) -> dict[str, object]:
