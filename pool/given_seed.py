@@ -8,16 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from pool.checkpoint import save_checkpoint
-from pool.config import PoolFile
-from pool.errors import PoolError
+from pool.config import PoolFile, SeedConfig
+from pool.errors import HubError, PoolError
 from pool.fingerprint import short
 from pool.foreign import Foreign, load_foreign
 from pool.foreign_files import ForeignFiles, find_foreign
-from pool.hub import hub_snapshot
+from pool.hub import fetch, find_snapshot
 from pool.manifest import CheckpointManifest, Origin, imported_manifest
 from pool.recipe import GivenShape
 
 _WHAT = "[seed]"
+_WANTED = (".safetensors", ".json")
+"""Neither pickles nor code."""
 
 
 def read_given_seed(config: PoolFile) -> Foreign:
@@ -60,13 +62,20 @@ def given_seed_changes(config: PoolFile, seed: CheckpointManifest) -> list[str]:
 
 
 def _files(config: PoolFile) -> ForeignFiles:
-    folder = config.seed.checkpoint
-    if config.seed.hub is not None:
-        folder = hub_snapshot(config.seed.hub, config.seed.revision or "")
-    assert folder is not None, "a given seed is a folder or a model of the hub"
+    folder = config.seed.checkpoint or _downloaded(config.seed)
     if folder.resolve().is_relative_to(config.folder):
         raise PoolError(f"{_WHAT} checkpoint {folder} is in the pool itself, which may be rebuilt; copy it elsewhere")
     return find_foreign(folder, _WHAT, config.seed.tokenizer)
+
+
+def _downloaded(seed: SeedConfig) -> Path:
+    try:
+        found = find_snapshot("model", seed.hub or "", seed.revision or "")
+        fetch(found, [name for name in found.files if "/" not in name and name.endswith(_WANTED)])
+    except HubError as error:
+        named = f"hub model {seed.hub!r} at {seed.revision}"
+        raise PoolError(f"{_WHAT} {named} {error}, or give a local folder as [seed] checkpoint") from None
+    return found.folder
 
 
 def _shown(hub: str | None, revision: str | None) -> str:
