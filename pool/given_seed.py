@@ -1,7 +1,7 @@
 """A seed that was trained already: found, checked, taken over with its tokenizer, and compared later.
 
 A folder is known by the digests of its files, not by its path, and may be gone once the seed is in the pool; a model of
-the hub is known by its name and revision.
+the hub is known by its name, and by its revision or the commit that this was.
 """
 
 from dataclasses import replace
@@ -53,12 +53,17 @@ def given_seed_changes(config: PoolFile, seed: CheckpointManifest) -> list[str]:
     changes = []
     if seed.shape.context != config.context:
         changes.append(f"context {seed.shape.context} -> {config.context}")
-    before, now = (_shown(one.hub, one.revision) for one in (seed.imported, config.seed))
-    if before != now:
+    if not _is_same_source(seed.imported, config.seed):
+        before, now = (_shown(one.hub, one.revision) for one in (seed.imported, config.seed))
         changes.append(f"its source ({before} -> {now})")
     elif config.seed.checkpoint is not None and config.seed.checkpoint.is_dir():
         changes += _changed_files(_files(config), seed.imported)
     return changes
+
+
+def _is_same_source(origin: Origin, seed: SeedConfig) -> bool:
+    """Whether a seed came from where the table says; the commit that a tag was may be named instead of the tag."""
+    return origin.hub == seed.hub and seed.revision in (origin.revision, origin.commit)
 
 
 def _files(config: PoolFile) -> ForeignFiles:
