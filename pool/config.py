@@ -99,7 +99,8 @@ class SeedConfig(Config):
     """Name of a model on the Hugging Face hub to start from instead. It is downloaded once, when the environment allows
     a network by HF_HUB_OFFLINE=0; only safetensors and JSON are, and no code of a model is ever run."""
     revision: Revision | None = None
-    """Commit (all 40 digits) or tag of the model on the hub; a tag is looked up once, and its commit recorded."""
+    """Commit (all 40 digits) or tag of the model on the hub. A tag is looked up when the seed is taken over, and its
+    commit recorded; where it moves afterwards, the pool stays as it is until `--rebuild seed`."""
     tokenizer: Path | None = None
     """Folder of the checkpoint's tokenizer.json, relative to the pool file, where it is not beside the weights."""
     context: int | None = Field(None, ge=8)

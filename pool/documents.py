@@ -1,24 +1,23 @@
 """Documents of a source, one at a time: read through `datasets`, which runs no code of a data set and loads no pickle.
 
-Files are streamed: nothing of them is copied to a cache. A hub data set is downloaded once, then memory-mapped.
+Files are streamed: nothing of them is copied to a cache. Those of a hub data set are downloaded once.
 """
 
-import contextlib
 import glob
-import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import datasets
 
-from pool.errors import CorpusError
+from pool.errors import CorpusError, HubError, first_line
+from pool.hub_documents import hub_rows
+from pool.silence import silent
 from pool.source_files import check_path, paths_of
-from pool.text_source import TextSource
+from pool.text_source import CHUNK_BYTES, TextSource
 
 _BUILDERS = {"jsonl": "json", "text": "text", "parquet": "parquet"}
 _SAMPLES = {"paragraph": "paragraph", "line": "line", "file": "document"}
-_CHUNK_BYTES = 2**20
-"""Read at once; all of its rows are in memory as Python objects, so ten times as much took 50 MB more."""
+_READER = "datasets.packaged_modules"
 
 Row = dict[str, object]
 
@@ -57,18 +56,18 @@ def _tables(name: str, source: TextSource) -> Iterator[tuple[str, Iterator[Row]]
 
 def _file_rows(name: str, path: Path, source: TextSource) -> Iterator[Row]:
     try:
-        with _silent_reader():
+        with silent(_READER):
             yield from _open(path, source)
     except CorpusError as error:
         raise CorpusError(f"{name}: {path} {error}") from None
     except Exception as error:  # datasets raises many types for bad files; all mean the same to a user
-        raise CorpusError(f"{name}: {path} cannot be read as {source.format}: {_first_line(error)}") from error
+        raise CorpusError(f"{name}: {path} cannot be read as {source.format}: {first_line(error)}") from error
 
 
 def _open(path: Path, source: TextSource) -> Iterable[Row]:
     if source.format == "saved":
         return _one_split(datasets.load_from_disk(str(path)), source)
-    options: dict[str, object] = {} if source.format == "parquet" else {"chunksize": _CHUNK_BYTES}
+    options: dict[str, object] = {} if source.format == "parquet" else {"chunksize": CHUNK_BYTES}
     if source.format == "text":
         options["sample_by"] = _SAMPLES[source.document]
     rows: Iterable[Row] = datasets.load_dataset(
@@ -90,15 +89,12 @@ def _one_split(saved: datasets.Dataset | datasets.DatasetDict, source: TextSourc
 def _hub_rows(name: str, source: TextSource) -> Iterator[Row]:
     where = f"{name}: hub data set {source.hub!r} at {source.revision}"
     try:
-        with _silent_reader():
-            yield from datasets.load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
-    except ConnectionError as error:
-        raise CorpusError(
-            f"{where} cannot be reached: {_first_line(error)}; it is needed once: run the command with a network and "
-            "HF_HUB_OFFLINE=0, or name local `files`"
-        ) from None
-    except Exception as error:  # as above
-        raise CorpusError(f"{where} cannot be read: {_first_line(error)}; correct it in the pool file") from error
+        with silent(_READER):
+            yield from hub_rows(source)
+    except HubError as error:
+        raise CorpusError(f"{where} {error}, or name local `files`") from None
+    except CorpusError as error:
+        raise CorpusError(f"{where} {error}") from None
 
 
 def _value(row: Row, column: str, where: str, key: str) -> object:
@@ -119,20 +115,3 @@ def _label(row: Row, field: str, where: str) -> str:
     if value is not None and not isinstance(value, str | int | float):
         raise CorpusError(f"{where}: column {field!r} holds {type(value).__name__}, which names no partition")
     return "" if value is None else str(value).strip()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _silent_reader() -> Iterator[None]:
-    """Keep `datasets` from logging an error that is raised as well."""
-    logger = logging.getLogger("datasets.packaged_modules")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

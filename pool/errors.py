@@ -17,6 +17,10 @@ class CorpusError(MixscoutError):
     """Text that is missing, empty, too short, or in two places at once."""
 
 
+class HubError(MixscoutError):
+    """Something of the Hugging Face hub that is not to be had; whoever asked for it says what that was."""
+
+
 class PoolError(MixscoutError):
     """A pool that is not built, or a checkpoint that cannot be believed."""
 
@@ -47,3 +51,9 @@ class StorageError(MixscoutError):
 
 class NonFiniteLossError(MixscoutError):
     """A held-out loss that is NaN or infinite: never a value, always a failed trial."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's message, or its type's name where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,23 +1,25 @@
 """A seed that was trained already: found, checked, taken over with its tokenizer, and compared later.
 
 A folder is known by the digests of its files, not by its path, and may be gone once the seed is in the pool; a model of
-the hub is known by its name and revision.
+the hub is known by its name, and by its revision or the commit that this was.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
 from pool.checkpoint import save_checkpoint
-from pool.config import PoolFile
-from pool.errors import PoolError
+from pool.config import PoolFile, SeedConfig
+from pool.errors import HubError, PoolError
 from pool.fingerprint import short
 from pool.foreign import Foreign, load_foreign
 from pool.foreign_files import ForeignFiles, find_foreign
-from pool.hub import hub_snapshot
+from pool.hub import fetch, find_snapshot
 from pool.manifest import CheckpointManifest, Origin, imported_manifest
 from pool.recipe import GivenShape
 
 _WHAT = "[seed]"
+_WANTED = (".safetensors", ".json")
+"""Neither pickles nor code."""
 
 
 def read_given_seed(config: PoolFile) -> Foreign:
@@ -51,22 +53,34 @@ def given_seed_changes(config: PoolFile, seed: CheckpointManifest) -> list[str]:
     changes = []
     if seed.shape.context != config.context:
         changes.append(f"context {seed.shape.context} -> {config.context}")
-    before, now = (_shown(one.hub, one.revision) for one in (seed.imported, config.seed))
-    if before != now:
+    if not _is_same_source(seed.imported, config.seed):
+        before, now = (_shown(one.hub, one.revision) for one in (seed.imported, config.seed))
         changes.append(f"its source ({before} -> {now})")
     elif config.seed.checkpoint is not None and config.seed.checkpoint.is_dir():
         changes += _changed_files(_files(config), seed.imported)
     return changes
 
 
+def _is_same_source(origin: Origin, seed: SeedConfig) -> bool:
+    """Whether a seed came from where the table says; the commit that a tag was may be named instead of the tag."""
+    return origin.hub == seed.hub and seed.revision in (origin.revision, origin.commit)
+
+
 def _files(config: PoolFile) -> ForeignFiles:
-    folder = config.seed.checkpoint
-    if config.seed.hub is not None:
-        folder = hub_snapshot(config.seed.hub, config.seed.revision or "")
-    assert folder is not None, "a given seed is a folder or a model of the hub"
+    folder = config.seed.checkpoint or _downloaded(config.seed)
     if folder.resolve().is_relative_to(config.folder):
         raise PoolError(f"{_WHAT} checkpoint {folder} is in the pool itself, which may be rebuilt; copy it elsewhere")
     return find_foreign(folder, _WHAT, config.seed.tokenizer)
+
+
+def _downloaded(seed: SeedConfig) -> Path:
+    try:
+        found = find_snapshot("model", seed.hub or "", seed.revision or "")
+        fetch(found, [name for name in found.files if "/" not in name and name.endswith(_WANTED)])
+    except HubError as error:
+        named = f"hub model {seed.hub!r} at {seed.revision}"
+        raise PoolError(f"{_WHAT} {named} {error}, or give a local folder as [seed] checkpoint") from None
+    return found.folder
 
 
 def _shown(hub: str | None, revision: str | None) -> str:

@@ -1,5 +1,6 @@
 """What a pool is trained from: the prepared corpus and the tokenizer. Checked whole before any of it is written."""
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,10 +9,10 @@ from transformers import PreTrainedTokenizerFast
 
 from pool.config import PoolFile
 from pool.disk import new_folder, replace_folder
-from pool.errors import ConfigError, PoolMismatchError
+from pool.errors import ConfigError, PoolError, PoolMismatchError
 from pool.foreign import Foreign
 from pool.given_seed import read_given_seed
-from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, read_record
+from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, Origin, read_record
 from pool.prepared import (
     CORPUS_RECORD,
     PreparedCorpus,
@@ -52,8 +53,10 @@ def prepare_material(config: PoolFile, rebuild: Collection[str], scratch: Path) 
     from_scratch, seed_wanted = EVERYTHING in rebuild, _seed_wanted(config, rebuild)
     kept = None if from_scratch else kept_tokenizer(config)
     given = read_given_seed(config) if config.seed.is_given and (seed_wanted or kept is None) else None
-    if given is not None and kept is not None:
-        _check_tokenizer(config, given, kept)
+    if given is not None:
+        _say_moved(config, given.origin)
+        if kept is not None:
+            _check_tokenizer(config, given, kept)
     material = _reused(config, kept) if kept is not None else None
     if material is None:
         material = _made(config, scratch, given.tokenizer if given else kept)
@@ -85,6 +88,15 @@ def write_material(material: Material, config: PoolFile) -> Material:
 def _seed_wanted(config: PoolFile, rebuild: Collection[str]) -> bool:
     """Whether the seed is to be made, or taken over: it is not there, or is to go."""
     return EVERYTHING in rebuild or SEED in rebuild or not (config.folder / SEED / MANIFEST).is_file()
+
+
+def _say_moved(config: PoolFile, now: Origin) -> None:
+    """Say that a tag of the hub is another commit than it was when the pool's seed was taken over."""
+    with contextlib.suppress(PoolError):  # a record that is missing or broken: it is about to be written anew
+        before = read_record(config.folder / SEED / MANIFEST, CheckpointManifest).imported or now
+        is_same = (before.hub, before.revision) == (now.hub, now.revision)
+        if is_same and before.commit != now.commit:
+            say(f"the seed: {now.hub} at {now.revision} was commit {before.commit}, and is {now.commit} now")
 
 
 def _check_tokenizer(config: PoolFile, given: Foreign, kept: PreTrainedTokenizerFast) -> None:

@@ -1,14 +1,25 @@
 """The pool file's tables [corpus.partitions.NAME] and [corpus.held_out.NAME]: where text is, and how it is read."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from pool.config_file import Config
+from pool.config_file import Config, HubName
 
-Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-"""A branch or tag would be other text tomorrow."""
+CHUNK_BYTES = 2**20
+"""JSON or text read at once; all of its rows are in memory as Python objects, so ten times as much took 50 MB more."""
+
+
+def _is_commit(revision: str) -> str:
+    if re.fullmatch("[0-9a-f]{40}", revision) is None:
+        raise ValueError("a branch or tag may be other text tomorrow: give the commit, all 40 digits of it")
+    return revision
+
+
+Commit = Annotated[str, AfterValidator(_is_commit)]
+"""A commit on the hub."""
 
 
 class TextSource(Config):
@@ -17,11 +28,12 @@ class TextSource(Config):
     files: tuple[Path, ...] = ()
     """Paths, relative to [corpus] text_root; one that is no path is a pattern (`*`, `?`, `[]`, `**`). Compressed files
     (.gz, .zst) are read as they are."""
-    hub: str | None = None
+    hub: HubName | None = None
     """Name of a data set on the Hugging Face hub, instead of `files`. It is downloaded once, when the environment
-    allows a network by HF_HUB_OFFLINE=0; no code of a data set is ever run."""
+    allows a network by HF_HUB_OFFLINE=0; of its files only those of the subset and split (Parquet, JSON, CSV, Arrow,
+    text) are, and no code of a data set is ever fetched or run."""
     revision: Commit | None = None
-    """Commit of the data set on the hub, all 40 digits."""
+    """Commit of the data set on the hub, all 40 digits; no other commit is ever read for it."""
     subset: str | None = None
     """Name of a configuration of the data set on the hub."""
     split: str = "train"

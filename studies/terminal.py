@@ -31,9 +31,10 @@ def print_json(value: object) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep libraries from talking over our progress, and from looking for a network."""
+    """Keep libraries from talking over our progress, from looking for a network, and from telling it who asks."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", os.environ["HF_HUB_OFFLINE"])
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import datasets
     import optuna
     import transformers

@@ -97,7 +97,7 @@ def test_the_digest_of_a_source_follows_what_its_files_hold_and_not_where_they_a
 def test_a_hub_data_set_without_a_network_is_one_error_that_says_what_to_do(offline: None) -> None:
     source = TextSource(hub="owner/name", revision="0" * 40)
     with pytest.raises(
-        CorpusError, match="news: hub data set 'owner/name' at 0{40} cannot be reached.*HF_HUB_OFFLINE=0"
+        CorpusError, match="news: hub data set 'owner/name' at 0{40} is not in the local cache.*HF_HUB_OFFLINE=0"
     ):
         list(read_documents("news", source))
 
@@ -106,7 +106,8 @@ def test_a_hub_data_set_without_a_network_is_one_error_that_says_what_to_do(offl
     ("options", "message"),
     [
         ({"hub": "owner/name"}, "has no `revision`: give the commit"),
-        ({"hub": "owner/name", "revision": "main"}, "revision"),
+        ({"hub": "owner/name", "revision": "main"}, "a branch or tag may be other text tomorrow: give the commit"),
+        ({"hub": "./name", "revision": "0" * 40}, "should match pattern"),
         ({"hub": "owner/name", "revision": "0" * 40, "files": ("a",)}, "by one of `files` and `hub`"),
         ({}, "by one of `files` and `hub`"),
         ({"files": ("a",), "subset": "en"}, "belong to a `hub` data set"),

@@ -88,7 +88,7 @@ main()
 def test_a_hub_data_set_that_cannot_be_reached_leaves_the_pool_as_it_was(root: Path, offline: None) -> None:
     edit(root / "pool.toml", 'files = ["prose.txt"]\nformat = "text"', f'hub = "owner/name"\nrevision = "{"0" * 40}"')
     before = snapshot(root)
-    with pytest.raises(CorpusError, match="prose: hub data set 'owner/name' at 0+ cannot be reached"):
+    with pytest.raises(CorpusError, match="prose: hub data set 'owner/name' at 0+ is not in the local cache"):
         build_pool(read_pool_file(root / "pool.toml"), ["all"])
     assert snapshot(root) == before
 
