@@ -120,12 +120,12 @@ def test_a_real_build_and_a_real_search_killed_at_random_end_as_if_undisturbed(
     leftovers = [path for path in (empty_root / "pools").rglob(".*") if path.suffix in (".tmp", ".scratch")]
     assert leftovers == []
 
-    search = ("search", empty_root / "study.toml", "--merges", 40)
+    search = ("search", empty_root / "study.toml", "--merges", 20)
     caught = _kill_some_times(rng, 3, 1.5, *search, wait_for="search tiny:")
     assert caught >= 2, "the kills came too late to prove anything"
     counts = json.loads(_finish(*search, "--json"))["counts"]
-    assert counts["merges"] == 40
-    _finish("search", root / "study.toml", "--merges", 40)
+    assert counts["merges"] == 20
+    _finish("search", root / "study.toml", "--merges", 20)
     best = [json.loads(_finish("best", folder / "study.toml", "--json")) for folder in (empty_root, root)]
     for one in best:
         one["counts"].pop("cached")  # a merge kept just before a kill is remembered when the trial goes on
