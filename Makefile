@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ROOT ?= runs/demo
+TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo bench test check format clean
@@ -28,8 +29,8 @@ bench: $(READY) ## what an evaluation costs, as ratios, on the demo's pool (made
 	test -f $(ROOT)/study.toml || $(MAKE) demo
 	$(BIN)/mixscout bench objective $(ROOT)/study.toml $(BENCH)
 
-test: $(READY) ## the test suite
-	$(BIN)/pytest
+test: $(READY) ## the test suite, in TEST_PROCESSES of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
 
 check: $(READY) ## format, lint and types; writes nothing
 	$(BIN)/ruff format --check .
