@@ -13,8 +13,9 @@ from tiny import edit
 from transformers import Trainer
 
 from objectives.merge import StackedPool
+from pool.adapters import merged, with_adapter
 from pool.build import build_pool
-from pool.checkpoint import load_model, parameters_of
+from pool.checkpoint import load_model, new_model, parameters_of
 from pool.config import read_pool_file
 from pool.errors import ConfigError, MixscoutError, PoolError, PoolMismatchError
 from pool.fingerprint import digest_file
@@ -23,7 +24,8 @@ from pool.held_out_text import held_out_text, own_domains
 from pool.manifest import CheckpointManifest
 from pool.mixture import Mixture
 from pool.optimizer_state import OPTIMIZER
-from pool.recipe import Recipe
+from pool.recipe import ModelShape, Recipe
+from pool.recipe_tables import Lora
 from pool.store import Pool, open_pool
 from pool.windows import training_windows
 
@@ -276,6 +278,22 @@ def test_lora_refuses_by_name_what_it_cannot_do(root: Path) -> None:
     _refused(root, PoolError, r"\[recipe.lora\] targets attention: Target modules .*not found", "code", "docs", "prose")
     with pytest.raises(ValidationError, match="continue_optimizer is about all parameters.*keep one of the two"):
         Recipe.model_validate({"lora": {}, "continue_optimizer": True})
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_on_tied_weights_is_refused_and_on_untied_ones_merged_exactly(target: str) -> None:
+    shape = ModelShape(hidden_size=16, attention_heads=2, layers=1, intermediate_size=16)
+    table = Lora(rank=2, targets=("q_proj", target))
+    with pytest.raises(PoolError, match=f"{target}: model.embed_tokens and lm_head are one matrix \\(tied\\)"):
+        with_adapter(new_model(shape, 60, initial_seed=0), table, initial_seed=0)
+    untied = new_model(shape.model_copy(update={"tie_embeddings": False}), 60, initial_seed=0)
+    adapted = with_adapter(untied, table, initial_seed=0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+    window = torch.arange(10)[None]
+    before = adapted(input_ids=window).logits
+    assert torch.allclose(merged(adapted)(input_ids=window).logits, before, atol=1e-5)
 
 
 @pytest.mark.parametrize("lora", [False, True])
