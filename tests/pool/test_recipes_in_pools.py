@@ -3,6 +3,7 @@
 import math
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from pool.held_out_text import held_out_text, own_domains
 from pool.manifest import CheckpointManifest
 from pool.mixture import Mixture
 from pool.optimizer_state import OPTIMIZER
-from pool.recipe import ModelShape, Recipe
+from pool.recipe import Family, ModelShape, Recipe
 from pool.recipe_tables import Lora
 from pool.store import Pool, open_pool
 from pool.windows import training_windows
@@ -280,20 +281,32 @@ def test_lora_refuses_by_name_what_it_cannot_do(root: Path) -> None:
         Recipe.model_validate({"lora": {}, "continue_optimizer": True})
 
 
-@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
-def test_an_adapter_on_tied_weights_is_refused_and_on_untied_ones_merged_exactly(target: str) -> None:
-    shape = ModelShape(hidden_size=16, attention_heads=2, layers=1, intermediate_size=16)
-    table = Lora(rank=2, targets=("q_proj", target))
-    with pytest.raises(PoolError, match=f"{target}: model.embed_tokens and lm_head are one matrix \\(tied\\)"):
-        with_adapter(new_model(shape, 60, initial_seed=0), table, initial_seed=0)
-    untied = new_model(shape.model_copy(update={"tie_embeddings": False}), 60, initial_seed=0)
-    adapted = with_adapter(untied, table, initial_seed=0)
+SMALL = ModelShape(hidden_size=16, attention_heads=2, layers=1, intermediate_size=16)
+
+
+def _merged_exactly(shape: ModelShape, *targets: str) -> bool:
+    adapted = with_adapter(new_model(shape, 60, initial_seed=0), Lora(rank=2, targets=targets), initial_seed=0)
+    generator, window = torch.Generator().manual_seed(1), torch.arange(10)[None]
+    plain = adapted(input_ids=window).logits
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
-            parameter.data.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
-    window = torch.arange(10)[None]
-    before = adapted(input_ids=window).logits
-    assert torch.allclose(merged(adapted)(input_ids=window).logits, before, atol=1e-5)
+            parameter.data.normal_(0, 0.3, generator=generator)
+    trained = adapted(input_ids=window).logits
+    assert not torch.allclose(trained, plain, atol=1e-2), "the adapters do something"
+    return torch.allclose(merged(adapted)(input_ids=window).logits, trained, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_on_tied_weights_is_refused_and_on_untied_ones_merged_exactly(target: str) -> None:
+    with pytest.raises(PoolError, match=f"{target}: model.embed_tokens and lm_head are one matrix \\(tied\\)"):
+        with_adapter(new_model(SMALL, 60, initial_seed=0), Lora(targets=("q_proj", target)), initial_seed=0)
+    assert _merged_exactly(SMALL.model_copy(update={"tie_embeddings": False}), "q_proj", target)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", get_args(Family))
+def test_adapters_on_all_linear_layers_are_merged_exactly_in_every_family(family: Family, tied: bool) -> None:
+    assert _merged_exactly(SMALL.model_copy(update={"family": family, "tie_embeddings": tied}), "all-linear")
 
 
 @pytest.mark.parametrize("lora", [False, True])
