@@ -6,7 +6,6 @@ The file is mapped into memory, never read into it, so a stream may be larger th
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +20,8 @@ from pool.tokens import Tokens, bytes_covered, end_of_text, whole_characters
 _BLOCK_BYTES = 2**22
 _BYTES_A_TOKEN = 4
 """About how much text a token stands for; decides nothing but the number of processes."""
+_MOST_CUTS = 256
+"""Documents tried for the last places: where a character has several tokens, none may fit what a cut leaves."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,24 @@ def _pieces(
     documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, asked: StreamLimits
 ) -> Iterator[tuple[Tokens, int]]:
     """Yield documents with the end-of-text token before each, and the bytes they cover, until the limit is reached."""
-    left, seen = asked.limit, 0
-    for batch in encoded(documents, tokenizer, asked.expected_bytes):
-        for tokens, size in _split(batch):
-            if len(tokens) >= left:
-                tokens, size = _beginning(next(islice(documents, seen, None)), tokenizer, left - 1)
-            if len(tokens):
-                yield np.concatenate([[end_of_text(tokenizer)], tokens], dtype=np.int32), size
-                left -= len(tokens) + 1
-            seen += 1
-            if left <= 1:
-                return
+    left, cuts = asked.limit, 0
+    again = enumerate(documents)
+    for number, (tokens, size) in enumerate(_encoded_one_by_one(documents, tokenizer, asked)):
+        if len(tokens) >= left:
+            text = next(text for place, text in again if place == number)
+            tokens, size = _beginning(text, tokenizer, left - 1)
+            cuts += 1
+        if len(tokens):
+            yield np.concatenate([[end_of_text(tokenizer)], tokens], dtype=np.int32), size
+            left -= len(tokens) + 1
+        if left <= 1 or cuts == _MOST_CUTS:
+            return
+
+
+def _encoded_one_by_one(
+    documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, asked: StreamLimits
+) -> Iterator[tuple[Tokens, int]]:
+    return (one for batch in encoded(documents, tokenizer, asked.expected_bytes) for one in _split(batch))
 
 
 def _split(batch: EncodedBatch) -> Iterator[tuple[Tokens, int]]:
