@@ -95,6 +95,19 @@ def test_a_partition_that_two_tables_would_give_is_refused(tmp_path: Path) -> No
         fill_partitions(DocumentStore(), tables)
 
 
+@pytest.mark.parametrize("options", [{}, {"cluster": {"k": 500}}, {"partition_by": "topic"}])
+def test_a_table_whose_documents_all_stand_in_earlier_ones_is_refused_with_these(tmp_path: Path, options: dict) -> None:
+    first, second = _write(tmp_path / "a.jsonl", ROWS[:5]), _write(tmp_path / "b.jsonl", ROWS[5:])
+    both = PartitionSource(files=(second, first), **options)
+    tables = {"a": PartitionSource(files=(first,)), "b": PartitionSource(files=(second,)), "again": both}
+    with pytest.raises(
+        CorpusError,
+        match="again: all 14 documents are duplicates of documents of partition 'b', partition 'a'; a document "
+        "stands in the first partition alone, so give it other files, or take one of them away",
+    ):
+        fill_partitions(DocumentStore(), tables)
+
+
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", ""])
 def test_a_partition_s_own_name_that_is_a_path_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "pool.toml").write_text(f'name = "x"\n[corpus.partitions."{name}"]\nfiles = ["f"]\n')
