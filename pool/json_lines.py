@@ -13,7 +13,6 @@ import lzma
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import IO
 
 import zstandard
 
@@ -42,7 +41,7 @@ def json_rows(path: Path) -> Iterator[tuple[int, Row]]:
                 yield number, _row(value, f"line {number}")
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> io.BufferedIOBase:
     with path.open("rb") as stream:
         start = stream.read(6)
     for mark, opener in _OPENERS.items():
@@ -51,12 +50,12 @@ def _opened(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _opened_zstandard(path: Path) -> IO[bytes]:
+def _opened_zstandard(path: Path) -> io.BufferedIOBase:
     frames = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
     return io.BufferedReader(frames)
 
 
-_OPENERS: dict[bytes, Callable[[Path], IO[bytes]]] = {
+_OPENERS: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
     b"\x1f\x8b": gzip.open,
     b"\x28\xb5\x2f\xfd": _opened_zstandard,
     b"\x50\x2a\x4d\x18": _opened_zstandard,  # a frame to be skipped, with which pzstd begins
