@@ -4,7 +4,7 @@ The file is mapped into memory, never read into it, so a stream may be larger th
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,8 +18,8 @@ from pool.errors import CorpusError
 from pool.tokens import Tokens, bytes_covered, end_of_text, whole_characters
 
 _BLOCK_BYTES = 2**22
-_BYTES_A_TOKEN = 4
-"""About how much text a token stands for; decides nothing but the number of processes."""
+BYTES_A_TOKEN = 4
+"""About how much text a token stands for; decides nothing but the number of processes and how progress is shown."""
 _MOST_CUTS = 256
 """Documents tried for the last places: where a character has several tokens, none may fit what a cut leaves."""
 
@@ -44,24 +44,36 @@ class StreamLimits:
     @property
     def expected_bytes(self) -> int:
         """About how much of the text the limit lets through."""
-        return min(self.text_bytes, self.limit * _BYTES_A_TOKEN)
+        return min(self.text_bytes, self.limit * BYTES_A_TOKEN)
+
+    def share_done(self, tokens: int, size: int) -> float:
+        """Which share of the work is done when so many tokens, of so many bytes of text, are written."""
+        return max(tokens / self.limit, size / self.text_bytes)
 
 
 def training_stream(
-    name: str, documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, asked: StreamLimits, path: Path
+    name: str,
+    documents: Iterable[str],
+    tokenizer: PreTrainedTokenizerFast,
+    asked: StreamLimits,
+    path: Path,
+    *,
+    watch: Callable[[float], None] = lambda share: None,
 ) -> TrainingStream:
     """Write documents to `path`, each preceded by the end-of-text token, up to the limit; the last one may be cut.
 
-    Raises `CorpusError` when the partition holds less than one window.
+    `watch` is told after each document which share of the work is done. Raises `CorpusError` when the partition holds
+    less than one window.
     """
     with path.open("wb") as stream:
         _write_header(stream, 0)
-        start, count, total_bytes = stream.tell(), 0, 0
+        start, count, total, total_bytes = stream.tell(), 0, 0, 0
         for tokens, size in _pieces(documents, tokenizer, asked):
             stream.write(tokens.tobytes())
             total_bytes += size
             count += 1
-        total = (stream.tell() - start) // 4
+            total += len(tokens)
+            watch(asked.share_done(total, total_bytes))
         stream.seek(0)
         _write_header(stream, total)
         assert stream.tell() == start, "NumPy leaves room in the header for any length"
