@@ -38,6 +38,6 @@ def _say_repeated(who: str, read: Mapping[str, float], kept: int, corpus: Corpus
     part = parts[worst]
     say(
         f"{who} reads {read[worst]:,.0f} tokens of partition {worst!r}, of whose {part.available_tokens:,} tokens "
-        f"train_tokens keeps {part.tokens:,}: these {epochs[worst]:.1f} times over{others}; raise [corpus] train_tokens, "
-        f"up to {enough:,}, for text that is new"
+        f"train_tokens keeps {part.tokens:,}: these {epochs[worst]:.1f} times over{others}; raise [corpus] "
+        f"train_tokens, up to {enough:,}, for text that is new"
     )

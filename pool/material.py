@@ -23,7 +23,7 @@ from pool.prepared import (
     tokenise,
 )
 from pool.progress import say
-from pool.provenance import changes_by_checkpoint, describe_changes, seed_mixture
+from pool.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
 from pool.store import POOL_RECORD, member_folder
 from pool.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
 
@@ -151,4 +151,7 @@ def _refuse_changed(config: PoolFile, corpus: CorpusManifest, rebuild: Collectio
     }
     changed = changes_by_checkpoint(config, corpus, seed, members)
     if changed:
-        raise PoolMismatchError(describe_changes(changed))
+        record = config.folder / "corpus" / CORPUS_RECORD
+        before = read_record(record, CorpusManifest) if record.is_file() else corpus
+        moves = describe_moves(changed, tuple(before.partitions), tuple(corpus.partitions))
+        raise PoolMismatchError(describe_changes(changed, moves))
