@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pool.engines.engine import Engine
+from pool.engines.needs import Needs
 from pool.engines.one_by_one import ONE_BY_ONE
 from pool.engines.ray_connection import AUTO, check_address
-from pool.engines.ray_tasks import Needs, ray_tasks
+from pool.engines.ray_tasks import ray_tasks
 from pool.errors import ConfigError
 
 EngineName = Literal["processes", "ray"]
@@ -40,7 +41,7 @@ class Wanted:
     @property
     def needs(self) -> Needs:
         """What a job needs of a Ray node."""
-        return Needs(1.0 if self.num_cpus is None else self.num_cpus, self.num_gpus)
+        return Needs(self.num_cpus, self.num_gpus)
 
 
 @contextmanager

@@ -15,9 +15,10 @@ from ray_nodes import ray_cluster
 
 from pool.engines.choice import Wanted, chosen
 from pool.engines.engine import MOST_LOSSES, Engine, Job
+from pool.engines.needs import Needs
 from pool.engines.one_by_one import ONE_BY_ONE
 from pool.engines.processes import Processes
-from pool.engines.ray_tasks import Needs, RayTasks, ray_tasks
+from pool.engines.ray_tasks import RayTasks, ray_tasks
 from pool.errors import ConfigError, EngineError, PoolError
 
 
@@ -132,7 +133,7 @@ def test_ray_gives_each_job_a_gpu_where_there_are_some_and_shows_none_where_none
 
 
 def test_a_job_too_large_for_every_node_is_an_error_and_not_an_endless_wait(address: str) -> None:
-    with pytest.raises(EngineError, match="no node .* has 8 CPUs and 0 GPUs .*the largest has 2 and 2"):
+    with pytest.raises(EngineError, match="no node .* has 8 CPUs and 0 GPUs .*the largest has 2 CPUs and 2 GPUs"):
         ray_tasks(address, None, Needs(8, 0)).__enter__()
     with pytest.raises(ConfigError, match="needs some of a node"):
         Needs(0, 0)

@@ -14,8 +14,9 @@ from ray_nodes import Cluster, ray_cluster, remove_node_of
 
 from pool.build import build_pool
 from pool.config import read_pool_file
+from pool.engines.needs import Needs
 from pool.engines.processes import Processes
-from pool.engines.ray_tasks import Needs, ray_tasks
+from pool.engines.ray_tasks import ray_tasks
 from pool.errors import PoolError
 from pool.fingerprint import digest_file
 from pool.mixture import Mixture

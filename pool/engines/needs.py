@@ -1,0 +1,42 @@
+"""What a job takes of the machine or node where it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pool.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Needs:
+    """CPUs and GPUs, in Ray's units; None where the engine chooses. Raises `ConfigError` for what no job can take."""
+
+    cpus: float | None = None
+    gpus: float | None = None
+
+    def __post_init__(self) -> None:
+        cpus, gpus = (1 if given is None else given for given in (self.cpus, self.gpus))
+        if cpus < 0 or gpus < 0 or not cpus + gpus:
+            raise ConfigError(f"a job needs some of a node: got {cpus:g} CPUs and {gpus:g} GPUs")
+        if gpus > 1 and gpus != int(gpus):
+            raise ConfigError(f"a job takes a share of one GPU or whole ones: num_gpus is {gpus:g}")
+
+    def over(self, others: Needs) -> Needs:
+        """Return these needs, with the others' where nothing is said here."""
+        return Needs(
+            others.cpus if self.cpus is None else self.cpus,
+            others.gpus if self.gpus is None else self.gpus,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.cpus or 0:g} CPUs and {self.gpus or 0:g} GPUs"
+
+
+def room_of(has: Mapping[str, float], needs: Needs) -> int:
+    """Count the jobs that what a machine `has` (its `CPU` and `GPU`) suffices for; what is not needed is no limit.
+
+    `needs` must name at least one of the two.
+    """
+    wanted = {"CPU": needs.cpus, "GPU": needs.gpus}
+    return int(min(has.get(name, 0.0) / least for name, least in wanted.items() if least))
