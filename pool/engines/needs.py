@@ -30,13 +30,22 @@ class Needs:
         )
 
     def __str__(self) -> str:
-        return f"{self.cpus or 0:g} CPUs and {self.gpus or 0:g} GPUs"
+        given = {"CPUs": self.cpus, "GPUs": self.gpus}
+        return " and ".join(f"{value:g} {name}" for name, value in given.items() if value is not None)
+
+
+ANY = Needs()
 
 
 def room_of(has: Mapping[str, float], needs: Needs) -> int:
     """Count the jobs that what a machine `has` (its `CPU` and `GPU`) suffices for; what is not needed is no limit.
 
-    `needs` must name at least one of the two.
+    A share of a GPU is of one GPU. `needs` must name at least one of the two.
     """
-    wanted = {"CPU": needs.cpus, "GPU": needs.gpus}
-    return int(min(has.get(name, 0.0) / least for name, least in wanted.items() if least))
+    room = []
+    if needs.cpus:
+        room.append(has.get("CPU", 0.0) // needs.cpus)
+    if needs.gpus:
+        gpus = has.get("GPU", 0.0)
+        room.append(gpus // needs.gpus if needs.gpus >= 1 else gpus * (1 // needs.gpus))
+    return int(min(room))

@@ -17,33 +17,40 @@ from typing import cast
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
+from pool.devices import NO_DEVICE, shared_out
 from pool.engines.dispatch import LostError, dispatch
 from pool.engines.engine import Job, Result
-
-NO_DEVICE = "cpu"
+from pool.engines.needs import ANY, Needs, room_of
+from pool.errors import EngineError
+from pool.progress import say
 
 
 class Processes:
-    """Does jobs in `places` processes; `devices` (`cpu` for none) are given to the places in turn.
+    """Does jobs in `places` processes; shares of the `devices` (`cpu` for none) are given to the places in turn.
 
-    Unless OMP_NUM_THREADS says otherwise, the processes share the machine's threads.
+    Where `needs` says what each job takes, no more are done at a time than this machine has room for. Unless
+    OMP_NUM_THREADS says otherwise, a process has as many threads as it needs CPUs, or an even share of the machine's.
+    Raises `EngineError` where there is no room for one.
     """
 
     elsewhere = True
     machines = 1
 
-    def __init__(self, places: int, devices: Sequence[str] = ()) -> None:
+    def __init__(self, places: int, devices: Sequence[str] = (), needs: Needs = ANY) -> None:
         if places < 1:
             raise ValueError(f"places must be at least 1: got {places}")
-        self.places = places
-        self._devices = tuple(devices)
+        self.places = min(places, _room(devices, needs, places))
+        if self.places < places:
+            say(f"this machine has room for {self.places} of {places} workers that take {needs} each")
+        self._shares = shared_out(devices, needs.gpus)
+        self._cpus = needs.cpus
 
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
         """Do every job, and yield its name and result as soon as it is done."""
         count = min(self.places, len(jobs))
-        places = [_Place(_environment(number, count, self._devices)) for number in range(count)]
+        places = [_Place(self._environment(number, count)) for number in range(count)]
 
         def begin(job: Job[Result]) -> Future[Result]:
             free = next(place for place in places if not place.busy)
@@ -51,6 +58,15 @@ class Processes:
 
         with _stopped_at_the_end(places):
             yield from dispatch(jobs, begin, places=count, watch=watch)
+
+    def _environment(self, number: int, places: int) -> dict[str, str]:
+        environment = {}
+        if "OMP_NUM_THREADS" not in os.environ:
+            threads = (os.cpu_count() or 1) // places if self._cpus is None else int(self._cpus)
+            environment["OMP_NUM_THREADS"] = str(max(1, threads))
+        if self._shares:
+            environment["CUDA_VISIBLE_DEVICES"] = self._shares[number % len(self._shares)]
+        return environment
 
 
 class _Place:
@@ -95,14 +111,18 @@ def _quietly(work: Callable[[], Result]) -> Result:
         return work()
 
 
-def _environment(number: int, places: int, devices: Sequence[str]) -> dict[str, str]:
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // places))}
-    if "OMP_NUM_THREADS" in os.environ:
-        environment.clear()
-    if devices:
-        device = devices[number % len(devices)]
-        environment["CUDA_VISIBLE_DEVICES"] = "" if device == NO_DEVICE else device
-    return environment
+def _room(devices: Sequence[str], needs: Needs, wanted: int) -> int:
+    """Count the places that have room; as many as are wanted where nothing is said of what a job needs."""
+    has = {"CPU": float(os.cpu_count() or 1), "GPU": float(sum(device != NO_DEVICE for device in devices))}
+    if not needs.cpus and not needs.gpus:
+        return wanted
+    room = room_of(has, needs)
+    if not room:
+        raise EngineError(
+            f"this machine has {has['CPU']:g} CPUs and {has['GPU']:g} GPUs for its processes, and each job takes "
+            f"{needs}: give other --num-cpus and --num-gpus"
+        )
+    return room
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from jobs import Dying, Noted, begun_by, refused, seen, unreadable
+from jobs import Dying, Meeting, Noted, begun_by, refused, seen, unreadable
 from ray_nodes import ray_cluster
 
+from pool.devices import shared_out
 from pool.engines.choice import Wanted, chosen
 from pool.engines.engine import MOST_LOSSES, Engine, Job
 from pool.engines.needs import Needs
@@ -119,6 +120,41 @@ def test_processes_have_a_device_each_in_turn_from_their_very_start() -> None:
     assert threads and int(threads) >= 1
 
 
+def _devices_seen(engine: Engine, folder: Path, places: int) -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES says in as many processes at a time as there are places, none of them twice."""
+    jobs = [Job(str(number), Meeting(folder, places)) for number in range(places)]
+    return sorted(devices for _, devices in engine.run(jobs))
+
+
+def test_processes_that_take_several_gpus_see_as_many_each_and_no_other_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    four = ("0", "1", "2", "3")
+    with chosen(Wanted(workers=2), four, Needs(gpus=2)) as engine:
+        assert _devices_seen(engine, tmp_path / "two each", 2) == ["0,1", "2,3"]
+    with chosen(Wanted(workers=2, num_gpus=1), four, Needs(gpus=2)) as engine:
+        assert _devices_seen(engine, tmp_path / "what the command says wins", 2) == ["0", "1"]
+    assert not capsys.readouterr().err
+    with chosen(Wanted(workers=4), ("a", "b", "c"), Needs(gpus=2)) as engine:
+        assert engine.places == 1 and "has room for 1 of 4 workers that take 2 GPUs each" in capsys.readouterr().err
+        assert _devices_seen(engine, tmp_path / "one is left over", 1) == ["a,b"]
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    job = Job("a", partial(seen, "OMP_NUM_THREADS"))
+    assert list(Processes(2, needs=Needs(cpus=3)).run([job])) == [("a", "3")]
+    with pytest.raises(EngineError, match="this machine has 8 CPUs and 1 GPUs .* each job takes 2 GPUs: give other"):
+        Processes(1, ("0", "cpu"), Needs(gpus=2))
+
+
+def test_shares_of_devices() -> None:
+    assert shared_out(("0", "1"), None) == shared_out(("0", "1"), 0.5) == ("0", "1")
+    assert shared_out((), None) == () and shared_out(("0", "1"), 0) == ("",)
+    assert shared_out(("0", "cpu"), 1) == ("0", "")
+    assert shared_out(("MIG-1", "MIG-2", "MIG-3", "MIG-4"), 2) == ("MIG-1,MIG-2", "MIG-3,MIG-4")
+    assert Processes(9, ("0", "1"), Needs(gpus=0.5)).places == 4
+    assert Processes(9, ("0", "1"), Needs(gpus=0.75)).places == 2, "no job takes parts of two GPUs"
+
+
 def test_ray_gives_each_job_a_gpu_where_there_are_some_and_shows_none_where_none_is_asked_for(
     address: str, ray_engine: RayTasks
 ) -> None:
@@ -137,12 +173,14 @@ def test_a_job_too_large_for_every_node_is_an_error_and_not_an_endless_wait(addr
         ray_tasks(address, None, Needs(8, 0)).__enter__()
     with pytest.raises(ConfigError, match="needs some of a node"):
         Needs(0, 0)
+    with pytest.raises(ConfigError, match="a share of one GPU or whole ones: num_gpus is 1.5"):
+        Needs(gpus=1.5)
 
 
 def test_what_does_not_go_together_is_refused_and_the_rest_chosen() -> None:
     for wrong, message in {
         "address": "--address says something about a Ray cluster: give --engine ray",
-        "num_gpus": "--num-gpus says something",
+        "num_gpus": "--num-gpus says what each of several workers takes: give --workers",
     }.items():
         with pytest.raises(ConfigError, match=message):
             Wanted(**{wrong: "auto" if wrong == "address" else 1.0})

@@ -43,6 +43,21 @@ class Dying:
         return len(begun_by(self.folder, "dying"))
 
 
+@dataclass(frozen=True)
+class Meeting:
+    """Waits until `places` processes are at such a job, and returns the devices that its own process sees."""
+
+    folder: Path
+    places: int
+
+    def __call__(self) -> str | None:
+        self.folder.mkdir(exist_ok=True)
+        _begin(self.folder, "met")
+        while len(set(begun_by(self.folder, "met"))) < self.places:
+            time.sleep(0.02)
+        return seen("CUDA_VISIBLE_DEVICES")
+
+
 def begun_by(folder: Path, name: object) -> list[int]:
     """List the processes that began a job."""
     path = folder / str(name)
