@@ -51,7 +51,7 @@ class Training:
     @property
     def job(self) -> Job[CheckpointManifest]:
         """The job for an engine; it has got further when there is another checkpoint on the way."""
-        return Job(self.label, self, self._on_the_way)
+        return Job(self.label, self, self._on_the_way, _scratch(self.folder, self.wanted, "said."))
 
     def __call__(self) -> CheckpointManifest:
         """Train, unless that was done in the meantime. Raises `PoolError`, also where the pool is not to be seen."""
@@ -136,5 +136,5 @@ def _manifest(wanted: Provenance, outcome: TrainingOutcome) -> CheckpointManifes
     )
 
 
-def _scratch(folder: Path, wanted: Provenance) -> Path:
-    return folder.parent / f".{folder.name}.{wanted.digest[:12]}.scratch"
+def _scratch(folder: Path, wanted: Provenance, what: str = "") -> Path:
+    return folder.parent / f".{folder.name}.{wanted.digest[:12]}.{what}scratch"

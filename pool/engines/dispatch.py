@@ -6,6 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
 from pool.engines.engine import MOST_LOSSES, Job, Result, check_names
+from pool.engines.said import Listener
 from pool.errors import EngineError
 from pool.progress import say
 
@@ -45,24 +46,26 @@ def dispatch(
     waiting, running = deque(jobs), dict[Future[Result], Job[Result]]()
     losses = {job.name: _Losses() for job in jobs}
     given_up: list[str] = []
-    while waiting or running:
-        while waiting and len(running) < places:
-            job = waiting.popleft()
-            running[begin(job)] = job
-        finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-        watch()
-        for future in finished:
-            job = running.pop(future)
-            try:
-                result = future.result()
-            except LostError as error:
-                if losses[job.name].add(job.progress(), str(error)) < MOST_LOSSES:
-                    say(f"{job.name}: {error}; it is gone on with")
-                    waiting.append(job)
-                else:
-                    given_up.append(job.name)
-                continue
-            yield job.name, result
+    with Listener(jobs) as listener:
+        while waiting or running:
+            while waiting and len(running) < places:
+                job = waiting.popleft()
+                running[begin(job)] = job
+            finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            listener.listen([job.name for job in running.values()])
+            watch()
+            for future in finished:
+                job = running.pop(future)
+                try:
+                    result = future.result()
+                except LostError as error:
+                    if losses[job.name].add(job.progress(), str(error)) < MOST_LOSSES:
+                        say(f"{job.name}: {error}; it is gone on with")
+                        waiting.append(job)
+                    else:
+                        given_up.append(job.name)
+                    continue
+                yield job.name, result
     if given_up:
         raise _given_up(given_up, losses[given_up[0]])
 

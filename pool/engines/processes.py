@@ -5,22 +5,24 @@ is known which job it was at. Its environment is set before its Python starts, s
 """
 
 import contextlib
-import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from types import FrameType
 from typing import cast
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+from tqdm import tqdm
 
 from pool.devices import NO_DEVICE, shared_out
 from pool.engines.dispatch import LostError, dispatch
 from pool.engines.engine import Job, Result
 from pool.engines.needs import ANY, Needs, room_of
+from pool.engines.said import said_into
 from pool.errors import EngineError
 from pool.progress import say
 
@@ -54,7 +56,7 @@ class Processes:
 
         def begin(job: Job[Result]) -> Future[Result]:
             free = next(place for place in places if not place.busy)
-            return free.begin(job.work)
+            return free.begin(job)
 
         with _stopped_at_the_end(places):
             yield from dispatch(jobs, begin, places=count, watch=watch)
@@ -77,18 +79,18 @@ class _Place:
         self._executor: ProcessPoolExecutor | None = None
         self.busy = False
 
-    def begin(self, work: Callable[[], Result]) -> Future[Result]:
+    def begin(self, job: Job[Result]) -> Future[Result]:
         self.busy = True
         outcome: Future[Result] = Future()
-        self._submitted(work).add_done_callback(lambda done: self._end(done, outcome))
+        self._submitted(job).add_done_callback(lambda done: self._end(done, outcome))
         return outcome
 
-    def _submitted(self, work: Callable[[], Result]) -> Future[Result]:
+    def _submitted(self, job: Job[Result]) -> Future[Result]:
         if self._executor is not None:
             with contextlib.suppress(TerminatedWorkerError):  # it died idle
-                return cast(Future[Result], self._executor.submit(_quietly, work))
-        self._executor = ProcessPoolExecutor(max_workers=1, env=self._environment)
-        return cast(Future[Result], self._executor.submit(_quietly, work))
+                return cast(Future[Result], self._executor.submit(_heard, job.work, job.said))
+        self._executor = ProcessPoolExecutor(max_workers=1, env=self._environment, initializer=_hush)
+        return cast(Future[Result], self._executor.submit(_heard, job.work, job.said))
 
     def _end(self, done: Future[Result], outcome: Future[Result]) -> None:
         error = done.exception()
@@ -106,8 +108,19 @@ class _Place:
             self._executor.shutdown(wait=True, kill_workers=self.busy)
 
 
-def _quietly(work: Callable[[], Result]) -> Result:
-    with contextlib.redirect_stderr(io.StringIO()):  # several bars on one terminal are none
+def _hush() -> None:
+    """Send to nowhere what libraries print, and the processes that they start.
+
+    Bars share no lock of the system's: Python warns of one that a killed process leaves, after our own last line.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    tqdm.set_lock(threading.RLock())
+
+
+def _heard(work: Callable[[], Result], said: Path | None) -> Result:
+    with said_into(said):
         return work()
 
 

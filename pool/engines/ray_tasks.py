@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pool.engines.dispatch import LostError, dispatch
@@ -19,6 +20,7 @@ from pool.engines.engine import Job, Result
 from pool.engines.needs import Needs
 from pool.engines.ray_connection import connected
 from pool.engines.ray_room import Patience, largest, living_nodes, room_for
+from pool.engines.said import said_into
 from pool.errors import EngineError
 from pool.progress import say
 
@@ -68,7 +70,9 @@ class RayTasks:
         begun: list[ObjectRef[Any]] = []
 
         def begin(job: Job[Result]) -> Future[Result]:
-            reference = task.options(name=job.name).remote(job.work, version("mixscout"), gpus=self._needs.gpus)
+            reference = task.options(name=job.name).remote(
+                job.work, job.said, version("mixscout"), gpus=self._needs.gpus
+            )
             begun.append(reference)
             outcome: Future[Result] = Future()
             reference.future().add_done_callback(lambda done: _end(done, outcome))
@@ -87,13 +91,14 @@ class RayTasks:
                 ray.cancel(reference, force=True)
 
 
-def _do(work: Callable[[], Result], wanted: str, *, gpus: float | None) -> Result:
+def _do(work: Callable[[], Result], said: Path | None, wanted: str, *, gpus: float | None) -> Result:
     here = version("mixscout")
     if here != wanted:
         raise EngineError(f"node {socket.gethostname()} has Mixscout {here}, not {wanted}; install the same everywhere")
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray would show all of a node's
-    return work()
+    with said_into(said):
+        return work()
 
 
 def _end(done: Future[Any], outcome: Future[Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from jobs import Dying, Meeting, Noted, begun_by, refused, seen, unreadable
+from jobs import Dying, Meeting, Noted, Talking, begun_by, refused, seen, unreadable
 from ray_nodes import ray_cluster
 
 from pool.devices import shared_out
@@ -100,6 +102,45 @@ def test_a_job_that_only_kills_is_given_up_when_all_others_are_done(elsewhere: E
 def test_a_job_that_gets_further_every_time_is_not_given_up(elsewhere: Engine, tmp_path: Path) -> None:
     work = Dying(tmp_path, MOST_LOSSES + 1)
     assert list(elsewhere.run([Job("slow but sure", work, work.begun)])) == [("slow but sure", MOST_LOSSES + 2)]
+
+
+def test_what_jobs_say_is_said_here_once_and_under_their_names_without_the_noise_of_libraries(
+    elsewhere: Engine, tmp_path: Path, capfd
+) -> None:
+    names = ("member 'a'", "member 'b'")
+    jobs = [Job(name, Talking(name, tmp_path), said=tmp_path / f"{name}.said") for name in names]
+    assert sorted(elsewhere.run(jobs)) == [(name, name) for name in names]
+    out, said = capfd.readouterr()
+    first = "out of memory; trying 4 of 8 windows at a time"
+    died = "its process died; it is gone on with"
+    for name in names:
+        mine = [line.removeprefix(f"{name}: ") for line in said.splitlines() if line.startswith(name)]
+        assert mine == [first, died, first, "not under a name", "0/3", "3/3 loss 1.234"]
+    assert len(said.splitlines()) == 12 and "noise" not in out and not list(tmp_path.glob("*.said"))
+
+
+FAILING = """
+import sys
+from pathlib import Path
+from jobs import Barred
+from pool.engines.engine import Job
+from pool.engines.processes import Processes
+from pool.errors import PoolError
+
+try:
+    list(Processes(2).run([Job(str(raises), Barred(Path(sys.argv[1]), raises)) for raises in (False, True)]))
+except PoolError as error:
+    print(error, file=sys.stderr)
+"""
+
+
+def test_an_error_of_a_process_is_one_line_though_others_are_ended_for_it(tmp_path: Path) -> None:
+    folders = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "support")])
+    command = [sys.executable, "-c", FAILING, str(tmp_path)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": folders}, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "member 'a' has NaN; a lower learning_rate is the usual remedy\n"
 
 
 def test_nothing_goes_on_once_nobody_waits(elsewhere: Engine, tmp_path: Path) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from pool.errors import PoolError
+from pool.progress import say, track
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,45 @@ class Meeting:
         while len(set(begun_by(self.folder, "met"))) < self.places:
             time.sleep(0.02)
         return seen("CUDA_VISIBLE_DEVICES")
+
+
+@dataclass(frozen=True)
+class Talking:
+    """Says three lines, dies once after the first, and makes every noise that a library can make."""
+
+    name: str
+    folder: Path
+
+    def __call__(self) -> str:
+        say(f"{self.name}: out of memory; trying 4 of 8 windows at a time")
+        if _begin(self.folder, self.name) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        print("noise on stdout", flush=True)
+        warnings.warn("noise of a library", stacklevel=1)
+        os.write(2, b"noise below Python\n")
+        subprocess.run(["sh", "-c", "echo noise of another process >&2"], check=True)
+        say("not under a name")
+        with track(self.name, 3) as advance:
+            advance(3, "loss 1.234")
+        return self.name
+
+
+@dataclass(frozen=True)
+class Barred:
+    """Shows a bar of tqdm's, and is at it for ever; or waits until another one is, and raises."""
+
+    folder: Path
+    raises: bool
+
+    def __call__(self) -> None:
+        while self.raises:
+            if begun_by(self.folder, "bar"):
+                refused()
+            time.sleep(0.02)
+        for _ in tqdm(range(10**9)):
+            if not begun_by(self.folder, "bar"):
+                _begin(self.folder, "bar")
+            time.sleep(0.02)
 
 
 def begun_by(folder: Path, name: object) -> list[int]:
