@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from typing import Any
 
 from pool.engines.engine import MOST_LOSSES, Job, Result, check_names
 from pool.engines.said import Listener
@@ -14,7 +15,20 @@ POLL_SECONDS = 0.5
 
 
 class LostError(Exception):
-    """The process that was at a job is gone; the message says what is known of it."""
+    """The process that was at a job is gone; the message says what is known of it.
+
+    From how many losses in a row on memory is taken to be the reason: `starved_after`, or None where it is not.
+    """
+
+    def __init__(self, message: str, starved_after: int | None = None) -> None:
+        super().__init__(message)
+        self.starved_after = starved_after
+
+
+KILLED = 2
+"""A kill may be the system's for want of memory, or anyone's: the second one in a row is taken to be for memory."""
+STARVED = 1
+"""Whoever ended it says that it was for want of memory."""
 
 
 @dataclass
@@ -25,10 +39,15 @@ class _Losses:
     progress: object = None
     reason: str = ""
 
-    def add(self, progress: object, reason: str) -> int:
+    def add(self, progress: object, error: LostError) -> None:
         self.times = self.times + 1 if self.times and progress == self.progress else 1
-        self.progress, self.reason = progress, reason
-        return self.times
+        self.progress, self.reason = progress, str(error)
+
+    def remedy(self, job: Job[Any], error: LostError) -> str | None:
+        """Say how the job is gone on with; None where it is given up. There is an end to taking less memory."""
+        if error.starved_after is not None and self.times >= error.starved_after and (less := job.spare()):
+            return f"it is gone on with, {less}"
+        return "it is gone on with" if self.times < MOST_LOSSES else None
 
 
 def dispatch(
@@ -59,8 +78,9 @@ def dispatch(
                 try:
                     result = future.result()
                 except LostError as error:
-                    if losses[job.name].add(job.progress(), str(error)) < MOST_LOSSES:
-                        say(f"{job.name}: {error}; it is gone on with")
+                    losses[job.name].add(job.progress(), error)
+                    if remedy := losses[job.name].remedy(job, error):
+                        say(f"{job.name}: {error}; {remedy}")
                         waiting.append(job)
                     else:
                         given_up.append(job.name)

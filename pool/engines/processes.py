@@ -19,7 +19,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor, Terminat
 from tqdm import tqdm
 
 from pool.devices import NO_DEVICE, shared_out
-from pool.engines.dispatch import LostError, dispatch
+from pool.engines.dispatch import KILLED, LostError, dispatch
 from pool.engines.engine import Job, Result
 from pool.engines.needs import ANY, Needs, room_of
 from pool.engines.said import said_into
@@ -96,7 +96,7 @@ class _Place:
         error = done.exception()
         if isinstance(error, TerminatedWorkerError):
             self._executor = None  # a broken one takes no work
-            error = LostError("its process died")
+            error = LostError("its process died", KILLED if "SIGKILL" in str(error) else None)
         self.busy = False
         if error is not None:
             outcome.set_exception(error)

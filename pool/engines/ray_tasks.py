@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pool.engines.dispatch import LostError, dispatch
+from pool.engines.dispatch import KILLED, STARVED, LostError, dispatch
 from pool.engines.engine import Job, Result
 from pool.engines.needs import Needs
 from pool.engines.ray_connection import connected
@@ -116,9 +116,9 @@ def _translated(error: BaseException) -> BaseException:
     if isinstance(error, exceptions.NodeDiedError | exceptions.ObjectLostError):
         return LostError("its node is gone")
     if isinstance(error, exceptions.OutOfMemoryError):
-        return LostError("Ray ended it for want of memory")
+        return LostError("Ray ended it for want of memory", STARVED)
     if isinstance(error, exceptions.WorkerCrashedError):
-        return LostError("its process died")
+        return LostError("its process died", KILLED)  # Ray does not say by what
     if isinstance(error, exceptions.RayTaskError) and not str(error.cause).startswith("The remote function failed"):
         return error.cause if isinstance(error.cause, BaseException) else error
     if isinstance(error, exceptions.RayError):

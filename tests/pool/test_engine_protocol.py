@@ -12,10 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from jobs import Dying, Meeting, Noted, Talking, begun_by, refused, seen, unreadable
+from jobs import Dying, Hungry, Meeting, Noted, Talking, begun_by, refused, seen, unreadable
 from ray_nodes import ray_cluster
 
 from pool.devices import shared_out
+from pool.engines import ray_tasks as ray_tasks_module
 from pool.engines.choice import Wanted, chosen
 from pool.engines.engine import MOST_LOSSES, Engine, Job
 from pool.engines.needs import Needs
@@ -102,6 +103,31 @@ def test_a_job_that_only_kills_is_given_up_when_all_others_are_done(elsewhere: E
 def test_a_job_that_gets_further_every_time_is_not_given_up(elsewhere: Engine, tmp_path: Path) -> None:
     work = Dying(tmp_path, MOST_LOSSES + 1)
     assert list(elsewhere.run([Job("slow but sure", work, work.begun)])) == [("slow but sure", MOST_LOSSES + 2)]
+
+
+def test_a_job_that_is_killed_again_takes_less_memory_until_it_fits_or_cannot(
+    elsewhere: Engine, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "fits").mkdir()
+    (tmp_path / "never").mkdir()
+    fits, never = Hungry(tmp_path / "fits", 1), Hungry(tmp_path / "never", 0)
+    results = elsewhere.run([Job("fits", fits, spare=fits.spare), Job("never", never, spare=never.spare)])
+    assert next(results) == ("fits", 1)
+    with pytest.raises(EngineError, match="never: given up after 5 processes in a row died"):
+        next(results)
+    remedies = ["it is gone on with", *(f"it is gone on with, {size} at a time" for size in (4, 2, 1))]
+    said = capsys.readouterr().err.splitlines()
+    for name in ("fits", "never"):
+        assert [line for line in said if line.startswith(name)] == [
+            f"{name}: its process died; {how}" for how in remedies
+        ]
+
+
+def test_what_ray_ends_for_memory_takes_less_of_it_at_once_and_what_a_node_takes_with_it_does_not() -> None:
+    from ray import exceptions
+
+    ends = (exceptions.OutOfMemoryError("low"), exceptions.WorkerCrashedError(), exceptions.NodeDiedError("gone"))
+    assert [ray_tasks_module._translated(error).starved_after for error in ends] == [1, 2, None]
 
 
 def test_what_jobs_say_is_said_here_once_and_under_their_names_without_the_noise_of_libraries(

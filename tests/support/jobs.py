@@ -102,6 +102,31 @@ class Barred:
             time.sleep(0.02)
 
 
+@dataclass(frozen=True)
+class Hungry:
+    """Is killed as long as what it wants at a time, 8 at first, is more than `fits`; then returns that."""
+
+    folder: Path
+    fits: int
+
+    def __call__(self) -> int:
+        _begin(self.folder, "hungry")
+        if self._wanted() > self.fits:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._wanted()
+
+    def _wanted(self) -> int:
+        path = self.folder / "wanted"
+        return int(path.read_text()) if path.exists() else 8
+
+    def spare(self) -> str:
+        """Halve what it wants."""
+        half = self._wanted() // 2
+        if half:
+            (self.folder / "wanted").write_text(str(half))
+        return f"{half} at a time" if half else ""
+
+
 def begun_by(folder: Path, name: object) -> list[int]:
     """List the processes that began a job."""
     path = folder / str(name)
