@@ -22,7 +22,10 @@ def device_map_of(model: nn.Module, blocks: list[str], label: str) -> DeviceMap 
     """Spread a model evenly over the GPUs that torch sees, no class of `blocks` split; None where they are too few."""
     count = torch.cuda.device_count()
     if count < 2:
-        say(f"{label}: device_map spreads a model over two GPUs or more, and there are {count}: trained as without it")
+        say(
+            f"{label}: device_map spreads a model over two GPUs or more, and there are {count}: trained as without it "
+            "([recipe] num_gpus says how many each of several runs takes)"
+        )
         return None
     most = get_balanced_memory(model, no_split_module_classes=blocks)
     on_gpus = {device: size for device, size in most.items() if isinstance(device, int)}

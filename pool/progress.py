@@ -16,10 +16,26 @@ SECONDS_BETWEEN_LINES = 10.0
 
 Advance = Callable[[int, str], None]
 
+_listener: Callable[[str], None] | None = None
+
 
 def say(line: str) -> None:
-    """Print one plain line of progress to stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Print one plain line of progress to stderr, or give it to who listens."""
+    if _listener is not None:
+        _listener(line)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
+    """Give every line that this process says to `listener`, instead of printing it, while the block runs."""
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
 
 
 @contextmanager
@@ -31,7 +47,7 @@ def track(label: str, total: int | None, *, done: int = 0, shown: bool = True) -
     if not shown:
         yield lambda now, note: None
         return
-    way = _bar if sys.stderr.isatty() else _lines
+    way = _bar if _listener is None and sys.stderr.isatty() else _lines
     with way(label, total, done) as advance:
         yield advance
 

@@ -8,6 +8,7 @@ from pool.config import PoolFile
 from pool.fingerprint import digest_json
 from pool.manifest import Record, read_record, write_record
 from pool.material import EVERYTHING, SEED
+from pool.recipe import WITHOUT_EFFECT
 from pool.store import POOL_RECORD, member_folder
 
 
@@ -46,7 +47,7 @@ def end_rebuild(config: PoolFile) -> None:
 
 
 def _pending(config: PoolFile, rebuild: Collection[str], *, removed: bool) -> PendingRebuild:
-    digest = digest_json(config.model_dump(mode="json"))
+    digest = digest_json(config.model_dump(mode="json", exclude={"recipe": set(WITHOUT_EFFECT)}))
     return PendingRebuild(asked=tuple(sorted(rebuild)), config_digest=digest, removed=removed)
 
 

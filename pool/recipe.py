@@ -5,10 +5,15 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pool.config_file import Config
+from pool.engines.needs import Needs
+from pool.errors import ConfigError
 from pool.fingerprint import digest_json
 from pool.recipe_tables import Lora, SeedPenalty, StopEarly
 
-WITHOUT_EFFECT = ("checkpoint_steps", "gradient_checkpointing", "device_map", "keep_every_steps")
+WITHOUT_EFFECT = (
+    *("checkpoint_steps", "gradient_checkpointing", "device_map", "keep_every_steps"),
+    *("num_cpus", "num_gpus"),
+)
 """Options that do not change the parameters that come out: they are in no digest, and may change at any time."""
 YOUNGER = (
     *("decayed", "accumulate", "continue_optimizer", "replay_share", "window_offset"),
@@ -16,8 +21,11 @@ YOUNGER = (
 )
 """Options added since pools were first built: left out of the digest where not set, so that those pools hold."""
 
-MEMBERS_ONLY = ("continue_optimizer", "replay_share", "seed_penalty", "lora", "keep_every_steps")
-"""Options that speak of the seed, and make no sense for the seed itself."""
+MEMBERS_ONLY = (
+    *("continue_optimizer", "replay_share", "seed_penalty", "lora", "keep_every_steps"),
+    *("num_cpus", "num_gpus"),
+)
+"""Options that speak of the seed, or of runs side by side, and make no sense for the seed itself."""
 
 Family = Literal["llama", "gpt2", "qwen2", "olmo2"]
 
@@ -100,6 +108,12 @@ class Recipe(Config):
     device_map: Literal["auto"] | None = None
     """`auto` spreads the layers evenly over all GPUs that the process sees, for a model that does not fit one; does not
     change the result. Merging and scoring want the model on one device all the same."""
+    num_cpus: float | None = Field(None, ge=0)
+    """CPUs that each run takes where several are trained side by side (`--workers`, `--engine ray`): a node's on Ray,
+    threads in processes. `--num-cpus` wins; does not change the result (members only)."""
+    num_gpus: float | None = Field(None, ge=0)
+    """GPUs that each such run takes and sees: several for a `device_map`, 0.5 for two runs on one, 0 for none.
+    `--num-gpus` wins; one where there are some if left out; does not change the result (members only)."""
     continue_optimizer: bool = False
     """Begin with AdamW's moments as they stood at the end of the seed's training (members only)."""
     replay_share: float = Field(0.0, ge=0, lt=1)
@@ -133,7 +147,16 @@ class Recipe(Config):
             raise ValueError(
                 f"{unfit[0]} is about all parameters, and [recipe.lora] trains adapters instead: keep one of the two"
             )
+        try:
+            _ = self.needs
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         return self
+
+    @property
+    def needs(self) -> Needs:
+        """What a run takes where several are trained side by side."""
+        return Needs(self.num_cpus, self.num_gpus)
 
     def steps(self, context: int) -> int:
         """Optimiser steps of this run at a window length of `context` tokens, at least one."""
@@ -176,6 +199,6 @@ class SeedRecipe(Recipe):
         asked = [name for name in MEMBERS_ONLY if getattr(self, name) != Recipe.model_fields[name].default]
         if asked:
             raise ValueError(
-                f"{asked[0]} is for members, which have a seed to go on from, not for the seed: move it to [recipe]"
+                f"{asked[0]} is for members, not for the seed, which comes first and alone: move it to [recipe]"
             )
         return self

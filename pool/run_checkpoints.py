@@ -31,7 +31,13 @@ def has_stopped(checkpoint: Path, patience: int) -> bool:
 
 
 def discard_scratch(scratch: Path) -> None:
-    """Remove a run's checkpoints, their states first, so that a half-removed one is never taken for whole."""
+    """Remove a run's checkpoints, their states first, so that a half-removed one is never taken for whole.
+
+    A file of a run, which carried what it said, is removed as well.
+    """
+    if scratch.is_file():
+        scratch.unlink()
+        return
     for state in scratch.glob(f"checkpoint-*/{_STATE}"):
         state.unlink(missing_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)

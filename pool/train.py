@@ -30,10 +30,11 @@ from pool.ages import AGES, KeepAges
 from pool.checkpoint import check_finite
 from pool.device_map import DeviceMap, device_map_of, over_devices
 from pool.errors import PoolError
-from pool.memory import give_back_memory, is_out_of_memory, smaller_part
+from pool.memory import give_back_memory, is_out_of_memory
 from pool.mixture import Mixture
 from pool.needs import NOTHING, Needs
 from pool.optimizer_state import OPTIMIZER, save_optimizer_state
+from pool.part_size import part_windows, take_smaller_part
 from pool.progress import Advance, say, track
 from pool.recipe import Recipe
 from pool.recipe_trainer import RecipeTrainer
@@ -104,9 +105,9 @@ def train(
 
     The window length is `context`, or the model's own. `scratch` holds checkpoints to go on from; `discard_scratch`
     removes it once the outcome is safe. Where memory is too small for a batch, its gradient is summed over smaller
-    parts; the optimiser's steps stay the same. `needs` holds what the recipe's options need; files that belong beside
-    the model (BESIDE) are left in the scratch folder. Raises `PoolError` when the parameters end up non-finite, or when
-    one window alone does not fit.
+    parts, also when it is gone on with; the optimiser's steps stay the same. `needs` holds what the recipe's options
+    need; files that belong beside the model (BESIDE) are left in the scratch folder. Raises `PoolError` when the
+    parameters end up non-finite, or when one window alone does not fit.
     """
     read = mixture if needs.replayed is None else mixture.blended(needs.replayed, recipe.replay_share)
     context = context or int(model.config.max_position_embeddings)
@@ -155,9 +156,8 @@ class _Run:
 def _trained_in_parts(model: Trainable, run: _Run) -> Trainer:
     """Train, in smaller and smaller parts of a batch while memory is too small."""
     begun = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
-    part = run.recipe.batch_windows // run.recipe.accumulate
     with over_devices(model, _device_map(model, run)):
-        return _trained_while_memory_lasts(model, run, part, begun)
+        return _trained_while_memory_lasts(model, run, begun)
 
 
 def _device_map(model: Trainable, run: _Run) -> DeviceMap | None:
@@ -167,15 +167,15 @@ def _device_map(model: Trainable, run: _Run) -> DeviceMap | None:
     return device_map_of(model, list(whole._no_split_modules or ()), run.label)
 
 
-def _trained_while_memory_lasts(model: Trainable, run: _Run, part: int, begun: Mapping[str, torch.Tensor]) -> Trainer:
+def _trained_while_memory_lasts(model: Trainable, run: _Run, begun: Mapping[str, torch.Tensor]) -> Trainer:
     batch = run.recipe.batch_windows
-    while (trainer := _trained(model, run, part)) is None:
-        if part == 1:
+    while (trainer := _trained(model, run, part_windows(run.recipe, run.scratch))) is None:
+        part = take_smaller_part(run.recipe, run.scratch)
+        if part is None:
             raise PoolError(
                 f"{run.label}: no memory for one window of {run.windows.context} tokens; take a smaller model or "
                 'context, or set gradient_checkpointing = true, or device_map = "auto" where there are several GPUs'
             )
-        part = smaller_part(part, batch)
         say(f"{run.label}: out of memory; trying {part} of {batch} windows at a time")
         give_back_memory()
         model.zero_grad(set_to_none=True)

@@ -26,6 +26,7 @@ from pool.material import SEED
 from pool.member_needs import member_needs
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER
+from pool.part_size import take_smaller_part
 from pool.prepared import load_streams
 from pool.provenance import Provenance
 from pool.run_checkpoints import discard_scratch
@@ -51,7 +52,8 @@ class Training:
     @property
     def job(self) -> Job[CheckpointManifest]:
         """The job for an engine; it has got further when there is another checkpoint on the way."""
-        return Job(self.label, self, self._on_the_way)
+        said = _scratch(self.folder, self.wanted, "said.")
+        return Job(self.label, self, self._on_the_way, said, self._take_less_memory)
 
     def __call__(self) -> CheckpointManifest:
         """Train, unless that was done in the meantime. Raises `PoolError`, also where the pool is not to be seen."""
@@ -72,6 +74,11 @@ class Training:
 
     def _on_the_way(self) -> frozenset[str]:
         return frozenset(path.name for path in _scratch(self.folder, self.wanted).glob("checkpoint-*"))
+
+    def _take_less_memory(self) -> str:
+        recipe = self.wanted.recipe
+        part = take_smaller_part(recipe, _scratch(self.folder, self.wanted))
+        return "" if part is None else f"{part} of {recipe.batch_windows} windows at a time"
 
 
 def train_into(
@@ -136,5 +143,5 @@ def _manifest(wanted: Provenance, outcome: TrainingOutcome) -> CheckpointManifes
     )
 
 
-def _scratch(folder: Path, wanted: Provenance) -> Path:
-    return folder.parent / f".{folder.name}.{wanted.digest[:12]}.scratch"
+def _scratch(folder: Path, wanted: Provenance, what: str = "") -> Path:
+    return folder.parent / f".{folder.name}.{wanted.digest[:12]}.{what}scratch"

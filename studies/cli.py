@@ -90,8 +90,9 @@ def pool_build(
     from pool.config import read_pool_file
     from pool.engines.choice import Wanted, chosen
 
-    with chosen(Wanted(engine, workers, address, num_cpus, num_gpus)) as trains:
-        manifest = build_pool(read_pool_file(pool_file), rebuild or [], trains).manifest
+    config, wanted = read_pool_file(pool_file), Wanted(engine, workers, address, num_cpus, num_gpus)
+    with chosen(wanted, otherwise=config.recipe.needs) as trains:
+        manifest = build_pool(config, rebuild or [], trains).manifest
     _show_pool(manifest, as_json=as_json)
 
 

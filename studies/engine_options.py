@@ -15,9 +15,10 @@ AddressOption = Annotated[
     typer.Option(metavar="auto|local|HOST:PORT", help="The Ray cluster; auto is the one this machine belongs to."),
 ]
 CpusOption = Annotated[
-    float | None, typer.Option("--num-cpus", min=0, help="CPUs of a Ray node that each worker takes; one if left out.")
+    float | None,
+    typer.Option("--num-cpus", min=0, help="CPUs that each takes: a Ray node's (one if left out), or threads."),
 ]
 GpusOption = Annotated[
     float | None,
-    typer.Option("--num-gpus", min=0, help="GPUs that each takes; if left out, one where the cluster has some."),
+    typer.Option("--num-gpus", min=0, help="GPUs that each takes and sees; if left out, one where there are some."),
 ]

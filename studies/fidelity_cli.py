@@ -45,7 +45,10 @@ def fidelity(
 
     wanted = Wanted(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions)
     told = engines.Wanted(engine, workers, address, num_cpus, num_gpus)
-    with workbench(read_study_file(study_file), must_exist=True) as bench, engines.chosen(told) as trains:
+    with (
+        workbench(read_study_file(study_file), must_exist=True) as bench,
+        engines.chosen(told, otherwise=bench.pool.config.recipe.needs) as trains,
+    ):
         report = make_report(bench, bench.known_study(), wanted, trains)
     if as_json:
         print_json(report.as_json())

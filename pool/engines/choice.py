@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pool.engines.engine import Engine
+from pool.engines.needs import ANY, Needs
 from pool.engines.one_by_one import ONE_BY_ONE
 from pool.engines.ray_connection import AUTO, check_address
-from pool.engines.ray_tasks import Needs, ray_tasks
+from pool.engines.ray_tasks import ray_tasks
 from pool.errors import ConfigError
 
 EngineName = Literal["processes", "ray"]
@@ -16,7 +17,7 @@ EngineName = Literal["processes", "ray"]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a command was told: the engine, how many `workers`, and for Ray where the cluster is and what a job needs.
+    """What a command was told: the engine, how many `workers`, what each of them takes, and where a Ray cluster is.
 
     Raises `ConfigError` at birth for what does not go together.
     """
@@ -28,10 +29,12 @@ class Wanted:
     num_gpus: float | None = None
 
     def __post_init__(self) -> None:
-        given = {"--address": self.address, "--num-cpus": self.num_cpus, "--num-gpus": self.num_gpus}
+        if self.engine != "ray" and self.address is not None:
+            raise ConfigError("--address says something about a Ray cluster: give --engine ray with it")
+        given = {"--num-cpus": self.num_cpus, "--num-gpus": self.num_gpus}
         idle = [name for name, value in given.items() if value is not None]
-        if self.engine != "ray" and idle:
-            raise ConfigError(f"{idle[0]} says something about a Ray cluster: give --engine ray with it")
+        if self.engine is None and self.workers is None and idle:
+            raise ConfigError(f"{idle[0]} says what each of several workers takes: give --workers with it")
         if self.engine == "processes" and self.workers is None:
             raise ConfigError("--engine processes needs --workers, how many of them")
         if self.address is not None:
@@ -39,20 +42,22 @@ class Wanted:
 
     @property
     def needs(self) -> Needs:
-        """What a job needs of a Ray node."""
-        return Needs(1.0 if self.num_cpus is None else self.num_cpus, self.num_gpus)
+        """What each job takes."""
+        return Needs(self.num_cpus, self.num_gpus)
 
 
 @contextmanager
-def chosen(wanted: Wanted, devices: Sequence[str] = ()) -> Iterator[Engine]:
+def chosen(wanted: Wanted, devices: Sequence[str] = (), otherwise: Needs = ANY) -> Iterator[Engine]:
     """Yield the engine that was asked for: Ray, processes with `devices` or those there are, or neither.
 
+    A job takes what was asked for, and `otherwise` where nothing was.
     Raises `EngineError` and `ConfigError`.
     """
+    needs = wanted.needs.over(otherwise)
     if wanted.engine == "ray":
         if devices:
             raise ConfigError("--devices is for processes; Ray deals out GPUs itself: say --num-gpus for each worker")
-        with ray_tasks(wanted.address or AUTO, wanted.workers, wanted.needs) as engine:
+        with ray_tasks(wanted.address or AUTO, wanted.workers, needs) as engine:
             yield engine
     elif wanted.workers is None and not devices:
         yield ONE_BY_ONE
@@ -60,4 +65,4 @@ def chosen(wanted: Wanted, devices: Sequence[str] = ()) -> Iterator[Engine]:
         from pool.devices import visible_devices  # this and joblib take a moment
         from pool.engines.processes import Processes
 
-        yield Processes(wanted.workers or len(devices), devices or visible_devices())
+        yield Processes(wanted.workers or len(devices), devices or visible_devices(), needs)

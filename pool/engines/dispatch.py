@@ -4,8 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from typing import Any
 
 from pool.engines.engine import MOST_LOSSES, Job, Result, check_names
+from pool.engines.said import Listener
 from pool.errors import EngineError
 from pool.progress import say
 
@@ -13,7 +15,20 @@ POLL_SECONDS = 0.5
 
 
 class LostError(Exception):
-    """The process that was at a job is gone; the message says what is known of it."""
+    """The process that was at a job is gone; the message says what is known of it.
+
+    From how many losses in a row on memory is taken to be the reason: `starved_after`, or None where it is not.
+    """
+
+    def __init__(self, message: str, starved_after: int | None = None) -> None:
+        super().__init__(message)
+        self.starved_after = starved_after
+
+
+KILLED = 2
+"""A kill may be the system's for want of memory, or anyone's: the second one in a row is taken to be for memory."""
+STARVED = 1
+"""Whoever ended it says that it was for want of memory."""
 
 
 @dataclass
@@ -24,10 +39,15 @@ class _Losses:
     progress: object = None
     reason: str = ""
 
-    def add(self, progress: object, reason: str) -> int:
+    def add(self, progress: object, error: LostError) -> None:
         self.times = self.times + 1 if self.times and progress == self.progress else 1
-        self.progress, self.reason = progress, reason
-        return self.times
+        self.progress, self.reason = progress, str(error)
+
+    def remedy(self, job: Job[Any], error: LostError) -> str | None:
+        """Say how the job is gone on with; None where it is given up. There is an end to taking less memory."""
+        if error.starved_after is not None and self.times >= error.starved_after and (less := job.spare()):
+            return f"it is gone on with, {less}"
+        return "it is gone on with" if self.times < MOST_LOSSES else None
 
 
 def dispatch(
@@ -45,24 +65,27 @@ def dispatch(
     waiting, running = deque(jobs), dict[Future[Result], Job[Result]]()
     losses = {job.name: _Losses() for job in jobs}
     given_up: list[str] = []
-    while waiting or running:
-        while waiting and len(running) < places:
-            job = waiting.popleft()
-            running[begin(job)] = job
-        finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-        watch()
-        for future in finished:
-            job = running.pop(future)
-            try:
-                result = future.result()
-            except LostError as error:
-                if losses[job.name].add(job.progress(), str(error)) < MOST_LOSSES:
-                    say(f"{job.name}: {error}; it is gone on with")
-                    waiting.append(job)
-                else:
-                    given_up.append(job.name)
-                continue
-            yield job.name, result
+    with Listener(jobs) as listener:
+        while waiting or running:
+            while waiting and len(running) < places:
+                job = waiting.popleft()
+                running[begin(job)] = job
+            finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            listener.listen([job.name for job in running.values()])
+            watch()
+            for future in finished:
+                job = running.pop(future)
+                try:
+                    result = future.result()
+                except LostError as error:
+                    losses[job.name].add(job.progress(), error)
+                    if remedy := losses[job.name].remedy(job, error):
+                        say(f"{job.name}: {error}; {remedy}")
+                        waiting.append(job)
+                    else:
+                        given_up.append(job.name)
+                    continue
+                yield job.name, result
     if given_up:
         raise _given_up(given_up, losses[given_up[0]])
 

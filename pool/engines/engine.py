@@ -6,6 +6,7 @@ first had kept. Who waits knows nothing of where that happens.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 MOST_LOSSES = 3
@@ -18,17 +19,26 @@ def _nothing() -> None:
     """Know of no progress, and watch nothing."""
 
 
+def _as_it_is() -> str:
+    """Know of no way to take less memory."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Job(Generic[Result]):
     """A piece of work by name, which may be begun again anywhere: what it had kept is then not done twice.
 
     `work` and its result cross to other processes and machines. `progress` is asked where the results are waited for:
-    an answer other than the one at the job's last loss means that it got further in between.
+    an answer other than the one at the job's last loss means that it got further in between. `said` is a file, seen
+    there too, by which what the job says comes to who waits. `spare` has the job take less memory from now on, and says
+    how; empty where it cannot.
     """
 
     name: str
     work: Callable[[], Result]
     progress: Callable[[], object] = _nothing
+    said: Path | None = None
+    spare: Callable[[], str] = _as_it_is
 
 
 class Engine(Protocol):

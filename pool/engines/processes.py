@@ -5,52 +5,70 @@ is known which job it was at. Its environment is set before its Python starts, s
 """
 
 import contextlib
-import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from types import FrameType
 from typing import cast
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+from tqdm import tqdm
 
-from pool.engines.dispatch import LostError, dispatch
+from pool.devices import NO_DEVICE, shared_out
+from pool.engines.dispatch import KILLED, LostError, dispatch
 from pool.engines.engine import Job, Result
-
-NO_DEVICE = "cpu"
+from pool.engines.needs import ANY, Needs, room_of
+from pool.engines.said import said_into
+from pool.errors import EngineError
+from pool.progress import say
 
 
 class Processes:
-    """Does jobs in `places` processes; `devices` (`cpu` for none) are given to the places in turn.
+    """Does jobs in `places` processes; shares of the `devices` (`cpu` for none) are given to the places in turn.
 
-    Unless OMP_NUM_THREADS says otherwise, the processes share the machine's threads.
+    Where `needs` says what each job takes, no more are done at a time than this machine has room for. Unless
+    OMP_NUM_THREADS says otherwise, a process has as many threads as it needs CPUs, or an even share of the machine's.
+    Raises `EngineError` where there is no room for one.
     """
 
     elsewhere = True
     machines = 1
 
-    def __init__(self, places: int, devices: Sequence[str] = ()) -> None:
+    def __init__(self, places: int, devices: Sequence[str] = (), needs: Needs = ANY) -> None:
         if places < 1:
             raise ValueError(f"places must be at least 1: got {places}")
-        self.places = places
-        self._devices = tuple(devices)
+        self.places = min(places, _room(devices, needs, places))
+        if self.places < places:
+            say(f"this machine has room for {self.places} of {places} workers that take {needs} each")
+        self._shares = shared_out(devices, needs.gpus)
+        self._cpus = needs.cpus
 
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
         """Do every job, and yield its name and result as soon as it is done."""
         count = min(self.places, len(jobs))
-        places = [_Place(_environment(number, count, self._devices)) for number in range(count)]
+        places = [_Place(self._environment(number, count)) for number in range(count)]
 
         def begin(job: Job[Result]) -> Future[Result]:
             free = next(place for place in places if not place.busy)
-            return free.begin(job.work)
+            return free.begin(job)
 
         with _stopped_at_the_end(places):
             yield from dispatch(jobs, begin, places=count, watch=watch)
+
+    def _environment(self, number: int, places: int) -> dict[str, str]:
+        environment = {}
+        if "OMP_NUM_THREADS" not in os.environ:
+            threads = (os.cpu_count() or 1) // places if self._cpus is None else int(self._cpus)
+            environment["OMP_NUM_THREADS"] = str(max(1, threads))
+        if self._shares:
+            environment["CUDA_VISIBLE_DEVICES"] = self._shares[number % len(self._shares)]
+        return environment
 
 
 class _Place:
@@ -61,24 +79,24 @@ class _Place:
         self._executor: ProcessPoolExecutor | None = None
         self.busy = False
 
-    def begin(self, work: Callable[[], Result]) -> Future[Result]:
+    def begin(self, job: Job[Result]) -> Future[Result]:
         self.busy = True
         outcome: Future[Result] = Future()
-        self._submitted(work).add_done_callback(lambda done: self._end(done, outcome))
+        self._submitted(job).add_done_callback(lambda done: self._end(done, outcome))
         return outcome
 
-    def _submitted(self, work: Callable[[], Result]) -> Future[Result]:
+    def _submitted(self, job: Job[Result]) -> Future[Result]:
         if self._executor is not None:
             with contextlib.suppress(TerminatedWorkerError):  # it died idle
-                return cast(Future[Result], self._executor.submit(_quietly, work))
-        self._executor = ProcessPoolExecutor(max_workers=1, env=self._environment)
-        return cast(Future[Result], self._executor.submit(_quietly, work))
+                return cast(Future[Result], self._executor.submit(_heard, job.work, job.said))
+        self._executor = ProcessPoolExecutor(max_workers=1, env=self._environment, initializer=_hush)
+        return cast(Future[Result], self._executor.submit(_heard, job.work, job.said))
 
     def _end(self, done: Future[Result], outcome: Future[Result]) -> None:
         error = done.exception()
         if isinstance(error, TerminatedWorkerError):
             self._executor = None  # a broken one takes no work
-            error = LostError("its process died")
+            error = LostError("its process died", KILLED if "SIGKILL" in str(error) else None)
         self.busy = False
         if error is not None:
             outcome.set_exception(error)
@@ -90,19 +108,34 @@ class _Place:
             self._executor.shutdown(wait=True, kill_workers=self.busy)
 
 
-def _quietly(work: Callable[[], Result]) -> Result:
-    with contextlib.redirect_stderr(io.StringIO()):  # several bars on one terminal are none
+def _hush() -> None:
+    """Send to nowhere what libraries print, and the processes that they start.
+
+    Bars share no lock of the system's: Python warns of one that a killed process leaves, after our own last line.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    tqdm.set_lock(threading.RLock())
+
+
+def _heard(work: Callable[[], Result], said: Path | None) -> Result:
+    with said_into(said):
         return work()
 
 
-def _environment(number: int, places: int, devices: Sequence[str]) -> dict[str, str]:
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // places))}
-    if "OMP_NUM_THREADS" in os.environ:
-        environment.clear()
-    if devices:
-        device = devices[number % len(devices)]
-        environment["CUDA_VISIBLE_DEVICES"] = "" if device == NO_DEVICE else device
-    return environment
+def _room(devices: Sequence[str], needs: Needs, wanted: int) -> int:
+    """Count the places that have room; as many as are wanted where nothing is said of what a job needs."""
+    has = {"CPU": float(os.cpu_count() or 1), "GPU": float(sum(device != NO_DEVICE for device in devices))}
+    if not needs.cpus and not needs.gpus:
+        return wanted
+    room = room_of(has, needs)
+    if not room:
+        raise EngineError(
+            f"this machine has {has['CPU']:g} CPUs and {has['GPU']:g} GPUs for its processes, and each job takes "
+            f"{needs}: give other --num-cpus and --num-gpus"
+        )
+    return room
 
 
 @contextlib.contextmanager

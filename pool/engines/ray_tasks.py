@@ -11,48 +11,38 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pool.engines.dispatch import LostError, dispatch
+from pool.engines.dispatch import KILLED, STARVED, LostError, dispatch
 from pool.engines.engine import Job, Result
+from pool.engines.needs import Needs
 from pool.engines.ray_connection import connected
-from pool.errors import ConfigError, EngineError
+from pool.engines.ray_room import Patience, largest, living_nodes, room_for
+from pool.engines.said import said_into
+from pool.errors import EngineError
 from pool.progress import say
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What a job needs of a node, in Ray's units. No `gpus` given means one where the cluster has some."""
-
-    cpus: float = 1.0
-    gpus: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.cpus < 0 or (self.gpus or 0) < 0 or not self.cpus + (1 if self.gpus is None else self.gpus):
-            raise ConfigError(f"a job needs some of a node: got {self.cpus:g} CPUs and {self.gpus or 0:g} GPUs")
-
-
 @contextmanager
 def ray_tasks(address: str, places: int | None, needs: Needs) -> Iterator[RayTasks]:
     """Connect to a cluster while the block runs. Raises `EngineError`, also where no node has room for a job."""
     with connected(address):
-        nodes = [node["Resources"] for node in _living_nodes()]
-        gpus = needs.gpus if needs.gpus is not None else float(any(node.get("GPU", 0) for node in nodes))
-        room = sum(_room(node, needs.cpus, gpus) for node in nodes)
+        has_gpus = any(node["Resources"].get("GPU", 0) for node in living_nodes())
+        needs = needs.over(Needs(cpus=1.0, gpus=float(has_gpus)))
+        room = room_for(needs)
         if not room:
             raise EngineError(
-                f"no node of the Ray cluster has {needs.cpus:g} CPUs and {gpus:g} GPUs for a job; the largest has "
-                f"{max((node.get('CPU', 0) for node in nodes), default=0):g} and "
-                f"{max((node.get('GPU', 0) for node in nodes), default=0):g}: give other --num-cpus and --num-gpus"
+                f"no node of the Ray cluster has {needs} for a job; the largest has {largest()}: give other --num-cpus "
+                "and --num-gpus"
             )
         if places and places > room:
             say(f"the Ray cluster has room for {room} of {places} workers now; the others wait for it")
-        yield RayTasks(places or room, cpus=needs.cpus, gpus=gpus)
+        yield RayTasks(places or room, needs)
 
 
 class RayTasks:
@@ -60,14 +50,14 @@ class RayTasks:
 
     elsewhere = True
 
-    def __init__(self, places: int, *, cpus: float, gpus: float) -> None:
+    def __init__(self, places: int, needs: Needs) -> None:
         self.places = places
-        self._cpus, self._gpus = cpus, gpus
+        self._needs = needs
 
     @property
     def machines(self) -> int:
         """How many machines the cluster's nodes are on."""
-        return len({node["NodeManagerHostname"] for node in _living_nodes()})
+        return len({node["NodeManagerHostname"] for node in living_nodes()})
 
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
@@ -75,42 +65,40 @@ class RayTasks:
         """Do every job, and yield its name and result as soon as it is done."""
         import ray
 
-        as_task: Any = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
+        as_task: Any = ray.remote(num_cpus=self._needs.cpus or 0, num_gpus=self._needs.gpus or 0, max_retries=0)
         task = as_task(_do)
         begun: list[ObjectRef[Any]] = []
 
         def begin(job: Job[Result]) -> Future[Result]:
-            reference = task.options(name=job.name).remote(job.work, version("mixscout"), gpus=self._gpus)
+            reference = task.options(name=job.name).remote(
+                job.work, job.said, version("mixscout"), gpus=self._needs.gpus
+            )
             begun.append(reference)
             outcome: Future[Result] = Future()
             reference.future().add_done_callback(lambda done: _end(done, outcome))
             return outcome
 
+        patience = Patience(self._needs)
+
+        def watch_all() -> None:
+            patience.check()
+            watch()
+
         try:
-            yield from dispatch(jobs, begin, places=self.places, watch=watch)
+            yield from dispatch(jobs, begin, places=self.places, watch=watch_all)
         finally:
             for reference in begun:  # does nothing to those that are done
                 ray.cancel(reference, force=True)
 
 
-def _living_nodes() -> list[dict[str, Any]]:
-    import ray
-
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def _room(node: dict[str, float], cpus: float, gpus: float) -> int:
-    parts = [node.get(name, 0.0) / wanted for name, wanted in (("CPU", cpus), ("GPU", gpus)) if wanted]
-    return int(min(parts))
-
-
-def _do(work: Callable[[], Result], wanted: str, *, gpus: float) -> Result:
+def _do(work: Callable[[], Result], said: Path | None, wanted: str, *, gpus: float | None) -> Result:
     here = version("mixscout")
     if here != wanted:
         raise EngineError(f"node {socket.gethostname()} has Mixscout {here}, not {wanted}; install the same everywhere")
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray would show all of a node's
-    return work()
+    with said_into(said):
+        return work()
 
 
 def _end(done: Future[Any], outcome: Future[Any]) -> None:
@@ -128,9 +116,9 @@ def _translated(error: BaseException) -> BaseException:
     if isinstance(error, exceptions.NodeDiedError | exceptions.ObjectLostError):
         return LostError("its node is gone")
     if isinstance(error, exceptions.OutOfMemoryError):
-        return LostError("Ray ended it for want of memory")
+        return LostError("Ray ended it for want of memory", STARVED)
     if isinstance(error, exceptions.WorkerCrashedError):
-        return LostError("its process died")
+        return LostError("its process died", KILLED)  # Ray does not say by what
     if isinstance(error, exceptions.RayTaskError) and not str(error.cause).startswith("The remote function failed"):
         return error.cause if isinstance(error.cause, BaseException) else error
     if isinstance(error, exceptions.RayError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -10,14 +12,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from jobs import Dying, Noted, begun_by, refused, seen, unreadable
+from jobs import Dying, Hungry, Meeting, Noted, Talking, begun_by, refused, seen, unreadable
 from ray_nodes import ray_cluster
 
+from pool.devices import shared_out
+from pool.engines import ray_tasks as ray_tasks_module
 from pool.engines.choice import Wanted, chosen
 from pool.engines.engine import MOST_LOSSES, Engine, Job
+from pool.engines.needs import Needs
 from pool.engines.one_by_one import ONE_BY_ONE
 from pool.engines.processes import Processes
-from pool.engines.ray_tasks import Needs, RayTasks, ray_tasks
+from pool.engines.ray_tasks import RayTasks, ray_tasks
 from pool.errors import ConfigError, EngineError, PoolError
 
 
@@ -100,6 +105,70 @@ def test_a_job_that_gets_further_every_time_is_not_given_up(elsewhere: Engine, t
     assert list(elsewhere.run([Job("slow but sure", work, work.begun)])) == [("slow but sure", MOST_LOSSES + 2)]
 
 
+def test_a_job_that_is_killed_again_takes_less_memory_until_it_fits_or_cannot(
+    elsewhere: Engine, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "fits").mkdir()
+    (tmp_path / "never").mkdir()
+    fits, never = Hungry(tmp_path / "fits", 1), Hungry(tmp_path / "never", 0)
+    results = elsewhere.run([Job("fits", fits, spare=fits.spare), Job("never", never, spare=never.spare)])
+    assert next(results) == ("fits", 1)
+    with pytest.raises(EngineError, match="never: given up after 5 processes in a row died"):
+        next(results)
+    remedies = ["it is gone on with", *(f"it is gone on with, {size} at a time" for size in (4, 2, 1))]
+    said = capsys.readouterr().err.splitlines()
+    for name in ("fits", "never"):
+        assert [line for line in said if line.startswith(name)] == [
+            f"{name}: its process died; {how}" for how in remedies
+        ]
+
+
+def test_what_ray_ends_for_memory_takes_less_of_it_at_once_and_what_a_node_takes_with_it_does_not() -> None:
+    from ray import exceptions
+
+    ends = (exceptions.OutOfMemoryError("low"), exceptions.WorkerCrashedError(), exceptions.NodeDiedError("gone"))
+    assert [ray_tasks_module._translated(error).starved_after for error in ends] == [1, 2, None]
+
+
+def test_what_jobs_say_is_said_here_once_and_under_their_names_without_the_noise_of_libraries(
+    elsewhere: Engine, tmp_path: Path, capfd
+) -> None:
+    names = ("member 'a'", "member 'b'")
+    jobs = [Job(name, Talking(name, tmp_path), said=tmp_path / f"{name}.said") for name in names]
+    assert sorted(elsewhere.run(jobs)) == [(name, name) for name in names]
+    out, said = capfd.readouterr()
+    first = "out of memory; trying 4 of 8 windows at a time"
+    died = "its process died; it is gone on with"
+    for name in names:
+        mine = [line.removeprefix(f"{name}: ") for line in said.splitlines() if line.startswith(name)]
+        assert mine == [first, died, first, "not under a name", "0/3", "3/3 loss 1.234"]
+    assert len(said.splitlines()) == 12 and "noise" not in out and not list(tmp_path.glob("*.said"))
+
+
+FAILING = """
+import sys
+from pathlib import Path
+from jobs import Barred
+from pool.engines.engine import Job
+from pool.engines.processes import Processes
+from pool.errors import PoolError
+
+try:
+    list(Processes(2).run([Job(str(raises), Barred(Path(sys.argv[1]), raises)) for raises in (False, True)]))
+except PoolError as error:
+    print(error, file=sys.stderr)
+"""
+
+
+def test_an_error_of_a_process_is_one_line_though_others_are_ended_for_it(tmp_path: Path) -> None:
+    folders = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "support")])
+    command = [sys.executable, "-c", FAILING, str(tmp_path)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": folders}, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "member 'a' has NaN; a lower learning_rate is the usual remedy\n"
+
+
 def test_nothing_goes_on_once_nobody_waits(elsewhere: Engine, tmp_path: Path) -> None:
     results = elsewhere.run([Job("endless", Noted(tmp_path, 1, until="never")), Job("other", Noted(tmp_path, 2))])
     next(results)
@@ -118,6 +187,41 @@ def test_processes_have_a_device_each_in_turn_from_their_very_start() -> None:
     assert threads and int(threads) >= 1
 
 
+def _devices_seen(engine: Engine, folder: Path, places: int) -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES says in as many processes at a time as there are places, none of them twice."""
+    jobs = [Job(str(number), Meeting(folder, places)) for number in range(places)]
+    return sorted(devices for _, devices in engine.run(jobs))
+
+
+def test_processes_that_take_several_gpus_see_as_many_each_and_no_other_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    four = ("0", "1", "2", "3")
+    with chosen(Wanted(workers=2), four, Needs(gpus=2)) as engine:
+        assert _devices_seen(engine, tmp_path / "two each", 2) == ["0,1", "2,3"]
+    with chosen(Wanted(workers=2, num_gpus=1), four, Needs(gpus=2)) as engine:
+        assert _devices_seen(engine, tmp_path / "what the command says wins", 2) == ["0", "1"]
+    assert not capsys.readouterr().err
+    with chosen(Wanted(workers=4), ("a", "b", "c"), Needs(gpus=2)) as engine:
+        assert engine.places == 1 and "has room for 1 of 4 workers that take 2 GPUs each" in capsys.readouterr().err
+        assert _devices_seen(engine, tmp_path / "one is left over", 1) == ["a,b"]
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    job = Job("a", partial(seen, "OMP_NUM_THREADS"))
+    assert list(Processes(2, needs=Needs(cpus=3)).run([job])) == [("a", "3")]
+    with pytest.raises(EngineError, match="this machine has 8 CPUs and 1 GPUs .* each job takes 2 GPUs: give other"):
+        Processes(1, ("0", "cpu"), Needs(gpus=2))
+
+
+def test_shares_of_devices() -> None:
+    assert shared_out(("0", "1"), None) == shared_out(("0", "1"), 0.5) == ("0", "1")
+    assert shared_out((), None) == () and shared_out(("0", "1"), 0) == ("",)
+    assert shared_out(("0", "cpu"), 1) == ("0", "")
+    assert shared_out(("MIG-1", "MIG-2", "MIG-3", "MIG-4"), 2) == ("MIG-1,MIG-2", "MIG-3,MIG-4")
+    assert Processes(9, ("0", "1"), Needs(gpus=0.5)).places == 4
+    assert Processes(9, ("0", "1"), Needs(gpus=0.75)).places == 2, "no job takes parts of two GPUs"
+
+
 def test_ray_gives_each_job_a_gpu_where_there_are_some_and_shows_none_where_none_is_asked_for(
     address: str, ray_engine: RayTasks
 ) -> None:
@@ -132,16 +236,18 @@ def test_ray_gives_each_job_a_gpu_where_there_are_some_and_shows_none_where_none
 
 
 def test_a_job_too_large_for_every_node_is_an_error_and_not_an_endless_wait(address: str) -> None:
-    with pytest.raises(EngineError, match="no node .* has 8 CPUs and 0 GPUs .*the largest has 2 and 2"):
+    with pytest.raises(EngineError, match="no node .* has 8 CPUs and 0 GPUs .*the largest has 2 CPUs and 2 GPUs"):
         ray_tasks(address, None, Needs(8, 0)).__enter__()
     with pytest.raises(ConfigError, match="needs some of a node"):
         Needs(0, 0)
+    with pytest.raises(ConfigError, match="a share of one GPU or whole ones: num_gpus is 1.5"):
+        Needs(gpus=1.5)
 
 
 def test_what_does_not_go_together_is_refused_and_the_rest_chosen() -> None:
     for wrong, message in {
         "address": "--address says something about a Ray cluster: give --engine ray",
-        "num_gpus": "--num-gpus says something",
+        "num_gpus": "--num-gpus says what each of several workers takes: give --workers",
     }.items():
         with pytest.raises(ConfigError, match=message):
             Wanted(**{wrong: "auto" if wrong == "address" else 1.0})

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from ray_nodes import Cluster, ray_cluster, remove_node_of
+from ray_nodes import ROOT, Cluster, ray_cluster, remove_node_of
+from safetensors.torch import load_file
+from unfit import Unfit
 
 from pool.build import build_pool
 from pool.config import read_pool_file
+from pool.engines.needs import Needs
 from pool.engines.processes import Processes
-from pool.engines.ray_tasks import Needs, ray_tasks
+from pool.engines.ray_tasks import ray_tasks
 from pool.errors import PoolError
 from pool.fingerprint import digest_file
 from pool.mixture import Mixture
@@ -123,6 +128,32 @@ def test_a_node_lost_in_the_middle_costs_its_member_s_last_steps_and_the_build_g
         assert engine.places == 3
         build_pool(read_pool_file(unbuilt / "pool.toml"), engine=engine)
     _check(accident, unbuilt, built_root, capsys.readouterr().err)
+
+
+def test_a_member_whose_process_is_killed_for_memory_is_trained_in_smaller_parts_in_the_same_steps(
+    unbuilt: Path, built_root: Path, tiny_pool: Pool, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests/support")]))
+    config, seed = tiny_pool.config, tiny_pool.manifest.seed
+    wanted = member_provenance(Mixture.vertex(NAMES, "docs"), config.recipe, tiny_pool.manifest.corpus, seed)
+    training = Training(unbuilt / "pools/tiny", unbuilt / "pools/tiny/members/docs", wanted, "member 'docs'")
+    ((_, manifest),) = Processes(1).run([replace(training.job, work=Unfit(training, 2))])
+    said = capsys.readouterr().err
+    for how in (
+        "gone on with\n",
+        "gone on with, 4 of 8 windows at a time\n",
+        "gone on with, 2 of 8 windows at a time\n",
+    ):
+        assert said.count(f"member 'docs': its process died; it is {how}") == 1
+    assert manifest.tokens == tiny_pool.manifest.members["docs"].tokens
+    start, whole = (
+        load_file(built_root / "pools/tiny" / name / "model.safetensors") for name in ("seed", "members/docs")
+    )
+    parts = load_file(training.folder / "model.safetensors")
+    for name, tensor in whole.items():
+        assert (tensor - parts[name]).norm() < 0.02 * (tensor - start[name]).norm(), "only the order of sums differs"
+    assert list(training.folder.parent.glob(".*.scratch")) == []
 
 
 def test_a_machine_that_does_not_see_the_pool_says_so_and_leaves_nothing(tiny_pool: Pool, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from transformers import Trainer, TrainingArguments
 
 from pool.checkpoint import load_model, parameters_of
+from pool.engines.needs import Needs
 from pool.mixture import Mixture
 from pool.recipe import Recipe, SeedRecipe
 from pool.recipe_trainer import RecipeTrainer
@@ -34,6 +35,16 @@ def test_recipes_of_pools_built_before_keep_their_digests() -> None:
 @pytest.mark.parametrize("changes", [{"decayed": "all"}, {"accumulate": 2}, {"lora": {}}, {"early_stopping": {}}])
 def test_an_option_that_is_set_is_in_the_digest(changes: dict[str, object]) -> None:
     assert Recipe.model_validate(changes).digest != Recipe().digest
+
+
+def test_what_a_run_takes_of_a_machine_is_in_no_digest() -> None:
+    recipe = Recipe(num_cpus=4, num_gpus=2)
+    assert recipe.digest == Recipe().digest and recipe.needs == Needs(4, 2)
+    assert Recipe(num_gpus=0).needs == Needs(None, 0)
+    with pytest.raises(ValidationError, match="a share of one GPU or whole ones: num_gpus is 2.5"):
+        Recipe(num_gpus=2.5)
+    with pytest.raises(ValidationError, match="num_gpus is for members, not for the seed"):
+        SeedRecipe(num_gpus=2)
 
 
 def test_a_batch_is_cut_into_equal_parts() -> None:

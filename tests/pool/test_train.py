@@ -15,6 +15,7 @@ from pool.checkpoint import load_model, new_model, parameters_of
 from pool.errors import PoolError
 from pool.memory import is_out_of_memory, smaller_part
 from pool.mixture import Mixture
+from pool.part_size import part_windows, take_smaller_part
 from pool.recipe import ModelShape, Recipe
 from pool.run_checkpoints import discard_scratch
 from pool.store import Pool
@@ -136,11 +137,24 @@ def test_a_batch_that_memory_is_too_small_for_is_summed_over_parts_in_the_same_s
     whole, (loss, tokens), _ = _run_in("plenty", built_root, tmp_path / "plenty")
     parts, (loss_in_parts, tokens_in_parts), said = _run_in("limited", built_root, tmp_path / "limited")
     assert "run: out of memory; trying 256 of 512 windows at a time" in said
+    tried = [int(line.split()[5]) for line in said.splitlines() if "out of memory; trying" in line]
+    recipe = Recipe(batch_windows=512)
+    assert part_windows(recipe, tmp_path / "limited/run") == tried[-1], "where it is gone on with, it begins with that"
     assert tokens_in_parts == tokens and float(loss_in_parts) == pytest.approx(float(loss), abs=1e-3)
     start = parameters_of(load_model(built_root / "pools/tiny/seed"))
     for name, tensor in whole.items():
         moved, apart = (tensor - start[name]).norm(), (tensor - parts[name]).norm()
         assert apart < 0.02 * moved, "only the order of sums differs"
+
+
+def test_the_size_of_parts_is_kept_for_the_next_attempt_of_a_run(tmp_path: Path) -> None:
+    recipe = Recipe(batch_windows=12, accumulate=2)
+    assert part_windows(recipe, tmp_path) == 6
+    assert [take_smaller_part(recipe, tmp_path / "new") for _ in range(4)] == [3, 1, None, None]
+    assert part_windows(recipe, tmp_path / "new") == 1
+    for unfit in ("5", "12", "0", "half of a"):
+        (tmp_path / "part_windows").write_text(unfit)
+        assert part_windows(recipe, tmp_path) == 6
 
 
 def test_parts_of_a_batch_sum_to_it() -> None:

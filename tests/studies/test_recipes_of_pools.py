@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from given import name_seed, write_foreign
-from tiny import edit
+from tiny import edit, snapshot
 
 from pool.build import build_pool
 from pool.checkpoint import load_model, parameters_of
@@ -101,3 +101,18 @@ def test_the_flops_of_a_token_are_those_of_its_matrices_and_of_attention(tiny_po
     matrices = 2 * (4 * 32 * 32 + 3 * 32 * 64) + 384 * 32
     norms = 5 * 32
     assert flops_per_token(model, 32) == 6 * (matrices + norms) + 12 * 2 * 32 * 32
+
+
+def test_what_members_take_is_read_from_the_recipe_and_the_command_line_wins(
+    root: Path, mixscout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mixscout("search", root / "study.toml", "--merges", 5).code == 0
+    before = snapshot(root / "pools")
+    edit(root / "pool.toml", "tokens = 6_000", "tokens = 6_000\nnum_gpus = 2")
+    monkeypatch.setattr("pool.devices.visible_devices", lambda: ("0",))
+    for command in (("pool", "build", root / "pool.toml"), ("fidelity", root / "study.toml")):
+        answer = mixscout(*command, "--workers", 2)
+        assert answer.code == 1 and answer.err.count("\n") == 1
+        assert "1 GPUs for its processes, and each job takes 2 GPUs: give other --num-cpus and --num-gpus" in answer.err
+    assert mixscout("pool", "build", root / "pool.toml", "--workers", 2, "--num-gpus", 1).code == 0
+    assert snapshot(root / "pools") == before, "nothing is trained again for it"

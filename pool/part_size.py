@@ -1,0 +1,34 @@
+"""How many windows of a batch a run trains at a time: as its recipe says, or fewer where memory was too small before.
+
+What was found is kept beside the run's checkpoints, so that its next attempt need not find it again. The optimiser's
+steps are the same: gradients are summed over the parts of a batch.
+"""
+
+from pathlib import Path
+
+from pool.disk import write_text
+from pool.memory import smaller_part
+from pool.recipe import Recipe
+
+_KEPT = "part_windows"
+
+
+def part_windows(recipe: Recipe, scratch: Path) -> int:
+    """Return the windows at a time of a run whose scratch folder this is."""
+    asked = recipe.batch_windows // recipe.accumulate
+    try:
+        kept = int((scratch / _KEPT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return asked
+    return kept if 0 < kept < asked and recipe.batch_windows % kept == 0 else asked
+
+
+def take_smaller_part(recipe: Recipe, scratch: Path) -> int | None:
+    """Have the run go on with at most half as many windows at a time, and return how many; None where it has one."""
+    part = part_windows(recipe, scratch)
+    if part == 1:
+        return None
+    smaller = smaller_part(part, recipe.batch_windows)
+    scratch.mkdir(parents=True, exist_ok=True)
+    write_text(scratch / _KEPT, f"{smaller}\n")
+    return smaller
