@@ -59,7 +59,9 @@ def test_a_pool_stands_on_a_checkpoint_of_others(empty_root: Path, foreign: Path
     assert windows.inputs.shape[1] == 24 and windows.inputs[0, 0] == AutoTokenizer.from_pretrained(given).eos_token_id
 
     before = snapshot(pool.folder)
+    (given / "model.safetensors").unlink()
     build_pool(config)
+    assert open_pool(config).manifest.digest == pool.manifest.digest, "its weights may be gone"
     shutil.rmtree(given)
     assert open_pool(config).manifest.digest == pool.manifest.digest, "the folder may be gone"
     assert snapshot(pool.folder) == before
