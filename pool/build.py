@@ -3,6 +3,9 @@
 Whatever has changed is refused before anything is written, unless it was asked to be rebuilt.
 """
 
+import errno
+import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +29,9 @@ from pool.rebuild import begin_rebuild, end_rebuild, is_pending
 from pool.run_checkpoints import discard_scratch
 from pool.store import POOL_RECORD, Pool, member_folder, open_pool
 from pool.training import Training, train_into
+
+_FULL = "the disk is full"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = ONE_BY_ONE) -> Pool:
@@ -97,18 +103,27 @@ def building(config: PoolFile) -> Iterator[None]:
         with only_one(config.folder.parent / f".{config.name}.lock", busy):
             yield
     except OSError as error:
-        raise _unwritable(config, f"{error.filename or config.folder}: {error.strerror or error}") from error
+        raise _unwritable(config, error.filename, _reason(error.errno) or str(error)) from error
     except SafetensorError as error:
-        raise _unwritable(config, str(error)) from error
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        raise _unwritable(config, None, _reason(int(number[1])) if number else str(error).splitlines()[0]) from error
     except RuntimeError as error:  # what torch.save raises when the disk is full
         if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
             raise
-        raise _unwritable(config, str(error).splitlines()[0]) from error
+        raise _unwritable(config, None, _FULL) from error
 
 
-def _unwritable(config: PoolFile, reason: str) -> PoolError:
+def _reason(number: int | None) -> str:
+    """Say in words what the operating system refused, empty where it did not say."""
+    if number is None:
+        return ""
+    return f"{_FULL} ({os.strerror(number)})" if number in _NO_ROOM else os.strerror(number)
+
+
+def _unwritable(config: PoolFile, path: str | None, reason: str) -> PoolError:
+    where = path or f"into {config.folder}"
     return PoolError(
-        f"pool {config.name!r}: cannot write {reason}; make room or give write permission, and run the same "
+        f"pool {config.name!r}: cannot write {where}: {reason}; make room or give write permission, and run the same "
         "command again"
     )
 

@@ -250,7 +250,8 @@ main()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("mixscout: pool 'tiny': cannot write") and "run the same command again" in last
+    assert last.startswith("mixscout: pool 'tiny': cannot write ") and "run the same command again" in last
+    assert ": the disk is full" in last and str(empty_root / "pools") in last
     assert "Traceback" not in done.stderr
     assert _build(empty_root).names == ("code", "docs", "prose")
 
