@@ -1,7 +1,7 @@
 """A seed that was trained already: found, checked, taken over with its tokenizer, and compared later.
 
-A folder is known by the digests of its files, not by its path; it, or its weights alone, may be gone once the seed is in
-the pool. A model of the hub is known by its name, and by its revision or the commit that this was.
+A folder is known by the digests of its files, not by its path; it, or its weights alone, may be gone once the seed is
+in the pool. A model of the hub is known by its name, and by its revision or the commit that this was.
 """
 
 from dataclasses import replace
