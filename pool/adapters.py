@@ -28,16 +28,19 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 def with_adapter(model: PreTrainedModel, table: Lora, *, initial_seed: int) -> "PeftModel":
     """Put adapters into `model`, which alone are trained; the global random state is left as it was.
 
-    Raises `PoolError` where peft is not installed, or where the model has no layer of a name in `targets`.
+    Raises `PoolError` where peft is not installed, where the model has no layer of a name in `targets`, and where a
+    layer shares its weights with another one: merged, the update would go into both, which is not what was trained.
     """
     try:
         from peft import LoraConfig, get_peft_model
+        from peft.tuners.lora import LoraLayer
     except ImportError:
         raise PoolError("[recipe.lora] needs peft: run `pip install 'mixscout[lora]'`") from None
     targets = table.targets[0] if table.targets == ("all-linear",) else list(table.targets)
     config = LoraConfig(
         r=table.rank, lora_alpha=table.alpha, target_modules=targets, lora_dropout=0.0, task_type="CAUSAL_LM"
     )
+    owners = _owners(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(initial_seed)
         try:
@@ -45,7 +48,24 @@ def with_adapter(model: PreTrainedModel, table: Lora, *, initial_seed: int) -> "
         except ValueError as error:
             first = str(error).splitlines()[0]
             raise PoolError(f"[recipe.lora] targets {', '.join(table.targets)}: {first}") from None
+    for module in adapted.modules():
+        sharing = owners[cast(torch.Tensor, module.base_layer.weight)] if isinstance(module, LoraLayer) else []
+        if len(sharing) > 1:
+            raise PoolError(
+                f"[recipe.lora] targets {', '.join(table.targets)}: {' and '.join(sharing)} are one matrix (tied), and "
+                "an adapter on one of them cannot be merged: leave them out of the targets, or untie them"
+            )
     return cast("PeftModel", adapted)
+
+
+def _owners(model: PreTrainedModel) -> dict[torch.Tensor, list[str]]:
+    """Name the modules that each weight belongs to: several where it is tied."""
+    owners: dict[torch.Tensor, list[str]] = {}
+    for name, module in model.named_modules():
+        weight = module._parameters.get("weight")
+        if weight is not None:
+            owners.setdefault(weight, []).append(name)
+    return owners
 
 
 def save_adapter(adapted: "PeftModel", folder: Path) -> None:

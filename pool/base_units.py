@@ -1,7 +1,7 @@
 """Base units: a big partition cut into near-equal pieces, by document, each with a member of its own."""
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
 
 from transformers import PreTrainedTokenizerFast
@@ -31,7 +31,7 @@ def cut_into_units(
         name: _cut(name, documents, _count(documents, tokenizer, config.base_units_tokens))
         for name, documents in corpus.partitions.items()
     }
-    _check_names(units)
+    _check_names(units, corpus.held_out.keys())
     groups = group_units(tuple(units), units, config.groups)
     store = next(iter(corpus.partitions.values())).store
     return corpus_of(store, [one for some in units.values() for one in some], tuple(corpus.held_out)), groups
@@ -67,10 +67,13 @@ def _cut(name: str, documents: StoredDocuments, count: int) -> tuple[str, ...]:
     return names
 
 
-def _check_names(units: Mapping[str, tuple[str, ...]]) -> None:
+def _check_names(units: Mapping[str, tuple[str, ...]], domains: Collection[str]) -> None:
+    """Refuse names that clash, a held-out domain's too: one that has a partition's name stands for its text."""
     names = [unit for some in units.values() for unit in some] + [name for name, some in units.items() if len(some) > 1]
     for name in names:
         if len(name) > 80:
             raise CorpusError(f"base unit {name!r}: more than 80 characters; give its partition a shorter name")
         if names.count(name) > 1:
             raise CorpusError(f"a base unit would have the name of another partition, {name!r}; rename that one")
+        if name in domains and name not in units:
+            raise CorpusError(f"held-out domain {name!r} has the name of a base unit; rename the domain")

@@ -32,14 +32,15 @@ class CorpusConfig(Config):
     """Number of each partition's documents kept out of training in this way, instead of a share."""
     base_units_tokens: int | None = Field(None, ge=1)
     """Cut every partition that has more training tokens than this into near-equal base units of about so many, by
-    document, named PARTITION-number: each has a member of its own."""
+    document, named PARTITION-number: each has a member of its own, and train_tokens is kept of each."""
     groups: dict[Name, tuple[str, ...]] = {}
     """Group -> patterns (`*`, `?`) of partitions, whose members [space] units = "macro" merges evenly; a partition that
     is in none is a group of its own, with all of its base units."""
     drop_overlap: bool = False
     """Leave out training documents that share a run of 13 words with held-out text that is scored."""
     train_tokens: int = Field(400_000, ge=1)
-    """Most training tokens kept per partition; caps and proportions go by all that the partition has."""
+    """Most training tokens kept of a partition, or of a base unit. What is trained here reads these alone, again where
+    its recipe asks for more, which a build says; caps and proportions go by all that the partition has."""
     held_out_tokens: int = Field(8_192, ge=1)
     """Most tokens kept per held-out domain and split."""
     held_out_document_tokens: int = Field(1_024, ge=1)

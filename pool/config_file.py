@@ -1,6 +1,7 @@
 """Reading a TOML file into a checked, frozen value; every mistake becomes one clear line."""
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, TypeVar, get_args
@@ -9,7 +10,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, V
 
 from pool.errors import ConfigError
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=80)]
+
+def _is_name(name: str) -> str:
+    if re.fullmatch("[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}", name) is None:
+        raise ValueError(
+            "a name is 1 to 80 of the letters A-Z and a-z, digits, `.`, `_` and `-`, and begins with no dot"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
 """A name that becomes part of a path: letters, digits, `.`, `_`, `-`; no leading dot."""
 
 HubName = Annotated[
@@ -65,7 +75,7 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
 def _explain_one(item: dict[str, object], kind: type[BaseModel]) -> str:
     location = item["loc"]
     assert isinstance(location, tuple)
-    key = ".".join(str(part) for part in location) or "the file"
+    key = ".".join(str(part) for part in location if part != "[key]") or "the file"
     if item["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_suggest(location, kind)}"
     if item["type"] == "missing":

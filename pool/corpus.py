@@ -5,7 +5,9 @@ the order of files nor on a random state, and an exact duplicate can never stand
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Literal
@@ -43,7 +45,8 @@ class Corpus:
     def __post_init__(self) -> None:
         for name, documents in self.partitions.items():
             if not len(documents):
-                raise CorpusError(f"partition {name!r} has no training text; give it files with text in them")
+                held_out = sum(len(documents) for documents in self.held_out.get(name, {}).values())
+                raise CorpusError(f"partition {name!r} has no training text; {_remedy(held_out)}")
         for name, splits in self.held_out.items():
             for split in SPLITS:
                 if not len(splits[split]):
@@ -68,9 +71,7 @@ def make_corpus(
     stands in a partition or in another held-out domain: that overlap raises `CorpusError`, naming the domain.
     """
     for name, texts in partitions.items():
-        for text in texts:
-            if text.strip():
-                store.add(training_place(name), text)
+        add_documents(store, name, training_place(name), (text for text in texts if text.strip()))
     return with_held_out(store, tuple(partitions), held_out, kept_out)
 
 
@@ -92,6 +93,22 @@ def with_held_out(
     return corpus_of(store, partitions, domains)
 
 
+def add_documents(store: DocumentStore, name: str, place: str, texts: Iterable[str]) -> None:
+    """Keep the documents of a partition in a place. Raises `CorpusError` where other partitions have all of them."""
+    places = Counter(store.add(place, text) for text in texts)
+    refuse_duplicates(name, places, {place})
+
+
+def refuse_duplicates(name: str, places: Mapping[str, int], own: AbstractSet[str]) -> None:
+    """Raise `CorpusError` where documents were read, counted by the places they have, and none is in one of `own`."""
+    if places and own.isdisjoint(places):
+        count, others = sum(places.values()), ", ".join([*islice(places, 3), *(["others"] if len(places) > 3 else [])])
+        raise CorpusError(
+            f"{name}: all {count:,} documents are duplicates of documents of {others}; a document stands in the first "
+            "partition alone, so give it other files, or take one of them away"
+        )
+
+
 def corpus_of(store: DocumentStore, partitions: Sequence[str], domains: Sequence[str]) -> Corpus:
     """Look at a store as a corpus. Raises `CorpusError` for what is empty."""
     return Corpus(
@@ -108,6 +125,12 @@ def training_place(partition: str) -> str:
 def held_out_place(domain: str, split: Split) -> str:
     """Name the place of one split of a held-out domain."""
     return f"held-out domain {domain!r} ({split} split)"
+
+
+def _remedy(held_out: int) -> str:
+    if held_out:
+        return f"its {held_out} documents are all held out: add text, or lower held_out_share or held_out_documents"
+    return "give it files with text in them"
 
 
 def _add_domain(store: DocumentStore, name: str, texts: Iterable[str]) -> None:

@@ -27,11 +27,14 @@ Found = tuple[bytes, int, int]
 class DocumentStore:
     """Documents by place; a text that is there already is not taken again, whatever the place.
 
-    `folder` is where the files are kept while the store lives; the system's temporary folder when left out.
-    Raises `OSError` when the disk is full.
+    `folder` is where the files are kept while the store lives; the system's temporary folder when left out. `watch` is
+    told the place and the bytes of every document it is given. Raises `OSError` when the disk is full.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, watch: Callable[[str, int], None] = lambda place, size: None
+    ) -> None:
+        self._watch = watch
         self._spool: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (open as long as the store is)
         self._end = 0
         handle, path = tempfile.mkstemp(prefix=".index.", dir=folder)
@@ -49,6 +52,7 @@ class DocumentStore:
     def add(self, place: str, text: str) -> str:
         """Keep a document, and return the place it has: another one when the same text was there before."""
         content = text.encode("utf-8", "surrogatepass")
+        self._watch(place, len(content))
         key = hashlib.sha256(content).digest()
         row = (key, self._number(place), self._end, len(content))
         if self._run("INSERT OR IGNORE INTO documents VALUES (?, ?, ?, ?)", row).rowcount == 0:

@@ -1,9 +1,11 @@
-"""Documents of a source, one at a time: read through `datasets`, which runs no code of a data set and loads no pickle.
+"""Documents of a source, one at a time: JSON Lines line by line, all else through `datasets`, which loads no pickle.
 
 Files are streamed: nothing of them is copied to a cache. Those of a hub data set are downloaded once.
 """
 
+import datetime
 import glob
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,15 +13,14 @@ import datasets
 
 from pool.errors import CorpusError, HubError, first_line
 from pool.hub_documents import hub_rows
+from pool.json_lines import Row, json_rows
 from pool.silence import silent
 from pool.source_files import check_path, paths_of
 from pool.text_source import CHUNK_BYTES, TextSource
 
-_BUILDERS = {"jsonl": "json", "text": "text", "parquet": "parquet"}
 _SAMPLES = {"paragraph": "paragraph", "line": "line", "file": "document"}
 _READER = "datasets.packaged_modules"
-
-Row = dict[str, object]
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def read_documents(name: str, source: TextSource) -> Iterator[str]:
@@ -33,31 +34,34 @@ def read_documents(name: str, source: TextSource) -> Iterator[str]:
 def read_labelled_documents(name: str, source: TextSource, field: str | None) -> Iterator[tuple[str, str]]:
     """Yield documents with the value of a column each, as text; empty where it is missing or none is asked for.
 
-    Raises `CorpusError` as above, and where the column is no single value.
+    Raises `CorpusError` as above, and where the column is in no row or is no single value.
     """
     for where, rows in _tables(name, source):
-        count = 0
-        for row in rows:
-            text = _text_of(row, source.text_column, where)
+        count, row, has_field = 0, Row(), field is None
+        for number, row in rows:
+            text = _text_of(row, source.text_column, f"{where}, row {number}")
+            has_field = has_field or field in row
             if text.strip():
                 count += 1
-                yield text, "" if field is None else _label(row, field, where)
+                yield text, "" if field is None else _label(row, field, f"{where}, row {number}")
         if count == 0:
             raise CorpusError(f"{where} holds no text; remove it from the pool file or fill it")
+        if not has_field:
+            raise CorpusError(f"{where} has no column {field!r}; it has {', '.join(sorted(row))}: set `partition_by`")
 
 
-def _tables(name: str, source: TextSource) -> Iterator[tuple[str, Iterator[Row]]]:
+def _tables(name: str, source: TextSource) -> Iterator[tuple[str, Iterator[tuple[int, Row]]]]:
     if source.hub is not None:
-        yield f"{name}: hub data set {source.hub!r}", _hub_rows(name, source)
+        yield f"{name}: hub data set {source.hub!r}", enumerate(_hub_rows(name, source), start=1)
     for path in paths_of(name, source):
         check_path(name, path, source)
         yield f"{name}: {path}", _file_rows(name, path, source)
 
 
-def _file_rows(name: str, path: Path, source: TextSource) -> Iterator[Row]:
+def _file_rows(name: str, path: Path, source: TextSource) -> Iterator[tuple[int, Row]]:
     try:
         with silent(_READER):
-            yield from _open(path, source)
+            yield from json_rows(path) if source.format == "jsonl" else enumerate(_open(path, source), start=1)
     except CorpusError as error:
         raise CorpusError(f"{name}: {path} {error}") from None
     except Exception as error:  # datasets raises many types for bad files; all mean the same to a user
@@ -67,11 +71,11 @@ def _file_rows(name: str, path: Path, source: TextSource) -> Iterator[Row]:
 def _open(path: Path, source: TextSource) -> Iterable[Row]:
     if source.format == "saved":
         return _one_split(datasets.load_from_disk(str(path)), source)
-    options: dict[str, object] = {} if source.format == "parquet" else {"chunksize": CHUNK_BYTES}
+    options: dict[str, object] = {}
     if source.format == "text":
-        options["sample_by"] = _SAMPLES[source.document]
+        options = {"chunksize": CHUNK_BYTES, "sample_by": _SAMPLES[source.document]}
     rows: Iterable[Row] = datasets.load_dataset(
-        _BUILDERS[source.format], data_files=glob.escape(str(path)), split="train", streaming=True, **options
+        source.format, data_files=glob.escape(str(path)), split="train", streaming=True, **options
     )
     return rows
 
@@ -97,21 +101,25 @@ def _hub_rows(name: str, source: TextSource) -> Iterator[Row]:
         raise CorpusError(f"{where} {error}") from None
 
 
-def _value(row: Row, column: str, where: str, key: str) -> object:
-    if column not in row:
-        raise CorpusError(f"{where} has no column {column!r}; it has {', '.join(sorted(row))}: set `{key}`")
-    return row[column]
-
-
 def _text_of(row: Row, column: str, where: str) -> str:
-    text = _value(row, column, where, "column")
+    if column not in row:
+        raise CorpusError(
+            f"{where} has no column {column!r}; it has {', '.join(sorted(row))}: set `column`, or give the row a text"
+        )
+    text = row[column]
+    if text is None:
+        raise CorpusError(f'{where}: column {column!r} is null; remove the row, or make it "", which is left out')
     if not isinstance(text, str):
         raise CorpusError(f"{where}: column {column!r} holds {type(text).__name__}, not text")
+    if not text.isascii() and _HALF_A_PAIR.search(text):
+        raise CorpusError(f"{where}: column {column!r} holds half a surrogate pair, which is no character; correct it")
     return text
 
 
 def _label(row: Row, field: str, where: str) -> str:
-    value = _value(row, field, where, "partition_by")
+    value = row.get(field)
+    if isinstance(value, datetime.date):
+        return value.isoformat()
     if value is not None and not isinstance(value, str | int | float):
         raise CorpusError(f"{where}: column {field!r} holds {type(value).__name__}, which names no partition")
     return "" if value is None else str(value).strip()

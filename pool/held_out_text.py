@@ -34,7 +34,7 @@ class HeldOutText:
         return replace(self, windows={name: _some(windows, each) for name, windows in self.windows.items()})
 
     def loss_nats(self, model: PreTrainedModel) -> float:
-        """Return the weighted mean over domains of the model's loss in nats per token; float32, sums in float64."""
+        """Return the weighted mean over domains of the model's loss in nats per token; sums in float64."""
         was_training = model.training
         model.train(False)
         losses = [self.weights[name] * _mean_nats(model, windows) for name, windows in self.windows.items()]
@@ -49,12 +49,18 @@ def own_domains(mixture: Mixture, corpus: CorpusManifest) -> dict[str, float]:
     """
     weights: dict[str, float] = {}
     for name in mixture.support:
-        is_unit = name not in corpus.search and bool(corpus.groups)
-        domain = name.rpartition("-")[0] if is_unit else name
-        if domain not in corpus.search or not corpus.search[domain].tokens:
+        domain = own_domain(name, corpus)
+        if domain is None:
             raise ConfigError(f"nothing of partition {name!r} is held out: set [corpus] held_out_share above 0")
         weights[domain] = weights.get(domain, 0.0) + mixture.as_dict()[name]
     return weights
+
+
+def own_domain(partition: str, corpus: CorpusManifest) -> str | None:
+    """Name the held-out domain of a partition's own text, or None where nothing of it is held out."""
+    is_unit = partition not in corpus.search and bool(corpus.groups)
+    domain = partition.rpartition("-")[0] if is_unit else partition
+    return domain if domain in corpus.search and corpus.search[domain].tokens else None
 
 
 def held_out_text(corpus: Path, manifest: CorpusManifest, mixture: Mixture) -> HeldOutText:

@@ -15,6 +15,7 @@ from huggingface_hub import DatasetCard
 
 from pool.errors import CorpusError, HubError, first_line
 from pool.hub import Snapshot, fetch, find_snapshot
+from pool.json_lines import Row, json_rows
 from pool.silence import silent
 from pool.text_source import CHUNK_BYTES, TextSource
 
@@ -25,7 +26,7 @@ _ENDINGS = {".parquet", ".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".arrow", 
 _COMPRESSED = {".gz", ".zst", ".bz2", ".xz", ".lz4"}
 
 
-def hub_rows(source: TextSource) -> Iterator[dict[str, object]]:
+def hub_rows(source: TextSource) -> Iterator[Row]:
     """Yield the rows of a source's data set, in the order of its files.
 
     Raises `HubError` for what is not to be had, and `CorpusError` for what cannot be read; both leave out which.
@@ -44,17 +45,28 @@ def hub_rows(source: TextSource) -> Iterator[dict[str, object]]:
             raise CorpusError(f"cannot be read: {reason}; correct it in the pool file") from error
 
 
-def _rows(found: Snapshot, source: TextSource, outline: Path) -> Iterator[dict[str, object]]:
+def _rows(found: Snapshot, source: TextSource, outline: Path) -> Iterator[Row]:
     builder = _builder(outline, source.subset)
     files = builder.config.data_files
     if source.split not in files:
         raise CorpusError(f"has no split {source.split!r}; it has {', '.join(map(str, files))}: set `split`")
     names = [Path(file).relative_to(outline).as_posix() for file in files[source.split]]
     fetch(found, names)
+    if builder.name == "json" and builder.config.field is None and builder.info.features is None:
+        for name in names:
+            yield from _json_rows(found.folder / name, name)
+        return
     builder.config.data_files = {source.split: [str(found.folder / name) for name in names]}
     if builder.name in ("json", "text"):
         builder.config.chunksize = CHUNK_BYTES
     yield from builder.as_streaming_dataset(split=source.split)
+
+
+def _json_rows(path: Path, name: str) -> Iterator[Row]:
+    try:
+        yield from (row for _, row in json_rows(path))
+    except CorpusError as error:
+        raise CorpusError(f"{name} {error}, in local `files`") from None
 
 
 def _draw(outline: Path, found: Snapshot) -> None:

@@ -12,11 +12,12 @@ from pool.disk import new_folder, replace_folder
 from pool.errors import ConfigError, PoolError, PoolMismatchError
 from pool.foreign import Foreign
 from pool.given_seed import read_given_seed
+from pool.kept_text import say_little_kept
 from pool.layout import CORPUS, SEED, TOKENIZER, Layout, member_folder
 from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, Origin, read_record
 from pool.prepared import CORPUS_RECORD, PreparedCorpus, load_prepared, read_corpus, tokenise
 from pool.progress import say
-from pool.provenance import changes_by_checkpoint, describe_changes, seed_mixture
+from pool.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
 from pool.request import EVERYTHING, Request
 from pool.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
 
@@ -53,10 +54,10 @@ def prepare_material(request: Request, scratch: Path) -> Material:
     if material is None:
         material = _made(config, scratch, given.tokenizer if given else kept)
     _check_names(request, material.corpus.manifest)
-    if seed_wanted and given is None:
-        seed_mixture(config, material.corpus.manifest)
+    seed = seed_mixture(config, material.corpus.manifest) if seed_wanted and given is None else None
     if not request.anew:
         _refuse_changed(request, material.corpus.manifest)
+    say_little_kept(config, material.corpus.manifest, seed)
     return replace(material, given=given if seed_wanted else None)
 
 
@@ -147,4 +148,7 @@ def _refuse_changed(request: Request, corpus: CorpusManifest) -> None:
     }
     changed = changes_by_checkpoint(config, corpus, seed, members)
     if changed:
-        raise PoolMismatchError(describe_changes(changed))
+        record = config.folder / CORPUS / CORPUS_RECORD
+        before = read_record(record, CorpusManifest) if record.is_file() else corpus
+        moves = describe_moves(changed, tuple(before.partitions), tuple(corpus.partitions))
+        raise PoolMismatchError(describe_changes(changed, moves))

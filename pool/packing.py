@@ -4,9 +4,8 @@ The file is mapped into memory, never read into it, so a stream may be larger th
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,8 +18,10 @@ from pool.errors import CorpusError
 from pool.tokens import Tokens, bytes_covered, end_of_text, whole_characters
 
 _BLOCK_BYTES = 2**22
-_BYTES_A_TOKEN = 4
-"""About how much text a token stands for; decides nothing but the number of processes."""
+BYTES_A_TOKEN = 4
+"""About how much text a token stands for; decides nothing but the number of processes and how progress is shown."""
+_MOST_CUTS = 256
+"""Documents tried for the last places: where a character has several tokens, none may fit what a cut leaves."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +44,36 @@ class StreamLimits:
     @property
     def expected_bytes(self) -> int:
         """About how much of the text the limit lets through."""
-        return min(self.text_bytes, self.limit * _BYTES_A_TOKEN)
+        return min(self.text_bytes, self.limit * BYTES_A_TOKEN)
+
+    def share_done(self, tokens: int, size: int) -> float:
+        """Which share of the work is done when so many tokens, of so many bytes of text, are written."""
+        return max(tokens / self.limit, size / self.text_bytes)
 
 
 def training_stream(
-    name: str, documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, asked: StreamLimits, path: Path
+    name: str,
+    documents: Iterable[str],
+    tokenizer: PreTrainedTokenizerFast,
+    asked: StreamLimits,
+    path: Path,
+    *,
+    watch: Callable[[float], None] = lambda share: None,
 ) -> TrainingStream:
     """Write documents to `path`, each preceded by the end-of-text token, up to the limit; the last one may be cut.
 
-    Raises `CorpusError` when the partition holds less than one window.
+    `watch` is told after each document which share of the work is done. Raises `CorpusError` when the partition holds
+    less than one window.
     """
     with path.open("wb") as stream:
         _write_header(stream, 0)
-        start, count, total_bytes = stream.tell(), 0, 0
+        start, count, total, total_bytes = stream.tell(), 0, 0, 0
         for tokens, size in _pieces(documents, tokenizer, asked):
             stream.write(tokens.tobytes())
             total_bytes += size
             count += 1
-        total = (stream.tell() - start) // 4
+            total += len(tokens)
+            watch(asked.share_done(total, total_bytes))
         stream.seek(0)
         _write_header(stream, total)
         assert stream.tell() == start, "NumPy leaves room in the header for any length"
@@ -98,17 +111,24 @@ def _pieces(
     documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, asked: StreamLimits
 ) -> Iterator[tuple[Tokens, int]]:
     """Yield documents with the end-of-text token before each, and the bytes they cover, until the limit is reached."""
-    left, seen = asked.limit, 0
-    for batch in encoded(documents, tokenizer, asked.expected_bytes):
-        for tokens, size in _split(batch):
-            if len(tokens) >= left:
-                tokens, size = _beginning(next(islice(documents, seen, None)), tokenizer, left - 1)
-            if len(tokens):
-                yield np.concatenate([[end_of_text(tokenizer)], tokens], dtype=np.int32), size
-                left -= len(tokens) + 1
-            seen += 1
-            if left <= 1:
-                return
+    left, cuts = asked.limit, 0
+    again = enumerate(documents)
+    for number, (tokens, size) in enumerate(_encoded_one_by_one(documents, tokenizer, asked)):
+        if len(tokens) >= left:
+            text = next(text for place, text in again if place == number)
+            tokens, size = _beginning(text, tokenizer, left - 1)
+            cuts += 1
+        if len(tokens):
+            yield np.concatenate([[end_of_text(tokenizer)], tokens], dtype=np.int32), size
+            left -= len(tokens) + 1
+        if left <= 1 or cuts == _MOST_CUTS:
+            return
+
+
+def _encoded_one_by_one(
+    documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, asked: StreamLimits
+) -> Iterator[tuple[Tokens, int]]:
+    return (one for batch in encoded(documents, tokenizer, asked.expected_bytes) for one in _split(batch))
 
 
 def _split(batch: EncodedBatch) -> Iterator[tuple[Tokens, int]]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 
 from pool.clustering import split_by_topic
-from pool.corpus import training_place
+from pool.corpus import add_documents, refuse_duplicates, training_place
 from pool.document_store import DocumentStore
 from pool.documents import read_documents, read_labelled_documents
 from pool.errors import CorpusError
@@ -39,8 +39,7 @@ def fill_partitions(store: DocumentStore, tables: Mapping[str, PartitionSource])
 def _fill(store: DocumentStore, name: str, table: PartitionSource) -> list[str]:
     if table.partition_by is not None:
         return _fill_by_column(store, name, table, table.partition_by)
-    for text in read_documents(name, table):
-        store.add(training_place(name), text)
+    add_documents(store, name, training_place(name), read_documents(name, table))
     if table.cluster is None:
         return [name]
     topics = split_by_topic(store, training_place(name), table.cluster, what=name)
@@ -52,13 +51,15 @@ def _fill(store: DocumentStore, name: str, table: PartitionSource) -> list[str]:
 
 def _fill_by_column(store: DocumentStore, name: str, table: PartitionSource, field: str) -> list[str]:
     places: dict[str, str] = {}
+    found = Counter[str]()
     for text, value in read_labelled_documents(name, table, field):
         place = places.setdefault(value or MISSING, f"{field} = {value!r} of {name!r}")
         if len(places) > MOST_VALUES:
             raise CorpusError(
                 f"{name}: column {field!r} has more than {MOST_VALUES:,} different values; name a coarser one"
             )
-        store.add(place, text)
+        found[store.add(place, text)] += 1
+    refuse_duplicates(name, found, set(places.values()))
     sizes = {value: store.documents(place).bytes for value, place in places.items()}
     kept = _kept(name, field, table, {value: size for value, size in sizes.items() if size})
     named = safe_names(name, kept)

@@ -6,6 +6,7 @@ CORPUS/  corpus.json (written last)  train/<partition>.npy  held_out/<domain>.<s
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,10 @@ from pool.errors import PoolError
 from pool.fingerprint import digest_json
 from pool.manifest import CorpusManifest, PartitionSummary, TextSummary, write_record
 from pool.overlap import without_overlap
-from pool.packing import StreamLimits, TrainingStream, digest_stream, map_stream, training_stream
+from pool.packing import BYTES_A_TOKEN, StreamLimits, TrainingStream, digest_stream, map_stream, training_stream
 from pool.partitioning import fill_partitions
-from pool.progress import track
 from pool.source_files import describe_source
+from pool.text_progress import track_reading, track_text, watched
 from pool.tokenizer import tokenizer_digest
 from pool.tokens import HeldOutWindows, Tokens, held_out_windows
 
@@ -70,7 +71,8 @@ def read_corpus(config: PoolFile, folder: Path | None = None) -> Corpus:
     Raises `CorpusError`; for a full disk `PoolError`, or under a given folder `OSError`.
     """
     try:
-        corpus = _sorted_text(config.corpus, DocumentStore(folder))
+        with track_reading("corpus: reading text") as show:
+            corpus = _sorted_text(config.corpus, DocumentStore(folder, show))
         return without_overlap(corpus, config.corpus.scored) if config.corpus.drop_overlap else corpus
     except OSError as error:
         if folder is not None:
@@ -95,27 +97,14 @@ def tokenise(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile,
     Raises `CorpusError` for what is too short or cannot be cut.
     """
     corpus, groups = cut_into_units(text, tokenizer, config.corpus)
-    context = config.context
     (folder / TRAIN).mkdir()
     (folder / HELD_OUT).mkdir()
-    partitions: dict[str, PartitionSummary] = {}
-    with track("corpus: tokens", len(corpus.partitions)) as advance:
-        for done, (name, documents) in enumerate(corpus.partitions.items(), start=1):
-            path = folder / TRAIN / f"{name}.npy"
-            limits = StreamLimits(config.corpus.train_tokens, context, documents.bytes)
-            stream = training_stream(name, documents, tokenizer, limits, path)
-            partitions[name] = _summary(stream, documents.bytes, digest_stream(path))
-            advance(done, name)
-    summaries: dict[Split, dict[str, TextSummary]] = {split: {} for split in SPLITS}
-    for name, splits in corpus.held_out.items():
-        for split in SPLITS:
-            windows = held_out_windows(name, splits[split], tokenizer, config.corpus, context)
-            save_file(_arrays(windows), folder / HELD_OUT / f"{name}.{split}.safetensors")
-            summaries[split][name] = _window_summary(windows)
+    partitions = _write_streams(corpus, tokenizer, config, folder / TRAIN)
+    summaries = _write_windows(corpus, tokenizer, config, folder / HELD_OUT)
     manifest = CorpusManifest(
         source_digest=source_digest(config),
         tokenizer_digest=tokenizer_digest(tokenizer),
-        context=context,
+        context=config.context,
         partitions=partitions,
         search=summaries["search"],
         test=summaries["test"],
@@ -123,6 +112,42 @@ def tokenise(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile,
     )
     write_record(folder / CORPUS_RECORD, manifest)
     return manifest
+
+
+def _write_streams(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile, folder: Path
+) -> dict[str, PartitionSummary]:
+    limits = {
+        name: StreamLimits(config.corpus.train_tokens, config.context, documents.bytes)
+        for name, documents in corpus.partitions.items()
+    }
+    partitions: dict[str, PartitionSummary] = {}
+    with track_text("corpus: tokens", {name: one.expected_bytes for name, one in limits.items()}) as show:
+        for name, documents in corpus.partitions.items():
+            path = folder / f"{name}.npy"
+            stream = training_stream(name, documents, tokenizer, limits[name], path, watch=partial(show, name))
+            partitions[name] = _summary(stream, documents.bytes, digest_stream(path))
+            show(name, 1)
+    return partitions
+
+
+def _write_windows(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile, folder: Path
+) -> dict[Split, dict[str, TextSummary]]:
+    texts = {f"{name}.{split}": splits[split] for name, splits in corpus.held_out.items() for split in SPLITS}
+    most = config.corpus.held_out_tokens * BYTES_A_TOKEN
+    sizes = {called: min(documents.bytes, most) for called, documents in texts.items()}
+    summaries: dict[Split, dict[str, TextSummary]] = {split: {} for split in SPLITS}
+    with track_text("corpus: held-out tokens", sizes) as show:
+        for name in corpus.held_out:
+            for split in SPLITS:
+                called = f"{name}.{split}"
+                documents = watched(texts[called], sizes[called], partial(show, called))
+                windows = held_out_windows(name, documents, tokenizer, config.corpus, config.context)
+                save_file(_arrays(windows), folder / f"{called}.safetensors")
+                summaries[split][name] = _window_summary(windows)
+                show(called, 1)
+    return summaries
 
 
 def _summary(stream: TrainingStream, all_bytes: int, digest: str) -> PartitionSummary:

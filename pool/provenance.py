@@ -1,6 +1,6 @@
 """What a checkpoint has to be made from, and in which words it differs from what is on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pool.config import PoolFile
@@ -131,11 +131,32 @@ def seed_changes(config: PoolFile, corpus: CorpusManifest, seed: CheckpointManif
     ).changes_since(seed)
 
 
-def describe_changes(changed: Mapping[str, list[str]]) -> str:
-    """Name each changed checkpoint, what changed, and the two ways out."""
+def describe_changes(changed: Mapping[str, list[str]], moves: str = "") -> str:
+    """Name each changed checkpoint, what changed, where text may have moved to or from, and the ways out."""
     parts = [f"{label(name)} was trained before a change of {', '.join(what)}" for name, what in changed.items()]
     flags = "--rebuild seed" if "seed" in changed else " ".join(f"--rebuild {name}" for name in changed)
-    return f"{'; '.join(parts)}. Rebuild with `mixscout pool build POOL.toml {flags}`, or give the pool another name"
+    ways = f"{moves}Rebuild with `mixscout pool build POOL.toml {flags}`, or give the pool another name"
+    return f"{'; '.join(parts)}. {ways}"
+
+
+def describe_moves(changed: Mapping[str, list[str]], before: Sequence[str], now: Sequence[str]) -> str:
+    """Say which partitions came, went or changed places where text has changed; empty where none did.
+
+    A document that several partitions have stands in the first of them, so each of these may have moved some.
+    """
+    touched = [name for name, what in changed.items() if any(" text of " in one for one in what)]
+    if not touched:
+        return ""
+    gone = ", ".join(repr(name) for name in before if name not in now)
+    last = max(now.index(name) for name in touched)
+    came = ", ".join(repr(name) for name in now[:last] if name not in before)
+    reasons = [f"what others share with {gone}, gone since, is theirs now (put it back)"] if gone else []
+    if came:
+        reasons.append(f"what others share with {came}, which came before them, is theirs no longer (put it last)")
+    if [name for name in before if name in now] != [name for name in now if name in before]:
+        reasons.append("partitions changed places (put them back)")
+    alone = "A document that several partitions have stands in the first of them alone"
+    return f"{alone}: {'; '.join(reasons)}. " if reasons else ""
 
 
 def label(name: str) -> str:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pool.config_file import Config, HubName
 
 CHUNK_BYTES = 2**20
-"""JSON or text read at once; all of its rows are in memory as Python objects, so ten times as much took 50 MB more."""
+"""Text read at once; all of its rows are in memory as Python objects, so ten times as much took 50 MB more."""
 
 
 def _is_commit(revision: str) -> str:
@@ -39,8 +39,8 @@ class TextSource(Config):
     split: str = "train"
     """Split of a data set on the hub, or of a saved folder that has several."""
     format: Literal["jsonl", "text", "parquet", "saved"] = "jsonl"
-    """What files hold. `jsonl`, `parquet`: a document a row. `text`: see `document`. `saved`: folders written by
-    `save_to_disk` of `datasets`."""
+    """What files hold. `jsonl`, `parquet`: a document a row; what its other columns hold does not matter. `text`: see
+    `document`. `saved`: folders written by `save_to_disk` of `datasets`."""
     document: Literal["paragraph", "line", "file"] = "paragraph"
     """What is one document in `text` files; paragraphs have a blank line between them."""
     column: str = "text"
@@ -89,7 +89,8 @@ class PartitionSource(TextSource):
     """Text of one partition, or of several that it is split into."""
 
     partition_by: str | None = None
-    """Column whose values split the text into partitions, each named NAME-value."""
+    """Column whose values split the text into partitions, each named NAME-value as it is written; rows without one go
+    to NAME-missing."""
     max_partitions: int | None = Field(None, ge=2)
     """Most partitions that `partition_by` may give."""
     rest: Literal["refuse", "merge"] = "refuse"

@@ -31,10 +31,10 @@ class PoolCheck:
     """The members of a pool, measured on one split.
 
     `members`, `seed` and `uniform` (the merge of all members at equal weights) have a loss on every domain; `tokens`
-    says how many tokens each member was trained on (None: nobody knows), `forgotten_nats` by how much the loss on
-    held-out text of the seed's mixture rose meanwhile (None: not measured). `barriers` are nats on the mean of domains,
-    of the pairs whose line was walked, `barriers_to_mean` those between each member and the uniform merge; both over
-    `points` points a line.
+    says how many tokens each member was trained on (None: nobody knows), `own_domains` which domain is of its own text
+    (none: left out), `forgotten_nats` by how much the loss on held-out text of the seed's mixture rose meanwhile (None:
+    not measured). `barriers` are nats on the mean of domains, of the pairs whose line was walked, `barriers_to_mean`
+    those between each member and the uniform merge; both over `points` points a line.
     """
 
     pool: str
@@ -45,6 +45,7 @@ class PoolCheck:
     seed: DomainLosses
     uniform: DomainLosses
     tokens: Mapping[str, int | None]
+    own_domains: Mapping[str, str]
     forgotten_nats: Mapping[str, float | None]
     vectors: TaskVectors
     barriers: Mapping[Pair, float]
@@ -96,6 +97,7 @@ class PoolCheck:
                     "task_vector_norm": norms[row],
                     "relative_task_vector_norm": relative[row],
                     "tokens": self.tokens[name],
+                    "own_domain": self.own_domains.get(name),
                     "forgotten_nats": self.forgotten_nats[name],
                 }
                 for row, name in enumerate(self.names)

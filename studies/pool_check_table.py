@@ -36,12 +36,13 @@ def _show_members(console: Console, check: PoolCheck) -> None:
         "barrier to mean",
     )
     for row, name in enumerate(check.names):
-        losses, own = check.members[name], check.members[name].by_domain.get(name, math.nan)
+        losses, domain = check.members[name], check.own_domains.get(name, "")
+        own = losses.by_domain.get(domain, math.nan)
         table.add_row(
             name,
             _number(losses.mean, ".4f"),
             _number(own, ".4f"),
-            _number(own - check.seed.by_domain.get(name, math.nan), "+.4f"),
+            _number(own - check.seed.by_domain.get(domain, math.nan), "+.4f"),
             _number(math.nan if (rise := check.forgotten_nats[name]) is None else rise, "+.4f"),
             f"{check.vectors.norms[row]:#.4g}",
             f"{check.vectors.relative_norms[row]:#.3g}",

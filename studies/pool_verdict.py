@@ -70,9 +70,9 @@ def _of_losses(check: PoolCheck) -> Iterator[str]:
             "train again with `mixscout pool build POOL.toml --rebuild NAME`"
         )
     own = {
-        name: losses.by_domain[name] - check.seed.by_domain[name]
+        name: losses.by_domain[domain] - check.seed.by_domain[domain]
         for name, losses in check.members.items()
-        if name in check.domains
+        if (domain := check.own_domains.get(name)) is not None
     }
     worse = {name: nats for name, nats in own.items() if nats > 0}
     if worse:
@@ -111,7 +111,13 @@ def _of_vectors(check: PoolCheck) -> Iterator[str]:
 def _of_barriers(check: PoolCheck) -> Iterator[str]:
     lines = {pair_name(pair): nats for pair, nats in check.barriers.items()}
     lines |= {f"{name} to the mean of all": nats for name, nats in check.barriers_to_mean.items()}
-    high = {name: nats for name, nats in lines.items() if nats > BARRIER_NATS}
+    broken = [name for name, nats in lines.items() if not math.isfinite(nats)]
+    if broken:
+        yield (
+            f"the held-out loss is NaN or infinite on the line between models: {_listed(broken)}; mixtures of these "
+            "cannot be scored"
+        )
+    high = {name: nats for name, nats in lines.items() if math.isfinite(nats) and nats > BARRIER_NATS}
     if high:
         yield (
             f"loss barriers above {BARRIER_NATS} nats on the line between models: {_ranked(high)}; "

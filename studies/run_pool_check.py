@@ -13,6 +13,7 @@ from objectives.target import Target
 from objectives.task_vectors import TaskVectors, compare_task_vectors
 from pool.corpus import Split
 from pool.errors import CorpusError, NonFiniteLossError
+from pool.held_out_text import own_domain
 from pool.mixture import Mixture
 from pool.progress import track
 from pool.store import Pool
@@ -102,6 +103,9 @@ def _check(pool: Pool, reader: Reader, vectors: TaskVectors, lines: Lines) -> Po
         seed=reader.seed(),
         uniform=reader.merge(uniform),
         tokens={name: member.tokens for name, member in pool.manifest.members.items()},
+        own_domains={
+            name: domain for name in pool.names if (domain := own_domain(name, pool.manifest.corpus)) is not None
+        },
         forgotten_nats={
             name: member.seed_text.rise_nats if member.seed_text else None
             for name, member in pool.manifest.members.items()

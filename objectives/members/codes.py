@@ -35,7 +35,10 @@ class Codes(Protocol):
         """Lay out codes (P,) of int8 in bytes (columns,)."""
 
     def unpacked(self, stored: torch.Tensor, piece: Piece, dtype: torch.dtype) -> torch.Tensor:
-        """Return the codes (rows, width) of a piece whose bytes were read, in a dtype of floating point."""
+        """Return the codes (rows, width) of a piece whose bytes were read, in a dtype of floating point.
+
+        Bytes of the same piece of several members, one after the other, give their rows one after the other.
+        """
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ thing: r is the seed *as those integers give it back*, and tau_k = theta_k - r t
 reference costs one more row like a member's, and its rounding does no harm.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from objectives.members.arrays import Shape, Stored
 from objectives.members.codes import SCALE, Codes, dequantised, quantised
-from objectives.members.form import VALUES_AT_ONCE, together, used
+from objectives.members.form import VALUES_AT_ONCE, used
 from objectives.members.held import VALUES_AT_ONCE as DECODED_AT_ONCE
 from objectives.members.held import Weights
 from objectives.members.layout import Layout, Piece
@@ -72,23 +72,26 @@ class StepsMembers:
     def sum(self, weights: Weights, out: torch.Tensor) -> None:
         """Sum code times scale times weight into `out` (P,), a piece of whole rows at a time."""
         rows = used([weights.sum(), *weights])
-        shares = {row: self._scales[row].to(out.dtype) * weight for row, weight in rows}
-        for piece in self._layout.pieces(VALUES_AT_ONCE[out.device.type]):
-            summed = out[piece.part].view(-1, piece.width).zero_()
-            for row, _ in rows:
-                summed.addcmul_(self._decoded(row, piece, out.dtype), shares[row][piece.rows, None])
+        if not rows:
+            out.zero_()
+            return
+        chosen = [row for row, _ in rows]
+        shares = torch.stack([self._scales[row].to(out.dtype) * weight for row, weight in rows])
+        for piece in self._layout.pieces(VALUES_AT_ONCE[out.device.type] // len(rows)):
+            steps = self._decoded(chosen, piece, out.dtype).mul_(shares[:, piece.rows, None])
+            torch.sum(steps, dim=0, out=out[piece.part].view(-1, piece.width))
 
     def blocks(self, most_values: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield decoded pieces."""
         for piece in self._layout.pieces(most_values or max(1, DECODED_AT_ONCE // (self.count + 1))):
-            rows = (self._decoded(row, piece, self._computed) for row in range(self.count + 1))
             scales = self._scales[:, piece.rows, None].to(self._computed)
-            steps = together(self.count + 1, rows).mul_(scales).flatten(1)
+            steps = self._decoded(range(self.count + 1), piece, self._computed).mul_(scales).flatten(1)
             yield piece.part, steps[1:].add_(steps[0])
 
-    def _decoded(self, row: int, piece: Piece, dtype: torch.dtype) -> torch.Tensor:
-        """Return the codes (rows, width) of one member in a piece."""
+    def _decoded(self, members: Sequence[int], piece: Piece, dtype: torch.dtype) -> torch.Tensor:
+        """Return the codes (members, rows, width) of a piece, all unpacked at once: small pieces are mostly calls."""
         part = self._codes.part(piece)
-        codes = self._codes.unpacked(self._stored.row(row, part), piece, dtype)
-        self._stored.done(row, part)
-        return codes
+        stored = torch.cat([self._stored.row(row, part) for row in members])
+        for row in members:
+            self._stored.done(row, part)
+        return self._codes.unpacked(stored, piece, dtype).view(len(members), -1, piece.width)

@@ -68,7 +68,7 @@ def run_training(pool: Pool, wanted: Wanted) -> Training:
     """Measure the pool's recipe without the options that a bare loop has not. Raises `ConfigError` where it cannot."""
     if pool.config.recipe.lora is not None:
         raise ConfigError("bench training compares full training: take [recipe.lora] out of the pool file")
-    context = (SHAPE_130M if wanted.is_130m else pool.config.model).context
+    context = SHAPE_130M.context if wanted.is_130m else pool.config.context
     mixture = _readable(pool, context)
     start = _start(pool, is_130m=wanted.is_130m)
     recipe = _plain(pool.config.recipe, wanted.steps, context)
@@ -76,7 +76,7 @@ def run_training(pool: Pool, wanted: Wanted) -> Training:
     ours, bare = [], []
     with track("training timed", wanted.repeats + 1) as show:
         for round_number in range(wanted.repeats + 1):
-            timed = [lambda: _member(pool, mixture, start, recipe), lambda: _bare(start, windows, recipe)]
+            timed = [lambda: _member(pool, mixture, start, recipe, context), lambda: _bare(start, windows, recipe)]
             if round_number % 2:  # alternated, so that a machine that warms up or slows down favours neither
                 second, first = _timed(timed[1]), _timed(timed[0])
             else:
@@ -144,12 +144,13 @@ def _readable(pool: Pool, context: int) -> Mixture:
     return Mixture.uniform(long)
 
 
-def _member(pool: Pool, mixture: Mixture, start: PreTrainedModel, recipe: Recipe) -> Callable[[], object]:
+def _member(pool: Pool, mixture: Mixture, start: PreTrainedModel, recipe: Recipe, context: int) -> Callable[[], object]:
     model = _copy(start)
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            train(model, pool.corpus.train, mixture, recipe, scratch=Path(folder) / "run", label="timed")
+            scratch = Path(folder) / "run"
+            train(model, pool.corpus.train, mixture, recipe, scratch=scratch, label="timed", context=context)
 
     return run
 

@@ -71,6 +71,12 @@ def test_a_number_of_documents_may_be_kept_out_instead_of_a_share() -> None:
 def test_what_has_no_text_is_refused_by_name() -> None:
     with pytest.raises(CorpusError, match="partition 'a' has no training text"):
         make_corpus({"a": ["  "]}, {"h": ["x", "y"]}, held_out_share=0)
+    with pytest.raises(CorpusError, match="b: all 2 documents are duplicates of documents of partition 'a'"):
+        make_corpus({"a": ["x", "y"], "b": ["y", "x"]}, {"h": ["1", "2"]}, held_out_share=0)
+    with pytest.raises(
+        CorpusError, match="'a' has no training text; its 2 documents are all held out: add text, or lo"
+    ):
+        make_corpus({"a": ["x", "y"]}, {}, documents=2)
     with pytest.raises(CorpusError, match="'h' has no documents in its test split"):
         make_corpus({"a": ["x"]}, {"h": ["y"]}, held_out_share=0)
     with pytest.raises(CorpusError, match="no held-out domain"):

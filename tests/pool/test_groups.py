@@ -105,3 +105,10 @@ def test_a_unit_that_would_have_another_partition_s_name_is_refused(empty_root: 
     edit(empty_root / "pool.toml", "[corpus.partitions.docs]", "[corpus.partitions.code-1]")
     with pytest.raises(CorpusError, match="the name of another partition, 'code-1'; rename that one"):
         build_pool(read_pool_file(empty_root / "pool.toml"))
+
+
+def test_a_held_out_domain_that_would_have_a_unit_s_name_is_refused(empty_root: Path) -> None:
+    edit(empty_root / "pool.toml", "held_out_share = 0.2", "held_out_share = 0.2\nbase_units_tokens = 15_000")
+    edit(empty_root / "pool.toml", "[corpus.held_out.licences]", "[corpus.held_out.code-2]")
+    with pytest.raises(CorpusError, match="held-out domain 'code-2' has the name of a base unit; rename the domain"):
+        build_pool(read_pool_file(empty_root / "pool.toml"))

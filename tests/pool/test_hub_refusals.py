@@ -87,7 +87,9 @@ TEXTS = {
     "files elsewhere": Case(
         at("owner/elsewhere", "{elsewhere}"), "names '/etc/\\*.jsonl' in its README.md, which is not"
     ),
-    "bad JSON": Case(at("owner/scripted", "{scripted}"), "at .* cannot be read: .*; correct it in the pool file"),
+    "bad JSON": Case(
+        at("owner/scripted", "{scripted}"), "licences.jsonl cannot be read as jsonl: line 2: .*; correct or remove it"
+    ),
     "no subset": Case(at("owner/docs", "{docs}"), "has the subsets numbers, others: set `subset` to one of them"),
     "a subset": Case(at("owner/docs", "{docs}", 'subset = "x"'), "has the subsets numbers, others: set `subset`"),
     "a split": Case(at("owner/lines", "{lines}", 'split = "x"'), "has no split 'x'; it has train: set `split`"),

@@ -1,9 +1,11 @@
 """Promises of splitting one source: by a column or by topic, nothing lost, names that are safe, the same every time."""
 
 import json
+from datetime import date
 from pathlib import Path
 from pydoc_data.topics import topics
 
+import datasets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +65,21 @@ def test_a_column_that_names_documents_or_is_not_there_is_refused(
         _split(_write(tmp_path / "b.jsonl", [{"text": "x", "topic": ["y"]}]), partition_by="topic")
 
 
+def test_a_date_names_a_partition_as_it_is_written(tmp_path: Path) -> None:
+    rows = [{"text": f"2024-01-0{day}", "day": f"2024-01-0{day}"} for day in (1, 2)]
+    days = {"n-2024-01-01": ["2024-01-01"], "n-2024-01-02": ["2024-01-02"]}
+    assert _split(_write(tmp_path / "a.jsonl", rows), partition_by="day") == days
+    typed = datasets.Dataset.from_list([{**row, "day": date.fromisoformat(row["day"])} for row in rows])
+    typed.to_parquet(str(tmp_path / "a.parquet"))
+    assert _split(tmp_path / "a.parquet", partition_by="day", format="parquet") == days
+
+
+def test_a_column_that_only_some_rows_have_splits_these(tmp_path: Path) -> None:
+    rows = [{"text": "one"}, {"text": "two", "topic": None}, {"text": "three", "topic": 3}]
+    found = _split(_write(tmp_path / "a.jsonl", rows), partition_by="topic")
+    assert found == {"n-3": ["three"], "n-missing": ["one", "two"]}
+
+
 @given(st.sets(st.text(max_size=120), min_size=1, max_size=20), st.integers(1, 60))
 def test_names_are_safe_short_enough_and_all_different_whatever_the_values(values: set[str], length: int) -> None:
     named = safe_names("p" * length, sorted(values))
@@ -75,6 +92,19 @@ def test_a_partition_that_two_tables_would_give_is_refused(tmp_path: Path) -> No
     path = _write(tmp_path / "a.jsonl", ROWS)
     tables = {"n": PartitionSource(files=(path,), partition_by="topic"), "n-math": PartitionSource(files=(path,))}
     with pytest.raises(CorpusError, match="n: it is split into 'n-math', and there is a partition of that name"):
+        fill_partitions(DocumentStore(), tables)
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster": {"k": 500}}, {"partition_by": "topic"}])
+def test_a_table_whose_documents_all_stand_in_earlier_ones_is_refused_with_these(tmp_path: Path, options: dict) -> None:
+    first, second = _write(tmp_path / "a.jsonl", ROWS[:5]), _write(tmp_path / "b.jsonl", ROWS[5:])
+    both = PartitionSource(files=(second, first), **options)
+    tables = {"a": PartitionSource(files=(first,)), "b": PartitionSource(files=(second,)), "again": both}
+    with pytest.raises(
+        CorpusError,
+        match="again: all 14 documents are duplicates of documents of partition 'b', partition 'a'; a document "
+        "stands in the first partition alone, so give it other files, or take one of them away",
+    ):
         fill_partitions(DocumentStore(), tables)
 
 

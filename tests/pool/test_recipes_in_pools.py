@@ -3,6 +3,7 @@
 import math
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from tiny import edit
 from transformers import Trainer
 
 from objectives.merge import StackedPool
+from pool.adapters import merged, with_adapter
 from pool.build import build_pool
-from pool.checkpoint import load_model, parameters_of
+from pool.checkpoint import load_model, new_model, parameters_of
 from pool.config import read_pool_file
 from pool.errors import ConfigError, MixscoutError, PoolError, PoolMismatchError
 from pool.fingerprint import digest_file
@@ -23,7 +25,8 @@ from pool.held_out_text import held_out_text, own_domains
 from pool.manifest import CheckpointManifest
 from pool.mixture import Mixture
 from pool.optimizer_state import OPTIMIZER
-from pool.recipe import Recipe
+from pool.recipe import Family, ModelShape, Recipe
+from pool.recipe_tables import Lora
 from pool.store import Pool, open_pool
 from pool.windows import training_windows
 
@@ -276,6 +279,34 @@ def test_lora_refuses_by_name_what_it_cannot_do(root: Path) -> None:
     _refused(root, PoolError, r"\[recipe.lora\] targets attention: Target modules .*not found", "code", "docs", "prose")
     with pytest.raises(ValidationError, match="continue_optimizer is about all parameters.*keep one of the two"):
         Recipe.model_validate({"lora": {}, "continue_optimizer": True})
+
+
+SMALL = ModelShape(hidden_size=16, attention_heads=2, layers=1, intermediate_size=16)
+
+
+def _merged_exactly(shape: ModelShape, *targets: str) -> bool:
+    adapted = with_adapter(new_model(shape, 60, initial_seed=0), Lora(rank=2, targets=targets), initial_seed=0)
+    generator, window = torch.Generator().manual_seed(1), torch.arange(10)[None]
+    plain = adapted(input_ids=window).logits
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_(0, 0.3, generator=generator)
+    trained = adapted(input_ids=window).logits
+    assert not torch.allclose(trained, plain, atol=1e-2), "the adapters do something"
+    return torch.allclose(merged(adapted)(input_ids=window).logits, trained, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_on_tied_weights_is_refused_and_on_untied_ones_merged_exactly(target: str) -> None:
+    with pytest.raises(PoolError, match=f"{target}: model.embed_tokens and lm_head are one matrix \\(tied\\)"):
+        with_adapter(new_model(SMALL, 60, initial_seed=0), Lora(targets=("q_proj", target)), initial_seed=0)
+    assert _merged_exactly(SMALL.model_copy(update={"tie_embeddings": False}), "q_proj", target)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", get_args(Family))
+def test_adapters_on_all_linear_layers_are_merged_exactly_in_every_family(family: Family, tied: bool) -> None:
+    assert _merged_exactly(SMALL.model_copy(update={"family": family, "tie_embeddings": tied}), "all-linear")
 
 
 @pytest.mark.parametrize("lora", [False, True])

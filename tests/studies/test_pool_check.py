@@ -1,6 +1,7 @@
 """`pool check` measures what it says, and a pool damaged on purpose does not pass."""
 
 import json
+import math
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pool.config import read_pool_file
 from pool.errors import CorpusError
 from pool.fingerprint import digest_file
 from pool.store import Pool, open_pool
+from studies.pool_verdict import judge
 from studies.run_pool_check import Lines, run_pool_check
 
 PICTURES = [f"tiny-check-{name}.png" for name in ("barriers", "cosines", "sign-conflicts", "transfer")]
@@ -139,6 +141,24 @@ def test_a_member_whose_losses_overflow_is_named_and_its_json_is_json(root: Path
     assert found["members"]["code"]["loss_nats"]["licences"] > 0
     assert any("NaN or infinite for prose on " in reason for reason in found["verdict"]["reasons"])
     assert mixscout("pool", "check", root / "pool.toml", "--points", 1).code == 0
+
+
+def test_a_loss_that_is_no_number_between_two_sound_members_gets_the_verdict(root: Path) -> None:
+    check = run_pool_check(open_pool(read_pool_file(root / "pool.toml")), Lines(points=1))
+    assert judge(check).likely
+    broken = replace(check, barriers=check.barriers | {("code", "docs"): math.nan})
+    (reason,) = judge(broken).reasons
+    assert "NaN or infinite on the line between models: code/docs" in reason
+
+
+def test_a_base_unit_is_judged_on_the_text_of_what_it_was_cut_from(united_root: Path, tmp_path: Path, mixscout) -> None:
+    shutil.copytree(united_root, tmp_path / "united")
+    command = ("pool", "check", tmp_path / "united" / "pool.toml", "--points", 1)
+    found = json.loads(mixscout(*command, "--json").out)
+    domains = {name: member["own_domain"] for name, member in found["members"].items()}
+    assert "code-1" in domains and domains == {name: name.rpartition("-")[0] or name for name in domains}
+    shown = mixscout(*command).out
+    assert f"{found['members']['code-1']['loss_nats']['code']:.4f}" in shown
 
 
 def test_nan_in_a_weight_is_one_line_that_names_the_member(root: Path, mixscout) -> None:

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from given import name_seed, write_foreign
 from tiny import edit
 
+from pool.build import build_pool
 from pool.checkpoint import load_model, parameters_of
+from pool.config import read_pool_file
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.recipe import Recipe
 from pool.store import Pool
-from pool.train import train
+from pool.train import TrainingOutcome, train
 from pool.windows import training_windows
 from studies.benchmarks.training import Wanted, bare_loop, flops_per_token, run_training
 
@@ -69,6 +72,18 @@ def test_bench_training_prints_the_promised_object(built_root: Path, mixscout) -
     assert found["tokens"] == 2 * 8 * 32 and found["ratio"]["repeats"] == 1
     assert math.isclose(found["ratio"]["median"], found["tokens_per_second"] / found["bare_tokens_per_second"])
     assert found["utilisation"] > 0 and found["device"]
+
+
+def test_bench_training_times_windows_as_long_as_those_that_members_are_trained_on(
+    empty_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_foreign(empty_root / "given", ["a little text"], tied=False)
+    name_seed(empty_root / "pool.toml", 'checkpoint = "given"\ncontext = 16')
+    pool = build_pool(read_pool_file(empty_root / "pool.toml"))
+    trained: list[TrainingOutcome] = []
+    monkeypatch.setattr("studies.benchmarks.training.train", lambda *a, **k: trained.append(train(*a, **k)))
+    found = run_training(pool, Wanted(steps=2, repeats=1))
+    assert {outcome.tokens for outcome in trained} == {found.tokens} == {2 * 8 * 16}
 
 
 def test_bench_training_refuses_what_it_cannot_time(tiny_pool: Pool) -> None:
