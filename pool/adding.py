@@ -3,22 +3,26 @@
 Everything is checked, and written aside, before anything of the pool is touched.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pool.build import building, complete, verified
+from pool.build import verified
+from pool.building import building
 from pool.candidate import Candidate, Seed, check_candidate
 from pool.config import PoolFile
-from pool.disk import replace_folder, scratch_folder
+from pool.disk import scratch_folder
 from pool.errors import ConfigError, PoolError, PoolMismatchError
+from pool.exchange import check_one_disk, exchange, stage_folder
 from pool.given_seed import save_given_seed
-from pool.manifest import MANIFEST, CheckpointManifest
-from pool.material import SEED, Material, prepare_material, write_material
+from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_folder, member_part
+from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, PoolManifest, write_record
+from pool.material import Material, prepare_material, write_material
 from pool.mixture import Mixture
 from pool.progress import say
 from pool.provenance import label
 from pool.recipe import WITHOUT_EFFECT
-from pool.store import POOL_RECORD, member_folder
+from pool.request import Request
 
 
 @dataclass(frozen=True)
@@ -46,27 +50,52 @@ def add_member(config: PoolFile, name: str, source: Source) -> Added:
     """
     scratch = config.folder.with_name(f".{config.name}.scratch")
     with building(config), scratch_folder(scratch):
-        material = prepare_material(config, (name,) if source.replace else (), scratch)
+        check_one_disk(config.folder)
+        material = prepare_material(Request(config, frozenset({name} if source.replace else ())), scratch)
         _check_place(config, name, material, replace=source.replace)
-        seed = _seed(config, material, scratch)
+        layout = _layout(config, name, material, scratch)
+        seed = _seed(config, material, layout)
         what = f"--checkpoint for {label(name)}"
         candidate = check_candidate(source.folder, seed, what, tokenizer=source.tokenizer)
         names = tuple(material.corpus.manifest.partitions)
         if candidate.record is not None:
             _check_text(name, names, candidate.record, what)
             _check_recipe(config, candidate.record, what)
-        (scratch / "member").mkdir()
-        vertex = Mixture.vertex(names, name)
-        manifest = candidate.save(vertex, scratch / "member")
-
-        material = write_material(material, config)
-        (config.folder / POOL_RECORD).unlink(missing_ok=True)
-        if seed.folder != config.folder / SEED:
-            replace_folder(seed.folder, config.folder / SEED)
-        replace_folder(scratch / "member", member_folder(config.folder, name))
-        missing = complete(config, material.corpus.manifest, seed.manifest)
+        layout.member(name).mkdir(parents=True)
+        manifest = candidate.save(Mixture.vertex(names, name), layout.member(name))
+        write_material(material, config, layout)
+        missing = _put_in_place(config, layout, material.corpus.manifest, seed.manifest)
     say(_said(name, candidate))
     return Added(manifest, candidate.cosine, missing)
+
+
+def _layout(config: PoolFile, name: str, material: Material, scratch: Path) -> Layout:
+    """Say where the parts are while the member and whatever the pool lacks are made aside."""
+    lacking = {part for part in (TOKENIZER, SEED) if not (config.folder / part / MANIFEST).is_file()}
+    new = lacking | {member_part(name)} | ({CORPUS} if material.new is not None else set())
+    return Layout(config.folder, scratch, frozenset(new))
+
+
+def _put_in_place(
+    config: PoolFile, layout: Layout, corpus: CorpusManifest, seed: CheckpointManifest
+) -> tuple[str, ...]:
+    """Exchange what is new for what was there, and return the names of the members that are still missing.
+
+    The pool's record is written once none is, and goes while one is.
+    """
+    scratch, stage = layout.stage, stage_folder(config.folder, "added")
+    assert scratch is not None, "what is new was made there"
+    missing = tuple(name for name in corpus.partitions if not (layout.member(name) / MANIFEST).is_file())
+    record = [] if missing else [POOL_RECORD]
+    if not missing:
+        members = {name: verified(name, layout.member(name)) for name in corpus.partitions}
+        manifest = PoolManifest(name=config.name, corpus=corpus, seed=seed, members=members)
+        write_record(scratch / POOL_RECORD, manifest)
+    shutil.rmtree(stage, ignore_errors=True)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    scratch.rename(stage)
+    exchange(stage, new=[*sorted(layout.new), *record], gone=[POOL_RECORD] if missing else [])
+    return missing
 
 
 def _check_place(config: PoolFile, name: str, material: Material, *, replace: bool) -> None:
@@ -103,9 +132,9 @@ def _check_recipe(config: PoolFile, record: CheckpointManifest, what: str) -> No
     )
 
 
-def _seed(config: PoolFile, material: Material, scratch: Path) -> Seed:
+def _seed(config: PoolFile, material: Material, layout: Layout) -> Seed:
     """Return the seed in the pool, or where it is given and not there yet, aside."""
-    folder = config.folder / SEED
+    folder = layout.seed
     if (folder / MANIFEST).is_file():
         return Seed(folder, verified(SEED, folder))
     if material.given is None:
@@ -113,8 +142,8 @@ def _seed(config: PoolFile, material: Material, scratch: Path) -> Seed:
             f"pool {config.name!r} has no seed yet, and a member is compared with it; run `mixscout pool build` first, "
             "or name the seed that the member was trained from as [seed] checkpoint"
         )
-    (scratch / SEED).mkdir()
-    return Seed(scratch / SEED, save_given_seed(material.given, config, scratch / SEED))
+    folder.mkdir()
+    return Seed(folder, save_given_seed(material.given, config, folder))
 
 
 def _said(name: str, candidate: Candidate) -> str:

@@ -1,73 +1,89 @@
 """Building a pool: corpus, tokenizer, seed, members. Run again, it builds only what is missing.
 
-Whatever has changed is refused before anything is written, unless it was asked to be rebuilt.
+Whatever has changed is refused before anything is written, unless it was asked to be rebuilt. A pool that is there
+stays whole until all that is new has been trained: that waits beside it.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import contextlib
+import shutil
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
-
+from pool.building import building
 from pool.checkpoint import new_model, verify_checkpoint
 from pool.config import PoolFile
-from pool.disk import new_folder, only_one, scratch_folder
+from pool.disk import new_folder, scratch_folder
 from pool.engines.engine import Engine
 from pool.engines.one_by_one import ONE_BY_ONE
 from pool.errors import PoolError
+from pool.exchange import check_one_disk, discard_stages, exchange, is_stage
 from pool.given_seed import save_given_seed
+from pool.layout import MEMBERS, POOL_RECORD, SEED, Layout, member_part
 from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, PoolManifest, read_record, write_record
-from pool.material import EVERYTHING, SEED, Material, prepare_material, write_material
+from pool.material import Material, prepare_material, write_material
 from pool.member_needs import seed_needs
 from pool.mixture import Mixture
 from pool.progress import say, track
-from pool.provenance import label, member_provenance, seed_provenance
-from pool.rebuild import begin_rebuild, end_rebuild, is_pending
+from pool.provenance import Provenance, label, member_provenance, seed_provenance
+from pool.request import Request
 from pool.run_checkpoints import discard_scratch
-from pool.store import POOL_RECORD, Pool, member_folder, open_pool
+from pool.store import Pool, open_pool
 from pool.training import Training, train_into
 
 
 def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = ONE_BY_ONE) -> Pool:
     """Build what is missing of a pool, its members by an engine, and open it.
 
-    `rebuild` names members to train again; `seed` means the seed and all members, `all` the whole pool.
-    Raises `CorpusError`, `PoolError`, `PoolMismatchError`, `ConfigError` or `EngineError`, before anything is lost.
+    `rebuild` names members to train again; `seed` means the seed and all members, `all` the whole pool. Raises
+    `CorpusError`, `PoolError`, `PoolMismatchError`, `ConfigError` or `EngineError`: a pool that was there is then as it
+    was, and the same call goes on with what was made for it.
     """
-    rebuild = () if is_pending(config, rebuild) else rebuild
     scratch = config.folder.with_name(f".{config.name}.scratch")
-    with building(config), scratch_folder(scratch):
-        material = prepare_material(config, rebuild, scratch)
-        _say_imports_lost(config.folder, rebuild)
-        begin_rebuild(config, rebuild)
-        material = write_material(material, config)
-        seed = _seed(config, material)
-        members = _members(config, material.corpus.manifest, seed, engine)
-        _write_pool(config, material.corpus.manifest, seed, members)
-        end_rebuild(config)
+    with building(config) as exchanged, scratch_folder(scratch):
+        request = Request(config, frozenset(rebuild))
+        if exchanged is not None and exchanged == request.stage:
+            request = Request(config)  # it was this very request that a kill had interrupted at its end
+        material = prepare_material(request, scratch)
+        if discard_stages(config.folder, but=request.stage):
+            say("what an interrupted build of something else had made is discarded")
+        _say_imports_lost(request)
+        corpus = material.corpus.manifest
+        layout = request.layout(corpus.partitions, corpus_is_new=material.new is not None)
+        if layout.new:
+            check_one_disk(config.folder)
+        material = write_material(material, config, layout)
+        seed = _seed(config, material, layout)
+        members = _members(config, corpus, seed, layout, engine)
+        manifest = PoolManifest(name=config.name, corpus=corpus, seed=seed, members=members)
+        _put_in_place(request, layout, manifest)
         _discard_abandoned(config.folder)
         _say_kept_aside(config.folder, members)
     return open_pool(config)
 
 
-def complete(config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest) -> tuple[str, ...]:
-    """Write the pool's record if every member is there, and return the names of those that are not."""
-    folders = {name: member_folder(config.folder, name) for name in corpus.partitions}
-    missing = tuple(name for name, folder in folders.items() if not (folder / MANIFEST).is_file())
-    if not missing:
-        _write_pool(config, corpus, seed, {name: verified(name, folder) for name, folder in folders.items()})
-    return missing
+def _put_in_place(request: Request, layout: Layout, manifest: PoolManifest) -> None:
+    """Write the pool's record, and exchange what is new for what was there."""
+    if layout.stage is None or not layout.new:
+        write_record(layout.folder / POOL_RECORD, manifest)
+        discard_stages(layout.folder)
+        return
+    write_record(layout.stage / POOL_RECORD, manifest)
+    exchange(layout.stage, new=[*sorted(layout.new), POOL_RECORD], gone=_gone(request, layout))
 
 
-def _write_pool(
-    config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, members: Mapping[str, CheckpointManifest]
-) -> None:
-    manifest = PoolManifest(name=config.name, corpus=corpus, seed=seed, members=dict(members))
-    write_record(config.folder / POOL_RECORD, manifest)
+def _gone(request: Request, layout: Layout) -> list[str]:
+    """Name what goes without another in its place: of a new seed all members, of a new pool all that is there."""
+    gone: list[str] = []
+    if request.anew:
+        there = layout.folder.iterdir()
+        gone += [path.name for path in there if not is_stage(path) and path.name not in (MEMBERS, POOL_RECORD)]
+    if request.anew or SEED in request.rebuild:
+        gone += [member_part(path.name) for path in (layout.folder / MEMBERS).glob("*")]
+    return [part for part in gone if part not in layout.new]
 
 
 def _say_kept_aside(folder: Path, members: Collection[str]) -> None:
-    for record in sorted(folder.glob(f"members/*/{MANIFEST}")):
+    for record in sorted(folder.glob(f"{MEMBERS}/*/{MANIFEST}")):
         name = record.parent.name
         if name not in members:
             say(
@@ -76,61 +92,37 @@ def _say_kept_aside(folder: Path, members: Collection[str]) -> None:
             )
 
 
-def _say_imports_lost(folder: Path, rebuild: Collection[str]) -> None:
-    for record in sorted(folder.glob(f"members/*/{MANIFEST}")):
+def _say_imports_lost(request: Request) -> None:
+    for record in sorted(request.config.folder.glob(f"{MEMBERS}/*/{MANIFEST}")):
         name = record.parent.name
-        asked = {name, SEED, EVERYTHING} & set(rebuild)
-        if asked and read_record(record, CheckpointManifest).imported is not None:
+        if request.is_new(name) and read_record(record, CheckpointManifest).imported is not None:
             say(f"{label(name)} was imported and is trained here now; `mixscout pool add --replace` takes it in again")
 
 
 def _discard_abandoned(folder: Path) -> None:
-    for scratch in (*folder.glob(".*.scratch"), *folder.glob("members/.*.scratch")):
+    for scratch in (*folder.glob(".*.scratch"), *folder.glob(f"{MEMBERS}/.*.scratch")):
         discard_scratch(scratch)
 
 
-@contextmanager
-def building(config: PoolFile) -> Iterator[None]:
-    """Let one process at a time train for a pool; the others get a `PoolError`."""
-    busy = PoolError(f"pool {config.name!r} is being built by another process; wait for it, or stop it")
-    try:
-        with only_one(config.folder.parent / f".{config.name}.lock", busy):
-            yield
-    except OSError as error:
-        raise _unwritable(config, f"{error.filename or config.folder}: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise _unwritable(config, str(error)) from error
-    except RuntimeError as error:  # what torch.save raises when the disk is full
-        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
-            raise
-        raise _unwritable(config, str(error).splitlines()[0]) from error
-
-
-def _unwritable(config: PoolFile, reason: str) -> PoolError:
-    return PoolError(
-        f"pool {config.name!r}: cannot write {reason}; make room or give write permission, and run the same "
-        "command again"
-    )
-
-
-def _seed(config: PoolFile, material: Material) -> CheckpointManifest:
-    folder = config.folder / SEED
-    if (folder / MANIFEST).is_file():
-        return verified(SEED, folder)
+def _seed(config: PoolFile, material: Material, layout: Layout) -> CheckpointManifest:
+    folder = layout.seed
+    if (there := _whole(SEED, layout, folder)) is not None:
+        return there
     if material.given is not None:
         with new_folder(folder) as new:
             return save_given_seed(material.given, config, new)
     wanted = seed_provenance(config, material.corpus.manifest)
     start = new_model(config.model, config.tokenizer.vocabulary, initial_seed=config.seed.initial_seed)
-    needs = seed_needs(config, wanted, material.corpus.manifest)
+    needs = seed_needs(layout, config, wanted, material.corpus.manifest)
     return train_into(folder, start, wanted, material.corpus.train, material.tokenizer, needs=needs, label=label(SEED))
 
 
 def _members(
-    config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, engine: Engine
+    config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, layout: Layout, engine: Engine
 ) -> dict[str, CheckpointManifest]:
-    trainings = {name: _training(name, config, corpus, seed) for name in corpus.partitions}
-    done = {name: verified(name, one.folder) for name, one in trainings.items() if one.is_done}
+    trainings = {name: _training(name, config, corpus, seed, layout) for name in corpus.partitions}
+    found = {name: _whole(name, layout, one.folder, one.wanted) for name, one in trainings.items()}
+    done = {name: manifest for name, manifest in found.items() if manifest is not None}
     missing = {one.label: name for name, one in trainings.items() if name not in done}
     with track("members", len(trainings), done=len(done), shown=engine.elsewhere) as show:
         for called, manifest in engine.run([trainings[name].job for name in missing.values()]):
@@ -139,10 +131,26 @@ def _members(
     return {name: done[name] for name in trainings}
 
 
-def _training(name: str, config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest) -> Training:
+def _training(
+    name: str, config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, layout: Layout
+) -> Training:
     vertex = Mixture.vertex(tuple(corpus.partitions), name)
     wanted = member_provenance(vertex, config.recipe, corpus, seed)
-    return Training(config.folder, member_folder(config.folder, name), wanted, label(name))
+    return Training(layout, layout.member(name), wanted, label(name))
+
+
+def _whole(name: str, layout: Layout, folder: Path, wanted: Provenance | None = None) -> CheckpointManifest | None:
+    """Read the seed or a member that is there; one that waits, and is damaged or not what is wanted, is made again."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    if layout.stage is None or not folder.is_relative_to(layout.stage):
+        return verified(name, folder)
+    with contextlib.suppress(PoolError):
+        manifest = verified(name, folder)
+        if wanted is None or not wanted.changes_since(manifest):
+            return manifest
+    shutil.rmtree(folder)
+    return None
 
 
 def verified(name: str, folder: Path) -> CheckpointManifest:

@@ -46,7 +46,7 @@ class Candidate:
             start_digest=seed.weights_digest,
             tokenizer_digest=seed.tokenizer_digest,
             mixture=vertex.as_dict(),
-            recipe=self.record.recipe if self.record is not None else None,
+            record=self.record,
         )
         return save_checkpoint(model, load_tokenizer(self.seed.folder), folder, manifest)
 

@@ -43,7 +43,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def replace_folder(new: Path, path: Path) -> None:
     """Flush a folder to disk and make it `path`, on the same disk, replacing what stood there."""
-    _flush(new)
+    flush(new)
     path.parent.mkdir(parents=True, exist_ok=True)
     old = path.with_name(f".{path.name}.old")
     if path.exists():
@@ -64,8 +64,9 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _flush(folder: Path) -> None:
-    for path in folder.rglob("*"):
+def flush(part: Path) -> None:
+    """Flush a file, or all files of a folder, to disk."""
+    for path in (part, *part.rglob("*")):
         if path.is_file():
             descriptor = os.open(path, os.O_RDONLY)
             os.fsync(descriptor)
@@ -73,8 +74,8 @@ def _flush(folder: Path) -> None:
 
 
 @contextmanager
-def only_one(path: Path, busy: MixscoutError) -> Iterator[None]:
-    """Hold a lock file while the block runs; raises `busy` at once when another process holds it.
+def only_one(path: Path, busy: MixscoutError, *, wait_seconds: float = 0) -> Iterator[None]:
+    """Hold a lock file while the block runs; raises `busy` when another process holds it, and goes on holding it.
 
     The lock is the operating system's: it is gone with the process, however that ends. Where the block fails in a
     folder that was made for it and holds nothing else, both are removed again.
@@ -82,7 +83,7 @@ def only_one(path: Path, busy: MixscoutError) -> Iterator[None]:
     is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(path, timeout=0):
+        with FileLock(path, timeout=wait_seconds):
             try:
                 yield
             except BaseException:

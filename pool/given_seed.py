@@ -1,7 +1,7 @@
 """A seed that was trained already: found, checked, taken over with its tokenizer, and compared later.
 
-A folder is known by the digests of its files, not by its path, and may be gone once the seed is in the pool; a model of
-the hub is known by its name, and by its revision or the commit that this was.
+A folder is known by the digests of its files, not by its path; it, or its weights alone, may be gone once the seed is
+in the pool. A model of the hub is known by its name, and by its revision or the commit that this was.
 """
 
 from dataclasses import replace
@@ -56,7 +56,7 @@ def given_seed_changes(config: PoolFile, seed: CheckpointManifest) -> list[str]:
     if not _is_same_source(seed.imported, config.seed):
         before, now = (_shown(one.hub, one.revision) for one in (seed.imported, config.seed))
         changes.append(f"its source ({before} -> {now})")
-    elif config.seed.checkpoint is not None and config.seed.checkpoint.is_dir():
+    elif config.seed.checkpoint is not None and any(config.seed.checkpoint.glob("*.safetensors")):
         changes += _changed_files(_files(config), seed.imported)
     return changes
 

@@ -62,9 +62,10 @@ class AgeDigests(Record):
 
 
 class CheckpointManifest(Record):
-    """What a checkpoint is. `weights_digest` is of model.safetensors, `tokens` were read here.
+    """What a checkpoint is. `weights_digest` is of model.safetensors.
 
-    Where it is `imported`, there is no loss, a recipe only if a record of ours named it, and for a seed no mixture.
+    Where it is `imported`, there is no loss, a recipe and the `tokens` it was trained on only if a record of ours named
+    them, and for a seed no mixture.
     What a recipe's options add is there where they are used: the digests of the held-out text that stopped it and its
     course, the digests of what is kept beside it: the optimizer's state, the adapter that was merged into it, its ages
     by optimiser steps.
@@ -78,7 +79,7 @@ class CheckpointManifest(Record):
     tokenizer_digest: str
     weights_digest: str
     config_digest: str
-    tokens: int
+    tokens: int | None
     final_loss_nats: float | None
     seconds: float
     versions: dict[str, str]
@@ -98,19 +99,19 @@ def imported_manifest(
     start_digest: str,
     tokenizer_digest: str,
     mixture: dict[str, float] | None = None,
-    recipe: Recipe | None = None,
+    record: CheckpointManifest | None = None,
 ) -> CheckpointManifest:
-    """Describe a checkpoint trained elsewhere, about to be saved: no tokens were read here and no loss is known."""
+    """Describe a checkpoint trained elsewhere, about to be saved; what is known of its training is in a `record`."""
     return CheckpointManifest(
         mixture=mixture or {},
-        recipe=recipe,
+        recipe=record.recipe if record is not None else None,
         shape=shape,
         start_digest=start_digest,
         data_digests={},
         tokenizer_digest=tokenizer_digest,
         weights_digest="",
         config_digest="",
-        tokens=0,
+        tokens=record.tokens if record is not None else None,
         final_loss_nats=None,
         seconds=0.0,
         versions=library_versions(),

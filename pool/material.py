@@ -1,7 +1,7 @@
 """What a pool is trained from: the prepared corpus and the tokenizer. Checked whole before any of it is written."""
 
 import contextlib
-from collections.abc import Collection
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,22 +13,13 @@ from pool.errors import ConfigError, PoolError, PoolMismatchError
 from pool.foreign import Foreign
 from pool.given_seed import read_given_seed
 from pool.kept_text import say_little_kept
+from pool.layout import CORPUS, SEED, TOKENIZER, Layout, member_folder
 from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, Origin, read_record
-from pool.prepared import (
-    CORPUS_RECORD,
-    PreparedCorpus,
-    load_prepared,
-    read_corpus,
-    source_digest,
-    tokenise,
-)
+from pool.prepared import CORPUS_RECORD, PreparedCorpus, load_prepared, read_corpus, tokenise
 from pool.progress import say
 from pool.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
-from pool.store import POOL_RECORD, member_folder
+from pool.request import EVERYTHING, Request
 from pool.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
-
-EVERYTHING = "all"
-SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -44,51 +35,42 @@ class Material:
     given: Foreign | None = None
 
 
-def prepare_material(config: PoolFile, rebuild: Collection[str], scratch: Path) -> Material:
+def prepare_material(request: Request, scratch: Path) -> Material:
     """Read or reuse corpus, tokenizer and a given seed, writing nothing but into the folder `scratch`.
 
-    Raises `CorpusError` for text that cannot serve, `ConfigError` for a name in `rebuild` that is none, `PoolError` for
-    a given seed that cannot serve, and `PoolMismatchError` naming the seed and members that a change touches and that
-    `rebuild` does not name.
+    Raises `CorpusError` for text that cannot serve, `ConfigError` for a name to rebuild that is none, `PoolError` for a
+    given seed that cannot serve, and `PoolMismatchError` naming the seed and members that a change touches and that
+    are not to be rebuilt.
     """
-    from_scratch, seed_wanted = EVERYTHING in rebuild, _seed_wanted(config, rebuild)
-    kept = None if from_scratch else kept_tokenizer(config)
+    config, seed_wanted = request.config, request.is_new(SEED)
+    kept = None if request.anew else kept_tokenizer(config, config.folder / TOKENIZER)
     given = read_given_seed(config) if config.seed.is_given and (seed_wanted or kept is None) else None
     if given is not None:
         _say_moved(config, given.origin)
         if kept is not None:
             _check_tokenizer(config, given, kept)
-    material = _reused(config, kept) if kept is not None else None
+    kept = _waiting_tokenizer(request, given) or kept
+    material = _reused(request, kept) if kept is not None else None
     if material is None:
         material = _made(config, scratch, given.tokenizer if given else kept)
-    _check_names(rebuild, material.corpus.manifest)
+    _check_names(request, material.corpus.manifest)
     seed = seed_mixture(config, material.corpus.manifest) if seed_wanted and given is None else None
-    if not from_scratch:
-        _refuse_changed(config, material.corpus.manifest, rebuild)
+    if not request.anew:
+        _refuse_changed(request, material.corpus.manifest)
     say_little_kept(config, material.corpus.manifest, seed)
     return replace(material, given=given if seed_wanted else None)
 
 
-def write_material(material: Material, config: PoolFile) -> Material:
-    """Put new material in its place, and return it from there.
-
-    The pool's record goes first, so that a half-changed pool is never believed.
-    """
-    folder = config.folder
-    if material.new is None:
-        return material
-    (folder / POOL_RECORD).unlink(missing_ok=True)
-    if not (folder / "tokenizer" / MANIFEST).is_file():
-        with new_folder(folder / "tokenizer") as new:
+def write_material(material: Material, config: PoolFile, layout: Layout) -> Material:
+    """Put new material where the layout has it, and return it from there."""
+    if not (layout.tokenizer / MANIFEST).is_file():
+        with new_folder(layout.tokenizer) as new:
             save_tokenizer(material.tokenizer, None if config.seed.is_given else config.tokenizer, new)
-    replace_folder(material.new, folder / "corpus")
-    corpus = load_prepared(folder / "corpus", material.corpus.manifest)
+    if material.new is None or material.new == layout.corpus:
+        return material
+    replace_folder(material.new, layout.corpus)
+    corpus = load_prepared(layout.corpus, material.corpus.manifest)
     return replace(material, corpus=corpus, new=None)
-
-
-def _seed_wanted(config: PoolFile, rebuild: Collection[str]) -> bool:
-    """Whether the seed is to be made, or taken over: it is not there, or is to go."""
-    return EVERYTHING in rebuild or SEED in rebuild or not (config.folder / SEED / MANIFEST).is_file()
 
 
 def _say_moved(config: PoolFile, now: Origin) -> None:
@@ -108,15 +90,31 @@ def _check_tokenizer(config: PoolFile, given: Foreign, kept: PreTrainedTokenizer
         )
 
 
-def _reused(config: PoolFile, tokenizer: PreTrainedTokenizerFast) -> Material | None:
-    record = config.folder / "corpus" / CORPUS_RECORD
-    if not record.is_file():
+def _waiting_tokenizer(request: Request, given: Foreign | None) -> PreTrainedTokenizerFast | None:
+    """Load the tokenizer of an interrupted build; all of that is discarded where another seed was given then."""
+    stage = request.stage
+    if stage is None:
         return None
-    manifest = read_record(record, CorpusManifest)
-    if manifest.source_digest != source_digest(config):
-        return None
-    corpus = load_prepared(config.folder / "corpus", manifest)
-    return Material(corpus, tokenizer, new=None)
+    kept, seed = kept_tokenizer(request.config, stage / TOKENIZER), stage / SEED / MANIFEST
+    if given is None:
+        return kept
+    same_tokenizer = kept is None or tokenizer_digest(kept) == given.origin.tokenizer_digest
+    if same_tokenizer and (not seed.is_file() or read_record(seed, CheckpointManifest).imported == given.origin):
+        return kept
+    shutil.rmtree(stage)
+    return None
+
+
+def _reused(request: Request, tokenizer: PreTrainedTokenizerFast) -> Material | None:
+    """Take the pool's corpus, or the one that waits for it, where it is of the text that the pool file names."""
+    ours = request.config.folder / CORPUS
+    waiting = [request.stage / CORPUS] if request.stage is not None else []
+    for corpus in waiting if request.anew else [ours, *waiting]:
+        if (corpus / CORPUS_RECORD).is_file():
+            manifest = read_record(corpus / CORPUS_RECORD, CorpusManifest)
+            if manifest.source_digest == request.text:
+                return Material(load_prepared(corpus, manifest), tokenizer, new=None if corpus == ours else corpus)
+    return None
 
 
 def _made(config: PoolFile, scratch: Path, tokenizer: PreTrainedTokenizerFast | None) -> Material:
@@ -124,34 +122,33 @@ def _made(config: PoolFile, scratch: Path, tokenizer: PreTrainedTokenizerFast | 
     text = read_corpus(config, scratch)
     if tokenizer is None:
         tokenizer = train_tokenizer(text, config.tokenizer)
-    new = scratch / "corpus"
+    new = scratch / CORPUS
     new.mkdir()
     manifest = tokenise(text, tokenizer, config, new)
     say(f"corpus: {len(manifest.partitions)} partitions, {len(manifest.search)} held-out domains")
     return Material(load_prepared(new, manifest), tokenizer, new)
 
 
-def _check_names(rebuild: Collection[str], manifest: CorpusManifest) -> None:
+def _check_names(request: Request, manifest: CorpusManifest) -> None:
     known = (EVERYTHING, SEED, *manifest.partitions)
-    unknown = sorted(set(rebuild) - set(known))
+    unknown = sorted(request.rebuild - set(known))
     if unknown:
         raise ConfigError(f"--rebuild {unknown[0]}: no such member; there are {', '.join(known)}")
 
 
-def _refuse_changed(config: PoolFile, corpus: CorpusManifest, rebuild: Collection[str]) -> None:
-    seed_record = config.folder / SEED / MANIFEST
-    if SEED in rebuild or not seed_record.is_file():
+def _refuse_changed(request: Request, corpus: CorpusManifest) -> None:
+    config = request.config
+    if request.is_new(SEED):
         return
-    seed = read_record(seed_record, CheckpointManifest)
-    records = {name: member_folder(config.folder, name) / MANIFEST for name in corpus.partitions}
+    seed = read_record(config.folder / SEED / MANIFEST, CheckpointManifest)
     members = {
-        name: read_record(path, CheckpointManifest)
-        for name, path in records.items()
-        if name not in rebuild and path.is_file()
+        name: read_record(member_folder(config.folder, name) / MANIFEST, CheckpointManifest)
+        for name in corpus.partitions
+        if not request.is_new(name)
     }
     changed = changes_by_checkpoint(config, corpus, seed, members)
     if changed:
-        record = config.folder / "corpus" / CORPUS_RECORD
+        record = config.folder / CORPUS / CORPUS_RECORD
         before = read_record(record, CorpusManifest) if record.is_file() else corpus
         moves = describe_moves(changed, tuple(before.partitions), tuple(corpus.partitions))
         raise PoolMismatchError(describe_changes(changed, moves))

@@ -10,8 +10,8 @@ from pool.errors import ConfigError, PoolError
 from pool.fingerprint import digest_file
 from pool.fisher import FisherText, fisher_of
 from pool.held_out_text import HeldOutText, held_out_text
+from pool.layout import Layout
 from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, read_record
-from pool.material import SEED
 from pool.mixture import Mixture
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER
@@ -23,27 +23,27 @@ SEED_TEXT_WINDOWS = 64
 """Held-out windows on which forgetting is measured, about: a few hundredths of a training run."""
 
 
-def seed_needs(config: PoolFile, wanted: Provenance, corpus: CorpusManifest) -> Needs:
+def seed_needs(pool: Layout, config: PoolFile, wanted: Provenance, corpus: CorpusManifest) -> Needs:
     """Gather what the seed's own run needs. Raises `PoolError`."""
     return Needs(
-        stopping=_stopping(config.folder / "corpus", wanted, corpus),
+        stopping=_stopping(pool.corpus, wanted, corpus),
         keeps_optimizer=config.recipe.continue_optimizer,
     )
 
 
-def member_needs(pool: Path, wanted: Provenance, streams: Mapping[str, Tokens]) -> Needs:
-    """Gather what a run from the seed of the pool in `pool` needs; `streams` are those that it reads.
+def member_needs(pool: Layout, wanted: Provenance, streams: Mapping[str, Tokens]) -> Needs:
+    """Gather what a run from the pool's seed needs; `streams` are those that it reads.
 
     Raises `PoolError` where the seed's optimizer state is wanted and was not kept, or was altered.
     """
-    seed = read_record(pool / SEED / MANIFEST, CheckpointManifest)
-    corpus = read_record(pool / "corpus" / CORPUS_RECORD, CorpusManifest)
+    seed = read_record(pool.seed / MANIFEST, CheckpointManifest)
+    corpus = read_record(pool.corpus / CORPUS_RECORD, CorpusManifest)
     return Needs(
         replayed=wanted.seed_mixture if wanted.recipe.replay_share else None,
-        stopping=_stopping(pool / "corpus", wanted, corpus),
-        optimizer=_optimizer(pool / SEED, seed) if wanted.recipe.continue_optimizer else None,
-        importance=_importance(pool, wanted, seed, streams),
-        seed_text=_seed_text(pool / "corpus", corpus, seed),
+        stopping=_stopping(pool.corpus, wanted, corpus),
+        optimizer=_optimizer(pool.seed, seed) if wanted.recipe.continue_optimizer else None,
+        importance=_importance(pool.seed, wanted, seed, streams),
+        seed_text=_seed_text(pool.corpus, corpus, seed),
     )
 
 
@@ -64,13 +64,13 @@ def _optimizer(folder: Path, seed: CheckpointManifest) -> Path:
 
 
 def _importance(
-    pool: Path, wanted: Provenance, seed: CheckpointManifest, streams: Mapping[str, Tokens]
+    folder: Path, wanted: Provenance, seed: CheckpointManifest, streams: Mapping[str, Tokens]
 ) -> dict[str, torch.Tensor] | None:
     penalty = wanted.recipe.seed_penalty
     if penalty is None or penalty.kind == "l2":
         return None
     text = {name: wanted.data_digests[name] for name in Mixture.of(seed.mixture).support}
-    return fisher_of(pool / SEED, seed, FisherText(text, streams, penalty.fisher_windows))
+    return fisher_of(folder, seed, FisherText(text, streams, penalty.fisher_windows))
 
 
 def _seed_text(folder: Path, corpus: CorpusManifest, seed: CheckpointManifest) -> HeldOutText | None:

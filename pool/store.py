@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Self
 
 from pool.ages import age_folder
+from pool.building import building
 from pool.checkpoint import CONFIG, WEIGHTS, verify_checkpoint
 from pool.config import PoolFile
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
+from pool.exchange import is_unfinished
 from pool.fingerprint import digest_file
 from pool.groups import Groups, to_units
+from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, member_folder
 from pool.manifest import AgeDigests, CheckpointManifest, PoolManifest, read_record
 from pool.mixture import Mixture
 from pool.prepared import PreparedCorpus, load_prepared, source_digest
 from pool.provenance import changes_by_checkpoint, describe_changes, label
 from pool.tokenizer import kept_tokenizer
 
-POOL_RECORD = "pool.json"
+_EXCHANGE_SECONDS = 60.0
+"""How long opening waits for another process that exchanges parts: it renames folders, and deletes the old ones."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,6 @@ class Pool:
         return Mixture.proportional({name: self.tokens[name] for name in self.names})
 
 
-def member_folder(folder: Path, name: str) -> Path:
-    """Folder of one member."""
-    return folder / "members" / name
-
-
 def _at_age(folder: Path, name: str, member: CheckpointManifest, steps: int) -> CheckpointManifest:
     if member.recipe is None or steps not in member.ages:
         there = ", ".join(map(str, member.ages)) or "none"
@@ -129,6 +128,9 @@ def open_pool(config: PoolFile) -> Pool:
     the pool file, or the text it names, has changed since.
     """
     folder = config.folder
+    if is_unfinished(folder):
+        with building(config, wait_seconds=_EXCHANGE_SECONDS):
+            pass  # it is finished there
     if not (folder / POOL_RECORD).is_file():
         raise PoolError(f"pool {config.name!r} is not built in {folder}; run `mixscout pool build` on its file")
     manifest = read_record(folder / POOL_RECORD, PoolManifest)
@@ -137,9 +139,9 @@ def open_pool(config: PoolFile) -> Pool:
     if changed:
         raise PoolMismatchError(describe_changes(changed))
     verify_members(folder, manifest)
-    if kept_tokenizer(config) is None:
+    if kept_tokenizer(config, folder / TOKENIZER) is None:
         raise PoolError(f"pool {config.name!r} has lost its tokenizer; run `mixscout pool build` with --rebuild all")
-    return Pool(config, manifest, load_prepared(folder / "corpus", manifest.corpus))
+    return Pool(config, manifest, load_prepared(folder / CORPUS, manifest.corpus))
 
 
 def _check_sources(config: PoolFile, manifest: PoolManifest) -> None:
@@ -156,12 +158,12 @@ def _check_sources(config: PoolFile, manifest: PoolManifest) -> None:
 
 def verify_members(folder: Path, manifest: PoolManifest) -> None:
     """Compare every checkpoint with the pool's record; raises `PoolError` naming the first bad one."""
-    checkpoints = {"seed": (folder / "seed", manifest.seed)}
+    checkpoints = {SEED: (folder / SEED, manifest.seed)}
     checkpoints |= {name: (member_folder(folder, name), member) for name, member in manifest.members.items()}
     for name, (path, expected) in checkpoints.items():
         remedy = f"`mixscout pool build POOL.toml --rebuild {name}` trains it again"
         found = verify_checkpoint(path, label(name), remedy)
-        if name != "seed" and found.start_digest != manifest.seed.weights_digest:
+        if name != SEED and found.start_digest != manifest.seed.weights_digest:
             raise PoolError(f"{label(name)} in {path} was trained from another seed; {remedy}")
         if (found.weights_digest, found.config_digest) != (expected.weights_digest, expected.config_digest):
             raise PoolError(f"{label(name)} in {path} is not the one this pool was built with; {remedy}")

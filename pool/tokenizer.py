@@ -75,12 +75,11 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, config: TokenizerConfig |
     write_record(folder / MANIFEST, TokenizerManifest(config=config, digest=tokenizer_digest(tokenizer)))
 
 
-def kept_tokenizer(config: PoolFile) -> PreTrainedTokenizerFast | None:
-    """Load the pool's tokenizer, or None where it has none yet.
+def kept_tokenizer(config: PoolFile, folder: Path) -> PreTrainedTokenizerFast | None:
+    """Load the pool's tokenizer from its folder, or None where there is none yet.
 
     Raises `PoolMismatchError` when the [tokenizer] table has changed since, or the tokenizer itself has.
     """
-    folder = config.folder / "tokenizer"
     if not (folder / MANIFEST).is_file():
         return None
     manifest = read_record(folder / MANIFEST, TokenizerManifest)

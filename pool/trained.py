@@ -8,17 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pool.build import building, verified
+from pool.build import verified
+from pool.building import building
 from pool.checkpoint import verify_checkpoint
 from pool.engines.engine import Engine
 from pool.engines.one_by_one import ONE_BY_ONE
 from pool.errors import PoolError
+from pool.layout import SEED, Layout, member_folder
 from pool.manifest import MANIFEST
-from pool.material import SEED
 from pool.mixture import Mixture
 from pool.provenance import Provenance, member_provenance
 from pool.recipe import Recipe
-from pool.store import Pool, member_folder
+from pool.store import Pool
 from pool.training import Training
 
 
@@ -91,4 +92,4 @@ def _wanted(pool: Pool, run: Run) -> Provenance:
 def _training(pool: Pool, run: Run) -> Training:
     wanted = _wanted(pool, run)
     called = f"mixture {run.mixture.digest[:6]}, run {wanted.digest[:8]}"
-    return Training(pool.folder, folder_of(pool, run), wanted, called)
+    return Training(Layout(pool.folder), folder_of(pool, run), wanted, called)

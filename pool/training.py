@@ -21,8 +21,8 @@ from pool.disk import new_folder
 from pool.engines.engine import Job
 from pool.errors import PoolError
 from pool.fingerprint import digest_file
+from pool.layout import Layout
 from pool.manifest import MANIFEST, CheckpointManifest, HeldOutCourse, SeedTextLoss, read_record
-from pool.material import SEED
 from pool.member_needs import member_needs
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER
@@ -37,9 +37,9 @@ from pool.versions import library_versions
 
 @dataclass(frozen=True)
 class Training:
-    """One checkpoint to be trained from the seed of the pool in `pool`, into `folder`; `label` is what it is called."""
+    """One checkpoint to be trained from the seed of a pool, into `folder`; `label` is what it is called."""
 
-    pool: Path
+    pool: Layout
     folder: Path
     wanted: Provenance
     label: str
@@ -57,7 +57,7 @@ class Training:
 
     def __call__(self) -> CheckpointManifest:
         """Train, unless that was done in the meantime. Raises `PoolError`, also where the pool is not to be seen."""
-        seed = self.pool / SEED / MANIFEST
+        seed = self.pool.seed / MANIFEST
         if not seed.is_file():
             raise PoolError(
                 f"{seed} is not there on {socket.gethostname()}: every machine that trains needs the pool's folder, at "
@@ -67,8 +67,8 @@ class Training:
         with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
             if self.is_done:
                 return read_record(self.folder / MANIFEST, CheckpointManifest)
-            start, tokenizer = load_model(self.pool / SEED), load_tokenizer(self.pool / "tokenizer")
-            streams = load_streams(self.pool / "corpus", self.wanted.data_digests)
+            start, tokenizer = load_model(self.pool.seed), load_tokenizer(self.pool.tokenizer)
+            streams = load_streams(self.pool.corpus, self.wanted.data_digests)
             needs = member_needs(self.pool, self.wanted, streams)
             return train_into(self.folder, start, self.wanted, streams, tokenizer, needs=needs, label=self.label)
 

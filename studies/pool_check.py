@@ -31,10 +31,10 @@ class PoolCheck:
     """The members of a pool, measured on one split.
 
     `members`, `seed` and `uniform` (the merge of all members at equal weights) have a loss on every domain; `tokens`
-    says how many tokens each member was trained on, `own_domains` which domain is of its own text (none: left out),
-    `forgotten_nats` by how much the loss on held-out text of the seed's mixture rose meanwhile (None: not measured).
-    `barriers` are nats on the mean of domains, of the pairs whose line was walked, `barriers_to_mean` those between
-    each member and the uniform merge; both over `points` points a line.
+    says how many tokens each member was trained on (None: nobody knows), `own_domains` which domain is of its own text
+    (none: left out), `forgotten_nats` by how much the loss on held-out text of the seed's mixture rose meanwhile (None:
+    not measured). `barriers` are nats on the mean of domains, of the pairs whose line was walked, `barriers_to_mean`
+    those between each member and the uniform merge; both over `points` points a line.
     """
 
     pool: str
@@ -44,7 +44,7 @@ class PoolCheck:
     members: Mapping[str, DomainLosses]
     seed: DomainLosses
     uniform: DomainLosses
-    tokens: Mapping[str, int]
+    tokens: Mapping[str, int | None]
     own_domains: Mapping[str, str]
     forgotten_nats: Mapping[str, float | None]
     vectors: TaskVectors

@@ -14,10 +14,10 @@ from tiny import edit, snapshot
 from pool.build import build_pool
 from pool.checkpoint import load_model, new_model
 from pool.config import PoolFile, read_pool_file
+from pool.layout import member_folder
 from pool.manifest import MANIFEST, CheckpointManifest, read_record
 from pool.mixture import Mixture
 from pool.recipe import ModelShape
-from pool.store import member_folder
 from pool.trained import Run, folder_of
 
 MEMBER = "pools/tiny/members/docs"
@@ -45,6 +45,7 @@ def test_a_member_trained_elsewhere_is_taken_in_bit_for_bit(root: Path, elsewher
     added = json.loads(answer.out)
     assert added["member"] == "docs" and added["missing"] == [] and 0.9 < added["cosine_to_seed"] < 1
     assert added["manifest"]["imported"]["seed_recorded"] is True
+    assert added["manifest"]["tokens"] == 5_888, "its record says so"
     assert (root / MEMBER / "model.safetensors").read_bytes() == (elsewhere / "model.safetensors").read_bytes()
     after = snapshot(root)
     touched = {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
@@ -65,6 +66,8 @@ def test_without_a_record_the_seed_is_judged_by_the_parameters(root: Path, elsew
     assert "member 'docs': imported; no record says which seed it began as; the cosine" in answer.err
     kept = read_record(root / MEMBER / MANIFEST, CheckpointManifest).imported
     assert kept is not None and not kept.seed_recorded
+    checked = json.loads(mixscout("pool", "check", root / "pool.toml", "--json", "--points", 1).out)["members"]
+    assert (checked["docs"]["tokens"], checked["code"]["tokens"]) == (None, 5_888), "on how many, nobody knows"
 
 
 def test_a_pool_may_be_put_together_before_it_is_built(root: Path, elsewhere: Path, mixscout, tmp_path: Path) -> None:

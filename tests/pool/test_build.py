@@ -153,8 +153,11 @@ def test_rebuilding_the_seed_rebuilds_all_members(root: Path) -> None:
 
 def test_rebuilding_all_takes_a_new_tokenizer(root: Path) -> None:
     edit(root / "pool.toml", "vocabulary = 384", "vocabulary = 400")
+    before = {path.name for path in (root / "pools/tiny").iterdir()}
+    (root / "pools/tiny/trained/model").mkdir(parents=True)
     _build(root, "all")
     assert json.loads((root / "pools/tiny/seed/config.json").read_text())["vocab_size"] == 400
+    assert {path.name for path in (root / "pools/tiny").iterdir()} == before, "nothing else of the old pool is left"
 
 
 def test_an_unknown_member_cannot_be_rebuilt(root: Path) -> None:
@@ -220,21 +223,26 @@ def _interrupted_rebuild(root: Path, monkeypatch: pytest.MonkeyPatch, *asked: st
 def test_a_rebuild_interrupted_and_then_edited_starts_over(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit(root / "pool.toml", "learning_rate = 5e-3", "learning_rate = 2e-3")
     _interrupted_rebuild(root, monkeypatch, "seed")
-    half = _weights(root)
+    half = {digest for digest, _ in _weights(root).values()}
     edit(root / "pool.toml", "learning_rate = 2e-3", "learning_rate = 1e-3")
     _build(root, "seed")
-    assert all(_weights(root)[name] != half[name] for name in half)
+    assert not half & {digest for digest, _ in _weights(root).values()}
 
 
 def test_a_rebuild_interrupted_and_asked_for_again_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit(root / "pool.toml", "learning_rate = 3e-3", "learning_rate = 1e-3")
-    asked = ("code", "docs", "prose")
+    before, asked = _weights(root), ("code", "docs", "prose")
     _interrupted_rebuild(root, monkeypatch, *asked)
     half = _weights(root)
-    assert f"{MEMBERS}/prose/model.safetensors" not in half
+    assert {name: half[name] for name in before} == before, "the pool is as it was"
+    (waiting,) = (root / "pools/tiny").glob(".new-*")
+    made = {str(waiting.relative_to(root) / f"members/{name}/model.safetensors"): name for name in ("code", "docs")}
+    assert half.keys() - before.keys() == made.keys()
     _build(root, *asked)
     whole = _weights(root)
-    assert {name: whole[name] for name in half} == half, "what was rebuilt before the interruption was rebuilt again"
+    for where, name in made.items():
+        assert whole[f"{MEMBERS}/{name}/model.safetensors"] == half[where], "what had been rebuilt was rebuilt again"
+    assert whole.keys() == before.keys()
     _build(root, *asked)
     assert all(_weights(root)[name][1] != whole[name][1] for name in whole if "members" in name), "a new request counts"
 
@@ -250,7 +258,8 @@ main()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("mixscout: pool 'tiny': cannot write") and "run the same command again" in last
+    assert last.startswith("mixscout: pool 'tiny': cannot write ") and "run the same command again" in last
+    assert ": the disk is full" in last and str(empty_root / "pools") in last
     assert "Traceback" not in done.stderr
     assert _build(empty_root).names == ("code", "docs", "prose")
 

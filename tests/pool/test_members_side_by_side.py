@@ -23,6 +23,7 @@ from pool.engines.processes import Processes
 from pool.engines.ray_tasks import ray_tasks
 from pool.errors import PoolError
 from pool.fingerprint import digest_file
+from pool.layout import Layout
 from pool.mixture import Mixture
 from pool.provenance import member_provenance
 from pool.store import Pool
@@ -161,5 +162,5 @@ def test_a_machine_that_does_not_see_the_pool_says_so_and_leaves_nothing(tiny_po
     vertex = Mixture.vertex(NAMES, "docs")
     wanted = member_provenance(vertex, config.recipe, tiny_pool.manifest.corpus, seed)
     with pytest.raises(PoolError, match="seed/manifest.json is not there on .*a file system that they share"):
-        Training(tmp_path / "pool", tmp_path / "pool/members/docs", wanted, "member 'docs'")()
+        Training(Layout(tmp_path / "pool"), tmp_path / "pool/members/docs", wanted, "member 'docs'")()
     assert list(tmp_path.iterdir()) == []

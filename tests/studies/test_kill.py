@@ -13,7 +13,9 @@ import killed_search
 import optuna
 import pytest
 
+from pool.config import read_pool_file
 from pool.fingerprint import digest_file
+from pool.store import open_pool
 
 MERGES = 18
 
@@ -130,3 +132,20 @@ def test_a_real_build_and_a_real_search_killed_at_random_end_as_if_undisturbed(
     for one in best:
         one["counts"].pop("cached")  # a merge kept just before a kill is remembered when the trial goes on
     assert best[0] == best[1]
+
+
+def test_a_real_rebuild_killed_at_random_leaves_the_old_pool_and_ends_as_if_undisturbed(root: Path) -> None:
+    before, digest = _weights(root), open_pool(read_pool_file(root / "pool.toml")).manifest.digest
+    build = ("pool", "build", root / "pool.toml", "--rebuild", "code", "--rebuild", "docs")
+    caught = _kill_some_times(random.Random(21), 1, 0.4, *build, wait_for="member 'docs': 0/")
+    assert caught == 1, "the kill came too late to prove anything"
+    assert open_pool(read_pool_file(root / "pool.toml")).manifest.digest == digest
+    half = _weights(root)
+    assert {name: half[name] for name in before} == before
+    assert [name.rpartition("/members/")[2] for name in half if name not in before] == ["code/model.safetensors"]
+    written = {name: (root / name).stat().st_mtime_ns for name in half}
+    _finish(*build)
+    assert _weights(root) == before
+    (made,) = (written[name] for name in half if name not in before)
+    assert (root / "pools/tiny/members/code/model.safetensors").stat().st_mtime_ns == made, "it is not trained twice"
+    assert [path for path in (root / "pools").rglob(".*") if path.suffix != ".lock"] == []

@@ -1,0 +1,99 @@
+"""New parts of a pool in the place of the old ones, all of them or none.
+
+They wait in POOL/.new-<key>/, which nobody else reads, under the names they will have. Its exchange.json, written when
+all of them are there, is what decides: without it the pool is as it was, and with it whoever next takes the pool up
+does the renames that are left.
+"""
+
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from pool.disk import flush
+from pool.errors import PoolError
+from pool.layout import MEMBERS
+from pool.manifest import Record, read_record, write_record
+
+EXCHANGE = "exchange.json"
+_STAGES, _OLD = ".new-", ".old"
+
+
+class Exchange(Record):
+    """What takes the place of what: `new` parts, the pool's record last, and what is `gone` without another."""
+
+    new: tuple[str, ...]
+    gone: tuple[str, ...]
+
+
+def stage_folder(folder: Path, key: str) -> Path:
+    """Where new parts of the pool in `folder` wait."""
+    return folder / f"{_STAGES}{key}"
+
+
+def is_stage(path: Path) -> bool:
+    """Whether a path in a pool's folder is where new parts wait."""
+    return path.name.startswith(_STAGES)
+
+
+def discard_stages(folder: Path, but: Path | None = None) -> bool:
+    """Remove what was made for other builds than the one that waits in `but`; tell whether there was any."""
+    others = [stage for stage in folder.glob(f"{_STAGES}*") if stage != but]
+    for stage in others:
+        shutil.rmtree(stage, ignore_errors=True)
+    return bool(others)
+
+
+def check_one_disk(folder: Path) -> None:
+    """Raise `PoolError` where the members of the pool in `folder` are on another disk: nothing is renamed to there."""
+    members = folder / MEMBERS
+    if members.exists() and members.stat().st_dev != folder.stat().st_dev:
+        raise PoolError(
+            f"{members} is on another disk than {folder}, and new members take the place of old ones by renaming; keep "
+            "all of a pool on one disk"
+        )
+
+
+def exchange(stage: Path, new: Collection[str], gone: Collection[str]) -> None:
+    """Flush the new parts to disk, decide that they are the pool's, and put them there."""
+    for part in (*new, *gone):
+        (stage / _OLD / part).parent.mkdir(parents=True, exist_ok=True)
+        (stage.parent / part).parent.mkdir(parents=True, exist_ok=True)
+    for part in new:
+        flush(stage / part)
+    write_record(stage / EXCHANGE, Exchange(new=tuple(new), gone=tuple(gone)))
+    _finish(stage)
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether an exchange in the pool's folder was decided, and not finished."""
+    return any(folder.glob(f"{_STAGES}*/{EXCHANGE}"))
+
+
+def finish_exchange(folder: Path) -> Path | None:
+    """Do what is left of an exchange that was decided; return where its parts had waited, None where there is none."""
+    for decided in folder.glob(f"{_STAGES}*/{EXCHANGE}"):
+        _finish(decided.parent)
+        return decided.parent
+    return None
+
+
+def _finish(stage: Path) -> None:
+    record = read_record(stage / EXCHANGE, Exchange)
+    for part in record.gone:
+        if os.path.lexists(stage.parent / part):
+            _move(stage.parent / part, stage / _OLD / part)
+    for part in record.new:
+        if (stage / part).exists():  # or else it was moved before a kill
+            if (stage.parent / part).is_dir():
+                _move(stage.parent / part, stage / _OLD / part)
+            _move(stage / part, stage.parent / part)
+    for path in stage.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+    (stage / EXCHANGE).unlink()
+    shutil.rmtree(stage, ignore_errors=True)
+
+
+def _move(path: Path, to: Path) -> None:
+    path.replace(to)

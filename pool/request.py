@@ -1,0 +1,66 @@
+"""What a build is asked for, and where what it makes waits until all of it is there."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pool.config import PoolFile
+from pool.exchange import stage_folder
+from pool.fingerprint import digest_json
+from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_part
+from pool.manifest import MANIFEST
+from pool.prepared import source_digest
+from pool.recipe import WITHOUT_EFFECT
+
+EVERYTHING = "all"
+_FREE = set(WITHOUT_EFFECT) - {"keep_every_steps"}
+"""Options of the recipe that an interrupted build may be gone on with otherwise."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A pool file, and the names of what is to be made again though it is there."""
+
+    config: PoolFile
+    rebuild: frozenset[str] = frozenset()
+
+    @cached_property
+    def text(self) -> str:
+        """Digest of the corpus table, and of the text that it names. Raises `CorpusError` where a file is missing."""
+        return source_digest(self.config)
+
+    @cached_property
+    def stage(self) -> Path | None:
+        """Folder where new parts wait, named by all that was asked for, not by where the pool is.
+
+        None for a pool that is not there yet: its parts are made in their places. Raises `CorpusError` where a file of
+        its text is missing.
+        """
+        if not self.rebuild and not (self.config.folder / POOL_RECORD).is_file():
+            return None
+        told = self.config.model_dump(mode="json", exclude={"root": True, "corpus": True, "recipe": _FREE})
+        return stage_folder(self.config.folder, digest_json([told, self.text, sorted(self.rebuild)])[:12])
+
+    @property
+    def anew(self) -> bool:
+        """Whether all of the pool is to be made, its tokenizer too."""
+        return EVERYTHING in self.rebuild
+
+    def is_new(self, name: str) -> bool:
+        """Whether the seed or a member is to be made: it is not there, or is to go."""
+        part = SEED if name == SEED else member_part(name)
+        asked = {EVERYTHING, SEED, name} & self.rebuild
+        return bool(asked) or not (self.config.folder / part / MANIFEST).is_file()
+
+    def layout(self, names: Collection[str], *, corpus_is_new: bool) -> Layout:
+        """Say where the parts are of the pool that is asked for, whose partitions are `names`."""
+        if self.stage is None:
+            return Layout(self.config.folder)
+        new = {CORPUS} if corpus_is_new else set()
+        if self.anew or not (self.config.folder / TOKENIZER / MANIFEST).is_file():
+            new.add(TOKENIZER)
+        if self.is_new(SEED):
+            new.add(SEED)
+        new |= {member_part(name) for name in names if self.is_new(name)}
+        return Layout(self.config.folder, self.stage, frozenset(new))
