@@ -16,6 +16,7 @@ from pool.errors import ConfigError, CorpusError
 from pool.groups import even_within_groups, group_units, to_groups, to_units
 from pool.material import prepare_material
 from pool.mixture import Mixture
+from pool.request import Request
 from pool.store import Pool, open_pool
 from pool.trained import Run, folder_of
 
@@ -70,7 +71,7 @@ def test_big_partitions_are_cut_into_near_equal_units_and_nothing_is_lost(united
 
 
 def test_the_same_text_gives_the_same_units(united: Pool, tmp_path: Path) -> None:
-    again = prepare_material(united.config, ["all"], tmp_path).corpus.manifest
+    again = prepare_material(Request(united.config, frozenset({"all"})), tmp_path).corpus.manifest
     assert (again.partitions, again.groups) == (united.manifest.corpus.partitions, united.manifest.corpus.groups)
 
 

@@ -7,10 +7,11 @@ from tiny import edit
 
 from pool.config import read_pool_file
 from pool.material import prepare_material
+from pool.request import Request
 
 
 def _said(root: Path, scratch: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    prepare_material(read_pool_file(root / "pool.toml"), ["all"], scratch)
+    prepare_material(Request(read_pool_file(root / "pool.toml"), frozenset({"all"})), scratch)
     return [line for line in capsys.readouterr().err.splitlines() if "train_tokens" in line]
 
 

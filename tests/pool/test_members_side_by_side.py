@@ -138,7 +138,7 @@ def test_a_member_whose_process_is_killed_for_memory_is_trained_in_smaller_parts
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests/support")]))
     config, seed = tiny_pool.config, tiny_pool.manifest.seed
     wanted = member_provenance(Mixture.vertex(NAMES, "docs"), config.recipe, tiny_pool.manifest.corpus, seed)
-    training = Training(unbuilt / "pools/tiny", unbuilt / "pools/tiny/members/docs", wanted, "member 'docs'")
+    training = Training(Layout(unbuilt / "pools/tiny"), unbuilt / "pools/tiny/members/docs", wanted, "member 'docs'")
     ((_, manifest),) = Processes(1).run([replace(training.job, work=Unfit(training, 2))])
     said = capsys.readouterr().err
     for how in (
