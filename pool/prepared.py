@@ -22,11 +22,12 @@ from pool.demo_corpus import demo_held_out, demo_partitions, demo_source_version
 from pool.document_store import DocumentStore
 from pool.documents import read_documents
 from pool.errors import PoolError
-from pool.fingerprint import digest_json
+from pool.fingerprint import digest_file, digest_json
 from pool.manifest import CorpusManifest, PartitionSummary, TextSummary, write_record
 from pool.overlap import without_overlap
 from pool.packing import BYTES_A_TOKEN, StreamLimits, TrainingStream, digest_stream, map_stream, training_stream
 from pool.partitioning import fill_partitions
+from pool.seen_files import DigestOf, Watcher
 from pool.source_files import describe_source
 from pool.text_progress import track_reading, track_text, watched
 from pool.tokenizer import tokenizer_digest
@@ -47,17 +48,17 @@ class PreparedCorpus:
     manifest: CorpusManifest
 
 
-def source_digest(config: PoolFile) -> str:
+def source_digest(config: PoolFile, digest_of: DigestOf = digest_file) -> str:
     """Digest what decides the tokens: the corpus table and the content (not the path) of every source file.
 
-    Raises `CorpusError` naming a file that is missing.
+    `digest_of` digests a file. Raises `CorpusError` naming a file that is missing.
     """
     corpus = config.corpus
     described = {
         "settings": corpus.model_dump(mode="json", exclude={"partitions", "held_out", "text_root"}),
         "order": list(corpus.partitions),
-        "partitions": {name: describe_source(name, table) for name, table in corpus.partitions.items()},
-        "held_out": {name: describe_source(name, table) for name, table in corpus.held_out.items()},
+        "partitions": {name: describe_source(name, table, digest_of) for name, table in corpus.partitions.items()},
+        "held_out": {name: describe_source(name, table, digest_of) for name, table in corpus.held_out.items()},
         "versions": demo_source_versions() if corpus.source == "demo" else {},
         "context": config.context,
         "windows": WINDOW_FORMAT,
@@ -101,8 +102,9 @@ def tokenise(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile,
     (folder / HELD_OUT).mkdir()
     partitions = _write_streams(corpus, tokenizer, config, folder / TRAIN)
     summaries = _write_windows(corpus, tokenizer, config, folder / HELD_OUT)
+    seen = Watcher()
     manifest = CorpusManifest(
-        source_digest=source_digest(config),
+        source_digest=source_digest(config, seen.digest_of),
         tokenizer_digest=tokenizer_digest(tokenizer),
         context=config.context,
         partitions=partitions,
@@ -110,6 +112,7 @@ def tokenise(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile,
         test=summaries["test"],
         groups=groups,
     )
+    seen.write(folder)
     write_record(folder / CORPUS_RECORD, manifest)
     return manifest
 

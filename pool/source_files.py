@@ -7,6 +7,7 @@ import zstandard
 
 from pool.errors import CorpusError
 from pool.fingerprint import digest_file, digest_json
+from pool.seen_files import DigestOf
 from pool.text_source import TextSource
 
 _BLOCK_BYTES = 2**20
@@ -48,21 +49,21 @@ def check_path(name: str, path: Path, source: TextSource) -> None:
         _check_frames(name, path)
 
 
-def describe_source(name: str, source: TextSource) -> dict[str, object]:
+def describe_source(name: str, source: TextSource, digest_of: DigestOf = digest_file) -> dict[str, object]:
     """Say what decides a source's text: how it is read, and the content (not the place) of its files.
 
     Raises `CorpusError` naming a file that is missing.
     """
     how = source.model_dump(mode="json", exclude={"files"})
-    return {**how, "files": sorted(_digest(name, path) for path in paths_of(name, source))}
+    return {**how, "files": sorted(_digest(name, path, digest_of) for path in paths_of(name, source))}
 
 
-def _digest(name: str, path: Path) -> str:
+def _digest(name: str, path: Path, digest_of: DigestOf) -> str:
     try:
         if not path.is_dir():
-            return digest_file(path)
+            return digest_of(path)
         inside = sorted(file for file in path.rglob("*") if file.is_file())
-        return digest_json({file.relative_to(path).as_posix(): digest_file(file) for file in inside})
+        return digest_json({file.relative_to(path).as_posix(): digest_of(file) for file in inside})
     except OSError as error:
         reason = error.strerror or str(error)
         raise CorpusError(f"{name}: {path}: {reason}; correct `files` in the pool file") from None
