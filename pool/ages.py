@@ -12,6 +12,7 @@ from pool.checkpoint import CONFIG, WEIGHTS
 from pool.disk import new_folder
 from pool.fingerprint import digest_file
 from pool.manifest import AgeDigests
+from pool.shards import is_first, whole
 
 AGES = "ages"
 
@@ -25,8 +26,13 @@ class KeepAges(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Write, where it is time to; a run gone on with writes the same once more."""
         if state.global_step % self._every == 0 and state.global_step < state.max_steps:
-            with new_folder(self._folder / str(state.global_step)) as new:
-                self._model().save_pretrained(new)
+            model = self._model()
+            tensors = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+            for name, source in model.all_tied_weights_keys.items():
+                tensors[name] = tensors[source]  # gathered, they are no longer one
+            if is_first():
+                with new_folder(self._folder / str(state.global_step)) as new:
+                    model.save_pretrained(new, state_dict=tensors)
 
 
 def age_digests(member: Path) -> dict[int, AgeDigests]:

@@ -1,7 +1,7 @@
 """AdamW's state beside the seed, as safetensors, for members that go on with it.
 
-Trainer's own checkpoints keep it by the number of each parameter, as a pickle; here it is kept by name, so that a
-member whose weight decay groups parameters otherwise finds its own.
+Trainer's own checkpoints keep it by the number of each parameter, as a pickle; here it is kept by name and whole, so
+that a member whose weight decay groups parameters otherwise, or that is sharded otherwise, finds its own.
 """
 
 from collections.abc import Mapping
@@ -12,21 +12,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pool.errors import PoolError
+from pool.shards import is_first, sharded_like, whole
 
 OPTIMIZER = "optimizer.safetensors"
 _PARTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def save_optimizer_state(optimizer: torch.optim.Optimizer, model: torch.nn.Module, path: Path) -> None:
-    """Write the step (a scalar) and both moments (in the shape of its parameter) of every parameter."""
+    """Write the step (a scalar) and both moments (in the shape of its parameter) of every parameter.
+
+    Every process that holds a shard calls it, and the first one writes.
+    """
     state = {
-        f"{name}:{part}": optimizer.state[parameter][part].detach().to("cpu", torch.float32).contiguous()
+        f"{name}:{part}": whole(optimizer.state[parameter][part].detach()).to("cpu", torch.float32).contiguous()
         for name, parameter in model.named_parameters()
         if parameter in optimizer.state
         for part in _PARTS
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path)
+    if is_first():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(state, path)
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, model: torch.nn.Module, path: Path) -> None:
@@ -52,4 +57,4 @@ def _state_of(
     state = {part: kept[f"{name}:{part}"] for part in _PARTS if f"{name}:{part}" in kept}
     if len(state) < len(_PARTS) or state["exp_avg"].shape != parameter.shape:
         raise PoolError(f"{path}: holds no state for {name} of shape {tuple(parameter.shape)}; rebuild the seed")
-    return state
+    return {part: tensor if part == "step" else sharded_like(parameter, tensor) for part, tensor in state.items()}

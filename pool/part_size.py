@@ -1,4 +1,4 @@
-"""How many windows of a batch a run trains at a time: as its recipe says, or fewer where memory was too small before.
+"""How many windows of a batch a process trains at a time: as its recipe says, or fewer where memory was too small.
 
 What was found is kept beside the run's checkpoints, so that its next attempt need not find it again. The optimiser's
 steps are the same: gradients are summed over the parts of a batch.
@@ -14,13 +14,14 @@ _KEPT = "part_windows"
 
 
 def part_windows(recipe: Recipe, scratch: Path) -> int:
-    """Return the windows at a time of a run whose scratch folder this is."""
-    asked = recipe.batch_windows // recipe.accumulate
+    """Return the windows at a time of each process of a run whose scratch folder this is."""
+    whole = recipe.batch_of_a_process
+    asked = whole // recipe.accumulate
     try:
         kept = int((scratch / _KEPT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return asked
-    return kept if 0 < kept < asked and recipe.batch_windows % kept == 0 else asked
+    return kept if 0 < kept < asked and whole % kept == 0 else asked
 
 
 def take_smaller_part(recipe: Recipe, scratch: Path) -> int | None:
@@ -28,7 +29,7 @@ def take_smaller_part(recipe: Recipe, scratch: Path) -> int | None:
     part = part_windows(recipe, scratch)
     if part == 1:
         return None
-    smaller = smaller_part(part, recipe.batch_windows)
+    smaller = smaller_part(part, recipe.batch_of_a_process)
     scratch.mkdir(parents=True, exist_ok=True)
     write_text(scratch / _KEPT, f"{smaller}\n")
     return smaller

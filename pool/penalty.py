@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import torch
 
+from pool.shards import sharded_like
+
 
 class Penalty:
     """The penalty of one run; `importance` has a tensor in the shape of each parameter, none for `l2`.
@@ -21,20 +23,19 @@ class Penalty:
         self._importance = dict(importance) if importance is not None else None
         self._strength = strength
 
-    def nats(self, model: torch.nn.Module) -> torch.Tensor:
-        """Return the penalty as a scalar that gradients flow through."""
-        total: torch.Tensor | None = None
+    @torch.no_grad()
+    def add_gradient(self, model: torch.nn.Module) -> None:
+        """Add the penalty's gradient, strength * F * (parameter - seed), to those of the parameters."""
         for name, parameter in model.named_parameters():
             self._follow(name, parameter)
-            squares = (parameter - self._start[name]).square()
-            weighed = squares if self._importance is None else squares * self._importance[name]
-            total = weighed.sum() if total is None else total + weighed.sum()
-        assert total is not None, "a model has parameters"
-        return 0.5 * self._strength * total
+            pull = self._strength * (parameter - self._start[name])
+            if self._importance is not None:
+                pull *= self._importance[name]
+            parameter.grad = pull if parameter.grad is None else parameter.grad.add_(pull)
 
     def _follow(self, name: str, parameter: torch.Tensor) -> None:
-        """Move what belongs to a parameter to its device, once."""
-        if self._start[name].device != parameter.device:
-            self._start[name] = self._start[name].to(parameter.device)
+        """Move what belongs to a parameter to its device, and cut it into the parameter's shards, once."""
+        if self._start[name].device != parameter.device or type(self._start[name]) is not type(parameter.data):
+            self._start[name] = sharded_like(parameter, self._start[name])
             if self._importance is not None:
-                self._importance[name] = self._importance[name].to(parameter.device)
+                self._importance[name] = sharded_like(parameter, self._importance[name])

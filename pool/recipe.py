@@ -11,7 +11,7 @@ from pool.fingerprint import digest_json
 from pool.recipe_tables import Lora, SeedPenalty, StopEarly
 
 WITHOUT_EFFECT = (
-    *("checkpoint_steps", "gradient_checkpointing", "device_map", "keep_every_steps"),
+    *("checkpoint_steps", "gradient_checkpointing", "device_map", "fsdp", "keep_every_steps"),
     *("num_cpus", "num_gpus"),
 )
 """Options that do not change the parameters that come out: they are in no digest, and may change at any time."""
@@ -108,12 +108,16 @@ class Recipe(Config):
     device_map: Literal["auto"] | None = None
     """`auto` spreads the layers evenly over all GPUs that the process sees, for a model that does not fit one; does not
     change the result. Merging and scoring want the model on one device all the same."""
+    fsdp: int | None = Field(None, ge=2)
+    """Shards that parameters, gradients and optimizer state are cut into (PyTorch's fully sharded data parallel), for a
+    model that does not fit one GPU: one GPU each, all of which work at once on parts of each batch; without GPUs, one
+    process each. Divides batch_windows / accumulate. Changes the order of sums, not the result otherwise."""
     num_cpus: float | None = Field(None, ge=0)
     """CPUs that each run takes where several are trained side by side (`--workers`, `--engine ray`): a node's on Ray,
     threads in processes. `--num-cpus` wins; does not change the result (members only)."""
     num_gpus: float | None = Field(None, ge=0)
-    """GPUs that each such run takes and sees: several for a `device_map`, 0.5 for two runs on one, 0 for none.
-    `--num-gpus` wins; one where there are some if left out; does not change the result (members only)."""
+    """GPUs that each such run takes and sees: several for a `device_map` or `fsdp`, 0.5 for two runs on one, 0 for
+    none. `--num-gpus` wins; one where there are some if left out; does not change the result (members only)."""
     continue_optimizer: bool = False
     """Begin with AdamW's moments as they stood at the end of the seed's training (members only)."""
     replay_share: float = Field(0.0, ge=0, lt=1)
@@ -142,6 +146,7 @@ class Recipe(Config):
                 f"accumulate {self.accumulate} must divide batch_windows ({self.batch_windows}): a batch is cut into "
                 "so many equal parts"
             )
+        self._check_fsdp()
         unfit = [name for name in ("continue_optimizer", "seed_penalty") if self.lora and getattr(self, name)]
         if unfit:
             raise ValueError(
@@ -153,10 +158,29 @@ class Recipe(Config):
             raise ValueError(str(error)) from None
         return self
 
+    def _check_fsdp(self) -> None:
+        if self.fsdp is None:
+            return
+        if self.device_map or self.lora:
+            other = "device_map" if self.device_map else "lora"
+            raise ValueError(f"fsdp and {other} cannot both be: keep one of the two (adapters go with device_map)")
+        if self.batch_windows // self.accumulate % self.fsdp:
+            raise ValueError(
+                f"fsdp {self.fsdp} must divide batch_windows / accumulate ({self.batch_windows // self.accumulate}): "
+                "each process trains an equal part"
+            )
+        if self.num_gpus and self.num_gpus < self.fsdp:
+            raise ValueError(f"fsdp {self.fsdp} takes a GPU a process: num_gpus {self.num_gpus:g} is too few")
+
     @property
     def needs(self) -> Needs:
         """What a run takes where several are trained side by side."""
         return Needs(self.num_cpus, self.num_gpus)
+
+    @property
+    def batch_of_a_process(self) -> int:
+        """Windows of each batch that one process reads: all of them without `fsdp`."""
+        return self.batch_windows // (self.fsdp or 1)
 
     def steps(self, context: int) -> int:
         """Optimiser steps of this run at a window length of `context` tokens, at least one."""

@@ -1,14 +1,17 @@
 """transformers' `Trainer` with what a recipe asks of it beyond its arguments."""
 
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel, Trainer
 
 from pool.checkpoint import parameters_of
 from pool.needs import NOTHING, Needs
-from pool.optimizer_state import load_optimizer_state
 from pool.penalty import Penalty
 from pool.recipe import Recipe
 
@@ -24,28 +27,35 @@ class RecipeTrainer(Trainer):
             start = parameters_of(options["model"])
             self._penalty = Penalty(start, recipe.seed_penalty.strength, needs.importance)
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer, going on with the seed's state where asked; a checkpoint's is put over it later."""
-        is_new = self.optimizer is None
-        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        if is_new and self._needs.optimizer is not None:
-            load_optimizer_state(optimizer, cast(nn.Module, model or self.model), self._needs.optimizer)
-        return optimizer
+    def create_accelerator_and_postprocess(self) -> None:
+        """Have accelerate shard the model over processors where there are no GPUs: it does so for GPUs alone.
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
-        """Add the pull back to the seed, its gradient alone: the losses logged stay those of the text."""
-        loss: Any = super().compute_loss(model, inputs, *arguments, **options)
-        if self._penalty is None:
-            return loss
-        # where the model divides its loss by the tokens of the whole batch, Trainer divides by the parts no more
-        parts = self.current_gradient_accumulation_steps if self.model_accepts_loss_kwargs else 1
-        pull = self._penalty.nats(model) / parts
-        return loss + (pull - pull.detach())
+        Shards are of float32, and gradients are summed over them in float32: see `autocast_smart_context_manager`.
+        """
+        if self._recipe.fsdp and not torch.cuda.is_available():
+            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        super().create_accelerator_and_postprocess()
+        if self._recipe.fsdp:
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
+
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
+        """Round the same products to bfloat16 with shards as without: accelerate would round all that passes on."""
+        if self._recipe.fsdp and self._recipe.precision == "bfloat16":
+            return torch.autocast(self.args.device.type, torch.bfloat16, cache_enabled=cache_enabled)
+        return super().autocast_smart_context_manager(cache_enabled)
+
+    def training_step(self, model: nn.Module, *arguments: Any, **options: Any) -> torch.Tensor:
+        """Add the pull back to the seed to a batch's gradients: the losses logged stay those of the text."""
+        loss: torch.Tensor = super().training_step(model, *arguments, **options)
+        if self._penalty is not None and self.accelerator.sync_gradients:
+            self._penalty.add_gradient(cast(nn.Module, self.model))
+        return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Measure the loss that early stopping goes by: nats summed and divided once, not a mean of batches' means."""
         assert self._needs.stopping is not None, "only a run that may stop early looks at held-out text"
-        metrics = {"eval_loss": self._needs.stopping.loss_nats(cast(PreTrainedModel, self.model))}
+        with self.autocast_smart_context_manager():
+            metrics = {"eval_loss": self._needs.stopping.loss_nats(cast(PreTrainedModel, self.model))}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

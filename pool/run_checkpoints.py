@@ -38,7 +38,7 @@ def discard_scratch(scratch: Path) -> None:
     if scratch.is_file():
         scratch.unlink()
         return
-    for state in scratch.glob(f"checkpoint-*/{_STATE}"):
+    for state in scratch.rglob(f"checkpoint-*/{_STATE}"):
         state.unlink(missing_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)
 

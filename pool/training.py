@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.adapters import ADAPTER, ADAPTER_WEIGHTS
 from pool.ages import age_digests
+from pool.attempt import BESIDE
 from pool.checkpoint import load_model, load_tokenizer, save_checkpoint
 from pool.disk import new_folder
 from pool.engines.engine import Job
@@ -31,7 +32,7 @@ from pool.prepared import load_streams
 from pool.provenance import Provenance
 from pool.run_checkpoints import discard_scratch
 from pool.tokens import Tokens
-from pool.train import BESIDE, TrainingOutcome, train
+from pool.train import TrainingOutcome, train
 from pool.versions import library_versions
 
 
@@ -73,12 +74,12 @@ class Training:
             return train_into(self.folder, start, self.wanted, streams, tokenizer, needs=needs, label=self.label)
 
     def _on_the_way(self) -> frozenset[str]:
-        return frozenset(path.name for path in _scratch(self.folder, self.wanted).glob("checkpoint-*"))
+        return frozenset(path.name for path in _scratch(self.folder, self.wanted).rglob("checkpoint-*"))
 
     def _take_less_memory(self) -> str:
         recipe = self.wanted.recipe
         part = take_smaller_part(recipe, _scratch(self.folder, self.wanted))
-        return "" if part is None else f"{part} of {recipe.batch_windows} windows at a time"
+        return "" if part is None else f"{part} of {recipe.batch_of_a_process} windows at a time"
 
 
 def train_into(

@@ -12,14 +12,14 @@ _COSINE_FLOOR = 0.1
 
 
 def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> TrainingArguments:
-    """Translate a recipe for a run of so many `steps`, `part` windows of a batch at a time."""
-    early = recipe.early_stopping
+    """Translate a recipe for a run of so many `steps`, `part` windows of a batch at a time in each process."""
+    early, processes = recipe.early_stopping, recipe.fsdp or 1
     logging_steps = max(1, steps // 10)
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=steps,
         per_device_train_batch_size=part,
-        gradient_accumulation_steps=recipe.batch_windows // part,
+        gradient_accumulation_steps=recipe.batch_windows // (part * processes),
         activation_checkpointing=recipe.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False} if recipe.gradient_checkpointing else None,
         learning_rate=recipe.learning_rate,
@@ -46,6 +46,8 @@ def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> 
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
+        fsdp="full_shard" if processes > 1 else None,
+        fsdp_config={"version": 2, "state_dict_type": "FULL_STATE_DICT"} if processes > 1 else None,
     )
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # else Trainer would multiply the batch, and with it the tokens read, by the GPUs it sees

@@ -16,7 +16,6 @@ from types import FrameType
 from typing import cast
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
-from tqdm import tqdm
 
 from pool.devices import NO_DEVICE, shared_out
 from pool.engines.dispatch import KILLED, LostError, dispatch
@@ -25,6 +24,7 @@ from pool.engines.needs import ANY, Needs, room_of
 from pool.engines.said import said_into
 from pool.errors import EngineError
 from pool.progress import say
+from pool.silence import mute
 
 
 class Processes:
@@ -89,7 +89,7 @@ class _Place:
         if self._executor is not None:
             with contextlib.suppress(TerminatedWorkerError):  # it died idle
                 return cast(Future[Result], self._executor.submit(_heard, job.work, job.said))
-        self._executor = ProcessPoolExecutor(max_workers=1, env=self._environment, initializer=_hush)
+        self._executor = ProcessPoolExecutor(max_workers=1, env=self._environment, initializer=mute)
         return cast(Future[Result], self._executor.submit(_heard, job.work, job.said))
 
     def _end(self, done: Future[Result], outcome: Future[Result]) -> None:
@@ -106,17 +106,6 @@ class _Place:
     def stop(self) -> None:
         if self._executor is not None:
             self._executor.shutdown(wait=True, kill_workers=self.busy)
-
-
-def _hush() -> None:
-    """Send to nowhere what libraries print, and the processes that they start.
-
-    Bars share no lock of the system's: Python warns of one that a killed process leaves, after our own last line.
-    """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
-    tqdm.set_lock(threading.RLock())
 
 
 def _heard(work: Callable[[], Result], said: Path | None) -> Result:

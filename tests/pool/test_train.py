@@ -105,18 +105,18 @@ from pool.train import train
 pool = open_pool(read_pool_file(Path(sys.argv[1]) / "pool.toml"))
 out, limited = Path(sys.argv[2]), sys.argv[3] == "limited"
 
-def run(recipe, name):
-    model = load_model(pool.folder / "seed")
+def run(model, recipe, name):
     mixture = Mixture.uniform(pool.names)
     outcome = train(model, pool.corpus.train, mixture, recipe, scratch=out / name, label=name)
-    return model, outcome
+    return outcome
 
-run(Recipe(tokens=256, batch_windows=8), "warm-up")
+run(load_model(pool.folder / "seed"), Recipe(tokens=256, batch_windows=8), "warm-up")
+model = load_model(pool.folder / "seed")  # by several threads, as many as there is time to start, with a stack each
 if limited:
     used = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")]
     room = int(used[0].split()[1]) * 1024 + 60 * 2**20
     resource.setrlimit(resource.RLIMIT_DATA, (room, resource.RLIM_INFINITY))
-model, outcome = run(Recipe(tokens=2 * 512 * 32, batch_windows=512, checkpoint_steps=1), "run")
+outcome = run(model, Recipe(tokens=2 * 512 * 32, batch_windows=512, checkpoint_steps=1), "run")
 save_file({name: tensor.contiguous() for name, tensor in parameters_of(model).items()}, out / "weights.safetensors")
 print(outcome.final_loss_nats, outcome.tokens)
 """
