@@ -1,9 +1,10 @@
-"""Splitting text by topic: documents as vectors of their words; k-means; each topic named by its words.
+"""Splitting text by topic: documents as vectors, of their words or of a model; k-means; each topic named by its words.
 
 The topics are found on a sample, the documents whose hashes come first, and given to all others page by page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol, Self
@@ -15,8 +16,10 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.feature_extraction.text import CountVectorizer
 from threadpoolctl import threadpool_limits
 
-from pool.document_store import DocumentStore, Page
+from pool.document_store import DocumentStore, Page, StoredDocuments
+from pool.embeddings import Embedder, load_embedding_model
 from pool.errors import CorpusError
+from pool.progress import track
 from pool.text_source import ClusterConfig
 from pool.word_vectors import WORD, Vectors, WordVectors
 
@@ -42,32 +45,47 @@ class Vectoriser(Protocol):
 def split_by_topic(store: DocumentStore, place: str, config: ClusterConfig, *, what: str) -> dict[str, str]:
     """Move the documents of a place into one place a topic, and return these by the topics' names.
 
-    The same text gives the same topics: sums are made on one thread. Raises `CorpusError` for fewer documents than
-    topics, and for text without words.
+    The same text, and the same model where one is named, give the same topics: sums are made on one thread. Raises
+    `CorpusError` for fewer documents than topics, for text without words, and for a model that cannot embed it.
     """
     sample = [text[:_CHARACTERS] for text in islice(store.documents(place), config.sample_documents)]
     if len(sample) < config.k:
         raise CorpusError(f"{what}: {len(sample)} documents cannot be split into {config.k} clusters; lower cluster.k")
     clusters = _Clusters(MiniBatchKMeans(config.k, random_state=config.seed, n_init=5))
-    vectoriser: Vectoriser = WordVectors(len(sample), config.seed)
-    try:
-        words = _Words.of(sample)
-        labels = clusters.found(vectoriser.fit(sample))
-    except ValueError as error:
-        raise CorpusError(f"{what}: cannot be split by topic: {error}; give it other text") from None
-    names = words.names(labels, config.k)
-    places = [f"{place}, topic {number}" for number in range(config.k)]
-    known = iter(labels.tolist())  # of the documents that come first, which were the sample
+    with _vectoriser(config, store.documents(place), len(sample), what) as vectoriser:
+        try:
+            words = _Words.of(sample)
+            labels = clusters.found(vectoriser.fit(sample))
+        except ValueError as error:
+            raise CorpusError(f"{what}: cannot be split by topic: {error}; give it other text") from None
+        names = words.names(labels, config.k)
+        places = [f"{place}, topic {number}" for number in range(config.k)]
+        known = iter(labels.tolist())  # of the documents that come first, which were the sample
 
-    def choose(page: Page) -> list[str]:
-        numbers = list(islice(known, len(page.found)))
-        others = [text[:_CHARACTERS] for text in replace(page, found=page.found[len(numbers) :]).texts()]
-        if others:
-            numbers += clusters.nearest(vectoriser.of(others)).tolist()
-        return [places[number] for number in numbers]
+        def choose(page: Page) -> list[str]:
+            numbers = list(islice(known, len(page.found)))
+            others = [text[:_CHARACTERS] for text in replace(page, found=page.found[len(numbers) :]).texts()]
+            if others:
+                numbers += clusters.nearest(vectoriser.of(others)).tolist()
+            return [places[number] for number in numbers]
 
-    store.reassign(place, choose)
+        store.reassign(place, choose)
     return {name: goal for name, goal in zip(names, places, strict=True) if len(store.documents(goal))}
+
+
+@contextmanager
+def _vectoriser(config: ClusterConfig, documents: StoredDocuments, sample: int, what: str) -> Iterator[Vectoriser]:
+    """Make what the table names, and show how far it is where that takes long."""
+    if config.embeddings is None:
+        yield WordVectors(sample, config.seed)
+        return
+    model = load_embedding_model(what, config.embeddings)
+    with track(f"corpus: embedding {what}, documents", len(documents)) as show:
+        embedder = Embedder(model, lambda done: show(done, ""))
+        try:
+            yield embedder
+        finally:
+            embedder.leave()
 
 
 @dataclass(frozen=True)

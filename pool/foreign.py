@@ -66,7 +66,7 @@ def _check_windows(model: PreTrainedModel, what: str) -> None:
 def _probe(model: PreTrainedModel, what: str) -> None:
     """Check on a few tokens that no position sees the next one, and that training would drop nothing out."""
     length = min(_PROBE_TOKENS, int(model.config.max_position_embeddings))
-    tokens = torch.arange(length) % rows_of(model)
+    tokens = torch.arange(length) % rows_of(model, what)
     other = torch.cat([tokens[:-1], tokens[:1]])
     both = torch.stack([tokens, other])
     with torch.no_grad():

@@ -71,14 +71,17 @@ def at_rest(model: PreTrainedModel) -> PreTrainedModel:
     return cast(PreTrainedModel, model.eval())  # type: ignore[no-untyped-call]
 
 
-def rows_of(model: PreTrainedModel) -> int:
-    """Return how many tokens a model's embedding knows."""
-    return int(cast(torch.Tensor, model.get_input_embeddings().weight).shape[0])
+def rows_of(model: PreTrainedModel, what: str) -> int:
+    """Return how many tokens a model's embedding knows. Raises `PoolError` where it embeds none."""
+    try:
+        return int(cast(torch.Tensor, model.get_input_embeddings().weight).shape[0])
+    except (AttributeError, NotImplementedError):
+        raise PoolError(f"{what}: {type(model).__name__} embeds no tokens; give a model of text") from None
 
 
 def check_vocabulary(model: PreTrainedModel, tokens: Collection[int], what: str) -> None:
     """Raise `PoolError` for a tokenizer with tokens that the model's embedding has no row for."""
-    rows, last = rows_of(model), max(tokens)
+    rows, last = rows_of(model, what), max(tokens)
     if last >= rows:
         raise PoolError(
             f"{what}: its tokenizer has a token {last}, and its embedding {rows} rows; give the tokenizer that it was "
