@@ -1,71 +1,110 @@
-"""Splitting text by topic: TF-IDF of hashed words, reduced to a few dimensions, k-means; each topic named by its words.
+"""Splitting text by topic: documents as vectors, of their words or of a model; k-means; each topic named by its words.
 
-The topics are found on a sample, the documents whose hashes come first, and given to all documents page by page.
+The topics are found on a sample, the documents whose hashes come first, and given to all others page by page.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from sklearn.cluster import MiniBatchKMeans
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import Normalizer
+from sklearn.feature_extraction.text import CountVectorizer
 from threadpoolctl import threadpool_limits
 
-from pool.document_store import DocumentStore, Page
+from pool.document_store import DocumentStore, Page, StoredDocuments
+from pool.embeddings import Embedder, load_embedding_model
 from pool.errors import CorpusError
+from pool.progress import track
 from pool.text_source import ClusterConfig
+from pool.word_vectors import WORD, Vectors, WordVectors
 
 _CHARACTERS = 20_000
 """Of each document, its beginning: topics show early, and one long document cannot fill the memory."""
-_FEATURES, _DIMENSIONS, _VOCABULARY = 2**16, 64, 20_000
+_VOCABULARY = 20_000
 _WORDS_IN_NAME = 3
-_WORD = r"(?u)\b[^\W\d_]{3,}\b"
+
+Labels = npt.NDArray[np.int32]
+"""The number of a topic for each document."""
+
+
+class Vectoriser(Protocol):
+    """Documents as vectors: the same text gives the same vectors, whatever the number of cores."""
+
+    def fit(self, texts: Sequence[str]) -> Vectors:
+        """Learn from a sample what there is to learn, and return its vectors (N, D). Raises `ValueError`."""
+
+    def of(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of documents (N, D)."""
 
 
 def split_by_topic(store: DocumentStore, place: str, config: ClusterConfig, *, what: str) -> dict[str, str]:
     """Move the documents of a place into one place a topic, and return these by the topics' names.
 
-    The same text gives the same topics: sums are made on one thread. Raises `CorpusError` for fewer documents than
-    topics, and for text without words.
+    The same text, and the same model where one is named, give the same topics: sums are made on one thread. Raises
+    `CorpusError` for fewer documents than topics, for text without words, and for a model that cannot embed it.
     """
     sample = [text[:_CHARACTERS] for text in islice(store.documents(place), config.sample_documents)]
     if len(sample) < config.k:
         raise CorpusError(f"{what}: {len(sample)} documents cannot be split into {config.k} clusters; lower cluster.k")
-    with threadpool_limits(limits=1):  # sums of several threads are in an order of their own
-        model = _model(config, len(sample))
+    clusters = _Clusters(MiniBatchKMeans(config.k, random_state=config.seed, n_init=5))
+    with _vectoriser(config, store.documents(place), len(sample), what) as vectoriser:
         try:
             words = _Words.of(sample)
-            labels = model.fit_predict(sample)
+            labels = clusters.found(vectoriser.fit(sample))
         except ValueError as error:
             raise CorpusError(f"{what}: cannot be split by topic: {error}; give it other text") from None
         names = words.names(labels, config.k)
         places = [f"{place}, topic {number}" for number in range(config.k)]
+        known = iter(labels.tolist())  # of the documents that come first, which were the sample
 
         def choose(page: Page) -> list[str]:
-            found = model.predict([text[:_CHARACTERS] for text in page.texts()])
-            return [places[number] for number in found.tolist()]
+            numbers = list(islice(known, len(page.found)))
+            others = [text[:_CHARACTERS] for text in replace(page, found=page.found[len(numbers) :]).texts()]
+            if others:
+                numbers += clusters.nearest(vectoriser.of(others)).tolist()
+            return [places[number] for number in numbers]
 
         store.reassign(place, choose)
     return {name: goal for name, goal in zip(names, places, strict=True) if len(store.documents(goal))}
 
 
-def _model(config: ClusterConfig, documents: int) -> Pipeline:
-    return make_pipeline(
-        HashingVectorizer(
-            n_features=_FEATURES, alternate_sign=False, norm=None, stop_words="english", token_pattern=_WORD
-        ),
-        TfidfTransformer(sublinear_tf=True),
-        TruncatedSVD(min(_DIMENSIONS, documents - 1), random_state=config.seed),
-        Normalizer(copy=False),
-        MiniBatchKMeans(config.k, random_state=config.seed, n_init=5),
-    )
+@contextmanager
+def _vectoriser(config: ClusterConfig, documents: StoredDocuments, sample: int, what: str) -> Iterator[Vectoriser]:
+    """Make what the table names, and show how far it is where that takes long."""
+    if config.embeddings is None:
+        yield WordVectors(sample, config.seed)
+        return
+    model = load_embedding_model(what, config.embeddings)
+    with track(f"corpus: embedding {what}, documents", len(documents)) as show:
+        embedder = Embedder(model, lambda done: show(done, ""))
+        try:
+            yield embedder
+        finally:
+            embedder.leave()
+
+
+@dataclass(frozen=True)
+class _Clusters:
+    """K clusters of vectors (N, D), by sums on one thread: those of several are in an order of their own."""
+
+    means: MiniBatchKMeans
+
+    def found(self, vectors: Vectors) -> Labels:
+        """Find the clusters of a sample, and say which of them each document is in (N,)."""
+        with threadpool_limits(limits=1):
+            labels: Labels = self.means.fit_predict(vectors)
+        return labels
+
+    def nearest(self, vectors: Vectors) -> Labels:
+        """Say which cluster each other document is nearest to (N,)."""
+        with threadpool_limits(limits=1):
+            labels: Labels = self.means.predict(vectors)
+        return labels
 
 
 @dataclass(frozen=True)
@@ -77,10 +116,10 @@ class _Words:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> Self:
-        counter = CountVectorizer(binary=True, stop_words="english", token_pattern=_WORD, max_features=_VOCABULARY)
+        counter = CountVectorizer(binary=True, stop_words="english", token_pattern=WORD, max_features=_VOCABULARY)
         return cls(counter.fit_transform(texts), counter.get_feature_names_out())
 
-    def names(self, labels: npt.NDArray[np.int32], k: int) -> list[str]:
+    def names(self, labels: Labels, k: int) -> list[str]:
         """Name each topic by its most telling words: largest p(w|topic) log (p(w|topic) / p(w)), p over documents."""
         overall = (np.asarray(self.counts.sum(axis=0)).ravel() + 1) / (len(labels) + 1)
         names: list[str] = []

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from pool.config_file import Config, HubName, Name, Revision, read_config
 from pool.corpus import HeldOutSize
+from pool.errors import ConfigError
 from pool.overlap import ScoredText
 from pool.recipe import ModelShape, Recipe, SeedRecipe
 from pool.text_source import PartitionSource, TextSource
@@ -211,12 +212,27 @@ def read_pool_file(path: Path) -> PoolFile:
     base = path.resolve().parent
 
     text_root = base / os.environ.get("MIXSCOUT_TEXT_ROOT", config.corpus.text_root)
+    partitions = {
+        name: table.resolved(text_root).with_model_from(base) for name, table in config.corpus.partitions.items()
+    }
     corpus = config.corpus.model_copy(
         update={
             "text_root": text_root.resolve(),
-            "partitions": {name: table.resolved(text_root) for name, table in config.corpus.partitions.items()},
+            "partitions": partitions,
             "held_out": {name: table.resolved(text_root) for name, table in config.corpus.held_out.items()},
         }
     )
     seed = config.seed.resolved(base)
-    return config.model_copy(update={"root": (base / config.root).resolve(), "corpus": corpus, "seed": seed})
+    found = config.model_copy(update={"root": (base / config.root).resolve(), "corpus": corpus, "seed": seed})
+    _check_models(path, found)
+    return found
+
+
+def _check_models(path: Path, config: PoolFile) -> None:
+    for name, table in config.corpus.partitions.items():
+        model = table.cluster and table.cluster.embeddings
+        if model and model.is_relative_to(config.folder.resolve()):
+            raise ConfigError(
+                f"{path}: [corpus.partitions.{name}.cluster] embeddings: {model} is in the pool itself, which may be "
+                "rebuilt; copy it elsewhere"
+            )

@@ -11,6 +11,7 @@ from pathlib import Path
 from pool.checkpoint import CONFIG, WEIGHTS
 from pool.errors import PoolError
 from pool.fingerprint import digest_file, digest_json
+from pool.seen_files import DigestOf
 
 INDEX, TOKENIZER = "model.safetensors.index.json", "tokenizer.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
@@ -28,16 +29,19 @@ class ForeignFiles:
     weights: tuple[Path, ...]
     tokenizer: Path
 
+    digest_of: DigestOf = digest_file
+    """How a file is digested."""
+
     @property
     def weights_digest(self) -> str:
         """Digest of the weights: of the file, or of the shards' digests. Raises `OSError`."""
-        digests = [digest_file(path) for path in self.weights]
+        digests = [self.digest_of(path) for path in self.weights]
         return digests[0] if len(digests) == 1 else digest_json(digests)
 
     @property
     def config_digest(self) -> str:
         """Digest of config.json. Raises `OSError`."""
-        return digest_file(self.folder / CONFIG)
+        return self.digest_of(self.folder / CONFIG)
 
 
 def find_foreign(folder: Path, what: str, tokenizer: Path | None = None) -> ForeignFiles:

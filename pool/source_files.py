@@ -5,10 +5,11 @@ from pathlib import Path
 
 import zstandard
 
+from pool.embedding_files import describe_embedding_model
 from pool.errors import CorpusError
 from pool.fingerprint import digest_file, digest_json
 from pool.seen_files import DigestOf
-from pool.text_source import TextSource
+from pool.text_source import ClusterConfig, PartitionSource, TextSource
 
 _BLOCK_BYTES = 2**20
 
@@ -50,12 +51,23 @@ def check_path(name: str, path: Path, source: TextSource) -> None:
 
 
 def describe_source(name: str, source: TextSource, digest_of: DigestOf = digest_file) -> dict[str, object]:
-    """Say what decides a source's text: how it is read, and the content (not the place) of its files.
+    """Say what decides a source's text and its parts: how it is read and split, and the content (not the place) of
+    its files and of the model that splits it.
 
     Raises `CorpusError` naming a file that is missing.
     """
     how = source.model_dump(mode="json", exclude={"files"})
+    if isinstance(source, PartitionSource) and source.cluster is not None:
+        how["cluster"] = _describe_cluster(name, source.cluster, digest_of)
     return {**how, "files": sorted(_digest(name, path, digest_of) for path in paths_of(name, source))}
+
+
+def _describe_cluster(name: str, cluster: ClusterConfig, digest_of: DigestOf) -> dict[str, object]:
+    """Describe it as before there were models where it names none, so that the pools of then still hold."""
+    how = cluster.model_dump(mode="json", exclude={"embeddings"})
+    if cluster.embeddings is None:
+        return how
+    return {**how, "embeddings": describe_embedding_model(name, cluster.embeddings, digest_of)}
 
 
 def _digest(name: str, path: Path, digest_of: DigestOf) -> str:

@@ -75,14 +75,24 @@ class TextSource(Config):
 
 
 class ClusterConfig(Config):
-    """Partitions by topic: TF-IDF of hashed words, a truncated singular value decomposition, k-means."""
+    """Partitions by topic: k-means of documents as vectors, of their words (TF-IDF) or of a model."""
 
     k: int = Field(ge=2, le=512)
     """Number of clusters, each a partition named by its most telling words."""
     sample_documents: int = Field(20_000, ge=2)
     """Documents that the clusters are found on; the others join the nearest one."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Seed of the decomposition and of k-means."""
+    """Seed of k-means, and of the decomposition of TF-IDF."""
+    embeddings: Path | None = None
+    """Folder of a model whose embeddings take the place of TF-IDF, relative to the pool file: config.json, safetensors
+    and tokenizer.json of an encoder or a decoder of text, such as a sentence encoder or a seed checkpoint. It reads the
+    beginning of every document, which may take minutes without a GPU; no pickle and no code of a model is ever run."""
+
+    def resolved(self, base: Path) -> Self:
+        """Make the path absolute, relative to a folder."""
+        if self.embeddings is None:
+            return self
+        return self.model_copy(update={"embeddings": (base / self.embeddings).resolve()})
 
 
 class PartitionSource(TextSource):
@@ -109,6 +119,10 @@ class PartitionSource(TextSource):
         if self.max_partitions is None and self.rest == "merge":
             raise ValueError("rest = 'merge' does nothing without max_partitions: set both")
         return self
+
+    def with_model_from(self, base: Path) -> Self:
+        """Make the path of a model that splits the text absolute, relative to a folder."""
+        return self if self.cluster is None else self.model_copy(update={"cluster": self.cluster.resolved(base)})
 
     @property
     def is_split(self) -> bool:

@@ -1,7 +1,10 @@
 """Shared by this floor's suites: a hub on loopback, clients whose libraries know its address, a pool built from it."""
 
+import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import pytest
 from hub_world import World, at, manifest
@@ -39,3 +42,14 @@ def built(world: World, from_hub: Path) -> dict:
     made = manifest(world.online.run("pool", "build", from_hub, "--json"))
     world.asked_first = list(world.hub.asked)
     return made
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real prose about the language, and real code, in one file. Shared: never write into it."""
+    prose = [part for text in topics.values() for part in text.split("\n\n\n") if len(part) > 300][:150]
+    code = Path(argparse.__file__).read_text().split("\n    def ")
+    rows = [{"text": text, "kind": "prose"} for text in prose] + [{"text": text, "kind": "code"} for text in code]
+    path = tmp_path_factory.mktemp("mixed") / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

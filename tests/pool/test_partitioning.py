@@ -3,7 +3,6 @@
 import json
 from datetime import date
 from pathlib import Path
-from pydoc_data.topics import topics
 
 import datasets
 import pytest
@@ -128,15 +127,6 @@ def test_a_partition_s_own_name_that_is_a_path_is_refused(tmp_path: Path, name: 
 def test_options_that_contradict_each_other_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         PartitionSource(files=("a",), **options)
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real prose about the language, and real code, in one file."""
-    prose = [part for text in topics.values() for part in text.split("\n\n\n") if len(part) > 300][:150]
-    code = Path(json.__file__).parent.parent.joinpath("argparse.py").read_text().split("\n    def ")
-    rows = [{"text": text, "kind": "prose"} for text in prose] + [{"text": text, "kind": "code"} for text in code]
-    return _write(tmp_path_factory.mktemp("mixed") / "a.jsonl", rows)
 
 
 def test_topics_keep_code_and_prose_apart_have_telling_names_and_are_the_same_again(mixed: Path) -> None:
