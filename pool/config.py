@@ -21,7 +21,7 @@ class CorpusConfig(Config):
     """`files`: the tables below. `demo`: real text found in the Python installation itself."""
     text_root: Path = Path()
     """Folder that `files` are relative to, itself relative to the pool file; the environment variable
-    MIXSCOUT_TEXT_ROOT wins."""
+    MIXSCOUT_TEXT_ROOT wins, and the option `--text-root` over both."""
     partitions: dict[Name, PartitionSource] = {}
     """Training text, one table per partition."""
     held_out: dict[Name, TextSource] = {}
@@ -206,12 +206,11 @@ class PoolFile(Config):
         return self.seed.context or self.model.context
 
 
-def read_pool_file(path: Path) -> PoolFile:
-    """Read a pool file and make its paths absolute. Raises `ConfigError`."""
+def read_pool_file(path: Path, text_root: Path | None = None) -> PoolFile:
+    """Read a pool file and make its paths absolute; `text_root` takes the place of its own. Raises `ConfigError`."""
     config = read_config(path, PoolFile)
     base = path.resolve().parent
-
-    text_root = base / os.environ.get("MIXSCOUT_TEXT_ROOT", config.corpus.text_root)
+    text_root = text_root or base / os.environ.get("MIXSCOUT_TEXT_ROOT", config.corpus.text_root)
     partitions = {
         name: table.resolved(text_root).with_model_from(base) for name, table in config.corpus.partitions.items()
     }

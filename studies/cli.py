@@ -21,7 +21,15 @@ from studies.pool_overlap_cli import add_pool_overlap_verb
 from studies.pool_units_cli import add_pool_units_verb
 from studies.report_cli import add_report_verbs
 from studies.search_cli import add_search_verbs
-from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
+from studies.terminal import (
+    JsonOption,
+    PoolArgument,
+    StudyArgument,
+    TextRootOption,
+    console,
+    print_json,
+    quiet_libraries,
+)
 from studies.verb_order import VerbsInOrder
 
 if TYPE_CHECKING:
@@ -79,6 +87,7 @@ def pool_build(
     address: AddressOption = None,
     num_cpus: CpusOption = None,
     num_gpus: GpusOption = None,
+    text_root: TextRootOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build what is missing of a pool: corpus, tokenizer, seed, members. The same line goes on after a kill.
@@ -90,7 +99,8 @@ def pool_build(
     from pool.config import read_pool_file
     from pool.engines.choice import Wanted, chosen
 
-    config, wanted = read_pool_file(pool_file), Wanted(engine, workers, address, num_cpus, num_gpus)
+    config = read_pool_file(pool_file, text_root)
+    wanted = Wanted(engine, workers, address, num_cpus, num_gpus)
     with chosen(wanted, otherwise=config.recipe.needs) as trains:
         manifest = build_pool(config, rebuild or [], trains).manifest
     _show_pool(manifest, as_json=as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from studies.terminal import JsonOption, PoolArgument, console, print_json, quiet_libraries
+from studies.terminal import JsonOption, PoolArgument, TextRootOption, console, print_json, quiet_libraries
 
 
 def add_pool_add_verb(pool_app: typer.Typer) -> None:
@@ -22,6 +22,7 @@ def add(
         Path | None, typer.Option(metavar="DIR", help="Folder of its tokenizer.json, where that is another one.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of the member there is.")] = False,
+    text_root: TextRootOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take in a member that was trained elsewhere from the pool's seed, after checking that it fits.
@@ -32,7 +33,7 @@ def add(
     from pool.adding import Source, add_member
     from pool.config import read_pool_file
 
-    config = read_pool_file(pool_file)
+    config = read_pool_file(pool_file, text_root)
     added = add_member(config, name, Source(checkpoint, tokenizer, replace))
     if as_json:
         print_json(

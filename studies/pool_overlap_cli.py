@@ -2,7 +2,7 @@
 
 import typer
 
-from studies.terminal import JsonOption, PoolArgument, console, print_json, quiet_libraries
+from studies.terminal import JsonOption, PoolArgument, TextRootOption, console, print_json, quiet_libraries
 
 
 def add_pool_overlap_verb(pool_app: typer.Typer) -> None:
@@ -11,7 +11,7 @@ def add_pool_overlap_verb(pool_app: typer.Typer) -> None:
     pool_app.command("overlap", epilog=example)(overlap)
 
 
-def overlap(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
+def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: JsonOption = False) -> None:
     """Tell which held-out documents share a passage of 13 words with training text. Reads the text, builds nothing."""
     quiet_libraries()
     from pool.config import read_pool_file
@@ -19,7 +19,7 @@ def overlap(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
     from pool.prepared import read_corpus
     from studies.pool_overlap_table import show_overlap
 
-    config = read_pool_file(pool_file)
+    config = read_pool_file(pool_file, text_root)
     found = find_overlap(read_corpus(config), config.corpus.scored)
     if as_json:
         print_json({"pool": config.name, **found.as_json()})

@@ -10,6 +10,12 @@ from rich.console import Console
 
 PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
+TextRootOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", exists=True, file_okay=False, resolve_path=True, help="Folder that the corpus's files are in."
+    ),
+]
 TruthsOption = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Truths measured elsewhere: a folder with ratios.csv and metrics.csv."),

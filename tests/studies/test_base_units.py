@@ -119,7 +119,26 @@ def test_example_files_are_read_and_name_no_machine_s_paths(pool: Path, monkeypa
     config = read_pool_file(pool)
     files = [path for table in config.corpus.partitions.values() for path in table.files]
     assert all(path.parent == Path("/elsewhere") for path in files)
+    given = read_pool_file(pool, Path("/given")).corpus
+    assert all(path.parent == Path("/given") for table in given.partitions.values() for path in table.files)
     for path in EXAMPLES.glob("*.toml"):
         assert '"/' not in path.read_text()
         if "pool" not in path.stem and path.stem != "demo_study":
             assert (EXAMPLES / read_study_file(path).pool.name).is_file()
+
+
+def test_the_folder_of_the_text_is_an_argument_and_wins_over_file_and_environment(
+    empty_root: Path, tmp_path: Path, mixscout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, text = empty_root / "pool.toml", tmp_path / "text"
+    text.mkdir()
+    for path in empty_root.glob("*.*"):
+        if path.suffix != ".toml":
+            path.rename(text / path.name)
+    monkeypatch.setenv("MIXSCOUT_TEXT_ROOT", str(empty_root))
+    gone = mixscout("pool", "overlap", pool)
+    assert gone.code == 1 and f"{empty_root}/code.jsonl" in gone.err
+    found = mixscout("pool", "overlap", pool, "--text-root", text, "--json")
+    assert found.code == 0 and json.loads(found.out)["pool"] == "tiny"
+    monkeypatch.delenv("MIXSCOUT_TEXT_ROOT")
+    assert mixscout("pool", "overlap", pool, "--text-root", tmp_path / "nowhere").code == 2
