@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from interrupted import build_until
 from safetensors.torch import load_file, save_file
 from tiny import edit, snapshot
 
-from pool import training
 from pool.build import build_pool
 from pool.config import read_pool_file
 from pool.disk import new_folder
@@ -206,23 +206,9 @@ def test_an_altered_configuration_is_refused_by_name(root: Path) -> None:
         _open(root)
 
 
-def _interrupted_rebuild(root: Path, monkeypatch: pytest.MonkeyPatch, *asked: str) -> None:
-    """Rebuild until the last member's training begins."""
-    original = training.train
-
-    def interrupted(*arguments: object, **options: object) -> object:
-        if options["label"] == "member 'prose'":
-            raise KeyboardInterrupt
-        return original(*arguments, **options)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "train", interrupted)
-        _build(root, *asked)
-
-
 def test_a_rebuild_interrupted_and_then_edited_starts_over(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit(root / "pool.toml", "learning_rate = 5e-3", "learning_rate = 2e-3")
-    _interrupted_rebuild(root, monkeypatch, "seed")
+    build_until(root, monkeypatch, "seed", at="prose")
     half = {digest for digest, _ in _weights(root).values()}
     edit(root / "pool.toml", "learning_rate = 2e-3", "learning_rate = 1e-3")
     _build(root, "seed")
@@ -232,7 +218,7 @@ def test_a_rebuild_interrupted_and_then_edited_starts_over(root: Path, monkeypat
 def test_a_rebuild_interrupted_and_asked_for_again_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit(root / "pool.toml", "learning_rate = 3e-3", "learning_rate = 1e-3")
     before, asked = _weights(root), ("code", "docs", "prose")
-    _interrupted_rebuild(root, monkeypatch, *asked)
+    build_until(root, monkeypatch, *asked, at="prose")
     half = _weights(root)
     assert {name: half[name] for name in before} == before, "the pool is as it was"
     (waiting,) = (root / "pools/tiny").glob(".new-*")

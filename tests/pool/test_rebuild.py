@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from given import name_seed
+from interrupted import build_until
 from tiny import edit, snapshot
 
-from pool import build, store, training
+from pool import build, store
 from pool.build import build_pool
 from pool.checkpoint import load_model
 from pool.config import read_pool_file
@@ -114,23 +115,9 @@ def test_members_that_are_not_finite_leave_the_pool_as_it_was(root: Path) -> Non
     assert _in_the_pool(root) == before and _leftovers(root) == []
 
 
-def _interrupted(root: Path, monkeypatch: pytest.MonkeyPatch, *rebuild: str, at: str) -> None:
-    """Build until the training of a member begins."""
-    original = training.train
-
-    def interrupted(*arguments: object, **options: object) -> object:
-        if options["label"] == f"member {at!r}":
-            raise KeyboardInterrupt
-        return original(*arguments, **options)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "train", interrupted)
-        _build(root, *rebuild)
-
-
 def test_what_waits_and_is_damaged_is_made_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _weights(root)
-    _interrupted(root, monkeypatch, "code", "docs", at="docs")
+    build_until(root, monkeypatch, "code", "docs", at="docs")
     (path,) = (root / POOL).glob(".new-*/members/code/model.safetensors")
     path.write_bytes(path.read_bytes()[:-100])
     _build(root, "code", "docs")
@@ -141,7 +128,7 @@ def test_what_waits_is_discarded_by_a_build_of_something_else(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = _in_the_pool(root)
-    _interrupted(root, monkeypatch, "code", "docs", at="docs")
+    build_until(root, monkeypatch, "code", "docs", at="docs")
     capsys.readouterr()
     _build(root)
     assert "what an interrupted build of something else had made is discarded" in capsys.readouterr().err
@@ -154,7 +141,7 @@ def test_what_waits_is_not_of_another_checkpoint_than_the_one_that_is_given(
     given = tmp_path / "given"
     shutil.copytree(root / POOL / "seed", given)
     name_seed(root / "pool.toml", f'checkpoint = "{given}"\ncontext = 32')
-    _interrupted(root, monkeypatch, "all", at="docs")
+    build_until(root, monkeypatch, "all", at="docs")
     model = load_model(given)
     next(model.parameters()).data.mul_(2)
     model.save_pretrained(given)
