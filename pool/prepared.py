@@ -18,25 +18,21 @@ from transformers import PreTrainedTokenizerFast
 from pool.base_units import cut_into_units
 from pool.config import CorpusConfig, PoolFile
 from pool.corpus import SPLITS, Corpus, Split, make_corpus, with_held_out
-from pool.demo_corpus import demo_held_out, demo_partitions, demo_source_versions
+from pool.demo_corpus import demo_held_out, demo_partitions
 from pool.document_store import DocumentStore
 from pool.documents import read_documents
 from pool.errors import PoolError
-from pool.fingerprint import digest_file, digest_json
 from pool.manifest import CorpusManifest, PartitionSummary, TextSummary, write_record
 from pool.overlap import without_overlap
 from pool.packing import BYTES_A_TOKEN, StreamLimits, TrainingStream, digest_stream, map_stream, training_stream
 from pool.partitioning import fill_partitions
-from pool.seen_files import DigestOf, Watcher
-from pool.source_files import describe_source
+from pool.text_digest import TextDigest
 from pool.text_progress import track_reading, track_text, watched
 from pool.tokenizer import tokenizer_digest
 from pool.tokens import HeldOutWindows, Tokens, held_out_windows
 
 CORPUS_RECORD = "corpus.json"
 TRAIN, HELD_OUT = "train", "held_out"
-WINDOW_FORMAT = 2
-"""Raised when the same text gives other windows than before, so that old ones are made again."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +42,6 @@ class PreparedCorpus:
     train: Mapping[str, Tokens]
     held_out: Mapping[Split, Mapping[str, HeldOutWindows]]
     manifest: CorpusManifest
-
-
-def source_digest(config: PoolFile, digest_of: DigestOf = digest_file) -> str:
-    """Digest what decides the tokens: the corpus table and the content (not the path) of every source file.
-
-    `digest_of` digests a file. Raises `CorpusError` naming a file that is missing.
-    """
-    corpus = config.corpus
-    described = {
-        "settings": corpus.model_dump(mode="json", exclude={"partitions", "held_out", "text_root"}),
-        "order": list(corpus.partitions),
-        "partitions": {name: describe_source(name, table, digest_of) for name, table in corpus.partitions.items()},
-        "held_out": {name: describe_source(name, table, digest_of) for name, table in corpus.held_out.items()},
-        "versions": demo_source_versions() if corpus.source == "demo" else {},
-        "context": config.context,
-        "windows": WINDOW_FORMAT,
-    }
-    return digest_json(described)
 
 
 def read_corpus(config: PoolFile, folder: Path | None = None) -> Corpus:
@@ -92,8 +70,10 @@ def _sorted_text(config: CorpusConfig, store: DocumentStore) -> Corpus:
     return with_held_out(store, fill_partitions(store, config.partitions), held_out, kept_out)
 
 
-def tokenise(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile, folder: Path) -> CorpusManifest:
-    """Cut text into units, and write training streams and held-out windows into an empty folder, the record last.
+def tokenise(
+    text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile, folder: Path, source: TextDigest
+) -> CorpusManifest:
+    """Cut text of the digest `source` into units, and write training streams and held-out windows, the record last.
 
     Raises `CorpusError` for what is too short or cannot be cut.
     """
@@ -102,9 +82,8 @@ def tokenise(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile,
     (folder / HELD_OUT).mkdir()
     partitions = _write_streams(corpus, tokenizer, config, folder / TRAIN)
     summaries = _write_windows(corpus, tokenizer, config, folder / HELD_OUT)
-    seen = Watcher()
     manifest = CorpusManifest(
-        source_digest=source_digest(config, seen.digest_of),
+        source_digest=source.whole,
         tokenizer_digest=tokenizer_digest(tokenizer),
         context=config.context,
         partitions=partitions,
@@ -112,7 +91,6 @@ def tokenise(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile,
         test=summaries["test"],
         groups=groups,
     )
-    seen.write(folder)
     write_record(folder / CORPUS_RECORD, manifest)
     return manifest
 
