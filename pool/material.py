@@ -15,11 +15,13 @@ from pool.given_seed import read_given_seed
 from pool.kept_text import say_little_kept
 from pool.layout import CORPUS, SEED, TOKENIZER, Layout, member_folder
 from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, Origin, read_record
-from pool.prepared import CORPUS_RECORD, PreparedCorpus, load_prepared, read_corpus, tokenise
+from pool.prepared import CORPUS_RECORD, PreparedCorpus, load_prepared
 from pool.progress import say
 from pool.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
+from pool.reading import read_corpus
 from pool.request import EVERYTHING, Request
 from pool.text_digest import digest_text
+from pool.tokenising import tokenise
 from pool.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
 
 

@@ -18,7 +18,7 @@ from pool.corpus import training_place
 from pool.document_store import DocumentStore
 from pool.errors import ConfigError, CorpusError
 from pool.partitioning import fill_partitions, safe_names
-from pool.prepared import read_corpus
+from pool.reading import read_corpus
 from pool.text_source import PartitionSource
 
 

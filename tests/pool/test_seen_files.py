@@ -12,7 +12,7 @@ from pool.build import build_pool
 from pool.config import PoolFile, read_pool_file
 from pool.errors import CorpusError, PoolMismatchError
 from pool.fingerprint import digest_file
-from pool.prepared import read_corpus
+from pool.reading import read_corpus
 from pool.seen_files import SEEN, Watcher, read_seen
 from pool.store import open_pool
 

@@ -11,10 +11,11 @@ import pytest
 from pool import encoding, progress
 from pool.checkpoint import load_tokenizer
 from pool.config import PoolFile, read_pool_file
-from pool.prepared import read_corpus, tokenise
 from pool.progress import track
+from pool.reading import read_corpus
 from pool.text_digest import digest_text
 from pool.text_progress import track_reading, track_text
+from pool.tokenising import tokenise
 
 MEGABYTES = 4
 
