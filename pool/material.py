@@ -9,7 +9,9 @@ from transformers import PreTrainedTokenizerFast
 
 from pool.config import PoolFile
 from pool.disk import new_folder, replace_folder
+from pool.earlier import Earlier
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
+from pool.exchange import stages
 from pool.foreign import Foreign
 from pool.given_seed import read_given_seed
 from pool.kept_text import say_little_kept
@@ -18,7 +20,7 @@ from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, Origin, 
 from pool.prepared import CORPUS_RECORD, PreparedCorpus, load_prepared
 from pool.progress import say
 from pool.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
-from pool.reading import read_corpus
+from pool.reading import read_text
 from pool.request import EVERYTHING, Request
 from pool.text_digest import digest_text
 from pool.tokenising import tokenise
@@ -123,16 +125,25 @@ def _reused(request: Request, tokenizer: PreTrainedTokenizerFast) -> Material | 
 def _made(request: Request, scratch: Path, tokenizer: PreTrainedTokenizerFast | None) -> Material:
     config, source = request.config, request.text
     say("corpus: reading text")
-    text = read_corpus(config, scratch)
+    earlier = None if tokenizer is None or request.anew else _earlier(request, tokenizer)
+    text = read_text(config, scratch, earlier)
     _check_settled(request)
     if tokenizer is None:
-        tokenizer = train_tokenizer(text, config.tokenizer)
+        tokenizer = train_tokenizer(text.corpus, config.tokenizer)
     new = scratch / CORPUS
     new.mkdir()
     request.seen.write(new)
     manifest = tokenise(text, tokenizer, config, new, source)
+    if text.kept:
+        say(f"corpus: {len(text.kept)} of {len(text.tables)} sources as they were")
     say(f"corpus: {len(manifest.partitions)} partitions, {len(manifest.search)} held-out domains")
     return Material(load_prepared(new, manifest), tokenizer, new)
+
+
+def _earlier(request: Request, tokenizer: PreTrainedTokenizerFast) -> Earlier:
+    """Find what may be taken over: of the pool's corpus, or of one that waits, whatever for."""
+    folders = [request.config.folder, *stages(request.config.folder)]
+    return Earlier.find([folder / CORPUS for folder in folders], request.text, tokenizer_digest(tokenizer))
 
 
 def _check_settled(request: Request) -> None:

@@ -17,7 +17,17 @@ from pool.packing import digest_stream, map_stream
 from pool.tokens import HeldOutWindows, Tokens
 
 CORPUS_RECORD = "corpus.json"
-TRAIN, HELD_OUT = "train", "held_out"
+TRAIN, HELD_OUT = Path("train"), Path("held_out")
+
+
+def stream_file(unit: str) -> Path:
+    """Where a corpus has the training tokens of a partition or base unit."""
+    return TRAIN / f"{unit}.npy"
+
+
+def windows_file(domain: str, split: Split) -> Path:
+    """Where a corpus has one split of a held-out domain."""
+    return HELD_OUT / f"{domain}.{split}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ def load_streams(folder: Path, digests: Mapping[str, str]) -> dict[str, Tokens]:
 
 
 def _load_stream(folder: Path, name: str, expected: str) -> Tokens:
-    path = folder / TRAIN / f"{name}.npy"
+    path = folder / stream_file(name)
     try:
         stream, digest = map_stream(path), digest_stream(path)
     except (OSError, ValueError) as error:
@@ -65,7 +75,7 @@ def _load_stream(folder: Path, name: str, expected: str) -> Tokens:
 
 
 def _load_windows(folder: Path, name: str, split: Split, summary: TextSummary) -> HeldOutWindows:
-    path = folder / HELD_OUT / f"{name}.{split}.safetensors"
+    path = folder / windows_file(name, split)
     try:
         arrays = load_file(path)
         windows = HeldOutWindows(

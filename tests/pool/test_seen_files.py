@@ -12,7 +12,7 @@ from pool.build import build_pool
 from pool.config import PoolFile, read_pool_file
 from pool.errors import CorpusError, PoolMismatchError
 from pool.fingerprint import digest_file
-from pool.reading import read_corpus
+from pool.reading import read_text
 from pool.seen_files import SEEN, Watcher, read_seen
 from pool.store import open_pool
 
@@ -118,12 +118,12 @@ def test_text_that_changes_while_it_is_read_is_refused_by_its_table(
     prose = old_sources.corpus.partitions["prose"].files[0]
 
     def changed_after(*arguments: object) -> object:
-        read = read_corpus(*arguments)
+        read = read_text(*arguments)
         _written(prose, prose.read_text() + "\n\nOne more paragraph.", age_ns)
         return read
 
     with monkeypatch.context() as patch, pytest.raises(CorpusError) as caught:
-        patch.setattr(material, "read_corpus", changed_after)
+        patch.setattr(material, "read_text", changed_after)
         build_pool(old_sources)
     assert str(caught.value) == (
         "[corpus.partitions.prose]: its text changed while it was read; run the same command again when nothing writes "
