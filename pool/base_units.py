@@ -13,6 +13,8 @@ from pool.document_store import Page, StoredDocuments
 from pool.errors import CorpusError
 from pool.groups import group_units
 
+Units = Mapping[str, tuple[str, ...]]
+"""Partition -> its base units, itself alone where it is not cut."""
 _MEASURED_DOCUMENTS = 256
 """Documents on which bytes a token are measured; hashes order them, so the first ones are a random sample."""
 
@@ -20,21 +22,31 @@ _MEASURED_DOCUMENTS = 256
 def cut_into_units(
     corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: CorpusConfig
 ) -> tuple[Corpus, dict[str, tuple[str, ...]]]:
-    """Cut partitions as the pool file wants it, and return the corpus of units and its groups.
+    """Cut partitions as the pool file wants it, and return the corpus of units, and the units of each partition.
 
-    Without base units and groups the corpus is the same and there are no groups. The same text and tokenizer give
-    the same units. Raises `CorpusError` for names that clash and groups that do not fit.
+    Without base units the corpus is the same. The same text and tokenizer give the same units. Raises `CorpusError` for
+    names that clash.
     """
-    if config.base_units_tokens is None and not config.groups:
-        return corpus, {}
+    if config.base_units_tokens is None or not corpus.partitions:
+        return corpus, {name: (name,) for name in corpus.partitions}
     units = {
         name: _cut(name, documents, _count(documents, tokenizer, config.base_units_tokens))
         for name, documents in corpus.partitions.items()
     }
     _check_names(units, corpus.held_out.keys())
-    groups = group_units(tuple(units), units, config.groups)
     store = next(iter(corpus.partitions.values())).store
-    return corpus_of(store, [one for some in units.values() for one in some], tuple(corpus.held_out)), groups
+    return corpus_of(store, [one for some in units.values() for one in some], tuple(corpus.held_out)), units
+
+
+def groups_of(units: Units, domains: Collection[str], config: CorpusConfig) -> dict[str, tuple[str, ...]]:
+    """Put the units of all partitions into groups as the pool file wants it; none without base units and groups.
+
+    Raises `CorpusError` for names that clash, a held-out domain's too, and groups that do not fit.
+    """
+    if config.base_units_tokens is None and not config.groups:
+        return {}
+    _check_names(units, domains)
+    return group_units(tuple(units), units, config.groups)
 
 
 def _count(documents: StoredDocuments, tokenizer: PreTrainedTokenizerFast, tokens: int | None) -> int:
@@ -67,7 +79,7 @@ def _cut(name: str, documents: StoredDocuments, count: int) -> tuple[str, ...]:
     return names
 
 
-def _check_names(units: Mapping[str, tuple[str, ...]], domains: Collection[str]) -> None:
+def _check_names(units: Units, domains: Collection[str]) -> None:
     """Refuse names that clash, a held-out domain's too: one that has a partition's name stands for its text."""
     names = [unit for some in units.values() for unit in some] + [name for name, some in units.items() if len(some) > 1]
     for name in names:

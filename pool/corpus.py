@@ -6,7 +6,7 @@ the order of files nor on a random state, and an exact duplicate can never stand
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -54,8 +54,6 @@ class Corpus:
                         f"held-out domain {name!r} has no documents in its {split} split: it needs at least "
                         "two different documents; add text, or raise held_out_share or held_out_documents"
                     )
-        if not self.held_out:
-            raise CorpusError("no held-out domain: set held_out_share above 0 or add [corpus.held_out.NAME]")
 
 
 def make_corpus(
@@ -72,7 +70,17 @@ def make_corpus(
     """
     for name, texts in partitions.items():
         add_documents(store, name, training_place(name), (text for text in texts if text.strip()))
+    check_domains(partitions, held_out, kept_out)
     return with_held_out(store, tuple(partitions), held_out, kept_out)
+
+
+def check_domains(partitions: Collection[str], held_out: Collection[str], kept_out: HeldOutSize) -> None:
+    """Raise `CorpusError` for a held-out domain of the name of one that a partition gives, and where there is none."""
+    for name in partitions:
+        if name in held_out and kept_out != HeldOutSize():
+            raise CorpusError(f"held-out domain {name!r} has the name of a partition: rename it")
+    if not held_out and kept_out == HeldOutSize():
+        raise CorpusError("no held-out domain: set held_out_share above 0 or add [corpus.held_out.NAME]")
 
 
 def with_held_out(
@@ -81,8 +89,6 @@ def with_held_out(
     """Make a corpus of partitions whose documents are in their places already, as `make_corpus` does."""
     domains = []
     for name in partitions:
-        if name in held_out and kept_out != HeldOutSize():
-            raise CorpusError(f"held-out domain {name!r} has the name of a partition: rename it")
         count = kept_out.of(len(store.documents(training_place(name))))
         if kept_out != HeldOutSize():
             _set_aside(store, training_place(name), count, domain=name)
@@ -122,6 +128,11 @@ def training_place(partition: str) -> str:
     return f"partition {partition!r}"
 
 
+def domain_place(domain: str) -> str:
+    """Name the place of a held-out domain's documents until they are split."""
+    return f"held-out domain {domain!r}"
+
+
 def held_out_place(domain: str, split: Split) -> str:
     """Name the place of one split of a held-out domain."""
     return f"held-out domain {domain!r} ({split} split)"
@@ -134,7 +145,7 @@ def _remedy(held_out: int) -> str:
 
 
 def _add_domain(store: DocumentStore, name: str, texts: Iterable[str]) -> None:
-    own = f"held-out domain {name!r}"
+    own = domain_place(name)
     for text in texts:
         place = store.add(own, text) if text.strip() else own
         if place != own:

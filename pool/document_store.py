@@ -8,7 +8,7 @@ import hashlib
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +18,7 @@ _SCHEMA = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -8000; PRAGMA temp_store = FILE;
 CREATE TABLE documents (key BLOB PRIMARY KEY, place INTEGER, start INTEGER, bytes INTEGER) WITHOUT ROWID;
 CREATE INDEX by_place ON documents (place, key, start, bytes);
+CREATE TABLE refused (number INTEGER PRIMARY KEY, key BLOB);
 """
 
 Found = tuple[bytes, int, int]
@@ -48,6 +49,8 @@ class DocumentStore:
             Path(path).unlink()
         self._index.execute("BEGIN")
         self._numbers: dict[str, int] = {}
+        self.refused = 0
+        """How many documents were given that had another place already."""
 
     def add(self, place: str, text: str) -> str:
         """Keep a document, and return the place it has: another one when the same text was there before."""
@@ -57,10 +60,36 @@ class DocumentStore:
         row = (key, self._number(place), self._end, len(content))
         if self._run("INSERT OR IGNORE INTO documents VALUES (?, ?, ?, ?)", row).rowcount == 0:
             (other,) = self._run("SELECT place FROM documents WHERE key = ?", (key,)).fetchone()
+            if other != row[1]:
+                self._run("INSERT INTO refused (key) VALUES (?)", (key,))
+                self.refused += 1
             return list(self._numbers)[int(other)]
         self._spool.write(content)
         self._end += len(content)
         return place
+
+    def claim(self, place: str, keys: Iterable[bytes]) -> int:
+        """Give documents a place by their keys, without their texts; return how many had none before."""
+        before, number = self._index.total_changes, self._number(place)
+        rows = ((key, number) for key in keys)
+        try:
+            self._index.executemany("INSERT OR IGNORE INTO documents VALUES (?, ?, 0, 0)", rows)
+        except sqlite3.Error as error:
+            raise _disk_error(error) from error
+        return self._index.total_changes - before
+
+    def has(self, key: bytes) -> bool:
+        """Tell whether a document is there."""
+        return self._run("SELECT 1 FROM documents WHERE key = ?", (key,)).fetchone() is not None
+
+    def forget(self, place: str) -> None:
+        """Take the documents of a place away, as if they had never been there."""
+        self._run("DELETE FROM documents WHERE place = ?", (self._number(place),))
+
+    def refused_keys(self, which: range) -> Iterator[bytes]:
+        """Yield the keys of refused documents in order, each once; `which` numbers the refusals as `refused` counts."""
+        query = "SELECT DISTINCT key FROM refused WHERE number > ? AND number <= ? ORDER BY key"
+        yield from (key for (key,) in self._run(query, (which.start, which.stop)))
 
     def documents(self, place: str) -> "StoredDocuments":
         """Return the documents of a place, in the order of their hashes."""

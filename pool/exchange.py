@@ -36,9 +36,14 @@ def is_stage(path: Path) -> bool:
     return path.name.startswith(_STAGES)
 
 
+def stages(folder: Path) -> list[Path]:
+    """List where new parts of the pool in `folder` wait."""
+    return sorted(folder.glob(f"{_STAGES}*"))
+
+
 def discard_stages(folder: Path, but: Path | None = None) -> bool:
     """Remove what was made for other builds than the one that waits in `but`; tell whether there was any."""
-    others = [stage for stage in folder.glob(f"{_STAGES}*") if stage != but]
+    others = [stage for stage in stages(folder) if stage != but]
     for stage in others:
         shutil.rmtree(stage, ignore_errors=True)
     return bool(others)

@@ -9,16 +9,21 @@ from transformers import PreTrainedTokenizerFast
 
 from pool.config import PoolFile
 from pool.disk import new_folder, replace_folder
-from pool.errors import ConfigError, PoolError, PoolMismatchError
+from pool.earlier import Earlier
+from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
+from pool.exchange import stages
 from pool.foreign import Foreign
 from pool.given_seed import read_given_seed
 from pool.kept_text import say_little_kept
 from pool.layout import CORPUS, SEED, TOKENIZER, Layout, member_folder
 from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, Origin, read_record
-from pool.prepared import CORPUS_RECORD, PreparedCorpus, load_prepared, read_corpus, tokenise
+from pool.prepared import CORPUS_RECORD, PreparedCorpus, load_prepared
 from pool.progress import say
 from pool.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
+from pool.reading import read_text
 from pool.request import EVERYTHING, Request
+from pool.text_digest import digest_text
+from pool.tokenising import tokenise
 from pool.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
 
 
@@ -52,7 +57,7 @@ def prepare_material(request: Request, scratch: Path) -> Material:
     kept = _waiting_tokenizer(request, given) or kept
     material = _reused(request, kept) if kept is not None else None
     if material is None:
-        material = _made(config, scratch, given.tokenizer if given else kept)
+        material = _made(request, scratch, given.tokenizer if given else kept)
     _check_names(request, material.corpus.manifest)
     seed = seed_mixture(config, material.corpus.manifest) if seed_wanted and given is None else None
     if not request.anew:
@@ -112,21 +117,44 @@ def _reused(request: Request, tokenizer: PreTrainedTokenizerFast) -> Material | 
     for corpus in waiting if request.anew else [ours, *waiting]:
         if (corpus / CORPUS_RECORD).is_file():
             manifest = read_record(corpus / CORPUS_RECORD, CorpusManifest)
-            if manifest.source_digest == request.text:
+            if manifest.source_digest == request.text.whole:
                 return Material(load_prepared(corpus, manifest), tokenizer, new=None if corpus == ours else corpus)
     return None
 
 
-def _made(config: PoolFile, scratch: Path, tokenizer: PreTrainedTokenizerFast | None) -> Material:
+def _made(request: Request, scratch: Path, tokenizer: PreTrainedTokenizerFast | None) -> Material:
+    config, source = request.config, request.text
     say("corpus: reading text")
-    text = read_corpus(config, scratch)
+    earlier = None if tokenizer is None or request.anew else _earlier(request, tokenizer)
+    text = read_text(config, scratch, earlier)
+    _check_settled(request)
     if tokenizer is None:
-        tokenizer = train_tokenizer(text, config.tokenizer)
+        tokenizer = train_tokenizer(text.corpus, config.tokenizer)
     new = scratch / CORPUS
     new.mkdir()
-    manifest = tokenise(text, tokenizer, config, new)
+    request.seen.write(new)
+    manifest = tokenise(text, tokenizer, config, new, source)
+    if text.kept:
+        say(f"corpus: {len(text.kept)} of {len(text.tables)} sources as they were")
     say(f"corpus: {len(manifest.partitions)} partitions, {len(manifest.search)} held-out domains")
     return Material(load_prepared(new, manifest), tokenizer, new)
+
+
+def _earlier(request: Request, tokenizer: PreTrainedTokenizerFast) -> Earlier:
+    """Find what may be taken over: of the pool's corpus, or of one that waits, whatever for."""
+    folders = [request.config.folder, *stages(request.config.folder)]
+    return Earlier.find([folder / CORPUS for folder in folders], request.text, tokenizer_digest(tokenizer))
+
+
+def _check_settled(request: Request) -> None:
+    """Refuse text that is not what it was when the build began: what was read of it may be either."""
+    now = digest_text(request.config, request.seen.digest_of)
+    for table, digest in request.text.tables.items():
+        if now.tables[table] != digest:
+            raise CorpusError(
+                f"[corpus.{table.replace('/', '.')}]: its text changed while it was read; run the same command again "
+                "when nothing writes to it"
+            )
 
 
 def _check_names(request: Request, manifest: CorpusManifest) -> None:

@@ -4,13 +4,15 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 from pool.clustering import split_by_topic
 from pool.corpus import add_documents, refuse_duplicates, training_place
 from pool.document_store import DocumentStore
 from pool.documents import read_documents, read_labelled_documents
 from pool.errors import CorpusError
+from pool.table_records import TableRecord
 from pool.text_source import PartitionSource
 
 MOST_VALUES = 10_000
@@ -19,21 +21,43 @@ MISSING, OTHER = "missing", "other"
 _LONGEST_NAME = 80
 
 
-def fill_partitions(store: DocumentStore, tables: Mapping[str, PartitionSource]) -> tuple[str, ...]:
-    """Put the documents of every table into the places of its partitions, and name these in order.
+@dataclass(frozen=True)
+class FilledTable:
+    """What one table of the pool file gave: partitions in order, held-out domains.
 
-    Raises `CorpusError` for text that cannot be read or split, and for two partitions of one name.
+    `refused` says which of the documents that the store refused were its own, as other tables have them; `kept`, where
+    it was not read, what it had given an earlier corpus.
+    """
+
+    partitions: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    refused: range = range(0)
+    kept: TableRecord | None = None
+
+
+def fill_partitions(
+    store: DocumentStore,
+    tables: Mapping[str, PartitionSource],
+    keep: Callable[[str], TableRecord | None] = lambda name: None,
+) -> dict[str, FilledTable]:
+    """Put the documents of every table into the places of its partitions.
+
+    `keep` puts those of a table that need not be read into the store, where it can. Raises `CorpusError` for text that
+    cannot be read or split, and for two partitions of one name.
     """
     names: list[str] = []
+    filled: dict[str, FilledTable] = {}
     for name, table in tables.items():
-        new = _fill(store, name, table)
+        before, kept = store.refused, keep(name)
+        new = list(kept.units) if kept is not None else _fill(store, name, table)
         twice = sorted(set(new) & {*names, *(set(tables) - {name})})
         if twice:
             raise CorpusError(
                 f"{name}: it is split into {twice[0]!r}, and there is a partition of that name; rename it"
             )
         names += new
-    return tuple(names)
+        filled[name] = FilledTable(tuple(new), refused=range(before, store.refused), kept=kept)
+    return filled
 
 
 def _fill(store: DocumentStore, name: str, table: PartitionSource) -> list[str]:

@@ -3,40 +3,31 @@
 CORPUS/  corpus.json (written last)  train/<partition>.npy  held_out/<domain>.<split>.safetensors
 """
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-from transformers import PreTrainedTokenizerFast
+from safetensors.numpy import load_file
 
-from pool.base_units import cut_into_units
-from pool.config import CorpusConfig, PoolFile
-from pool.corpus import SPLITS, Corpus, Split, make_corpus, with_held_out
-from pool.demo_corpus import demo_held_out, demo_partitions, demo_source_versions
-from pool.document_store import DocumentStore
-from pool.documents import read_documents
+from pool.corpus import Split
 from pool.errors import PoolError
-from pool.fingerprint import digest_file, digest_json
-from pool.manifest import CorpusManifest, PartitionSummary, TextSummary, write_record
-from pool.overlap import without_overlap
-from pool.packing import BYTES_A_TOKEN, StreamLimits, TrainingStream, digest_stream, map_stream, training_stream
-from pool.partitioning import fill_partitions
-from pool.seen_files import DigestOf, Watcher
-from pool.source_files import describe_source
-from pool.text_progress import track_reading, track_text, watched
-from pool.tokenizer import tokenizer_digest
-from pool.tokens import HeldOutWindows, Tokens, held_out_windows
+from pool.manifest import CorpusManifest, TextSummary
+from pool.packing import digest_stream, map_stream
+from pool.tokens import HeldOutWindows, Tokens
 
 CORPUS_RECORD = "corpus.json"
-TRAIN, HELD_OUT = "train", "held_out"
-WINDOW_FORMAT = 2
-"""Raised when the same text gives other windows than before, so that old ones are made again."""
+TRAIN, HELD_OUT = Path("train"), Path("held_out")
+
+
+def stream_file(unit: str) -> Path:
+    """Where a corpus has the training tokens of a partition or base unit."""
+    return TRAIN / f"{unit}.npy"
+
+
+def windows_file(domain: str, split: Split) -> Path:
+    """Where a corpus has one split of a held-out domain."""
+    return HELD_OUT / f"{domain}.{split}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -46,135 +37,6 @@ class PreparedCorpus:
     train: Mapping[str, Tokens]
     held_out: Mapping[Split, Mapping[str, HeldOutWindows]]
     manifest: CorpusManifest
-
-
-def source_digest(config: PoolFile, digest_of: DigestOf = digest_file) -> str:
-    """Digest what decides the tokens: the corpus table and the content (not the path) of every source file.
-
-    `digest_of` digests a file. Raises `CorpusError` naming a file that is missing.
-    """
-    corpus = config.corpus
-    described = {
-        "settings": corpus.model_dump(mode="json", exclude={"partitions", "held_out", "text_root"}),
-        "order": list(corpus.partitions),
-        "partitions": {name: describe_source(name, table, digest_of) for name, table in corpus.partitions.items()},
-        "held_out": {name: describe_source(name, table, digest_of) for name, table in corpus.held_out.items()},
-        "versions": demo_source_versions() if corpus.source == "demo" else {},
-        "context": config.context,
-        "windows": WINDOW_FORMAT,
-    }
-    return digest_json(described)
-
-
-def read_corpus(config: PoolFile, folder: Path | None = None) -> Corpus:
-    """Read the text that the pool file names into a store under `folder`, or the system's temporary folder.
-
-    Raises `CorpusError`; for a full disk `PoolError`, or under a given folder `OSError`.
-    """
-    try:
-        with track_reading("corpus: reading text") as show:
-            corpus = _sorted_text(config.corpus, DocumentStore(folder, show))
-        return without_overlap(corpus, config.corpus.scored) if config.corpus.drop_overlap else corpus
-    except OSError as error:
-        if folder is not None:
-            raise
-        raise PoolError(
-            f"the corpus's text cannot be kept in {tempfile.gettempdir()}: {error.strerror or error}; make room "
-            "there, or name another folder by the environment variable TMPDIR"
-        ) from error
-
-
-def _sorted_text(config: CorpusConfig, store: DocumentStore) -> Corpus:
-    kept_out = config.kept_out
-    if config.source == "demo":
-        return make_corpus(demo_partitions(), demo_held_out(), kept_out=kept_out, store=store)
-    held_out = {name: read_documents(name, table) for name, table in config.held_out.items()}
-    return with_held_out(store, fill_partitions(store, config.partitions), held_out, kept_out)
-
-
-def tokenise(text: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile, folder: Path) -> CorpusManifest:
-    """Cut text into units, and write training streams and held-out windows into an empty folder, the record last.
-
-    Raises `CorpusError` for what is too short or cannot be cut.
-    """
-    corpus, groups = cut_into_units(text, tokenizer, config.corpus)
-    (folder / TRAIN).mkdir()
-    (folder / HELD_OUT).mkdir()
-    partitions = _write_streams(corpus, tokenizer, config, folder / TRAIN)
-    summaries = _write_windows(corpus, tokenizer, config, folder / HELD_OUT)
-    seen = Watcher()
-    manifest = CorpusManifest(
-        source_digest=source_digest(config, seen.digest_of),
-        tokenizer_digest=tokenizer_digest(tokenizer),
-        context=config.context,
-        partitions=partitions,
-        search=summaries["search"],
-        test=summaries["test"],
-        groups=groups,
-    )
-    seen.write(folder)
-    write_record(folder / CORPUS_RECORD, manifest)
-    return manifest
-
-
-def _write_streams(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile, folder: Path
-) -> dict[str, PartitionSummary]:
-    limits = {
-        name: StreamLimits(config.corpus.train_tokens, config.context, documents.bytes)
-        for name, documents in corpus.partitions.items()
-    }
-    partitions: dict[str, PartitionSummary] = {}
-    with track_text("corpus: tokens", {name: one.expected_bytes for name, one in limits.items()}) as show:
-        for name, documents in corpus.partitions.items():
-            path = folder / f"{name}.npy"
-            stream = training_stream(name, documents, tokenizer, limits[name], path, watch=partial(show, name))
-            partitions[name] = _summary(stream, documents.bytes, digest_stream(path))
-            show(name, 1)
-    return partitions
-
-
-def _write_windows(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: PoolFile, folder: Path
-) -> dict[Split, dict[str, TextSummary]]:
-    texts = {f"{name}.{split}": splits[split] for name, splits in corpus.held_out.items() for split in SPLITS}
-    most = config.corpus.held_out_tokens * BYTES_A_TOKEN
-    sizes = {called: min(documents.bytes, most) for called, documents in texts.items()}
-    summaries: dict[Split, dict[str, TextSummary]] = {split: {} for split in SPLITS}
-    with track_text("corpus: held-out tokens", sizes) as show:
-        for name in corpus.held_out:
-            for split in SPLITS:
-                called = f"{name}.{split}"
-                documents = watched(texts[called], sizes[called], partial(show, called))
-                windows = held_out_windows(name, documents, tokenizer, config.corpus, config.context)
-                save_file(_arrays(windows), folder / f"{called}.safetensors")
-                summaries[split][name] = _window_summary(windows)
-                show(called, 1)
-    return summaries
-
-
-def _summary(stream: TrainingStream, all_bytes: int, digest: str) -> PartitionSummary:
-    return PartitionSummary(
-        documents=stream.documents,
-        tokens=len(stream.tokens),
-        bytes=stream.bytes,
-        digest=digest,
-        available_tokens=round(len(stream.tokens) * all_bytes / stream.bytes),
-    )
-
-
-def _window_summary(windows: HeldOutWindows) -> TextSummary:
-    return TextSummary(documents=windows.documents, tokens=windows.tokens, bytes=windows.bytes, digest=windows.digest)
-
-
-def _arrays(windows: HeldOutWindows) -> dict[str, npt.NDArray[np.generic]]:
-    return {
-        "inputs": windows.inputs,
-        "targets": windows.targets,
-        "document": windows.document,
-        "window_bytes": windows.window_bytes,
-        "words": np.array([windows.words]),
-    }
 
 
 def load_prepared(folder: Path, manifest: CorpusManifest) -> PreparedCorpus:
@@ -202,7 +64,7 @@ def load_streams(folder: Path, digests: Mapping[str, str]) -> dict[str, Tokens]:
 
 
 def _load_stream(folder: Path, name: str, expected: str) -> Tokens:
-    path = folder / TRAIN / f"{name}.npy"
+    path = folder / stream_file(name)
     try:
         stream, digest = map_stream(path), digest_stream(path)
     except (OSError, ValueError) as error:
@@ -213,7 +75,7 @@ def _load_stream(folder: Path, name: str, expected: str) -> Tokens:
 
 
 def _load_windows(folder: Path, name: str, split: Split, summary: TextSummary) -> HeldOutWindows:
-    path = folder / HELD_OUT / f"{name}.{split}.safetensors"
+    path = folder / windows_file(name, split)
     try:
         arrays = load_file(path)
         windows = HeldOutWindows(

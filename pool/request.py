@@ -10,8 +10,9 @@ from pool.exchange import stage_folder
 from pool.fingerprint import digest_json
 from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_part
 from pool.manifest import MANIFEST
-from pool.prepared import source_digest
 from pool.recipe import WITHOUT_EFFECT
+from pool.seen_files import Watcher
+from pool.text_digest import TextDigest, digest_text
 
 EVERYTHING = "all"
 _FREE = set(WITHOUT_EFFECT) - {"keep_every_steps"}
@@ -26,9 +27,14 @@ class Request:
     rebuild: frozenset[str] = frozenset()
 
     @cached_property
-    def text(self) -> str:
+    def seen(self) -> Watcher:
+        """What the source files were when this build read them."""
+        return Watcher()
+
+    @cached_property
+    def text(self) -> TextDigest:
         """Digest of the corpus table, and of the text that it names. Raises `CorpusError` where a file is missing."""
-        return source_digest(self.config)
+        return digest_text(self.config, self.seen.digest_of)
 
     @cached_property
     def stage(self) -> Path | None:
@@ -40,7 +46,7 @@ class Request:
         if not self.rebuild and not (self.config.folder / POOL_RECORD).is_file():
             return None
         told = self.config.model_dump(mode="json", exclude={"root": True, "corpus": True, "recipe": _FREE})
-        return stage_folder(self.config.folder, digest_json([told, self.text, sorted(self.rebuild)])[:12])
+        return stage_folder(self.config.folder, digest_json([told, self.text.whole, sorted(self.rebuild)])[:12])
 
     @property
     def anew(self) -> bool:

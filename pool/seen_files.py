@@ -1,9 +1,11 @@
 """Digests of source files that were taken when a pool was built, so that a large text is not read by every command.
 
-A file of the same size and the same time of change is taken for the same, as version control does. Building never
-relies on it. What had changed less than two seconds before it was read is not kept: it may change again unseen.
+A file of the same size and the same time of change is taken for the same, as version control does. A build never
+relies on what another command saw: it reads each file once, and then looks whether it stayed as it was. What had
+changed less than two seconds before it was read is not kept: it may change again unseen.
 """
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +27,10 @@ class SeenFile(Record):
     modified_ns: int
     digest: str
 
+    def is_still(self, now: os.stat_result) -> bool:
+        """Whether a file has its size and time of change still."""
+        return (self.bytes, self.modified_ns) == (now.st_size, now.st_mtime_ns)
+
 
 class SeenFiles(Record):
     """Files by the digest of their path, which is nobody else's business."""
@@ -33,10 +39,8 @@ class SeenFiles(Record):
 
     def digest_of(self, path: Path) -> str:
         """Return the digest of a file, read only where it is not as it was. Raises `OSError`."""
-        seen, now = self.files.get(_key(path)), path.stat()
-        if seen is not None and (seen.bytes, seen.modified_ns) == (now.st_size, now.st_mtime_ns):
-            return seen.digest
-        return digest_file(path)
+        seen = self.files.get(_key(path))
+        return seen.digest if seen is not None and seen.is_still(path.stat()) else digest_file(path)
 
 
 def read_seen(folder: Path) -> SeenFiles:
@@ -48,18 +52,22 @@ def read_seen(folder: Path) -> SeenFiles:
 
 
 class Watcher:
-    """Digests files, and keeps what they were."""
+    """Digests files, and keeps what they were; asked again, it reads those alone that are not as they were."""
 
     def __init__(self) -> None:
         self._files: dict[str, SeenFile] = {}
 
     def digest_of(self, path: Path) -> str:
-        """Read and digest a file. Raises `OSError`."""
-        before, began_ns = path.stat(), time.time_ns()
+        """Digest a file. Raises `OSError`."""
+        key, before, began_ns = _key(path), path.stat(), time.time_ns()
+        seen = self._files.get(key)
+        if seen is not None and seen.is_still(before):
+            return seen.digest
         digest = digest_file(path)
         if began_ns - before.st_mtime_ns > _SETTLED_NS:
-            seen = SeenFile(bytes=before.st_size, modified_ns=before.st_mtime_ns, digest=digest)
-            self._files[_key(path)] = seen
+            self._files[key] = SeenFile(bytes=before.st_size, modified_ns=before.st_mtime_ns, digest=digest)
+        else:
+            self._files.pop(key, None)
         return digest
 
     def write(self, folder: Path) -> None:

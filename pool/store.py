@@ -18,9 +18,10 @@ from pool.groups import Groups, to_units
 from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, member_folder
 from pool.manifest import AgeDigests, CheckpointManifest, PoolManifest, read_record
 from pool.mixture import Mixture
-from pool.prepared import PreparedCorpus, load_prepared, source_digest
+from pool.prepared import PreparedCorpus, load_prepared
 from pool.provenance import changes_by_checkpoint, describe_changes, label
 from pool.seen_files import read_seen
+from pool.text_digest import digest_text
 from pool.tokenizer import kept_tokenizer
 
 _EXCHANGE_SECONDS = 60.0
@@ -148,7 +149,7 @@ def open_pool(config: PoolFile) -> Pool:
 def _check_sources(config: PoolFile, manifest: PoolManifest) -> None:
     seen = read_seen(config.folder / CORPUS)
     try:
-        same = source_digest(config, seen.digest_of) == manifest.corpus.source_digest
+        same = digest_text(config, seen.digest_of).whole == manifest.corpus.source_digest
     except CorpusError:
         return  # the text may be gone once the pool is built; what it was is recorded in the pool
     if not same:

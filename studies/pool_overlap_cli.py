@@ -16,7 +16,7 @@ def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: 
     quiet_libraries()
     from pool.config import read_pool_file
     from pool.overlap import find_overlap
-    from pool.prepared import read_corpus
+    from pool.reading import read_corpus
     from studies.pool_overlap_table import show_overlap
 
     config = read_pool_file(pool_file, text_root)

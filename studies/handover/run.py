@@ -11,7 +11,7 @@ from pool.checkpoint import load_tokenizer
 from pool.disk import new_folder, write_text
 from pool.errors import StudyError
 from pool.mixture import Mixture
-from pool.prepared import read_corpus
+from pool.reading import read_corpus
 from pool.store import Pool
 from studies.handover.interleave import interleave_script
 from studies.handover.mergekit_files import METHODS, mergekit_yaml

@@ -17,7 +17,7 @@ from pool.corpus import training_place
 from pool.document_store import DocumentStore
 from pool.errors import ConfigError, CorpusError
 from pool.partitioning import fill_partitions, safe_names
-from pool.prepared import read_corpus
+from pool.reading import read_corpus
 from pool.text_source import PartitionSource
 
 
@@ -28,8 +28,8 @@ def _write(path: Path, rows: list[dict[str, object]]) -> Path:
 
 def _split(path: Path, **options: object) -> dict[str, list[str]]:
     store = DocumentStore()
-    names = fill_partitions(store, {"n": PartitionSource(files=(path,), **options)})
-    return {name: sorted(store.documents(training_place(name))) for name in names}
+    filled = fill_partitions(store, {"n": PartitionSource(files=(path,), **options)})
+    return {name: sorted(store.documents(training_place(name))) for name in filled["n"].partitions}
 
 
 ROWS = [{"text": f"{topic} {number}", "topic": topic} for topic in ("math", "a/b", "Zoë") for number in range(4)]

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from tiny import write_sources
 
+from pool import material
 from pool.build import build_pool
 from pool.config import PoolFile, read_pool_file
-from pool.errors import PoolMismatchError
+from pool.errors import CorpusError, PoolMismatchError
+from pool.fingerprint import digest_file
+from pool.reading import read_text
 from pool.seen_files import SEEN, Watcher, read_seen
 from pool.store import open_pool
 
@@ -83,3 +86,49 @@ def test_opening_a_pool_reads_no_text_that_is_as_it_was(
     changed.write_text(changed.read_text() + "\nOne more paragraph that nobody saw.\n")
     with pytest.raises(PoolMismatchError, match="has changed since it was built"):
         open_pool(read_pool_file(tmp_path / "copy" / "pool.toml"))
+
+
+@pytest.fixture
+def old_sources(tmp_path: Path) -> PoolFile:
+    """Sources that were written an hour ago, and nothing built."""
+    folder = tmp_path / "fresh"
+    folder.mkdir()
+    write_sources(folder)
+    for path in folder.iterdir():
+        os.utime(path, ns=(path.stat().st_mtime_ns - HOUR_NS,) * 2)
+    return read_pool_file(folder / "pool.toml")
+
+
+def test_a_build_digests_every_source_file_once(old_sources: PoolFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    digested: list[str] = []
+
+    def counted(path: Path) -> str:
+        digested.append(path.name)
+        return digest_file(path)
+
+    monkeypatch.setattr("pool.seen_files.digest_file", counted)
+    build_pool(old_sources)
+    assert sorted(digested) == ["code.jsonl", "docs.parquet", "licences.jsonl", "prose.txt"]
+
+
+@pytest.mark.parametrize("age_ns", [0, HOUR_NS])
+def test_text_that_changes_while_it_is_read_is_refused_by_its_table(
+    old_sources: PoolFile, age_ns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prose = old_sources.corpus.partitions["prose"].files[0]
+
+    def changed_after(*arguments: object) -> object:
+        read = read_text(*arguments)
+        _written(prose, prose.read_text() + "\n\nOne more paragraph.", age_ns)
+        return read
+
+    with monkeypatch.context() as patch, pytest.raises(CorpusError) as caught:
+        patch.setattr(material, "read_text", changed_after)
+        build_pool(old_sources)
+    assert str(caught.value) == (
+        "[corpus.partitions.prose]: its text changed while it was read; run the same command again when nothing writes "
+        "to it"
+    )
+    assert not old_sources.folder.exists()
+    build_pool(old_sources)
+    open_pool(old_sources)

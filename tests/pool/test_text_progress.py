@@ -11,9 +11,11 @@ import pytest
 from pool import encoding, progress
 from pool.checkpoint import load_tokenizer
 from pool.config import PoolFile, read_pool_file
-from pool.prepared import read_corpus, tokenise
 from pool.progress import track
+from pool.reading import read_text
+from pool.text_digest import digest_text
 from pool.text_progress import track_reading, track_text
+from pool.tokenising import tokenise
 
 MEGABYTES = 4
 
@@ -41,12 +43,12 @@ def _steps(said: str, label: str) -> list[int]:
 def test_reading_and_tokenising_are_seen_to_move_within_one_partition(
     big: PoolFile, tiny_config: PoolFile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = read_corpus(big)
+    text = read_text(big)
     said = capsys.readouterr().err
     assert _steps(said, "reading text, MB") == [1, 2, 3]
     assert "corpus: reading text, MB: 2 partition 'web'\n" in said
     (tmp_path / "corpus").mkdir()
-    tokenise(text, load_tokenizer(tiny_config.folder / "tokenizer"), big, tmp_path / "corpus")
+    tokenise(text, load_tokenizer(tiny_config.folder / "tokenizer"), big, tmp_path / "corpus", digest_text(big))
     said = capsys.readouterr().err
     assert _steps(said, "tokens, MB of text") == [0, 1, 2] and "corpus: tokens, MB of text: 1/2 web\n" in said
     assert _steps(said, "held-out tokens, MB of text") == [0, 1, 2]
@@ -64,7 +66,9 @@ def test_tokenising_by_several_processes_is_seen_to_move(
     monkeypatch.setattr(encoding, "_DOCUMENTS_AT_ONCE", 32)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
     (tmp_path / "corpus").mkdir()
-    tokenise(read_corpus(big), load_tokenizer(tiny_config.folder / "tokenizer"), big, tmp_path / "corpus")
+    tokenise(
+        read_text(big), load_tokenizer(tiny_config.folder / "tokenizer"), big, tmp_path / "corpus", digest_text(big)
+    )
     assert _steps(capsys.readouterr().err, "tokens, MB of text") == [0, 1, 2]
 
 

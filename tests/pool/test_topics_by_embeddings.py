@@ -49,8 +49,8 @@ def models(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _split(path: Path, **cluster: object) -> dict[str, list[str]]:
     store = DocumentStore()
-    names = fill_partitions(store, {"n": PartitionSource(files=(path,), cluster=cluster)})
-    return {name: sorted(store.documents(training_place(name))) for name in names}
+    filled = fill_partitions(store, {"n": PartitionSource(files=(path,), cluster=cluster)})
+    return {name: sorted(store.documents(training_place(name))) for name in filled["n"].partitions}
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])

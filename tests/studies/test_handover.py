@@ -26,7 +26,7 @@ from pool.demo_corpus import _licences, _stdlib_code
 from pool.document_store import DocumentStore
 from pool.errors import StudyError
 from pool.mixture import Mixture
-from pool.prepared import read_corpus
+from pool.reading import read_corpus
 from pool.store import Pool
 from studies.config import read_study_file
 from studies.handover.interleave import interleave_script

@@ -1,0 +1,79 @@
+"""What each table of the pool file gave a corpus: enough to tell whether another corpus can have it without its text.
+
+CORPUS/  tables.json  documents/<table>.npy
+
+A document stands in the first table that has it, so what a table gives hangs on the tables before it, and no held-out
+document may stand anywhere else. The hashes of a table's documents are all that this takes.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from pool.document_store import DocumentStore
+from pool.manifest import Record
+from pool.packing import digest_stream
+
+TABLES = "tables.json"
+_KEY_BYTES, _ROWS_AT_ONCE = 32, 4096
+
+
+class TableRecord(Record):
+    """What one table gave: `units` by partition, held-out `domains`; `source` digests its text and how it is read.
+
+    Its hashes file, of digest `hashes`, has a row (32,) uint8 for each different document: first the `own`, those that
+    it has in the corpus, then those that tables before it have.
+    """
+
+    source: str
+    units: dict[str, tuple[str, ...]]
+    domains: tuple[str, ...]
+    own: int
+    hashes: str
+
+
+class TableRecords(Record):
+    """All tables of the corpus whose source has this digest."""
+
+    source_digest: str
+    tables: dict[str, TableRecord]
+
+
+def hashes_file(table: str) -> Path:
+    """Where a corpus has the hashes of a table's documents."""
+    return Path("documents", f"{table}.npy")
+
+
+def write_hashes(path: Path, store: DocumentStore, places: Collection[str], refused: range) -> tuple[int, str]:
+    """Write the hashes of the documents of some places, then of those refused; return the former's number, a digest."""
+    own = (key for place in places for page in store.pages(place) for key, _, _ in page.found)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_rows(path, chain(own, store.refused_keys(refused)))
+    return sum(len(store.documents(place)) for place in places), digest_stream(path)
+
+
+def read_hashes(path: Path, rows: slice) -> Iterator[bytes]:
+    """Yield some of the hashes of a file. Raises `OSError` or `ValueError` for a file that is none."""
+    hashes = np.load(path, mmap_mode="r", allow_pickle=False)[rows]
+    for start in range(0, len(hashes), _ROWS_AT_ONCE):
+        block = hashes[start : start + _ROWS_AT_ONCE].tobytes()
+        yield from (block[at : at + _KEY_BYTES] for at in range(0, len(block), _KEY_BYTES))
+
+
+def _write_rows(path: Path, keys: Iterable[bytes]) -> None:
+    with path.open("wb") as stream:
+        _write_header(stream, 0)
+        start, count = stream.tell(), 0
+        for count, key in enumerate(keys, start=1):  # noqa: B007  (the last number is how many there were)
+            stream.write(key)
+        stream.seek(0)
+        _write_header(stream, count)
+        assert stream.tell() == start, "NumPy leaves room in the header for any length"
+
+
+def _write_header(stream: BinaryIO, count: int) -> None:
+    header = {"descr": np.dtype(np.uint8).str, "fortran_order": False, "shape": (count, _KEY_BYTES)}
+    np.lib.format.write_array_header_1_0(stream, header)

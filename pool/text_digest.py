@@ -1,0 +1,58 @@
+"""What a corpus is made from, as digests: of all of it, and of every table of the pool file by itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pool.config import PoolFile
+from pool.demo_corpus import demo_source_versions
+from pool.fingerprint import digest_file, digest_json
+from pool.seen_files import DigestOf
+from pool.source_files import describe_source
+
+WINDOW_FORMAT = 2
+"""Raised when the same text gives other windows than before, so that old ones are made again."""
+
+
+@dataclass(frozen=True)
+class TextDigest:
+    """Digests of what decides the tokens: `whole` of all, `tables` of each table and the settings that it is under.
+
+    A table's says nothing of the other tables, which may have documents of it, and nothing of the tokenizer. Tables are
+    named `partitions/NAME` and `held_out/NAME`; the demo has none.
+    """
+
+    whole: str
+    tables: Mapping[str, str]
+
+
+def digest_text(config: PoolFile, digest_of: DigestOf = digest_file) -> TextDigest:
+    """Digest the corpus table and the content (not the path) of every source file.
+
+    `digest_of` digests a file. Raises `CorpusError` naming a file that is missing.
+    """
+    corpus = config.corpus
+    settings = corpus.model_dump(mode="json", exclude={"partitions", "held_out", "text_root"})
+    described = {
+        kind: {name: describe_source(name, table, digest_of) for name, table in tables.items()}
+        for kind, tables in (("partitions", corpus.partitions), ("held_out", corpus.held_out))
+    }
+    made_by = {"context": config.context, "windows": WINDOW_FORMAT}
+    versions = demo_source_versions() if corpus.source == "demo" else {}
+    whole = {"settings": settings, "order": list(corpus.partitions), "versions": versions, **described, **made_by}
+    own = {key: value for key, value in settings.items() if key != "groups"}
+    tables = {
+        f"{kind}/{name}": digest_json({"settings": own, "table": one, **made_by})
+        for kind, some in described.items()
+        for name, one in some.items()
+    }
+    return TextDigest(digest_json(whole), tables)
+
+
+def partition_table(name: str) -> str:
+    """Name the table [corpus.partitions.NAME]."""
+    return f"partitions/{name}"
+
+
+def held_out_table(name: str) -> str:
+    """Name the table [corpus.held_out.NAME]."""
+    return f"held_out/{name}"
