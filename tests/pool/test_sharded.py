@@ -1,15 +1,12 @@
 """A model sharded over processes trains as in one, also killed: on processors here, which stand for as many GPUs."""
 
 import math
-import multiprocessing
-import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,8 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from pool.attempt import BESIDE
-from pool.checkpoint import new_model, parameters_of
+from pool.checkpoint import load_model, new_model, parameters_of
+from pool.config import read_pool_file
 from pool.engines.processes import Processes
 from pool.errors import PoolError
 from pool.held_out_text import held_out_text
@@ -29,7 +27,7 @@ from pool.mixture import Mixture
 from pool.needs import NOTHING, Needs
 from pool.optimizer_state import OPTIMIZER
 from pool.recipe import Family, ModelShape, Recipe
-from pool.store import Pool
+from pool.store import Pool, open_pool
 from pool.train import TrainingOutcome, train
 from pool.trained import Run, folder_of, train_runs
 
@@ -102,39 +100,36 @@ def _shape(family: Family, *, tied: bool) -> ModelShape:
 
 
 @needs_two_or_no_gpus
-def test_every_option_that_reads_parameters_reads_all_of_their_shards(trained: Callable[..., Trained]) -> None:
+def test_every_option_is_as_without_shards(tiny_pool: Pool, trained: Callable[..., Trained]) -> None:
     shape = _shape("gpt2", tied=True)
     seed = trained("seed", shape, Needs(keeps_optimizer=True))
     generator = torch.Generator().manual_seed(0)
-    importance = {name: torch.rand(tensor.shape, generator=generator) * 100 for name, tensor in seed.parameters.items()}
-    needs = Needs(optimizer=seed.beside / OPTIMIZER, importance=importance, keeps_optimizer=True)
+    importance = {name: torch.rand(tensor.shape, generator=generator) for name, tensor in seed.parameters.items()}
+    corpus = tiny_pool.manifest.corpus
+    other = held_out_text(tiny_pool.folder / CORPUS, corpus, Mixture.vertex(tiny_pool.names, "prose"))
+    needs = Needs(optimizer=seed.beside / OPTIMIZER, importance=importance, keeps_optimizer=True, stopping=other)
     options = {
-        "seed_penalty": {"kind": "ewc", "strength": 1.0},
-        "continue_optimizer": True,
-        "keep_every_steps": 8,
-        "accumulate": 2,
-        "decayed": "matrices",
-        "gradient_checkpointing": True,
-    }
-    alone = trained("alone", shape, needs, **options)
-    assert _apart(alone.parameters, seed.parameters, alone.start) > 100 * CLOSE, "the options make a difference"
-    assert {path.parent.name for path in alone.beside.rglob("*.safetensors")} == {BESIDE, "8"}
-    trained("shards", shape, needs, **options, fsdp=2).assert_close(alone)
-
-
-@needs_two_or_no_gpus
-def test_early_stopping_is_as_without_shards(tiny_pool: Pool, trained: Callable[..., Trained]) -> None:
-    corpus = tiny_pool.folder / CORPUS
-    other = held_out_text(corpus, tiny_pool.manifest.corpus, Mixture.vertex(tiny_pool.names, "prose"))
-    options = {
+        "tokens": 400 * 8 * 32,
         "schedule": "constant",
         "learning_rate": 5e-3,
-        "tokens": 400 * 8 * 32,
+        "seed_penalty": {"kind": "ewc", "strength": 1.0},
         "early_stopping": {"every_steps": 5, "patience": 1},
+        "continue_optimizer": True,
+        "keep_every_steps": 4,
+        "accumulate": 2,
+        "decayed": "matrices",
+        "weight_decay": 3.0,
+        "gradient_checkpointing": True,
     }
-    shape, needs = _shape("llama", tied=False), Needs(stopping=other)
     alone = trained("alone", shape, needs, on="code", **options)
     assert alone.outcome.tokens < 400 * 8 * 32, "it stopped early"
+    assert {path.parent.name for path in alone.beside.rglob("*.safetensors")} >= {BESIDE, "4", "8"}
+    for left_out in ("seed_penalty", "continue_optimizer", "decayed"):
+        fewer = {name: option for name, option in options.items() if name != left_out}
+        less = replace(needs, optimizer=None) if left_out == "continue_optimizer" else needs
+        assert _apart(alone.parameters, trained(left_out, shape, less, on="code", **fewer).parameters, alone.start) > (
+            10 * CLOSE
+        ), f"{left_out} makes a difference"
     trained("shards", shape, needs, on="code", **options, fsdp=2).assert_close(alone)
 
 
@@ -150,28 +145,39 @@ def test_shards_round_to_bfloat16_where_one_process_does(trained: Callable[..., 
 
 
 @needs_two_or_no_gpus
-def test_a_group_of_which_a_process_is_killed_goes_on_from_its_last_checkpoint(
-    trained: Callable[..., Trained], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_group_of_which_a_process_is_killed_goes_on_from_its_last_checkpoint_also_in_a_worker(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shape = _shape("qwen2", tied=True)
-    alone = trained("alone", shape, tokens=30 * 8 * 32)
-    killed: list[int] = []
+    tiny = open_pool(read_pool_file(root / "pool.toml"))
+    recipe = Recipe.model_validate({**BASE, "tokens": 30 * 8 * 32})
+    run = Run(Mixture.uniform(tiny.names), recipe.model_copy(update={"fsdp": 2}))
+    killed: list[psutil.Process] = []
 
     def kill() -> None:
-        while not list((tmp_path / "killed").rglob("checkpoint-*/trainer_state.json")):
+        while not list((tiny.folder / "trained").rglob("checkpoint-*/trainer_state.json")):
             time.sleep(0.01)
-        victim = multiprocessing.active_children()[-1].pid
-        assert victim is not None
-        os.kill(victim, signal.SIGKILL)
-        killed.append(victim)
+        killed.append(_group(psutil.Process())[-1])
+        killed[0].kill()
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    again = trained("killed", shape, tokens=30 * 8 * 32, fsdp=2)
+    engine = Processes(1, [",".join(map(str, range(torch.cuda.device_count())))])
+    assert list(train_runs(tiny, [run], engine)) == [run]
     killer.join(timeout=10)
-    assert killed
-    assert "killed: one of its 2 processes was killed; it is gone on with" in capsys.readouterr().err
-    again.assert_close(alone)
+    said = capsys.readouterr().err
+    assert killed and "one of its 2 processes was killed; it is gone on with" in said and ": 30/30" in said
+    shards = load_file(folder_of(tiny, run) / "model.safetensors")
+
+    alone = load_model(tiny.folder / "seed")
+    start = {name: tensor.clone() for name, tensor in parameters_of(alone).items()}
+    train(alone, tiny.corpus.train, run.mixture, recipe, scratch=tmp_path / "alone", label="alone")
+    assert _apart(parameters_of(alone), shards, start) < CLOSE
+    assert folder_of(tiny, Run(run.mixture, recipe)) == folder_of(tiny, run), "shards are no part of what a model is"
+
+
+def _group(starter: psutil.Process) -> list[psutil.Process]:
+    """Find the processes of a group, however far below the process that they were started from."""
+    return [child for child in starter.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
 
 
 ONE_RUN = """
@@ -202,10 +208,10 @@ def test_the_group_ends_with_the_process_that_started_it(built_root: Path, tmp_p
         while not list(scratch.rglob("checkpoint-*/trainer_state.json")):
             assert starter.poll() is None, "it ended by itself"
             time.sleep(0.1)
-        group = [child for child in psutil.Process(starter.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+        group = _group(psutil.Process(starter.pid))
         assert len(group) == 2
         starter.kill()
-    _, alive = psutil.wait_procs(group, timeout=60)
+    _, alive = psutil.wait_procs(group, timeout=10)
     assert not alive
 
 
@@ -215,19 +221,6 @@ def test_what_a_process_of_the_group_refuses_is_said_as_by_one(trained: Callable
     needs = Needs(optimizer=tmp_path / "empty.safetensors")
     with pytest.raises(PoolError, match=r"^\S+empty.safetensors: holds no state for .*; rebuild the seed$"):
         trained("run", _shape("llama", tied=True), needs, continue_optimizer=True, fsdp=2)
-
-
-@needs_two_or_no_gpus
-def test_a_process_of_an_engine_shards_what_it_trains(tiny_pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = tiny_pool.config.recipe.model_copy(update={"order_seed": 17})
-    run = Run(Mixture.uniform(tiny_pool.names), recipe.model_copy(update={"fsdp": 2}))
-    engine = Processes(1, [str(gpu) for gpu in range(torch.cuda.device_count())])
-    assert list(train_runs(tiny_pool, [run], engine)) == [run]
-    shards = load_file(folder_of(tiny_pool, run) / "model.safetensors")
-    assert "23/23" in capsys.readouterr().err
-    alone = Run(run.mixture, recipe)
-    assert folder_of(tiny_pool, alone) == folder_of(tiny_pool, run), "shards are no part of what a model is"
-    assert all(torch.isfinite(tensor).all() for tensor in shards.values())
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,9 @@ import os
 import signal
 from dataclasses import dataclass
 
-from transformers import Trainer
-
 import pool.train
 from pool.adapters import Trainable
+from pool.attempt import Course, Run
 from pool.manifest import CheckpointManifest
 from pool.training import Training
 
@@ -22,12 +21,12 @@ class Unfit:
     fits: int
 
     def __call__(self) -> CheckpointManifest:
-        trained = pool.train._trained
+        attempt = pool.train.attempt
 
-        def limited(model: Trainable, run: pool.train._Run, part: int) -> Trainer | None:
+        def limited(model: Trainable, run: Run, part: int) -> Course | None:
             if part > self.fits:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return trained(model, run, part)
+            return attempt(model, run, part)
 
-        pool.train._trained = limited
+        pool.train.attempt = limited
         return self.training()

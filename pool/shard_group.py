@@ -1,0 +1,143 @@
+"""Processes of this machine that do one piece of work together: they begin, and end, as one.
+
+torch starts them, and the system ends them when the process that started them is gone. They find each other by a file,
+and speak over the loopback device.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
+from torch.multiprocessing.spawn import spawn
+
+from pool.engines.engine import Job
+from pool.engines.said import Listener, said_into
+from pool.errors import MixscoutError, PoolError
+from pool.shards import is_first
+from pool.silence import mute
+
+_NO_MEMORY, _REFUSES, _RAISED = 77, 78, 79
+_POLL_SECONDS = 0.5
+_LINGER_SECONDS = 2.0
+"""After one process ended badly, the time in which the others end by what happened to that one."""
+_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+
+
+class Ending(Enum):
+    """How a group ended."""
+
+    WELL = "well"
+    NO_MEMORY = "out of memory"
+    KILLED = "a process was killed"
+
+
+def run_group(work: Callable[[], bool], count: int, label: str) -> Ending:
+    """Have `count` processes do `work` together, a GPU each where there are some, and say under `label` what one says.
+
+    `work` crosses to them by pickle; it returns whether memory sufficed. What one of them raises is raised as
+    `PoolError`, where it is something that a user can cause, or else as `RuntimeError` with where it was.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        member = _Member(work, count, Path(name), os.getpid())
+        with Listener([Job(label, lambda: None, said=member.said)]) as listener:
+            if multiprocessing.get_start_method(allow_none=True) == "loky":
+                multiprocessing.set_start_method("spawn", force=True)  # a worker's own is unknown to its children
+            processes: Sequence[BaseProcess] = spawn(member, nprocs=count, join=False).processes  # type: ignore[no-untyped-call]
+            try:
+                codes = _codes(processes, lambda: listener.listen([label]))
+            finally:
+                for process in processes:
+                    process.kill()
+        return _ending(codes, member, label)
+
+
+def _codes(processes: Sequence[BaseProcess], listen: Callable[[], None]) -> list[int | None]:
+    """Wait until all ended, or one ended badly, and return what they exited with; None of those that go on."""
+    while alive := [process.sentinel for process in processes if process.exitcode is None]:
+        wait(alive, _POLL_SECONDS)
+        listen()
+        if any(process.exitcode for process in processes):
+            time.sleep(_LINGER_SECONDS)
+            break
+    return [process.exitcode for process in processes]
+
+
+def _ending(codes: Sequence[int | None], member: "_Member", label: str) -> Ending:
+    """Find the reason among what followed from it: where one process is gone, the others' talk with it fails."""
+    if not any(codes):
+        return Ending.WELL
+    if _REFUSES in codes:
+        raise PoolError(member.written(codes.index(_REFUSES)))
+    if _NO_MEMORY in codes:
+        return Ending.NO_MEMORY
+    if -signal.SIGKILL in codes:
+        return Ending.KILLED
+    raised = [member.written(number) for number, code in enumerate(codes) if code == _RAISED]
+    raise RuntimeError("\n".join([f"{label}: its processes ended with {codes}", *raised]))
+
+
+@dataclass(frozen=True)
+class _Member:
+    """What a process of the group does; called with its number there."""
+
+    work: Callable[[], bool]
+    count: int
+    folder: Path
+    starter: int
+
+    @property
+    def said(self) -> Path:
+        """File of what the first process says."""
+        return self.folder / "said"
+
+    def written(self, number: int) -> str:
+        """Return what a process wrote when it raised."""
+        return (self.folder / str(number)).read_text(encoding="utf-8")
+
+    def __call__(self, number: int) -> None:
+        _prctl_pr_set_pdeathsig(signal.SIGKILL)  # torch's own SIGINT may be raised where nobody hears it
+        if os.getppid() != self.starter:
+            os._exit(_RAISED)  # it was gone before
+        mute()
+        try:
+            self._meet(number)
+            with said_into(self.said if is_first() else None):
+                code = 0 if self.work() else _NO_MEMORY
+        except MixscoutError as error:
+            code, text = _REFUSES, str(error)
+        except Exception:
+            code, text = _RAISED, traceback.format_exc()
+        if code in (_REFUSES, _RAISED):
+            (self.folder / str(number)).write_text(text, encoding="utf-8")
+        if code:
+            os._exit(code)  # in order, it might wait for the others
+        torch.distributed.destroy_process_group()
+
+    def _meet(self, number: int) -> None:
+        named = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": self.count, "LOCAL_WORLD_SIZE": self.count}
+        os.environ.update({name: str(value) for name, value in named.items()})
+        if sys.platform == "linux":
+            os.environ.update(_LOOPBACK)
+        has_gpus = torch.cuda.is_available()
+        if has_gpus:
+            torch.cuda.set_device(number)
+        else:
+            torch.set_num_threads(max(1, torch.get_num_threads() // self.count))
+        torch.distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if has_gpus else "gloo",
+            f"file://{self.folder / 'meeting'}",
+            world_size=self.count,
+            rank=number,
+        )
