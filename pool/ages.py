@@ -27,12 +27,17 @@ class KeepAges(TrainerCallback):
         """Write, where it is time to; a run gone on with writes the same once more."""
         if state.global_step % self._every == 0 and state.global_step < state.max_steps:
             model = self._model()
-            tensors = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+            tensors = {}
+            for name, tensor in model.state_dict().items():
+                gathered = whole(tensor)  # by all, one after the other: together they may not fit the device
+                if is_first():
+                    tensors[name] = gathered.to("cpu")
+            if not is_first():
+                return
             for name, source in model.all_tied_weights_keys.items():
                 tensors[name] = tensors[source]  # gathered, they are no longer one
-            if is_first():
-                with new_folder(self._folder / str(state.global_step)) as new:
-                    model.save_pretrained(new, state_dict=tensors)
+            with new_folder(self._folder / str(state.global_step)) as new:
+                model.save_pretrained(new, state_dict=tensors)
 
 
 def age_digests(member: Path) -> dict[int, AgeDigests]:

@@ -27,14 +27,12 @@ from pool.optimizer_state import OPTIMIZER, load_optimizer_state, save_optimizer
 from pool.progress import Advance, track
 from pool.recipe import Recipe
 from pool.recipe_trainer import RecipeTrainer
-from pool.run_checkpoints import has_stopped, last_whole_checkpoint, step_of
+from pool.run_checkpoints import SHARDED, has_stopped, last_whole_checkpoint, step_of
 from pool.training_arguments import training_arguments
 from pool.windows import TrainingWindows
 
 BESIDE = "beside"
 """Folder in a run's scratch folder for what is kept beside the model."""
-SHARDED = "sharded"
-"""Folder in it for the checkpoints of a sharded run, which are no others' to go on from."""
 
 
 @dataclass(frozen=True)

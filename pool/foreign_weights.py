@@ -81,7 +81,7 @@ def rows_of(model: PreTrainedModel, what: str) -> int:
 
 def check_vocabulary(model: PreTrainedModel, tokens: Collection[int], what: str) -> None:
     """Raise `PoolError` for a tokenizer with tokens that the model's embedding has no row for."""
-    rows, last = rows_of(model, what), max(tokens)
+    rows, last = rows_of(model, what), max(tokens, default=-1)
     if last >= rows:
         raise PoolError(
             f"{what}: its tokenizer has a token {last}, and its embedding {rows} rows; give the tokenizer that it was "

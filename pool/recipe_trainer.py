@@ -14,6 +14,7 @@ from pool.checkpoint import parameters_of
 from pool.needs import NOTHING, Needs
 from pool.penalty import Penalty
 from pool.recipe import Recipe
+from pool.shards import as_first_says
 
 
 class RecipeTrainer(Trainer):
@@ -41,7 +42,8 @@ class RecipeTrainer(Trainer):
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
         """Round the same products to bfloat16 with shards as without: accelerate would round all that passes on."""
         if self._recipe.fsdp and self._recipe.precision == "bfloat16":
-            return torch.autocast(self.args.device.type, torch.bfloat16, cache_enabled=cache_enabled)
+            # without the cache, which would be of all weights
+            return torch.autocast(self.args.device.type, torch.bfloat16, cache_enabled=False)
         return super().autocast_smart_context_manager(cache_enabled)
 
     def training_step(self, model: nn.Module, *arguments: Any, **options: Any) -> torch.Tensor:
@@ -55,10 +57,16 @@ class RecipeTrainer(Trainer):
         """Measure the loss that early stopping goes by: nats summed and divided once, not a mean of batches' means."""
         assert self._needs.stopping is not None, "only a run that may stop early looks at held-out text"
         with self.autocast_smart_context_manager():
-            metrics = {"eval_loss": self._needs.stopping.loss_nats(cast(PreTrainedModel, self.model))}
+            nats = self._needs.stopping.loss_nats(cast(PreTrainedModel, self.model))
+        metrics = {"eval_loss": as_first_says(nats)}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Leave it out with shards: nothing is drawn at random, and a kill may leave another process's half-written."""
+        if not self._recipe.fsdp:
+            super()._save_rng_state(output_dir)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Name the parameters that weight decay is applied to; a tied matrix counts as an embedding."""

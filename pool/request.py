@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pool.config import PoolFile
 from pool.exchange import stage_folder
@@ -15,8 +16,9 @@ from pool.seen_files import Watcher
 from pool.text_digest import TextDigest, digest_text
 
 EVERYTHING = "all"
-_FREE = set(WITHOUT_EFFECT) - {"keep_every_steps"}
-"""Options of the recipe that an interrupted build may be gone on with otherwise."""
+_OF_A_RECIPE = set(WITHOUT_EFFECT) - {"keep_every_steps"}
+_FREE: dict[str, Any] = {"recipe": _OF_A_RECIPE, "seed": {"recipe": _OF_A_RECIPE}}
+"""Options that an interrupted build may be gone on with otherwise."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Request:
         """
         if not self.rebuild and not (self.config.folder / POOL_RECORD).is_file():
             return None
-        told = self.config.model_dump(mode="json", exclude={"root": True, "corpus": True, "recipe": _FREE})
+        told = self.config.model_dump(mode="json", exclude={"root": True, "corpus": True, **_FREE})
         return stage_folder(self.config.folder, digest_json([told, self.text.whole, sorted(self.rebuild)])[:12])
 
     @property

@@ -7,6 +7,15 @@ from pathlib import Path
 _STATE = "trainer_state.json"
 
 
+SHARDED = "sharded"
+"""Folder in a scratch folder for the checkpoints of a sharded run, which are no others' to go on from."""
+
+
+def checkpoints_of(scratch: Path) -> list[Path]:
+    """List the checkpoints of a run, sharded or not, whole or not."""
+    return [*scratch.glob("checkpoint-*"), *scratch.glob(f"{SHARDED}/checkpoint-*")]
+
+
 def last_whole_checkpoint(scratch: Path) -> Path | None:
     """Find the newest checkpoint whose state, written last, is there; half-written ones are removed."""
     whole: list[Path] = []
@@ -38,8 +47,8 @@ def discard_scratch(scratch: Path) -> None:
     if scratch.is_file():
         scratch.unlink()
         return
-    for state in scratch.rglob(f"checkpoint-*/{_STATE}"):
-        state.unlink(missing_ok=True)
+    for checkpoint in checkpoints_of(scratch):
+        (checkpoint / _STATE).unlink(missing_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -60,6 +60,8 @@ def run_group(work: Callable[[], bool], count: int, label: str) -> Ending:
             finally:
                 for process in processes:
                     process.kill()
+                for process in processes:
+                    process.join()  # until its memory is given back
         return _ending(codes, member, label)
 
 
@@ -110,6 +112,7 @@ class _Member:
         _prctl_pr_set_pdeathsig(signal.SIGKILL)  # torch's own SIGINT may be raised where nobody hears it
         if os.getppid() != self.starter:
             os._exit(_RAISED)  # it was gone before
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it is told as well, and ends it
         mute()
         try:
             self._meet(number)

@@ -25,7 +25,7 @@ from pool.shard_group import Ending, run_group
 from pool.shards import is_first, whole
 from pool.tokens import Tokens
 
-_START, _END, _COURSE = "start", "end.safetensors", "course.json"
+_START, _IMPORTANCE, _END, _COURSE = "start", "importance.safetensors", "end.safetensors", "course.json"
 
 
 def sharded_attempt(model: PreTrainedModel, run: Run, part: int) -> Course | None:
@@ -38,8 +38,13 @@ def sharded_attempt(model: PreTrainedModel, run: Run, part: int) -> Course | Non
     _check_devices(run.label, count)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder / _START)
-    work = _Attempt(replace(run, windows=replace(run.windows, streams=())), _sources(run.windows.streams), part)
+    if run.needs.importance is not None:  # a model's size: too much for shared memory, where pickled tensors go
+        save_file(dict(run.needs.importance), folder / _IMPORTANCE)
+    light = replace(run, windows=replace(run.windows, streams=()), needs=replace(run.needs, importance=None))
+    work = _Attempt(light, _sources(run.windows.streams), run.needs.importance is not None, part)
     kills, reached = 0, last_whole_checkpoint(folder)
+    for name in (_END, _COURSE):
+        (folder / name).unlink(missing_ok=True)
     while (ending := run_group(work, count, run.label)) != Ending.WELL:
         before, reached = reached, last_whole_checkpoint(folder)
         kills = kills + 1 if reached == before else 1
@@ -53,8 +58,8 @@ def _check_devices(label: str, wanted: int) -> None:
     seen = torch.cuda.device_count()
     if 0 < seen < wanted:
         raise PoolError(
-            f"{label}: fsdp = {wanted} takes {wanted} GPUs, and {seen} of them can be seen: lower it, or give each run "
-            f"more by [recipe] num_gpus = {wanted}"
+            f"{label}: fsdp = {wanted} takes {wanted} GPUs, and {seen} of them can be seen: lower it, or show it more "
+            f"(by CUDA_VISIBLE_DEVICES, or where several are trained side by side by [recipe] num_gpus = {wanted})"
         )
 
 
@@ -74,11 +79,14 @@ class _Attempt:
 
     run: Run
     streams: Sequence["_Mapped | Tokens"]
+    weighs: bool
     part: int
 
     def __call__(self) -> bool:
         streams = tuple(one.tokens if isinstance(one, _Mapped) else one for one in self.streams)
-        run = replace(self.run, windows=replace(self.run.windows, streams=streams))
+        importance = load_file(self.run.checkpoints / _IMPORTANCE) if self.weighs else None
+        needs = replace(self.run.needs, importance=importance)
+        run = replace(self.run, windows=replace(self.run.windows, streams=streams), needs=needs)
         model = load_model(run.checkpoints / _START)
         course = attempt(model, run, self.part)
         if course is None:

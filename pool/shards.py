@@ -21,7 +21,19 @@ def sharded_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     return cut
 
 
+def as_first_says(value: float) -> float:
+    """Return the first process's value in all of them: what they decide by it, they decide alike."""
+    if not _is_grouped():
+        return value
+    agreed = torch.tensor(value, dtype=torch.float64)
+    torch.distributed.broadcast(agreed, src=0)
+    return float(agreed)
+
+
 def is_first() -> bool:
     """Tell whether this process is the first of its group, or alone."""
-    grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return not grouped or torch.distributed.get_rank() == 0
+    return not _is_grouped() or torch.distributed.get_rank() == 0
+
+
+def _is_grouped() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

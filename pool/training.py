@@ -30,7 +30,7 @@ from pool.optimizer_state import OPTIMIZER
 from pool.part_size import take_smaller_part
 from pool.prepared import load_streams
 from pool.provenance import Provenance
-from pool.run_checkpoints import discard_scratch
+from pool.run_checkpoints import checkpoints_of, discard_scratch
 from pool.tokens import Tokens
 from pool.train import TrainingOutcome, train
 from pool.versions import library_versions
@@ -74,7 +74,7 @@ class Training:
             return train_into(self.folder, start, self.wanted, streams, tokenizer, needs=needs, label=self.label)
 
     def _on_the_way(self) -> frozenset[str]:
-        return frozenset(path.name for path in _scratch(self.folder, self.wanted).rglob("checkpoint-*"))
+        return frozenset(path.name for path in checkpoints_of(_scratch(self.folder, self.wanted)))
 
     def _take_less_memory(self) -> str:
         recipe = self.wanted.recipe

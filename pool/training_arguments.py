@@ -1,6 +1,7 @@
 """A recipe in the words of transformers' `Trainer`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -9,6 +10,12 @@ from pool.recipe import Recipe
 
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
 _COSINE_FLOOR = 0.1
+_SHARDED: dict[str, Any] = {
+    "fsdp": True,
+    "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"},
+    "accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}},
+}
+"""Gradients are cut into shards after each part of a batch, not kept whole until the last one."""
 
 
 def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> TrainingArguments:
@@ -46,8 +53,7 @@ def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> 
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
-        fsdp="full_shard" if processes > 1 else None,
-        fsdp_config={"version": 2, "state_dict_type": "FULL_STATE_DICT"} if processes > 1 else None,
+        **(_SHARDED if processes > 1 else {}),
     )
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # else Trainer would multiply the batch, and with it the tokens read, by the GPUs it sees

@@ -1,12 +1,14 @@
 """A model sharded over processes trains as in one, also killed: on processors here, which stand for as many GPUs."""
 
 import math
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from pool.mixture import Mixture
 from pool.needs import NOTHING, Needs
 from pool.optimizer_state import OPTIMIZER
 from pool.recipe import Family, ModelShape, Recipe
+from pool.run_checkpoints import SHARDED
 from pool.store import Pool, open_pool
 from pool.train import TrainingOutcome, train
 from pool.trained import Run, folder_of, train_runs
@@ -81,7 +84,9 @@ def trained(tiny_pool: Pool, tmp_path: Path) -> Callable[..., Trained]:
         recipe, scratch = Recipe.model_validate({**BASE, **options}), tmp_path / name
         names = tiny_pool.names
         mixture = Mixture.vertex(names, on) if on else Mixture.uniform(names)
+        sharded = scratch / SHARDED / "end.safetensors"
         outcome = train(model, tiny_pool.corpus.train, mixture, recipe, scratch=scratch, label=name, needs=needs)
+        assert sharded.is_file() == (recipe.fsdp is not None), "shards are trained in processes of their own"
         return Trained(start, parameters_of(model), outcome, scratch / BESIDE)
 
     return run
@@ -204,7 +209,8 @@ def test_the_group_ends_with_the_process_that_started_it(built_root: Path, tmp_p
     script, scratch = tmp_path / "one_run.py", tmp_path / "run"
     script.write_text(ONE_RUN)
     command = [sys.executable, str(script), str(built_root / "pool.toml"), str(scratch)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as starter:
+    deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # as a shell's job in the background, or Ray's
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=deaf) as starter:
         while not list(scratch.rglob("checkpoint-*/trainer_state.json")):
             assert starter.poll() is None, "it ended by itself"
             time.sleep(0.1)
