@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -15,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from pool.backend import plain_backend
 from pool.encoding import EncodedBatch, encoded
 from pool.errors import CorpusError
+from pool.row_file import rows_into
 from pool.tokens import Tokens, bytes_covered, end_of_text, whole_characters
 
 _BLOCK_BYTES = 2**22
@@ -65,18 +65,14 @@ def training_stream(
     `watch` is told after each document which share of the work is done. Raises `CorpusError` when the partition holds
     less than one window.
     """
-    with path.open("wb") as stream:
-        _write_header(stream, 0)
-        start, count, total, total_bytes = stream.tell(), 0, 0, 0
+    count, total, total_bytes = 0, 0, 0
+    with rows_into(path, np.int32) as add:
         for tokens, size in _pieces(documents, tokenizer, asked):
-            stream.write(tokens.tobytes())
+            add(tokens.tobytes())
             total_bytes += size
             count += 1
             total += len(tokens)
             watch(asked.share_done(total, total_bytes))
-        stream.seek(0)
-        _write_header(stream, total)
-        assert stream.tell() == start, "NumPy leaves room in the header for any length"
     if total < asked.context:
         raise CorpusError(
             f"partition {name!r} has {total} training tokens, fewer than one window of {asked.context}; "
@@ -100,11 +96,6 @@ def digest_stream(path: Path) -> str:
         while block := stream.read(_BLOCK_BYTES):
             outer.update(block)
     return outer.hexdigest()
-
-
-def _write_header(stream: BinaryIO, count: int) -> None:
-    header = {"descr": np.dtype(np.int32).str, "fortran_order": False, "shape": (count,)}
-    np.lib.format.write_array_header_1_0(stream, header)
 
 
 def _pieces(

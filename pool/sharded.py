@@ -19,6 +19,7 @@ from pool.checkpoint import load_model, parameters_of
 from pool.disk import write_text
 from pool.engines.dispatch import KILLED
 from pool.errors import PoolError
+from pool.packing import map_stream
 from pool.progress import say
 from pool.run_checkpoints import last_whole_checkpoint
 from pool.shard_group import Ending, run_group
@@ -78,12 +79,12 @@ class _Attempt:
     """What each process of the group does; the first one writes what comes of it."""
 
     run: Run
-    streams: Sequence["_Mapped | Tokens"]
+    streams: Sequence[Path | Tokens]
     weighs: bool
     part: int
 
     def __call__(self) -> bool:
-        streams = tuple(one.tokens if isinstance(one, _Mapped) else one for one in self.streams)
+        streams = tuple(map_stream(one) if isinstance(one, Path) else one for one in self.streams)
         importance = load_file(self.run.checkpoints / _IMPORTANCE) if self.weighs else None
         needs = replace(self.run.needs, importance=importance)
         run = replace(self.run, windows=replace(self.run.windows, streams=streams), needs=needs)
@@ -98,23 +99,9 @@ class _Attempt:
         return True
 
 
-@dataclass(frozen=True)
-class _Mapped:
-    """Tokens that are mapped from a file: they cross to another process as its name."""
-
-    path: str
-    offset: int
-    count: int
-
-    @property
-    def tokens(self) -> Tokens:
-        return np.memmap(self.path, np.int32, "r", self.offset, (self.count,))
-
-
-def _sources(streams: Sequence[Tokens]) -> list["_Mapped | Tokens"]:
+def _sources(streams: Sequence[Tokens]) -> list[Path | Tokens]:
+    """Name the files of streams that are mapped whole; others cross to other processes as they are."""
     return [
-        _Mapped(str(one.filename), one.offset, len(one))
-        if isinstance(one, np.memmap) and isinstance(one.base, mmap.mmap)
-        else one
+        Path(str(one.filename)) if isinstance(one, np.memmap) and isinstance(one.base, mmap.mmap) else one
         for one in streams
     ]

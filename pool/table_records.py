@@ -6,16 +6,16 @@ A document stands in the first table that has it, so what a table gives hangs on
 document may stand anywhere else. The hashes of a table's documents are all that this takes.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from pool.document_store import DocumentStore
 from pool.manifest import Record
 from pool.packing import digest_stream
+from pool.row_file import rows_into
 
 TABLES = "tables.json"
 _KEY_BYTES, _ROWS_AT_ONCE = 32, 4096
@@ -51,7 +51,9 @@ def write_hashes(path: Path, store: DocumentStore, places: Collection[str], refu
     """Write the hashes of the documents of some places, then of those refused; return the former's number, a digest."""
     own = (key for place in places for page in store.pages(place) for key, _, _ in page.found)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_rows(path, chain(own, store.refused_keys(refused)))
+    with rows_into(path, np.uint8, (_KEY_BYTES,)) as add:
+        for key in chain(own, store.refused_keys(refused)):
+            add(key)
     return sum(len(store.documents(place)) for place in places), digest_stream(path)
 
 
@@ -61,19 +63,3 @@ def read_hashes(path: Path, rows: slice) -> Iterator[bytes]:
     for start in range(0, len(hashes), _ROWS_AT_ONCE):
         block = hashes[start : start + _ROWS_AT_ONCE].tobytes()
         yield from (block[at : at + _KEY_BYTES] for at in range(0, len(block), _KEY_BYTES))
-
-
-def _write_rows(path: Path, keys: Iterable[bytes]) -> None:
-    with path.open("wb") as stream:
-        _write_header(stream, 0)
-        start, count = stream.tell(), 0
-        for count, key in enumerate(keys, start=1):  # noqa: B007  (the last number is how many there were)
-            stream.write(key)
-        stream.seek(0)
-        _write_header(stream, count)
-        assert stream.tell() == start, "NumPy leaves room in the header for any length"
-
-
-def _write_header(stream: BinaryIO, count: int) -> None:
-    header = {"descr": np.dtype(np.uint8).str, "fortran_order": False, "shape": (count, _KEY_BYTES)}
-    np.lib.format.write_array_header_1_0(stream, header)

@@ -108,7 +108,7 @@ def maker(tiny_config: PoolFile) -> Maker:
 
 
 A, B, C = (Table(tuple(range(start, start + 40))) for start in (0, 100, 200))
-H, I = (Table(tuple(range(start, start + 8)), held_out=True) for start in (300, 400))  # noqa: E741
+H, J = (Table(tuple(range(start, start + 8)), held_out=True) for start in (300, 400))
 SHARES_WITH_A = replace(B, documents=(*B.documents, 0, 1, 2))
 
 
@@ -142,8 +142,8 @@ CHANGES: dict[str, tuple[Tables, Tables, set[str]]] = {
         {"a", "b"},
     ),
     "another name": ({"a": A, "b": B, "h": H}, {"c": A, "b": B, "h": H}, {"c"}),
-    "a held-out domain more": ({"a": A, "h": H}, {"a": A, "h": H, "i": I}, {"i"}),
-    "a held-out domain less": ({"a": A, "h": H, "i": I}, {"a": A, "i": I}, set()),
+    "a held-out domain more": ({"a": A, "h": H}, {"a": A, "h": H, "i": J}, {"i"}),
+    "a held-out domain less": ({"a": A, "h": H, "i": J}, {"a": A, "i": J}, set()),
     "a held-out domain that changed": ({"a": A, "h": H}, {"a": A, "h": replace(H, documents=H.documents[:-1])}, {"h"}),
     "split another way": ({"a": A, "b": B, "h": H}, {"a": replace(A, how="column"), "b": B, "h": H}, {"a"}),
 }
@@ -379,7 +379,11 @@ def test_of_several_corpora_the_one_with_most_to_take_over_is_chosen(maker: Make
     [
         ({"a": A, "h": H}, {"a": A, "b": replace(A, held_out=False), "h": H}, "b: all 40 documents are duplicates of "),
         ({"a": A, "h": H}, {"a": A, "b": Table((*B.documents, 300)), "h": H}, "the same document is in partition 'b' "),
-        ({"a": A, "h": H}, {"a": A, "h": H, "i": replace(I, documents=(*I.documents, 0))}, "the same document is in "),
+        (
+            {"a": A, "h": H},
+            {"a": A, "h": H, "i": replace(J, documents=(*J.documents, 0))},
+            "the same document is in ",
+        ),
         ({"a": A, "h": H}, {"a": A, "h": H, "i": H}, "the same document is in held-out domain 'h' "),
         (
             {"a": replace(A, how="column"), "h": H},
@@ -388,7 +392,7 @@ def test_of_several_corpora_the_one_with_most_to_take_over_is_chosen(maker: Make
         ),
         (
             {"a": replace(A, how="column"), "h": H},
-            {"a": replace(A, how="column"), "a-odd": I, "h": H},
+            {"a": replace(A, how="column"), "a-odd": J, "h": H},
             "held-out domain 'a-odd' has the name of a partition",
         ),
     ],
@@ -411,7 +415,7 @@ def test_what_has_the_name_of_a_base_unit_that_was_not_made_again_is_refused(
     made = maker.make(_config(tmp_path / "old", {"a": A, "h": H}, **options), tmp_path / "before")
     assert name in made.manifest.partitions
     config = _config(
-        tmp_path / "new", {"a": A, name: I if held_out else Table(tuple(range(900, 940))), "h": H}, **options
+        tmp_path / "new", {"a": A, name: J if held_out else Table(tuple(range(900, 940))), "h": H}, **options
     )
     for earlier in ([], [tmp_path / "before"]):
         with pytest.raises(CorpusError, match=f"'{name}'.* rename"):
