@@ -16,7 +16,7 @@ import numpy as np
 
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
-from pool.fingerprint import digest_arrays, digest_json
+from pool.files.digests import digest_arrays, digest_json
 from pool.mixture import Mixture
 
 KKT_TOLERANCE = 1e-9

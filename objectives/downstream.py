@@ -29,7 +29,7 @@ from objectives.merge import StackedPool
 from objectives.rules import MergeRule
 from pool.checkpoint import load_tokenizer
 from pool.errors import ConfigError
-from pool.fingerprint import digest_file, digest_json
+from pool.files.digests import digest_file, digest_json
 from pool.mixture import Mixture
 from pool.store import Pool
 

@@ -25,9 +25,10 @@ from objectives.members.packed import mapped
 from objectives.members.whole import WholeMembers
 from pool.checkpoint import CONFIG, WEIGHTS, check_finite, load_model, parameters_of
 from pool.errors import ConfigError
-from pool.fingerprint import digest_file, digest_json, short
+from pool.files.digests import digest_file, digest_json, short
+from pool.files.records import MANIFEST, read_record
 from pool.likeness import check_same_tensors
-from pool.manifest import MANIFEST, CheckpointManifest, read_record
+from pool.manifest import CheckpointManifest
 
 AS_TRAINED = Holding()
 

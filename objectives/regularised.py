@@ -10,7 +10,7 @@ import numpy as np
 
 from objectives.evaluation import DifferentiableObjective, Evaluation, Objective
 from objectives.held_out import Floats
-from pool.fingerprint import digest_json
+from pool.files.digests import digest_json
 from pool.mixture import Mixture
 
 SMALLEST_WEIGHT = 1e-6

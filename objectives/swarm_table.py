@@ -17,7 +17,7 @@ import numpy as np
 
 from objectives.held_out import Floats
 from pool.errors import ConfigError
-from pool.fingerprint import digest_arrays, digest_json
+from pool.files.digests import digest_arrays, digest_json
 
 ID_COLUMNS = ("run_id", "run", "index", "name")
 """What identifies a run, the first that both files have; none of them is ever a partition or a metric."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from objectives.swarm_table import SwarmTable
-from pool.disk import new_folder, write_text
+from pool.files.whole import new_folder, write_text
 
 
 def write_swarm(table: SwarmTable, folder: Path) -> None:

@@ -15,7 +15,7 @@ from objectives.held_out import Floats
 from objectives.swarm_table import SwarmTable
 from objectives.target import Goal, Target
 from objectives.targets import Targets
-from pool.fingerprint import digest_json
+from pool.files.digests import digest_json
 from pool.mixture import Mixture
 
 

@@ -11,12 +11,13 @@ from pool.build import verified
 from pool.building import building
 from pool.candidate import Candidate, Seed, check_candidate
 from pool.config import PoolFile
-from pool.disk import scratch_folder
 from pool.errors import ConfigError, PoolError, PoolMismatchError
 from pool.exchange import check_one_disk, exchange, stage_folder
+from pool.files.records import MANIFEST, write_record
+from pool.files.whole import scratch_folder
 from pool.given_seed import save_given_seed
 from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_folder, member_part
-from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, PoolManifest, write_record
+from pool.manifest import CheckpointManifest, CorpusManifest, PoolManifest
 from pool.material import Material, prepare_material, write_material
 from pool.mixture import Mixture
 from pool.progress import say

@@ -9,8 +9,8 @@ from pathlib import Path
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pool.checkpoint import CONFIG, WEIGHTS
-from pool.disk import new_folder
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
+from pool.files.whole import new_folder
 from pool.manifest import AgeDigests
 from pool.shards import is_first, whole
 

@@ -12,14 +12,15 @@ from pathlib import Path
 from pool.building import building
 from pool.checkpoint import new_model, verify_checkpoint
 from pool.config import PoolFile
-from pool.disk import new_folder, scratch_folder
 from pool.engines.engine import Engine
 from pool.engines.one_by_one import ONE_BY_ONE
 from pool.errors import PoolError
 from pool.exchange import check_one_disk, discard_stages, exchange, is_stage
+from pool.files.records import MANIFEST, read_record, write_record
+from pool.files.whole import new_folder, scratch_folder
 from pool.given_seed import save_given_seed
 from pool.layout import MEMBERS, POOL_RECORD, SEED, Layout, member_part
-from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, PoolManifest, read_record, write_record
+from pool.manifest import CheckpointManifest, CorpusManifest, PoolManifest
 from pool.material import Material, prepare_material, write_material
 from pool.member_needs import seed_needs
 from pool.mixture import Mixture

@@ -10,9 +10,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from pool.config import PoolFile
-from pool.disk import only_one
 from pool.errors import PoolError
 from pool.exchange import finish_exchange
+from pool.files.whole import only_one
 from pool.progress import say
 
 _FULL = "the disk is full"

@@ -8,11 +8,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.checkpoint import load_model, load_tokenizer, parameters_of, save_checkpoint, verify_checkpoint
 from pool.errors import PoolMismatchError
-from pool.fingerprint import short
+from pool.files.digests import short
+from pool.files.records import MANIFEST
 from pool.foreign import Foreign, load_foreign
 from pool.foreign_files import find_foreign
 from pool.likeness import check_same_architecture, cosine_to_seed
-from pool.manifest import MANIFEST, CheckpointManifest, imported_manifest
+from pool.manifest import CheckpointManifest, imported_manifest
 from pool.mixture import Mixture
 from pool.tokenizer import tokenizer_digest
 

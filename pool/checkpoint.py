@@ -12,8 +12,9 @@ from transformers import (
 
 from pool.errors import PoolError
 from pool.families import family_config
-from pool.fingerprint import digest_file
-from pool.manifest import MANIFEST, CheckpointManifest, read_record, write_record
+from pool.files.digests import digest_file
+from pool.files.records import MANIFEST, read_record, write_record
+from pool.manifest import CheckpointManifest
 from pool.recipe import ModelShape
 
 WEIGHTS = "model.safetensors"

@@ -6,9 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pool.config_file import Config, HubName, Name, Revision, read_config
 from pool.corpus import HeldOutSize
 from pool.errors import ConfigError
+from pool.files.toml import Config, HubName, Name, Revision, read_config
 from pool.overlap import ScoredText
 from pool.recipe import ModelShape, Recipe, SeedRecipe
 from pool.text_source import PartitionSource, TextSource

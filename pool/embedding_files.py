@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pool.errors import CorpusError, PoolError
+from pool.files.seen_files import DigestOf
 from pool.foreign_files import TOKENIZER, ForeignFiles, find_foreign
-from pool.seen_files import DigestOf
 
 
 def find_embedding_model(name: str, folder: Path) -> ForeignFiles:

@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from pool.disk import flush
 from pool.errors import PoolError
+from pool.files.records import Record, read_record, write_record
+from pool.files.whole import flush
 from pool.layout import MEMBERS
-from pool.manifest import Record, read_record, write_record
 
 EXCHANGE = "exchange.json"
 _STAGES, _OLD = ".new-", ".old"

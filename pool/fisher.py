@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from pool.checkpoint import load_model, parameters_of
-from pool.fingerprint import digest_file, digest_json
-from pool.manifest import CheckpointManifest, Record, read_record, write_record
+from pool.files.digests import digest_file, digest_json
+from pool.files.records import Record, read_record, write_record
+from pool.manifest import CheckpointManifest
 from pool.mixture import Mixture
 from pool.recipe import Recipe
 from pool.tokens import Tokens

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pool.checkpoint import CONFIG, WEIGHTS
 from pool.errors import PoolError
-from pool.fingerprint import digest_file, digest_json
-from pool.seen_files import DigestOf
+from pool.files.digests import digest_file, digest_json
+from pool.files.seen_files import DigestOf
 
 INDEX, TOKENIZER = "model.safetensors.index.json", "tokenizer.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")

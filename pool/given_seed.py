@@ -10,10 +10,10 @@ from pathlib import Path
 from pool.checkpoint import save_checkpoint
 from pool.config import PoolFile, SeedConfig
 from pool.errors import HubError, PoolError
-from pool.fingerprint import short
+from pool.files.digests import short
+from pool.files.hub import fetch, find_snapshot
 from pool.foreign import Foreign, load_foreign
 from pool.foreign_files import ForeignFiles, find_foreign
-from pool.hub import fetch, find_snapshot
 from pool.manifest import CheckpointManifest, Origin, imported_manifest
 from pool.recipe import GivenShape
 

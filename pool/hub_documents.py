@@ -14,7 +14,7 @@ import datasets
 from huggingface_hub import DatasetCard
 
 from pool.errors import CorpusError, HubError, first_line
-from pool.hub import Snapshot, fetch, find_snapshot
+from pool.files.hub import Snapshot, fetch, find_snapshot
 from pool.json_lines import Row, json_rows
 from pool.silence import silent
 from pool.text_source import CHUNK_BYTES, TextSource

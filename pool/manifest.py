@@ -1,23 +1,9 @@
 """The JSON records that say what a checkpoint and a pool are; read strictly, written last."""
 
-from pathlib import Path
-from typing import TypeVar
-
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from pool.disk import write_text
-from pool.errors import PoolError
-from pool.fingerprint import digest_json
+from pool.files.digests import digest_json
+from pool.files.records import Record
 from pool.recipe import Recipe, Shape
 from pool.versions import library_versions
-
-MANIFEST = "manifest.json"
-
-
-class Record(BaseModel):
-    """A frozen JSON record; a key that is not known is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Origin(Record):
@@ -159,22 +145,3 @@ class PoolManifest(Record):
         """Digest of every weight in the pool: the seed's and the members', by name."""
         members = {name: [member.weights_digest, member.config_digest] for name, member in self.members.items()}
         return digest_json({"seed": [self.seed.weights_digest, self.seed.config_digest], "members": members})
-
-
-RecordType = TypeVar("RecordType", bound=Record)
-
-
-def write_record(path: Path, record: Record) -> None:
-    """Write a record as indented JSON, atomically."""
-    write_text(path, record.model_dump_json(indent=2) + "\n")
-
-
-def read_record(path: Path, kind: type[RecordType]) -> RecordType:
-    """Read a record. Raises `PoolError` naming the file when it is missing or not one of ours."""
-    try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PoolError(f"{path} is missing; run `mixscout pool build` on the pool file") from None
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        raise PoolError(f"{path} is not a record that this version wrote ({first}); rebuild it") from None

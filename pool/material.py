@@ -8,15 +8,16 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from pool.config import PoolFile
-from pool.disk import new_folder, replace_folder
 from pool.earlier import Earlier
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.exchange import stages
+from pool.files.records import MANIFEST, read_record
+from pool.files.whole import new_folder, replace_folder
 from pool.foreign import Foreign
 from pool.given_seed import read_given_seed
 from pool.kept_text import say_little_kept
 from pool.layout import CORPUS, SEED, TOKENIZER, Layout, member_folder
-from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, Origin, read_record
+from pool.manifest import CheckpointManifest, CorpusManifest, Origin
 from pool.prepared import CORPUS_RECORD, PreparedCorpus, load_prepared
 from pool.progress import say
 from pool.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture

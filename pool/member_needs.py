@@ -7,11 +7,12 @@ import torch
 
 from pool.config import PoolFile
 from pool.errors import ConfigError, PoolError
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
+from pool.files.records import MANIFEST, read_record
 from pool.fisher import FisherText, fisher_of
 from pool.held_out_text import HeldOutText, held_out_text
 from pool.layout import Layout
-from pool.manifest import MANIFEST, CheckpointManifest, CorpusManifest, read_record
+from pool.manifest import CheckpointManifest, CorpusManifest
 from pool.mixture import Mixture
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pool.fingerprint import digest_json
+from pool.files.digests import digest_json
 
 SUM_TOLERANCE = 1e-9
 _DIGEST_DECIMALS = 12

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from pool.backend import plain_backend
 from pool.encoding import EncodedBatch, encoded
 from pool.errors import CorpusError
-from pool.row_file import rows_into
+from pool.files.row_file import rows_into
 from pool.tokens import Tokens, bytes_covered, end_of_text, whole_characters
 
 _BLOCK_BYTES = 2**22

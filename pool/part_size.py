@@ -6,7 +6,7 @@ steps are the same: gradients are summed over the parts of a batch.
 
 from pathlib import Path
 
-from pool.disk import write_text
+from pool.files.whole import write_text
 from pool.memory import smaller_part
 from pool.recipe import Recipe
 

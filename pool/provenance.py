@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pool.config import PoolFile
 from pool.errors import ConfigError, PoolMismatchError
-from pool.fingerprint import digest_json, short
+from pool.files.digests import digest_json, short
 from pool.given_seed import given_seed_changes
 from pool.held_out_text import own_domains
 from pool.manifest import CheckpointManifest, CorpusManifest

@@ -4,10 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pool.config_file import Config
 from pool.engines.needs import Needs
 from pool.errors import ConfigError
-from pool.fingerprint import digest_json
+from pool.files.digests import digest_json
+from pool.files.toml import Config
 from pool.recipe_tables import Lora, SeedPenalty, StopEarly
 
 WITHOUT_EFFECT = (

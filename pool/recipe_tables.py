@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pool.config_file import Config
+from pool.files.toml import Config
 
 
 class StopEarly(Config):

@@ -8,11 +8,11 @@ from typing import Any
 
 from pool.config import PoolFile
 from pool.exchange import stage_folder
-from pool.fingerprint import digest_json
+from pool.files.digests import digest_json
+from pool.files.records import MANIFEST
+from pool.files.seen_files import Watcher
 from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_part
-from pool.manifest import MANIFEST
 from pool.recipe import WITHOUT_EFFECT
-from pool.seen_files import Watcher
 from pool.text_digest import TextDigest, digest_text
 
 EVERYTHING = "all"

@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 from pool.attempt import Course, Run, attempt
 from pool.checkpoint import load_model, parameters_of
-from pool.disk import write_text
 from pool.engines.dispatch import KILLED
 from pool.errors import PoolError
+from pool.files.whole import write_text
 from pool.packing import map_stream
 from pool.progress import say
 from pool.run_checkpoints import last_whole_checkpoint

@@ -13,14 +13,15 @@ from pool.checkpoint import CONFIG, WEIGHTS, verify_checkpoint
 from pool.config import PoolFile
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.exchange import is_unfinished
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
+from pool.files.records import read_record
+from pool.files.seen_files import read_seen
 from pool.groups import Groups, to_units
 from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, member_folder
-from pool.manifest import AgeDigests, CheckpointManifest, PoolManifest, read_record
+from pool.manifest import AgeDigests, CheckpointManifest, PoolManifest
 from pool.mixture import Mixture
 from pool.prepared import PreparedCorpus, load_prepared
 from pool.provenance import changes_by_checkpoint, describe_changes, label
-from pool.seen_files import read_seen
 from pool.text_digest import digest_text
 from pool.tokenizer import kept_tokenizer
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from pool.document_store import DocumentStore
-from pool.manifest import Record
+from pool.files.records import Record
+from pool.files.row_file import rows_into
 from pool.packing import digest_stream
-from pool.row_file import rows_into
 
 TABLES = "tables.json"
 _KEY_BYTES, _ROWS_AT_ONCE = 32, 4096

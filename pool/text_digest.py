@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from pool.config import PoolFile
 from pool.demo_corpus import demo_source_versions
-from pool.fingerprint import digest_file, digest_json
-from pool.seen_files import DigestOf
+from pool.files.digests import digest_file, digest_json
+from pool.files.seen_files import DigestOf
 from pool.source_files import describe_source
 
 WINDOW_FORMAT = 2

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pool.config_file import Config, HubName
+from pool.files.toml import Config, HubName
 
 CHUNK_BYTES = 2**20
 """Text read at once; all of its rows are in memory as Python objects, so ten times as much took 50 MB more."""

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 from pool.base_units import Units, cut_into_units, groups_of
 from pool.config import PoolFile
 from pool.corpus import SPLITS, Corpus, Split, held_out_place, training_place
-from pool.manifest import CorpusManifest, PartitionSummary, TextSummary, write_record
+from pool.files.records import write_record
+from pool.manifest import CorpusManifest, PartitionSummary, TextSummary
 from pool.packing import BYTES_A_TOKEN, StreamLimits, TrainingStream, digest_stream, training_stream
 from pool.prepared import CORPUS_RECORD, HELD_OUT, TRAIN, stream_file, windows_file
 from pool.reading import ReadText

@@ -11,8 +11,8 @@ from pool.checkpoint import load_tokenizer
 from pool.config import PoolFile, TokenizerConfig
 from pool.corpus import Corpus
 from pool.errors import PoolMismatchError
-from pool.fingerprint import digest_json
-from pool.manifest import MANIFEST, Record, read_record, write_record
+from pool.files.digests import digest_json
+from pool.files.records import MANIFEST, Record, read_record, write_record
 
 END_OF_TEXT = "<|endoftext|>"
 _SPLITTING = ("normalizer", "pre_tokenizer")

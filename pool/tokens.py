@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from pool.backend import plain_backend
 from pool.config import CorpusConfig
 from pool.errors import CorpusError, PoolError
-from pool.fingerprint import digest_arrays
+from pool.files.digests import digest_arrays
 
 IGNORED = -100
 _DOCUMENTS_AT_ONCE = 256

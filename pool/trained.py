@@ -14,8 +14,8 @@ from pool.checkpoint import verify_checkpoint
 from pool.engines.engine import Engine
 from pool.engines.one_by_one import ONE_BY_ONE
 from pool.errors import PoolError
+from pool.files.records import MANIFEST
 from pool.layout import SEED, Layout, member_folder
-from pool.manifest import MANIFEST
 from pool.mixture import Mixture
 from pool.provenance import Provenance, member_provenance
 from pool.recipe import Recipe

@@ -18,12 +18,13 @@ from pool.adapters import ADAPTER, ADAPTER_WEIGHTS
 from pool.ages import age_digests
 from pool.attempt import BESIDE
 from pool.checkpoint import load_model, load_tokenizer, save_checkpoint
-from pool.disk import new_folder
 from pool.engines.engine import Job
 from pool.errors import PoolError
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
+from pool.files.records import MANIFEST, read_record
+from pool.files.whole import new_folder
 from pool.layout import Layout
-from pool.manifest import MANIFEST, CheckpointManifest, HeldOutCourse, SeedTextLoss, read_record
+from pool.manifest import CheckpointManifest, HeldOutCourse, SeedTextLoss
 from pool.member_needs import member_needs
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER

@@ -5,7 +5,7 @@ import io
 import math
 from pathlib import Path
 
-from pool.disk import write_text
+from pool.files.whole import write_text
 from studies.comparison import Comparison
 
 COLUMNS = (

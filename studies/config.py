@@ -9,7 +9,7 @@ from objectives.aggregates import Aggregate
 from objectives.members.holding import Held, Holding, Stored
 from objectives.scoring import Precision
 from objectives.target import Measure
-from pool.config_file import Config, Name, read_config
+from pool.files.toml import Config, Name, read_config
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
 from studies.address import check_written

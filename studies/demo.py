@@ -8,8 +8,8 @@ from rich.console import Console
 
 from pool.build import build_pool
 from pool.config import read_pool_file
-from pool.disk import write_text
 from pool.errors import StudyError
+from pool.files.whole import write_text
 from pool.progress import say
 from studies.best import find_best
 from studies.config import read_study_file

@@ -6,9 +6,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from pool.checkpoint import load_model, load_tokenizer, parameters_of
-from pool.disk import new_folder, refuse_occupied, write_text
 from pool.errors import StudyError
-from pool.fingerprint import short
+from pool.files.digests import short
+from pool.files.whole import new_folder, refuse_occupied, write_text
 from pool.mixture import Mixture
 from studies.best import Best
 from studies.json_text import json_text

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pool.config_file import Config, Name
+from pool.files.toml import Config, Name
 from search.strategies.registry import STRATEGIES, find_strategy
 from search.strategies.strategy import Strategy
 from studies.trackers.tracker import TrackerName

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from objectives.diversity import Diversity
 from pool.corpus import SPLITS
-from pool.fingerprint import short
+from pool.files.digests import short
 from pool.manifest import CheckpointManifest, PoolManifest, TextSummary
 from pool.mixture import Mixture
 from search.trials import Counts

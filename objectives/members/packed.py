@@ -15,10 +15,10 @@ import torch
 from filelock import FileLock
 
 from objectives.members.arrays import InMemory, OnDisk, Shape, Stored
-from pool.disk import new_folder
 from pool.errors import PoolError
-from pool.fingerprint import digest_file
-from pool.manifest import Record, read_record, write_record
+from pool.files.digests import digest_file
+from pool.files.records import Record, read_record, write_record
+from pool.files.whole import new_folder
 from pool.progress import say
 
 RECORD = "packed.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from objectives.held_out import Floats
-from pool.disk import write_text
+from pool.files.whole import write_text
 from studies.ablation.ablation import Ablation
 
 COLUMNS = ("quantity", "partition", "domain", "is_goal", "contribution", "standard_error", "measure", "split")

@@ -20,7 +20,7 @@ from objectives.target import Goal
 from objectives.window_table import WindowTable
 from pool.checkpoint import load_tokenizer
 from pool.corpus import SPLITS, Split
-from pool.fingerprint import digest_json
+from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from pool.tokens import HeldOutWindows
 from studies.ablation.coalitions import without

@@ -13,7 +13,7 @@ import torch
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.scoring import Scorer
-from pool.fingerprint import digest_json
+from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from studies.ablation.contributions import Contributions
 from studies.ablation.evidence import Evidence

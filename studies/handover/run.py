@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 
 from pool.base_units import cut_into_units
 from pool.checkpoint import load_tokenizer
-from pool.disk import new_folder, write_text
 from pool.errors import StudyError
+from pool.files.whole import new_folder, write_text
 from pool.mixture import Mixture
 from pool.reading import read_corpus
 from pool.store import Pool

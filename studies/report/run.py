@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from pool.disk import new_folder, write_text
 from pool.errors import StudyError
+from pool.files.whole import new_folder, write_text
 from studies.config import StudyFile
 from studies.json_text import json_text
 from studies.opening import open_to_read

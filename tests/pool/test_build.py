@@ -14,9 +14,9 @@ from tiny import edit, snapshot
 
 from pool.build import build_pool
 from pool.config import read_pool_file
-from pool.disk import new_folder
 from pool.errors import ConfigError, CorpusError, MixscoutError, PoolError, PoolMismatchError
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
+from pool.files.whole import new_folder
 from pool.store import Pool, open_pool
 
 MEMBERS = "pools/tiny/members"

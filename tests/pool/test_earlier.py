@@ -18,7 +18,8 @@ from pool.checkpoint import load_tokenizer
 from pool.config import CorpusConfig, PoolFile
 from pool.earlier import Earlier
 from pool.errors import CorpusError
-from pool.manifest import CorpusManifest, read_record
+from pool.files.records import read_record
+from pool.manifest import CorpusManifest
 from pool.prepared import CORPUS_RECORD, load_prepared
 from pool.reading import read_text
 from pool.recipe import ModelShape

@@ -15,11 +15,11 @@ from pool import training
 from pool.adding import Source, add_member
 from pool.build import build_pool
 from pool.config import read_pool_file
-from pool.disk import scratch_folder
 from pool.errors import PoolMismatchError
+from pool.files.seen_files import SEEN
+from pool.files.whole import scratch_folder
 from pool.material import Material, prepare_material
 from pool.request import Request
-from pool.seen_files import SEEN
 from pool.store import Pool, open_pool
 
 CORPUS = "pools/tiny/corpus"

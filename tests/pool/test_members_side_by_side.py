@@ -22,7 +22,7 @@ from pool.engines.needs import Needs
 from pool.engines.processes import Processes
 from pool.engines.ray_tasks import ray_tasks
 from pool.errors import PoolError
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
 from pool.layout import Layout
 from pool.mixture import Mixture
 from pool.provenance import member_provenance

@@ -18,7 +18,7 @@ from pool.checkpoint import load_tokenizer
 from pool.config import PoolFile, read_pool_file
 from pool.document_store import DocumentStore
 from pool.errors import CorpusError
-from pool.fingerprint import digest_arrays
+from pool.files.digests import digest_arrays
 from pool.packing import StreamLimits, digest_stream, training_stream
 
 ROOT = Path(__file__).parents[2]

@@ -12,10 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from pool import partitioning
 from pool.config import read_pool_file
-from pool.config_file import Name
 from pool.corpus import training_place
 from pool.document_store import DocumentStore
 from pool.errors import ConfigError, CorpusError
+from pool.files.toml import Name
 from pool.partitioning import fill_partitions, safe_names
 from pool.reading import read_corpus
 from pool.text_source import PartitionSource

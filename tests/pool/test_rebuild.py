@@ -22,7 +22,7 @@ from pool.build import build_pool
 from pool.checkpoint import load_model
 from pool.config import read_pool_file
 from pool.errors import PoolError, PoolMismatchError
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
 from pool.store import Pool, open_pool
 
 POOL = "pools/tiny"

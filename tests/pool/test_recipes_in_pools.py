@@ -19,7 +19,7 @@ from pool.build import build_pool
 from pool.checkpoint import load_model, new_model, parameters_of
 from pool.config import read_pool_file
 from pool.errors import ConfigError, MixscoutError, PoolError, PoolMismatchError
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
 from pool.fisher import measured_fisher
 from pool.held_out_text import held_out_text, own_domains
 from pool.manifest import CheckpointManifest

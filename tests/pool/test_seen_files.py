@@ -11,9 +11,9 @@ from pool import material
 from pool.build import build_pool
 from pool.config import PoolFile, read_pool_file
 from pool.errors import CorpusError, PoolMismatchError
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
+from pool.files.seen_files import SEEN, Watcher, read_seen
 from pool.reading import read_text
-from pool.seen_files import SEEN, Watcher, read_seen
 from pool.store import open_pool
 
 HOUR_NS = 3600 * 10**9
@@ -76,7 +76,7 @@ def test_opening_a_pool_reads_no_text_that_is_as_it_was(
     def refuse(path: Path) -> str:
         raise AssertionError(f"{path} is read")
 
-    monkeypatch.setattr("pool.seen_files.digest_file", refuse)
+    monkeypatch.setattr("pool.files.seen_files.digest_file", refuse)
     open_pool(old_pool)
     monkeypatch.undo()
     shutil.copytree(old_pool.root, tmp_path / "copy")  # with its times, elsewhere: all text is read, and is the same
@@ -106,7 +106,7 @@ def test_a_build_digests_every_source_file_once(old_sources: PoolFile, monkeypat
         digested.append(path.name)
         return digest_file(path)
 
-    monkeypatch.setattr("pool.seen_files.digest_file", counted)
+    monkeypatch.setattr("pool.files.seen_files.digest_file", counted)
     build_pool(old_sources)
     assert sorted(digested) == ["code.jsonl", "docs.parquet", "licences.jsonl", "prose.txt"]
 

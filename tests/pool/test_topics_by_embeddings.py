@@ -22,7 +22,7 @@ from pool.corpus import training_place
 from pool.document_store import DocumentStore
 from pool.embeddings import TOKENS, Embedder, load_embedding_model
 from pool.errors import ConfigError, CorpusError, PoolMismatchError
-from pool.fingerprint import digest_json
+from pool.files.digests import digest_json
 from pool.partitioning import fill_partitions
 from pool.source_files import describe_source
 from pool.store import open_pool

@@ -11,7 +11,7 @@ import torch
 from tiny import edit, snapshot
 
 from pool.checkpoint import load_model
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
 
 
 @pytest.fixture

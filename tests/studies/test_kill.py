@@ -14,7 +14,7 @@ import optuna
 import pytest
 
 from pool.config import read_pool_file
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
 from pool.store import open_pool
 
 MERGES = 18

@@ -19,7 +19,7 @@ from objectives.window_table import WindowTable
 from pool.checkpoint import load_model
 from pool.config import read_pool_file
 from pool.errors import CorpusError
-from pool.fingerprint import digest_file
+from pool.files.digests import digest_file
 from pool.store import Pool, open_pool
 from studies.pool_verdict import judge
 from studies.run_pool_check import Lines, run_pool_check

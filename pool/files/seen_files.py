@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pool.errors import PoolError
-from pool.fingerprint import digest_file, digest_json
-from pool.manifest import Record, read_record, write_record
+from pool.files.digests import digest_file, digest_json
+from pool.files.records import Record, read_record, write_record
 
 SEEN = "sources.json"
 _SETTLED_NS = 2 * 10**9
