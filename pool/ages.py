@@ -9,10 +9,11 @@ from pathlib import Path
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pool.checkpoint import CONFIG, WEIGHTS
+from pool.engines.group import is_first
 from pool.files.digests import digest_file
 from pool.files.whole import new_folder
 from pool.manifest import AgeDigests
-from pool.shards import is_first, whole
+from pool.shards import whole
 
 AGES = "ages"
 

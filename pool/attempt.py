@@ -21,7 +21,7 @@ from transformers import (
 
 from pool.adapters import Trainable, full_model
 from pool.ages import AGES, KeepAges
-from pool.memory import is_out_of_memory
+from pool.engines.resources import is_out_of_memory
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER, load_optimizer_state, save_optimizer_state
 from pool.progress import Advance, track

@@ -12,8 +12,7 @@ from pathlib import Path
 from pool.building import building
 from pool.checkpoint import new_model, verify_checkpoint
 from pool.config import PoolFile
-from pool.engines.engine import Engine
-from pool.engines.one_by_one import ONE_BY_ONE
+from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import PoolError
 from pool.exchange import check_one_disk, discard_stages, exchange, is_stage
 from pool.files.records import MANIFEST, read_record, write_record

@@ -11,8 +11,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from pool.engines.group import is_first
 from pool.errors import PoolError
-from pool.shards import is_first, sharded_like, whole
+from pool.shards import sharded_like, whole
 
 OPTIMIZER = "optimizer.safetensors"
 _PARTS = ("step", "exp_avg", "exp_avg_sq")

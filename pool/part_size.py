@@ -7,8 +7,16 @@ steps are the same: gradients are summed over the parts of a batch.
 from pathlib import Path
 
 from pool.files.whole import write_text
-from pool.memory import smaller_part
 from pool.recipe import Recipe
+
+
+def smaller_part(part_windows: int, batch_windows: int) -> int:
+    """Return the largest divisor of the batch (B) that is at most half the part, so that parts sum to the batch.
+
+    1 is the smallest part; `part_windows` must be above that.
+    """
+    return next(part for part in range(part_windows // 2, 0, -1) if batch_windows % part == 0)
+
 
 _KEPT = "part_windows"
 

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pool.engines.needs import Needs
+from pool.engines.resources import Needs
 from pool.errors import ConfigError
 from pool.files.digests import digest_json
 from pool.files.toml import Config

@@ -17,13 +17,13 @@ from transformers import PreTrainedModel
 from pool.attempt import Course, Run, attempt
 from pool.checkpoint import load_model, parameters_of
 from pool.engines.dispatch import KILLED
+from pool.engines.group import Ending, is_first, run_group
 from pool.errors import PoolError
 from pool.files.whole import write_text
 from pool.packing import map_stream
 from pool.progress import say
 from pool.run_checkpoints import last_whole_checkpoint
-from pool.shard_group import Ending, run_group
-from pool.shards import is_first, whole
+from pool.shards import whole
 from pool.tokens import Tokens
 
 _START, _IMPORTANCE, _END, _COURSE = "start", "importance.safetensors", "end.safetensors", "course.json"

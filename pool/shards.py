@@ -6,6 +6,8 @@ Alone in its process, a tensor is whole, and the process is the first.
 import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from pool.engines.group import _is_grouped
+
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """Gather a tensor from its shards; every process that holds one must call it."""
@@ -28,12 +30,3 @@ def as_first_says(value: float) -> float:
     agreed = torch.tensor(value, dtype=torch.float64)
     torch.distributed.broadcast(agreed, src=0)
     return float(agreed)
-
-
-def is_first() -> bool:
-    """Tell whether this process is the first of its group, or alone."""
-    return not _is_grouped() or torch.distributed.get_rank() == 0
-
-
-def _is_grouped() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()

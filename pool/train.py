@@ -19,8 +19,8 @@ from pool.adapters import ADAPTER, Trainable, merged, save_adapter, with_adapter
 from pool.attempt import BESIDE, Course, Run, attempt
 from pool.checkpoint import check_finite
 from pool.device_map import DeviceMap, device_map_of, over_devices
+from pool.engines.resources import give_back_memory
 from pool.errors import PoolError
-from pool.memory import give_back_memory
 from pool.mixture import Mixture
 from pool.needs import NOTHING, Needs
 from pool.part_size import part_windows, take_smaller_part

@@ -11,8 +11,7 @@ from pathlib import Path
 from pool.build import verified
 from pool.building import building
 from pool.checkpoint import verify_checkpoint
-from pool.engines.engine import Engine
-from pool.engines.one_by_one import ONE_BY_ONE
+from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import PoolError
 from pool.files.records import MANIFEST
 from pool.layout import SEED, Layout, member_folder

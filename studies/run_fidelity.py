@@ -7,8 +7,7 @@ import optuna
 
 from objectives.calibration import LEAST_TRUTHS
 from pool.corpus import Split
-from pool.engines.engine import Engine
-from pool.engines.one_by_one import ONE_BY_ONE
+from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from studies.best import best_mixture

@@ -7,8 +7,7 @@ import numpy as np
 
 from objectives.noise import NoiseFloor
 from pool.corpus import SPLITS, Split
-from pool.engines.engine import Engine
-from pool.engines.one_by_one import ONE_BY_ONE
+from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.mixture import Mixture
 from pool.progress import track
 from pool.recipe import Recipe

@@ -1,1 +1,1 @@
-"""Where independent work is done: in this process, in processes of this machine, on a Ray cluster."""
+"""Where independent jobs are done: here, in processes, in a group, on Ray."""

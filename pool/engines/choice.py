@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from pool.engines.engine import Engine
-from pool.engines.needs import ANY, Needs
-from pool.engines.one_by_one import ONE_BY_ONE
-from pool.engines.ray_connection import AUTO, check_address
+from pool.engines.engine import ONE_BY_ONE, Engine
+from pool.engines.ray_cluster import AUTO, check_address
 from pool.engines.ray_tasks import ray_tasks
+from pool.engines.resources import ANY, Needs
 from pool.errors import ConfigError
 
 EngineName = Literal["processes", "ray"]
@@ -62,7 +61,7 @@ def chosen(wanted: Wanted, devices: Sequence[str] = (), otherwise: Needs = ANY) 
     elif wanted.workers is None and not devices:
         yield ONE_BY_ONE
     else:
-        from pool.devices import visible_devices  # this and joblib take a moment
         from pool.engines.processes import Processes
+        from pool.engines.resources import visible_devices  # this and joblib take a moment
 
         yield Processes(wanted.workers or len(devices), devices or visible_devices(), needs)

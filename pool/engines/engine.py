@@ -2,6 +2,8 @@
 
 A job may be done twice: a process or a machine that dies in the middle is replaced, and the next one finds what the
 first had kept. Who waits knows nothing of where that happens.
+
+One job after the other, in this process: no engine's engine, and the one whose results the others must give.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -70,3 +72,24 @@ def check_names(jobs: Sequence[Job[Result]]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"jobs must have different names: {twice[0]!r} comes {names.count(twice[0])} times")
+
+
+class OneByOne:
+    """Does jobs in their order. Nothing can be lost but with the whole process, so nothing is retried."""
+
+    elsewhere = False
+    places = 1
+    machines = 1
+
+    def run(
+        self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[str, Result]]:
+        """Do every job, and yield its name and result as soon as it is done."""
+        check_names(jobs)
+        for job in jobs:
+            result = job.work()
+            watch()
+            yield job.name, result
+
+
+ONE_BY_ONE = OneByOne()

@@ -17,10 +17,9 @@ from typing import cast
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
-from pool.devices import NO_DEVICE, shared_out
 from pool.engines.dispatch import KILLED, LostError, dispatch
 from pool.engines.engine import Job, Result
-from pool.engines.needs import ANY, Needs, room_of
+from pool.engines.resources import ANY, NO_DEVICE, Needs, room_of, shared_out
 from pool.engines.said import said_into
 from pool.errors import EngineError
 from pool.progress import say

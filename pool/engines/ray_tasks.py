@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pool.engines.dispatch import KILLED, STARVED, LostError, dispatch
 from pool.engines.engine import Job, Result
-from pool.engines.needs import Needs
-from pool.engines.ray_connection import connected
-from pool.engines.ray_room import Patience, largest, living_nodes, room_for
+from pool.engines.ray_cluster import Patience, connected, largest, living_nodes, room_for
+from pool.engines.resources import Needs
 from pool.engines.said import said_into
 from pool.errors import EngineError
 from pool.progress import say

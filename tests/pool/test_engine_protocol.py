@@ -15,14 +15,12 @@ import pytest
 from jobs import Dying, Hungry, Meeting, Noted, Talking, begun_by, refused, seen, unreadable
 from ray_nodes import ray_cluster
 
-from pool.devices import shared_out
 from pool.engines import ray_tasks as ray_tasks_module
 from pool.engines.choice import Wanted, chosen
-from pool.engines.engine import MOST_LOSSES, Engine, Job
-from pool.engines.needs import Needs
-from pool.engines.one_by_one import ONE_BY_ONE
+from pool.engines.engine import MOST_LOSSES, ONE_BY_ONE, Engine, Job
 from pool.engines.processes import Processes
 from pool.engines.ray_tasks import RayTasks, ray_tasks
+from pool.engines.resources import Needs, shared_out
 from pool.errors import ConfigError, EngineError, PoolError
 
 

@@ -18,9 +18,9 @@ from unfit import Unfit
 
 from pool.build import build_pool
 from pool.config import read_pool_file
-from pool.engines.needs import Needs
 from pool.engines.processes import Processes
 from pool.engines.ray_tasks import ray_tasks
+from pool.engines.resources import Needs
 from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.layout import Layout

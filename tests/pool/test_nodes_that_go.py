@@ -9,10 +9,10 @@ import pytest
 from jobs import Noted, begun_by
 from ray_nodes import SMALL, ray_cluster
 
-from pool.engines import ray_room
+from pool.engines import ray_cluster as ray_room
 from pool.engines.engine import Job
-from pool.engines.needs import Needs
 from pool.engines.ray_tasks import RayTasks, ray_tasks
+from pool.engines.resources import Needs
 from pool.errors import EngineError
 
 LARGE = Needs(cpus=2, gpus=0)

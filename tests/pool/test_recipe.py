@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from transformers import Trainer, TrainingArguments
 
 from pool.checkpoint import load_model, parameters_of
-from pool.engines.needs import Needs
+from pool.engines.resources import Needs
 from pool.mixture import Mixture
 from pool.recipe import Recipe, SeedRecipe
 from pool.recipe_trainer import RecipeTrainer

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 from pool.checkpoint import load_model, new_model, parameters_of
+from pool.engines.resources import is_out_of_memory
 from pool.errors import PoolError
-from pool.memory import is_out_of_memory, smaller_part
 from pool.mixture import Mixture
-from pool.part_size import part_windows, take_smaller_part
+from pool.part_size import part_windows, smaller_part, take_smaller_part
 from pool.recipe import ModelShape, Recipe
 from pool.run_checkpoints import discard_scratch
 from pool.store import Pool

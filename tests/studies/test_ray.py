@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tiny import edit, snapshot
 
 from pool.config import read_pool_file
-from pool.engines.one_by_one import OneByOne
+from pool.engines.engine import OneByOne
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.store import open_pool

@@ -25,8 +25,17 @@ from torch.multiprocessing.spawn import spawn
 from pool.engines.engine import Job
 from pool.engines.said import Listener, said_into
 from pool.errors import MixscoutError, PoolError
-from pool.shards import is_first
 from pool.silence import mute
+
+
+def is_first() -> bool:
+    """Tell whether this process is the first of its group, or alone."""
+    return not _is_grouped() or torch.distributed.get_rank() == 0
+
+
+def _is_grouped() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
 
 _NO_MEMORY, _REFUSES, _RAISED = 77, 78, 79
 _POLL_SECONDS = 0.5
