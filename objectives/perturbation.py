@@ -10,7 +10,7 @@ from typing import Literal, cast
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from pool.config import CorpusConfig
+from pool.config.pool_file import CorpusConfig
 from pool.errors import CorpusError
 from pool.tokens import IGNORED, HeldOutWindows, held_out_windows
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import torch
 from transformers import PreTrainedModel
 
+from pool.config.recipe import Lora
 from pool.errors import PoolError
-from pool.recipe_tables import Lora
 
 if TYPE_CHECKING:
     from peft import PeftModel

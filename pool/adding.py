@@ -10,7 +10,8 @@ from pathlib import Path
 from pool.build import verified
 from pool.building import building
 from pool.candidate import Candidate, Seed, check_candidate
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
+from pool.config.recipe import WITHOUT_EFFECT
 from pool.errors import ConfigError, PoolError, PoolMismatchError
 from pool.exchange import check_one_disk, exchange, stage_folder
 from pool.files.records import MANIFEST, write_record
@@ -22,7 +23,6 @@ from pool.material import Material, prepare_material, write_material
 from pool.mixture import Mixture
 from pool.progress import say
 from pool.provenance import label
-from pool.recipe import WITHOUT_EFFECT
 from pool.request import Request
 
 

@@ -21,11 +21,11 @@ from transformers import (
 
 from pool.adapters import Trainable, full_model
 from pool.ages import AGES, KeepAges
+from pool.config.recipe import Recipe
 from pool.engines.resources import is_out_of_memory
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER, load_optimizer_state, save_optimizer_state
 from pool.progress import Advance, track
-from pool.recipe import Recipe
 from pool.recipe_trainer import RecipeTrainer
 from pool.run_checkpoints import SHARDED, has_stopped, last_whole_checkpoint, step_of
 from pool.training_arguments import training_arguments

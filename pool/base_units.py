@@ -7,7 +7,7 @@ from itertools import islice
 from transformers import PreTrainedTokenizerFast
 
 from pool.backend import plain_backend
-from pool.config import CorpusConfig
+from pool.config.pool_file import CorpusConfig
 from pool.corpus import Corpus, corpus_of, training_place
 from pool.document_store import Page, StoredDocuments
 from pool.errors import CorpusError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pool.building import building
 from pool.checkpoint import new_model, verify_checkpoint
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import PoolError
 from pool.exchange import check_one_disk, discard_stages, exchange, is_stage

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
 from pool.errors import PoolError
 from pool.exchange import finish_exchange
 from pool.files.whole import only_one

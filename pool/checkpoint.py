@@ -10,12 +10,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from pool.config.recipe import ModelShape
 from pool.errors import PoolError
 from pool.families import family_config
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record, write_record
 from pool.manifest import CheckpointManifest
-from pool.recipe import ModelShape
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

@@ -16,11 +16,11 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.feature_extraction.text import CountVectorizer
 from threadpoolctl import threadpool_limits
 
+from pool.config.sources import ClusterConfig
 from pool.document_store import DocumentStore, Page, StoredDocuments
 from pool.embeddings import Embedder, load_embedding_model
 from pool.errors import CorpusError
 from pool.progress import track
-from pool.text_source import ClusterConfig
 from pool.word_vectors import WORD, Vectors, WordVectors
 
 _CHARACTERS = 20_000

@@ -4,7 +4,6 @@ The surprising thing: splits are made by ranking documents by a hash of their te
 the order of files nor on a random state, and an exact duplicate can never stand on both sides.
 """
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -12,23 +11,12 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Literal
 
+from pool.config.pool_file import HeldOutSize
 from pool.document_store import DocumentStore, StoredDocuments
 from pool.errors import CorpusError
 
 Split = Literal["search", "test"]
 SPLITS: tuple[Split, Split] = ("search", "test")
-
-
-@dataclass(frozen=True)
-class HeldOutSize:
-    """How much of a partition is kept out of training: a share of its documents, or a number of them."""
-
-    share: float = 0.0
-    documents: int | None = None
-
-    def of(self, count: int) -> int:
-        """Return how many of `count` documents are kept out."""
-        return math.ceil(count * self.share) if self.documents is None else min(self.documents, count)
 
 
 @dataclass(frozen=True)

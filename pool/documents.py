@@ -11,12 +11,12 @@ from pathlib import Path
 
 import datasets
 
+from pool.config.sources import CHUNK_BYTES, TextSource
 from pool.errors import CorpusError, HubError, first_line
 from pool.hub_documents import hub_rows
 from pool.json_lines import Row, json_rows
 from pool.silence import silent
 from pool.source_files import check_path, paths_of
-from pool.text_source import CHUNK_BYTES, TextSource
 
 _SAMPLES = {"paragraph": "paragraph", "line": "line", "file": "document"}
 _READER = "datasets.packaged_modules"

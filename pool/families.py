@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from transformers import AutoConfig, PretrainedConfig
 
-from pool.recipe import Family, ModelShape
+from pool.config.recipe import Family, ModelShape
 
 END_OF_TEXT_ID = 0
 """The tokenizer trained here gives its one special token the first number."""

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from pool.checkpoint import save_checkpoint
-from pool.config import PoolFile, SeedConfig
+from pool.config.pool_file import PoolFile, SeedConfig
+from pool.config.recipe import GivenShape
 from pool.errors import HubError, PoolError
 from pool.files.digests import short
 from pool.files.hub import fetch, find_snapshot
 from pool.foreign import Foreign, load_foreign
 from pool.foreign_files import ForeignFiles, find_foreign
 from pool.manifest import CheckpointManifest, Origin, imported_manifest
-from pool.recipe import GivenShape
 
 _WHAT = "[seed]"
 _WANTED = (".safetensors", ".json")

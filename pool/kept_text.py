@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
 from pool.manifest import CorpusManifest
 from pool.mixture import Mixture
 from pool.progress import say

@@ -1,8 +1,8 @@
 """The JSON records that say what a checkpoint and a pool are; read strictly, written last."""
 
+from pool.config.recipe import Recipe, Shape
 from pool.files.digests import digest_json
 from pool.files.records import Record
-from pool.recipe import Recipe, Shape
 from pool.versions import library_versions
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
 from pool.earlier import Earlier
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.exchange import stages

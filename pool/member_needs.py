@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
 from pool.errors import ConfigError, PoolError
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record

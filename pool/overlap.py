@@ -10,20 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pool.config.pool_file import ScoredText
 from pool.corpus import SPLITS, Corpus, Split, corpus_of, training_place
 from pool.document_store import DocumentStore, Page
 from pool.errors import CorpusError
 from pool.ngrams import WORDS, Hashes, ngram_hashes, words_of
 
 DROPPED = "dropped for its overlap"
-
-
-@dataclass(frozen=True)
-class ScoredText:
-    """How much held-out text can be scored: most tokens of a domain's split, and of one document."""
-
-    tokens: int
-    document_tokens: int
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ steps are the same: gradients are summed over the parts of a batch.
 
 from pathlib import Path
 
+from pool.config.recipe import Recipe
 from pool.files.whole import write_text
-from pool.recipe import Recipe
 
 
 def smaller_part(part_windows: int, batch_windows: int) -> int:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from pool.clustering import split_by_topic
+from pool.config.sources import PartitionSource
 from pool.corpus import add_documents, refuse_duplicates, training_place
 from pool.document_store import DocumentStore
 from pool.documents import read_documents, read_labelled_documents
 from pool.errors import CorpusError
 from pool.table_records import TableRecord
-from pool.text_source import PartitionSource
 
 MOST_VALUES = 10_000
 """Different values of a column; one that has more names documents, not partitions."""

@@ -6,16 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from pool.config import CorpusConfig, PoolFile
-from pool.corpus import (
-    Corpus,
-    HeldOutSize,
-    check_domains,
-    domain_place,
-    make_corpus,
-    training_place,
-    with_held_out,
-)
+from pool.config.pool_file import CorpusConfig, HeldOutSize, PoolFile
+from pool.corpus import Corpus, check_domains, domain_place, make_corpus, training_place, with_held_out
 from pool.demo_corpus import demo_held_out, demo_partitions
 from pool.document_store import DocumentStore
 from pool.documents import read_documents

@@ -11,9 +11,9 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel, Trainer
 
 from pool.checkpoint import parameters_of
+from pool.config.recipe import Recipe
 from pool.needs import NOTHING, Needs
 from pool.penalty import Penalty
-from pool.recipe import Recipe
 from pool.shards import as_first_says
 
 

@@ -6,13 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
+from pool.config.recipe import WITHOUT_EFFECT
 from pool.exchange import stage_folder
 from pool.files.digests import digest_json
 from pool.files.records import MANIFEST
 from pool.files.seen_files import Watcher
 from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_part
-from pool.recipe import WITHOUT_EFFECT
 from pool.text_digest import TextDigest, digest_text
 
 EVERYTHING = "all"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import zstandard
 
+from pool.config.sources import ClusterConfig, PartitionSource, TextSource
 from pool.embedding_files import describe_embedding_model
 from pool.errors import CorpusError
 from pool.files.digests import digest_file, digest_json
 from pool.files.seen_files import DigestOf
-from pool.text_source import ClusterConfig, PartitionSource, TextSource
 
 _BLOCK_BYTES = 2**20
 

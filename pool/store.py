@@ -10,7 +10,7 @@ from typing import Self
 from pool.ages import age_folder
 from pool.building import building
 from pool.checkpoint import CONFIG, WEIGHTS, verify_checkpoint
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.exchange import is_unfinished
 from pool.files.digests import digest_file

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
 from pool.demo_corpus import demo_source_versions
 from pool.files.digests import digest_file, digest_json
 from pool.files.seen_files import DigestOf

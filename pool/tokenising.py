@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerFast
 
 from pool.base_units import Units, cut_into_units, groups_of
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
 from pool.corpus import SPLITS, Corpus, Split, held_out_place, training_place
 from pool.files.records import write_record
 from pool.manifest import CorpusManifest, PartitionSummary, TextSummary

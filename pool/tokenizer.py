@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from pool.checkpoint import load_tokenizer
-from pool.config import PoolFile, TokenizerConfig
+from pool.config.pool_file import PoolFile, TokenizerConfig
 from pool.corpus import Corpus
 from pool.errors import PoolMismatchError
 from pool.files.digests import digest_json

@@ -17,7 +17,7 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
 from pool.backend import plain_backend
-from pool.config import CorpusConfig
+from pool.config.pool_file import CorpusConfig
 from pool.errors import CorpusError, PoolError
 from pool.files.digests import digest_arrays
 

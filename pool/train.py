@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from pool.adapters import ADAPTER, Trainable, merged, save_adapter, with_adapter
 from pool.attempt import BESIDE, Course, Run, attempt
 from pool.checkpoint import check_finite
+from pool.config.recipe import Recipe
 from pool.device_map import DeviceMap, device_map_of, over_devices
 from pool.engines.resources import give_back_memory
 from pool.errors import PoolError
@@ -25,7 +26,6 @@ from pool.mixture import Mixture
 from pool.needs import NOTHING, Needs
 from pool.part_size import part_windows, take_smaller_part
 from pool.progress import say
-from pool.recipe import Recipe
 from pool.sharded import sharded_attempt
 from pool.tokens import Tokens
 from pool.windows import training_windows

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pool.config.recipe import Recipe
 from pool.mixture import Mixture
-from pool.recipe import Recipe
 from pool.tokens import Tokens
 
 

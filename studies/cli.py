@@ -96,7 +96,7 @@ def pool_build(
     """
     quiet_libraries()
     from pool.build import build_pool
-    from pool.config import read_pool_file
+    from pool.config.pool_file import read_pool_file
     from pool.engines.choice import Wanted, chosen
 
     config = read_pool_file(pool_file, text_root)
@@ -110,7 +110,7 @@ def pool_build(
 def pool_show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
     """Verify a pool and show its partitions, members, held-out domains and digests."""
     quiet_libraries()
-    from pool.config import read_pool_file
+    from pool.config.pool_file import read_pool_file
     from pool.store import open_pool
 
     _show_pool(open_pool(read_pool_file(pool_file)).manifest, as_json=as_json)

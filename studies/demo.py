@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pool.build import build_pool
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.errors import StudyError
 from pool.files.whole import write_text
 from pool.progress import say

@@ -31,7 +31,7 @@ def add(
     """
     quiet_libraries()
     from pool.adding import Source, add_member
-    from pool.config import read_pool_file
+    from pool.config.pool_file import read_pool_file
 
     config = read_pool_file(pool_file, text_root)
     added = add_member(config, name, Source(checkpoint, tokenizer, replace))

@@ -24,7 +24,7 @@ def check(
     Writes a picture of each matrix into the root's reports folder. Asked again, it merges nothing.
     """
     quiet_libraries()
-    from pool.config import read_pool_file
+    from pool.config.pool_file import read_pool_file
     from pool.store import open_pool
     from studies.pool_check_picture import draw_pool_check
     from studies.pool_check_table import show_pool_check

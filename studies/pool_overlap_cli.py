@@ -14,7 +14,7 @@ def add_pool_overlap_verb(pool_app: typer.Typer) -> None:
 def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: JsonOption = False) -> None:
     """Tell which held-out documents share a passage of 13 words with training text. Reads the text, builds nothing."""
     quiet_libraries()
-    from pool.config import read_pool_file
+    from pool.config.pool_file import read_pool_file
     from pool.overlap import find_overlap
     from pool.reading import read_corpus
     from studies.pool_overlap_table import show_overlap

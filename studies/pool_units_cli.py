@@ -27,7 +27,7 @@ def units(
 ) -> None:
     """Show the groups of a pool's base units, and turn weights over groups into weights over units and back."""
     quiet_libraries()
-    from pool.config import read_pool_file
+    from pool.config.pool_file import read_pool_file
     from pool.groups import even_within_groups, to_groups, to_units
     from pool.mixture import Mixture
     from pool.store import open_pool

@@ -11,10 +11,10 @@ from objectives.merged_loss import MergedLoss
 from objectives.rules import MergeRule
 from objectives.target import Goal, Target, measures_of
 from objectives.trained_loss import TrainedLoss
+from pool.config.recipe import Recipe
 from pool.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.progress import track
-from pool.recipe import Recipe
 from studies.remembered import remembered
 from studies.workbench import Workbench
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
 from studies.config import StudyFile
 
 _NAMES = {float: "number", int: "whole number", str: "text", bool: "true or false", Path: "path"}

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from objectives.noise import NoiseFloor
+from pool.config.recipe import Recipe
 from pool.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.mixture import Mixture
 from pool.progress import track
-from pool.recipe import Recipe
 from pool.store import Pool
 from pool.trained import Run, train_runs
 from studies.readings import Instruments, Readings

@@ -14,7 +14,7 @@ from objectives.target import Goal, measures_of
 from objectives.trained_loss import TrainedLoss
 from objectives.unmerged import UnmergedPool
 from objectives.window_table import WindowTable
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import optuna
 
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.engines.engine import Engine, Job
 from pool.errors import ConfigError, EngineError, StudyError
 from pool.progress import say, track

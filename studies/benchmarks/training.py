@@ -14,10 +14,10 @@ import torch
 from transformers import PreTrainedModel, get_scheduler
 
 from pool.checkpoint import load_model, new_model
+from pool.config.recipe import ModelShape, Recipe
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.progress import track
-from pool.recipe import ModelShape, Recipe
 from pool.store import Pool
 from pool.train import train
 from pool.windows import TrainingWindows, training_windows

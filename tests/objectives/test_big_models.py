@@ -10,7 +10,7 @@ import json, resource, sys
 from pathlib import Path
 import numpy as np
 from pool.checkpoint import new_model
-from pool.recipe import ModelShape
+from pool.config.recipe import ModelShape
 from objectives.merge import StackedPool
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable

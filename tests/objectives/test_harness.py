@@ -11,7 +11,7 @@ from lm_eval.tasks import TaskManager
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
 from pool.checkpoint import load_model, load_tokenizer
-from pool.config import CorpusConfig
+from pool.config.pool_file import CorpusConfig
 from pool.store import Pool
 from pool.tokens import held_out_windows
 

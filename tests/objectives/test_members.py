@@ -24,10 +24,10 @@ from objectives.target import Target
 from objectives.task_vectors import compare_task_vectors
 from objectives.unmerged import UnmergedPool
 from pool.checkpoint import load_model, new_model, parameters_of
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
+from pool.config.recipe import ModelShape
 from pool.errors import ConfigError, PoolError
 from pool.mixture import Mixture
-from pool.recipe import ModelShape
 from pool.store import Pool, open_pool
 
 TARGET = Target({"licences": 0.6, "prose": 0.4})

@@ -16,9 +16,9 @@ from objectives.scoring import Scorer
 from objectives.target import Target
 from objectives.window_table import WindowTable
 from pool.checkpoint import load_model, new_model, parameters_of
+from pool.config.recipe import ModelShape
 from pool.errors import PoolError
 from pool.mixture import Mixture
-from pool.recipe import ModelShape
 from pool.store import Pool
 
 TARGET = Target({"licences": 0.6, "prose": 0.4})

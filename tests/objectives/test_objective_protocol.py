@@ -18,7 +18,7 @@ from objectives.swarm_table import SwarmTable
 from objectives.tabulated_loss import FittedSwarm, TabulatedLoss
 from objectives.target import Target
 from objectives.trained_loss import TrainedLoss
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.store import Pool, open_pool
 from search.surrogates.surrogate import Floats, Prediction

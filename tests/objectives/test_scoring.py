@@ -17,7 +17,7 @@ from objectives.scoring import Scorer
 from objectives.target import Target
 from objectives.window_table import WindowTable
 from pool.checkpoint import load_model, load_tokenizer
-from pool.config import CorpusConfig
+from pool.config.pool_file import CorpusConfig
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from pool.store import Pool

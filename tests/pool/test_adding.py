@@ -13,12 +13,12 @@ from tiny import edit, snapshot
 
 from pool.build import build_pool
 from pool.checkpoint import load_model, new_model
-from pool.config import PoolFile, read_pool_file
+from pool.config.pool_file import PoolFile, read_pool_file
+from pool.config.recipe import ModelShape
 from pool.files.records import MANIFEST, read_record
 from pool.layout import member_folder
 from pool.manifest import CheckpointManifest
 from pool.mixture import Mixture
-from pool.recipe import ModelShape
 from pool.trained import Run, folder_of
 
 MEMBER = "pools/tiny/members/docs"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny import edit, snapshot
 
 from pool.build import build_pool
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError, CorpusError, MixscoutError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file
 from pool.files.whole import new_folder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError
 
 

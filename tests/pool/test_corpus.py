@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool.corpus import SPLITS, Corpus, HeldOutSize
+from pool.config.pool_file import HeldOutSize
+from pool.corpus import SPLITS, Corpus
 from pool.corpus import make_corpus as make_corpus_in
 from pool.demo_corpus import HELD_OUT_DOMAIN, demo_held_out, demo_partitions, demo_source_versions
 from pool.document_store import DocumentStore

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pool.backend import plain_backend
 from pool.checkpoint import load_tokenizer
-from pool.config import PoolFile
+from pool.config.pool_file import PoolFile
 from pool.packing import StreamLimits, training_stream
 from pool.tokens import whole_characters
 

@@ -7,9 +7,9 @@ import torch
 
 import pool.train
 from pool.checkpoint import load_model, parameters_of
+from pool.config.recipe import Recipe
 from pool.device_map import over_devices
 from pool.mixture import Mixture
-from pool.recipe import Recipe
 from pool.store import Pool
 from pool.train import train
 

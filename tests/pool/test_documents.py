@@ -8,10 +8,10 @@ import datasets
 import pytest
 import zstandard
 
+from pool.config.sources import TextSource
 from pool.documents import read_documents
 from pool.errors import CorpusError
 from pool.source_files import describe_source
-from pool.text_source import TextSource
 
 
 def _read(path: Path, **options: str) -> list[str]:

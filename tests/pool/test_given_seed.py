@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pool.build import build_pool
 from pool.checkpoint import load_model, load_tokenizer, parameters_of
-from pool.config import CorpusConfig, PoolFile, read_pool_file
+from pool.config.pool_file import CorpusConfig, PoolFile, read_pool_file
+from pool.config.recipe import Recipe
 from pool.errors import PoolError, PoolMismatchError
 from pool.given_seed import read_given_seed
 from pool.mixture import Mixture
-from pool.recipe import Recipe
 from pool.store import Pool, open_pool
 from pool.tokens import IGNORED, held_out_windows
 from pool.train import train

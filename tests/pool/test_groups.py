@@ -11,7 +11,7 @@ from tiny import edit
 
 from objectives.merge import StackedPool
 from pool.build import build_pool
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError, CorpusError
 from pool.groups import even_within_groups, group_units, to_groups, to_units
 from pool.material import prepare_material

@@ -14,7 +14,7 @@ from tiny import edit, snapshot
 from pool import training
 from pool.adding import Source, add_member
 from pool.build import build_pool
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.errors import PoolMismatchError
 from pool.files.seen_files import SEEN
 from pool.files.whole import scratch_folder

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny import edit
 
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.material import prepare_material
 from pool.request import Request
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from unfit import Unfit
 
 from pool.build import build_pool
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.engines.processes import Processes
 from pool.engines.ray_tasks import ray_tasks
 from pool.engines.resources import Needs

@@ -7,11 +7,11 @@ import pytest
 from tiny import edit, snapshot
 
 from pool.build import build_pool
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
+from pool.config.sources import TextSource
 from pool.documents import read_documents
 from pool.errors import PoolMismatchError
 from pool.provenance import describe_moves
-from pool.text_source import TextSource
 
 PROSE = '[corpus.partitions.prose]\nfiles = ["prose.txt"]\nformat = "text"\n'
 MORE = '[corpus.partitions.more]\nfiles = ["more.jsonl"]\n'

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pool.corpus import Corpus, HeldOutSize, make_corpus
+from pool.config.pool_file import HeldOutSize, ScoredText
+from pool.corpus import Corpus, make_corpus
 from pool.document_store import DocumentStore
 from pool.errors import CorpusError
 from pool.ngrams import WORDS, ngram_hashes, words_of
-from pool.overlap import ScoredText, find_overlap, without_overlap
+from pool.overlap import find_overlap, without_overlap
 
 PASSAGE = "It was the best of times, it was the worst of times; it was the age of wisdom"
 ALL = ScoredText(10**6, 10**6)

@@ -15,7 +15,7 @@ from tiny import edit, snapshot
 from pool import encoding
 from pool.build import build_pool
 from pool.checkpoint import load_tokenizer
-from pool.config import PoolFile, read_pool_file
+from pool.config.pool_file import PoolFile, read_pool_file
 from pool.document_store import DocumentStore
 from pool.errors import CorpusError
 from pool.files.digests import digest_arrays

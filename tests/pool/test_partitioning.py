@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from pool import partitioning
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
+from pool.config.sources import PartitionSource
 from pool.corpus import training_place
 from pool.document_store import DocumentStore
 from pool.errors import ConfigError, CorpusError
 from pool.files.toml import Name
 from pool.partitioning import fill_partitions, safe_names
 from pool.reading import read_corpus
-from pool.text_source import PartitionSource
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> Path:

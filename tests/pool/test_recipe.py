@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from transformers import Trainer, TrainingArguments
 
 from pool.checkpoint import load_model, parameters_of
+from pool.config.recipe import Recipe, SeedRecipe
 from pool.engines.resources import Needs
 from pool.mixture import Mixture
-from pool.recipe import Recipe, SeedRecipe
 from pool.recipe_trainer import RecipeTrainer
 from pool.store import Pool
 from pool.train import train

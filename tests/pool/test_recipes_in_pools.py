@@ -17,7 +17,8 @@ from objectives.merge import StackedPool
 from pool.adapters import merged, with_adapter
 from pool.build import build_pool
 from pool.checkpoint import load_model, new_model, parameters_of
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
+from pool.config.recipe import Family, Lora, ModelShape, Recipe
 from pool.errors import ConfigError, MixscoutError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file
 from pool.fisher import measured_fisher
@@ -25,8 +26,6 @@ from pool.held_out_text import held_out_text, own_domains
 from pool.manifest import CheckpointManifest
 from pool.mixture import Mixture
 from pool.optimizer_state import OPTIMIZER
-from pool.recipe import Family, ModelShape, Recipe
-from pool.recipe_tables import Lora
 from pool.store import Pool, open_pool
 from pool.windows import training_windows
 

@@ -9,7 +9,7 @@ from tiny import write_sources
 
 from pool import material
 from pool.build import build_pool
-from pool.config import PoolFile, read_pool_file
+from pool.config.pool_file import PoolFile, read_pool_file
 from pool.errors import CorpusError, PoolMismatchError
 from pool.files.digests import digest_file
 from pool.files.seen_files import SEEN, Watcher, read_seen

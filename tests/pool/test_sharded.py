@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from pool.attempt import BESIDE
 from pool.checkpoint import load_model, new_model, parameters_of
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
+from pool.config.recipe import Family, ModelShape, Recipe
 from pool.engines.processes import Processes
 from pool.errors import PoolError
 from pool.held_out_text import held_out_text
@@ -28,7 +29,6 @@ from pool.layout import CORPUS
 from pool.mixture import Mixture
 from pool.needs import NOTHING, Needs
 from pool.optimizer_state import OPTIMIZER
-from pool.recipe import Family, ModelShape, Recipe
 from pool.run_checkpoints import SHARDED
 from pool.store import Pool, open_pool
 from pool.train import TrainingOutcome, train
@@ -189,9 +189,9 @@ ONE_RUN = """
 import sys
 from pathlib import Path
 from pool.checkpoint import new_model
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
-from pool.recipe import ModelShape, Recipe
+from pool.config.recipe import ModelShape, Recipe
 from pool.store import open_pool
 from pool.train import train
 

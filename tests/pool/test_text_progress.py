@@ -10,7 +10,7 @@ import pytest
 
 from pool import encoding, progress
 from pool.checkpoint import load_tokenizer
-from pool.config import PoolFile, read_pool_file
+from pool.config.pool_file import PoolFile, read_pool_file
 from pool.progress import track
 from pool.reading import read_text
 from pool.text_digest import digest_text

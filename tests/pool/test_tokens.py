@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pool.checkpoint import load_tokenizer
-from pool.config import CorpusConfig, PoolFile
+from pool.config.pool_file import CorpusConfig, PoolFile
 from pool.errors import CorpusError
 from pool.packing import StreamLimits, training_stream
 from pool.store import Pool

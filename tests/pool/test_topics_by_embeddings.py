@@ -17,7 +17,8 @@ from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel, 
 
 from pool import progress
 from pool.build import build_pool
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
+from pool.config.sources import PartitionSource
 from pool.corpus import training_place
 from pool.document_store import DocumentStore
 from pool.embeddings import TOKENS, Embedder, load_embedding_model
@@ -26,7 +27,6 @@ from pool.files.digests import digest_json
 from pool.partitioning import fill_partitions
 from pool.source_files import describe_source
 from pool.store import open_pool
-from pool.text_source import PartitionSource
 
 WRITERS = {"bert": write_bert, "roberta": write_roberta, "llama": write_llama, "gpt2": write_foreign}
 WEIGHTS = "model.safetensors"

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 from pool.checkpoint import load_model, new_model, parameters_of
+from pool.config.recipe import ModelShape, Recipe
 from pool.engines.resources import is_out_of_memory
 from pool.errors import PoolError
 from pool.mixture import Mixture
 from pool.part_size import part_windows, smaller_part, take_smaller_part
-from pool.recipe import ModelShape, Recipe
 from pool.run_checkpoints import discard_scratch
 from pool.store import Pool
 from pool.train import train
@@ -96,9 +96,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from pool.checkpoint import load_model, parameters_of
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
-from pool.recipe import Recipe
+from pool.config.recipe import Recipe
 from pool.store import open_pool
 from pool.train import train
 

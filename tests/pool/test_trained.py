@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import snapshot
 
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.engines.processes import Processes
 from pool.errors import PoolError
 from pool.mixture import Mixture

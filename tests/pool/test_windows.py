@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pool.config.recipe import Recipe
 from pool.mixture import Mixture
-from pool.recipe import Recipe
 from pool.windows import apportion, training_windows
 
 CONTEXT = 4

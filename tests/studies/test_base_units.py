@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import edit, snapshot
 
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.store import open_pool
 from studies.config import read_study_file

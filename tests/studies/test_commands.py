@@ -237,7 +237,7 @@ def test_a_domain_of_one_window_prints_json_all_the_same(root: Path, mixscout) -
 
 
 def test_the_readme_s_files_make_a_pool_and_a_study(tmp_path: Path) -> None:
-    from pool.config import read_pool_file
+    from pool.config.pool_file import read_pool_file
     from search.space import CappedSimplex
     from studies.config import read_study_file
 

@@ -16,8 +16,8 @@ from objectives.merge import StackedPool
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
 from pool.checkpoint import load_model, new_model
-from pool.config import read_pool_file
-from pool.recipe import Family, ModelShape
+from pool.config.pool_file import read_pool_file
+from pool.config.recipe import Family, ModelShape
 from pool.store import Pool, open_pool
 
 FAMILIES = get_args(Family)

@@ -20,8 +20,8 @@ from mergekit.options import MergeOptions
 
 from objectives.merge import StackedPool
 from pool.checkpoint import load_model, load_tokenizer, parameters_of
-from pool.config import read_pool_file
-from pool.corpus import HeldOutSize, make_corpus
+from pool.config.pool_file import HeldOutSize, read_pool_file
+from pool.corpus import make_corpus
 from pool.demo_corpus import _licences, _stdlib_code
 from pool.document_store import DocumentStore
 from pool.errors import StudyError

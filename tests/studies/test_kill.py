@@ -13,7 +13,7 @@ import killed_search
 import optuna
 import pytest
 
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 from pool.files.digests import digest_file
 from pool.store import open_pool
 

@@ -13,10 +13,10 @@ from tiny import edit, snapshot
 
 from pool.build import build_pool
 from pool.checkpoint import load_model, parameters_of
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
+from pool.config.recipe import Recipe
 from pool.errors import ConfigError
 from pool.mixture import Mixture
-from pool.recipe import Recipe
 from pool.store import Pool
 from pool.train import TrainingOutcome, train
 from pool.windows import training_windows

@@ -6,7 +6,7 @@ import pytest
 
 from pool import training
 from pool.build import build_pool
-from pool.config import read_pool_file
+from pool.config.pool_file import read_pool_file
 
 
 def build_until(root: Path, monkeypatch: pytest.MonkeyPatch, *rebuild: str, at: str) -> None:

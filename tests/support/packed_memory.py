@@ -13,12 +13,13 @@ from pydoc_data.topics import topics
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from pool.corpus import HeldOutSize, make_corpus
+from pool.config.pool_file import HeldOutSize, ScoredText
+from pool.config.sources import TextSource
+from pool.corpus import make_corpus
 from pool.document_store import DocumentStore
 from pool.documents import read_documents
-from pool.overlap import ScoredText, find_overlap
+from pool.overlap import find_overlap
 from pool.packing import StreamLimits, digest_stream, training_stream
-from pool.text_source import TextSource
 
 
 def write_text(path: Path, megabytes: float) -> None:

@@ -1,17 +1,37 @@
 """The pool file (TOML): which corpus, which seed, which recipe. Every field with its unit."""
 
+import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pool.corpus import HeldOutSize
+from pool.config.recipe import ModelShape, Recipe, SeedRecipe
+from pool.config.sources import PartitionSource, TextSource
 from pool.errors import ConfigError
 from pool.files.toml import Config, HubName, Name, Revision, read_config
-from pool.overlap import ScoredText
-from pool.recipe import ModelShape, Recipe, SeedRecipe
-from pool.text_source import PartitionSource, TextSource
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """How much held-out text can be scored: most tokens of a domain's split, and of one document."""
+
+    tokens: int
+    document_tokens: int
+
+
+@dataclass(frozen=True)
+class HeldOutSize:
+    """How much of a partition is kept out of training: a share of its documents, or a number of them."""
+
+    share: float = 0.0
+    documents: int | None = None
+
+    def of(self, count: int) -> int:
+        """Return how many of `count` documents are kept out."""
+        return math.ceil(count * self.share) if self.documents is None else min(self.documents, count)
 
 
 class CorpusConfig(Config):

@@ -1,0 +1,1 @@
+"""The pool file: its sections as checked values."""
