@@ -11,7 +11,7 @@ from pool.config.pool_file import CorpusConfig
 from pool.corpus import Corpus, corpus_of, training_place
 from pool.document_store import Page, StoredDocuments
 from pool.errors import CorpusError
-from pool.groups import group_units
+from pool.mixture import group_units
 
 Units = Mapping[str, tuple[str, ...]]
 """Partition -> its base units, itself alone where it is not cut."""

@@ -15,7 +15,7 @@ from pool.config.sources import CHUNK_BYTES, TextSource
 from pool.errors import CorpusError, HubError, first_line
 from pool.hub_documents import hub_rows
 from pool.json_lines import Row, json_rows
-from pool.silence import silent
+from pool.progress import silent
 from pool.source_files import check_path, paths_of
 
 _SAMPLES = {"paragraph": "paragraph", "line": "line", "file": "document"}

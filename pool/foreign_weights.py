@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from pool.errors import PoolError, first_line
-from pool.silence import silent
+from pool.progress import silent
 
 _SPARE = "unexpected_keys"
 _FAULTS = {

@@ -17,7 +17,7 @@ from pool.config.sources import CHUNK_BYTES, TextSource
 from pool.errors import CorpusError, HubError, first_line
 from pool.files.hub import Snapshot, fetch, find_snapshot
 from pool.json_lines import Row, json_rows
-from pool.silence import silent
+from pool.progress import silent
 
 _CARD = "README.md"
 _ABOUT = (_CARD, "dataset_infos.json")

@@ -1,16 +1,27 @@
 """Progress of long work on stderr: a bar on a terminal, plain lines elsewhere.
 
 Answers go to stdout and are never mixed with this.
+
+Progress through text, in megabytes of it: one partition may be most of the work, and one document a partition.
+
+Libraries that log what they raise as well, or what they put right themselves, kept from it; and whole processes.
 """
 
+import contextlib
+import logging
+import math
+import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from itertools import accumulate
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -87,3 +98,77 @@ def _lines(label: str, total: int | None, done: int) -> Iterator[Advance]:
     if total is not None and done < total:
         say(f"{label}: {done}{of_all}")
     yield advance
+
+
+_MEGABYTE = 1_000_000
+
+
+@contextmanager
+def track_reading(label: str) -> Iterator[Callable[[str, int], None]]:
+    """Yield `advance(place, bytes)`, which shows that a document of so many bytes was read and belongs to a place.
+
+    How many there are in all nobody knows: files may be compressed.
+    """
+    done = 0
+    with track(f"{label}, MB", None) as show:
+
+        def advance(place: str, size: int) -> None:
+            nonlocal done
+            before, done = done, done + size
+            if before // _MEGABYTE < done // _MEGABYTE:
+                show(done // _MEGABYTE, place)
+
+        yield advance
+
+
+@contextmanager
+def track_text(label: str, sizes: Mapping[str, int]) -> Iterator[Callable[[str, float], None]]:
+    """Yield `advance(name, share)`, which shows that a share of one piece of text is done, and the pieces before it.
+
+    `sizes` names the pieces in their order, with about as many bytes as each will take.
+    """
+    before = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
+    last, total = 0, sum(sizes.values())
+    with track(f"{label}, MB of text", math.ceil(total / _MEGABYTE)) as show:
+
+        def advance(name: str, share: float) -> None:
+            nonlocal last
+            done = before[name] + min(1.0, share) * sizes[name]
+            now = math.ceil(done / _MEGABYTE) if done == total else int(done // _MEGABYTE)
+            if now > last:
+                show(now, name)
+                last = now
+
+        yield advance
+
+
+def watched(documents: Iterable[str], size: int, advance: Callable[[float], None]) -> Iterator[str]:
+    """Yield documents of about `size` bytes in all, and tell after each which share of them was asked for."""
+    done = 0
+    for text in documents:
+        yield text
+        done += len(text.encode("utf-8", "surrogatepass"))
+        advance(done / size)
+
+
+@contextlib.contextmanager
+def silent(library: str) -> Iterator[None]:
+    """Keep the loggers under a name from printing while the block runs."""
+    logger = logging.getLogger(library)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def mute() -> None:
+    """Send to nowhere what this process prints, and the processes that it starts.
+
+    Bars share no lock of the system's: Python warns of one that a killed process leaves, after our own last line.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    tqdm.set_lock(threading.RLock())

@@ -15,9 +15,9 @@ from pool.earlier import Earlier
 from pool.errors import PoolError
 from pool.overlap import without_overlap
 from pool.partitioning import FilledTable, fill_partitions
+from pool.progress import track_reading
 from pool.table_records import TableRecord
 from pool.text_digest import held_out_table, partition_table
-from pool.text_progress import track_reading
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,9 @@ from pool.exchange import is_unfinished
 from pool.files.digests import digest_file
 from pool.files.records import read_record
 from pool.files.seen_files import read_seen
-from pool.groups import Groups, to_units
 from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, member_folder
 from pool.manifest import AgeDigests, CheckpointManifest, PoolManifest
-from pool.mixture import Mixture
+from pool.mixture import Groups, Mixture, to_units
 from pool.prepared import PreparedCorpus, load_prepared
 from pool.provenance import changes_by_checkpoint, describe_changes, label
 from pool.text_digest import digest_text

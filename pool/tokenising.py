@@ -15,10 +15,10 @@ from pool.files.records import write_record
 from pool.manifest import CorpusManifest, PartitionSummary, TextSummary
 from pool.packing import BYTES_A_TOKEN, StreamLimits, TrainingStream, digest_stream, training_stream
 from pool.prepared import CORPUS_RECORD, HELD_OUT, TRAIN, stream_file, windows_file
+from pool.progress import track_text, watched
 from pool.reading import ReadText
 from pool.table_records import TABLES, TableRecord, TableRecords, hashes_file, write_hashes
 from pool.text_digest import TextDigest
-from pool.text_progress import track_text, watched
 from pool.tokenizer import tokenizer_digest
 from pool.tokens import HeldOutWindows, held_out_windows
 

@@ -7,8 +7,7 @@ import typer
 from studies.terminal import JsonOption, PoolArgument, console, print_json, quiet_libraries
 
 if TYPE_CHECKING:
-    from pool.groups import Groups
-    from pool.mixture import Mixture
+    from pool.mixture import Groups, Mixture
 
 
 def add_pool_units_verb(pool_app: typer.Typer) -> None:
@@ -28,8 +27,7 @@ def units(
     """Show the groups of a pool's base units, and turn weights over groups into weights over units and back."""
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
-    from pool.groups import even_within_groups, to_groups, to_units
-    from pool.mixture import Mixture
+    from pool.mixture import Mixture, even_within_groups, to_groups, to_units
     from pool.store import open_pool
 
     groups = open_pool(read_pool_file(pool_file)).by_groups().groups
@@ -50,7 +48,7 @@ def units(
 def _asked(text: str, groups: "Groups", *, macro: bool) -> "Mixture":
     """Read a mixture over groups or over units, whichever its first name is of."""
     from pool.errors import ConfigError
-    from pool.groups import to_units
+    from pool.mixture import to_units
     from studies.named_weights import named_weights
 
     if macro:

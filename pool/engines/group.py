@@ -25,7 +25,7 @@ from torch.multiprocessing.spawn import spawn
 from pool.engines.engine import Job
 from pool.engines.said import Listener, said_into
 from pool.errors import MixscoutError, PoolError
-from pool.silence import mute
+from pool.progress import mute
 
 
 def is_first() -> bool:

@@ -22,8 +22,7 @@ from pool.engines.engine import Job, Result
 from pool.engines.resources import ANY, NO_DEVICE, Needs, room_of, shared_out
 from pool.engines.said import said_into
 from pool.errors import EngineError
-from pool.progress import say
-from pool.silence import mute
+from pool.progress import mute, say
 
 
 class Processes:

@@ -23,8 +23,7 @@ from huggingface_hub.errors import (
 )
 
 from pool.errors import HubError, first_line
-from pool.progress import track
-from pool.silence import silent
+from pool.progress import silent, track
 
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may read it"
 _QUOTES_HEADERS = "LocalProtocolError"

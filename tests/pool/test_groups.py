@@ -13,9 +13,8 @@ from objectives.merge import StackedPool
 from pool.build import build_pool
 from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError, CorpusError
-from pool.groups import even_within_groups, group_units, to_groups, to_units
 from pool.material import prepare_material
-from pool.mixture import Mixture
+from pool.mixture import Mixture, even_within_groups, group_units, to_groups, to_units
 from pool.request import Request
 from pool.store import Pool, open_pool
 from pool.trained import Run, folder_of

@@ -11,10 +11,9 @@ import pytest
 from pool import encoding, progress
 from pool.checkpoint import load_tokenizer
 from pool.config.pool_file import PoolFile, read_pool_file
-from pool.progress import track
+from pool.progress import track, track_reading, track_text
 from pool.reading import read_text
 from pool.text_digest import digest_text
-from pool.text_progress import track_reading, track_text
 from pool.tokenising import tokenise
 
 MEGABYTES = 4
