@@ -27,7 +27,7 @@ import torch
 from objectives.evaluation import Evaluation
 from objectives.merge import StackedPool
 from objectives.rules import MergeRule
-from pool.checkpoint import load_tokenizer
+from pool.backend import load_tokenizer
 from pool.errors import ConfigError
 from pool.files.digests import digest_file, digest_json
 from pool.mixture import Mixture

@@ -23,12 +23,12 @@ from objectives.members.in_memory import filled
 from objectives.members.layout import Layout
 from objectives.members.packed import mapped
 from objectives.members.whole import WholeMembers
-from pool.checkpoint import CONFIG, WEIGHTS, check_finite, load_model, parameters_of
+from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, check_finite, load_model, parameters_of
+from pool.checkpoints.likeness import check_same_tensors
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.errors import ConfigError
 from pool.files.digests import digest_file, digest_json, short
 from pool.files.records import MANIFEST, read_record
-from pool.likeness import check_same_tensors
-from pool.manifest import CheckpointManifest
 
 AS_TRAINED = Holding()
 

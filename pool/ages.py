@@ -8,11 +8,11 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pool.checkpoint import CONFIG, WEIGHTS
+from pool.checkpoints.checkpoint import CONFIG, WEIGHTS
+from pool.checkpoints.manifest import AgeDigests
 from pool.engines.group import is_first
 from pool.files.digests import digest_file
 from pool.files.whole import new_folder
-from pool.manifest import AgeDigests
 from pool.shards import whole
 
 AGES = "ages"

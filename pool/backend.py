@@ -4,9 +4,24 @@ Tokenizers of others may cut texts off, fill them up, or trim white space from o
 """
 
 from functools import lru_cache
+from pathlib import Path
+from typing import cast
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    PreTrainedTokenizerFast,
+)
+
+from pool.errors import PoolError
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Load the pool's tokenizer. Raises `PoolError` when it is missing or broken."""
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return cast(PreTrainedTokenizerFast, tokenizer)
+    except Exception as error:  # as for models: many types, one fact
+        raise PoolError(f"{folder}: not a tokenizer that can be loaded: {error}") from None
 
 
 def plain_backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoint import load_model, load_tokenizer, parameters_of, save_checkpoint, verify_checkpoint
+from pool.backend import load_tokenizer
+from pool.checkpoints.checkpoint import load_model, parameters_of, save_checkpoint, verify_checkpoint
+from pool.checkpoints.likeness import check_same_architecture, cosine_to_seed
+from pool.checkpoints.manifest import CheckpointManifest, imported_manifest
+from pool.checkpoints.others_files import find_foreign
 from pool.errors import PoolMismatchError
 from pool.files.digests import short
 from pool.files.records import MANIFEST
 from pool.foreign import Foreign, load_foreign
-from pool.foreign_files import find_foreign
-from pool.likeness import check_same_architecture, cosine_to_seed
-from pool.manifest import CheckpointManifest, imported_manifest
 from pool.mixture import Mixture
 from pool.tokenizer import tokenizer_digest
 

@@ -15,9 +15,16 @@ from pool.corpus import SPLITS, Split
 from pool.document_store import DocumentStore
 from pool.errors import PoolError
 from pool.files.records import read_record
-from pool.manifest import CorpusManifest, PartitionSummary, TextSummary
 from pool.packing import digest_stream
-from pool.prepared import CORPUS_RECORD, load_prepared, stream_file, windows_file
+from pool.prepared import (
+    CORPUS_RECORD,
+    CorpusManifest,
+    PartitionSummary,
+    TextSummary,
+    load_prepared,
+    stream_file,
+    windows_file,
+)
 from pool.table_records import TABLES, TableRecord, TableRecords, hashes_file, read_hashes
 from pool.text_digest import TextDigest
 

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from pool.checkpoints.others_files import TOKENIZER, ForeignFiles, find_foreign
 from pool.errors import CorpusError, PoolError
 from pool.files.seen_files import DigestOf
-from pool.foreign_files import TOKENIZER, ForeignFiles, find_foreign
 
 
 def find_embedding_model(name: str, folder: Path) -> ForeignFiles:

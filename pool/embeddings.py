@@ -16,12 +16,12 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel, PreTrainedModel
 
-from pool.checkpoint import check_finite
+from pool.checkpoints.checkpoint import check_finite
+from pool.checkpoints.others_files import TOKENIZER, ForeignFiles
+from pool.checkpoints.others_weights import check_vocabulary, load_weights, rows_of
 from pool.embedding_files import as_corpus_error, called, find_embedding_model
 from pool.engines.resources import give_back_memory
 from pool.errors import CorpusError, PoolError, first_line
-from pool.foreign_files import TOKENIZER, ForeignFiles
-from pool.foreign_weights import check_vocabulary, load_weights, rows_of
 
 TOKENS = 256
 """Most tokens read of a document, special ones included; fewer where the model was made for fewer."""

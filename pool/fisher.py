@@ -13,11 +13,11 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from pool.checkpoint import load_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, parameters_of
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.recipe import Recipe
 from pool.files.digests import digest_file, digest_json
 from pool.files.records import Record, read_record, write_record
-from pool.manifest import CheckpointManifest
 from pool.mixture import Mixture
 from pool.tokens import Tokens
 from pool.windows import TrainingWindows, training_windows

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoint import check_finite, load_tokenizer
+from pool.backend import load_tokenizer
+from pool.checkpoints.checkpoint import check_finite
+from pool.checkpoints.manifest import Origin
+from pool.checkpoints.others_files import ForeignFiles
+from pool.checkpoints.others_weights import at_rest, check_vocabulary, load_weights, rows_of
 from pool.errors import PoolError
-from pool.foreign_files import ForeignFiles
-from pool.foreign_weights import at_rest, check_vocabulary, load_weights, rows_of
-from pool.manifest import Origin
 from pool.tokenizer import tokenizer_digest
 from pool.tokens import end_of_text
 

@@ -7,15 +7,15 @@ in the pool. A model of the hub is known by its name, and by its revision or the
 from dataclasses import replace
 from pathlib import Path
 
-from pool.checkpoint import save_checkpoint
+from pool.checkpoints.checkpoint import save_checkpoint
+from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manifest
+from pool.checkpoints.others_files import ForeignFiles, find_foreign
 from pool.config.pool_file import PoolFile, SeedConfig
 from pool.config.recipe import GivenShape
 from pool.errors import HubError, PoolError
 from pool.files.digests import short
 from pool.files.hub import fetch, find_snapshot
 from pool.foreign import Foreign, load_foreign
-from pool.foreign_files import ForeignFiles, find_foreign
-from pool.manifest import CheckpointManifest, Origin, imported_manifest
 
 _WHAT = "[seed]"
 _WANTED = (".safetensors", ".json")

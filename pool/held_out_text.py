@@ -13,9 +13,8 @@ import torch
 from transformers import PreTrainedModel
 
 from pool.errors import ConfigError
-from pool.manifest import CorpusManifest
 from pool.mixture import Mixture
-from pool.prepared import load_search_windows
+from pool.prepared import CorpusManifest, load_search_windows
 from pool.tokens import IGNORED, HeldOutWindows
 
 _TOKENS_AT_ONCE = 2048

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from pool.config.pool_file import PoolFile
-from pool.manifest import CorpusManifest
 from pool.mixture import Mixture
+from pool.prepared import CorpusManifest
 from pool.progress import say
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from pool.checkpoints.manifest import CheckpointManifest, Origin
 from pool.config.pool_file import PoolFile
 from pool.earlier import Earlier
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
@@ -17,8 +18,7 @@ from pool.foreign import Foreign
 from pool.given_seed import read_given_seed
 from pool.kept_text import say_little_kept
 from pool.layout import CORPUS, SEED, TOKENIZER, Layout, member_folder
-from pool.manifest import CheckpointManifest, CorpusManifest, Origin
-from pool.prepared import CORPUS_RECORD, PreparedCorpus, load_prepared
+from pool.prepared import CORPUS_RECORD, CorpusManifest, PreparedCorpus, load_prepared
 from pool.progress import say
 from pool.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
 from pool.reading import read_text

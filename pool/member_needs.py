@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile
 from pool.errors import ConfigError, PoolError
 from pool.files.digests import digest_file
@@ -12,11 +13,10 @@ from pool.files.records import MANIFEST, read_record
 from pool.fisher import FisherText, fisher_of
 from pool.held_out_text import HeldOutText, held_out_text
 from pool.layout import Layout
-from pool.manifest import CheckpointManifest, CorpusManifest
 from pool.mixture import Mixture
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER
-from pool.prepared import CORPUS_RECORD
+from pool.prepared import CORPUS_RECORD, CorpusManifest
 from pool.provenance import Provenance
 from pool.tokens import Tokens
 

@@ -12,9 +12,37 @@ from safetensors.numpy import load_file
 
 from pool.corpus import Split
 from pool.errors import PoolError
-from pool.manifest import CorpusManifest, TextSummary
+from pool.files.records import Record
 from pool.packing import digest_stream, map_stream
 from pool.tokens import HeldOutWindows, Tokens
+
+
+class TextSummary(Record):
+    """Counts and digest of one partition's training text, or of one split of a held-out domain."""
+
+    documents: int
+    tokens: int
+    bytes: int
+    digest: str
+
+
+class PartitionSummary(TextSummary):
+    """The same for training text kept, and the tokens that the partition has in all (estimated where some were cut)."""
+
+    available_tokens: int
+
+
+class CorpusManifest(Record):
+    """The prepared corpus: counts and digests, and the digest of where it came from."""
+
+    source_digest: str
+    tokenizer_digest: str
+    context: int
+    partitions: dict[str, PartitionSummary]
+    search: dict[str, TextSummary]
+    test: dict[str, TextSummary]
+    groups: dict[str, tuple[str, ...]] = {}
+
 
 CORPUS_RECORD = "corpus.json"
 TRAIN, HELD_OUT = Path("train"), Path("held_out")

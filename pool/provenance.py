@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile
 from pool.config.recipe import WITHOUT_EFFECT, Recipe, Shape
 from pool.errors import ConfigError, PoolMismatchError
 from pool.files.digests import digest_json, short
 from pool.given_seed import given_seed_changes
 from pool.held_out_text import own_domains
-from pool.manifest import CheckpointManifest, CorpusManifest
 from pool.mixture import Mixture
+from pool.prepared import CorpusManifest
 
 
 @dataclass(frozen=True)

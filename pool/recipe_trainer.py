@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel, Trainer
 
-from pool.checkpoint import parameters_of
+from pool.checkpoints.checkpoint import parameters_of
 from pool.config.recipe import Recipe
 from pool.needs import NOTHING, Needs
 from pool.penalty import Penalty

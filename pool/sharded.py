@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from pool.attempt import Course, Run, attempt
-from pool.checkpoint import load_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.engines.dispatch import KILLED
 from pool.engines.group import Ending, is_first, run_group
 from pool.errors import PoolError

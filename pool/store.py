@@ -9,20 +9,36 @@ from typing import Self
 
 from pool.ages import age_folder
 from pool.building import building
-from pool.checkpoint import CONFIG, WEIGHTS, verify_checkpoint
+from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, verify_checkpoint
+from pool.checkpoints.manifest import AgeDigests, CheckpointManifest
 from pool.config.pool_file import PoolFile
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.exchange import is_unfinished
-from pool.files.digests import digest_file
-from pool.files.records import read_record
+from pool.files.digests import digest_file, digest_json
+from pool.files.records import Record, read_record
 from pool.files.seen_files import read_seen
 from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, member_folder
-from pool.manifest import AgeDigests, CheckpointManifest, PoolManifest
 from pool.mixture import Groups, Mixture, to_units
-from pool.prepared import PreparedCorpus, load_prepared
+from pool.prepared import CorpusManifest, PreparedCorpus, load_prepared
 from pool.provenance import changes_by_checkpoint, describe_changes, label
 from pool.text_digest import digest_text
 from pool.tokenizer import kept_tokenizer
+
+
+class PoolManifest(Record):
+    """A complete pool: its presence on disk means that everything it names was written before it."""
+
+    name: str
+    corpus: CorpusManifest
+    seed: CheckpointManifest
+    members: dict[str, CheckpointManifest]
+
+    @property
+    def digest(self) -> str:
+        """Digest of every weight in the pool: the seed's and the members', by name."""
+        members = {name: [member.weights_digest, member.config_digest] for name, member in self.members.items()}
+        return digest_json({"seed": [self.seed.weights_digest, self.seed.config_digest], "members": members})
+
 
 _EXCHANGE_SECONDS = 60.0
 """How long opening waits for another process that exchanges parts: it renames folders, and deletes the old ones."""

@@ -12,9 +12,17 @@ from pool.base_units import Units, cut_into_units, groups_of
 from pool.config.pool_file import PoolFile
 from pool.corpus import SPLITS, Corpus, Split, held_out_place, training_place
 from pool.files.records import write_record
-from pool.manifest import CorpusManifest, PartitionSummary, TextSummary
 from pool.packing import BYTES_A_TOKEN, StreamLimits, TrainingStream, digest_stream, training_stream
-from pool.prepared import CORPUS_RECORD, HELD_OUT, TRAIN, stream_file, windows_file
+from pool.prepared import (
+    CORPUS_RECORD,
+    HELD_OUT,
+    TRAIN,
+    CorpusManifest,
+    PartitionSummary,
+    TextSummary,
+    stream_file,
+    windows_file,
+)
 from pool.progress import track_text, watched
 from pool.reading import ReadText
 from pool.table_records import TABLES, TableRecord, TableRecords, hashes_file, write_hashes

@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from pool.checkpoint import load_tokenizer
+from pool.backend import load_tokenizer
 from pool.config.pool_file import PoolFile, TokenizerConfig
 from pool.corpus import Corpus
 from pool.errors import PoolMismatchError

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from pool.adapters import ADAPTER, Trainable, merged, save_adapter, with_adapter
 from pool.attempt import BESIDE, Course, Run, attempt
-from pool.checkpoint import check_finite
+from pool.checkpoints.checkpoint import check_finite
 from pool.config.recipe import Recipe
 from pool.device_map import DeviceMap, device_map_of, over_devices
 from pool.engines.resources import give_back_memory

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pool.build import verified
 from pool.building import building
-from pool.checkpoint import verify_checkpoint
+from pool.checkpoints.checkpoint import verify_checkpoint
 from pool.config.recipe import Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import PoolError

@@ -17,14 +17,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from pool.adapters import ADAPTER, ADAPTER_WEIGHTS
 from pool.ages import age_digests
 from pool.attempt import BESIDE
-from pool.checkpoint import load_model, load_tokenizer, save_checkpoint
+from pool.backend import load_tokenizer
+from pool.checkpoints.checkpoint import load_model, save_checkpoint
+from pool.checkpoints.manifest import CheckpointManifest, HeldOutCourse, SeedTextLoss, library_versions
 from pool.engines.engine import Job
 from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record
 from pool.files.whole import new_folder
 from pool.layout import Layout
-from pool.manifest import CheckpointManifest, HeldOutCourse, SeedTextLoss
 from pool.member_needs import member_needs
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER
@@ -34,7 +35,6 @@ from pool.provenance import Provenance
 from pool.run_checkpoints import checkpoints_of, discard_scratch
 from pool.tokens import Tokens
 from pool.train import TrainingOutcome, train
-from pool.versions import library_versions
 
 
 @dataclass(frozen=True)

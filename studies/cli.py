@@ -33,7 +33,7 @@ from studies.terminal import (
 from studies.verb_order import VerbsInOrder
 
 if TYPE_CHECKING:
-    from pool.manifest import PoolManifest
+    from pool.store import PoolManifest
     from studies.config import StudyFile
 GameName = Literal["uniform", "best"]
 Split = Literal["search", "test"]

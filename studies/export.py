@@ -5,7 +5,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pool.checkpoint import load_model, load_tokenizer, parameters_of
+from pool.backend import load_tokenizer
+from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.errors import StudyError
 from pool.files.digests import short
 from pool.files.whole import new_folder, refuse_occupied, write_text

@@ -21,7 +21,7 @@ from objectives.scoring import Scorer
 from objectives.target import Goal, Target
 from objectives.targets import Targets
 from objectives.window_table import WindowTable
-from pool.checkpoint import load_tokenizer
+from pool.backend import load_tokenizer
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from pool.tokens import HeldOutWindows

@@ -6,10 +6,12 @@ from rich.console import Console
 from rich.table import Table
 
 from objectives.diversity import Diversity
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.corpus import SPLITS
 from pool.files.digests import short
-from pool.manifest import CheckpointManifest, PoolManifest, TextSummary
 from pool.mixture import Mixture
+from pool.prepared import TextSummary
+from pool.store import PoolManifest
 from search.trials import Counts
 from studies.best import Best, Standing
 from studies.confirm import Confirmation

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from pool.checkpoint import parameters_of
+from pool.checkpoints.checkpoint import parameters_of
 
 _ALIGNMENT_ELEMENTS = 16
 """Each tensor starts on a 64-byte boundary, as a loaded one does: kernels then add in the same order."""

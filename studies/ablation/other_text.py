@@ -18,7 +18,7 @@ from objectives.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_wi
 from objectives.scoring import Scorer
 from objectives.target import Goal
 from objectives.window_table import WindowTable
-from pool.checkpoint import load_tokenizer
+from pool.backend import load_tokenizer
 from pool.corpus import SPLITS, Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture

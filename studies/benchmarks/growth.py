@@ -15,7 +15,7 @@ import numpy as np
 from objectives.held_out import Floats
 from objectives.merge import StackedPool
 from objectives.merged_loss import MERGES_AT_ONCE
-from pool.checkpoint import new_model
+from pool.checkpoints.checkpoint import new_model
 from pool.config.recipe import ModelShape
 from pool.progress import track
 from studies.benchmarks.mergekit import check_mergekit, ready_by_mergekit

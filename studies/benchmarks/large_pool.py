@@ -14,7 +14,7 @@ import torch
 from objectives.merge import StackedPool
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
-from pool.checkpoint import load_model, new_model
+from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.recipe import ModelShape
 from pool.tokens import HeldOutWindows
 from studies.benchmarks.memory import MemoryFigures, Workload, measure

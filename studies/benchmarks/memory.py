@@ -16,7 +16,7 @@ from objectives.held_out import Floats
 from objectives.members.holding import Holding
 from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
-from pool.checkpoint import parameters_of
+from pool.checkpoints.checkpoint import parameters_of
 from pool.progress import track
 from studies.benchmarks.objective import random_mixture
 from studies.benchmarks.ratio import Ratio, paired, seconds

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from objectives.held_out import Floats
 from objectives.window_table import WindowTable
-from pool.checkpoint import load_model
+from pool.checkpoints.checkpoint import load_model
 from pool.errors import ConfigError
 from pool.tokens import IGNORED
 

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel, get_scheduler
 
-from pool.checkpoint import load_model, new_model
+from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.recipe import ModelShape, Recipe
 from pool.errors import ConfigError
 from pool.mixture import Mixture

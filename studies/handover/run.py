@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError
 
+from pool.backend import load_tokenizer
 from pool.base_units import cut_into_units
-from pool.checkpoint import load_tokenizer
 from pool.errors import StudyError
 from pool.files.whole import new_folder, write_text
 from pool.mixture import Mixture

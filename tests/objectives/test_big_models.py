@@ -9,7 +9,7 @@ SCORE = """
 import json, resource, sys
 from pathlib import Path
 import numpy as np
-from pool.checkpoint import new_model
+from pool.checkpoints.checkpoint import new_model
 from pool.config.recipe import ModelShape
 from objectives.merge import StackedPool
 from objectives.scoring import Scorer

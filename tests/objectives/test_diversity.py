@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from objectives.merge import StackedPool
-from pool.checkpoint import load_tokenizer
+from pool.backend import load_tokenizer
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.store import Pool

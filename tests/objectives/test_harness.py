@@ -10,7 +10,8 @@ from lm_eval.tasks import TaskManager
 
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
-from pool.checkpoint import load_model, load_tokenizer
+from pool.backend import load_tokenizer
+from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import CorpusConfig
 from pool.store import Pool
 from pool.tokens import held_out_windows

@@ -23,7 +23,7 @@ from objectives.merged_loss import MergedLoss
 from objectives.target import Target
 from objectives.task_vectors import compare_task_vectors
 from objectives.unmerged import UnmergedPool
-from pool.checkpoint import load_model, new_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import ModelShape
 from pool.errors import ConfigError, PoolError

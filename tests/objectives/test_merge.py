@@ -15,7 +15,7 @@ from objectives.merged_loss import MergedLoss
 from objectives.scoring import Scorer
 from objectives.target import Target
 from objectives.window_table import WindowTable
-from pool.checkpoint import load_model, new_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.recipe import ModelShape
 from pool.errors import PoolError
 from pool.mixture import Mixture

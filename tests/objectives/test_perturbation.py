@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from objectives.perturbation import PERTURBATIONS, perturbed, raw_documents, rewritten_windows
-from pool.checkpoint import load_tokenizer
+from pool.backend import load_tokenizer
 from pool.config.pool_file import CorpusConfig, PoolFile
 from pool.store import Pool
 from pool.tokens import held_out_windows

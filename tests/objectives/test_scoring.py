@@ -16,7 +16,8 @@ from objectives.rules import CommonSpecific, Identity, MergeRule, Power
 from objectives.scoring import Scorer
 from objectives.target import Target
 from objectives.window_table import WindowTable
-from pool.checkpoint import load_model, load_tokenizer
+from pool.backend import load_tokenizer
+from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import CorpusConfig
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 import objectives.task_vectors
 from objectives.merge import StackedPool
 from objectives.task_vectors import compare_task_vectors
-from pool.checkpoint import load_model
+from pool.checkpoints.checkpoint import load_model
 from pool.errors import PoolError
 from pool.store import Pool
 

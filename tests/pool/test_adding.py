@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from tiny import edit, snapshot
 
 from pool.build import build_pool
-from pool.checkpoint import load_model, new_model
+from pool.checkpoints.checkpoint import load_model, new_model
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.config.recipe import ModelShape
 from pool.files.records import MANIFEST, read_record
 from pool.layout import member_folder
-from pool.manifest import CheckpointManifest
 from pool.mixture import Mixture
 from pool.trained import Run, folder_of
 

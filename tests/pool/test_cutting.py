@@ -8,8 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pool.backend import plain_backend
-from pool.checkpoint import load_tokenizer
+from pool.backend import load_tokenizer, plain_backend
 from pool.config.pool_file import PoolFile
 from pool.packing import StreamLimits, training_stream
 from pool.tokens import whole_characters

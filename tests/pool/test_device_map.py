@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pool.train
-from pool.checkpoint import load_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.recipe import Recipe
 from pool.device_map import over_devices
 from pool.mixture import Mixture

@@ -14,15 +14,14 @@ from safetensors.numpy import load_file, save_file
 from tiny import snapshot
 
 from pool import earlier as module
-from pool.checkpoint import load_tokenizer
+from pool.backend import load_tokenizer
 from pool.config.pool_file import CorpusConfig, PoolFile
 from pool.config.recipe import ModelShape
 from pool.config.sources import PartitionSource, TextSource
 from pool.earlier import Earlier
 from pool.errors import CorpusError
 from pool.files.records import read_record
-from pool.manifest import CorpusManifest
-from pool.prepared import CORPUS_RECORD, load_prepared
+from pool.prepared import CORPUS_RECORD, CorpusManifest, load_prepared
 from pool.reading import read_text
 from pool.text_digest import digest_text
 from pool.tokenising import tokenise

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from tiny import edit, snapshot
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pool.backend import load_tokenizer
 from pool.build import build_pool
-from pool.checkpoint import load_model, load_tokenizer, parameters_of
+from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import CorpusConfig, PoolFile, read_pool_file
 from pool.config.recipe import Recipe
 from pool.errors import PoolError, PoolMismatchError

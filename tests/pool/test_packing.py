@@ -13,8 +13,8 @@ import zstandard
 from tiny import edit, snapshot
 
 from pool import encoding
+from pool.backend import load_tokenizer
 from pool.build import build_pool
-from pool.checkpoint import load_tokenizer
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.document_store import DocumentStore
 from pool.errors import CorpusError

@@ -19,7 +19,7 @@ from tiny import edit, snapshot
 
 from pool import build, store
 from pool.build import build_pool
-from pool.checkpoint import load_model
+from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import read_pool_file
 from pool.errors import PoolError, PoolMismatchError
 from pool.files.digests import digest_file

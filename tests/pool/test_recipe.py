@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from transformers import Trainer, TrainingArguments
 
-from pool.checkpoint import load_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.recipe import Recipe, SeedRecipe
 from pool.engines.resources import Needs
 from pool.mixture import Mixture

@@ -16,14 +16,14 @@ from transformers import Trainer
 from objectives.merge import StackedPool
 from pool.adapters import merged, with_adapter
 from pool.build import build_pool
-from pool.checkpoint import load_model, new_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, Lora, ModelShape, Recipe
 from pool.errors import ConfigError, MixscoutError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file
 from pool.fisher import measured_fisher
 from pool.held_out_text import held_out_text, own_domains
-from pool.manifest import CheckpointManifest
 from pool.mixture import Mixture
 from pool.optimizer_state import OPTIMIZER
 from pool.store import Pool, open_pool

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from pool.attempt import BESIDE
-from pool.checkpoint import load_model, new_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, ModelShape, Recipe
 from pool.engines.processes import Processes
@@ -188,7 +188,7 @@ def _group(starter: psutil.Process) -> list[psutil.Process]:
 ONE_RUN = """
 import sys
 from pathlib import Path
-from pool.checkpoint import new_model
+from pool.checkpoints.checkpoint import new_model
 from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.config.recipe import ModelShape, Recipe

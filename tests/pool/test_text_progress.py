@@ -9,7 +9,7 @@ from pydoc_data.topics import topics
 import pytest
 
 from pool import encoding, progress
-from pool.checkpoint import load_tokenizer
+from pool.backend import load_tokenizer
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.progress import track, track_reading, track_text
 from pool.reading import read_text

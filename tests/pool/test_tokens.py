@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pool.checkpoint import load_tokenizer
+from pool.backend import load_tokenizer
 from pool.config.pool_file import CorpusConfig, PoolFile
 from pool.errors import CorpusError
 from pool.packing import StreamLimits, training_stream

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Trainer
 
-from pool.checkpoint import load_model, new_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.recipe import ModelShape, Recipe
 from pool.engines.resources import is_out_of_memory
 from pool.errors import PoolError
@@ -95,7 +95,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from pool.checkpoint import load_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.config.recipe import Recipe

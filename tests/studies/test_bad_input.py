@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import edit, snapshot
 
-from pool.checkpoint import load_model
+from pool.checkpoints.checkpoint import load_model
 from pool.files.digests import digest_file
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from objectives.merge import StackedPool
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
-from pool.checkpoint import load_model, new_model
+from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, ModelShape
 from pool.store import Pool, open_pool

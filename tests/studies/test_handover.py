@@ -19,7 +19,8 @@ from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 
 from objectives.merge import StackedPool
-from pool.checkpoint import load_model, load_tokenizer, parameters_of
+from pool.backend import load_tokenizer
+from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import HeldOutSize, read_pool_file
 from pool.corpus import make_corpus
 from pool.demo_corpus import _licences, _stdlib_code

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
-from pool.checkpoint import load_model
+from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import read_pool_file
 from pool.errors import CorpusError
 from pool.files.digests import digest_file

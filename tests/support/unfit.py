@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pool.train
 from pool.adapters import Trainable
 from pool.attempt import Course, Run
-from pool.manifest import CheckpointManifest
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.training import Training
 
 

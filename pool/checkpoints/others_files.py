@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from pool.checkpoint import CONFIG, WEIGHTS
+from pool.checkpoints.checkpoint import CONFIG, WEIGHTS
 from pool.errors import PoolError
 from pool.files.digests import digest_file, digest_json
 from pool.files.seen_files import DigestOf

@@ -3,7 +3,7 @@
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from pool.checkpoint import parameters_of
+from pool.checkpoints.checkpoint import parameters_of
 from pool.errors import PoolError
 
 LEAST_COSINE = 0.1

@@ -1,9 +1,19 @@
-"""The JSON records that say what a checkpoint and a pool are; read strictly, written last."""
+"""The JSON records that say what a checkpoint and a pool are; read strictly, written last.
+
+Versions of what a checkpoint's weights may hang on, for its manifest.
+"""
+
+import importlib.metadata
+import platform
 
 from pool.config.recipe import Recipe, Shape
-from pool.files.digests import digest_json
 from pool.files.records import Record
-from pool.versions import library_versions
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that train, by name."""
+    packages = ("torch", "transformers", "numpy")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
 
 
 class Origin(Record):
@@ -103,45 +113,3 @@ def imported_manifest(
         versions=library_versions(),
         imported=origin,
     )
-
-
-class TextSummary(Record):
-    """Counts and digest of one partition's training text, or of one split of a held-out domain."""
-
-    documents: int
-    tokens: int
-    bytes: int
-    digest: str
-
-
-class PartitionSummary(TextSummary):
-    """The same for training text kept, and the tokens that the partition has in all (estimated where some were cut)."""
-
-    available_tokens: int
-
-
-class CorpusManifest(Record):
-    """The prepared corpus: counts and digests, and the digest of where it came from."""
-
-    source_digest: str
-    tokenizer_digest: str
-    context: int
-    partitions: dict[str, PartitionSummary]
-    search: dict[str, TextSummary]
-    test: dict[str, TextSummary]
-    groups: dict[str, tuple[str, ...]] = {}
-
-
-class PoolManifest(Record):
-    """A complete pool: its presence on disk means that everything it names was written before it."""
-
-    name: str
-    corpus: CorpusManifest
-    seed: CheckpointManifest
-    members: dict[str, CheckpointManifest]
-
-    @property
-    def digest(self) -> str:
-        """Digest of every weight in the pool: the seed's and the members', by name."""
-        members = {name: [member.weights_digest, member.config_digest] for name, member in self.members.items()}
-        return digest_json({"seed": [self.seed.weights_digest, self.seed.config_digest], "members": members})

@@ -10,12 +10,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from pool.checkpoints.families import family_config
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.recipe import ModelShape
 from pool.errors import PoolError
-from pool.families import family_config
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record, write_record
-from pool.manifest import CheckpointManifest
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -45,15 +45,6 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTraine
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise PoolError(f"{folder}: not a checkpoint that can be loaded: {reason}") from None
     return cast(PreTrainedModel, model.eval())  # type: ignore[no-untyped-call]
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Load the pool's tokenizer. Raises `PoolError` when it is missing or broken."""
-    try:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return cast(PreTrainedTokenizerFast, tokenizer)
-    except Exception as error:  # as for models: many types, one fact
-        raise PoolError(f"{folder}: not a tokenizer that can be loaded: {error}") from None
 
 
 def parameters_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
