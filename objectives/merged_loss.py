@@ -18,7 +18,7 @@ from objectives.rules import Identity, MergeRule
 from objectives.scoring import Precision, Scorer
 from objectives.target import Goal
 from objectives.window_table import WindowTable
-from pool.corpus import Split
+from pool.corpus.corpus import Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from pool.store import Pool

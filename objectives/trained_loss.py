@@ -9,7 +9,7 @@ from objectives.scoring import Precision, Scorer
 from objectives.target import Goal
 from objectives.window_table import WindowTable
 from pool.config.recipe import Recipe
-from pool.corpus import Split
+from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from pool.store import Pool
 from pool.trained import train_to_mixture

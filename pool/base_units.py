@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from pool.backend import plain_backend
 from pool.config.pool_file import CorpusConfig
-from pool.corpus import Corpus, corpus_of, training_place
-from pool.document_store import Page, StoredDocuments
+from pool.corpus.corpus import Corpus, corpus_of, training_place
+from pool.corpus.document_store import Page, StoredDocuments
 from pool.errors import CorpusError
 from pool.mixture import group_units
 

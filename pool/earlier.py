@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from pool.corpus import SPLITS, Split
-from pool.document_store import DocumentStore
+from pool.corpus.corpus import SPLITS, Split
+from pool.corpus.document_store import DocumentStore
+from pool.corpus.partitioning import TableRecord
 from pool.errors import PoolError
 from pool.files.records import read_record
 from pool.packing import digest_stream
@@ -25,7 +26,7 @@ from pool.prepared import (
     stream_file,
     windows_file,
 )
-from pool.table_records import TABLES, TableRecord, TableRecords, hashes_file, read_hashes
+from pool.table_records import TABLES, TableRecords, hashes_file, read_hashes
 from pool.text_digest import TextDigest
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from pool.corpus import Split
+from pool.corpus.corpus import Split
 from pool.errors import PoolError
 from pool.files.records import Record
 from pool.packing import digest_stream, map_stream

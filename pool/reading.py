@@ -7,16 +7,15 @@ from functools import partial
 from pathlib import Path
 
 from pool.config.pool_file import CorpusConfig, HeldOutSize, PoolFile
-from pool.corpus import Corpus, check_domains, domain_place, make_corpus, training_place, with_held_out
-from pool.demo_corpus import demo_held_out, demo_partitions
-from pool.document_store import DocumentStore
-from pool.documents import read_documents
+from pool.corpus.corpus import Corpus, check_domains, domain_place, make_corpus, training_place, with_held_out
+from pool.corpus.demo import demo_held_out, demo_partitions
+from pool.corpus.document_store import DocumentStore
+from pool.corpus.documents import read_documents
+from pool.corpus.overlap import without_overlap
+from pool.corpus.partitioning import FilledTable, TableRecord, fill_partitions
 from pool.earlier import Earlier
 from pool.errors import PoolError
-from pool.overlap import without_overlap
-from pool.partitioning import FilledTable, fill_partitions
 from pool.progress import track_reading
-from pool.table_records import TableRecord
 from pool.text_digest import held_out_table, partition_table
 
 

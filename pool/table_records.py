@@ -12,27 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pool.document_store import DocumentStore
+from pool.corpus.document_store import DocumentStore
+from pool.corpus.partitioning import TableRecord
 from pool.files.records import Record
 from pool.files.row_file import rows_into
 from pool.packing import digest_stream
 
 TABLES = "tables.json"
 _KEY_BYTES, _ROWS_AT_ONCE = 32, 4096
-
-
-class TableRecord(Record):
-    """What one table gave: `units` by partition, held-out `domains`; `source` digests its text and how it is read.
-
-    Its hashes file, of digest `hashes`, has a row (32,) uint8 for each different document: first the `own`, those that
-    it has in the corpus, then those that tables before it have.
-    """
-
-    source: str
-    units: dict[str, tuple[str, ...]]
-    domains: tuple[str, ...]
-    own: int
-    hashes: str
 
 
 class TableRecords(Record):

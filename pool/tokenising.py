@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from pool.base_units import Units, cut_into_units, groups_of
 from pool.config.pool_file import PoolFile
-from pool.corpus import SPLITS, Corpus, Split, held_out_place, training_place
+from pool.corpus.corpus import SPLITS, Corpus, Split, held_out_place, training_place
+from pool.corpus.partitioning import TableRecord
 from pool.files.records import write_record
 from pool.packing import BYTES_A_TOKEN, StreamLimits, TrainingStream, digest_stream, training_stream
 from pool.prepared import (
@@ -25,7 +26,7 @@ from pool.prepared import (
 )
 from pool.progress import track_text, watched
 from pool.reading import ReadText
-from pool.table_records import TABLES, TableRecord, TableRecords, hashes_file, write_hashes
+from pool.table_records import TABLES, TableRecords, hashes_file, write_hashes
 from pool.text_digest import TextDigest
 from pool.tokenizer import tokenizer_digest
 from pool.tokens import HeldOutWindows, held_out_windows

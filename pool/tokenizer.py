@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pool.backend import load_tokenizer
 from pool.config.pool_file import PoolFile, TokenizerConfig
-from pool.corpus import Corpus
+from pool.corpus.corpus import Corpus
 from pool.errors import PoolMismatchError
 from pool.files.digests import digest_json
 from pool.files.records import MANIFEST, Record, read_record, write_record

@@ -8,7 +8,7 @@ import optuna
 from objectives.evaluation import Evaluation
 from objectives.paired import PairedDifference, paired_difference
 from objectives.scoring import Scorer
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from search.trials import Counts, best_trial, completed_trials, count_trials

@@ -12,7 +12,7 @@ from objectives.bootstrap import Interval, bootstrap
 from objectives.noise import NoiseFloor
 from objectives.rule_choice import RuleChoice, choose_rule
 from objectives.rules import MergeRule, make_rule
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.progress import track
 from studies.readings import VALUE, Instruments, Readings

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from objectives.noise import CONFIDENT
-from pool.corpus import Split
+from pool.corpus.corpus import Split
 from studies.fidelity import Fidelity
 from studies.readings import VALUE
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from objectives.rule_choice import RuleScore
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from studies.fidelity import Agreed, Fidelity
 from studies.forecast import Forecaster, forecast_json
 from studies.proposal import Proposal

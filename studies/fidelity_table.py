@@ -8,7 +8,7 @@ from rich.table import Table
 
 from objectives.noise import NoiseFloor
 from objectives.rule_choice import LEAST_TO_CHOOSE, RuleChoice
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from studies.fidelity import Agreed, Fidelity
 from studies.fidelity_report import Report

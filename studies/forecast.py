@@ -9,7 +9,7 @@ import numpy as np
 
 from objectives.bootstrap import Interval
 from objectives.calibration import ALPHA, LEAST_TRUTHS, Calibration
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from studies.readings import VALUE, Instruments, Readings

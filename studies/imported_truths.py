@@ -8,7 +8,7 @@ import numpy as np
 from objectives.held_out import Floats
 from objectives.noise import NoiseFloor
 from objectives.swarm_table import SwarmTable, read_swarm
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from studies.readings import VALUE, Instruments, Readings

@@ -8,7 +8,7 @@ import numpy as np
 
 from objectives.held_out import Floats
 from objectives.task_vectors import TaskVectors
-from pool.corpus import Split
+from pool.corpus.corpus import Split
 
 Json = dict[str, object]
 Pair = tuple[str, str]

@@ -15,7 +15,7 @@ def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: 
     """Tell which held-out documents share a passage of 13 words with training text. Reads the text, builds nothing."""
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
-    from pool.overlap import find_overlap
+    from pool.corpus.overlap import find_overlap
     from pool.reading import read_corpus
     from studies.pool_overlap_table import show_overlap
 

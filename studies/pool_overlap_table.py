@@ -3,8 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from pool.ngrams import WORDS
-from pool.overlap import Overlap
+from pool.corpus.overlap import WORDS, Overlap
 
 
 def show_overlap(console: Console, overlap: Overlap) -> None:

@@ -16,7 +16,7 @@ import optuna
 from objectives.calibration import Calibration
 from objectives.evaluation import DifferentiableObjective, Evaluation
 from objectives.noise import CONFIDENT
-from pool.corpus import Split
+from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from search.space import CappedSimplex
 from search.spread import draw

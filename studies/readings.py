@@ -12,7 +12,7 @@ from objectives.rules import MergeRule
 from objectives.target import Goal, Target, measures_of
 from objectives.trained_loss import TrainedLoss
 from pool.config.recipe import Recipe
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.progress import track
 from studies.remembered import remembered

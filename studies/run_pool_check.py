@@ -11,7 +11,7 @@ from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
 from objectives.target import Target
 from objectives.task_vectors import TaskVectors, compare_task_vectors
-from pool.corpus import Split
+from pool.corpus.corpus import Split
 from pool.errors import CorpusError, NonFiniteLossError
 from pool.held_out_text import own_domain
 from pool.mixture import Mixture

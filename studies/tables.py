@@ -7,7 +7,7 @@ from rich.table import Table
 
 from objectives.diversity import Diversity
 from pool.checkpoints.manifest import CheckpointManifest
-from pool.corpus import SPLITS
+from pool.corpus.corpus import SPLITS
 from pool.files.digests import short
 from pool.mixture import Mixture
 from pool.prepared import TextSummary

@@ -7,7 +7,7 @@ import numpy as np
 
 from objectives.noise import NoiseFloor
 from pool.config.recipe import Recipe
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.mixture import Mixture
 from pool.progress import track

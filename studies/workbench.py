@@ -15,7 +15,7 @@ from objectives.trained_loss import TrainedLoss
 from objectives.unmerged import UnmergedPool
 from objectives.window_table import WindowTable
 from pool.config.pool_file import read_pool_file
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.store import Pool, open_pool

@@ -11,7 +11,7 @@ import numpy as np
 from objectives.held_out import Floats
 from objectives.paired import CONFIDENT
 from objectives.target import Measure
-from pool.corpus import Split
+from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from studies.ablation.coalitions import GameName
 from studies.ablation.contributions import Contributions

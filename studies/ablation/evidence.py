@@ -18,7 +18,7 @@ from objectives.paired import PairedDifference, paired_difference
 from objectives.scoring import Scorer
 from objectives.target import Goal, Target
 from objectives.window_table import WindowTable
-from pool.corpus import Split
+from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from studies.remembered import remembered
 from studies.workbench import Workbench

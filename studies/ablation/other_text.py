@@ -19,7 +19,7 @@ from objectives.scoring import Scorer
 from objectives.target import Goal
 from objectives.window_table import WindowTable
 from pool.backend import load_tokenizer
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from pool.tokens import HeldOutWindows

@@ -6,7 +6,7 @@ import numpy as np
 import optuna
 
 from objectives.held_out import Floats
-from pool.corpus import Split
+from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from pool.progress import say, track
 from studies.ablation.ablation import SEED, Ablation, ShapleyValues

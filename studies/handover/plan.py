@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pool.corpus.files import paths_of
 from pool.errors import StudyError
 from pool.mixture import Mixture
-from pool.source_files import paths_of
 from pool.store import Pool
 from studies.score import Json
 

@@ -8,7 +8,7 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from objectives.calibration import LEAST_TRUTHS
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.best import best_mixture

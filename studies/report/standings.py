@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from objectives.evaluation import Evaluation, Objective
 from objectives.paired import CONFIDENT, paired_difference
-from pool.corpus import SPLITS, Split
+from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.best import baseline_mixtures, score_of

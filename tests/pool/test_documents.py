@@ -9,9 +9,9 @@ import pytest
 import zstandard
 
 from pool.config.sources import TextSource
-from pool.documents import read_documents
+from pool.corpus.documents import read_documents
 from pool.errors import CorpusError
-from pool.source_files import describe_source
+from pool.text_digest import describe_source
 
 
 def _read(path: Path, **options: str) -> list[str]:

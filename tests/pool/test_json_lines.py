@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool.config.sources import TextSource
-from pool.documents import read_documents
+from pool.corpus.documents import read_documents
+from pool.corpus.json_lines import json_rows
 from pool.errors import CorpusError
-from pool.json_lines import json_rows
 
 FIRST_LINES = 40
 """Of some 50 kB each: more than `datasets` looks at to learn the types of columns."""

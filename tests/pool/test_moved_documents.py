@@ -9,7 +9,7 @@ from tiny import edit, snapshot
 from pool.build import build_pool
 from pool.config.pool_file import read_pool_file
 from pool.config.sources import TextSource
-from pool.documents import read_documents
+from pool.corpus.documents import read_documents
 from pool.errors import PoolMismatchError
 from pool.provenance import describe_moves
 

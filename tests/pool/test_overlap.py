@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from pool.config.pool_file import HeldOutSize, ScoredText
-from pool.corpus import Corpus, make_corpus
-from pool.document_store import DocumentStore
+from pool.corpus.corpus import Corpus, make_corpus
+from pool.corpus.document_store import DocumentStore
+from pool.corpus.overlap import WORDS, find_overlap, ngram_hashes, without_overlap, words_of
 from pool.errors import CorpusError
-from pool.ngrams import WORDS, ngram_hashes, words_of
-from pool.overlap import find_overlap, without_overlap
 
 PASSAGE = "It was the best of times, it was the worst of times; it was the age of wisdom"
 ALL = ScoredText(10**6, 10**6)
@@ -75,7 +74,7 @@ def test_every_run_of_a_text_has_a_hash_and_the_order_of_words_matters() -> None
 
 
 def test_hashes_are_the_same_in_every_process() -> None:
-    script = f"from pool.ngrams import *; print(ngram_hashes(words_of({PASSAGE!r})).tolist())"
+    script = f"from pool.corpus.overlap import *; print(ngram_hashes(words_of({PASSAGE!r})).tolist())"
     other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=_ROOT)
     assert other.stdout.strip() == str(ngram_hashes(words_of(PASSAGE)).tolist())
 

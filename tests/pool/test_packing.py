@@ -16,7 +16,7 @@ from pool import encoding
 from pool.backend import load_tokenizer
 from pool.build import build_pool
 from pool.config.pool_file import PoolFile, read_pool_file
-from pool.document_store import DocumentStore
+from pool.corpus.document_store import DocumentStore
 from pool.errors import CorpusError
 from pool.files.digests import digest_arrays
 from pool.packing import StreamLimits, digest_stream, training_stream

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from pool import partitioning
 from pool.config.pool_file import read_pool_file
 from pool.config.sources import PartitionSource
-from pool.corpus import training_place
-from pool.document_store import DocumentStore
+from pool.corpus import partitioning
+from pool.corpus.corpus import training_place
+from pool.corpus.document_store import DocumentStore
+from pool.corpus.partitioning import fill_partitions, safe_names
 from pool.errors import ConfigError, CorpusError
 from pool.files.toml import Name
-from pool.partitioning import fill_partitions, safe_names
 from pool.reading import read_corpus
 
 

@@ -199,7 +199,7 @@ if __name__ == "__main__":
     pool = open_pool(read_pool_file(Path(sys.argv[1])))
     shape = ModelShape(hidden_size=32, layers=2, attention_heads=2, intermediate_size=64, context=32)
     recipe = Recipe(tokens=2_000 * 8 * 32, batch_windows=8, checkpoint_steps=4, fsdp=2)
-    train(new_model(shape, 384, initial_seed=3), pool.corpus.train, Mixture.uniform(pool.names), recipe,
+    train(new_model(shape, 384, initial_seed=3), pool.corpus.corpus.train, Mixture.uniform(pool.names), recipe,
           scratch=Path(sys.argv[2]), label="run")
 """
 

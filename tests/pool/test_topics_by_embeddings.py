@@ -19,14 +19,14 @@ from pool import progress
 from pool.build import build_pool
 from pool.config.pool_file import read_pool_file
 from pool.config.sources import PartitionSource
-from pool.corpus import training_place
-from pool.document_store import DocumentStore
-from pool.embeddings import TOKENS, Embedder, load_embedding_model
+from pool.corpus.corpus import training_place
+from pool.corpus.document_store import DocumentStore
+from pool.corpus.embeddings import TOKENS, Embedder, load_embedding_model
+from pool.corpus.partitioning import fill_partitions
 from pool.errors import ConfigError, CorpusError, PoolMismatchError
 from pool.files.digests import digest_json
-from pool.partitioning import fill_partitions
-from pool.source_files import describe_source
 from pool.store import open_pool
+from pool.text_digest import describe_source
 
 WRITERS = {"bert": write_bert, "roberta": write_roberta, "llama": write_llama, "gpt2": write_foreign}
 WEIGHTS = "model.safetensors"

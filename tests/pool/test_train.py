@@ -107,7 +107,7 @@ out, limited = Path(sys.argv[2]), sys.argv[3] == "limited"
 
 def run(model, recipe, name):
     mixture = Mixture.uniform(pool.names)
-    outcome = train(model, pool.corpus.train, mixture, recipe, scratch=out / name, label=name)
+    outcome = train(model, pool.corpus.corpus.train, mixture, recipe, scratch=out / name, label=name)
     return outcome
 
 run(load_model(pool.folder / "seed"), Recipe(tokens=256, batch_windows=8), "warm-up")

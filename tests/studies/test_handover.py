@@ -22,9 +22,9 @@ from objectives.merge import StackedPool
 from pool.backend import load_tokenizer
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import HeldOutSize, read_pool_file
-from pool.corpus import make_corpus
-from pool.demo_corpus import _licences, _stdlib_code
-from pool.document_store import DocumentStore
+from pool.corpus.corpus import make_corpus
+from pool.corpus.demo import _licences, _stdlib_code
+from pool.corpus.document_store import DocumentStore
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from pool.reading import read_corpus

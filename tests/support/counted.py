@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pool.document_store import DocumentStore
+from pool.corpus.document_store import DocumentStore
 
 
 @contextmanager

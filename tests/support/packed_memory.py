@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerFast
 
 from pool.config.pool_file import HeldOutSize, ScoredText
 from pool.config.sources import TextSource
-from pool.corpus import make_corpus
-from pool.document_store import DocumentStore
-from pool.documents import read_documents
-from pool.overlap import find_overlap
+from pool.corpus.corpus import make_corpus
+from pool.corpus.document_store import DocumentStore
+from pool.corpus.documents import read_documents
+from pool.corpus.overlap import find_overlap
 from pool.packing import StreamLimits, digest_stream, training_stream
 
 

@@ -8,7 +8,7 @@ from pydoc_data.topics import topics
 import datasets
 import numpy
 
-from pool.demo_corpus import docstrings_of
+from pool.corpus.demo import docstrings_of
 
 POOL_TOML = """
 name = "tiny"

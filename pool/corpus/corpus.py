@@ -12,7 +12,7 @@ from itertools import cycle, islice
 from typing import Literal
 
 from pool.config.pool_file import HeldOutSize
-from pool.document_store import DocumentStore, StoredDocuments
+from pool.corpus.document_store import DocumentStore, StoredDocuments
 from pool.errors import CorpusError
 
 Split = Literal["search", "test"]

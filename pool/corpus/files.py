@@ -5,11 +5,8 @@ from pathlib import Path
 
 import zstandard
 
-from pool.config.sources import ClusterConfig, PartitionSource, TextSource
-from pool.embedding_files import describe_embedding_model
+from pool.config.sources import TextSource
 from pool.errors import CorpusError
-from pool.files.digests import digest_file, digest_json
-from pool.files.seen_files import DigestOf
 
 _BLOCK_BYTES = 2**20
 
@@ -48,37 +45,6 @@ def check_path(name: str, path: Path, source: TextSource) -> None:
         raise CorpusError(f"{name}: {path} is empty; remove it from `files` or fill it")
     if path.suffix in (".zst", ".zstd"):
         _check_frames(name, path)
-
-
-def describe_source(name: str, source: TextSource, digest_of: DigestOf = digest_file) -> dict[str, object]:
-    """Say what decides a source's text and its parts: how it is read and split, and the content (not the place) of
-    its files and of the model that splits it.
-
-    Raises `CorpusError` naming a file that is missing.
-    """
-    how = source.model_dump(mode="json", exclude={"files"})
-    if isinstance(source, PartitionSource) and source.cluster is not None:
-        how["cluster"] = _describe_cluster(name, source.cluster, digest_of)
-    return {**how, "files": sorted(_digest(name, path, digest_of) for path in paths_of(name, source))}
-
-
-def _describe_cluster(name: str, cluster: ClusterConfig, digest_of: DigestOf) -> dict[str, object]:
-    """Describe it as before there were models where it names none, so that the pools of then still hold."""
-    how = cluster.model_dump(mode="json", exclude={"embeddings"})
-    if cluster.embeddings is None:
-        return how
-    return {**how, "embeddings": describe_embedding_model(name, cluster.embeddings, digest_of)}
-
-
-def _digest(name: str, path: Path, digest_of: DigestOf) -> str:
-    try:
-        if not path.is_dir():
-            return digest_of(path)
-        inside = sorted(file for file in path.rglob("*") if file.is_file())
-        return digest_json({file.relative_to(path).as_posix(): digest_of(file) for file in inside})
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CorpusError(f"{name}: {path}: {reason}; correct `files` in the pool file") from None
 
 
 def _check_frames(name: str, path: Path) -> None:

@@ -3,11 +3,14 @@
 Only a document's beginning is read. Batches are filled in the order of length, and each is computed on one thread, as
 many at a time as torch has threads: the vectors hang neither on the number of cores nor, but for rounding, on what
 else is in their batch.
+
+The files of a model that texts are embedded by: found, checked as those of a given seed are, and digested.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +20,49 @@ from tokenizers import Tokenizer
 from transformers import AutoModel, PreTrainedModel
 
 from pool.checkpoints.checkpoint import check_finite
-from pool.checkpoints.others_files import TOKENIZER, ForeignFiles
+from pool.checkpoints.others_files import TOKENIZER, ForeignFiles, find_foreign
 from pool.checkpoints.others_weights import check_vocabulary, load_weights, rows_of
-from pool.embedding_files import as_corpus_error, called, find_embedding_model
 from pool.engines.resources import give_back_memory
 from pool.errors import CorpusError, PoolError, first_line
+from pool.files.seen_files import DigestOf
+
+
+def find_embedding_model(name: str, folder: Path) -> ForeignFiles:
+    """Find and check the files of the model that splits partition `name`, before any of them is loaded.
+
+    Raises `CorpusError` for a folder that is none, without safetensors or a tokenizer, or that asks for code.
+    """
+    with as_corpus_error():
+        return find_foreign(folder, called(name))
+
+
+def describe_embedding_model(name: str, folder: Path, digest_of: DigestOf) -> dict[str, str]:
+    """Say what decides a model's embeddings: the content of its files, wherever they are. Raises `CorpusError`."""
+    files = replace(find_embedding_model(name, folder), digest_of=digest_of)
+    try:
+        return {
+            "weights": files.weights_digest,
+            "config": files.config_digest,
+            "tokenizer": digest_of(files.tokenizer / TOKENIZER),
+        }
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CorpusError(f"{called(name)}: {error.filename or folder}: {reason}; give a folder to be read") from None
+
+
+def called(name: str) -> str:
+    """Return what messages call the model that splits partition `name`."""
+    return f"[corpus.partitions.{name}.cluster] embeddings"
+
+
+@contextmanager
+def as_corpus_error() -> Iterator[None]:
+    """Raise what is wrong with a checkpoint as `CorpusError`: the text cannot be split without it."""
+    try:
+        yield
+    except PoolError as error:
+        raise CorpusError(str(error)) from None
+
 
 TOKENS = 256
 """Most tokens read of a document, special ones included; fewer where the model was made for fewer."""

@@ -14,9 +14,9 @@ import datasets
 from huggingface_hub import DatasetCard
 
 from pool.config.sources import CHUNK_BYTES, TextSource
+from pool.corpus.json_lines import Row, json_rows
 from pool.errors import CorpusError, HubError, first_line
 from pool.files.hub import Snapshot, fetch, find_snapshot
-from pool.json_lines import Row, json_rows
 from pool.progress import silent
 
 _CARD = "README.md"

@@ -7,13 +7,28 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from pool.clustering import split_by_topic
 from pool.config.sources import PartitionSource
-from pool.corpus import add_documents, refuse_duplicates, training_place
-from pool.document_store import DocumentStore
-from pool.documents import read_documents, read_labelled_documents
+from pool.corpus.corpus import add_documents, refuse_duplicates, training_place
+from pool.corpus.document_store import DocumentStore
+from pool.corpus.documents import read_documents, read_labelled_documents
+from pool.corpus.topics import split_by_topic
 from pool.errors import CorpusError
-from pool.table_records import TableRecord
+from pool.files.records import Record
+
+
+class TableRecord(Record):
+    """What one table gave: `units` by partition, held-out `domains`; `source` digests its text and how it is read.
+
+    Its hashes file, of digest `hashes`, has a row (32,) uint8 for each different document: first the `own`, those that
+    it has in the corpus, then those that tables before it have.
+    """
+
+    source: str
+    units: dict[str, tuple[str, ...]]
+    domains: tuple[str, ...]
+    own: int
+    hashes: str
+
 
 MOST_VALUES = 10_000
 """Different values of a column; one that has more names documents, not partitions."""

@@ -12,11 +12,11 @@ from pathlib import Path
 import datasets
 
 from pool.config.sources import CHUNK_BYTES, TextSource
+from pool.corpus.files import check_path, paths_of
+from pool.corpus.hub_documents import hub_rows
+from pool.corpus.json_lines import Row, json_rows
 from pool.errors import CorpusError, HubError, first_line
-from pool.hub_documents import hub_rows
-from pool.json_lines import Row, json_rows
 from pool.progress import silent
-from pool.source_files import check_path, paths_of
 
 _SAMPLES = {"paragraph": "paragraph", "line": "line", "file": "document"}
 _READER = "datasets.packaged_modules"
