@@ -27,11 +27,11 @@ import torch
 from objectives.evaluation import Evaluation
 from objectives.merge import StackedPool
 from objectives.rules import MergeRule
-from pool.backend import load_tokenizer
 from pool.errors import ConfigError
 from pool.files.digests import digest_file, digest_json
 from pool.mixture import Mixture
 from pool.store import Pool
+from pool.tokens.tokenizer import load_tokenizer
 
 BATCH_SIZE = 32
 """Requests of one forward pass; fixed, since padding changes the last digits."""

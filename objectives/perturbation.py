@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pool.config.pool_file import CorpusConfig
 from pool.errors import CorpusError
-from pool.tokens import IGNORED, HeldOutWindows, held_out_windows
+from pool.tokens.held_out import IGNORED, HeldOutWindows, held_out_windows
 
 Kind = Literal["character-noise", "lower-case", "upper-case"]
 Perturbation = Callable[[str, float, np.random.Generator], str]

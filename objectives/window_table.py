@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.held_out import Floats, HeldOutLoss
-from pool.tokens import IGNORED, HeldOutWindows
+from pool.tokens.held_out import IGNORED, HeldOutWindows
 
 Rows = npt.NDArray[np.int64]
 

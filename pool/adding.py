@@ -21,11 +21,11 @@ from pool.given_seed import save_given_seed
 from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_folder, member_part
 from pool.material import Material, prepare_material, write_material
 from pool.mixture import Mixture
-from pool.prepared import CorpusManifest
 from pool.progress import say
 from pool.provenance import label
 from pool.request import Request
 from pool.store import PoolManifest
+from pool.tokens.prepared import CorpusManifest
 
 
 @dataclass(frozen=True)

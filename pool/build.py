@@ -23,12 +23,12 @@ from pool.layout import MEMBERS, POOL_RECORD, SEED, Layout, member_part
 from pool.material import Material, prepare_material, write_material
 from pool.member_needs import seed_needs
 from pool.mixture import Mixture
-from pool.prepared import CorpusManifest
 from pool.progress import say, track
 from pool.provenance import Provenance, label, member_provenance, seed_provenance
 from pool.request import Request
 from pool.run_checkpoints import discard_scratch
 from pool.store import Pool, PoolManifest, open_pool
+from pool.tokens.prepared import CorpusManifest
 from pool.training import Training, train_into
 
 

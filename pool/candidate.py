@@ -6,7 +6,6 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.backend import load_tokenizer
 from pool.checkpoints.checkpoint import load_model, parameters_of, save_checkpoint, verify_checkpoint
 from pool.checkpoints.likeness import check_same_architecture, cosine_to_seed
 from pool.checkpoints.manifest import CheckpointManifest, imported_manifest
@@ -16,7 +15,7 @@ from pool.files.digests import short
 from pool.files.records import MANIFEST
 from pool.foreign import Foreign, load_foreign
 from pool.mixture import Mixture
-from pool.tokenizer import tokenizer_digest
+from pool.tokens.tokenizer import load_tokenizer, tokenizer_digest
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pool.config.recipe import Recipe
 from pool.files.digests import digest_file, digest_json
 from pool.files.records import Record, read_record, write_record
 from pool.mixture import Mixture
-from pool.tokens import Tokens
+from pool.tokens.held_out import Tokens
 from pool.windows import TrainingWindows, training_windows
 
 

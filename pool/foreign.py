@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.backend import load_tokenizer
 from pool.checkpoints.checkpoint import check_finite
 from pool.checkpoints.manifest import Origin
 from pool.checkpoints.others_files import ForeignFiles
 from pool.checkpoints.others_weights import at_rest, check_vocabulary, load_weights, rows_of
 from pool.errors import PoolError
-from pool.tokenizer import tokenizer_digest
-from pool.tokens import end_of_text
+from pool.tokens.held_out import end_of_text
+from pool.tokens.tokenizer import load_tokenizer, tokenizer_digest
 
 _PROBE_TOKENS = 8
 _PROBE_TOLERANCE = 1e-5

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 
 from pool.errors import ConfigError
 from pool.mixture import Mixture
-from pool.prepared import CorpusManifest, load_search_windows
-from pool.tokens import IGNORED, HeldOutWindows
+from pool.tokens.held_out import IGNORED, HeldOutWindows
+from pool.tokens.prepared import CorpusManifest, load_search_windows
 
 _TOKENS_AT_ONCE = 2048
 

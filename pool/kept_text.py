@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from pool.config.pool_file import PoolFile
 from pool.mixture import Mixture
-from pool.prepared import CorpusManifest
 from pool.progress import say
+from pool.tokens.prepared import CorpusManifest
 
 
 def say_little_kept(config: PoolFile, corpus: CorpusManifest, seed: Mixture | None) -> None:

@@ -9,7 +9,6 @@ from transformers import PreTrainedTokenizerFast
 
 from pool.checkpoints.manifest import CheckpointManifest, Origin
 from pool.config.pool_file import PoolFile
-from pool.earlier import Earlier
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.exchange import stages
 from pool.files.records import MANIFEST, read_record
@@ -18,14 +17,15 @@ from pool.foreign import Foreign
 from pool.given_seed import read_given_seed
 from pool.kept_text import say_little_kept
 from pool.layout import CORPUS, SEED, TOKENIZER, Layout, member_folder
-from pool.prepared import CORPUS_RECORD, CorpusManifest, PreparedCorpus, load_prepared
 from pool.progress import say
 from pool.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
-from pool.reading import read_text
 from pool.request import EVERYTHING, Request
-from pool.text_digest import digest_text
-from pool.tokenising import tokenise
-from pool.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
+from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, PreparedCorpus, load_prepared
+from pool.tokens.reading import read_text
+from pool.tokens.reuse import Earlier
+from pool.tokens.text_digest import digest_text
+from pool.tokens.tokenising import tokenise
+from pool.tokens.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from pool.layout import Layout
 from pool.mixture import Mixture
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER
-from pool.prepared import CORPUS_RECORD, CorpusManifest
 from pool.provenance import Provenance
-from pool.tokens import Tokens
+from pool.tokens.held_out import Tokens
+from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest
 
 SEED_TEXT_WINDOWS = 64
 """Held-out windows on which forgetting is measured, about: a few hundredths of a training run."""

@@ -11,7 +11,7 @@ from pool.files.digests import digest_json, short
 from pool.given_seed import given_seed_changes
 from pool.held_out_text import own_domains
 from pool.mixture import Mixture
-from pool.prepared import CorpusManifest
+from pool.tokens.prepared import CorpusManifest
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pool.files.digests import digest_json
 from pool.files.records import MANIFEST
 from pool.files.seen_files import Watcher
 from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_part
-from pool.text_digest import TextDigest, digest_text
+from pool.tokens.text_digest import TextDigest, digest_text
 
 EVERYTHING = "all"
 _OF_A_RECIPE = set(WITHOUT_EFFECT) - {"keep_every_steps"}

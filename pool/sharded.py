@@ -20,11 +20,11 @@ from pool.engines.dispatch import KILLED
 from pool.engines.group import Ending, is_first, run_group
 from pool.errors import PoolError
 from pool.files.whole import write_text
-from pool.packing import map_stream
 from pool.progress import say
 from pool.run_checkpoints import last_whole_checkpoint
 from pool.shards import whole
-from pool.tokens import Tokens
+from pool.tokens.held_out import Tokens
+from pool.tokens.stream import map_stream
 
 _START, _IMPORTANCE, _END, _COURSE = "start", "importance.safetensors", "end.safetensors", "course.json"
 

@@ -19,10 +19,10 @@ from pool.files.records import Record, read_record
 from pool.files.seen_files import read_seen
 from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, member_folder
 from pool.mixture import Groups, Mixture, to_units
-from pool.prepared import CorpusManifest, PreparedCorpus, load_prepared
 from pool.provenance import changes_by_checkpoint, describe_changes, label
-from pool.text_digest import digest_text
-from pool.tokenizer import kept_tokenizer
+from pool.tokens.prepared import CorpusManifest, PreparedCorpus, load_prepared
+from pool.tokens.text_digest import digest_text
+from pool.tokens.tokenizer import kept_tokenizer
 
 
 class PoolManifest(Record):

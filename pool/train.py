@@ -27,7 +27,7 @@ from pool.needs import NOTHING, Needs
 from pool.part_size import part_windows, take_smaller_part
 from pool.progress import say
 from pool.sharded import sharded_attempt
-from pool.tokens import Tokens
+from pool.tokens.held_out import Tokens
 from pool.windows import training_windows
 
 

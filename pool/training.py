@@ -17,7 +17,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from pool.adapters import ADAPTER, ADAPTER_WEIGHTS
 from pool.ages import age_digests
 from pool.attempt import BESIDE
-from pool.backend import load_tokenizer
 from pool.checkpoints.checkpoint import load_model, save_checkpoint
 from pool.checkpoints.manifest import CheckpointManifest, HeldOutCourse, SeedTextLoss, library_versions
 from pool.engines.engine import Job
@@ -30,10 +29,11 @@ from pool.member_needs import member_needs
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER
 from pool.part_size import take_smaller_part
-from pool.prepared import load_streams
 from pool.provenance import Provenance
 from pool.run_checkpoints import checkpoints_of, discard_scratch
-from pool.tokens import Tokens
+from pool.tokens.held_out import Tokens
+from pool.tokens.prepared import load_streams
+from pool.tokens.tokenizer import load_tokenizer
 from pool.train import TrainingOutcome, train
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pool.config.recipe import Recipe
 from pool.mixture import Mixture
-from pool.tokens import Tokens
+from pool.tokens.held_out import Tokens
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from objectives.diversity import Diversity, self_bleu_of
-from pool.backend import load_tokenizer
+from pool.tokens.tokenizer import load_tokenizer
 from studies.best import Best
 from studies.workbench import Workbench
 

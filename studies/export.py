@@ -5,12 +5,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pool.backend import load_tokenizer
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.errors import StudyError
 from pool.files.digests import short
 from pool.files.whole import new_folder, refuse_occupied, write_text
 from pool.mixture import Mixture
+from pool.tokens.tokenizer import load_tokenizer
 from studies.best import Best
 from studies.json_text import json_text
 from studies.workbench import Workbench

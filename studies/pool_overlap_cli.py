@@ -16,7 +16,7 @@ def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: 
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
     from pool.corpus.overlap import find_overlap
-    from pool.reading import read_corpus
+    from pool.tokens.reading import read_corpus
     from studies.pool_overlap_table import show_overlap
 
     config = read_pool_file(pool_file, text_root)

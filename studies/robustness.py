@@ -21,10 +21,10 @@ from objectives.scoring import Scorer
 from objectives.target import Goal, Target
 from objectives.targets import Targets
 from objectives.window_table import WindowTable
-from pool.backend import load_tokenizer
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
-from pool.tokens import HeldOutWindows
+from pool.tokens.held_out import HeldOutWindows
+from pool.tokens.tokenizer import load_tokenizer
 from studies.best import baseline_mixtures, best_mixture
 from studies.score import Json, Score
 from studies.workbench import Workbench

@@ -10,8 +10,8 @@ from pool.checkpoints.manifest import CheckpointManifest
 from pool.corpus.corpus import SPLITS
 from pool.files.digests import short
 from pool.mixture import Mixture
-from pool.prepared import TextSummary
 from pool.store import PoolManifest
+from pool.tokens.prepared import TextSummary
 from search.trials import Counts
 from studies.best import Best, Standing
 from studies.confirm import Confirmation

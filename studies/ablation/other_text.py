@@ -18,11 +18,11 @@ from objectives.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_wi
 from objectives.scoring import Scorer
 from objectives.target import Goal
 from objectives.window_table import WindowTable
-from pool.backend import load_tokenizer
 from pool.corpus.corpus import SPLITS, Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
-from pool.tokens import HeldOutWindows
+from pool.tokens.held_out import HeldOutWindows
+from pool.tokens.tokenizer import load_tokenizer
 from studies.ablation.coalitions import without
 from studies.ablation.resampling import RankAgreement, agreement, draw_documents, resampled
 from studies.remembered import remembered

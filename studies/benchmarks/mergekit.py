@@ -14,7 +14,7 @@ from objectives.held_out import Floats
 from objectives.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model
 from pool.errors import ConfigError
-from pool.tokens import IGNORED
+from pool.tokens.held_out import IGNORED
 
 
 def check_mergekit() -> None:

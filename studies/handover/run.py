@@ -6,13 +6,13 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError
 
-from pool.backend import load_tokenizer
-from pool.base_units import cut_into_units
 from pool.errors import StudyError
 from pool.files.whole import new_folder, write_text
 from pool.mixture import Mixture
-from pool.reading import read_corpus
 from pool.store import Pool
+from pool.tokens.base_units import cut_into_units
+from pool.tokens.reading import read_corpus
+from pool.tokens.tokenizer import load_tokenizer
 from studies.handover.interleave import interleave_script
 from studies.handover.mergekit_files import METHODS, mergekit_yaml
 from studies.handover.olmo import olmix_yaml, olmo_core_yaml

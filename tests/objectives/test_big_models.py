@@ -14,7 +14,7 @@ from pool.config.recipe import ModelShape
 from objectives.merge import StackedPool
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
-from pool.tokens import HeldOutWindows
+from pool.tokens.held_out import HeldOutWindows
 
 mode, size, folder, windows = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 SHAPE, VOCABULARY = {

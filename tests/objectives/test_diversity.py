@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from objectives.merge import StackedPool
-from pool.backend import load_tokenizer
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.store import Pool
+from pool.tokens.tokenizer import load_tokenizer
 
 pytest.importorskip("sacrebleu", reason="needs the extra diversity")
 

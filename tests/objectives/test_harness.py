@@ -10,11 +10,11 @@ from lm_eval.tasks import TaskManager
 
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
-from pool.backend import load_tokenizer
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import CorpusConfig
 from pool.store import Pool
-from pool.tokens import held_out_windows
+from pool.tokens.held_out import held_out_windows
+from pool.tokens.tokenizer import load_tokenizer
 
 ALL = CorpusConfig(source="demo", held_out_tokens=10**6, held_out_document_tokens=10**6)
 TASK = """

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from objectives.perturbation import PERTURBATIONS, perturbed, raw_documents, rewritten_windows
-from pool.backend import load_tokenizer
 from pool.config.pool_file import CorpusConfig, PoolFile
 from pool.store import Pool
-from pool.tokens import held_out_windows
+from pool.tokens.held_out import held_out_windows
+from pool.tokens.tokenizer import load_tokenizer
 
 CONTEXT = 32
 ALL = CorpusConfig(source="demo", held_out_tokens=10**6, held_out_document_tokens=10**6)

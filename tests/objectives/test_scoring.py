@@ -16,13 +16,13 @@ from objectives.rules import CommonSpecific, Identity, MergeRule, Power
 from objectives.scoring import Scorer
 from objectives.target import Target
 from objectives.window_table import WindowTable
-from pool.backend import load_tokenizer
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import CorpusConfig
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from pool.store import Pool
-from pool.tokens import IGNORED, HeldOutWindows, held_out_windows
+from pool.tokens.held_out import IGNORED, HeldOutWindows, held_out_windows
+from pool.tokens.tokenizer import load_tokenizer
 
 ALL = CorpusConfig(source="demo", held_out_tokens=10**6, held_out_document_tokens=10**6)
 RULES = [Identity(), Power(0.5), Power(2.0), CommonSpecific(0.5), CommonSpecific(1.0)]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pool.backend import load_tokenizer, plain_backend
 from pool.config.pool_file import PoolFile
-from pool.packing import StreamLimits, training_stream
-from pool.tokens import whole_characters
+from pool.tokens.held_out import whole_characters
+from pool.tokens.stream import StreamLimits, training_stream
+from pool.tokens.tokenizer import load_tokenizer, plain_backend
 
 texts = st.lists(st.text(alphabet="ab é漢🙂\n", min_size=1, max_size=12), min_size=1, max_size=40)
 

@@ -13,19 +13,18 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from tiny import snapshot
 
-from pool import earlier as module
-from pool.backend import load_tokenizer
 from pool.config.pool_file import CorpusConfig, PoolFile
 from pool.config.recipe import ModelShape
 from pool.config.sources import PartitionSource, TextSource
-from pool.earlier import Earlier
 from pool.errors import CorpusError
 from pool.files.records import read_record
-from pool.prepared import CORPUS_RECORD, CorpusManifest, load_prepared
-from pool.reading import read_text
-from pool.text_digest import digest_text
-from pool.tokenising import tokenise
-from pool.tokenizer import tokenizer_digest
+from pool.tokens import reuse as module
+from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, load_prepared
+from pool.tokens.reading import read_text
+from pool.tokens.reuse import Earlier
+from pool.tokens.text_digest import digest_text
+from pool.tokens.tokenising import tokenise
+from pool.tokens.tokenizer import load_tokenizer, tokenizer_digest
 
 
 @dataclass(frozen=True)
@@ -303,8 +302,8 @@ def test_where_overlap_is_dropped_everything_is_read_as_any_held_out_text_decide
 
 def test_the_demo_is_read_whole(maker: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {name: [_text(number) for number in one.documents] for name, one in (("a", A), ("b", B), ("h", H))}
-    monkeypatch.setattr("pool.reading.demo_partitions", lambda: {name: texts[name] for name in "ab"})
-    monkeypatch.setattr("pool.reading.demo_held_out", lambda: {"h": texts["h"]})
+    monkeypatch.setattr("pool.tokens.reading.demo_partitions", lambda: {name: texts[name] for name in "ab"})
+    monkeypatch.setattr("pool.tokens.reading.demo_held_out", lambda: {"h": texts["h"]})
     config = PoolFile(name="x", root=tmp_path, corpus=CorpusConfig(source="demo"), model=ModelShape(context=8))
     assert maker.again(config, config, tmp_path).documents == 88
 

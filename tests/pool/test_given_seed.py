@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from tiny import edit, snapshot
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pool.backend import load_tokenizer
 from pool.build import build_pool
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import CorpusConfig, PoolFile, read_pool_file
@@ -20,7 +19,8 @@ from pool.errors import PoolError, PoolMismatchError
 from pool.given_seed import read_given_seed
 from pool.mixture import Mixture
 from pool.store import Pool, open_pool
-from pool.tokens import IGNORED, held_out_windows
+from pool.tokens.held_out import IGNORED, held_out_windows
+from pool.tokens.tokenizer import load_tokenizer
 from pool.train import train
 
 SEED = "pools/tiny/seed"

@@ -12,14 +12,14 @@ import pytest
 import zstandard
 from tiny import edit, snapshot
 
-from pool import encoding
-from pool.backend import load_tokenizer
 from pool.build import build_pool
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.corpus.document_store import DocumentStore
 from pool.errors import CorpusError
 from pool.files.digests import digest_arrays
-from pool.packing import StreamLimits, digest_stream, training_stream
+from pool.tokens import encoding
+from pool.tokens.stream import StreamLimits, digest_stream, training_stream
+from pool.tokens.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 GROWTH_MEGABYTES = 20

@@ -18,7 +18,7 @@ from pool.corpus.document_store import DocumentStore
 from pool.corpus.partitioning import fill_partitions, safe_names
 from pool.errors import ConfigError, CorpusError
 from pool.files.toml import Name
-from pool.reading import read_corpus
+from pool.tokens.reading import read_corpus
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> Path:

@@ -8,13 +8,14 @@ from pydoc_data.topics import topics
 
 import pytest
 
-from pool import encoding, progress
-from pool.backend import load_tokenizer
+from pool import progress
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.progress import track, track_reading, track_text
-from pool.reading import read_text
-from pool.text_digest import digest_text
-from pool.tokenising import tokenise
+from pool.tokens import encoding
+from pool.tokens.reading import read_text
+from pool.tokens.text_digest import digest_text
+from pool.tokens.tokenising import tokenise
+from pool.tokens.tokenizer import load_tokenizer
 
 MEGABYTES = 4
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pool.backend import load_tokenizer
 from pool.config.pool_file import CorpusConfig, PoolFile
 from pool.errors import CorpusError
-from pool.packing import StreamLimits, training_stream
 from pool.store import Pool
-from pool.tokens import IGNORED, held_out_windows
+from pool.tokens.held_out import IGNORED, held_out_windows
+from pool.tokens.stream import StreamLimits, training_stream
+from pool.tokens.tokenizer import load_tokenizer
 
 CONTEXT = 32
 documents = st.lists(st.text(min_size=1, max_size=80), min_size=1, max_size=6)

@@ -19,7 +19,6 @@ from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 
 from objectives.merge import StackedPool
-from pool.backend import load_tokenizer
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import HeldOutSize, read_pool_file
 from pool.corpus.corpus import make_corpus
@@ -27,8 +26,9 @@ from pool.corpus.demo import _licences, _stdlib_code
 from pool.corpus.document_store import DocumentStore
 from pool.errors import StudyError
 from pool.mixture import Mixture
-from pool.reading import read_corpus
 from pool.store import Pool
+from pool.tokens.reading import read_corpus
+from pool.tokens.tokenizer import load_tokenizer
 from studies.config import read_study_file
 from studies.handover.interleave import interleave_script
 from studies.handover.mergekit_files import METHODS, mergekit_yaml

@@ -19,7 +19,7 @@ from pool.corpus.corpus import make_corpus
 from pool.corpus.document_store import DocumentStore
 from pool.corpus.documents import read_documents
 from pool.corpus.overlap import find_overlap
-from pool.packing import StreamLimits, digest_stream, training_stream
+from pool.tokens.stream import StreamLimits, digest_stream, training_stream
 
 
 def write_text(path: Path, megabytes: float) -> None:

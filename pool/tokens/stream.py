@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from pool.backend import plain_backend
-from pool.encoding import EncodedBatch, encoded
 from pool.errors import CorpusError
 from pool.files.row_file import rows_into
-from pool.tokens import Tokens, bytes_covered, end_of_text, whole_characters
+from pool.tokens.encoding import EncodedBatch, encoded
+from pool.tokens.held_out import Tokens, bytes_covered, end_of_text, whole_characters
+from pool.tokens.tokenizer import plain_backend
 
 _BLOCK_BYTES = 2**22
 BYTES_A_TOKEN = 4

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file
 from pool.corpus.corpus import Split
 from pool.errors import PoolError
 from pool.files.records import Record
-from pool.packing import digest_stream, map_stream
-from pool.tokens import HeldOutWindows, Tokens
+from pool.tokens.held_out import HeldOutWindows, Tokens
+from pool.tokens.stream import digest_stream, map_stream
 
 
 class TextSummary(Record):

@@ -13,10 +13,10 @@ from pool.corpus.document_store import DocumentStore
 from pool.corpus.documents import read_documents
 from pool.corpus.overlap import without_overlap
 from pool.corpus.partitioning import FilledTable, TableRecord, fill_partitions
-from pool.earlier import Earlier
 from pool.errors import PoolError
 from pool.progress import track_reading
-from pool.text_digest import held_out_table, partition_table
+from pool.tokens.reuse import Earlier
+from pool.tokens.text_digest import held_out_table, partition_table
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerFast
 
-from pool.base_units import Units, cut_into_units, groups_of
 from pool.config.pool_file import PoolFile
 from pool.corpus.corpus import SPLITS, Corpus, Split, held_out_place, training_place
 from pool.corpus.partitioning import TableRecord
 from pool.files.records import write_record
-from pool.packing import BYTES_A_TOKEN, StreamLimits, TrainingStream, digest_stream, training_stream
-from pool.prepared import (
+from pool.progress import track_text, watched
+from pool.tokens.base_units import Units, cut_into_units, groups_of
+from pool.tokens.held_out import HeldOutWindows, held_out_windows
+from pool.tokens.prepared import (
     CORPUS_RECORD,
     HELD_OUT,
     TRAIN,
@@ -24,12 +25,11 @@ from pool.prepared import (
     stream_file,
     windows_file,
 )
-from pool.progress import track_text, watched
-from pool.reading import ReadText
-from pool.table_records import TABLES, TableRecords, hashes_file, write_hashes
-from pool.text_digest import TextDigest
-from pool.tokenizer import tokenizer_digest
-from pool.tokens import HeldOutWindows, held_out_windows
+from pool.tokens.reading import ReadText
+from pool.tokens.reuse import TABLES, TableRecords, hashes_file, write_hashes
+from pool.tokens.stream import BYTES_A_TOKEN, StreamLimits, TrainingStream, digest_stream, training_stream
+from pool.tokens.text_digest import TextDigest
+from pool.tokens.tokenizer import tokenizer_digest
 
 
 def tokenise(

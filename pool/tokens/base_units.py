@@ -6,12 +6,12 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerFast
 
-from pool.backend import plain_backend
 from pool.config.pool_file import CorpusConfig
 from pool.corpus.corpus import Corpus, corpus_of, training_place
 from pool.corpus.document_store import Page, StoredDocuments
 from pool.errors import CorpusError
 from pool.mixture import group_units
+from pool.tokens.tokenizer import plain_backend
 
 Units = Mapping[str, tuple[str, ...]]
 """Partition -> its base units, itself alone where it is not cut."""

@@ -13,9 +13,9 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from pool.backend import plain_backend
 from pool.errors import PoolError
-from pool.tokens import Tokens
+from pool.tokens.held_out import Tokens
+from pool.tokens.tokenizer import plain_backend
 
 _DOCUMENTS_AT_ONCE = 256
 _BYTES_A_PROCESS = 32_000_000

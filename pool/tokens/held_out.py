@@ -16,10 +16,10 @@ import numpy.typing as npt
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
-from pool.backend import plain_backend
 from pool.config.pool_file import CorpusConfig
 from pool.errors import CorpusError, PoolError
 from pool.files.digests import digest_arrays
+from pool.tokens.tokenizer import plain_backend
 
 IGNORED = -100
 _DOCUMENTS_AT_ONCE = 256
