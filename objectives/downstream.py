@@ -30,7 +30,7 @@ from objectives.rules import MergeRule
 from pool.errors import ConfigError
 from pool.files.digests import digest_file, digest_json
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.tokens.tokenizer import load_tokenizer
 
 BATCH_SIZE = 32

@@ -21,7 +21,7 @@ from objectives.window_table import WindowTable
 from pool.corpus.corpus import Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 
 MERGES_AT_ONCE = 8
 """Mixtures merged by one matrix product, each a model's size in memory."""

@@ -11,7 +11,7 @@ from objectives.window_table import WindowTable
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.trained import train_to_mixture
 
 

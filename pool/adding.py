@@ -8,23 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pool.build import verified
-from pool.building import building
-from pool.candidate import Candidate, Seed, check_candidate
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile
 from pool.config.recipe import WITHOUT_EFFECT
 from pool.errors import ConfigError, PoolError, PoolMismatchError
-from pool.exchange import check_one_disk, exchange, stage_folder
 from pool.files.records import MANIFEST, write_record
 from pool.files.whole import scratch_folder
-from pool.given_seed import save_given_seed
-from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_folder, member_part
 from pool.material import Material, prepare_material, write_material
 from pool.mixture import Mixture
+from pool.parts.candidate import Candidate, Seed, check_candidate
+from pool.parts.exchange import building, check_one_disk, exchange, stage_folder
+from pool.parts.given_seed import save_given_seed
+from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_folder, member_part
+from pool.parts.provenance import label
+from pool.parts.store import PoolManifest
 from pool.progress import say
-from pool.provenance import label
 from pool.request import Request
-from pool.store import PoolManifest
 from pool.tokens.prepared import CorpusManifest
 
 

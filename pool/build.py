@@ -9,25 +9,24 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from pool.building import building
 from pool.checkpoints.checkpoint import new_model, verify_checkpoint
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import PoolError
-from pool.exchange import check_one_disk, discard_stages, exchange, is_stage
 from pool.files.records import MANIFEST, read_record, write_record
 from pool.files.whole import new_folder, scratch_folder
-from pool.given_seed import save_given_seed
-from pool.layout import MEMBERS, POOL_RECORD, SEED, Layout, member_part
 from pool.material import Material, prepare_material, write_material
 from pool.member_needs import seed_needs
 from pool.mixture import Mixture
+from pool.parts.exchange import building, check_one_disk, discard_stages, exchange, is_stage
+from pool.parts.given_seed import save_given_seed
+from pool.parts.layout import MEMBERS, POOL_RECORD, SEED, Layout, member_part
+from pool.parts.provenance import Provenance, label, member_provenance, seed_provenance
+from pool.parts.store import Pool, PoolManifest, open_pool
 from pool.progress import say, track
-from pool.provenance import Provenance, label, member_provenance, seed_provenance
 from pool.request import Request
 from pool.run_checkpoints import discard_scratch
-from pool.store import Pool, PoolManifest, open_pool
 from pool.tokens.prepared import CorpusManifest
 from pool.training import Training, train_into
 

@@ -10,15 +10,15 @@ from transformers import PreTrainedTokenizerFast
 from pool.checkpoints.manifest import CheckpointManifest, Origin
 from pool.config.pool_file import PoolFile
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
-from pool.exchange import stages
 from pool.files.records import MANIFEST, read_record
 from pool.files.whole import new_folder, replace_folder
-from pool.foreign import Foreign
-from pool.given_seed import read_given_seed
 from pool.kept_text import say_little_kept
-from pool.layout import CORPUS, SEED, TOKENIZER, Layout, member_folder
+from pool.parts.exchange import stages
+from pool.parts.given_seed import read_given_seed
+from pool.parts.layout import CORPUS, SEED, TOKENIZER, Layout, member_folder
+from pool.parts.others import Foreign
+from pool.parts.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
 from pool.progress import say
-from pool.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
 from pool.request import EVERYTHING, Request
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, PreparedCorpus, load_prepared
 from pool.tokens.reading import read_text

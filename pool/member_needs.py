@@ -12,11 +12,11 @@ from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record
 from pool.fisher import FisherText, fisher_of
 from pool.held_out_text import HeldOutText, held_out_text
-from pool.layout import Layout
 from pool.mixture import Mixture
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER
-from pool.provenance import Provenance
+from pool.parts.layout import Layout
+from pool.parts.provenance import Provenance
 from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from pool.config.pool_file import PoolFile
 from pool.config.recipe import WITHOUT_EFFECT
-from pool.exchange import stage_folder
 from pool.files.digests import digest_json
 from pool.files.records import MANIFEST
 from pool.files.seen_files import Watcher
-from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_part
+from pool.parts.exchange import stage_folder
+from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_part
 from pool.tokens.text_digest import TextDigest, digest_text
 
 EVERYTHING = "all"

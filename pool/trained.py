@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pool.build import verified
-from pool.building import building
 from pool.checkpoints.checkpoint import verify_checkpoint
 from pool.config.recipe import Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import PoolError
 from pool.files.records import MANIFEST
-from pool.layout import SEED, Layout, member_folder
 from pool.mixture import Mixture
-from pool.provenance import Provenance, member_provenance
-from pool.store import Pool
+from pool.parts.exchange import building
+from pool.parts.layout import SEED, Layout, member_folder
+from pool.parts.provenance import Provenance, member_provenance
+from pool.parts.store import Pool
 from pool.training import Training
 
 

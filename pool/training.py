@@ -24,12 +24,12 @@ from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record
 from pool.files.whole import new_folder
-from pool.layout import Layout
 from pool.member_needs import member_needs
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER
 from pool.part_size import take_smaller_part
-from pool.provenance import Provenance
+from pool.parts.layout import Layout
+from pool.parts.provenance import Provenance
 from pool.run_checkpoints import checkpoints_of, discard_scratch
 from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import load_streams

@@ -6,7 +6,7 @@ from typing import Literal
 
 from objectives.swarm_table import SwarmTable
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 
 
 @dataclass(frozen=True)

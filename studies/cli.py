@@ -33,7 +33,7 @@ from studies.terminal import (
 from studies.verb_order import VerbsInOrder
 
 if TYPE_CHECKING:
-    from pool.store import PoolManifest
+    from pool.parts.store import PoolManifest
     from studies.config import StudyFile
 GameName = Literal["uniform", "best"]
 Split = Literal["search", "test"]
@@ -111,7 +111,7 @@ def pool_show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
     """Verify a pool and show its partitions, members, held-out domains and digests."""
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
-    from pool.store import open_pool
+    from pool.parts.store import open_pool
 
     _show_pool(open_pool(read_pool_file(pool_file)).manifest, as_json=as_json)
 

@@ -11,7 +11,7 @@ from objectives.merged_loss import ProxySettings
 from objectives.tabulated_loss import FittedSwarm
 from pool.errors import StudyMismatchError
 from pool.files.digests import digest_json
-from pool.store import Pool
+from pool.parts.store import Pool
 from search.space import CappedSimplex
 from studies.config import StudyFile
 

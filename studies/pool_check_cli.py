@@ -25,7 +25,7 @@ def check(
     """
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
-    from pool.store import open_pool
+    from pool.parts.store import open_pool
     from studies.pool_check_picture import draw_pool_check
     from studies.pool_check_table import show_pool_check
     from studies.pool_verdict import judge

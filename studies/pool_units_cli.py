@@ -28,7 +28,7 @@ def units(
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
     from pool.mixture import Mixture, even_within_groups, to_groups, to_units
-    from pool.store import open_pool
+    from pool.parts.store import open_pool
 
     groups = open_pool(read_pool_file(pool_file)).by_groups().groups
     if mixture is not None:

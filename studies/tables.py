@@ -10,7 +10,7 @@ from pool.checkpoints.manifest import CheckpointManifest
 from pool.corpus.corpus import SPLITS
 from pool.files.digests import short
 from pool.mixture import Mixture
-from pool.store import PoolManifest
+from pool.parts.store import PoolManifest
 from pool.tokens.prepared import TextSummary
 from search.trials import Counts
 from studies.best import Best, Standing

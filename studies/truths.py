@@ -10,8 +10,8 @@ from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.mixture import Mixture
+from pool.parts.store import Pool
 from pool.progress import track
-from pool.store import Pool
 from pool.trained import Run, train_runs
 from studies.readings import Instruments, Readings
 

@@ -18,7 +18,7 @@ from pool.config.pool_file import read_pool_file
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture
-from pool.store import Pool, open_pool
+from pool.parts.store import Pool, open_pool
 from studies.address import address_of
 from studies.basis import basis_of_pool
 from studies.config import StudyFile

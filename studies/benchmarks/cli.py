@@ -178,7 +178,7 @@ def bench_training(
     """Measure how fast members are trained, against a bare PyTorch loop: same model, batch, dtype, windows."""
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
-    from pool.store import open_pool
+    from pool.parts.store import open_pool
     from studies.benchmarks.tables import show_training
     from studies.benchmarks.training import Wanted, run_training
 

@@ -17,8 +17,8 @@ from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.recipe import ModelShape, Recipe
 from pool.errors import ConfigError
 from pool.mixture import Mixture
+from pool.parts.store import Pool
 from pool.progress import track
-from pool.store import Pool
 from pool.train import train
 from pool.windows import TrainingWindows, training_windows
 from studies.benchmarks.ratio import Ratio, seconds

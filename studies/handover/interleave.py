@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pool.store import Pool
+from pool.parts.store import Pool
 from studies.handover.plan import Plan, sources_of
 
 _BUILDERS = {"jsonl": "json", "text": "text", "parquet": "parquet"}

@@ -3,7 +3,7 @@
 import yaml
 
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 
 METHODS: dict[str, dict[str, object]] = {
     "linear": {},

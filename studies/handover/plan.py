@@ -10,7 +10,7 @@ from pathlib import Path
 from pool.corpus.files import paths_of
 from pool.errors import StudyError
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 from studies.score import Json
 
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from pool.errors import StudyError
 from pool.files.whole import new_folder, write_text
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.tokens.base_units import cut_into_units
 from pool.tokens.reading import read_corpus
 from pool.tokens.tokenizer import load_tokenizer

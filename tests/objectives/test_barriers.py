@@ -11,7 +11,7 @@ from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
 from objectives.target import Target
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 
 A, B = Mixture.of({"a": 1.0, "b": 0.0}), Mixture.of({"a": 0.0, "b": 1.0})
 

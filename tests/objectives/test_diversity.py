@@ -8,7 +8,7 @@ import torch
 from objectives.merge import StackedPool
 from pool.errors import ConfigError
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.tokens.tokenizer import load_tokenizer
 
 pytest.importorskip("sacrebleu", reason="needs the extra diversity")

@@ -18,7 +18,7 @@ from objectives.merge import StackedPool
 from objectives.rules import Identity, make_rule
 from pool.errors import ConfigError, NonFiniteLossError
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 
 pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
 

@@ -12,7 +12,7 @@ from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import CorpusConfig
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.tokens.held_out import held_out_windows
 from pool.tokens.tokenizer import load_tokenizer
 

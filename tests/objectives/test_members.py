@@ -28,7 +28,7 @@ from pool.config.pool_file import read_pool_file
 from pool.config.recipe import ModelShape
 from pool.errors import ConfigError, PoolError
 from pool.mixture import Mixture
-from pool.store import Pool, open_pool
+from pool.parts.store import Pool, open_pool
 
 TARGET = Target({"licences": 0.6, "prose": 0.4})
 

@@ -19,7 +19,7 @@ from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.recipe import ModelShape
 from pool.errors import PoolError
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 
 TARGET = Target({"licences": 0.6, "prose": 0.4})
 

@@ -20,7 +20,7 @@ from objectives.target import Target
 from objectives.trained_loss import TrainedLoss
 from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
-from pool.store import Pool, open_pool
+from pool.parts.store import Pool, open_pool
 from search.surrogates.surrogate import Floats, Prediction
 from studies.evaluations import EvaluationStore
 from studies.leases import Leases

@@ -14,7 +14,7 @@ from objectives.paired import paired_difference
 from objectives.target import Target
 from objectives.window_table import WindowTable
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.tokens.held_out import IGNORED, HeldOutWindows
 
 TARGET = Target({"x": 0.7, "y": 0.3})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from objectives.perturbation import PERTURBATIONS, perturbed, raw_documents, rewritten_windows
 from pool.config.pool_file import CorpusConfig, PoolFile
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.tokens.held_out import held_out_windows
 from pool.tokens.tokenizer import load_tokenizer
 

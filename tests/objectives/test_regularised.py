@@ -11,7 +11,7 @@ from objectives.merged_loss import MergedLoss
 from objectives.regularised import RegularisedLoss, divergence, regularised
 from objectives.target import Target
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES

@@ -20,7 +20,7 @@ from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import CorpusConfig
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.tokens.held_out import IGNORED, HeldOutWindows, held_out_windows
 from pool.tokens.tokenizer import load_tokenizer
 

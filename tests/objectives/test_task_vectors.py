@@ -12,7 +12,7 @@ from objectives.merge import StackedPool
 from objectives.task_vectors import compare_task_vectors
 from pool.checkpoints.checkpoint import load_model
 from pool.errors import PoolError
-from pool.store import Pool
+from pool.parts.store import Pool
 
 
 def _plain(folder: Path) -> np.ndarray:

@@ -17,8 +17,8 @@ from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.config.recipe import ModelShape
 from pool.files.records import MANIFEST, read_record
-from pool.layout import member_folder
 from pool.mixture import Mixture
+from pool.parts.layout import member_folder
 from pool.trained import Run, folder_of
 
 MEMBER = "pools/tiny/members/docs"

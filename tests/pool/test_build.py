@@ -17,7 +17,7 @@ from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError, CorpusError, MixscoutError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file
 from pool.files.whole import new_folder
-from pool.store import Pool, open_pool
+from pool.parts.store import Pool, open_pool
 
 MEMBERS = "pools/tiny/members"
 

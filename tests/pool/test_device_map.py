@@ -10,7 +10,7 @@ from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.recipe import Recipe
 from pool.device_map import over_devices
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.train import train
 
 RECIPE = Recipe(tokens=2_048, batch_windows=8, learning_rate=3e-3)

@@ -15,8 +15,8 @@ from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError, CorpusError
 from pool.material import prepare_material
 from pool.mixture import Mixture, even_within_groups, group_units, to_groups, to_units
+from pool.parts.store import Pool, open_pool
 from pool.request import Request
-from pool.store import Pool, open_pool
 from pool.trained import Run, folder_of
 
 GROUPS = {"a": ("a-1", "a-2", "a-3"), "b": ("b",)}

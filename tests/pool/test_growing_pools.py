@@ -19,8 +19,8 @@ from pool.errors import PoolMismatchError
 from pool.files.seen_files import SEEN
 from pool.files.whole import scratch_folder
 from pool.material import Material, prepare_material
+from pool.parts.store import Pool, open_pool
 from pool.request import Request
-from pool.store import Pool, open_pool
 
 CORPUS = "pools/tiny/corpus"
 DOCUMENTS = 400

@@ -23,10 +23,10 @@ from pool.engines.ray_tasks import ray_tasks
 from pool.engines.resources import Needs
 from pool.errors import PoolError
 from pool.files.digests import digest_file
-from pool.layout import Layout
 from pool.mixture import Mixture
-from pool.provenance import member_provenance
-from pool.store import Pool
+from pool.parts.layout import Layout
+from pool.parts.provenance import member_provenance
+from pool.parts.store import Pool
 from pool.training import Training
 
 NAMES = ("code", "docs", "prose")

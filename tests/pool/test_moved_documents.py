@@ -11,7 +11,7 @@ from pool.config.pool_file import read_pool_file
 from pool.config.sources import TextSource
 from pool.corpus.documents import read_documents
 from pool.errors import PoolMismatchError
-from pool.provenance import describe_moves
+from pool.parts.provenance import describe_moves
 
 PROSE = '[corpus.partitions.prose]\nfiles = ["prose.txt"]\nformat = "text"\n'
 MORE = '[corpus.partitions.more]\nfiles = ["more.jsonl"]\n'

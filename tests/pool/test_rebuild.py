@@ -17,13 +17,14 @@ from given import name_seed
 from interrupted import build_until
 from tiny import edit, snapshot
 
-from pool import build, store
+from pool import build
 from pool.build import build_pool
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import read_pool_file
 from pool.errors import PoolError, PoolMismatchError
 from pool.files.digests import digest_file
-from pool.store import Pool, open_pool
+from pool.parts import store
+from pool.parts.store import Pool, open_pool
 
 POOL = "pools/tiny"
 SQUARES = '\n[corpus.partitions.squares]\nfiles = ["squares.txt"]\nformat = "text"\n'

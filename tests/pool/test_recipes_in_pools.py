@@ -26,7 +26,7 @@ from pool.fisher import measured_fisher
 from pool.held_out_text import held_out_text, own_domains
 from pool.mixture import Mixture
 from pool.optimizer_state import OPTIMIZER
-from pool.store import Pool, open_pool
+from pool.parts.store import Pool, open_pool
 from pool.windows import training_windows
 
 DOCS = "pools/tiny/members/docs"

@@ -13,7 +13,7 @@ from pool.config.pool_file import PoolFile, read_pool_file
 from pool.errors import CorpusError, PoolMismatchError
 from pool.files.digests import digest_file
 from pool.files.seen_files import SEEN, Watcher, read_seen
-from pool.store import open_pool
+from pool.parts.store import open_pool
 from pool.tokens.reading import read_text
 
 HOUR_NS = 3600 * 10**9

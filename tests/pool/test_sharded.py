@@ -25,12 +25,12 @@ from pool.config.recipe import Family, ModelShape, Recipe
 from pool.engines.processes import Processes
 from pool.errors import PoolError
 from pool.held_out_text import held_out_text
-from pool.layout import CORPUS
 from pool.mixture import Mixture
 from pool.needs import NOTHING, Needs
 from pool.optimizer_state import OPTIMIZER
+from pool.parts.layout import CORPUS
+from pool.parts.store import Pool, open_pool
 from pool.run_checkpoints import SHARDED
-from pool.store import Pool, open_pool
 from pool.train import TrainingOutcome, train
 from pool.trained import Run, folder_of, train_runs
 
@@ -192,7 +192,7 @@ from pool.checkpoints.checkpoint import new_model
 from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.config.recipe import ModelShape, Recipe
-from pool.store import open_pool
+from pool.parts.store import open_pool
 from pool.train import train
 
 if __name__ == "__main__":

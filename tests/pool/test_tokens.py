@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pool.config.pool_file import CorpusConfig, PoolFile
 from pool.errors import CorpusError
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.tokens.held_out import IGNORED, held_out_windows
 from pool.tokens.stream import StreamLimits, training_stream
 from pool.tokens.tokenizer import load_tokenizer

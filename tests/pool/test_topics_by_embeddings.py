@@ -25,7 +25,7 @@ from pool.corpus.embeddings import TOKENS, Embedder, load_embedding_model
 from pool.corpus.partitioning import fill_partitions
 from pool.errors import ConfigError, CorpusError, PoolMismatchError
 from pool.files.digests import digest_json
-from pool.store import open_pool
+from pool.parts.store import open_pool
 from pool.tokens.text_digest import describe_source
 
 WRITERS = {"bert": write_bert, "roberta": write_roberta, "llama": write_llama, "gpt2": write_foreign}

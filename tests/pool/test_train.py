@@ -17,8 +17,8 @@ from pool.engines.resources import is_out_of_memory
 from pool.errors import PoolError
 from pool.mixture import Mixture
 from pool.part_size import part_windows, smaller_part, take_smaller_part
+from pool.parts.store import Pool
 from pool.run_checkpoints import discard_scratch
-from pool.store import Pool
 from pool.train import train
 
 RECIPE = Recipe(tokens=3_000, batch_windows=8, learning_rate=3e-3, checkpoint_steps=4)
@@ -99,7 +99,7 @@ from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.config.recipe import Recipe
-from pool.store import open_pool
+from pool.parts.store import open_pool
 from pool.train import train
 
 pool = open_pool(read_pool_file(Path(sys.argv[1]) / "pool.toml"))

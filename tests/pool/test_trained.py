@@ -13,7 +13,7 @@ from pool.config.pool_file import read_pool_file
 from pool.engines.processes import Processes
 from pool.errors import PoolError
 from pool.mixture import Mixture
-from pool.store import Pool, open_pool
+from pool.parts.store import Pool, open_pool
 from pool.trained import Run, folder_of, is_trained, train_runs, train_to_mixture
 
 NAMES = ("code", "docs", "prose")

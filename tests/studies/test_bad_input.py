@@ -330,7 +330,7 @@ def test_a_file_that_may_not_be_read_is_one_line(studied: Path, mixscout, monkey
     def forbidden(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pool.store.verify_checkpoint", lambda folder, what, remedy: forbidden(folder))
+    monkeypatch.setattr("pool.parts.store.verify_checkpoint", lambda folder, what, remedy: forbidden(folder))
     answer = mixscout("search", studied / "study.toml")
     assert answer.code == 1
     assert len(answer.err.splitlines()) == 1 and "Permission denied" in answer.err

@@ -11,7 +11,7 @@ from tiny import edit, snapshot
 
 from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
-from pool.store import open_pool
+from pool.parts.store import open_pool
 from studies.config import read_study_file
 from studies.fidelity_design import union_design
 from studies.truths import Training

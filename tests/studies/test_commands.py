@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from objectives.scoring import Scorer
 from objectives.target import Target
 from objectives.window_table import WindowTable
-from pool.store import Pool
+from pool.parts.store import Pool
 
 NAMES = {"code", "docs", "prose"}
 

@@ -18,7 +18,7 @@ from objectives.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, ModelShape
-from pool.store import Pool, open_pool
+from pool.parts.store import Pool, open_pool
 
 FAMILIES = get_args(Family)
 SHAPE = ModelShape(hidden_size=16, layers=2, attention_heads=2, intermediate_size=32, context=32)

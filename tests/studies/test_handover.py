@@ -26,7 +26,7 @@ from pool.corpus.demo import _licences, _stdlib_code
 from pool.corpus.document_store import DocumentStore
 from pool.errors import StudyError
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.tokens.reading import read_corpus
 from pool.tokens.tokenizer import load_tokenizer
 from studies.config import read_study_file

@@ -15,7 +15,7 @@ import pytest
 
 from pool.config.pool_file import read_pool_file
 from pool.files.digests import digest_file
-from pool.store import open_pool
+from pool.parts.store import open_pool
 
 MERGES = 18
 

@@ -20,7 +20,7 @@ from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import read_pool_file
 from pool.errors import CorpusError
 from pool.files.digests import digest_file
-from pool.store import Pool, open_pool
+from pool.parts.store import Pool, open_pool
 from studies.pool_verdict import judge
 from studies.run_pool_check import Lines, run_pool_check
 

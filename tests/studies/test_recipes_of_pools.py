@@ -17,7 +17,7 @@ from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Recipe
 from pool.errors import ConfigError
 from pool.mixture import Mixture
-from pool.store import Pool
+from pool.parts.store import Pool
 from pool.train import TrainingOutcome, train
 from pool.windows import training_windows
 from studies.benchmarks.training import Wanted, bare_loop, flops_per_token, run_training

@@ -9,7 +9,7 @@ from tiny import edit
 from objectives.target import Target
 from objectives.targets import Targets
 from objectives.window_table import WindowTable
-from pool.store import Pool
+from pool.parts.store import Pool
 from studies.robustness import Condition, in_bits_per_byte
 from studies.score import Score
 

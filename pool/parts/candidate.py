@@ -13,8 +13,8 @@ from pool.checkpoints.others_files import find_foreign
 from pool.errors import PoolMismatchError
 from pool.files.digests import short
 from pool.files.records import MANIFEST
-from pool.foreign import Foreign, load_foreign
 from pool.mixture import Mixture
+from pool.parts.others import Foreign, load_foreign
 from pool.tokens.tokenizer import load_tokenizer, tokenizer_digest
 
 

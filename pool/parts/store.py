@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Self
 
 from pool.ages import age_folder
-from pool.building import building
 from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, verify_checkpoint
 from pool.checkpoints.manifest import AgeDigests, CheckpointManifest
 from pool.config.pool_file import PoolFile
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
-from pool.exchange import is_unfinished
 from pool.files.digests import digest_file, digest_json
 from pool.files.records import Record, read_record
 from pool.files.seen_files import read_seen
-from pool.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, member_folder
 from pool.mixture import Groups, Mixture, to_units
-from pool.provenance import changes_by_checkpoint, describe_changes, label
+from pool.parts.exchange import building, is_unfinished
+from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, member_folder
+from pool.parts.provenance import changes_by_checkpoint, describe_changes, label
 from pool.tokens.prepared import CorpusManifest, PreparedCorpus, load_prepared
 from pool.tokens.text_digest import digest_text
 from pool.tokens.tokenizer import kept_tokenizer

@@ -15,7 +15,7 @@ from pool.config.recipe import GivenShape
 from pool.errors import HubError, PoolError
 from pool.files.digests import short
 from pool.files.hub import fetch, find_snapshot
-from pool.foreign import Foreign, load_foreign
+from pool.parts.others import Foreign, load_foreign
 
 _WHAT = "[seed]"
 _WANTED = (".safetensors", ".json")
