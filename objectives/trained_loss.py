@@ -8,11 +8,11 @@ from objectives.merged_loss import objective_digest
 from objectives.scoring import Precision, Scorer
 from objectives.target import Goal
 from objectives.window_table import WindowTable
+from pool.building.trained import train_to_mixture
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.trained import train_to_mixture
 
 
 class TrainedLoss:

@@ -95,7 +95,7 @@ def pool_build(
     With workers, members are trained side by side.
     """
     quiet_libraries()
-    from pool.build import build_pool
+    from pool.building.build import build_pool
     from pool.config.pool_file import read_pool_file
     from pool.engines.choice import Wanted, chosen
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pool.build import build_pool
+from pool.building.build import build_pool
 from pool.config.pool_file import read_pool_file
 from pool.errors import StudyError
 from pool.files.whole import write_text

@@ -30,7 +30,7 @@ def add(
     Its partition is not trained by `pool build` then. A checkpoint that does not fit leaves the pool as it was.
     """
     quiet_libraries()
-    from pool.adding import Source, add_member
+    from pool.building.adding import Source, add_member
     from pool.config.pool_file import read_pool_file
 
     config = read_pool_file(pool_file, text_root)

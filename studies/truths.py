@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from objectives.noise import NoiseFloor
+from pool.building.trained import Run, train_runs
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
-from pool.trained import Run, train_runs
 from studies.readings import Instruments, Readings
 
 REPEATED = 4

@@ -12,7 +12,7 @@ import transformers
 from tiny import edit, write_sources
 
 from objectives.merge import StackedPool
-from pool.build import build_pool
+from pool.building.build import build_pool
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.parts.store import Pool, open_pool
 from studies.cli import main

@@ -11,7 +11,8 @@ from given import write_foreign
 from safetensors.torch import load_file, save_file
 from tiny import edit, snapshot
 
-from pool.build import build_pool
+from pool.building.build import build_pool
+from pool.building.trained import Run, folder_of
 from pool.checkpoints.checkpoint import load_model, new_model
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile, read_pool_file
@@ -19,7 +20,6 @@ from pool.config.recipe import ModelShape
 from pool.files.records import MANIFEST, read_record
 from pool.mixture import Mixture
 from pool.parts.layout import member_folder
-from pool.trained import Run, folder_of
 
 MEMBER = "pools/tiny/members/docs"
 

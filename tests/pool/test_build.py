@@ -12,7 +12,7 @@ from interrupted import build_until
 from safetensors.torch import load_file, save_file
 from tiny import edit, snapshot
 
-from pool.build import build_pool
+from pool.building.build import build_pool
 from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError, CorpusError, MixscoutError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tiny import edit, snapshot
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pool.build import build_pool
+from pool.building.build import build_pool
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import CorpusConfig, PoolFile, read_pool_file
 from pool.config.recipe import Recipe

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from tiny import edit
 
 from objectives.merge import StackedPool
-from pool.build import build_pool
+from pool.building.build import build_pool
+from pool.building.material import prepare_material
+from pool.building.request import Request
+from pool.building.trained import Run, folder_of
 from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError, CorpusError
-from pool.material import prepare_material
 from pool.mixture import Mixture, even_within_groups, group_units, to_groups, to_units
 from pool.parts.store import Pool, open_pool
-from pool.request import Request
-from pool.trained import Run, folder_of
 
 GROUPS = {"a": ("a-1", "a-2", "a-3"), "b": ("b",)}
 

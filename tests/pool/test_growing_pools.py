@@ -11,16 +11,16 @@ import pytest
 from counted import counted_documents
 from tiny import edit, snapshot
 
-from pool import training
-from pool.adding import Source, add_member
-from pool.build import build_pool
+from pool.building import job as training
+from pool.building.adding import Source, add_member
+from pool.building.build import build_pool
+from pool.building.material import Material, prepare_material
+from pool.building.request import Request
 from pool.config.pool_file import read_pool_file
 from pool.errors import PoolMismatchError
 from pool.files.seen_files import SEEN
 from pool.files.whole import scratch_folder
-from pool.material import Material, prepare_material
 from pool.parts.store import Pool, open_pool
-from pool.request import Request
 
 CORPUS = "pools/tiny/corpus"
 DOCUMENTS = 400

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from tiny import edit
 
+from pool.building.material import prepare_material
+from pool.building.request import Request
 from pool.config.pool_file import read_pool_file
-from pool.material import prepare_material
-from pool.request import Request
 
 
 def _said(root: Path, scratch: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:

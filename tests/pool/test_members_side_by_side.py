@@ -16,7 +16,8 @@ from ray_nodes import ROOT, Cluster, ray_cluster, remove_node_of
 from safetensors.torch import load_file
 from unfit import Unfit
 
-from pool.build import build_pool
+from pool.building.build import build_pool
+from pool.building.job import Training
 from pool.config.pool_file import read_pool_file
 from pool.engines.processes import Processes
 from pool.engines.ray_tasks import ray_tasks
@@ -27,7 +28,6 @@ from pool.mixture import Mixture
 from pool.parts.layout import Layout
 from pool.parts.provenance import member_provenance
 from pool.parts.store import Pool
-from pool.training import Training
 
 NAMES = ("code", "docs", "prose")
 

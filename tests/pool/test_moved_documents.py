@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny import edit, snapshot
 
-from pool.build import build_pool
+from pool.building.build import build_pool
 from pool.config.pool_file import read_pool_file
 from pool.config.sources import TextSource
 from pool.corpus.documents import read_documents

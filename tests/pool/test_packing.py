@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from tiny import edit, snapshot
 
-from pool.build import build_pool
+from pool.building.build import build_pool
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.corpus.document_store import DocumentStore
 from pool.errors import CorpusError

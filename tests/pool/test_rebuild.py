@@ -17,8 +17,8 @@ from given import name_seed
 from interrupted import build_until
 from tiny import edit, snapshot
 
-from pool import build
-from pool.build import build_pool
+from pool.building import build
+from pool.building.build import build_pool
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import read_pool_file
 from pool.errors import PoolError, PoolMismatchError

@@ -15,7 +15,7 @@ from transformers import Trainer
 
 from objectives.merge import StackedPool
 from pool.adapters import merged, with_adapter
-from pool.build import build_pool
+from pool.building.build import build_pool
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import read_pool_file

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import write_sources
 
-from pool import material
-from pool.build import build_pool
+from pool.building import material
+from pool.building.build import build_pool
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.errors import CorpusError, PoolMismatchError
 from pool.files.digests import digest_file

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from pool.attempt import BESIDE
+from pool.building.trained import Run, folder_of, train_runs
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, ModelShape, Recipe
@@ -32,7 +33,6 @@ from pool.parts.layout import CORPUS
 from pool.parts.store import Pool, open_pool
 from pool.run_checkpoints import SHARDED
 from pool.train import TrainingOutcome, train
-from pool.trained import Run, folder_of, train_runs
 
 BASE = {"tokens": 12 * 8 * 32, "batch_windows": 8, "learning_rate": 3e-3, "weight_decay": 0.1, "checkpoint_steps": 4}
 CLOSE = 1e-3

@@ -16,7 +16,7 @@ from tiny import edit, snapshot
 from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel, T5Config, T5Model, ViTConfig, ViTModel
 
 from pool import progress
-from pool.build import build_pool
+from pool.building.build import build_pool
 from pool.config.pool_file import read_pool_file
 from pool.config.sources import PartitionSource
 from pool.corpus.corpus import training_place

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 from tiny import snapshot
 
+from pool.building.trained import Run, folder_of, is_trained, train_runs, train_to_mixture
 from pool.config.pool_file import read_pool_file
 from pool.engines.processes import Processes
 from pool.errors import PoolError
 from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
-from pool.trained import Run, folder_of, is_trained, train_runs, train_to_mixture
 
 NAMES = ("code", "docs", "prose")
 WEIGHTS = ([0.5, 0.5, 0], [0.2, 0.2, 0.6], [0, 0.7, 0.3], [0.1, 0.8, 0.1])

@@ -16,12 +16,12 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from tiny import edit, snapshot
 
+from pool.building.trained import Run, folder_of, train_to_mixture
 from pool.config.pool_file import read_pool_file
 from pool.engines.engine import OneByOne
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import open_pool
-from pool.trained import Run, folder_of, train_to_mixture
 from studies.leases import LEASES
 from studies.workers import run_workers
 

@@ -11,7 +11,7 @@ import torch
 from given import name_seed, write_foreign
 from tiny import edit, snapshot
 
-from pool.build import build_pool
+from pool.building.build import build_pool
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Recipe

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pool import training
-from pool.build import build_pool
+from pool.building import job as training
+from pool.building.build import build_pool
 from pool.config.pool_file import read_pool_file
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pool.train
 from pool.adapters import Trainable
 from pool.attempt import Course, Run
+from pool.building.job import Training
 from pool.checkpoints.manifest import CheckpointManifest
-from pool.training import Training
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,10 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from pool.building.job import Training, train_into
+from pool.building.material import Material, prepare_material, write_material
+from pool.building.needs import seed_needs
+from pool.building.request import Request
 from pool.checkpoints.checkpoint import new_model, verify_checkpoint
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile
@@ -16,8 +20,6 @@ from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import PoolError
 from pool.files.records import MANIFEST, read_record, write_record
 from pool.files.whole import new_folder, scratch_folder
-from pool.material import Material, prepare_material, write_material
-from pool.member_needs import seed_needs
 from pool.mixture import Mixture
 from pool.parts.exchange import building, check_one_disk, discard_stages, exchange, is_stage
 from pool.parts.given_seed import save_given_seed
@@ -25,10 +27,8 @@ from pool.parts.layout import MEMBERS, POOL_RECORD, SEED, Layout, member_part
 from pool.parts.provenance import Provenance, label, member_provenance, seed_provenance
 from pool.parts.store import Pool, PoolManifest, open_pool
 from pool.progress import say, track
-from pool.request import Request
 from pool.run_checkpoints import discard_scratch
 from pool.tokens.prepared import CorpusManifest
-from pool.training import Training, train_into
 
 
 def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = ONE_BY_ONE) -> Pool:

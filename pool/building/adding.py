@@ -7,14 +7,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pool.build import verified
+from pool.building.build import verified
+from pool.building.material import Material, prepare_material, write_material
+from pool.building.request import Request
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile
 from pool.config.recipe import WITHOUT_EFFECT
 from pool.errors import ConfigError, PoolError, PoolMismatchError
 from pool.files.records import MANIFEST, write_record
 from pool.files.whole import scratch_folder
-from pool.material import Material, prepare_material, write_material
 from pool.mixture import Mixture
 from pool.parts.candidate import Candidate, Seed, check_candidate
 from pool.parts.exchange import building, check_one_disk, exchange, stage_folder
@@ -23,7 +24,6 @@ from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, memb
 from pool.parts.provenance import label
 from pool.parts.store import PoolManifest
 from pool.progress import say
-from pool.request import Request
 from pool.tokens.prepared import CorpusManifest
 
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from pool.adapters import ADAPTER, ADAPTER_WEIGHTS
 from pool.ages import age_digests
 from pool.attempt import BESIDE
+from pool.building.needs import member_needs
 from pool.checkpoints.checkpoint import load_model, save_checkpoint
 from pool.checkpoints.manifest import CheckpointManifest, HeldOutCourse, SeedTextLoss, library_versions
 from pool.engines.engine import Job
@@ -24,7 +25,6 @@ from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record
 from pool.files.whole import new_folder
-from pool.member_needs import member_needs
 from pool.needs import Needs
 from pool.optimizer_state import OPTIMIZER
 from pool.part_size import take_smaller_part

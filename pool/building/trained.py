@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pool.build import verified
+from pool.building.build import verified
+from pool.building.job import Training
 from pool.checkpoints.checkpoint import verify_checkpoint
 from pool.config.recipe import Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine
@@ -19,7 +20,6 @@ from pool.parts.exchange import building
 from pool.parts.layout import SEED, Layout, member_folder
 from pool.parts.provenance import Provenance, member_provenance
 from pool.parts.store import Pool
-from pool.training import Training
 
 
 @dataclass(frozen=True)

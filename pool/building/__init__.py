@@ -1,0 +1,1 @@
+"""Build what is missing of a pool, add a member, train a mixture for real."""
