@@ -13,10 +13,10 @@ from objectives.target import Target
 from objectives.task_vectors import TaskVectors, compare_task_vectors
 from pool.corpus.corpus import Split
 from pool.errors import CorpusError, NonFiniteLossError
-from pool.held_out_text import own_domain
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
+from pool.training.needs import own_domain
 from studies.database import open_database
 from studies.evaluations import EvaluationStore
 from studies.pool_check import DomainLosses, Pair, PoolCheck

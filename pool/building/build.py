@@ -27,8 +27,8 @@ from pool.parts.layout import MEMBERS, POOL_RECORD, SEED, Layout, member_part
 from pool.parts.provenance import Provenance, label, member_provenance, seed_provenance
 from pool.parts.store import Pool, PoolManifest, open_pool
 from pool.progress import say, track
-from pool.run_checkpoints import discard_scratch
 from pool.tokens.prepared import CorpusManifest
+from pool.training.run_checkpoints import discard_scratch
 
 
 def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = ONE_BY_ONE) -> Pool:

@@ -14,9 +14,6 @@ from pathlib import Path
 from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.adapters import ADAPTER, ADAPTER_WEIGHTS
-from pool.ages import age_digests
-from pool.attempt import BESIDE
 from pool.building.needs import member_needs
 from pool.checkpoints.checkpoint import load_model, save_checkpoint
 from pool.checkpoints.manifest import CheckpointManifest, HeldOutCourse, SeedTextLoss, library_versions
@@ -25,16 +22,18 @@ from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record
 from pool.files.whole import new_folder
-from pool.needs import Needs
-from pool.optimizer_state import OPTIMIZER
-from pool.part_size import take_smaller_part
 from pool.parts.layout import Layout
 from pool.parts.provenance import Provenance
-from pool.run_checkpoints import checkpoints_of, discard_scratch
 from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import load_streams
 from pool.tokens.tokenizer import load_tokenizer
-from pool.train import TrainingOutcome, train
+from pool.training.adapters import ADAPTER, ADAPTER_WEIGHTS
+from pool.training.attempt import BESIDE
+from pool.training.batch_parts import take_smaller_part
+from pool.training.needs import Needs
+from pool.training.optimizer_state import OPTIMIZER
+from pool.training.run_checkpoints import age_digests, checkpoints_of, discard_scratch
+from pool.training.train import TrainingOutcome, train
 
 
 @dataclass(frozen=True)

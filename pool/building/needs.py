@@ -10,15 +10,14 @@ from pool.config.pool_file import PoolFile
 from pool.errors import ConfigError, PoolError
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record
-from pool.fisher import FisherText, fisher_of
-from pool.held_out_text import HeldOutText, held_out_text
 from pool.mixture import Mixture
-from pool.needs import Needs
-from pool.optimizer_state import OPTIMIZER
 from pool.parts.layout import Layout
 from pool.parts.provenance import Provenance
 from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest
+from pool.training.needs import HeldOutText, Needs, held_out_text
+from pool.training.optimizer_state import OPTIMIZER
+from pool.training.seed_penalty import FisherText, fisher_of
 
 SEED_TEXT_WINDOWS = 64
 """Held-out windows on which forgetting is measured, about: a few hundredths of a training run."""

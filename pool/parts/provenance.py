@@ -8,10 +8,10 @@ from pool.config.pool_file import PoolFile
 from pool.config.recipe import WITHOUT_EFFECT, Recipe, Shape
 from pool.errors import ConfigError, PoolMismatchError
 from pool.files.digests import digest_json, short
-from pool.held_out_text import own_domains
 from pool.mixture import Mixture
 from pool.parts.given_seed import given_seed_changes
 from pool.tokens.prepared import CorpusManifest
+from pool.training.needs import own_domains
 
 
 @dataclass(frozen=True)

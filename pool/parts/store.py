@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from pool.ages import age_folder
 from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, verify_checkpoint
 from pool.checkpoints.manifest import AgeDigests, CheckpointManifest
 from pool.config.pool_file import PoolFile
@@ -22,6 +21,7 @@ from pool.parts.provenance import changes_by_checkpoint, describe_changes, label
 from pool.tokens.prepared import CorpusManifest, PreparedCorpus, load_prepared
 from pool.tokens.text_digest import digest_text
 from pool.tokens.tokenizer import kept_tokenizer
+from pool.training.run_checkpoints import age_folder
 
 
 class PoolManifest(Record):

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
+import pool.train
 import pytest
 import torch
 
-import pool.train
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.recipe import Recipe
-from pool.device_map import over_devices
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.train import train
+from pool.training.shards import over_devices
+from pool.training.train import train
 
 RECIPE = Recipe(tokens=2_048, batch_windows=8, learning_rate=3e-3)
 BLOCKS = ("model.embed_tokens", "model.layers.0", "model.layers.1", "model.norm", "model.rotary_emb", "lm_head")

@@ -21,7 +21,7 @@ from pool.parts.given_seed import read_given_seed
 from pool.parts.store import Pool, open_pool
 from pool.tokens.held_out import IGNORED, held_out_windows
 from pool.tokens.tokenizer import load_tokenizer
-from pool.train import train
+from pool.training.train import train
 
 SEED = "pools/tiny/seed"
 

@@ -12,8 +12,8 @@ from pool.config.recipe import Recipe, SeedRecipe
 from pool.engines.resources import Needs
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.recipe_trainer import RecipeTrainer
-from pool.train import train
+from pool.training.train import train
+from pool.training.trainer import RecipeTrainer
 
 RECIPE = Recipe(tokens=2_048, batch_windows=8, learning_rate=3e-3, weight_decay=0.5)
 

@@ -14,7 +14,6 @@ from tiny import edit
 from transformers import Trainer
 
 from objectives.merge import StackedPool
-from pool.adapters import merged, with_adapter
 from pool.building.build import build_pool
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.checkpoints.manifest import CheckpointManifest
@@ -22,12 +21,13 @@ from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, Lora, ModelShape, Recipe
 from pool.errors import ConfigError, MixscoutError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file
-from pool.fisher import measured_fisher
-from pool.held_out_text import held_out_text, own_domains
 from pool.mixture import Mixture
-from pool.optimizer_state import OPTIMIZER
 from pool.parts.store import Pool, open_pool
-from pool.windows import training_windows
+from pool.training.adapters import merged, with_adapter
+from pool.training.needs import held_out_text, own_domains
+from pool.training.optimizer_state import OPTIMIZER
+from pool.training.seed_penalty import measured_fisher
+from pool.training.windows import training_windows
 
 DOCS = "pools/tiny/members/docs"
 STEPS = "tokens = 6_000\nbatch_windows = 8"

@@ -18,21 +18,20 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from pool.attempt import BESIDE
 from pool.building.trained import Run, folder_of, train_runs
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, ModelShape, Recipe
 from pool.engines.processes import Processes
 from pool.errors import PoolError
-from pool.held_out_text import held_out_text
 from pool.mixture import Mixture
-from pool.needs import NOTHING, Needs
-from pool.optimizer_state import OPTIMIZER
 from pool.parts.layout import CORPUS
 from pool.parts.store import Pool, open_pool
-from pool.run_checkpoints import SHARDED
-from pool.train import TrainingOutcome, train
+from pool.training.attempt import BESIDE
+from pool.training.needs import NOTHING, Needs, held_out_text
+from pool.training.optimizer_state import OPTIMIZER
+from pool.training.run_checkpoints import SHARDED
+from pool.training.train import TrainingOutcome, train
 
 BASE = {"tokens": 12 * 8 * 32, "batch_windows": 8, "learning_rate": 3e-3, "weight_decay": 0.1, "checkpoint_steps": 4}
 CLOSE = 1e-3
@@ -193,7 +192,7 @@ from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.config.recipe import ModelShape, Recipe
 from pool.parts.store import open_pool
-from pool.train import train
+from pool.training.train import train
 
 if __name__ == "__main__":
     pool = open_pool(read_pool_file(Path(sys.argv[1])))

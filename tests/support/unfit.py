@@ -7,10 +7,11 @@ import signal
 from dataclasses import dataclass
 
 import pool.train
-from pool.adapters import Trainable
-from pool.attempt import Course, Run
+
 from pool.building.job import Training
 from pool.checkpoints.manifest import CheckpointManifest
+from pool.training.adapters import Trainable
+from pool.training.attempt import Course, Run
 
 
 @dataclass(frozen=True)

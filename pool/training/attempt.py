@@ -19,17 +19,15 @@ from transformers import (
     TrainingArguments,
 )
 
-from pool.adapters import Trainable, full_model
-from pool.ages import AGES, KeepAges
 from pool.config.recipe import Recipe
 from pool.engines.resources import is_out_of_memory
-from pool.needs import Needs
-from pool.optimizer_state import OPTIMIZER, load_optimizer_state, save_optimizer_state
 from pool.progress import Advance, track
-from pool.recipe_trainer import RecipeTrainer
-from pool.run_checkpoints import SHARDED, has_stopped, last_whole_checkpoint, step_of
-from pool.training_arguments import training_arguments
-from pool.windows import TrainingWindows
+from pool.training.adapters import Trainable, full_model
+from pool.training.needs import Needs
+from pool.training.optimizer_state import OPTIMIZER, load_optimizer_state, save_optimizer_state
+from pool.training.run_checkpoints import AGES, SHARDED, KeepAges, has_stopped, last_whole_checkpoint, step_of
+from pool.training.trainer import RecipeTrainer, training_arguments
+from pool.training.windows import TrainingWindows
 
 BESIDE = "beside"
 """Folder in a run's scratch folder for what is kept beside the model."""

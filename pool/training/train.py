@@ -15,20 +15,20 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel
 
-from pool.adapters import ADAPTER, Trainable, merged, save_adapter, with_adapter
-from pool.attempt import BESIDE, Course, Run, attempt
 from pool.checkpoints.checkpoint import check_finite
 from pool.config.recipe import Recipe
-from pool.device_map import DeviceMap, device_map_of, over_devices
 from pool.engines.resources import give_back_memory
 from pool.errors import PoolError
 from pool.mixture import Mixture
-from pool.needs import NOTHING, Needs
-from pool.part_size import part_windows, take_smaller_part
 from pool.progress import say
-from pool.sharded import sharded_attempt
 from pool.tokens.held_out import Tokens
-from pool.windows import training_windows
+from pool.training.adapters import ADAPTER, Trainable, merged, save_adapter, with_adapter
+from pool.training.attempt import BESIDE, Course, Run, attempt
+from pool.training.batch_parts import part_windows, take_smaller_part
+from pool.training.needs import NOTHING, Needs
+from pool.training.sharded import sharded_attempt
+from pool.training.shards import DeviceMap, device_map_of, over_devices
+from pool.training.windows import training_windows
 
 
 @dataclass(frozen=True)

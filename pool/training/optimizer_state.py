@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from pool.engines.group import is_first
 from pool.errors import PoolError
-from pool.shards import sharded_like, whole
+from pool.training.shards import sharded_like, whole
 
 OPTIMIZER = "optimizer.safetensors"
 _PARTS = ("step", "exp_avg", "exp_avg_sq")

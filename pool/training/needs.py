@@ -1,6 +1,8 @@
 """The loss on held-out text while models are trained: to stop early, and to see what was forgotten of the seed's text.
 
 Studies score merges elsewhere (`objectives`); this asks one model, a few windows at a time.
+
+What a recipe may need beside the text of its mixture: of the seed, and of held-out text.
 """
 
 from collections.abc import Mapping
@@ -92,3 +94,23 @@ def _mean_nats(model: PreTrainedModel, windows: HeldOutWindows) -> float:
         nats = torch.nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none")
         total += float(nats.double().sum())
     return total / windows.tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Needs:
+    """Where a field is None, the recipe does without.
+
+    `replayed` is the seed's mixture, `stopping` the text whose loss stops the run, `optimizer` the file of the seed's
+    AdamW state, `importance` the weights of a penalty, `seed_text` what is measured for forgetting; `keeps_optimizer`
+    where the run is the seed, and members go on with its optimizer.
+    """
+
+    replayed: Mixture | None = None
+    stopping: HeldOutText | None = None
+    optimizer: Path | None = None
+    importance: Mapping[str, torch.Tensor] | None = None
+    seed_text: HeldOutText | None = None
+    keeps_optimizer: bool = False
+
+
+NOTHING = Needs()

@@ -1,6 +1,10 @@
 """A model's layers over several GPUs, for training one that does not fit a single GPU: whole blocks on each.
 
 By accelerate, as transformers' `device_map="auto"` does it; the blocks work one after the other.
+
+Tensors of which each process holds a shard: whole again, or cut; and which process of a group speaks for it.
+
+Alone in its process, a tensor is whole, and the process is the first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +15,9 @@ from accelerate import dispatch_model, infer_auto_device_map
 from accelerate.hooks import remove_hook_from_submodules
 from accelerate.utils import get_balanced_memory
 from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
+from pool.engines.group import _is_grouped
 from pool.progress import say
 
 DeviceMap = Mapping[str, int | str]
@@ -45,3 +51,26 @@ def over_devices(model: nn.Module, device_map: DeviceMap | None) -> Iterator[Non
     finally:
         remove_hook_from_submodules(model)
         del model.hf_device_map
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Gather a tensor from its shards; every process that holds one must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def sharded_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """Put a whole tensor, the same in every process, where a parameter of its shape is, cut into the same shards."""
+    there = tensor.to(parameter.device)
+    if not isinstance(parameter, DTensor):
+        return there
+    cut: torch.Tensor = distribute_tensor(there, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return cut
+
+
+def as_first_says(value: float) -> float:
+    """Return the first process's value in all of them: what they decide by it, they decide alike."""
+    if not _is_grouped():
+        return value
+    agreed = torch.tensor(value, dtype=torch.float64)
+    torch.distributed.broadcast(agreed, src=0)
+    return float(agreed)

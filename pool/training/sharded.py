@@ -14,17 +14,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from pool.attempt import Course, Run, attempt
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.engines.dispatch import KILLED
 from pool.engines.group import Ending, is_first, run_group
 from pool.errors import PoolError
 from pool.files.whole import write_text
 from pool.progress import say
-from pool.run_checkpoints import last_whole_checkpoint
-from pool.shards import whole
 from pool.tokens.held_out import Tokens
 from pool.tokens.stream import map_stream
+from pool.training.attempt import Course, Run, attempt
+from pool.training.run_checkpoints import last_whole_checkpoint
+from pool.training.shards import whole
 
 _START, _IMPORTANCE, _END, _COURSE = "start", "importance.safetensors", "end.safetensors", "course.json"
 
