@@ -25,8 +25,8 @@ import numpy as np
 import torch
 
 from objectives.evaluation import Evaluation
-from objectives.merge import StackedPool
-from objectives.rules import MergeRule
+from objectives.merging.merge import StackedPool
+from objectives.merging.rules import MergeRule
 from pool.errors import ConfigError
 from pool.files.digests import digest_file, digest_json
 from pool.mixture import Mixture

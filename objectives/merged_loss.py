@@ -13,8 +13,8 @@ import numpy as np
 from objectives.early_stopping import Challenge, EarlyStopping, Estimate, segments
 from objectives.evaluation import Evaluation, Partials
 from objectives.held_out import Floats
-from objectives.merge import StackedPool
-from objectives.rules import Identity, MergeRule
+from objectives.merging.merge import StackedPool
+from objectives.merging.rules import Identity, MergeRule
 from objectives.scoring import Precision, Scorer
 from objectives.target import Goal
 from objectives.window_table import WindowTable

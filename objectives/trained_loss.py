@@ -3,8 +3,8 @@
 import time
 
 from objectives.evaluation import Evaluation
-from objectives.merge import StackedPool
 from objectives.merged_loss import objective_digest
+from objectives.merging.merge import StackedPool
 from objectives.scoring import Precision, Scorer
 from objectives.target import Goal
 from objectives.window_table import WindowTable

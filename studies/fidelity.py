@@ -9,9 +9,9 @@ import numpy as np
 
 from objectives.agreement import statistics_of
 from objectives.bootstrap import Interval, bootstrap
+from objectives.merging.rules import MergeRule, make_rule
 from objectives.noise import NoiseFloor
 from objectives.rule_choice import RuleChoice, choose_rule
-from objectives.rules import MergeRule, make_rule
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.progress import track

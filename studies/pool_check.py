@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from objectives.held_out import Floats
-from objectives.task_vectors import TaskVectors
+from objectives.merging.task_vectors import TaskVectors
 from pool.corpus.corpus import Split
 
 Json = dict[str, object]

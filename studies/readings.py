@@ -8,7 +8,7 @@ import numpy as np
 from objectives.evaluation import Evaluation, Objective
 from objectives.held_out import Floats
 from objectives.merged_loss import MergedLoss
-from objectives.rules import MergeRule
+from objectives.merging.rules import MergeRule
 from objectives.target import Goal, Target, measures_of
 from objectives.trained_loss import TrainedLoss
 from pool.config.recipe import Recipe

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from objectives.barriers import barrier_nats
 from objectives.held_out import HeldOutLoss
-from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
+from objectives.merging.merge import StackedPool
+from objectives.merging.task_vectors import TaskVectors, barrier_nats, compare_task_vectors
 from objectives.target import Target
-from objectives.task_vectors import TaskVectors, compare_task_vectors
 from pool.corpus.corpus import Split
 from pool.errors import CorpusError, NonFiniteLossError
 from pool.mixture import Mixture

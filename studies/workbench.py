@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 
 from objectives.early_stopping import EarlyStopping
 from objectives.evaluation import Objective
-from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss, ProxySettings
-from objectives.rules import make_rule
+from objectives.merging.merge import StackedPool, UnmergedPool
+from objectives.merging.rules import make_rule
 from objectives.scoring import Scorer
 from objectives.target import Goal, measures_of
 from objectives.trained_loss import TrainedLoss
-from objectives.unmerged import UnmergedPool
 from objectives.window_table import WindowTable
 from pool.config.pool_file import read_pool_file
 from pool.corpus.corpus import SPLITS, Split

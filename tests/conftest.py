@@ -11,7 +11,7 @@ import pytest
 import transformers
 from tiny import edit, write_sources
 
-from objectives.merge import StackedPool
+from objectives.merging.merge import StackedPool
 from pool.building.build import build_pool
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.parts.store import Pool, open_pool

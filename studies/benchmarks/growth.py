@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from objectives.held_out import Floats
-from objectives.merge import StackedPool
 from objectives.merged_loss import MERGES_AT_ONCE
+from objectives.merging.merge import StackedPool
 from pool.checkpoints.checkpoint import new_model
 from pool.config.recipe import ModelShape
 from pool.progress import track

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from objectives.merge import StackedPool
+from objectives.merging.merge import StackedPool
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model, new_model

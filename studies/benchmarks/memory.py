@@ -14,8 +14,8 @@ import numpy as np
 
 from objectives.held_out import Floats
 from objectives.members.holding import Holding
-from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
+from objectives.merging.merge import StackedPool
 from pool.checkpoints.checkpoint import parameters_of
 from pool.progress import track
 from studies.benchmarks.objective import random_mixture

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from objectives.barriers import barrier_nats, mixture_between, shares_between
-from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
+from objectives.merging.merge import StackedPool
+from objectives.merging.task_vectors import barrier_nats, mixture_between, shares_between
 from objectives.target import Target
 from pool.mixture import Mixture
 from pool.parts.store import Pool

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from pool.checkpoints.checkpoint import new_model
 from pool.config.recipe import ModelShape
-from objectives.merge import StackedPool
+from objectives.merging.merge import StackedPool
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
 from pool.tokens.held_out import HeldOutWindows

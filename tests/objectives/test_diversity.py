@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from objectives.merge import StackedPool
+from objectives.merging.merge import StackedPool
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import Pool

@@ -14,8 +14,8 @@ import torch
 from tiny import edit, snapshot
 
 from objectives.evaluation import Objective
-from objectives.merge import StackedPool
-from objectives.rules import Identity, make_rule
+from objectives.merging.merge import StackedPool
+from objectives.merging.rules import Identity, make_rule
 from pool.errors import ConfigError, NonFiniteLossError
 from pool.mixture import Mixture
 from pool.parts.store import Pool

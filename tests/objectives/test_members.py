@@ -18,11 +18,10 @@ from objectives.members.choice import Free, choose
 from objectives.members.codes import EightBits, SixBits, dequantised, quantised
 from objectives.members.holding import Held, Holding, Stored
 from objectives.members.layout import Layout, Matrix
-from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
+from objectives.merging.merge import StackedPool, UnmergedPool
+from objectives.merging.task_vectors import compare_task_vectors
 from objectives.target import Target
-from objectives.task_vectors import compare_task_vectors
-from objectives.unmerged import UnmergedPool
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import ModelShape

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from objectives.early_stopping import segments
-from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
+from objectives.merging.merge import StackedPool
 from objectives.scoring import Scorer
 from objectives.target import Target
 from objectives.window_table import WindowTable

@@ -10,10 +10,10 @@ from sqlalchemy import create_engine
 
 from objectives.analytic import QuadraticLoss
 from objectives.evaluation import DifferentiableObjective, Objective
-from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss, ProxySettings
+from objectives.merging.merge import StackedPool
+from objectives.merging.rules import make_rule
 from objectives.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
-from objectives.rules import make_rule
 from objectives.swarm_table import SwarmTable
 from objectives.tabulated_loss import FittedSwarm, TabulatedLoss
 from objectives.target import Target

@@ -8,8 +8,8 @@ import pytest
 from objectives.early_stopping import LOOKS, Challenge, EarlyStopping, Estimate, segments
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
-from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss, ProxySettings
+from objectives.merging.merge import StackedPool
 from objectives.paired import paired_difference
 from objectives.target import Target
 from objectives.window_table import WindowTable

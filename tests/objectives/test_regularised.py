@@ -6,8 +6,8 @@ import pytest
 
 from objectives.analytic import QuadraticLoss
 from objectives.evaluation import DifferentiableObjective, Evaluation, SequentialObjective
-from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss
+from objectives.merging.merge import StackedPool
 from objectives.regularised import RegularisedLoss, divergence, regularised
 from objectives.target import Target
 from pool.mixture import Mixture

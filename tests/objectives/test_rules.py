@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives.rules import SMALLEST, CommonSpecific, Identity, MergeRule, Power, make_rule
+from objectives.merging.rules import SMALLEST, CommonSpecific, Identity, MergeRule, Power, make_rule
 
 RULES = [Identity(), Power(0.5), Power(1.0), Power(2.0), CommonSpecific(0.5), CommonSpecific(1.0)]
 points = st.lists(st.floats(0.01, 1), min_size=2, max_size=9).map(lambda values: np.array(values) / sum(values))

@@ -10,9 +10,9 @@ from transformers import GraniteConfig, GraniteForCausalLM, PreTrainedTokenizerF
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from objectives.held_out import HeldOutLoss
-from objectives.merge import StackedPool
 from objectives.merged_loss import MergedLoss, ProxySettings
-from objectives.rules import CommonSpecific, Identity, MergeRule, Power
+from objectives.merging.merge import StackedPool
+from objectives.merging.rules import CommonSpecific, Identity, MergeRule, Power
 from objectives.scoring import Scorer
 from objectives.target import Target
 from objectives.window_table import WindowTable

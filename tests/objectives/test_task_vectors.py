@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import objectives.task_vectors
 import pytest
 import torch
 from safetensors.numpy import load_file
 
-import objectives.task_vectors
-from objectives.merge import StackedPool
-from objectives.task_vectors import compare_task_vectors
+from objectives.merging.merge import StackedPool
+from objectives.merging.task_vectors import compare_task_vectors
 from pool.checkpoints.checkpoint import load_model
 from pool.errors import PoolError
 from pool.parts.store import Pool

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import edit
 
-from objectives.merge import StackedPool
+from objectives.merging.merge import StackedPool
 from pool.building.build import build_pool
 from pool.building.material import prepare_material
 from pool.building.request import Request

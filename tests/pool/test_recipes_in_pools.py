@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny import edit
 from transformers import Trainer
 
-from objectives.merge import StackedPool
+from objectives.merging.merge import StackedPool
 from pool.building.build import build_pool
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.checkpoints.manifest import CheckpointManifest

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tiny import edit
 from transformers import AutoModelForCausalLM
 
-from objectives.merge import StackedPool
+from objectives.merging.merge import StackedPool
 from objectives.scoring import Scorer
 from objectives.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model, new_model

@@ -18,7 +18,7 @@ from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 
-from objectives.merge import StackedPool
+from objectives.merging.merge import StackedPool
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import HeldOutSize, read_pool_file
 from pool.corpus.corpus import make_corpus

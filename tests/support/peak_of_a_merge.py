@@ -23,7 +23,7 @@ def main(folder: Path, count: int) -> None:
     import numpy as np
 
     from objectives.members.holding import Holding
-    from objectives.merge import StackedPool
+    from objectives.merging.merge import StackedPool
 
     def all_ways(stack: StackedPool) -> float:
         weights = np.random.default_rng(0).dirichlet(np.ones(len(stack.names)), size=2)

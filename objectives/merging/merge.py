@@ -3,10 +3,15 @@
 theta(w) = sum_k w_k theta_k (Wortsman et al. 2022, arXiv 2203.05482; Na et al. 2024, arXiv 2410.15661). The
 resident model's parameters are views into one flat buffer that a merge writes in place: nothing is copied. How the
 members are held, in which form and where, is `objectives.members`' duty.
+
+A pool that nothing is merged from: for whoever reads what is remembered of it, and would wait for K models in vain.
+
+The seed can be made resident and scored, because goals may be relative to it; the members stay on disk.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +31,7 @@ from objectives.members.whole import WholeMembers
 from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, check_finite, load_model, parameters_of
 from pool.checkpoints.likeness import check_same_tensors
 from pool.checkpoints.manifest import CheckpointManifest
-from pool.errors import ConfigError
+from pool.errors import ConfigError, NotRememberedError
 from pool.files.digests import digest_file, digest_json, short
 from pool.files.records import MANIFEST, read_record
 
@@ -193,3 +198,24 @@ def _content(folder: Path) -> list[str]:
         manifest = read_record(folder / MANIFEST, CheckpointManifest)
         return [manifest.weights_digest, manifest.config_digest]
     return [digest_file(folder / WEIGHTS), digest_file(folder / CONFIG)]
+
+
+class UnmergedPool(StackedPool):
+    """A stand-in for the stacked members of a pool, under their `names`; only the seed is in memory.
+
+    Digests of objectives are those of the pool itself, held as `holding` says. Raises `PoolError` for a seed
+    that cannot be believed.
+    """
+
+    def __init__(self, names: Sequence[str], seed: Path, *, holding: Holding = AS_TRAINED) -> None:
+        super().__init__({"the seed": seed})
+        self.names = tuple(names)
+        self.holding = holding
+
+    def merge(self, weights: npt.NDArray[np.float64]) -> NoReturn:
+        """Refuse."""
+        raise NotRememberedError("this would take a merge, and only what is remembered may be read")
+
+    def merge_many(self, weights: npt.NDArray[np.float64]) -> torch.Tensor:
+        """Refuse."""
+        self.merge(weights)
