@@ -18,16 +18,13 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from objectives.members.arrays import Stored
-from objectives.members.choice import Choice, choose, free_memory
-from objectives.members.form import Form
-from objectives.members.form_of import form_of
-from objectives.members.held import HeldMembers, inner, sum_many
-from objectives.members.holding import Holding
-from objectives.members.in_memory import filled
-from objectives.members.layout import Layout
-from objectives.members.packed import mapped
-from objectives.members.whole import WholeMembers
+from objectives.merging.members.arrays import Stored, filled
+from objectives.merging.members.choice import Choice, choose, form_of, free_memory
+from objectives.merging.members.form import Form, HeldMembers, inner, sum_many
+from objectives.merging.members.holding import Holding
+from objectives.merging.members.layout import Layout
+from objectives.merging.members.packed import mapped
+from objectives.merging.members.whole import WholeMembers
 from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, check_finite, load_model, parameters_of
 from pool.checkpoints.likeness import check_same_tensors
 from pool.checkpoints.manifest import CheckpointManifest

@@ -13,8 +13,8 @@ from statistics import median
 import numpy as np
 
 from objectives.held_out import Floats
-from objectives.members.holding import Holding
 from objectives.merged_loss import MergedLoss
+from objectives.merging.members.holding import Holding
 from objectives.merging.merge import StackedPool
 from pool.checkpoints.checkpoint import parameters_of
 from pool.progress import track

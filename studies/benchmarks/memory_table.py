@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from objectives.members.holding import Holding
+from objectives.merging.members.holding import Holding
 from studies.benchmarks.memory import MemoryFigures
 
 HEADINGS = ("bytes", "on disk", "error, median", "largest", "merge over float32's", "min", "max", "of an evaluation")

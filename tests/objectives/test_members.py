@@ -14,11 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from objectives.members.choice import Free, choose
-from objectives.members.codes import EightBits, SixBits, dequantised, quantised
-from objectives.members.holding import Held, Holding, Stored
-from objectives.members.layout import Layout, Matrix
 from objectives.merged_loss import MergedLoss
+from objectives.merging.members.choice import Free, choose
+from objectives.merging.members.codes import EightBits, SixBits, dequantised, quantised
+from objectives.merging.members.holding import Held, Holding, Stored
+from objectives.merging.members.layout import Layout, Matrix
 from objectives.merging.merge import StackedPool, UnmergedPool
 from objectives.merging.task_vectors import compare_task_vectors
 from objectives.target import Target

@@ -22,7 +22,7 @@ def main(folder: Path, count: int) -> None:
     sys.path.insert(0, str(Path(__file__).parents[2]))
     import numpy as np
 
-    from objectives.members.holding import Holding
+    from objectives.merging.members.holding import Holding
     from objectives.merging.merge import StackedPool
 
     def all_ways(stack: StackedPool) -> float:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
-from objectives.members.arrays import Shape, Stored
-from objectives.members.codes import SCALE, quantised
-from objectives.members.form import VALUES_AT_ONCE, together, used
-from objectives.members.held import VALUES_AT_ONCE as DECODED_AT_ONCE
-from objectives.members.held import Weights
-from objectives.members.layout import Layout, Matrix, Piece
+from objectives.merging.members.arrays import Shape, Stored
+from objectives.merging.members.codes import SCALE, quantised
+from objectives.merging.members.form import VALUES_AT_ONCE, Weights, together, used
+from objectives.merging.members.form import VALUES_AT_ONCE as DECODED_AT_ONCE
+from objectives.merging.members.layout import Layout, Matrix, Piece
 
 _BITS = 8
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from objectives.members.layout import Layout, Piece
+from objectives.merging.members.layout import Layout, Piece
 
 LARGEST_OF_EIGHT_BITS = 127
 LARGEST_OF_SIX_BITS = 31

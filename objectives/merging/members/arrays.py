@@ -1,6 +1,10 @@
-"""`Stored`: one array of a pool's members, read by rows onto the device that merges, wherever it lies."""
+"""`Stored`: one array of a pool's members, read by rows onto the device that merges, wherever it lies.
+
+Arrays filled in memory: the device's, or the host's, which streams to the device while it merges.
+"""
 
 import mmap
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,3 +95,27 @@ class OnDisk:
         place = self._mapped.offset + number * columns * size
         start = (place + part.start * size) // mmap.PAGESIZE * mmap.PAGESIZE
         self._pages.madvise(mmap.MADV_DONTNEED, start, place + part.stop * size - start)
+
+
+def filled(
+    shapes: Mapping[str, Shape], rows: Iterator[tuple[str, torch.Tensor]], device: torch.device, *, streamed: bool
+) -> dict[str, Stored]:
+    """Fill arrays with the rows of each, in their order; `streamed` ones lie in the host, but for small ones.
+
+    Host memory is pinned where the device is a GPU: copies from it are asynchronous. On a CPU there is nowhere to
+    stream to, and both are the same.
+    """
+    tensors = {name: _empty(shape, device, streamed and not shape.small) for name, shape in shapes.items()}
+    done = dict.fromkeys(shapes, 0)
+    for name, row in rows:
+        tensors[name][done[name]].copy_(row)
+        done[name] += 1
+    assert all(done[name] == shape.rows for name, shape in shapes.items()), "a form yields every row"
+    return {name: InMemory(tensor, device) for name, tensor in tensors.items()}
+
+
+def _empty(shape: Shape, device: torch.device, streamed: bool) -> torch.Tensor:
+    size = (shape.rows, shape.columns)
+    if streamed and device.type == "cuda":
+        return torch.empty(size, dtype=shape.dtype, pin_memory=True)
+    return torch.empty(size, dtype=shape.dtype, device=device)

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from objectives.members.arrays import Shape, Stored
-from objectives.members.form import VALUES_AT_ONCE, parts, together, used
-from objectives.members.held import VALUES_AT_ONCE as DECODED_AT_ONCE
-from objectives.members.held import Weights
+from objectives.merging.members.arrays import Shape, Stored
+from objectives.merging.members.form import VALUES_AT_ONCE, Weights, parts, together, used
+from objectives.merging.members.form import VALUES_AT_ONCE as DECODED_AT_ONCE
 
 CACHED_VALUES = 2**21
 """Values added at a time on a CPU where nothing is decoded: 1.2 to 1.6 times the bandwidth of one matrix product."""

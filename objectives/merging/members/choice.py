@@ -1,4 +1,7 @@
-"""Where members go when nobody said so: the first place with room, of the device, the host, the disk."""
+"""Where members go when nobody said so: the first place with room, of the device, the host, the disk.
+
+Which form a `Holding` asks for.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +9,13 @@ from pathlib import Path
 import psutil
 import torch
 
-from objectives.members.holding import Place
+from objectives.merging.members.codes import EightBits, SixBits
+from objectives.merging.members.form import Form
+from objectives.merging.members.holding import Holding, Place
+from objectives.merging.members.layout import Layout
+from objectives.merging.members.pruned import PrunedForm
+from objectives.merging.members.steps import StepsForm
+from objectives.merging.members.whole import WholeForm
 
 SHARE = 0.8
 """Of what is free, so much is taken at most: scoring needs some, and so does whoever else is on the machine."""
@@ -71,3 +80,22 @@ def _free_of_container(group: Path) -> float:
 
 def _gigabytes(count: float) -> str:
     return f"{count / 1e9:.2f} GB"
+
+
+_DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8}
+
+
+def form_of(holding: Holding, count: int, layout: Layout, seed: torch.Tensor | None, computed: torch.dtype) -> Form:
+    """Return the form of K members, merged in the dtype `computed`. Task vectors take the `seed` (P,) they start at.
+
+    Raises `ValueError` where they have none.
+    """
+    stored = _DTYPES.get(holding.stored, computed)
+    if not holding.starts_at_seed:
+        return WholeForm(count, layout.size, stored, computed)
+    if seed is None:
+        raise ValueError("int8, int6 and pruned members are steps from a seed: give the pool's folder, which has one")
+    if holding.keep_share < 1:
+        return PrunedForm(count, layout, seed, holding.keep_share, stored)
+    codes = SixBits(layout) if holding.stored == "int6" else EightBits(layout)
+    return StepsForm(count, layout, seed, codes)

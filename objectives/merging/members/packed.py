@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from objectives.members.arrays import InMemory, OnDisk, Shape, Stored
+from objectives.merging.members.arrays import InMemory, OnDisk, Shape, Stored
 from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.files.records import Record, read_record, write_record

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
-from objectives.members.arrays import Shape, Stored
-from objectives.members.codes import SCALE, Codes, dequantised, quantised
-from objectives.members.form import VALUES_AT_ONCE, used
-from objectives.members.held import VALUES_AT_ONCE as DECODED_AT_ONCE
-from objectives.members.held import Weights
-from objectives.members.layout import Layout, Piece
+from objectives.merging.members.arrays import Shape, Stored
+from objectives.merging.members.codes import SCALE, Codes, dequantised, quantised
+from objectives.merging.members.form import VALUES_AT_ONCE, Weights, used
+from objectives.merging.members.form import VALUES_AT_ONCE as DECODED_AT_ONCE
+from objectives.merging.members.layout import Layout, Piece
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""How the K members of a pool are held: in which form, and in which place."""
