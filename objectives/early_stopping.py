@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from objectives.held_out import Floats
 from objectives.paired import window_sizes
-from objectives.target import Goal
+from objectives.target.target import Goal
 from objectives.window_table import Rows, WindowTable
 
 LOOKS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)

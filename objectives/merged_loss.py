@@ -16,7 +16,7 @@ from objectives.held_out import Floats
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import Identity, MergeRule
 from objectives.scoring import Precision, Scorer
-from objectives.target import Goal
+from objectives.target.target import Goal
 from objectives.window_table import WindowTable
 from pool.corpus.corpus import Split
 from pool.files.digests import digest_json

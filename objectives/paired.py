@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from objectives.held_out import Floats
-from objectives.target import Goal
+from objectives.target.target import Goal
 from objectives.window_table import WindowTable
 
 CONFIDENT = 1.96

@@ -13,8 +13,8 @@ import numpy as np
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.swarm_table import SwarmTable
-from objectives.target import Goal, Target
-from objectives.targets import Targets
+from objectives.target.target import Goal, Target
+from objectives.target.targets import Targets
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
 

@@ -5,10 +5,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from objectives.aggregates import Aggregate
 from objectives.merging.members.holding import Held, Holding, Stored
 from objectives.scoring import Precision
-from objectives.target import Measure
+from objectives.target.aggregates import Aggregate
+from objectives.target.target import Measure
 from pool.files.toml import Config, Name, read_config
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from objectives.target import Goal, Target
-from objectives.targets import Targets
+from objectives.target.target import Goal, Target
+from objectives.target.targets import Targets
 from pool.errors import ConfigError
 from studies.basis import Basis
 from studies.config import StudyFile

@@ -9,7 +9,7 @@ import optuna
 
 from objectives.evaluation import Objective
 from objectives.regularised import regularised
-from objectives.target import Goal
+from objectives.target.target import Goal
 from pool.errors import StudyError
 from search.gate import Gate, GateRule
 from search.loop import Search

@@ -9,7 +9,7 @@ from objectives.evaluation import Evaluation, Objective
 from objectives.held_out import Floats
 from objectives.merged_loss import MergedLoss
 from objectives.merging.rules import MergeRule
-from objectives.target import Goal, Target, measures_of
+from objectives.target.target import Goal, Target, measures_of
 from objectives.trained_loss import TrainedLoss
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split

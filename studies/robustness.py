@@ -13,13 +13,13 @@ import numpy as np
 import optuna
 from scipy.stats import spearmanr
 
-from objectives.aggregates import Aggregate
 from objectives.held_out import Floats
 from objectives.paired import PairedDifference, paired_difference
 from objectives.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_windows
 from objectives.scoring import Scorer
-from objectives.target import Goal, Target
-from objectives.targets import Targets
+from objectives.target.aggregates import Aggregate
+from objectives.target.target import Goal, Target
+from objectives.target.targets import Targets
 from objectives.window_table import WindowTable
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture

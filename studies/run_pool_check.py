@@ -9,7 +9,7 @@ from objectives.held_out import HeldOutLoss
 from objectives.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.merging.task_vectors import TaskVectors, barrier_nats, compare_task_vectors
-from objectives.target import Target
+from objectives.target.target import Target
 from pool.corpus.corpus import Split
 from pool.errors import CorpusError, NonFiniteLossError
 from pool.mixture import Mixture

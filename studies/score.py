@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
 
-from objectives.aggregates import Aggregate
 from objectives.held_out import Floats, HeldOutLoss, perplexity_of
-from objectives.target import Goal, Target
+from objectives.target.aggregates import Aggregate
+from objectives.target.target import Goal, Target
 from objectives.window_table import WindowTable
 
 Json = dict[str, object]

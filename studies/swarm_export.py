@@ -10,7 +10,7 @@ import numpy as np
 from objectives.evaluation import Evaluation
 from objectives.swarm_table import SwarmTable
 from objectives.swarm_writer import write_swarm
-from objectives.target import measures_of
+from objectives.target.target import measures_of
 from pool.errors import StudyError
 from pool.files.whole import refuse_occupied
 from studies.workbench import Workbench

@@ -10,7 +10,7 @@ from objectives.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.merge import StackedPool, UnmergedPool
 from objectives.merging.rules import make_rule
 from objectives.scoring import Scorer
-from objectives.target import Goal, measures_of
+from objectives.target.target import Goal, measures_of
 from objectives.trained_loss import TrainedLoss
 from objectives.window_table import WindowTable
 from pool.config.pool_file import read_pool_file

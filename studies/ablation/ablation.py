@@ -10,7 +10,7 @@ import numpy as np
 
 from objectives.held_out import Floats
 from objectives.paired import CONFIDENT
-from objectives.target import Measure
+from objectives.target.target import Measure
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from studies.ablation.coalitions import GameName

@@ -16,7 +16,7 @@ from objectives.held_out import Floats
 from objectives.merged_loss import MergedLoss
 from objectives.paired import PairedDifference, paired_difference
 from objectives.scoring import Scorer
-from objectives.target import Goal, Target
+from objectives.target.target import Goal, Target
 from objectives.window_table import WindowTable
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture

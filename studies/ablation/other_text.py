@@ -16,7 +16,7 @@ from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_windows
 from objectives.scoring import Scorer
-from objectives.target import Goal
+from objectives.target.target import Goal
 from objectives.window_table import WindowTable
 from pool.corpus.corpus import SPLITS, Split
 from pool.files.digests import digest_json

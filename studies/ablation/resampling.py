@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from objectives.held_out import Floats
 from objectives.paired import window_sizes
-from objectives.target import Goal
+from objectives.target.target import Goal
 from objectives.window_table import WindowTable
 
 RESAMPLES = 400

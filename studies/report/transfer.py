@@ -9,7 +9,7 @@ import numpy as np
 
 from objectives.held_out import HeldOutLoss
 from objectives.merged_loss import MergedLoss
-from objectives.target import Target
+from objectives.target.target import Target
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.pool_check_picture import HeatMap, heat_map_figure

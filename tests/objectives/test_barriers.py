@@ -9,7 +9,7 @@ import pytest
 from objectives.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.merging.task_vectors import barrier_nats, mixture_between, shares_between
-from objectives.target import Target
+from objectives.target.target import Target
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 

@@ -21,7 +21,7 @@ from objectives.merging.members.holding import Held, Holding, Stored
 from objectives.merging.members.layout import Layout, Matrix
 from objectives.merging.merge import StackedPool, UnmergedPool
 from objectives.merging.task_vectors import compare_task_vectors
-from objectives.target import Target
+from objectives.target.target import Target
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import ModelShape

@@ -13,7 +13,7 @@ from objectives.early_stopping import segments
 from objectives.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.scoring import Scorer
-from objectives.target import Target
+from objectives.target.target import Target
 from objectives.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.recipe import ModelShape

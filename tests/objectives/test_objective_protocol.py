@@ -16,7 +16,7 @@ from objectives.merging.rules import make_rule
 from objectives.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
 from objectives.swarm_table import SwarmTable
 from objectives.tabulated_loss import FittedSwarm, TabulatedLoss
-from objectives.target import Target
+from objectives.target.target import Target
 from objectives.trained_loss import TrainedLoss
 from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture

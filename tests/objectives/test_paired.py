@@ -11,7 +11,7 @@ from objectives.held_out import Floats
 from objectives.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.merge import StackedPool
 from objectives.paired import paired_difference
-from objectives.target import Target
+from objectives.target.target import Target
 from objectives.window_table import WindowTable
 from pool.mixture import Mixture
 from pool.parts.store import Pool

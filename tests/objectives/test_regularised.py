@@ -9,7 +9,7 @@ from objectives.evaluation import DifferentiableObjective, Evaluation, Sequentia
 from objectives.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.regularised import RegularisedLoss, divergence, regularised
-from objectives.target import Target
+from objectives.target.target import Target
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from search.loop import Search, advance

@@ -14,7 +14,7 @@ from objectives.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import CommonSpecific, Identity, MergeRule, Power
 from objectives.scoring import Scorer
-from objectives.target import Target
+from objectives.target.target import Target
 from objectives.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import CorpusConfig

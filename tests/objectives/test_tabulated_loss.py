@@ -12,8 +12,8 @@ from objectives.held_out import Floats
 from objectives.swarm_table import SwarmTable, read_swarm, read_swarms
 from objectives.swarm_writer import write_swarm
 from objectives.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
-from objectives.target import Goal, Target
-from objectives.targets import Targets
+from objectives.target.target import Goal, Target
+from objectives.target.targets import Targets
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.surrogates.surrogate import Prediction

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives.aggregates import AGGREGATES, Aggregate
 from objectives.held_out import Floats, HeldOutLoss
-from objectives.target import PENALTY, Goal, Target
-from objectives.targets import Targets
+from objectives.target.aggregates import AGGREGATES, Aggregate
+from objectives.target.target import PENALTY, Goal, Target
+from objectives.target.targets import Targets
 
 REFERENCES = {"a": 1.0, "b": 2.5}
 

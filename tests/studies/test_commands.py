@@ -12,7 +12,7 @@ from tiny import edit, snapshot
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from objectives.scoring import Scorer
-from objectives.target import Target
+from objectives.target.target import Target
 from objectives.window_table import WindowTable
 from pool.parts.store import Pool
 

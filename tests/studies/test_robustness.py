@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tiny import edit
 
-from objectives.target import Target
-from objectives.targets import Targets
+from objectives.target.target import Target
+from objectives.target.targets import Targets
 from objectives.window_table import WindowTable
 from pool.parts.store import Pool
 from studies.robustness import Condition, in_bits_per_byte

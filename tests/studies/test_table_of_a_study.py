@@ -11,7 +11,7 @@ from tiny import edit, snapshot
 
 from objectives.merged_loss import MergedLoss
 from objectives.swarm_table import read_swarm
-from objectives.target import Target
+from objectives.target.target import Target
 from pool.mixture import Mixture
 from studies.config import read_study_file
 from studies.run import run_search

@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from objectives.aggregates import AGGREGATES, Aggregate
 from objectives.held_out import Floats, HeldOutLoss
+from objectives.target.aggregates import AGGREGATES, Aggregate
 from pool.mixture import SUM_TOLERANCE
 
 Measure = Literal["nats-per-token", "bits-per-byte"]

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from objectives.held_out import Floats, HeldOutLoss
-from objectives.target import Measure, Target, measures_of, sizes_of, standard_error
+from objectives.target.target import Measure, Target, measures_of, sizes_of, standard_error
 
 
 @dataclass(frozen=True)

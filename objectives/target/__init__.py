@@ -1,0 +1,1 @@
+"""From losses by domain to what is minimised."""
