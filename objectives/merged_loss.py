@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from objectives.early_stopping import Challenge, EarlyStopping, Estimate, segments
 from objectives.evaluation import Evaluation, Partials
 from objectives.held_out import Floats
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import Identity, MergeRule
-from objectives.scoring import Precision, Scorer
+from objectives.scoring.early_stopping import Challenge, EarlyStopping, Estimate, segments
+from objectives.scoring.scorer import Precision, Scorer
+from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Goal
-from objectives.window_table import WindowTable
 from pool.corpus.corpus import Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 import optuna
 
 from objectives.evaluation import Evaluation
-from objectives.paired import PairedDifference, paired_difference
-from objectives.scoring import Scorer
+from objectives.scoring.paired import PairedDifference, paired_difference
+from objectives.scoring.scorer import Scorer
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import StudyError
 from pool.mixture import Mixture

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from objectives.merging.members.holding import Held, Holding, Stored
-from objectives.scoring import Precision
+from objectives.scoring.scorer import Precision
 from objectives.target.aggregates import Aggregate
 from objectives.target.target import Measure
 from pool.files.toml import Config, Name, read_config

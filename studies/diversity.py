@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from objectives.diversity import Diversity, self_bleu_of
+from objectives.scoring.diversity import Diversity, self_bleu_of
 from pool.tokens.tokenizer import load_tokenizer
 from studies.best import Best
 from studies.workbench import Workbench

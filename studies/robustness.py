@@ -14,13 +14,13 @@ import optuna
 from scipy.stats import spearmanr
 
 from objectives.held_out import Floats
-from objectives.paired import PairedDifference, paired_difference
-from objectives.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_windows
-from objectives.scoring import Scorer
+from objectives.scoring.paired import PairedDifference, paired_difference
+from objectives.scoring.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_windows
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
 from objectives.target.aggregates import Aggregate
 from objectives.target.target import Goal, Target
 from objectives.target.targets import Targets
-from objectives.window_table import WindowTable
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from pool.tokens.held_out import HeldOutWindows

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from rich.console import Console
 from rich.table import Table
 
-from objectives.paired import PairedDifference
+from objectives.scoring.paired import PairedDifference
 from studies.robustness import BEST, Condition, Robustness
 
 

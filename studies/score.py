@@ -8,9 +8,9 @@ from functools import cached_property, reduce
 from operator import add
 
 from objectives.held_out import Floats, HeldOutLoss, perplexity_of
+from objectives.scoring.window_table import WindowTable
 from objectives.target.aggregates import Aggregate
 from objectives.target.target import Goal, Target
-from objectives.window_table import WindowTable
 
 Json = dict[str, object]
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from rich.console import Console
 from rich.table import Table
 
-from objectives.diversity import Diversity
+from objectives.scoring.diversity import Diversity
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.corpus.corpus import SPLITS
 from pool.files.digests import short

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from objectives.early_stopping import EarlyStopping
 from objectives.evaluation import Objective
 from objectives.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.merge import StackedPool, UnmergedPool
 from objectives.merging.rules import make_rule
-from objectives.scoring import Scorer
+from objectives.scoring.early_stopping import EarlyStopping
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Goal, measures_of
 from objectives.trained_loss import TrainedLoss
-from objectives.window_table import WindowTable
 from pool.config.pool_file import read_pool_file
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from objectives.held_out import Floats
-from objectives.paired import CONFIDENT
+from objectives.scoring.paired import CONFIDENT
 from objectives.target.target import Measure
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture

@@ -14,10 +14,10 @@ import numpy as np
 from objectives.evaluation import DifferentiableObjective, Objective
 from objectives.held_out import Floats
 from objectives.merged_loss import MergedLoss
-from objectives.paired import PairedDifference, paired_difference
-from objectives.scoring import Scorer
+from objectives.scoring.paired import PairedDifference, paired_difference
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Goal, Target
-from objectives.window_table import WindowTable
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from studies.remembered import remembered

@@ -14,10 +14,10 @@ from transformers import PreTrainedTokenizerFast
 
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
-from objectives.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_windows
-from objectives.scoring import Scorer
+from objectives.scoring.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_windows
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Goal
-from objectives.window_table import WindowTable
 from pool.corpus.corpus import SPLITS, Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture

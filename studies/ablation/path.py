@@ -12,7 +12,7 @@ import torch
 
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
-from objectives.scoring import Scorer
+from objectives.scoring.scorer import Scorer
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from studies.ablation.contributions import Contributions

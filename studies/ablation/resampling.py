@@ -12,9 +12,9 @@ import numpy as np
 from scipy.stats import rankdata
 
 from objectives.held_out import Floats
-from objectives.paired import window_sizes
+from objectives.scoring.paired import window_sizes
+from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Goal
-from objectives.window_table import WindowTable
 
 RESAMPLES = 400
 

@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from objectives.paired import CONFIDENT
+from objectives.scoring.paired import CONFIDENT
 from studies.ablation.ablation import Ablation
 from studies.ablation.contributions import Contributions
 

@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass, replace
 
 import optuna
 
-from objectives.early_stopping import EarlyStopping
 from objectives.evaluation import Evaluation
 from objectives.merged_loss import MergedLoss
+from objectives.scoring.early_stopping import EarlyStopping
 from pool.mixture import Mixture
 from pool.progress import track
 from search.loop import Search, advance

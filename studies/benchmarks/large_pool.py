@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from objectives.merging.merge import StackedPool
-from objectives.scoring import Scorer
-from objectives.window_table import WindowTable
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.recipe import ModelShape
 from pool.tokens.held_out import HeldOutWindows

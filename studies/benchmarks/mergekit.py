@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from objectives.held_out import Floats
-from objectives.window_table import WindowTable
+from objectives.scoring.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model
 from pool.errors import ConfigError
 from pool.tokens.held_out import IGNORED

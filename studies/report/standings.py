@@ -10,7 +10,7 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from objectives.evaluation import Evaluation, Objective
-from objectives.paired import CONFIDENT, paired_difference
+from objectives.scoring.paired import CONFIDENT, paired_difference
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture

@@ -12,8 +12,8 @@ import numpy as np
 from pool.checkpoints.checkpoint import new_model
 from pool.config.recipe import ModelShape
 from objectives.merging.merge import StackedPool
-from objectives.scoring import Scorer
-from objectives.window_table import WindowTable
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
 from pool.tokens.held_out import HeldOutWindows
 
 mode, size, folder, windows = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])

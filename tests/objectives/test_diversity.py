@@ -13,7 +13,7 @@ from pool.tokens.tokenizer import load_tokenizer
 
 pytest.importorskip("sacrebleu", reason="needs the extra diversity")
 
-from objectives.diversity import Diversity, distinct_2, self_bleu, self_bleu_of
+from objectives.scoring.diversity import Diversity, distinct_2, self_bleu, self_bleu_of
 
 PROMPTS = ("The value of", "", [5, 6, 7, 8])
 SENTENCES = ("the cat sat on the mat", "several dogs ran across a field", "every bird flew over its house")

@@ -8,8 +8,8 @@ import pytest
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from objectives.scoring import Scorer
-from objectives.window_table import WindowTable
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import CorpusConfig
 from pool.parts.store import Pool

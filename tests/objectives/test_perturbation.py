@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from objectives.perturbation import PERTURBATIONS, perturbed, raw_documents, rewritten_windows
+from objectives.scoring.perturbation import PERTURBATIONS, perturbed, raw_documents, rewritten_windows
 from pool.config.pool_file import CorpusConfig, PoolFile
 from pool.parts.store import Pool
 from pool.tokens.held_out import held_out_windows

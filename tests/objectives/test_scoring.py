@@ -13,9 +13,9 @@ from objectives.held_out import HeldOutLoss
 from objectives.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import CommonSpecific, Identity, MergeRule, Power
-from objectives.scoring import Scorer
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Target
-from objectives.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import CorpusConfig
 from pool.errors import NonFiniteLossError
@@ -144,7 +144,7 @@ def test_recomputed_layers_give_the_same_gradient(
     objective = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
     kept = objective.gradient(Mixture.uniform(tiny_pool.names))
     calls = []
-    monkeypatch.setattr("objectives.scoring.ACTIVATION_VALUES", 0)
+    monkeypatch.setattr("objectives.scoring.scorer.ACTIVATION_VALUES", 0)
     hook = tiny_stack.model.base_model.layers[0].self_attn.q_proj.register_forward_hook(lambda *_: calls.append(1))
     recomputed = objective.gradient(Mixture.uniform(tiny_pool.names))
     hook.remove()
@@ -160,9 +160,9 @@ def test_a_head_in_parts_gives_the_whole_head_s_losses_and_gradients(
 ) -> None:
     objective = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
     whole = objective.gradient(Mixture.uniform(tiny_pool.names))
-    monkeypatch.setattr("objectives.log_probability.LOGITS_KEPT", 0)
-    monkeypatch.setattr("objectives.log_probability.FEWEST_POSITIONS", 7)
-    monkeypatch.setattr("objectives.log_probability.LOGITS_AT_ONCE", {"cpu": 1, "cuda": 1})
+    monkeypatch.setattr("objectives.scoring.log_probability.LOGITS_KEPT", 0)
+    monkeypatch.setattr("objectives.scoring.log_probability.FEWEST_POSITIONS", 7)
+    monkeypatch.setattr("objectives.scoring.log_probability.LOGITS_AT_ONCE", {"cpu": 1, "cuda": 1})
     parts = objective.gradient(Mixture.uniform(tiny_pool.names))
     assert parts.value == pytest.approx(whole.value, rel=1e-6)
     assert np.allclose(parts.gradient, whole.gradient, rtol=1e-4)

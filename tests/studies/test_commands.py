@@ -11,9 +11,9 @@ import pytest
 from tiny import edit, snapshot
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from objectives.scoring import Scorer
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Target
-from objectives.window_table import WindowTable
 from pool.parts.store import Pool
 
 NAMES = {"code", "docs", "prose"}

@@ -13,8 +13,8 @@ from tiny import edit
 from transformers import AutoModelForCausalLM
 
 from objectives.merging.merge import StackedPool
-from objectives.scoring import Scorer
-from objectives.window_table import WindowTable
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, ModelShape

@@ -14,8 +14,8 @@ from matplotlib.image import imread
 from tiny import edit
 from transformers import PreTrainedModel
 
-from objectives.scoring import Scorer
-from objectives.window_table import WindowTable
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import read_pool_file
 from pool.errors import CorpusError

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tiny import edit
 
+from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Target
 from objectives.target.targets import Targets
-from objectives.window_table import WindowTable
 from pool.parts.store import Pool
 from studies.robustness import Condition, in_bits_per_byte
 from studies.score import Score

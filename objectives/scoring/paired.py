@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from objectives.held_out import Floats
+from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Goal
-from objectives.window_table import WindowTable
 
 CONFIDENT = 1.96
 """Standard errors for 95 % confidence."""

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from objectives.held_out import Floats
-from objectives.log_probability import head_is_plain, target_nats, whole_target_nats
-from objectives.window_table import Rows, WindowTable
+from objectives.scoring.log_probability import head_is_plain, target_nats, whole_target_nats
+from objectives.scoring.window_table import Rows, WindowTable
 from pool.tokens.held_out import IGNORED
 
 Precision = Literal["float32", "bfloat16"]
