@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from objectives.agreement import statistics_of
-from objectives.bootstrap import Interval, bootstrap
+from objectives.agreement.bootstrap import Interval, bootstrap
+from objectives.agreement.noise import NoiseFloor
+from objectives.agreement.rule_choice import RuleChoice, choose_rule
+from objectives.agreement.statistics import statistics_of
 from objectives.merging.rules import MergeRule, make_rule
-from objectives.noise import NoiseFloor
-from objectives.rule_choice import RuleChoice, choose_rule
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.progress import track
@@ -19,7 +19,7 @@ from studies.readings import VALUE, Instruments, Readings
 from studies.truths import Truths
 
 Agreement = Mapping[str, Interval]
-"""Every statistic of `objectives.agreement` with its interval over mixtures."""
+"""Every statistic of `objectives.agreement.statistics` with its interval over mixtures."""
 
 
 @dataclass(frozen=True, eq=False)

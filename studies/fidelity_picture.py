@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from objectives.noise import CONFIDENT
+from objectives.agreement.noise import CONFIDENT
 from pool.corpus.corpus import Split
 from studies.fidelity import Fidelity
 from studies.readings import VALUE

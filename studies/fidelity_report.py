@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from objectives.rule_choice import RuleScore
+from objectives.agreement.rule_choice import RuleScore
 from pool.corpus.corpus import SPLITS, Split
 from studies.fidelity import Agreed, Fidelity
 from studies.forecast import Forecaster, forecast_json

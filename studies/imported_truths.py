@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from objectives.agreement.noise import NoiseFloor
 from objectives.held_out import Floats
-from objectives.noise import NoiseFloor
 from objectives.swarm_table import SwarmTable, read_swarm
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
-from objectives.calibration import Calibration
+from objectives.agreement.calibration import Calibration
+from objectives.agreement.noise import CONFIDENT
 from objectives.evaluation import DifferentiableObjective, Evaluation
-from objectives.noise import CONFIDENT
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from search.space import CappedSimplex

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import optuna
 
-from objectives.calibration import LEAST_TRUTHS
+from objectives.agreement.calibration import LEAST_TRUTHS
 from pool.corpus.corpus import Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import ConfigError

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from objectives.noise import NoiseFloor
+from objectives.agreement.noise import NoiseFloor
 from pool.building.trained import Run, train_runs
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split

@@ -7,7 +7,7 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from objectives.calibration import LEAST_TRUTHS
+from objectives.agreement.calibration import LEAST_TRUTHS
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture

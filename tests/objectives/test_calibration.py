@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from objectives.calibration import ALPHA, FAMILIES, Calibration
+from objectives.agreement.calibration import ALPHA, FAMILIES, Calibration
 
 
 def _data(count: int, seed: int = 0, noise: float = 0.02) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from objectives.noise import NoiseFloor
+from objectives.agreement.noise import NoiseFloor
 
 MIXTURES, ORDERS = 300, 4
 SHARED, OWN = 0.03, 0.01

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from objectives.rule_choice import choose_rule
+from objectives.agreement.rule_choice import choose_rule
 
 COUNT = 24
 

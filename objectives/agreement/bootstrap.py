@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from objectives.agreement import Statistic
+from objectives.agreement.statistics import Statistic
 from objectives.held_out import Floats
 
 RESAMPLES = 2000

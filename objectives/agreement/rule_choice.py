@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from objectives.agreement import regret_at_1, spearman
-from objectives.bootstrap import Interval, interval_of, resamples
-from objectives.calibration import FAMILIES, Calibration
+from objectives.agreement.bootstrap import Interval, interval_of, resamples
+from objectives.agreement.calibration import FAMILIES, Calibration
+from objectives.agreement.statistics import regret_at_1, spearman
 from objectives.held_out import Floats
 
 ERROR_RATE = 0.05

@@ -1,0 +1,1 @@
+"""How far a proxy stands for the ground truth: figures, intervals, noise and correction."""
