@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from objectives.swarm_table import SwarmTable
+from objectives.stand_ins.swarm_table import SwarmTable
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 

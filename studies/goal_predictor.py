@@ -12,8 +12,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from objectives.held_out import Floats
-from objectives.swarm_table import SwarmTable
-from objectives.tabulated_loss import FittedSwarm, aggregated
+from objectives.stand_ins.swarm_table import SwarmTable
+from objectives.stand_ins.tabulated_loss import FittedSwarm, aggregated
 from objectives.target.target import Goal, Target
 from search.surrogates.conformal import calibration_factor, normal_quantile
 from search.surrogates.surrogate import Prediction

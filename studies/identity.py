@@ -8,7 +8,7 @@ import optuna
 
 from objectives.evaluation import Objective
 from objectives.merged_loss import ProxySettings
-from objectives.tabulated_loss import FittedSwarm
+from objectives.stand_ins.tabulated_loss import FittedSwarm
 from pool.errors import StudyMismatchError
 from pool.files.digests import digest_json
 from pool.parts.store import Pool

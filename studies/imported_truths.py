@@ -7,7 +7,7 @@ import numpy as np
 
 from objectives.agreement.noise import NoiseFloor
 from objectives.held_out import Floats
-from objectives.swarm_table import SwarmTable, read_swarm
+from objectives.stand_ins.swarm_table import SwarmTable, read_swarm
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture

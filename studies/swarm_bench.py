@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from objectives.held_out import Floats
-from objectives.swarm_table import SwarmTable, read_swarms
-from objectives.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
+from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
+from objectives.stand_ins.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
 from pool.errors import ConfigError
 from pool.progress import say
 from search.surrogates.automatic import FAMILIES, AutomaticSurrogate

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from objectives.evaluation import Evaluation
-from objectives.swarm_table import SwarmTable
-from objectives.swarm_writer import write_swarm
+from objectives.stand_ins.swarm_table import SwarmTable, write_swarm
 from objectives.target.target import measures_of
 from pool.errors import StudyError
 from pool.files.whole import refuse_occupied

@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from optuna.trial import TrialState
 from threadpoolctl import threadpool_limits
 
-from objectives.analytic import AnalyticLoss, one_percent_regret, regret
+from objectives.stand_ins.analytic import AnalyticLoss, one_percent_regret, regret
 from pool.mixture import Mixture
 from pool.progress import track
 from search.gate import Gate, GateRule

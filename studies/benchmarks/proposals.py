@@ -14,9 +14,9 @@ import optuna
 from optuna.trial import TrialState, create_trial
 from threadpoolctl import threadpool_limits
 
-from objectives.analytic import AnalyticLoss
 from objectives.evaluation import DifferentiableObjective
-from objectives.problems import problem
+from objectives.stand_ins.analytic import AnalyticLoss
+from objectives.stand_ins.problems import problem
 from pool.mixture import Mixture
 from pool.progress import track
 from search.per_trial_sampler import PerTrialSampler

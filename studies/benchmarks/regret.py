@@ -14,10 +14,10 @@ import optuna
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from objectives.analytic import AnalyticLoss, one_percent_regret, regret
 from objectives.evaluation import FORWARDS_PER_GRADIENT
 from objectives.held_out import Floats
-from objectives.problems import Placement, ProblemKind, available, problem
+from objectives.stand_ins.analytic import AnalyticLoss, one_percent_regret, regret
+from objectives.stand_ins.problems import Placement, ProblemKind, available, problem
 from pool.mixture import Mixture
 from pool.progress import track
 from search.loop import Search, advance

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from objectives.held_out import Floats
-from objectives.swarm_table import SwarmTable, read_swarms
+from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
 from pool.errors import ConfigError
 from pool.progress import track
 from search.surrogates.conformal import ConformalSurrogate, coverage

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from objectives.analytic import AnalyticLoss, QuadraticLoss, kkt_residual, one_percent_regret, regret
-from objectives.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
-from objectives.problems import BEST_NATS, SIZES, SPREAD_NATS, available, problem, problems
+from objectives.stand_ins.analytic import AnalyticLoss, QuadraticLoss, kkt_residual, one_percent_regret, regret
+from objectives.stand_ins.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
+from objectives.stand_ins.problems import BEST_NATS, SIZES, SPREAD_NATS, available, problem, problems
 from pool.mixture import Mixture
 
 PROBLEMS = problems(seed=3)

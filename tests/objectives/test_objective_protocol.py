@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine
 
-from objectives.analytic import QuadraticLoss
 from objectives.evaluation import DifferentiableObjective, Objective
 from objectives.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import make_rule
-from objectives.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
-from objectives.swarm_table import SwarmTable
-from objectives.tabulated_loss import FittedSwarm, TabulatedLoss
+from objectives.stand_ins.analytic import QuadraticLoss
+from objectives.stand_ins.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
+from objectives.stand_ins.swarm_table import SwarmTable
+from objectives.stand_ins.tabulated_loss import FittedSwarm, TabulatedLoss
 from objectives.target.target import Target
 from objectives.trained_loss import TrainedLoss
 from pool.config.pool_file import read_pool_file

@@ -4,11 +4,11 @@ import numpy as np
 import optuna
 import pytest
 
-from objectives.analytic import QuadraticLoss
 from objectives.evaluation import DifferentiableObjective, Evaluation, SequentialObjective
 from objectives.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.regularised import RegularisedLoss, divergence, regularised
+from objectives.stand_ins.analytic import QuadraticLoss
 from objectives.target.target import Target
 from pool.mixture import Mixture
 from pool.parts.store import Pool

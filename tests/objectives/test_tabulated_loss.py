@@ -9,9 +9,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from objectives.held_out import Floats
-from objectives.swarm_table import SwarmTable, read_swarm, read_swarms
-from objectives.swarm_writer import write_swarm
-from objectives.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
+from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, read_swarms, write_swarm
+from objectives.stand_ins.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
 from objectives.target.target import Goal, Target
 from objectives.target.targets import Targets
 from pool.errors import ConfigError

@@ -8,8 +8,8 @@ import pytest
 from optuna.trial import TrialState
 from scipy.stats import qmc
 
-from objectives.analytic import QuadraticLoss
 from objectives.evaluation import Evaluation
+from objectives.stand_ins.analytic import QuadraticLoss
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.loop import Search, advance

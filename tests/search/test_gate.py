@@ -8,8 +8,8 @@ import optuna
 import pytest
 from scipy.stats import norm
 
-from objectives.analytic import QuadraticLoss
 from objectives.evaluation import Evaluation
+from objectives.stand_ins.analytic import QuadraticLoss
 from pool.mixture import Mixture
 from search.gate import Evidence, Gate, GateRule, adapted_threshold, chance_of_winning, interval_width
 from search.loop import Search, advance

@@ -4,7 +4,7 @@ import numpy as np
 import optuna
 import pytest
 
-from objectives.analytic import QuadraticLoss
+from objectives.stand_ins.analytic import QuadraticLoss
 from pool.mixture import Mixture
 from search.gate import Evidence, Gate, GateRule
 from search.history import History

@@ -6,8 +6,8 @@ import numpy as np
 import optuna
 import pytest
 
-from objectives.analytic import QuadraticLoss
 from objectives.evaluation import Evaluation
+from objectives.stand_ins.analytic import QuadraticLoss
 from pool.mixture import Mixture
 from search.loop import Search, advance
 from search.space import CappedSimplex

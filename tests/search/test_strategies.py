@@ -4,8 +4,8 @@ import numpy as np
 import optuna
 import pytest
 
-from objectives.analytic import QuadraticLoss
 from objectives.evaluation import Evaluation
+from objectives.stand_ins.analytic import QuadraticLoss
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from search.gate import Gate, GateRule

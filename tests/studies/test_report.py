@@ -14,7 +14,7 @@ from browser import Browser
 from small_table import write_small_study
 from tiny import edit, snapshot
 
-from objectives.problems import problem
+from objectives.stand_ins.problems import problem
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from search.gate import without_trees

@@ -10,7 +10,7 @@ import pytest
 from tiny import edit, snapshot
 
 from objectives.merged_loss import MergedLoss
-from objectives.swarm_table import read_swarm
+from objectives.stand_ins.swarm_table import read_swarm
 from objectives.target.target import Target
 from pool.mixture import Mixture
 from studies.config import read_study_file

@@ -12,7 +12,7 @@ from rich.console import Console
 from small_table import BEST_FOR_TALES, small_table, write_small_study
 from tiny import edit
 
-from objectives.swarm_table import read_swarm
+from objectives.stand_ins.swarm_table import read_swarm
 from studies.config import read_study_file
 from studies.goal_predictor import GoalPredictor
 from studies.run import run_search

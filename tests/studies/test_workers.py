@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 from servers import Postgres
 from tiny import edit
 
-from objectives.analytic import QuadraticLoss
 from objectives.evaluation import Evaluation
+from objectives.stand_ins.analytic import QuadraticLoss
 from pool.errors import ConfigError, StudyError
 from pool.mixture import Mixture
 from search.attempts import MOST_BEGINNINGS

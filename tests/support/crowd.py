@@ -21,8 +21,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from objectives.analytic import QuadraticLoss
 from objectives.evaluation import Evaluation, Objective
+from objectives.stand_ins.analytic import QuadraticLoss
 from pool.mixture import Mixture
 from search.loop import Search, advance
 from search.space import CappedSimplex

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import optuna
 
-from objectives.analytic import QuadraticLoss
 from objectives.evaluation import Evaluation
+from objectives.stand_ins.analytic import QuadraticLoss
 from pool.mixture import Mixture
 from search.gate import Gate, GateRule
 from search.loop import Search, advance

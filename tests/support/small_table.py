@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from objectives.swarm_table import SwarmTable
-from objectives.swarm_writer import write_swarm
+from objectives.stand_ins.swarm_table import SwarmTable, write_swarm
 
 NAMES = ("code", "docs", "prose")
 BEST_FOR_TALES = (0.2, 0.0, 0.8)

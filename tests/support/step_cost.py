@@ -24,7 +24,7 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Connection, insert, text
 
-from objectives.analytic import QuadraticLoss
+from objectives.stand_ins.analytic import QuadraticLoss
 from pool.mixture import Mixture
 from search.loop import Search, advance
 from search.space import CappedSimplex

@@ -3,12 +3,18 @@
 Two forms are read: Olmix's (`ratios.csv` and `metrics.csv`) and RegMix's (`train_mixture_1m.csv` and
 `train_pile_loss_1m.csv`, perhaps with a `test_` pair beside them). Runs are joined by id and columns by name, never
 by position.
+
+Writing a swarm as `ratios.csv` and `metrics.csv`, in the form that is read back.
+
+Columns always carry RegMix's decoration (`train_NAME`, `metric/NAME_val_loss`): readers strip it where every column
+has it, so any name comes back as it was, one that is itself decorated or that means a run's id included.
 """
 
 import csv
+import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +24,7 @@ import numpy as np
 from objectives.held_out import Floats
 from pool.errors import ConfigError
 from pool.files.digests import digest_arrays, digest_json
+from pool.files.whole import new_folder, write_text
 
 ID_COLUMNS = ("run_id", "run", "index", "name")
 """What identifies a run, the first that both files have; none of them is ever a partition or a metric."""
@@ -206,3 +213,21 @@ def _stripped(columns: Sequence[str], prefix: str, suffix: str, path: Path) -> t
     if "" in names:
         raise ConfigError(f"{path}: a column has no name of its own beside {prefix!r} and {suffix!r}; name it")
     return names
+
+
+def write_swarm(table: SwarmTable, folder: Path) -> None:
+    """Write both files into a new folder, whole or not at all; numbers are written in full."""
+    weights = [f"train_{name}" for name in table.names]
+    metrics = [f"metric/{name}_val_loss" for name in table.metrics]
+    columns = zip(*(values.tolist() for values in table.metrics.values()), strict=True)
+    with new_folder(folder) as new:
+        write_text(new / "ratios.csv", _csv(weights, table.runs, table.weights.tolist()))
+        write_text(new / "metrics.csv", _csv(metrics, table.runs, columns))
+
+
+def _csv(columns: Sequence[str], runs: Sequence[str], rows: Iterable[Sequence[float]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", *columns])
+    writer.writerows([run, *map(repr, row)] for run, row in zip(runs, rows, strict=True))
+    return text.getvalue()

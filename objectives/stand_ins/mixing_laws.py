@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from objectives.analytic import AnalyticLoss, formula_digest
 from objectives.held_out import Floats
+from objectives.stand_ins.analytic import AnalyticLoss, formula_digest
 from pool.mixture import Mixture
 
 

@@ -5,9 +5,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from objectives.analytic import AnalyticLoss
 from objectives.held_out import Floats
-from objectives.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
+from objectives.stand_ins.analytic import AnalyticLoss
+from objectives.stand_ins.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
 from pool.mixture import Mixture
 
 ProblemKind = Literal["linear", "scheffe", "exponential"]

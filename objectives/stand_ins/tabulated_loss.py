@@ -12,7 +12,7 @@ import numpy as np
 
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
-from objectives.swarm_table import SwarmTable
+from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.target.target import Goal, Target
 from objectives.target.targets import Targets
 from pool.files.digests import digest_json
