@@ -5,7 +5,7 @@ import optuna
 
 from pool.errors import ConfigError
 from pool.mixture import Mixture
-from search.spread import spread
+from search.designs import spread
 from studies.best import best_mixture
 from studies.workbench import Workbench
 

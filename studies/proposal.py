@@ -18,8 +18,8 @@ from objectives.agreement.noise import CONFIDENT
 from objectives.evaluation import DifferentiableObjective, Evaluation
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
+from search.designs import draw
 from search.space import CappedSimplex
-from search.spread import draw
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Floats, Observations
 from search.trials import STOPPED_EARLY, completed_trials

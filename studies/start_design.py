@@ -6,8 +6,8 @@ import optuna
 
 from pool.errors import ConfigError
 from pool.mixture import Mixture
+from search.designs import unimax
 from search.space import CappedSimplex
-from search.start import unimax
 from search.trials import best_trial, completed_trials
 from studies.basis import Basis
 from studies.bounds import check_partitions, training_budget

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pool.mixture import Mixture
+from search.designs import draw, spread
 from search.space import CappedSimplex
-from search.spread import draw, spread
 
 NAMES = tuple("abcdefgh")
 SPACES = {

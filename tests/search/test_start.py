@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.start import unimax
+from search.designs import unimax
 
 TOKENS = {"big": 1000, "small": 10, "middle": 100}
 

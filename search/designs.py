@@ -4,9 +4,11 @@ Best-candidate sampling (Mitchell 1991, SIGGRAPH): the i-th mixture is, of a han
 from its predecessors. It depends on its predecessors and on (seed, i) alone, so a longer spread begins with the
 shorter one. The handful is small on purpose: the farthest of very many are corners of the simplex, where a merge is
 nearly a member, and agrees with training for that reason alone.
+
+Mixtures to begin with that are computed rather than named.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -62,3 +64,19 @@ def draw(space: CappedSimplex, rng: np.random.Generator, towards: Mixture | None
 
 def _distance(point: Weights, taken: Sequence[Weights]) -> float:
     return min((float(np.linalg.norm(point - other)) for other in taken), default=0.0)
+
+
+def unimax(tokens: Mapping[str, int], budget_tokens: float, max_epochs: float) -> Mixture:
+    """Spread a budget as evenly as repetition allows (UniMax, Chung et al. 2023, arXiv 2304.09151, algorithm 1).
+
+    Partitions in the order of their tokens, the smallest first, get an equal part of the budget that is left, or
+    `max_epochs` times their tokens where that is less. Raises `ValueError` for a budget or epochs not above zero.
+    """
+    if not budget_tokens > 0 or not max_epochs > 0:
+        raise ValueError(f"budget and epochs must be above 0: got {budget_tokens!r} and {max_epochs!r}")
+    left = float(budget_tokens)
+    shares: dict[str, float] = {}
+    for done, name in enumerate(sorted(tokens, key=lambda name: tokens[name])):
+        shares[name] = min(left / (len(tokens) - done), tokens[name] * max_epochs)
+        left -= shares[name]
+    return Mixture.proportional({name: shares[name] for name in tokens})
