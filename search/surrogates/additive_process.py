@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.surrogates.gaussian_process import FEW, TRANSFORMS, Places
-from search.surrogates.growth import fitting_prefix, folds
-from search.surrogates.surrogate import Floats, Observations, Prediction
+from search.surrogates.surrogate import Floats, Observations, Prediction, fitting_prefix, folds
 
 LENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Length scales tried, in standard deviations of the transformed weights."""

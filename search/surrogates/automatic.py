@@ -4,6 +4,8 @@ Where one family is clearly best it decides alone; families that are nearly as g
 errors cannot tell them apart (on RegMix's table taking the best alone was up to 0.006 of Spearman below the best in
 hindsight, from 64 runs on; the average mostly was above it). Weighed again whenever the evidence has grown by a
 quarter. Each transform of a Gaussian process counts as a family. Kept as its evidence and refitted.
+
+The surrogates by name.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,10 +16,9 @@ import numpy as np
 from search.surrogates.additive_process import AdditiveProcessSurrogate
 from search.surrogates.boosted_trees import BoostedTreesSurrogate
 from search.surrogates.gaussian_process import TRANSFORMS, GaussianProcessSurrogate
-from search.surrogates.growth import fitting_prefix
 from search.surrogates.mixing_law import MixingLawSurrogate
 from search.surrogates.scheffe import ScheffeSurrogate
-from search.surrogates.surrogate import Floats, Observations, Prediction, Surrogate
+from search.surrogates.surrogate import Floats, Observations, Prediction, Surrogate, fitting_prefix
 
 FAMILIES: Mapping[str, Callable[[], Surrogate]] = {
     "scheffe": ScheffeSurrogate,
@@ -97,3 +98,13 @@ def _pool(predictions: list[tuple[float, Prediction]]) -> Prediction:
 
 def _error(surrogate: Surrogate, values: Floats) -> float:
     return float(np.sqrt(np.mean((surrogate.out_of_fold().mean - values) ** 2)))
+
+
+SURROGATES: Mapping[str, Callable[[], Surrogate]] = {
+    "automatic": AutomaticSurrogate,
+    "scheffe": ScheffeSurrogate,
+    "mixing_law": MixingLawSurrogate,
+    "gaussian_process": GaussianProcessSurrogate,
+    "additive_process": AdditiveProcessSurrogate,
+    "boosted_trees": BoostedTreesSurrogate,
+}

@@ -8,8 +8,7 @@ are not used. Kept as its evidence and refitted, which gives the same numbers.
 import numpy as np
 from sklearn.ensemble import GradientBoostingRegressor
 
-from search.surrogates.growth import fitting_prefix, folds
-from search.surrogates.surrogate import Floats, Observations, Prediction
+from search.surrogates.surrogate import Floats, Observations, Prediction, fitting_prefix, folds
 
 _PARTS = 5
 

@@ -19,8 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 
-from search.surrogates.growth import fitting_prefix, folds
-from search.surrogates.surrogate import Floats, Observations, Prediction
+from search.surrogates.surrogate import Floats, Observations, Prediction, fitting_prefix, folds
 
 Places = npt.NDArray[np.int64]
 

@@ -13,8 +13,7 @@ from typing import Self
 import numpy as np
 from scipy.optimize import least_squares
 
-from search.surrogates.growth import fitting_prefix
-from search.surrogates.surrogate import Floats, Observations, Prediction, check_family
+from search.surrogates.surrogate import Floats, Observations, Prediction, check_family, fitting_prefix
 
 _PENALTIES = (1e-4, 1e-2, 1e-1, 1.0)
 _FLOORS = (0.1, 1.0, 10.0)

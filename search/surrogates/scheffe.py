@@ -16,10 +16,9 @@ from typing import Self
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-from search.surrogates.growth import fitting_prefix
 from search.surrogates.scheffe_prior import Prior, fit_prior
 from search.surrogates.scheffe_rows import Coefficients, Rows, covariance, inverse_of, variances
-from search.surrogates.surrogate import Floats, Observations, Prediction, check_family
+from search.surrogates.surrogate import Floats, Observations, Prediction, check_family, fitting_prefix
 
 _CHUNK = 4_000_000
 """Entries of the largest matrix made while predicting: 32 MB."""

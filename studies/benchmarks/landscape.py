@@ -14,8 +14,8 @@ from objectives.held_out import Floats
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.progress import track
+from search.surrogates.automatic import SURROGATES
 from search.surrogates.conformal import ConformalSurrogate, coverage
-from search.surrogates.registry import SURROGATES
 from search.surrogates.surrogate import Observations
 from studies.workbench import Workbench
 

@@ -11,8 +11,8 @@ from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
 from pool.errors import ConfigError
 from pool.progress import track
+from search.surrogates.automatic import SURROGATES
 from search.surrogates.conformal import ConformalSurrogate, coverage
-from search.surrogates.registry import SURROGATES
 from search.surrogates.surrogate import Observations, Prediction, Surrogate
 from studies.benchmarks import regmix_regression
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from search.surrogates import registry
+from search.surrogates import automatic as registry
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.gaussian_process import FEW, TRANSFORMS, GaussianProcessSurrogate
 from search.surrogates.mixing_law import MixingLawSurrogate

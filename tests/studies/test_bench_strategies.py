@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from search.gate import GateRule
-from search.surrogates.registry import SURROGATES
+from search.surrogates.automatic import SURROGATES
 from studies.benchmarks.entries import Entry
 from studies.benchmarks.gate import Plan, run_pair
 from studies.benchmarks.regret import Case, Course, cases, run_regret, shares_of

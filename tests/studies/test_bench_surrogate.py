@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, read_swarms
-from search.surrogates.registry import SURROGATES
+from search.surrogates.automatic import SURROGATES
 from studies.benchmarks import regmix_regression
 from studies.benchmarks.surrogate import REFERENCE, methods, run_surrogates, split
 
