@@ -13,8 +13,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.space import CappedSimplex, Weights
-from search.strategies.replaying import ReplayingSampler
-from search.strategies.strategy import Strategy
+from search.strategies.strategy import ReplayingSampler, Strategy
 from search.trials import START, value_of
 
 STEP = 0.2

@@ -12,8 +12,7 @@ from optuna.trial import FrozenTrial
 from pool.mixture import Mixture
 from search.space import CappedSimplex, Weights
 from search.strategies.greedy import answers
-from search.strategies.replaying import ReplayingSampler
-from search.strategies.strategy import Strategy
+from search.strategies.strategy import ReplayingSampler, Strategy
 from search.trials import START
 
 LARGEST_SUBSET = 3

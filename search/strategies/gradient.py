@@ -16,8 +16,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.space import CappedSimplex, Weights
-from search.strategies.replaying import ReplayingSampler
-from search.strategies.strategy import Strategy
+from search.strategies.strategy import ReplayingSampler, Strategy
 from search.trials import GRADIENT, START, value_of
 
 FIRST_MOVE = 0.3

@@ -13,8 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pool.mixture import Mixture
 from search.space import CappedSimplex, Weights
-from search.strategies.replaying import ReplayingSampler
-from search.strategies.strategy import Strategy
+from search.strategies.strategy import ReplayingSampler, Strategy
 from search.trials import value_of
 
 Subset = tuple[str, ...]

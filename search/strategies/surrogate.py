@@ -14,8 +14,7 @@ from optuna.trial import FrozenTrial
 
 from search.space import CappedSimplex, Weights
 from search.strategies.proposals import candidates_of, evidence_of, expected_improvement, fitted, is_new
-from search.strategies.replaying import ReplayingSampler
-from search.strategies.strategy import INFORMED_PATIENCE, Strategy
+from search.strategies.strategy import INFORMED_PATIENCE, ReplayingSampler, Strategy
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Observations
 

@@ -2,6 +2,8 @@
 
 Optuna's QMCSampler counts its points in the study, so a search killed between counting and proposing skips one. Here
 the count is the number of proposals made, and the sequence goes on with the same scrambling.
+
+Independent uniform points of the cube, projected: the baseline every other strategy has to beat.
 """
 
 from collections.abc import Sequence
@@ -12,8 +14,7 @@ from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
 from search.space import CappedSimplex, Weights
-from search.strategies.replaying import ReplayingSampler
-from search.strategies.strategy import Strategy
+from search.strategies.strategy import ReplayingSampler, Strategy
 from search.trials import START
 
 
@@ -40,3 +41,15 @@ QMC = Strategy(
     running_trials="shown",
     settings={"scramble": True},
 )
+
+
+def propose_random(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> None:
+    """Learn nothing: every point is a random one."""
+
+
+def make_random(space: CappedSimplex, seed: int) -> BaseSampler:
+    """Make the random sampler."""
+    return ReplayingSampler(space, seed, propose_random)
+
+
+RANDOM = Strategy("random", make_random, pruned_trials="hidden", several=True)
