@@ -12,7 +12,7 @@ from pool.files.whole import new_folder, refuse_occupied, write_text
 from pool.mixture import Mixture
 from pool.tokens.tokenizer import load_tokenizer
 from studies.best import Best
-from studies.json_text import json_text
+from studies.terminal import json_text
 from studies.workbench import Workbench
 
 MIXTURE_FILE = "mixture.json"

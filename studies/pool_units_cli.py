@@ -49,7 +49,7 @@ def _asked(text: str, groups: "Groups", *, macro: bool) -> "Mixture":
     """Read a mixture over groups or over units, whichever its first name is of."""
     from pool.errors import ConfigError
     from pool.mixture import to_units
-    from studies.named_weights import named_weights
+    from studies.terminal import named_weights
 
     if macro:
         raise ConfigError("--macro and --mixture both say what the weights are: give one of them")

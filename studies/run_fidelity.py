@@ -17,9 +17,9 @@ from studies.fidelity_picture import draw_fidelity
 from studies.fidelity_report import Report
 from studies.forecast import Forecast, Forecaster, proxies_of
 from studies.imported_truths import import_truths
-from studies.named_weights import named_weights
 from studies.proposal import propose
 from studies.readings import Instruments
+from studies.terminal import named_weights
 from studies.truths import Training, Truths, known_truths, train_truths
 from studies.workbench import Workbench
 

@@ -1,12 +1,61 @@
-"""What every verb shares on the command line: arguments, the console, JSON, and libraries kept quiet."""
+"""What every verb shares on the command line: arguments, the console, JSON, and libraries kept quiet.
 
+A mixture as it is typed on the command line: NAME=WEIGHT,NAME=WEIGHT.
+
+JSON that every reader accepts: what is not finite becomes null.
+
+Numbers on the command line, separated by commas.
+"""
+
+import json
+import math
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from pool.errors import ConfigError
+from pool.mixture import Mixture
+
+
+def named_weights(text: str, names: Sequence[str], *, option: str) -> Mixture:
+    """Read `a=0.5,b=0.5` as a mixture over `names`. Raises `ConfigError` that names the part that does not fit."""
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        try:
+            weight = float(number)
+        except ValueError:
+            equals = ""
+        if not equals or name in weights:
+            raise ConfigError(f"{option}: expected PARTITION=WEIGHT once for each, got {part!r}")
+        if name not in names:
+            raise ConfigError(f"{option}: {name!r} is no partition of the pool; it has {', '.join(names)}")
+        weights[name] = weight
+    try:
+        return Mixture.of(weights).over(names)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
+
+
+def json_text(value: object) -> str:
+    """Dump a value, indented; NaN and infinities, which JSON does not have, as null."""
+    return json.dumps(_finite(value), indent=2, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(part) for part in value]
+    return value
+
 
 PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
@@ -31,7 +80,6 @@ def console() -> Console:
 
 def print_json(value: object) -> None:
     """Print one JSON object to stdout."""
-    from studies.json_text import json_text
 
     print(json_text(value))
 
@@ -49,3 +97,16 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def parse_numbers(option: str, text: str, what: str, *, least: int) -> list[int]:
+    """Read `8,32,128`, given for an option, without repetitions. Raises `ConfigError` that names the part at fault."""
+    for part in text.split(","):
+        if not part.strip().isdecimal() or int(part) < least:
+            raise ConfigError(f"{option}: {part!r} is no number of {what}, which is {least} or more")
+    return list(dict.fromkeys(map(int, text.split(","))))
+
+
+def parse_partitions(text: str) -> list[int]:
+    """Read the numbers of partitions of formulas; an optimum on a face needs three."""
+    return parse_numbers("--partitions", text, "partitions", least=3)

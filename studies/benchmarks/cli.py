@@ -37,7 +37,7 @@ def bench_search(
     from studies.benchmarks import regret, strategy_tables
     from studies.benchmarks.entries import parse_entries
     from studies.benchmarks.figures import draw_regret
-    from studies.benchmarks.numbers import parse_partitions
+    from studies.terminal import parse_partitions
 
     wanted = parse_entries(entries or "auto:20,gradient:20,surrogate:60,tpe:200,cmaes:200,nsga2:200,random:200")
     cases = regret.cases(parse_partitions(partitions), [noise])
@@ -68,8 +68,8 @@ def bench_gate(
     quiet_libraries()
     from studies.benchmarks import gate, strategy_tables
     from studies.benchmarks.entries import parse_entries
-    from studies.benchmarks.numbers import parse_partitions
     from studies.benchmarks.regret import cases
+    from studies.terminal import parse_partitions
 
     wanted = parse_entries(entries or "random:200,qmc:200,tpe:200,nsga2:200,gp:40,auto:20")
     plan = gate.Plan(seeds, gated_merges=gated_merges)
@@ -202,8 +202,8 @@ def bench_surrogate(
 ) -> None:
     """Measure how every surrogate predicts trained models that it has not seen, beside RegMix's regression."""
     from studies.benchmarks import surrogate as benchmark
-    from studies.benchmarks.numbers import parse_numbers
     from studies.benchmarks.tables import show_bench_surrogate
+    from studies.terminal import parse_numbers
 
     wanted = parse_numbers("--sizes", sizes, "runs", least=benchmark.LEAST_RUNS)
     results = benchmark.run_surrogates(table, metric or [], wanted, subsets)
@@ -225,9 +225,9 @@ def bench_landscape(
     """Measure how surrogates predict unseen merges of your pool, from values alone and with gradients."""
     quiet_libraries()
     from studies.benchmarks import landscape
-    from studies.benchmarks.numbers import parse_numbers
     from studies.benchmarks.strategy_tables import show_landscape
     from studies.config import read_study_file
+    from studies.terminal import parse_numbers
     from studies.workbench import workbench
 
     merges, steep = (

@@ -17,7 +17,7 @@ from studies.handover.interleave import interleave_script
 from studies.handover.mergekit_files import METHODS, mergekit_yaml
 from studies.handover.olmo import olmix_yaml, olmo_core_yaml
 from studies.handover.plan import Plan, make_plan
-from studies.json_text import json_text
+from studies.terminal import json_text
 from studies.workbench import Workbench
 
 TEXT = "text"

@@ -23,8 +23,8 @@ from studies.ablation.path import TOLERANCE
 from studies.ablation.resampling import draw_documents, resampled, spearman, spread
 from studies.ablation.run import AblationRequest, run_ablation
 from studies.config import read_study_file
-from studies.json_text import json_text
 from studies.run import run_search
+from studies.terminal import json_text
 from studies.workbench import Workbench, workbench
 
 NAMES = ("code", "docs", "prose")

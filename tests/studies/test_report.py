@@ -22,7 +22,6 @@ from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.surrogate import Observations
 from studies.best import find_best
 from studies.config import read_study_file
-from studies.json_text import json_text
 from studies.opening import open_to_read
 from studies.report.contributions import contributions_section
 from studies.report.facts import Facts
@@ -32,6 +31,7 @@ from studies.report.run import run_report
 from studies.report.standings import best_section
 from studies.report.surface import Surface
 from studies.run import run_search
+from studies.terminal import json_text
 from studies.workbench import workbench
 
 TARGET = "[target]\nlicences = 0.6\nprose = 0.4\n"
