@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives.evaluation import FORWARDS_PER_GRADIENT
 from search.loop import Search
 from search.trials import CACHED, SECONDS, START, TOKENS_READ, best_trial, finished_trials, value_of
-from studies.evaluations import Cost
+from studies.database.evaluations import Cost
 from studies.opened_study import OpenedStudy
 
 Axis = Literal["forwards", "tokens", "seconds"]

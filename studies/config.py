@@ -12,7 +12,7 @@ from objectives.target.target import Measure
 from pool.files.toml import Config, Name, read_config
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
-from studies.address import check_written
+from studies.database.address import check_written
 from studies.search_config import SearchConfig, SpaceConfig, Weight
 from studies.table_rules import check_table_study
 

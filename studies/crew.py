@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import optuna
 
-from studies.database import Database
-from studies.exclusive import exclusively
+from studies.database.database import Database
+from studies.database.exclusive import exclusively
 
 LONGEST_WAIT_SECONDS = 1.0
 

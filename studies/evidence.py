@@ -29,8 +29,8 @@ from search.trials import (
     Verdict,
     completed_trials,
 )
+from studies.database.remembered import RememberedObjective
 from studies.identity import recorded_space
-from studies.remembered import RememberedObjective
 
 EVIDENCE = "mixscout:evidence"
 """On the study: from which study how many trials were taken over, once that is done."""

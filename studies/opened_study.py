@@ -18,14 +18,14 @@ from search.stop import ExpectedImprovement, StopRules
 from search.surrogates.automatic import AutomaticSurrogate
 from search.surrogates.conformal import ConformalSurrogate
 from search.trials import START
-from studies.address import Address
 from studies.basis import Basis
 from studies.bounds import space_of
 from studies.config import GateConfig, StudyFile
-from studies.database import Database, open_database
+from studies.database.address import Address
+from studies.database.database import Database, open_database
+from studies.database.remembered import RememberedObjective
 from studies.goal import check_goal
 from studies.identity import Identity, claim_identity, claim_versions
-from studies.remembered import RememberedObjective
 from studies.start_design import check_prior, prior_of, start_mixtures
 
 

@@ -15,7 +15,7 @@ from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.progress import track
-from studies.remembered import remembered
+from studies.database.remembered import remembered
 from studies.workbench import Workbench
 
 VALUE = "(value)"

@@ -6,10 +6,10 @@ from pool.progress import say, track
 from search.loop import Search, advance
 from search.trials import STOPPED_BY, Counts, count_trials
 from studies.crew import DatabaseCrew
+from studies.database.exclusive import exclusively
+from studies.database.outage import outlasting
 from studies.evidence import EVIDENCE, Found, find_evidence, take_over
-from studies.exclusive import exclusively
 from studies.opened_study import OpenedStudy
-from studies.outage import outlasting
 from studies.trackers.tracker import Tracker, figures_of, opened, step_of
 
 

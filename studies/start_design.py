@@ -12,7 +12,7 @@ from search.trials import best_trial, completed_trials
 from studies.basis import Basis
 from studies.bounds import check_partitions, training_budget
 from studies.config import StudyFile
-from studies.database import Database
+from studies.database.database import Database
 from studies.identity import recorded_space
 
 

@@ -18,14 +18,14 @@ from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
-from studies.address import address_of
 from studies.basis import basis_of_pool
 from studies.config import StudyFile
-from studies.database import Database
+from studies.database.address import address_of
+from studies.database.database import Database
+from studies.database.remembered import RememberedObjective, remembered
 from studies.goal import SeedMeasures, goal_of
 from studies.identity import identity_of
 from studies.opened_study import OpenedStudy, checked_space, study_database
-from studies.remembered import RememberedObjective, remembered
 
 
 @dataclass(frozen=True, kw_only=True)

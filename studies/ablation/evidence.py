@@ -20,7 +20,7 @@ from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Goal, Target
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
-from studies.remembered import remembered
+from studies.database.remembered import remembered
 from studies.workbench import Workbench
 
 Model = Mixture | None

@@ -25,7 +25,7 @@ from pool.tokens.held_out import HeldOutWindows
 from pool.tokens.tokenizer import load_tokenizer
 from studies.ablation.coalitions import without
 from studies.ablation.resampling import RankAgreement, agreement, draw_documents, resampled
-from studies.remembered import remembered
+from studies.database.remembered import remembered
 from studies.robustness import in_bits_per_byte
 from studies.workbench import Workbench
 

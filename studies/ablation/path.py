@@ -17,7 +17,7 @@ from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from studies.ablation.contributions import Contributions
 from studies.ablation.evidence import Evidence
-from studies.remembered import RememberedDifferentiableObjective
+from studies.database.remembered import RememberedDifferentiableObjective
 from studies.workbench import Workbench
 
 FIRST_POINTS, MOST_POINTS = 4, 32

@@ -20,8 +20,8 @@ from pool.mixture import Mixture
 from pool.progress import track
 from studies.benchmarks.mergekit import check_mergekit, plain_loss, ready_by_mergekit
 from studies.benchmarks.ratio import Ratio, paired, seconds
-from studies.database import open_database
-from studies.remembered import remembered
+from studies.database.database import open_database
+from studies.database.remembered import remembered
 from studies.workbench import Workbench
 
 CANDIDATES = 20

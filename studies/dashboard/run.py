@@ -16,7 +16,7 @@ from studies.config import StudyFile
 from studies.dashboard.loopback import LoopbackServer, check_loopback
 from studies.dashboard.note import merged_with, note_of
 from studies.dashboard.pictures import keep_pictures
-from studies.database import storage_for_threads
+from studies.database.database import storage_for_threads
 from studies.opened_study import OpenedStudy
 from studies.opening import open_to_read
 from studies.report.facts import Facts

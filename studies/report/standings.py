@@ -15,8 +15,8 @@ from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.best import baseline_mixtures, score_of
+from studies.database.remembered import RememberedObjective
 from studies.picture import draw_weights
-from studies.remembered import RememberedObjective
 from studies.report.drawing import BLUE, GREEN, MARKS, ORANGE, one_panel, shown
 from studies.report.facts import Facts
 from studies.report.section import Cell, Chart, Section, Table

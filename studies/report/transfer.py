@@ -12,8 +12,8 @@ from objectives.merged_loss import MergedLoss
 from objectives.target.target import Target
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
+from studies.database.remembered import RememberedObjective, remembered
 from studies.pool_check_picture import HeatMap, heat_map_figure
-from studies.remembered import RememberedObjective, remembered
 from studies.report.drawing import shown
 from studies.report.facts import Facts
 from studies.report.section import Cell, Chart, Section, Table

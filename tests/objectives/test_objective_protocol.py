@@ -22,10 +22,10 @@ from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
 from search.surrogates.surrogate import Floats, Prediction
-from studies.evaluations import EvaluationStore
-from studies.leases import Leases
-from studies.remembered import remembered
-from studies.rows import TABLES
+from studies.database.evaluations import EvaluationStore
+from studies.database.leases import Leases
+from studies.database.remembered import remembered
+from studies.database.schema import TABLES
 
 TARGET = Target({"licences": 0.6, "prose": 0.4})
 NAMES = ("code", "docs", "prose")

@@ -20,9 +20,9 @@ from objectives.evaluation import Evaluation
 from objectives.held_out import HeldOutLoss
 from pool.errors import ConfigError, StorageError
 from pool.mixture import Mixture
-from studies.address import VARIABLE, address_of, check_written, parse
-from studies.database import Database, open_database
-from studies.schema import revision_of
+from studies.database.address import VARIABLE, address_of, check_written, parse
+from studies.database.database import Database, open_database
+from studies.database.schema import revision_of
 
 KINDS = ("sqlite", "postgresql", "mariadb")
 HEAD = "foundations_3"
@@ -131,7 +131,7 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(address: str) -> None:
 
 
 def _other_worker(opened: Database, holder: str):
-    from studies.leases import Leases
+    from studies.database.leases import Leases
 
     other = Leases(opened.engine, seconds=30)
     other.holder = holder

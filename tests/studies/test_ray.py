@@ -22,7 +22,7 @@ from pool.engines.engine import OneByOne
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import open_pool
-from studies.leases import LEASES
+from studies.database.leases import LEASES
 from studies.workers import run_workers
 
 MERGES = 40

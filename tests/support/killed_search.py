@@ -19,9 +19,9 @@ from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.surrogates.scheffe import ScheffeSurrogate
 from studies.crew import DatabaseCrew
-from studies.database import open_database
-from studies.evaluations import EvaluationStore
-from studies.remembered import remembered
+from studies.database.database import open_database
+from studies.database.evaluations import EvaluationStore
+from studies.database.remembered import remembered
 
 NAMES = ("a", "b", "c", "d")
 PLACES = {

@@ -38,14 +38,13 @@ from search.trials import (
     Counts,
     count_trials,
 )
-from studies.address import parse
 from studies.crew import DatabaseCrew
-from studies.database import Database, open_database
-from studies.evaluations import EvaluationStore
-from studies.leases import Leases
-from studies.remembered import remembered
-from studies.study_storage import StudyStorage
-from studies.trial_storage import TrialStorage
+from studies.database.address import parse
+from studies.database.database import Database, open_database
+from studies.database.evaluations import EvaluationStore
+from studies.database.leases import Leases
+from studies.database.optuna_storage import StudyStorage, TrialStorage
+from studies.database.remembered import remembered
 
 NAMES = tuple("abcdefgh")
 MERGES = 40

@@ -10,7 +10,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from pool.progress import say
-from studies.database_errors import is_passing
+from studies.database.errors import is_passing
 
 PAUSE_SECONDS = 0.5
 

@@ -1,4 +1,7 @@
-"""Brings Mixscout's own tables to this version's revision, through Alembic; several workers may start at once."""
+"""Brings Mixscout's own tables to this version's revision, through Alembic; several workers may start at once.
+
+What the classes of Mixscout's own tables have in common. The tables themselves are made by studies.database.migrations.
+"""
 
 from pathlib import Path
 
@@ -6,11 +9,12 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, MetaData
+from sqlalchemy.orm import DeclarativeBase
 
 from pool.errors import StorageError
-from studies.address import Address
-from studies.migrations import versions
+from studies.database.address import Address
+from studies.database.migrations import versions
 
 VERSION_TABLE = "mixscout_version"  # Optuna's migrations have `alembic_version` in the same database
 
@@ -56,3 +60,12 @@ def _run(environment: EnvironmentContext, script: ScriptDirectory, connection: C
 def _scripts() -> ScriptDirectory:
     folder = Path(versions.__path__[0])
     return ScriptDirectory(str(folder.parent), version_locations=[str(folder)])
+
+
+TABLES = MetaData()
+
+
+class Row(DeclarativeBase):
+    """A row of one of Mixscout's own tables."""
+
+    metadata = TABLES

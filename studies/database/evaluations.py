@@ -36,8 +36,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from objectives.evaluation import Evaluation, Kind, Partials
 from objectives.held_out import HeldOutLoss
 from pool.mixture import Mixture
-from studies.leases import Leases
-from studies.rows import Row
+from studies.database.leases import Leases
+from studies.database.schema import Row
 
 
 class EvaluationRow(Row):

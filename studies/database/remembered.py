@@ -13,7 +13,7 @@ from objectives.evaluation import (
 )
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
-from studies.evaluations import EvaluationStore
+from studies.database.evaluations import EvaluationStore
 
 
 class RememberedObjective:

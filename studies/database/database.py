@@ -16,15 +16,14 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from pool.errors import StorageError
-from studies.address import Address
-from studies.database_errors import explained
-from studies.evaluations import EvaluationStore
-from studies.exclusive import exclusively
-from studies.leases import Leases
-from studies.outage import outlasting
-from studies.schema import is_current, upgrade
-from studies.study_storage import StudyStorage
-from studies.trial_storage import TrialStorage
+from studies.database.address import Address
+from studies.database.errors import explained
+from studies.database.evaluations import EvaluationStore
+from studies.database.exclusive import exclusively
+from studies.database.leases import Leases
+from studies.database.optuna_storage import StudyStorage, TrialStorage
+from studies.database.outage import outlasting
+from studies.database.schema import is_current, upgrade
 
 LEASE_SECONDS = 60.0
 """How long a worker of another machine that died without a word keeps its trial."""

@@ -7,7 +7,7 @@ from hashlib import sha256
 from filelock import FileLock
 from sqlalchemy import Engine, text
 
-from studies.address import Address
+from studies.database.address import Address
 
 POLL_SECONDS = 0.005
 

@@ -3,7 +3,7 @@
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from pool.errors import StorageError
-from studies.address import VARIABLE, Address
+from studies.database.address import VARIABLE, Address
 
 _PASSING = (
     "database is locked",

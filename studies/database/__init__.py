@@ -1,0 +1,1 @@
+"""Optuna's tables and ours: opened, locked, leased, remembered, waited for."""
