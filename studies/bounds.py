@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pool.errors import ConfigError
 from search.space import CappedSimplex
 from studies.basis import Basis
-from studies.config import StudyFile
+from studies.study_file.study_file import StudyFile
 
 
 def space_of(config: StudyFile, basis: Basis) -> CappedSimplex:

@@ -34,7 +34,7 @@ from studies.verb_order import VerbsInOrder
 
 if TYPE_CHECKING:
     from pool.parts.store import PoolManifest
-    from studies.config import StudyFile
+    from studies.study_file.study_file import StudyFile
 GameName = Literal["uniform", "best"]
 Split = Literal["search", "test"]
 
@@ -139,8 +139,8 @@ def best(
     from dataclasses import asdict
 
     from studies.best import find_best
-    from studies.config import read_study_file
     from studies.diversity import run_diversity
+    from studies.study_file.study_file import read_study_file
     from studies.tables import show_best, show_diversity
     from studies.workbench import workbench
 
@@ -182,9 +182,9 @@ def robustness(
 ) -> None:
     """Show whether the best mixture stays ahead on noisy text, on text in other case, and out of domain."""
     quiet_libraries()
-    from studies.config import read_study_file
     from studies.robustness import run_robustness
     from studies.robustness_table import show_robustness
+    from studies.study_file.study_file import read_study_file
     from studies.workbench import workbench
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
@@ -216,7 +216,7 @@ def ablate(
     from studies.ablation.other_text import Noise
     from studies.ablation.run import AblationRequest, run_ablation
     from studies.ablation.tables import show_ablation
-    from studies.config import read_study_file
+    from studies.study_file.study_file import read_study_file
     from studies.workbench import workbench
 
     asked = AblationRequest(merges, Noise(noise, seed), game, split, not goal_only)
@@ -238,8 +238,8 @@ def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     """Really train the best mixture and the baselines at equal tokens, and compare with their merges."""
     quiet_libraries()
     from studies.best import best_mixture
-    from studies.config import read_study_file
     from studies.confirm import run_confirm
+    from studies.study_file.study_file import read_study_file
     from studies.tables import show_confirmation
     from studies.workbench import workbench
 

@@ -78,8 +78,8 @@ def compare(
 
 def _strategies(study_file: Path, names: list[str], seeds: int, merges: int) -> tuple[Comparison, Path]:
     from studies.comparison_strategies import compare_strategies
-    from studies.config import read_study_file
     from studies.opening import open_study
+    from studies.study_file.study_file import read_study_file
 
     config = read_study_file(study_file)
     with open_study(config) as bench:

@@ -7,7 +7,7 @@ from objectives.target.target import Goal, Target
 from objectives.target.targets import Targets
 from pool.errors import ConfigError
 from studies.basis import Basis
-from studies.config import StudyFile
+from studies.study_file.study_file import StudyFile
 
 SeedMeasures = Callable[[tuple[str, ...]], Mapping[str, float]]
 """Scores the seed on some domains, in the study's measure."""

@@ -13,7 +13,7 @@ from pool.errors import StudyMismatchError
 from pool.files.digests import digest_json
 from pool.parts.store import Pool
 from search.space import CappedSimplex
-from studies.config import StudyFile
+from studies.study_file.study_file import StudyFile
 
 IDENTITY = "mixscout:identity"
 VERSIONS = "mixscout:versions"

@@ -20,13 +20,13 @@ from search.surrogates.conformal import ConformalSurrogate
 from search.trials import START
 from studies.basis import Basis
 from studies.bounds import space_of
-from studies.config import GateConfig, StudyFile
 from studies.database.address import Address
 from studies.database.database import Database, open_database
 from studies.database.remembered import RememberedObjective
 from studies.goal import check_goal
 from studies.identity import Identity, claim_identity, claim_versions
 from studies.start_design import check_prior, prior_of, start_mixtures
+from studies.study_file.study_file import GateConfig, StudyFile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from contextlib import AbstractContextManager
 
-from studies.config import StudyFile
 from studies.opened_study import OpenedStudy
+from studies.study_file.study_file import StudyFile
 
 
 def open_study(config: StudyFile) -> AbstractContextManager[OpenedStudy]:

@@ -26,8 +26,8 @@ def export(
     """Write the merge of the best mixture as a Hugging Face checkpoint, with a model card and mixture.json."""
     quiet_libraries()
     from studies.best import find_best
-    from studies.config import read_study_file
     from studies.export import run_export
+    from studies.study_file.study_file import read_study_file
     from studies.workbench import workbench
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
@@ -42,7 +42,7 @@ def table(
 ) -> None:
     """Write what a study has evaluated as ratios.csv and metrics.csv: another target then needs no new merge."""
     quiet_libraries()
-    from studies.config import read_study_file
+    from studies.study_file.study_file import read_study_file
     from studies.swarm_export import run_table
     from studies.workbench import workbench
 
@@ -78,9 +78,9 @@ def handover(
     quiet_libraries()
     from studies.best import best_mixture
     from studies.bounds import training_budget
-    from studies.config import read_study_file
     from studies.handover.run import run_handover
     from studies.handover.table import show_plan
+    from studies.study_file.study_file import read_study_file
     from studies.workbench import workbench
 
     config = read_study_file(study_file)

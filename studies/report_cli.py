@@ -21,8 +21,8 @@ def report(study_file: StudyArgument, truths: TruthsOption = None, as_json: Json
     Nothing is merged or trained for it; what is missing says which command makes it.
     """
     quiet_libraries()
-    from studies.config import read_study_file
     from studies.report.run import run_report
+    from studies.study_file.study_file import read_study_file
 
     written = run_report(read_study_file(study_file), study_file, truths)
     if as_json:
@@ -45,8 +45,8 @@ def dashboard(
     Needs `mixscout[dashboard]`. The study may go on meanwhile, and its samplers see nothing of it.
     """
     quiet_libraries()
-    from studies.config import read_study_file
     from studies.dashboard.run import open_dashboard
+    from studies.study_file.study_file import read_study_file
 
     with open_dashboard(read_study_file(study_file), study_file, host=host, port=port) as opened:
         if as_json:

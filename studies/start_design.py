@@ -11,9 +11,9 @@ from search.space import CappedSimplex
 from search.trials import best_trial, completed_trials
 from studies.basis import Basis
 from studies.bounds import check_partitions, training_budget
-from studies.config import StudyFile
 from studies.database.database import Database
 from studies.identity import recorded_space
+from studies.study_file.study_file import StudyFile
 
 
 def start_mixtures(

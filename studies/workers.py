@@ -17,10 +17,10 @@ from pool.engines.engine import Engine, Job
 from pool.errors import ConfigError, EngineError, StudyError
 from pool.progress import say, track
 from search.trials import STOPPED_BY, Counts, count_trials
-from studies.config import StudyFile, read_study_file
 from studies.database.address import Address, address_of
 from studies.database.database import Database, open_database
 from studies.database.outage import outlasting
+from studies.study_file.study_file import StudyFile, read_study_file
 from studies.worker import Worker
 
 _DEVICE = re.compile(r"[A-Za-z0-9-]+")

@@ -118,7 +118,7 @@ def bench_objective(
     from studies.benchmarks.growth import run_growth
     from studies.benchmarks.objective import run_costs
     from studies.benchmarks.precision import run_precision
-    from studies.config import read_study_file
+    from studies.study_file.study_file import read_study_file
     from studies.workbench import workbench
 
     with workbench(read_study_file(study_file)) as bench:
@@ -150,7 +150,7 @@ def bench_memory(
     from studies.benchmarks.large_pool import run_large
     from studies.benchmarks.memory import run_memory
     from studies.benchmarks.memory_table import show_memory
-    from studies.config import read_study_file
+    from studies.study_file.study_file import read_study_file
     from studies.workbench import workbench
 
     with workbench(read_study_file(study_file)) as bench:
@@ -226,7 +226,7 @@ def bench_landscape(
     quiet_libraries()
     from studies.benchmarks import landscape
     from studies.benchmarks.strategy_tables import show_landscape
-    from studies.config import read_study_file
+    from studies.study_file.study_file import read_study_file
     from studies.terminal import parse_numbers
     from studies.workbench import workbench
 

@@ -12,7 +12,6 @@ import optuna
 from optuna.artifacts import FileSystemArtifactStore
 
 from pool.errors import ConfigError
-from studies.config import StudyFile
 from studies.dashboard.loopback import LoopbackServer, check_loopback
 from studies.dashboard.note import merged_with, note_of
 from studies.dashboard.pictures import keep_pictures
@@ -21,6 +20,7 @@ from studies.opened_study import OpenedStudy
 from studies.opening import open_to_read
 from studies.report.facts import Facts
 from studies.report.report import make_report
+from studies.study_file.study_file import StudyFile
 
 FOLDER = "dashboard"
 """Under a study's root: the pictures, which the database only names."""

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 from pool.errors import ConfigError
 from search.trials import Counts
-
-TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+from studies.study_file.search_tables import TrackerName
 
 
 class Tracker(Protocol):

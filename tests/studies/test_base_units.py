@@ -12,8 +12,8 @@ from tiny import edit, snapshot
 from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.parts.store import open_pool
-from studies.config import read_study_file
 from studies.fidelity_design import union_design
+from studies.study_file.study_file import read_study_file
 from studies.truths import Training
 from studies.workbench import workbench
 

@@ -22,8 +22,8 @@ NAMES = {"code", "docs", "prose"}
 @pytest.fixture(scope="module")
 def searched_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a finished study. Shared: never write into it."""
-    from studies.config import read_study_file
     from studies.run import run_search
+    from studies.study_file.study_file import read_study_file
     from studies.workbench import workbench
 
     folder = tmp_path_factory.mktemp("searched") / "root"
@@ -239,7 +239,7 @@ def test_a_domain_of_one_window_prints_json_all_the_same(root: Path, mixscout) -
 def test_the_readme_s_files_make_a_pool_and_a_study(tmp_path: Path) -> None:
     from pool.config.pool_file import read_pool_file
     from search.space import CappedSimplex
-    from studies.config import read_study_file
+    from studies.study_file.study_file import read_study_file
 
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     for block in readme.split("```toml\n")[1:]:

@@ -20,12 +20,12 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note, save_note
 from small_table import write_small_study
 
-from studies.config import read_study_file
 from studies.dashboard.loopback import LoopbackServer
 from studies.dashboard.note import BEGIN, END, merged_with
 from studies.dashboard.run import open_dashboard
 from studies.database.address import VARIABLE, parse
 from studies.database.database import open_database
+from studies.study_file.study_file import read_study_file
 
 
 @pytest.fixture(scope="module")

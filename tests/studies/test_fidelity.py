@@ -10,10 +10,10 @@ import pytest
 from scipy.stats import spearmanr
 from tiny import edit, snapshot
 
-from studies.config import read_study_file
 from studies.fidelity_design import design
 from studies.run import run_search
 from studies.run_fidelity import Wanted, make_report
+from studies.study_file.study_file import read_study_file
 from studies.workbench import workbench
 
 COUNT = 9

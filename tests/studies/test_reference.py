@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from studies.reference import reference
+from studies.study_file.reference import reference
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,7 +21,6 @@ from search.gate import without_trees
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.surrogate import Observations
 from studies.best import find_best
-from studies.config import read_study_file
 from studies.opening import open_to_read
 from studies.report.contributions import contributions_section
 from studies.report.facts import Facts
@@ -31,6 +30,7 @@ from studies.report.run import run_report
 from studies.report.standings import best_section
 from studies.report.surface import Surface
 from studies.run import run_search
+from studies.study_file.study_file import read_study_file
 from studies.terminal import json_text
 from studies.workbench import workbench
 

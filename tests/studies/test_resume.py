@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 from tiny import edit
 
 from search.trials import IMPORTED
-from studies.config import read_study_file
 from studies.identity import ACCEPTED, VERSIONS
 from studies.run import run_search
+from studies.study_file.study_file import read_study_file
 from studies.workbench import workbench
 
 

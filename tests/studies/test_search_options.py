@@ -12,8 +12,8 @@ from tiny import edit
 from pool.errors import ConfigError
 from search.trials import START
 from studies.bounds import space_of
-from studies.config import read_study_file
 from studies.start_design import start_mixtures
+from studies.study_file.study_file import read_study_file
 from studies.workbench import workbench
 
 

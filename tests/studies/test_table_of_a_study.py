@@ -13,8 +13,8 @@ from objectives.merged_loss import MergedLoss
 from objectives.stand_ins.swarm_table import read_swarm
 from objectives.target.target import Target
 from pool.mixture import Mixture
-from studies.config import read_study_file
 from studies.run import run_search
+from studies.study_file.study_file import read_study_file
 from studies.workbench import workbench
 
 CHANGED = """

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import edit
 from wandb.proto import wandb_internal_pb2
 
-from studies.config import read_study_file
+from studies.study_file.study_file import read_study_file
 
 
 def _tracked(root: Path, tracker: str) -> Path:

@@ -1,4 +1,4 @@
-"""The configuration reference, made from the models that check the files: `python -m studies.reference`."""
+"""The configuration reference, made from the models that check the files: `python -m studies.study_file.reference`."""
 
 import json
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pool.config.pool_file import PoolFile
-from studies.config import StudyFile
+from studies.study_file.study_file import StudyFile
 
 _NAMES = {float: "number", int: "whole number", str: "text", bool: "true or false", Path: "path"}
 
 _HEAD = """# Configuration reference
 
-Made from the models that check the files (`python -m studies.reference > docs/configuration.md`); a test keeps it
+Made from the models that check the files (`python -m studies.study_file.reference > docs/configuration.md`); a test keeps it
 up to date. Unknown keys are refused. Paths are relative to the file they stand in.
 """
 

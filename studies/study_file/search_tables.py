@@ -7,7 +7,9 @@ from pydantic import Field, field_validator, model_validator
 from pool.files.toml import Config, Name
 from search.strategies.registry import STRATEGIES, find_strategy
 from search.strategies.strategy import Strategy
-from studies.trackers.tracker import TrackerName
+
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+
 
 Weight = Annotated[float, Field(gt=0, le=1)]
 StartMixture = Literal["uniform", "proportional", "vertices", "unimax", "prior"]
