@@ -9,12 +9,11 @@ from objectives.evaluation import Evaluation
 from objectives.scoring.paired import PairedDifference, paired_difference
 from objectives.scoring.scorer import Scorer
 from pool.corpus.corpus import SPLITS, Split
-from pool.errors import StudyError
 from pool.mixture import Mixture
-from search.trials import Counts, best_trial, completed_trials, count_trials
-from studies.opened_study import OpenedStudy
+from search.trials import Counts, count_trials
+from studies.opened.on_pool import Workbench
+from studies.opened.opened_study import best_mixture
 from studies.score import Json, Score
-from studies.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -87,14 +86,6 @@ def find_best(bench: Workbench, study: optuna.Study) -> Best:
     baselines = {name: _standing(bench, baseline, best) for name, baseline in baseline_mixtures(bench).items()}
     baselines["seed"] = _seed_standing(bench, best)
     return Best(bench.config.name, best, baselines, count_trials(study), _front(bench, study))
-
-
-def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
-    """Return the mixture of the trial with the lowest value (the first of equals). Raises `StudyError`."""
-    trial = best_trial(completed_trials(study))
-    if trial is None:
-        raise StudyError(f"study {study.study_name!r} has no evaluated mixture yet; run `mixscout search` on its file")
-    return bench.space.mixture_of(trial)
 
 
 def baseline_mixtures(bench: Workbench) -> dict[str, Mixture]:

@@ -140,9 +140,9 @@ def best(
 
     from studies.best import find_best
     from studies.diversity import run_diversity
+    from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
     from studies.tables import show_best, show_diversity
-    from studies.workbench import workbench
 
     config = read_study_file(study_file)
     if config.table is not None and not diversity:
@@ -161,7 +161,7 @@ def best(
 
 
 def _best_on_table(config: "StudyFile", as_json: bool) -> None:
-    from studies.swarm_bench import swarm_bench
+    from studies.opened.on_table import swarm_bench
     from studies.swarm_best import find_swarm_best
     from studies.swarm_best_table import show_swarm_best
 
@@ -182,10 +182,10 @@ def robustness(
 ) -> None:
     """Show whether the best mixture stays ahead on noisy text, on text in other case, and out of domain."""
     quiet_libraries()
+    from studies.opened.on_pool import workbench
     from studies.robustness import run_robustness
     from studies.robustness_table import show_robustness
     from studies.study_file.study_file import read_study_file
-    from studies.workbench import workbench
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         answer = run_robustness(bench, bench.known_study(), noise=noise, seed=seed)
@@ -216,8 +216,8 @@ def ablate(
     from studies.ablation.other_text import Noise
     from studies.ablation.run import AblationRequest, run_ablation
     from studies.ablation.tables import show_ablation
+    from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
-    from studies.workbench import workbench
 
     asked = AblationRequest(merges, Noise(noise, seed), game, split, not goal_only)
     with workbench(read_study_file(study_file), must_exist=True) as bench:
@@ -237,11 +237,11 @@ def ablate(
 def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     """Really train the best mixture and the baselines at equal tokens, and compare with their merges."""
     quiet_libraries()
-    from studies.best import best_mixture
     from studies.confirm import run_confirm
+    from studies.opened.on_pool import workbench
+    from studies.opened.opened_study import best_mixture
     from studies.study_file.study_file import read_study_file
     from studies.tables import show_confirmation
-    from studies.workbench import workbench
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()))

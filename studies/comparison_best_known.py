@@ -7,8 +7,8 @@ import optuna
 
 from search.trials import best_trial, completed_trials, value_of, violation_of
 from studies.comparison_course import Course
-from studies.identity import IDENTITY, different_questions
-from studies.opened_study import OpenedStudy
+from studies.opened.identity import IDENTITY, different_questions
+from studies.opened.opened_study import OpenedStudy
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def compare(
 
 def _strategies(study_file: Path, names: list[str], seeds: int, merges: int) -> tuple[Comparison, Path]:
     from studies.comparison_strategies import compare_strategies
-    from studies.opening import open_study
+    from studies.opened.opening import open_study
     from studies.study_file.study_file import read_study_file
 
     config = read_study_file(study_file)

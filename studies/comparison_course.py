@@ -18,7 +18,7 @@ from objectives.evaluation import FORWARDS_PER_GRADIENT
 from search.loop import Search
 from search.trials import CACHED, SECONDS, START, TOKENS_READ, best_trial, finished_trials, value_of
 from studies.database.evaluations import Cost
-from studies.opened_study import OpenedStudy
+from studies.opened.opened_study import OpenedStudy
 
 Axis = Literal["forwards", "tokens", "seconds"]
 

@@ -9,8 +9,8 @@ from studies.comparison import Comparison, Contender, cut_to_equal
 from studies.comparison_best_known import BestKnown, best_known, best_of_courses, lowest
 from studies.comparison_course import course_of, forwards_per_merge
 from studies.comparison_strategies import measure_of
-from studies.identity import Identity, different_questions
-from studies.opening import open_study
+from studies.opened.identity import Identity, different_questions
+from studies.opened.opening import open_study
 from studies.study_file.study_file import StudyFile, read_study_file
 
 

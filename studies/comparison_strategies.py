@@ -13,8 +13,8 @@ from search.strategies.registry import find_strategy
 from studies.comparison import Comparison, Contender, cut_to_equal
 from studies.comparison_best_known import best_known, best_of_courses
 from studies.comparison_course import Course, course_of, forwards_per_merge
-from studies.identity import proposer_parts
-from studies.opened_study import OpenedStudy
+from studies.opened.identity import proposer_parts
+from studies.opened.opened_study import OpenedStudy
 from studies.run import run_search
 from studies.study_file.search_tables import StopConfig
 from studies.study_file.study_file import StudyFile

@@ -9,8 +9,8 @@ from scipy.stats import spearmanr
 from objectives.evaluation import Evaluation
 from pool.mixture import Mixture
 from studies.best import baseline_mixtures
+from studies.opened.on_pool import Workbench
 from studies.score import Json
-from studies.workbench import Workbench
 
 
 @dataclass(frozen=True)

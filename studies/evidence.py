@@ -30,7 +30,7 @@ from search.trials import (
     completed_trials,
 )
 from studies.database.remembered import RememberedObjective
-from studies.identity import recorded_space
+from studies.opened.identity import recorded_space
 
 EVIDENCE = "mixscout:evidence"
 """On the study: from which study how many trials were taken over, once that is done."""

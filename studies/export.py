@@ -12,8 +12,8 @@ from pool.files.whole import new_folder, refuse_occupied, write_text
 from pool.mixture import Mixture
 from pool.tokens.tokenizer import load_tokenizer
 from studies.best import Best
+from studies.opened.on_pool import Workbench
 from studies.terminal import json_text
-from studies.workbench import Workbench
 
 MIXTURE_FILE = "mixture.json"
 

@@ -39,9 +39,9 @@ def fidelity(
     quiet_libraries()
     from pool.engines import choice as engines
     from studies.fidelity_table import show_fidelity
+    from studies.opened.on_pool import workbench
     from studies.run_fidelity import Wanted, make_report, parse_exponents
     from studies.study_file.study_file import read_study_file
-    from studies.workbench import workbench
 
     wanted = Wanted(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions)
     told = engines.Wanted(engine, workers, address, num_cpus, num_gpus)
@@ -68,9 +68,9 @@ def predict(
     quiet_libraries()
     from studies.fidelity_table import show_forecast
     from studies.forecast import forecast_json
+    from studies.opened.on_pool import workbench
     from studies.run_fidelity import forecast_mixture, parse_mixture
     from studies.study_file.study_file import read_study_file
-    from studies.workbench import workbench
 
     config = read_study_file(study_file)
     with workbench(config, must_exist=True) as bench:

@@ -6,8 +6,8 @@ import optuna
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.designs import spread
-from studies.best import best_mixture
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
+from studies.opened.opened_study import best_mixture
 
 _TRIES = 100
 ANCHOR = "mixscout:fidelity_anchor"

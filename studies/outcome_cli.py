@@ -27,8 +27,8 @@ def export(
     quiet_libraries()
     from studies.best import find_best
     from studies.export import run_export
+    from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
-    from studies.workbench import workbench
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         found = find_best(bench, bench.known_study())
@@ -42,9 +42,9 @@ def table(
 ) -> None:
     """Write what a study has evaluated as ratios.csv and metrics.csv: another target then needs no new merge."""
     quiet_libraries()
+    from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
     from studies.swarm_export import run_table
-    from studies.workbench import workbench
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         bench.known_study()
@@ -76,12 +76,12 @@ def handover(
 ) -> None:
     """Write the best mixture for training stacks: JSON and YAML, a datasets script, OLMo-core, Olmix, mergekit."""
     quiet_libraries()
-    from studies.best import best_mixture
-    from studies.bounds import training_budget
     from studies.handover.run import run_handover
     from studies.handover.table import show_plan
+    from studies.opened.on_pool import workbench
+    from studies.opened.opened_study import best_mixture
+    from studies.opened.space import training_budget
     from studies.study_file.study_file import read_study_file
-    from studies.workbench import workbench
 
     config = read_study_file(study_file)
     with workbench(config, must_exist=True) as bench:

@@ -23,9 +23,9 @@ from search.space import CappedSimplex
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Floats, Observations
 from search.trials import STOPPED_EARLY, completed_trials
-from studies.best import best_mixture
 from studies.forecast import Forecast, Forecaster
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
+from studies.opened.opened_study import best_mixture
 
 DRAWN = 512
 NEARBY = 256

@@ -16,7 +16,7 @@ from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.progress import track
 from studies.database.remembered import remembered
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
 
 VALUE = "(value)"
 """The study's value among the names of readings; no domain can be called that."""

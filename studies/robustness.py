@@ -25,9 +25,10 @@ from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from pool.tokens.held_out import HeldOutWindows
 from pool.tokens.tokenizer import load_tokenizer
-from studies.best import baseline_mixtures, best_mixture
+from studies.best import baseline_mixtures
+from studies.opened.on_pool import Workbench
+from studies.opened.opened_study import best_mixture
 from studies.score import Json, Score
-from studies.workbench import Workbench
 
 BEST = "best"
 SEED = "seed"

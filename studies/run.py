@@ -9,7 +9,7 @@ from studies.crew import DatabaseCrew
 from studies.database.exclusive import exclusively
 from studies.database.outage import outlasting
 from studies.evidence import EVIDENCE, Found, find_evidence, take_over
-from studies.opened_study import OpenedStudy
+from studies.opened.opened_study import OpenedStudy
 from studies.trackers.tracker import Tracker, figures_of, opened, step_of
 
 

@@ -66,7 +66,7 @@ def _advance(
     from dataclasses import asdict
 
     from pool.engines.choice import chosen
-    from studies.opening import open_study
+    from studies.opened.opening import open_study
     from studies.run import run_search
     from studies.study_file.study_file import read_study_file
     from studies.tables import show_counts

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from studies.goal_predictor import Accuracy, Interval
-from studies.swarm_bench import COVERAGE
+from studies.opened.on_table import COVERAGE
 from studies.swarm_best import Forecast, SwarmBest, SwarmStanding
 from studies.tables import show_counts, show_weights
 

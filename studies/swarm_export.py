@@ -12,7 +12,7 @@ from objectives.stand_ins.swarm_table import SwarmTable, write_swarm
 from objectives.target.target import measures_of
 from pool.errors import StudyError
 from pool.files.whole import refuse_occupied
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
 
 
 def run_table(bench: Workbench, folder: Path) -> SwarmTable:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from studies.database.address import VARIABLE
-from studies.opening import open_study
+from studies.opened.opening import open_study
 from studies.run import run_search
 from studies.study_file.study_file import read_study_file
 from studies.terminal import quiet_libraries

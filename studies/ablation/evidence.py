@@ -21,7 +21,7 @@ from objectives.target.target import Goal, Target
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from studies.database.remembered import remembered
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
 
 Model = Mixture | None
 """A merge by its mixture, or the seed checkpoint for None."""

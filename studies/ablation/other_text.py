@@ -26,8 +26,8 @@ from pool.tokens.tokenizer import load_tokenizer
 from studies.ablation.coalitions import without
 from studies.ablation.resampling import RankAgreement, agreement, draw_documents, resampled
 from studies.database.remembered import remembered
+from studies.opened.on_pool import Workbench
 from studies.robustness import in_bits_per_byte
-from studies.workbench import Workbench
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pool.mixture import Mixture
 from studies.ablation.contributions import Contributions
 from studies.ablation.evidence import Evidence
 from studies.database.remembered import RememberedDifferentiableObjective
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
 
 FIRST_POINTS, MOST_POINTS = 4, 32
 """Gauss-Legendre points of the integral, each a forward and a backward pass: doubled until the sum is right."""

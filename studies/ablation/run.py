@@ -20,8 +20,8 @@ from studies.ablation.other_text import Noise, rank_agreements
 from studies.ablation.path import integrated_gradients
 from studies.ablation.resampling import draw_documents, resampled, spread, stability
 from studies.ablation.worst import worst_mixture
-from studies.best import best_mixture
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
+from studies.opened.opened_study import best_mixture
 
 
 @dataclass(frozen=True)

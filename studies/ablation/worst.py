@@ -7,7 +7,7 @@ from pool.mixture import Mixture
 from search.strategies.gradient import FIRST_MOVE
 from search.trials import STOPPED_EARLY, completed_trials, value_of
 from studies.ablation.evidence import Evidence
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
 
 STEPS = 4
 """Steps of ascent from the worst mixture known."""

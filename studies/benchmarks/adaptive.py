@@ -13,7 +13,7 @@ from search.loop import Search, advance
 from search.strategies.registry import STRATEGIES
 from search.trials import STOPPED_EARLY, TOKENS_READ, best_trial, completed_trials, value_of
 from studies.benchmarks.ratio import Ratio
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
 
 
 @dataclass(frozen=True)

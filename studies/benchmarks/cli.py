@@ -118,8 +118,8 @@ def bench_objective(
     from studies.benchmarks.growth import run_growth
     from studies.benchmarks.objective import run_costs
     from studies.benchmarks.precision import run_precision
+    from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
-    from studies.workbench import workbench
 
     with workbench(read_study_file(study_file)) as bench:
         costs = run_costs(bench, repeats)
@@ -150,8 +150,8 @@ def bench_memory(
     from studies.benchmarks.large_pool import run_large
     from studies.benchmarks.memory import run_memory
     from studies.benchmarks.memory_table import show_memory
+    from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
-    from studies.workbench import workbench
 
     with workbench(read_study_file(study_file)) as bench:
         found = [run_memory(bench, mixtures, repeats)]
@@ -226,9 +226,9 @@ def bench_landscape(
     quiet_libraries()
     from studies.benchmarks import landscape
     from studies.benchmarks.strategy_tables import show_landscape
+    from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
     from studies.terminal import parse_numbers
-    from studies.workbench import workbench
 
     merges, steep = (
         parse_numbers(option, text, "merges", least=3)

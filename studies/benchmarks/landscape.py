@@ -17,7 +17,7 @@ from pool.progress import track
 from search.surrogates.automatic import SURROGATES
 from search.surrogates.conformal import ConformalSurrogate, coverage
 from search.surrogates.surrogate import Observations
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pool.checkpoints.checkpoint import parameters_of
 from pool.progress import track
 from studies.benchmarks.objective import random_mixture
 from studies.benchmarks.ratio import Ratio, paired, seconds
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
 
 REFERENCE = Holding("resident")
 WAYS = (

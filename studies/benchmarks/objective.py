@@ -22,7 +22,7 @@ from studies.benchmarks.mergekit import check_mergekit, plain_loss, ready_by_mer
 from studies.benchmarks.ratio import Ratio, paired, seconds
 from studies.database.database import open_database
 from studies.database.remembered import remembered
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
 
 CANDIDATES = 20
 """Candidates of one comparison with mergekit: the first of a random search are read in full, later ones stopped."""

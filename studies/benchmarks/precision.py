@@ -9,7 +9,7 @@ from objectives.merged_loss import MergedLoss
 from pool.progress import track
 from studies.benchmarks.objective import random_mixture
 from studies.benchmarks.ratio import Ratio
-from studies.workbench import Workbench
+from studies.opened.on_pool import Workbench
 
 
 @dataclass(frozen=True)

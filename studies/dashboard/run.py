@@ -16,8 +16,8 @@ from studies.dashboard.loopback import LoopbackServer, check_loopback
 from studies.dashboard.note import merged_with, note_of
 from studies.dashboard.pictures import keep_pictures
 from studies.database.database import storage_for_threads
-from studies.opened_study import OpenedStudy
-from studies.opening import open_to_read
+from studies.opened.opened_study import OpenedStudy
+from studies.opened.opening import open_to_read
 from studies.report.facts import Facts
 from studies.report.report import make_report
 from studies.study_file.study_file import StudyFile

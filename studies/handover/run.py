@@ -17,8 +17,8 @@ from studies.handover.interleave import interleave_script
 from studies.handover.mergekit_files import METHODS, mergekit_yaml
 from studies.handover.olmo import olmix_yaml, olmo_core_yaml
 from studies.handover.plan import Plan, make_plan
+from studies.opened.on_pool import Workbench
 from studies.terminal import json_text
-from studies.workbench import Workbench
 
 TEXT = "text"
 

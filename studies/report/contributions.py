@@ -18,10 +18,10 @@ from studies.ablation.csv_file import ablation_stem, read_shapley
 from studies.ablation.enumeration import Enumeration
 from studies.ablation.evidence import Evidence
 from studies.ablation.heat_map import shapley_figure
+from studies.opened.on_pool import Workbench
 from studies.report.drawing import shown
 from studies.report.facts import Facts
 from studies.report.section import Cell, Chart, Section, Table
-from studies.workbench import Workbench
 
 KEY, TITLE = "contributions", "What each partition contributes"
 MOST_PARTITIONS = 12

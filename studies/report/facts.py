@@ -14,10 +14,10 @@ from optuna.trial import FrozenTrial
 from objectives.held_out import Floats
 from pool.mixture import Mixture
 from search.trials import best_trial, completed_trials, value_of
-from studies.opened_study import OpenedStudy
+from studies.opened.on_pool import Workbench
+from studies.opened.on_table import SwarmBench
+from studies.opened.opened_study import OpenedStudy
 from studies.report.surface import Surface, surface_of
-from studies.swarm_bench import SwarmBench
-from studies.workbench import Workbench
 
 
 @dataclass(frozen=True, kw_only=True)

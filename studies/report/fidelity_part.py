@@ -11,10 +11,10 @@ from objectives.agreement.calibration import LEAST_TRUTHS
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
-from studies.best import best_mixture
 from studies.fidelity import Fidelity, rule_name, run_fidelity
 from studies.fidelity_picture import draw_domains, draw_scatter
 from studies.imported_truths import import_truths
+from studies.opened.opened_study import best_mixture
 from studies.readings import VALUE, Instruments, Readings
 from studies.report.drawing import one_panel
 from studies.report.facts import Facts

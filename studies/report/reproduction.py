@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from search.trials import count_trials
-from studies.identity import ACCEPTED, IDENTITY, VERSIONS, current_versions
+from studies.opened.identity import ACCEPTED, IDENTITY, VERSIONS, current_versions
 from studies.report.facts import Facts
 from studies.report.masking import masked
 from studies.report.section import Cell, Passage, Section, Table

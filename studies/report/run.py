@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pool.errors import StudyError
 from pool.files.whole import new_folder, write_text
-from studies.opening import open_to_read
+from studies.opened.opening import open_to_read
 from studies.report.drawing import in_style
 from studies.report.facts import Facts
 from studies.report.page import render

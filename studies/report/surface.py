@@ -18,8 +18,8 @@ from search.surrogates.conformal import ConformalSurrogate, conformal_quantile, 
 from search.surrogates.surrogate import Observations, Prediction
 from search.trials import STOPPED_EARLY, value_of
 from studies.goal_predictor import GoalPredictor, Interval
-from studies.opened_study import OpenedStudy
-from studies.swarm_bench import COVERAGE, SwarmBench
+from studies.opened.on_table import COVERAGE, SwarmBench
+from studies.opened.opened_study import OpenedStudy
 
 _SAME = 1e-6
 """Total variation below which two mixtures are one."""

@@ -13,11 +13,11 @@ from objectives.target.target import Target
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.database.remembered import RememberedObjective, remembered
+from studies.opened.on_pool import Workbench
 from studies.pool_check_picture import HeatMap, heat_map_figure
 from studies.report.drawing import shown
 from studies.report.facts import Facts
 from studies.report.section import Cell, Chart, Section, Table
-from studies.workbench import Workbench
 
 KEY, TITLE = "transfer", "Members on every held-out domain"
 Losses = Mapping[str, Mapping[str, HeldOutLoss]]

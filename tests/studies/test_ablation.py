@@ -22,10 +22,10 @@ from studies.ablation.other_text import Noise
 from studies.ablation.path import TOLERANCE
 from studies.ablation.resampling import draw_documents, resampled, spearman, spread
 from studies.ablation.run import AblationRequest, run_ablation
+from studies.opened.on_pool import Workbench, workbench
 from studies.run import run_search
 from studies.study_file.study_file import read_study_file
 from studies.terminal import json_text
-from studies.workbench import Workbench, workbench
 
 NAMES = ("code", "docs", "prose")
 DOMAINS = ("licences", "prose", "code", "docs")

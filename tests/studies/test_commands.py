@@ -22,9 +22,9 @@ NAMES = {"code", "docs", "prose"}
 @pytest.fixture(scope="module")
 def searched_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a finished study. Shared: never write into it."""
+    from studies.opened.on_pool import workbench
     from studies.run import run_search
     from studies.study_file.study_file import read_study_file
-    from studies.workbench import workbench
 
     folder = tmp_path_factory.mktemp("searched") / "root"
     shutil.copytree(built_root, folder)

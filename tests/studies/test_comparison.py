@@ -46,8 +46,8 @@ def ungate(root: Path) -> None:
 def compared_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a finished comparison of auto and random. Shared: never write into it."""
     from studies.comparison_strategies import compare_strategies
+    from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
-    from studies.workbench import workbench
 
     folder = tmp_path_factory.mktemp("compared") / "root"
     shutil.copytree(built_root, folder)

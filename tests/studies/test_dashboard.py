@@ -37,7 +37,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _search(study: Path) -> None:
-    from studies.opening import open_study
+    from studies.opened.opening import open_study
     from studies.run import run_search
 
     with open_study(read_study_file(study)) as bench:

@@ -11,10 +11,10 @@ from scipy.stats import spearmanr
 from tiny import edit, snapshot
 
 from studies.fidelity_design import design
+from studies.opened.on_pool import workbench
 from studies.run import run_search
 from studies.run_fidelity import Wanted, make_report
 from studies.study_file.study_file import read_study_file
-from studies.workbench import workbench
 
 COUNT = 9
 COMMAND = ("--mixtures", COUNT, "--repeats", 1, "--exponents", "0.5", "--train-proposal")

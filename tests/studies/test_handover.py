@@ -34,8 +34,8 @@ from studies.handover.mergekit_files import METHODS, mergekit_yaml
 from studies.handover.olmo import olmo_core_yaml
 from studies.handover.plan import apportion, make_plan
 from studies.handover.run import run_handover
+from studies.opened.on_pool import workbench
 from studies.study_file.study_file import read_study_file
-from studies.workbench import workbench
 
 MIXTURE = Mixture.of({"code": 0.55, "docs": 0.45, "prose": 0.0})
 TOKENS = 400_000

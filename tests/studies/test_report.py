@@ -21,7 +21,8 @@ from search.gate import without_trees
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.surrogate import Observations
 from studies.best import find_best
-from studies.opening import open_to_read
+from studies.opened.on_pool import workbench
+from studies.opened.opening import open_to_read
 from studies.report.contributions import contributions_section
 from studies.report.facts import Facts
 from studies.report.masking import masked
@@ -32,7 +33,6 @@ from studies.report.surface import Surface
 from studies.run import run_search
 from studies.study_file.study_file import read_study_file
 from studies.terminal import json_text
-from studies.workbench import workbench
 
 TARGET = "[target]\nlicences = 0.6\nprose = 0.4\n"
 TARGETS = "[targets.law]\nlicences = 1.0\n[targets.tales]\nprose = 1.0\n"

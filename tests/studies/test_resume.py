@@ -12,10 +12,10 @@ from optuna.trial import TrialState
 from tiny import edit
 
 from search.trials import IMPORTED
-from studies.identity import ACCEPTED, VERSIONS
+from studies.opened.identity import ACCEPTED, VERSIONS
+from studies.opened.on_pool import workbench
 from studies.run import run_search
 from studies.study_file.study_file import read_study_file
-from studies.workbench import workbench
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from tiny import edit
 
 from pool.errors import ConfigError
 from search.trials import START
-from studies.bounds import space_of
-from studies.start_design import start_mixtures
+from studies.opened.on_pool import workbench
+from studies.opened.space import space_of
+from studies.opened.start_design import start_mixtures
 from studies.study_file.study_file import read_study_file
-from studies.workbench import workbench
 
 
 def _trials(root: Path, study: str = "tiny") -> list[optuna.trial.FrozenTrial]:

@@ -13,9 +13,9 @@ from objectives.merged_loss import MergedLoss
 from objectives.stand_ins.swarm_table import read_swarm
 from objectives.target.target import Target
 from pool.mixture import Mixture
+from studies.opened.on_pool import workbench
 from studies.run import run_search
 from studies.study_file.study_file import read_study_file
-from studies.workbench import workbench
 
 CHANGED = """
 name = "changed"

@@ -9,10 +9,10 @@ from pool.mixture import Mixture
 from search.designs import unimax
 from search.space import CappedSimplex
 from search.trials import best_trial, completed_trials
-from studies.basis import Basis
-from studies.bounds import check_partitions, training_budget
 from studies.database.database import Database
-from studies.identity import recorded_space
+from studies.opened.basis import Basis
+from studies.opened.identity import recorded_space
+from studies.opened.space import check_partitions, training_budget
 from studies.study_file.study_file import StudyFile
 
 

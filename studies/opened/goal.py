@@ -6,7 +6,7 @@ from dataclasses import replace
 from objectives.target.target import Goal, Target
 from objectives.target.targets import Targets
 from pool.errors import ConfigError
-from studies.basis import Basis
+from studies.opened.basis import Basis
 from studies.study_file.study_file import StudyFile
 
 SeedMeasures = Callable[[tuple[str, ...]], Mapping[str, float]]

@@ -11,22 +11,31 @@ from objectives.evaluation import Objective
 from objectives.regularised import regularised
 from objectives.target.target import Goal
 from pool.errors import StudyError
+from pool.mixture import Mixture
 from search.gate import Gate, GateRule
 from search.loop import Search
 from search.space import CappedSimplex
 from search.stop import ExpectedImprovement, StopRules
 from search.surrogates.automatic import AutomaticSurrogate
 from search.surrogates.conformal import ConformalSurrogate
-from search.trials import START
-from studies.basis import Basis
-from studies.bounds import space_of
+from search.trials import START, best_trial, completed_trials
 from studies.database.address import Address
 from studies.database.database import Database, open_database
 from studies.database.remembered import RememberedObjective
-from studies.goal import check_goal
-from studies.identity import Identity, claim_identity, claim_versions
-from studies.start_design import check_prior, prior_of, start_mixtures
+from studies.opened.basis import Basis
+from studies.opened.goal import check_goal
+from studies.opened.identity import Identity, claim_identity, claim_versions
+from studies.opened.space import space_of
+from studies.opened.start_design import check_prior, prior_of, start_mixtures
 from studies.study_file.study_file import GateConfig, StudyFile
+
+
+def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
+    """Return the mixture of the trial with the lowest value (the first of equals). Raises `StudyError`."""
+    trial = best_trial(completed_trials(study))
+    if trial is None:
+        raise StudyError(f"study {study.study_name!r} has no evaluated mixture yet; run `mixscout search` on its file")
+    return bench.space.mixture_of(trial)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,12 @@ from pool.progress import say
 from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.surrogate import Observations
-from studies.basis import basis_of_table
 from studies.database.address import address_of
 from studies.database.remembered import remembered
-from studies.goal import goal_of
-from studies.identity import swarm_identity_of
-from studies.opened_study import OpenedStudy, checked_space, study_database
+from studies.opened.basis import basis_of_table
+from studies.opened.goal import goal_of
+from studies.opened.identity import swarm_identity_of
+from studies.opened.opened_study import OpenedStudy, checked_space, study_database
 from studies.study_file.study_file import StudyFile
 
 COVERAGE = 0.9

@@ -18,13 +18,13 @@ from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
-from studies.basis import basis_of_pool
 from studies.database.address import address_of
 from studies.database.database import Database
 from studies.database.remembered import RememberedObjective, remembered
-from studies.goal import SeedMeasures, goal_of
-from studies.identity import identity_of
-from studies.opened_study import OpenedStudy, checked_space, study_database
+from studies.opened.basis import basis_of_pool
+from studies.opened.goal import SeedMeasures, goal_of
+from studies.opened.identity import identity_of
+from studies.opened.opened_study import OpenedStudy, checked_space, study_database
 from studies.study_file.study_file import StudyFile
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from pool.errors import ConfigError
 from search.space import CappedSimplex
-from studies.basis import Basis
+from studies.opened.basis import Basis
 from studies.study_file.study_file import StudyFile
 
 
