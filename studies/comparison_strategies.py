@@ -15,7 +15,7 @@ from studies.comparison_best_known import best_known, best_of_courses
 from studies.comparison_course import Course, course_of, forwards_per_merge
 from studies.opened.identity import proposer_parts
 from studies.opened.opened_study import OpenedStudy
-from studies.run import run_search
+from studies.running.run import run_search
 from studies.study_file.search_tables import StopConfig
 from studies.study_file.study_file import StudyFile
 

@@ -15,7 +15,7 @@ from studies.best import find_best
 from studies.confirm import run_confirm
 from studies.opened.on_pool import workbench
 from studies.picture import draw_study
-from studies.run import run_search
+from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
 from studies.tables import show_best
 

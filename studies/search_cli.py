@@ -67,10 +67,10 @@ def _advance(
 
     from pool.engines.choice import chosen
     from studies.opened.opening import open_study
-    from studies.run import run_search
+    from studies.running.run import run_search
+    from studies.running.workers import parse_devices, run_workers
     from studies.study_file.study_file import read_study_file
     from studies.tables import show_counts
-    from studies.workers import parse_devices, run_workers
 
     config = read_study_file(study_file)
     total = merges or config.search.merges

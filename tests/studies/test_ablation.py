@@ -23,7 +23,7 @@ from studies.ablation.path import TOLERANCE
 from studies.ablation.resampling import draw_documents, resampled, spearman, spread
 from studies.ablation.run import AblationRequest, run_ablation
 from studies.opened.on_pool import Workbench, workbench
-from studies.run import run_search
+from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
 from studies.terminal import json_text
 

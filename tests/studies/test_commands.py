@@ -23,7 +23,7 @@ NAMES = {"code", "docs", "prose"}
 def searched_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a finished study. Shared: never write into it."""
     from studies.opened.on_pool import workbench
-    from studies.run import run_search
+    from studies.running.run import run_search
     from studies.study_file.study_file import read_study_file
 
     folder = tmp_path_factory.mktemp("searched") / "root"

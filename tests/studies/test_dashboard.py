@@ -38,7 +38,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _search(study: Path) -> None:
     from studies.opened.opening import open_study
-    from studies.run import run_search
+    from studies.running.run import run_search
 
     with open_study(read_study_file(study)) as bench:
         run_search(bench, 12)

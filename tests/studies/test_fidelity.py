@@ -12,8 +12,8 @@ from tiny import edit, snapshot
 
 from studies.fidelity_design import design
 from studies.opened.on_pool import workbench
-from studies.run import run_search
 from studies.run_fidelity import Wanted, make_report
+from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
 
 COUNT = 9

@@ -23,7 +23,7 @@ from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import open_pool
 from studies.database.leases import LEASES
-from studies.workers import run_workers
+from studies.running.workers import run_workers
 
 MERGES = 40
 

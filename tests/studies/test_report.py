@@ -30,7 +30,7 @@ from studies.report.report import SECTIONS
 from studies.report.run import run_report
 from studies.report.standings import best_section
 from studies.report.surface import Surface
-from studies.run import run_search
+from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
 from studies.terminal import json_text
 

@@ -14,7 +14,7 @@ from tiny import edit
 from search.trials import IMPORTED
 from studies.opened.identity import ACCEPTED, VERSIONS
 from studies.opened.on_pool import workbench
-from studies.run import run_search
+from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
 
 

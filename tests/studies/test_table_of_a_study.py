@@ -14,7 +14,7 @@ from objectives.stand_ins.swarm_table import read_swarm
 from objectives.target.target import Target
 from pool.mixture import Mixture
 from studies.opened.on_pool import workbench
-from studies.run import run_search
+from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
 
 CHANGED = """

@@ -15,7 +15,7 @@ from tiny import edit
 from objectives.stand_ins.swarm_table import read_swarm
 from studies.goal_predictor import GoalPredictor
 from studies.opened.on_table import swarm_bench
-from studies.run import run_search
+from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
 from studies.swarm_best import find_swarm_best
 from studies.swarm_best_table import show_swarm_best

@@ -100,7 +100,7 @@ def test_a_tracker_that_is_not_installed_names_its_extra(
     root: Path, mixscout: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    monkeypatch.delitem(sys.modules, "studies.trackers.wandb_tracker", raising=False)
+    monkeypatch.delitem(sys.modules, "studies.running.trackers.wandb_tracker", raising=False)
     answer = mixscout("search", _tracked(root, "wandb"))
     assert answer.code == 1
     assert answer.err.endswith("[search] tracker = 'wandb' needs wandb: pip install 'mixscout[wandb]'\n")
@@ -109,5 +109,5 @@ def test_a_tracker_that_is_not_installed_names_its_extra(
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
 def test_every_tracker_has_the_same_parts(name: str) -> None:
-    module = importlib.import_module(f"studies.trackers.{name}_tracker")
+    module = importlib.import_module(f"studies.running.trackers.{name}_tracker")
     assert callable(module.start)

@@ -24,7 +24,7 @@ from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.trials import BEGUN, ELSEWHERE, REASON, count_trials
-from studies.workers import parse_devices
+from studies.running.workers import parse_devices
 
 SPACE = CappedSimplex.of(NAMES)
 LOSS = QuadraticLoss(Mixture.from_array(NAMES, [0.5, 0.3, 0.2, 0.0]), [1.0, 2.0, 1.0, 1.0])

@@ -28,12 +28,12 @@ from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.trials import VERDICT, count_trials
-from studies.crew import DatabaseCrew
 from studies.database.address import parse
 from studies.database.database import Database, open_database
 from studies.database.exclusive import exclusively
 from studies.database.outage import outlasting
 from studies.database.remembered import remembered
+from studies.running.crew import DatabaseCrew
 
 NAMES = ("a", "b", "c", "d")
 OPTIMUM = Mixture.from_array(NAMES, [0.5, 0.3, 0.2, 0.0])

@@ -18,10 +18,10 @@ from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.surrogates.scheffe import ScheffeSurrogate
-from studies.crew import DatabaseCrew
 from studies.database.database import open_database
 from studies.database.evaluations import EvaluationStore
 from studies.database.remembered import remembered
+from studies.running.crew import DatabaseCrew
 
 NAMES = ("a", "b", "c", "d")
 PLACES = {

@@ -38,13 +38,13 @@ from search.trials import (
     Counts,
     count_trials,
 )
-from studies.crew import DatabaseCrew
 from studies.database.address import parse
 from studies.database.database import Database, open_database
 from studies.database.evaluations import EvaluationStore
 from studies.database.leases import Leases
 from studies.database.optuna_storage import StudyStorage, TrialStorage
 from studies.database.remembered import remembered
+from studies.running.crew import DatabaseCrew
 
 NAMES = tuple("abcdefgh")
 MERGES = 40

@@ -2,12 +2,16 @@
 
 A worker does what the command `mixscout worker` does: what is started here can as well be started by hand, on any
 machine that reaches the database, at any time.
+
+One worker on a study, as a job: wherever it is done, it opens the study file there and advances the study.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
@@ -17,11 +21,38 @@ from pool.engines.engine import Engine, Job
 from pool.errors import ConfigError, EngineError, StudyError
 from pool.progress import say, track
 from search.trials import STOPPED_BY, Counts, count_trials
-from studies.database.address import Address, address_of
+from studies.database.address import VARIABLE, Address, address_of
 from studies.database.database import Database, open_database
 from studies.database.outage import outlasting
+from studies.opened.opening import open_study
+from studies.running.run import run_search
 from studies.study_file.study_file import StudyFile, read_study_file
-from studies.worker import Worker
+from studies.terminal import quiet_libraries
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Advances the study of `study_file` to a total of `merges`; `storage` is its database's whole URL."""
+
+    study_file: Path
+    merges: int
+    accept: bool
+    storage: str = field(repr=False)
+
+    def __call__(self) -> str | None:
+        """Work until the budget is spent; return in one line what stopped this worker before that, if anything did.
+
+        Nothing is raised: what stops one worker is no reason to stop the others.
+        """
+        quiet_libraries()
+        os.environ[VARIABLE] = self.storage
+        try:
+            with open_study(read_study_file(self.study_file)) as bench:
+                run_search(bench, self.merges, accept=self.accept)
+        except Exception as error:
+            return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        return None
+
 
 _DEVICE = re.compile(r"[A-Za-z0-9-]+")
 

@@ -49,7 +49,7 @@ def opened(name: TrackerName | None, study: str, folder: Path) -> Iterator[Track
         return
     assert name in get_args(TrackerName), "checked when the study file was read"
     try:
-        module = import_module(f"studies.trackers.{name}_tracker")
+        module = import_module(f"studies.running.trackers.{name}_tracker")
         tracker: Tracker = module.start(study, folder)
     except ImportError as error:
         raise ConfigError(

@@ -5,12 +5,12 @@ import optuna
 from pool.progress import say, track
 from search.loop import Search, advance
 from search.trials import STOPPED_BY, Counts, count_trials
-from studies.crew import DatabaseCrew
 from studies.database.exclusive import exclusively
 from studies.database.outage import outlasting
-from studies.evidence import EVIDENCE, Found, find_evidence, take_over
 from studies.opened.opened_study import OpenedStudy
-from studies.trackers.tracker import Tracker, figures_of, opened, step_of
+from studies.running.crew import DatabaseCrew
+from studies.running.evidence import EVIDENCE, Found, find_evidence, take_over
+from studies.running.trackers.tracker import Tracker, figures_of, opened, step_of
 
 
 def run_search(bench: OpenedStudy, merges: int, *, accept: bool = False) -> Counts:

@@ -1,0 +1,1 @@
+"""The search itself, alone or by many."""
