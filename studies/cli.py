@@ -117,7 +117,7 @@ def pool_show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
 
 
 def _show_pool(manifest: "PoolManifest", *, as_json: bool) -> None:
-    from studies.tables import show_pool
+    from studies.answers.tables import show_pool
 
     if as_json:
         print_json(manifest.model_dump(mode="json"))
@@ -138,11 +138,11 @@ def best(
     quiet_libraries()
     from dataclasses import asdict
 
-    from studies.best import find_best
-    from studies.diversity import run_diversity
+    from studies.answers.best import find_best
+    from studies.answers.diversity import run_diversity
+    from studies.answers.tables import show_best, show_diversity
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
-    from studies.tables import show_best, show_diversity
 
     config = read_study_file(study_file)
     if config.table is not None and not diversity:
@@ -161,9 +161,9 @@ def best(
 
 
 def _best_on_table(config: "StudyFile", as_json: bool) -> None:
+    from studies.answers.swarm_best import find_swarm_best
+    from studies.answers.swarm_best_table import show_swarm_best
     from studies.opened.on_table import swarm_bench
-    from studies.swarm_best import find_swarm_best
-    from studies.swarm_best_table import show_swarm_best
 
     with swarm_bench(config, must_exist=True) as bench:
         found = find_swarm_best(bench, bench.known_study())
@@ -182,9 +182,9 @@ def robustness(
 ) -> None:
     """Show whether the best mixture stays ahead on noisy text, on text in other case, and out of domain."""
     quiet_libraries()
+    from studies.answers.robustness import run_robustness
+    from studies.answers.robustness_table import show_robustness
     from studies.opened.on_pool import workbench
-    from studies.robustness import run_robustness
-    from studies.robustness_table import show_robustness
     from studies.study_file.study_file import read_study_file
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
@@ -237,11 +237,11 @@ def ablate(
 def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     """Really train the best mixture and the baselines at equal tokens, and compare with their merges."""
     quiet_libraries()
-    from studies.confirm import run_confirm
+    from studies.answers.confirm import run_confirm
+    from studies.answers.tables import show_confirmation
     from studies.opened.on_pool import workbench
     from studies.opened.opened_study import best_mixture
     from studies.study_file.study_file import read_study_file
-    from studies.tables import show_confirmation
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()))

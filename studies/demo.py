@@ -11,13 +11,13 @@ from pool.config.pool_file import read_pool_file
 from pool.errors import StudyError
 from pool.files.whole import write_text
 from pool.progress import say
-from studies.best import find_best
-from studies.confirm import run_confirm
+from studies.answers.best import find_best
+from studies.answers.confirm import run_confirm
+from studies.answers.picture import draw_study
+from studies.answers.tables import show_best
 from studies.opened.on_pool import workbench
-from studies.picture import draw_study
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
-from studies.tables import show_best
 
 
 def run_demo(root: Path, console: Console) -> None:

@@ -11,7 +11,7 @@ from pool.files.digests import short
 from pool.files.whole import new_folder, refuse_occupied, write_text
 from pool.mixture import Mixture
 from pool.tokens.tokenizer import load_tokenizer
-from studies.best import Best
+from studies.answers.best import Best
 from studies.opened.on_pool import Workbench
 from studies.terminal import json_text
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from objectives.agreement.rule_choice import RuleScore
 from pool.corpus.corpus import SPLITS, Split
+from studies.answers.score import Json
 from studies.fidelity import Agreed, Fidelity
 from studies.forecast import Forecaster, forecast_json
 from studies.proposal import Proposal
 from studies.readings import VALUE
-from studies.score import Json
 from studies.truths import Truths
 
 

@@ -12,8 +12,8 @@ from objectives.agreement.calibration import ALPHA, LEAST_TRUTHS, Calibration
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import StudyError
 from pool.mixture import Mixture
+from studies.answers.score import Json
 from studies.readings import VALUE, Instruments, Readings
-from studies.score import Json
 from studies.truths import Truths
 
 

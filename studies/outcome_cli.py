@@ -25,7 +25,7 @@ def export(
 ) -> None:
     """Write the merge of the best mixture as a Hugging Face checkpoint, with a model card and mixture.json."""
     quiet_libraries()
-    from studies.best import find_best
+    from studies.answers.best import find_best
     from studies.export import run_export
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file

@@ -66,11 +66,11 @@ def _advance(
     from dataclasses import asdict
 
     from pool.engines.choice import chosen
+    from studies.answers.tables import show_counts
     from studies.opened.opening import open_study
     from studies.running.run import run_search
     from studies.running.workers import parse_devices, run_workers
     from studies.study_file.study_file import read_study_file
-    from studies.tables import show_counts
 
     config = read_study_file(study_file)
     total = merges or config.search.merges

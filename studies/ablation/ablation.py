@@ -17,7 +17,7 @@ from studies.ablation.coalitions import GameName
 from studies.ablation.contributions import Contributions
 from studies.ablation.interactions import Interactions
 from studies.ablation.resampling import RankAgreement
-from studies.score import Json
+from studies.answers.score import Json
 
 GOAL = "goal"
 SEED = "seed"

@@ -11,7 +11,7 @@ from pool.corpus.files import paths_of
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from studies.score import Json
+from studies.answers.score import Json
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from matplotlib.figure import Figure
 
-from studies.picture import draw_progress
+from studies.answers.picture import draw_progress
 from studies.report.drawing import one_panel
 from studies.report.facts import Facts
 from studies.report.section import Chart, Section, Table

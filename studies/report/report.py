@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from search.trials import count_trials
+from studies.answers.score import Json
 from studies.report.contributions import contributions_section
 from studies.report.diagnostics import surrogate_section
 from studies.report.facts import Facts
@@ -19,7 +20,6 @@ from studies.report.slices import slices_section
 from studies.report.standings import best_section
 from studies.report.trade_off import trade_off_section
 from studies.report.transfer import transfer_section
-from studies.score import Json
 
 SECTIONS: Sequence[Callable[[Facts], Section]] = (
     best_section,

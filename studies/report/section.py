@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from studies.score import Json
+from studies.answers.score import Json
 
 Cell = str | float | int | bool | None
 """None is what is not known."""

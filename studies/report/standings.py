@@ -14,15 +14,15 @@ from objectives.scoring.paired import CONFIDENT, paired_difference
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
-from studies.best import baseline_mixtures, score_of
+from studies.answers.best import baseline_mixtures, score_of
+from studies.answers.picture import draw_weights
+from studies.answers.score import Score
+from studies.answers.swarm_best import SwarmStanding, find_swarm_best
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
-from studies.picture import draw_weights
 from studies.report.drawing import BLUE, GREEN, MARKS, ORANGE, one_panel, shown
 from studies.report.facts import Facts
 from studies.report.section import Cell, Chart, Section, Table
-from studies.score import Score
-from studies.swarm_best import SwarmStanding, find_swarm_best
 
 BEST = "best mixture"
 KEY, TITLE = "best", "Best mixture"

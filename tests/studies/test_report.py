@@ -20,7 +20,7 @@ from pool.mixture import Mixture
 from search.gate import without_trees
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.surrogate import Observations
-from studies.best import find_best
+from studies.answers.best import find_best
 from studies.opened.on_pool import workbench
 from studies.opened.opening import open_to_read
 from studies.report.contributions import contributions_section

@@ -10,8 +10,8 @@ from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Target
 from objectives.target.targets import Targets
 from pool.parts.store import Pool
-from studies.robustness import Condition, in_bits_per_byte
-from studies.score import Score
+from studies.answers.robustness import Condition, in_bits_per_byte
+from studies.answers.score import Score
 
 CONTENDERS = ["best", "uniform", "proportional", "best_single_member", "seed"]
 PERTURBED = ["character-noise", "lower-case", "upper-case"]

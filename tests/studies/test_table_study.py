@@ -13,12 +13,12 @@ from small_table import BEST_FOR_TALES, small_table, write_small_study
 from tiny import edit
 
 from objectives.stand_ins.swarm_table import read_swarm
-from studies.goal_predictor import GoalPredictor
+from studies.answers.goal_predictor import GoalPredictor
+from studies.answers.swarm_best import find_swarm_best
+from studies.answers.swarm_best_table import show_swarm_best
 from studies.opened.on_table import swarm_bench
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
-from studies.swarm_best import find_swarm_best
-from studies.swarm_best_table import show_swarm_best
 
 REGMIX = Path(__file__).parent.parent / "support" / "regmix"
 PILE_CC = "the_pile_pile_cc"

@@ -8,9 +8,9 @@ from scipy.stats import spearmanr
 
 from objectives.evaluation import Evaluation
 from pool.mixture import Mixture
-from studies.best import baseline_mixtures
+from studies.answers.best import baseline_mixtures
+from studies.answers.score import Json
 from studies.opened.on_pool import Workbench
-from studies.score import Json
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from objectives.scoring.paired import PairedDifference
-from studies.robustness import BEST, Condition, Robustness
+from studies.answers.robustness import BEST, Condition, Robustness
 
 
 def show_robustness(console: Console, answer: Robustness) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from objectives.scoring.diversity import Diversity, self_bleu_of
 from pool.tokens.tokenizer import load_tokenizer
-from studies.best import Best
+from studies.answers.best import Best
 from studies.opened.on_pool import Workbench
 
 SAMPLES = 48

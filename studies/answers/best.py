@@ -11,9 +11,9 @@ from objectives.scoring.scorer import Scorer
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from search.trials import Counts, count_trials
+from studies.answers.score import Json, Score
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
-from studies.score import Json, Score
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from pool.tokens.held_out import HeldOutWindows
 from pool.tokens.tokenizer import load_tokenizer
-from studies.best import baseline_mixtures
+from studies.answers.best import baseline_mixtures
+from studies.answers.score import Json, Score
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
-from studies.score import Json, Score
 
 BEST = "best"
 SEED = "seed"

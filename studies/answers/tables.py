@@ -13,8 +13,8 @@ from pool.mixture import Mixture
 from pool.parts.store import PoolManifest
 from pool.tokens.prepared import TextSummary
 from search.trials import Counts
-from studies.best import Best, Standing
-from studies.confirm import Confirmation
+from studies.answers.best import Best, Standing
+from studies.answers.confirm import Confirmation
 
 Columns = Mapping[str, Mapping[str, float]]
 """Loss by column and then by contender."""

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from pool.mixture import Mixture
 from search.trials import completed_trials, value_of
-from studies.best import Best
+from studies.answers.best import Best
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 _BASELINE_STYLES = {"uniform": "--", "proportional": ":", "best_single_member": "-."}

@@ -3,10 +3,10 @@
 from rich.console import Console
 from rich.table import Table
 
-from studies.goal_predictor import Accuracy, Interval
+from studies.answers.goal_predictor import Accuracy, Interval
+from studies.answers.swarm_best import Forecast, SwarmBest, SwarmStanding
+from studies.answers.tables import show_counts, show_weights
 from studies.opened.on_table import COVERAGE
-from studies.swarm_best import Forecast, SwarmBest, SwarmStanding
-from studies.tables import show_counts, show_weights
 
 
 def show_swarm_best(console: Console, best: SwarmBest) -> None:

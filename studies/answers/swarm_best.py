@@ -9,10 +9,10 @@ import optuna
 from objectives.held_out import Floats
 from pool.mixture import SUM_TOLERANCE, Mixture
 from search.trials import Counts, count_trials
-from studies.goal_predictor import Accuracy, GoalPredictor, Interval
+from studies.answers.goal_predictor import Accuracy, GoalPredictor, Interval
+from studies.answers.score import Json
 from studies.opened.on_table import COVERAGE, SwarmBench
 from studies.opened.opened_study import best_mixture
-from studies.score import Json
 
 
 @dataclass(frozen=True)

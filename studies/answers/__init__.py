@@ -1,0 +1,1 @@
+"""The best mixture, what it is compared with, on other text, and really trained."""
