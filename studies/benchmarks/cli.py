@@ -34,9 +34,10 @@ def bench_search(
 ) -> None:
     """Compare strategies on formulas with a known optimum; `mixscout compare` does it on a study of your own."""
     quiet_libraries()
-    from studies.benchmarks import regret, strategy_tables
-    from studies.benchmarks.entries import parse_entries
-    from studies.benchmarks.figures import draw_regret
+    from studies.benchmarks.strategies import regret
+    from studies.benchmarks.strategies import table as strategy_tables
+    from studies.benchmarks.strategies.picture import draw_regret
+    from studies.benchmarks.strategies.regret import parse_entries
     from studies.terminal import parse_partitions
 
     wanted = parse_entries(entries or "auto:20,gradient:20,surrogate:60,tpe:200,cmaes:200,nsga2:200,random:200")
@@ -66,9 +67,9 @@ def bench_gate(
 ) -> None:
     """Measure what the gate saves and whether it keeps its promises, on formulas with a known optimum."""
     quiet_libraries()
-    from studies.benchmarks import gate, strategy_tables
-    from studies.benchmarks.entries import parse_entries
-    from studies.benchmarks.regret import cases
+    from studies.benchmarks.strategies import gate
+    from studies.benchmarks.strategies import table as strategy_tables
+    from studies.benchmarks.strategies.regret import cases, parse_entries
     from studies.terminal import parse_partitions
 
     wanted = parse_entries(entries or "random:200,qmc:200,tpe:200,nsga2:200,gp:40,auto:20")
@@ -90,9 +91,9 @@ def bench_proposals(
 ) -> None:
     """Measure what a proposal costs in a study that has many trials, in processor seconds."""
     quiet_libraries()
-    from studies.benchmarks import strategy_tables
-    from studies.benchmarks.entries import parse_strategies
-    from studies.benchmarks.proposals import run_proposals
+    from studies.benchmarks.strategies import table as strategy_tables
+    from studies.benchmarks.strategies.proposals import run_proposals
+    from studies.benchmarks.strategies.regret import parse_strategies
 
     costs = run_proposals(parse_strategies(strategies), partitions, trials, repeats)
     if as_json:
@@ -113,11 +114,11 @@ def bench_objective(
 ) -> None:
     """Measure what an evaluation costs, as ratios: overhead, merge bandwidth, mergekit, early stopping."""
     quiet_libraries()
-    from studies.benchmarks import tables
-    from studies.benchmarks.adaptive import run_savings
-    from studies.benchmarks.growth import run_growth
-    from studies.benchmarks.objective import run_costs
-    from studies.benchmarks.precision import run_precision
+    from studies.benchmarks.evaluation import tables
+    from studies.benchmarks.evaluation.adaptive import run_savings
+    from studies.benchmarks.evaluation.growth import run_growth
+    from studies.benchmarks.evaluation.objective import run_costs
+    from studies.benchmarks.evaluation.precision import run_precision
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
 
@@ -147,9 +148,8 @@ def bench_memory(
 ) -> None:
     """Measure each way of holding the members: bytes, error of the merged loss, seconds of a merge as a ratio."""
     quiet_libraries()
-    from studies.benchmarks.large_pool import run_large
-    from studies.benchmarks.memory import run_memory
-    from studies.benchmarks.memory_table import show_memory
+    from studies.benchmarks.evaluation.large_pool import run_large
+    from studies.benchmarks.evaluation.memory import run_memory, show_memory
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
 
@@ -179,7 +179,7 @@ def bench_training(
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
     from pool.parts.store import open_pool
-    from studies.benchmarks.tables import show_training
+    from studies.benchmarks.evaluation.tables import show_training
     from studies.benchmarks.training import Wanted, run_training
 
     pool = open_pool(read_pool_file(pool_file))
@@ -201,8 +201,8 @@ def bench_surrogate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure how every surrogate predicts trained models that it has not seen, beside RegMix's regression."""
-    from studies.benchmarks import surrogate as benchmark
-    from studies.benchmarks.tables import show_bench_surrogate
+    from studies.benchmarks.evaluation.tables import show_bench_surrogate
+    from studies.benchmarks.surrogates import surrogate as benchmark
     from studies.terminal import parse_numbers
 
     wanted = parse_numbers("--sizes", sizes, "runs", least=benchmark.LEAST_RUNS)
@@ -224,8 +224,8 @@ def bench_landscape(
 ) -> None:
     """Measure how surrogates predict unseen merges of your pool, from values alone and with gradients."""
     quiet_libraries()
-    from studies.benchmarks import landscape
-    from studies.benchmarks.strategy_tables import show_landscape
+    from studies.benchmarks.strategies.table import show_landscape
+    from studies.benchmarks.surrogates import landscape
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
     from studies.terminal import parse_numbers

@@ -9,9 +9,8 @@ from PIL import Image
 
 from search.gate import GateRule
 from search.surrogates.automatic import SURROGATES
-from studies.benchmarks.entries import Entry
-from studies.benchmarks.gate import Plan, run_pair
-from studies.benchmarks.regret import Case, Course, cases, run_regret, shares_of
+from studies.benchmarks.strategies.gate import Plan, run_pair
+from studies.benchmarks.strategies.regret import Case, Course, Entry, cases, run_regret, shares_of
 
 CASE = Case("scheffe", "face", 4, 0.0)
 

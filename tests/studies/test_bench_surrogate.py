@@ -8,8 +8,8 @@ import pytest
 
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, read_swarms
 from search.surrogates.automatic import SURROGATES
-from studies.benchmarks import regmix_regression
-from studies.benchmarks.surrogate import REFERENCE, methods, run_surrogates, split
+from studies.benchmarks.surrogates import surrogate as regmix_regression
+from studies.benchmarks.surrogates.surrogate import REFERENCE, methods, run_surrogates, split
 
 REGMIX = Path(__file__).parent.parent / "support" / "regmix"
 COMMAND = ("bench", "surrogate", "--table", REGMIX, "--metric", "the_pile_pile_cc")

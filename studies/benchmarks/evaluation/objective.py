@@ -18,7 +18,7 @@ from objectives.merged_loss import MergedLoss
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.progress import track
-from studies.benchmarks.mergekit import check_mergekit, plain_loss, ready_by_mergekit
+from studies.benchmarks.evaluation.mergekit import check_mergekit, plain_loss, ready_by_mergekit
 from studies.benchmarks.ratio import Ratio, paired, seconds
 from studies.database.database import open_database
 from studies.database.remembered import remembered

@@ -7,7 +7,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from objectives.merged_loss import MergedLoss
 from pool.progress import track
-from studies.benchmarks.objective import random_mixture
+from studies.benchmarks.evaluation.objective import random_mixture
 from studies.benchmarks.ratio import Ratio
 from studies.opened.on_pool import Workbench
 

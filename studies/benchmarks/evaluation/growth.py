@@ -18,7 +18,7 @@ from objectives.merging.merge import StackedPool
 from pool.checkpoints.checkpoint import new_model
 from pool.config.recipe import ModelShape
 from pool.progress import track
-from studies.benchmarks.mergekit import check_mergekit, ready_by_mergekit
+from studies.benchmarks.evaluation.mergekit import check_mergekit, ready_by_mergekit
 from studies.benchmarks.ratio import Ratio, paired, seconds
 
 VOCABULARY = 4096

@@ -24,8 +24,7 @@ from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.trials import completed_trials, finished_trials, interval_errors, value_of
-from studies.benchmarks.entries import Entry
-from studies.benchmarks.regret import Case
+from studies.benchmarks.strategies.regret import Case, Entry
 from studies.terminal import quiet_libraries
 
 EVEN_PERCENT = 0.01

@@ -2,6 +2,8 @@
 
 Budgets are in forward-equivalents, so a merge with its gradient counts three. Regret is noise-free, of the mixture with
 the lowest (noisy) value so far, as a percentage of what the uniform mixture regrets: 100 is to have searched nothing.
+
+Who runs in a benchmark of strategies, with what budget.
 """
 
 import math
@@ -18,14 +20,43 @@ from objectives.evaluation import FORWARDS_PER_GRADIENT
 from objectives.held_out import Floats
 from objectives.stand_ins.analytic import AnalyticLoss, one_percent_regret, regret
 from objectives.stand_ins.problems import Placement, ProblemKind, available, problem
+from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.progress import track
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.trials import GRADIENT, completed_trials, value_of
-from studies.benchmarks.entries import Entry
 from studies.terminal import quiet_libraries
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A strategy and the merges it is given."""
+
+    strategy: str
+    merges: int
+
+
+def parse_entries(text: str) -> list[Entry]:
+    """Read `gradient:10,tpe:100`. Raises `ConfigError` that names the part that does not fit."""
+    entries = []
+    for part in text.split(","):
+        name, _, merges = part.partition(":")
+        if name not in STRATEGIES or not merges.isdecimal() or int(merges) < 1:
+            raise ConfigError(f"{part!r} is not STRATEGY:MERGES with a strategy of {', '.join(STRATEGIES)}")
+        entries.append(Entry(name, int(merges)))
+    return entries
+
+
+def parse_strategies(text: str | None) -> list[str]:
+    """Read `auto,tpe`; all strategies for None. Raises `ConfigError` that names what is none."""
+    names = list(STRATEGIES) if text is None else text.split(",")
+    unknown = [name for name in names if name not in STRATEGIES]
+    if unknown:
+        raise ConfigError(f"--strategies: {unknown[0]!r} is no strategy; there are {', '.join(STRATEGIES)}")
+    return list(dict.fromkeys(names))
+
 
 REACHED_PERCENT = 1.0
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from studies.benchmarks.adaptive import Savings
-from studies.benchmarks.growth import Point
-from studies.benchmarks.objective import Costs
-from studies.benchmarks.precision import PrecisionCheck
+from studies.benchmarks.evaluation.adaptive import Savings
+from studies.benchmarks.evaluation.growth import Point
+from studies.benchmarks.evaluation.objective import Costs
+from studies.benchmarks.evaluation.precision import PrecisionCheck
 from studies.benchmarks.ratio import Ratio
-from studies.benchmarks.surrogate import Result as Predicted
-from studies.benchmarks.surrogate import Spread
+from studies.benchmarks.surrogates.surrogate import Result as Predicted
+from studies.benchmarks.surrogates.surrogate import Spread
 from studies.benchmarks.training import Training
 
 

@@ -7,7 +7,8 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from studies.benchmarks import gate, landscape, proposals, regret
+from studies.benchmarks.strategies import gate, proposals, regret
+from studies.benchmarks.surrogates import landscape
 
 
 def show_regret(console: Console, results: Sequence[regret.Result]) -> None:

@@ -1,6 +1,8 @@
 """The verb `bench memory`: what each way of holding a pool's members takes, errs and costs, beside float32 in memory.
 
 Members are packed into a temporary folder beside the pool, which stays as it is.
+
+The answer of `bench memory` for people.
 """
 
 import tempfile
@@ -11,6 +13,8 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from objectives.held_out import Floats
 from objectives.merged_loss import MergedLoss
@@ -18,7 +22,7 @@ from objectives.merging.members.holding import Holding
 from objectives.merging.merge import StackedPool
 from pool.checkpoints.checkpoint import parameters_of
 from pool.progress import track
-from studies.benchmarks.objective import random_mixture
+from studies.benchmarks.evaluation.objective import random_mixture
 from studies.benchmarks.ratio import Ratio, paired, seconds
 from studies.opened.on_pool import Workbench
 
@@ -157,3 +161,33 @@ def _beside(seed: Path) -> Iterator[Path]:
 def _clear(folder: Path) -> None:
     for path in folder.rglob("packed/*/*.npy"):
         path.unlink()  # mapped ones stay readable until they are let go
+
+
+HEADINGS = ("bytes", "on disk", "error, median", "largest", "merge over float32's", "min", "max", "of an evaluation")
+
+
+def show_memory(console: Console, found: MemoryFigures) -> None:
+    """Show a row for each way; bytes are for each parameter and member."""
+    console.print(
+        f"pool {found.pool}: {found.members} members of {found.parameters:,} parameters, {found.mixtures} random "
+        f"mixtures, whose losses have a standard deviation of {found.spread:.5f}"
+    )
+    table = Table("members")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right")
+    for way in found.ways:
+        table.add_row(
+            _named(way.holding),
+            f"{way.memory_bytes:.3f}",
+            f"{way.disk_bytes:.3f}",
+            f"{way.median_error:.1e}",
+            f"{way.largest_error:.1e}",
+            *(f"{figure:.2f}" for figure in (way.merge_ratio.median, way.merge_ratio.min, way.merge_ratio.max)),
+            f"{way.share_of_evaluation:.2%}",
+        )
+    console.print(table)
+
+
+def _named(holding: Holding) -> str:
+    kept = f", {holding.keep_share:.0%} kept" if holding.keep_share < 1 else ""
+    return f"{holding.held} {holding.stored}{kept}"

@@ -17,7 +17,7 @@ from objectives.scoring.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.recipe import ModelShape
 from pool.tokens.held_out import HeldOutWindows
-from studies.benchmarks.memory import MemoryFigures, Workload, measure
+from studies.benchmarks.evaluation.memory import MemoryFigures, Workload, measure
 
 SHAPE = ModelShape(hidden_size=768, layers=12, attention_heads=12, intermediate_size=2304, context=128)
 VOCABULARY = 8192

@@ -1,0 +1,1 @@
+"""On formulas with a known optimum."""

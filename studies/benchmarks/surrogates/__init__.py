@@ -1,0 +1,1 @@
+"""Predictions of merges and of trained models."""
