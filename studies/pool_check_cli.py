@@ -26,10 +26,10 @@ def check(
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
     from pool.parts.store import open_pool
-    from studies.pool_check_picture import draw_pool_check
-    from studies.pool_check_table import show_pool_check
-    from studies.pool_verdict import judge
-    from studies.run_pool_check import Lines, run_pool_check
+    from studies.assessment.pool_check.picture import draw_pool_check
+    from studies.assessment.pool_check.run import Lines, run_pool_check
+    from studies.assessment.pool_check.table import show_pool_check
+    from studies.assessment.pool_check.verdict import judge
 
     pool = open_pool(read_pool_file(pool_file))
     found = run_pool_check(pool, Lines(points, pairs))

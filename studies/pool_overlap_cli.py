@@ -17,7 +17,7 @@ def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: 
     from pool.config.pool_file import read_pool_file
     from pool.corpus.overlap import find_overlap
     from pool.tokens.reading import read_corpus
-    from studies.pool_overlap_table import show_overlap
+    from studies.assessment.pool_check.overlap_table import show_overlap
 
     config = read_pool_file(pool_file, text_root)
     found = find_overlap(read_corpus(config), config.corpus.scored)

@@ -12,9 +12,9 @@ from objectives.merged_loss import MergedLoss
 from objectives.target.target import Target
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
+from studies.assessment.pool_check.picture import HeatMap, heat_map_figure
 from studies.database.remembered import RememberedObjective, remembered
 from studies.opened.on_pool import Workbench
-from studies.pool_check_picture import HeatMap, heat_map_figure
 from studies.report.drawing import shown
 from studies.report.facts import Facts
 from studies.report.section import Cell, Chart, Section, Table

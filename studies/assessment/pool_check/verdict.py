@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from studies.pool_check import PoolCheck, pair_name
+from studies.assessment.pool_check.found import PoolCheck, pair_name
 
 BARRIER_NATS = 0.02
 """A rise on the line that matters: two of the demo's mixtures, really trained, differ by chance by up to 0.021."""

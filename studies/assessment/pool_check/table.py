@@ -5,8 +5,8 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from studies.pool_check import PoolCheck
-from studies.pool_verdict import Verdict
+from studies.assessment.pool_check.found import PoolCheck
+from studies.assessment.pool_check.verdict import Verdict
 
 MOST_PAIRS = 30
 """Pairs shown, those of the highest barriers first; all of them are in the JSON and in the pictures."""

@@ -16,10 +16,10 @@ from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
 from pool.training.needs import own_domain
+from studies.assessment.pool_check.found import DomainLosses, Pair, PoolCheck
 from studies.database.database import open_database
 from studies.database.evaluations import EvaluationStore
 from studies.database.remembered import remembered
-from studies.pool_check import DomainLosses, Pair, PoolCheck
 
 SPLIT: Split = "search"
 """The split that studies minimise on: a pool may be mended after looking, and the test split is not for choosing."""

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
-from studies.pool_check import DomainLosses, PoolCheck
+from studies.assessment.pool_check.found import DomainLosses, PoolCheck
 
 MOST_NUMBERS = 400
 """Cells up to which each one has its number written in."""

@@ -1,0 +1,1 @@
+"""Will this pool merge well; what does its text share."""
