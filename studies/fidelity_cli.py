@@ -38,9 +38,9 @@ def fidelity(
     """Really train a spread of mixtures, and see whether the loss of the merge tells how training would end."""
     quiet_libraries()
     from pool.engines import choice as engines
-    from studies.fidelity_table import show_fidelity
+    from studies.assessment.fidelity.run import Wanted, make_report, parse_exponents
+    from studies.assessment.fidelity.table import show_fidelity
     from studies.opened.on_pool import workbench
-    from studies.run_fidelity import Wanted, make_report, parse_exponents
     from studies.study_file.study_file import read_study_file
 
     wanted = Wanted(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions)
@@ -66,10 +66,10 @@ def predict(
 ) -> None:
     """Predict what training a mixture would give, from its merge and the truths known; nothing is trained."""
     quiet_libraries()
-    from studies.fidelity_table import show_forecast
-    from studies.forecast import forecast_json
+    from studies.assessment.fidelity.forecast import forecast_json
+    from studies.assessment.fidelity.run import forecast_mixture, parse_mixture
+    from studies.assessment.fidelity.table import show_forecast
     from studies.opened.on_pool import workbench
-    from studies.run_fidelity import forecast_mixture, parse_mixture
     from studies.study_file.study_file import read_study_file
 
     config = read_study_file(study_file)

@@ -11,15 +11,15 @@ from objectives.agreement.calibration import LEAST_TRUTHS
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
-from studies.fidelity import Fidelity, rule_name, run_fidelity
-from studies.fidelity_picture import draw_domains, draw_scatter
-from studies.imported_truths import import_truths
+from studies.assessment.fidelity.fidelity import Fidelity, rule_name, run_fidelity
+from studies.assessment.fidelity.imported_truths import import_truths
+from studies.assessment.fidelity.picture import draw_domains, draw_scatter
+from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
+from studies.assessment.fidelity.truths import Truths, known_truths
 from studies.opened.opened_study import best_mixture
-from studies.readings import VALUE, Instruments, Readings
 from studies.report.drawing import one_panel
 from studies.report.facts import Facts
 from studies.report.section import Cell, Chart, Section, Table
-from studies.truths import Truths, known_truths
 
 KEY, TITLE = "fidelity", "Does the merge stand for training?"
 

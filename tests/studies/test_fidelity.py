@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import spearmanr
 from tiny import edit, snapshot
 
-from studies.fidelity_design import design
+from studies.assessment.fidelity.design import design
+from studies.assessment.fidelity.run import Wanted, make_report
 from studies.opened.on_pool import workbench
-from studies.run_fidelity import Wanted, make_report
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
 

@@ -10,10 +10,10 @@ from objectives.agreement.noise import NoiseFloor
 from objectives.agreement.rule_choice import LEAST_TO_CHOOSE, RuleChoice
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
-from studies.fidelity import Agreed, Fidelity
-from studies.fidelity_report import Report
-from studies.forecast import Forecast, Forecaster
-from studies.readings import VALUE
+from studies.assessment.fidelity.fidelity import Agreed, Fidelity
+from studies.assessment.fidelity.forecast import Forecast, Forecaster
+from studies.assessment.fidelity.readings import VALUE
+from studies.assessment.fidelity.report import Report
 
 RANKS = ("pearson", "spearman", "kendall", "decision_accuracy", "accuracy_beyond_noise", "top_k_overlap")
 DIFFERENCES = ("regret_at_1", "rmse", "low_tail_rmse", "bias")

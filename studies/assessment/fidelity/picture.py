@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from objectives.agreement.noise import CONFIDENT
 from pool.corpus.corpus import Split
-from studies.fidelity import Fidelity
-from studies.readings import VALUE
+from studies.assessment.fidelity.fidelity import Fidelity
+from studies.assessment.fidelity.readings import VALUE
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 _MARKED = {"best": (ORANGE, "*", 170), "uniform": (GREEN, "s", 55), "proportional": (GREEN, "^", 65)}

@@ -15,8 +15,8 @@ from objectives.merging.rules import MergeRule, make_rule
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.progress import track
-from studies.readings import VALUE, Instruments, Readings
-from studies.truths import Truths
+from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
+from studies.assessment.fidelity.truths import Truths
 
 Agreement = Mapping[str, Interval]
 """Every statistic of `objectives.agreement.statistics` with its interval over mixtures."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from objectives.agreement.rule_choice import RuleScore
 from pool.corpus.corpus import SPLITS, Split
 from studies.answers.score import Json
-from studies.fidelity import Agreed, Fidelity
-from studies.forecast import Forecaster, forecast_json
-from studies.proposal import Proposal
-from studies.readings import VALUE
-from studies.truths import Truths
+from studies.assessment.fidelity.fidelity import Agreed, Fidelity
+from studies.assessment.fidelity.forecast import Forecaster, forecast_json
+from studies.assessment.fidelity.proposal import Proposal
+from studies.assessment.fidelity.readings import VALUE
+from studies.assessment.fidelity.truths import Truths
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
-from studies.readings import Instruments, Readings
+from studies.assessment.fidelity.readings import Instruments, Readings
 
 REPEATED = 4
 """Mixtures that are trained again with other orders of the data, the first of the design."""

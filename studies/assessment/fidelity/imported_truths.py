@@ -11,8 +11,8 @@ from objectives.stand_ins.swarm_table import SwarmTable, read_swarm
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.mixture import Mixture
-from studies.readings import VALUE, Instruments, Readings
-from studies.truths import Truths
+from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
+from studies.assessment.fidelity.truths import Truths
 
 
 def import_truths(instruments: Instruments, path: Path) -> Truths:

@@ -13,8 +13,8 @@ from pool.corpus.corpus import SPLITS, Split
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from studies.answers.score import Json
-from studies.readings import VALUE, Instruments, Readings
-from studies.truths import Truths
+from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
+from studies.assessment.fidelity.truths import Truths
 
 
 @dataclass(frozen=True)

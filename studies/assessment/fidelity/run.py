@@ -10,18 +10,18 @@ from pool.corpus.corpus import Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import ConfigError
 from pool.mixture import Mixture
-from studies.fidelity import rules_with, run_fidelity
-from studies.fidelity_design import design, union_design
-from studies.fidelity_picture import draw_fidelity
-from studies.fidelity_report import Report
-from studies.forecast import Forecast, Forecaster, proxies_of
-from studies.imported_truths import import_truths
+from studies.assessment.fidelity.design import design, union_design
+from studies.assessment.fidelity.fidelity import rules_with, run_fidelity
+from studies.assessment.fidelity.forecast import Forecast, Forecaster, proxies_of
+from studies.assessment.fidelity.imported_truths import import_truths
+from studies.assessment.fidelity.picture import draw_fidelity
+from studies.assessment.fidelity.proposal import propose
+from studies.assessment.fidelity.readings import Instruments
+from studies.assessment.fidelity.report import Report
+from studies.assessment.fidelity.truths import Training, Truths, known_truths, train_truths
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
-from studies.proposal import propose
-from studies.readings import Instruments
 from studies.terminal import named_weights
-from studies.truths import Training, Truths, known_truths, train_truths
 
 NEW_MERGES = 8
 

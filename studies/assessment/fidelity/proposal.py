@@ -23,7 +23,7 @@ from search.space import CappedSimplex
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Floats, Observations
 from search.trials import STOPPED_EARLY, completed_trials
-from studies.forecast import Forecast, Forecaster
+from studies.assessment.fidelity.forecast import Forecast, Forecaster
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
 

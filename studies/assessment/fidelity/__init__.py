@@ -1,0 +1,1 @@
+"""Does the merge stand for training here; what training would give."""
