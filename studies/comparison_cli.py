@@ -11,7 +11,7 @@ from pool.errors import ConfigError
 from studies.terminal import JsonOption, console, print_json, quiet_libraries
 
 if TYPE_CHECKING:
-    from studies.comparison import Comparison
+    from studies.assessment.comparison.comparison import Comparison
 
 DEFAULT_STRATEGIES = "auto,tpe,gp,random"
 DEFAULT_SEEDS = 5
@@ -54,9 +54,9 @@ def compare(
     the folder `reports` beside the study's database.
     """
     quiet_libraries()
-    from studies.comparison_csv import write_comparison
-    from studies.comparison_picture import draw_comparison
-    from studies.comparison_table import show_comparison
+    from studies.assessment.comparison.csv_file import write_comparison
+    from studies.assessment.comparison.picture import draw_comparison
+    from studies.assessment.comparison.table import show_comparison
 
     if len(study_files) > 1:
         if strategies or seeds or merges:
@@ -77,7 +77,7 @@ def compare(
 
 
 def _strategies(study_file: Path, names: list[str], seeds: int, merges: int) -> tuple[Comparison, Path]:
-    from studies.comparison_strategies import compare_strategies
+    from studies.assessment.comparison.strategies import compare_strategies
     from studies.opened.opening import open_study
     from studies.study_file.study_file import read_study_file
 
@@ -88,7 +88,7 @@ def _strategies(study_file: Path, names: list[str], seeds: int, merges: int) -> 
 
 
 def _studies(study_files: list[Path]) -> tuple[Comparison, Path]:
-    from studies.comparison_files import compare_studies
+    from studies.assessment.comparison.studies import compare_studies
 
     comparison, reports = compare_studies(study_files)
     names = "-".join(one.name for one in comparison.contenders)

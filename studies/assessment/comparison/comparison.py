@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from objectives.held_out import Floats
-from studies.comparison_best_known import BestKnown
-from studies.comparison_course import Axis, Course
-from studies.comparison_duels import Duel, duels, least_p
+from studies.assessment.comparison.best_known import BestKnown
+from studies.assessment.comparison.course import Axis, Course
+from studies.assessment.comparison.duels import Duel, duels, least_p
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from pool.files.whole import write_text
-from studies.comparison import Comparison
+from studies.assessment.comparison.comparison import Comparison
 
 COLUMNS = (
     *("contender", "seed", "study", "merge", "forward_equivalents", "tokens_read", "seconds"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import optuna
 
 from search.trials import best_trial, completed_trials, value_of, violation_of
-from studies.comparison_course import Course
+from studies.assessment.comparison.course import Course
 from studies.opened.identity import IDENTITY, different_questions
 from studies.opened.opened_study import OpenedStudy
 

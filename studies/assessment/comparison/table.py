@@ -4,8 +4,8 @@ from rich.console import Console
 from rich.table import Table
 
 from objectives.held_out import Floats
-from studies.comparison import Comparison
-from studies.comparison_duels import Duel, least_p, seeds_needed
+from studies.assessment.comparison.comparison import Comparison
+from studies.assessment.comparison.duels import Duel, least_p, seeds_needed
 
 LEVEL = 0.05
 """The level below which a p value is usually taken for a difference."""

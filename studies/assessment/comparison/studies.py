@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pool.errors import ConfigError, StudyError, StudyMismatchError
-from studies.comparison import Comparison, Contender, cut_to_equal
-from studies.comparison_best_known import BestKnown, best_known, best_of_courses, lowest
-from studies.comparison_course import course_of, forwards_per_merge
-from studies.comparison_strategies import measure_of
+from studies.assessment.comparison.best_known import BestKnown, best_known, best_of_courses, lowest
+from studies.assessment.comparison.comparison import Comparison, Contender, cut_to_equal
+from studies.assessment.comparison.course import course_of, forwards_per_merge
+from studies.assessment.comparison.strategies import measure_of
 from studies.opened.identity import Identity, different_questions
 from studies.opened.opening import open_study
 from studies.study_file.study_file import StudyFile, read_study_file

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from objectives.held_out import Floats
-from studies.comparison import Comparison, Contender
-from studies.comparison_course import Axis
+from studies.assessment.comparison.comparison import Comparison, Contender
+from studies.assessment.comparison.course import Axis
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette: told apart by the colour-blind."""

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from pool.errors import ConfigError, StudyMismatchError
 from search.strategies.registry import find_strategy
-from studies.comparison import Comparison, Contender, cut_to_equal
-from studies.comparison_best_known import best_known, best_of_courses
-from studies.comparison_course import Course, course_of, forwards_per_merge
+from studies.assessment.comparison.best_known import best_known, best_of_courses
+from studies.assessment.comparison.comparison import Comparison, Contender, cut_to_equal
+from studies.assessment.comparison.course import Course, course_of, forwards_per_merge
 from studies.opened.identity import proposer_parts
 from studies.opened.opened_study import OpenedStudy
 from studies.running.run import run_search
