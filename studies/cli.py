@@ -211,11 +211,11 @@ def ablate(
     Writes a heat map and a CSV file into the root's reports folder. Asked again, it merges nothing.
     """
     quiet_libraries()
-    from studies.ablation.csv_file import ablation_stem, write_csv
-    from studies.ablation.heat_map import draw_ablation
-    from studies.ablation.other_text import Noise
-    from studies.ablation.run import AblationRequest, run_ablation
-    from studies.ablation.tables import show_ablation
+    from studies.assessment.ablation.csv_file import ablation_stem, write_csv
+    from studies.assessment.ablation.heat_map import draw_ablation
+    from studies.assessment.ablation.other_text import Noise
+    from studies.assessment.ablation.run import AblationRequest, run_ablation
+    from studies.assessment.ablation.tables import show_ablation
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
 

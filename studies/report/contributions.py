@@ -13,11 +13,10 @@ import numpy as np
 
 from objectives.held_out import Floats
 from pool.mixture import Mixture
-from studies.ablation.coalitions import Game
-from studies.ablation.csv_file import ablation_stem, read_shapley
-from studies.ablation.enumeration import Enumeration
-from studies.ablation.evidence import Evidence
-from studies.ablation.heat_map import shapley_figure
+from studies.assessment.ablation.csv_file import ablation_stem, read_shapley
+from studies.assessment.ablation.evidence import Evidence
+from studies.assessment.ablation.heat_map import shapley_figure
+from studies.assessment.ablation.shapley import Enumeration, Game
 from studies.opened.on_pool import Workbench
 from studies.report.drawing import shown
 from studies.report.facts import Facts

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from search.surrogates.scheffe_rows import Coefficients
-from studies.ablation.antithetic import Antithetic
-from studies.ablation.design import Design, choose_design, merges_needed
-from studies.ablation.enumeration import Enumeration
-from studies.ablation.interactions import scheffe_interactions, shapley_interactions
+from studies.assessment.ablation.contributions import scheffe_interactions, shapley_interactions
+from studies.assessment.ablation.shapley import Antithetic, Design, Enumeration, choose_design, merges_needed
 
 SEEDS = st.integers(0, 2**32 - 1)
 

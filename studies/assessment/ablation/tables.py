@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from objectives.scoring.paired import CONFIDENT
-from studies.ablation.ablation import Ablation
-from studies.ablation.contributions import Contributions
+from studies.assessment.ablation.ablation import Ablation
+from studies.assessment.ablation.contributions import Contributions
 
 PAIRS_SHOWN = 3
 HEADINGS = {

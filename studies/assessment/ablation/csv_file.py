@@ -9,7 +9,7 @@ import numpy as np
 
 from objectives.held_out import Floats
 from pool.files.whole import write_text
-from studies.ablation.ablation import Ablation
+from studies.assessment.ablation.ablation import Ablation
 
 COLUMNS = ("quantity", "partition", "domain", "is_goal", "contribution", "standard_error", "measure", "split")
 

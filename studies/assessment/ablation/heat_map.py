@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
-from studies.ablation.ablation import Ablation
+from studies.assessment.ablation.ablation import Ablation
 
 MOST_NUMBERS = 400
 """Cells up to which each one has its number written in."""

@@ -23,9 +23,9 @@ from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from pool.tokens.held_out import HeldOutWindows
 from pool.tokens.tokenizer import load_tokenizer
-from studies.ablation.coalitions import without
-from studies.ablation.resampling import RankAgreement, agreement, draw_documents, resampled
 from studies.answers.robustness import in_bits_per_byte
+from studies.assessment.ablation.resampling import RankAgreement, agreement, draw_documents, resampled
+from studies.assessment.ablation.shapley import without
 from studies.database.remembered import remembered
 from studies.opened.on_pool import Workbench
 

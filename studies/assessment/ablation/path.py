@@ -15,8 +15,8 @@ from objectives.held_out import Floats
 from objectives.scoring.scorer import Scorer
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
-from studies.ablation.contributions import Contributions
-from studies.ablation.evidence import Evidence
+from studies.assessment.ablation.contributions import Contributions
+from studies.assessment.ablation.evidence import Evidence
 from studies.database.remembered import RememberedDifferentiableObjective
 from studies.opened.on_pool import Workbench
 

@@ -9,17 +9,21 @@ from objectives.held_out import Floats
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from pool.progress import say, track
-from studies.ablation.ablation import SEED, Ablation, ShapleyValues
-from studies.ablation.coalitions import Game, GameName
-from studies.ablation.contributions import Contributions, first_order, removals
-from studies.ablation.design import Design, choose_design
-from studies.ablation.enumeration import Enumeration
-from studies.ablation.evidence import Evidence
-from studies.ablation.interactions import Interactions, scheffe_interactions, shapley_interactions
-from studies.ablation.other_text import Noise, rank_agreements
-from studies.ablation.path import integrated_gradients
-from studies.ablation.resampling import draw_documents, resampled, spread, stability
-from studies.ablation.worst import worst_mixture
+from studies.assessment.ablation.ablation import SEED, Ablation, ShapleyValues
+from studies.assessment.ablation.contributions import (
+    Contributions,
+    Interactions,
+    first_order,
+    removals,
+    scheffe_interactions,
+    shapley_interactions,
+)
+from studies.assessment.ablation.evidence import Evidence
+from studies.assessment.ablation.other_text import Noise, rank_agreements
+from studies.assessment.ablation.path import integrated_gradients
+from studies.assessment.ablation.resampling import draw_documents, resampled, spread, stability
+from studies.assessment.ablation.shapley import Design, Enumeration, Game, GameName, choose_design
+from studies.assessment.ablation.worst import worst_mixture
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
 

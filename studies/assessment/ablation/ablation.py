@@ -13,11 +13,10 @@ from objectives.scoring.paired import CONFIDENT
 from objectives.target.target import Measure
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
-from studies.ablation.coalitions import GameName
-from studies.ablation.contributions import Contributions
-from studies.ablation.interactions import Interactions
-from studies.ablation.resampling import RankAgreement
 from studies.answers.score import Json
+from studies.assessment.ablation.contributions import Contributions, Interactions
+from studies.assessment.ablation.resampling import RankAgreement
+from studies.assessment.ablation.shapley import GameName
 
 GOAL = "goal"
 SEED = "seed"

@@ -6,7 +6,7 @@ import optuna
 from pool.mixture import Mixture
 from search.strategies.gradient import FIRST_MOVE
 from search.trials import STOPPED_EARLY, completed_trials, value_of
-from studies.ablation.evidence import Evidence
+from studies.assessment.ablation.evidence import Evidence
 from studies.opened.on_pool import Workbench
 
 STEPS = 4
