@@ -26,8 +26,8 @@ def export(
     """Write the merge of the best mixture as a Hugging Face checkpoint, with a model card and mixture.json."""
     quiet_libraries()
     from studies.answers.best import find_best
-    from studies.export import run_export
     from studies.opened.on_pool import workbench
+    from studies.outcome.handover.checkpoint import run_export
     from studies.study_file.study_file import read_study_file
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
@@ -43,8 +43,8 @@ def table(
     """Write what a study has evaluated as ratios.csv and metrics.csv: another target then needs no new merge."""
     quiet_libraries()
     from studies.opened.on_pool import workbench
+    from studies.outcome.handover.swarm import run_table
     from studies.study_file.study_file import read_study_file
-    from studies.swarm_export import run_table
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
         bench.known_study()
@@ -76,11 +76,11 @@ def handover(
 ) -> None:
     """Write the best mixture for training stacks: JSON and YAML, a datasets script, OLMo-core, Olmix, mergekit."""
     quiet_libraries()
-    from studies.handover.run import run_handover
-    from studies.handover.table import show_plan
     from studies.opened.on_pool import workbench
     from studies.opened.opened_study import best_mixture
     from studies.opened.space import training_budget
+    from studies.outcome.handover.plan import show_plan
+    from studies.outcome.handover.run import run_handover
     from studies.study_file.study_file import read_study_file
 
     config = read_study_file(study_file)

@@ -29,12 +29,12 @@ from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.tokens.reading import read_corpus
 from pool.tokens.tokenizer import load_tokenizer
-from studies.handover.interleave import interleave_script
-from studies.handover.mergekit_files import METHODS, mergekit_yaml
-from studies.handover.olmo import olmo_core_yaml
-from studies.handover.plan import apportion, make_plan
-from studies.handover.run import run_handover
 from studies.opened.on_pool import workbench
+from studies.outcome.handover.interleave import interleave_script
+from studies.outcome.handover.mergekit_files import METHODS, mergekit_yaml
+from studies.outcome.handover.olmo import olmo_core_yaml
+from studies.outcome.handover.plan import apportion, make_plan
+from studies.outcome.handover.run import run_handover
 from studies.study_file.study_file import read_study_file
 
 MIXTURE = Mixture.of({"code": 0.55, "docs": 0.45, "prose": 0.0})

@@ -10,7 +10,7 @@ import math
 import yaml
 
 from pool.errors import StudyError
-from studies.handover.plan import Plan
+from studies.outcome.handover.plan import Plan
 
 PLACE = "{partition}"
 

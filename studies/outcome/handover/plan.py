@@ -1,4 +1,7 @@
-"""What a training run is told: the weight, tokens and epochs of every partition, and where its text is."""
+"""What a training run is told: the weight, tokens and epochs of every partition, and where its text is.
+
+A training plan for people.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
 
 from pool.corpus.files import paths_of
 from pool.errors import StudyError
@@ -104,3 +110,20 @@ def sources_of(pool: Pool, name: str, text_folder: Path | None) -> tuple[list[st
     ):
         raise StudyError(f"the text of partition {name!r} has no plain files of its own: hand it over too, with --text")
     return [str(path) for path in paths_of(name, table)], table.format, table.text_column
+
+
+def show_plan(console: Console, plan: Plan) -> None:
+    """Show weight, tokens and epochs of every partition used, and which are repeated."""
+    console.print(f"Training run of {plan.tokens:,} tokens on the best mixture of study {plan.study}")
+    table = Table()
+    for heading in ("partition", "weight", "tokens", "epochs", "share of documents"):
+        table.add_column(heading, justify="left" if heading == "partition" else "right")
+    for name, share in sorted(plan.used.items(), key=lambda item: -item[1].weight):
+        table.add_row(
+            name, f"{share.weight:.4f}", f"{share.tokens:,}", f"{share.epochs:.2f}", f"{share.document_share:.4f}"
+        )
+    console.print(table)
+    repeated = [name for name, share in plan.used.items() if share.epochs > 1]
+    if repeated:
+        console.print(f"repeated: {', '.join(repeated)}.")
+        console.print("A merge cannot see repetition; [space] max_epochs rules it out beforehand.")

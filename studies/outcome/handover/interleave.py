@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pool.parts.store import Pool
-from studies.handover.plan import Plan, sources_of
+from studies.outcome.handover.plan import Plan, sources_of
 
 _BUILDERS = {"jsonl": "json", "text": "text", "parquet": "parquet"}
 

@@ -13,11 +13,11 @@ from pool.parts.store import Pool
 from pool.tokens.base_units import cut_into_units
 from pool.tokens.reading import read_corpus
 from pool.tokens.tokenizer import load_tokenizer
-from studies.handover.interleave import interleave_script
-from studies.handover.mergekit_files import METHODS, mergekit_yaml
-from studies.handover.olmo import olmix_yaml, olmo_core_yaml
-from studies.handover.plan import Plan, make_plan
 from studies.opened.on_pool import Workbench
+from studies.outcome.handover.interleave import interleave_script
+from studies.outcome.handover.mergekit_files import METHODS, mergekit_yaml
+from studies.outcome.handover.olmo import olmix_yaml, olmo_core_yaml
+from studies.outcome.handover.plan import Plan, make_plan
 from studies.terminal import json_text
 
 TEXT = "text"
