@@ -21,7 +21,7 @@ def report(study_file: StudyArgument, truths: TruthsOption = None, as_json: Json
     Nothing is merged or trained for it; what is missing says which command makes it.
     """
     quiet_libraries()
-    from studies.report.run import run_report
+    from studies.outcome.report.run import run_report
     from studies.study_file.study_file import read_study_file
 
     written = run_report(read_study_file(study_file), study_file, truths)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from studies.report.facts import Facts
-from studies.report.report import Report
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.report import Report
 
 BEGIN, END = "[//]: # (mixscout: begin)", "[//]: # (mixscout: end)"
 """Markdown that shows nothing: the dashboard shows comments of HTML as text."""

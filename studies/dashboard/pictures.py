@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 
-from studies.report.drawing import in_style
-from studies.report.section import Chart
+from studies.outcome.report.facts.drawing import in_style
+from studies.outcome.report.facts.section import Chart
 
 PREFIX = "mixscout-"
 PNG_DPI = 130

@@ -18,8 +18,8 @@ from studies.dashboard.pictures import keep_pictures
 from studies.database.database import storage_for_threads
 from studies.opened.opened_study import OpenedStudy
 from studies.opened.opening import open_to_read
-from studies.report.facts import Facts
-from studies.report.report import make_report
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.report import make_report
 from studies.study_file.study_file import StudyFile
 
 FOLDER = "dashboard"

@@ -10,9 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial
 
 from search.trials import CHANCE, THRESHOLD, VERDICT, Counts, Verdict, count_trials, finished_trials
-from studies.report.drawing import BLUE, GREEN, ORANGE, PURPLE, one_panel
-from studies.report.facts import Facts
-from studies.report.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.drawing import BLUE, GREEN, ORANGE, PURPLE, one_panel
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 
 KEY, TITLE = "gate", "Gate"
 _MARKS = {Verdict.EVALUATE: (BLUE, "o"), Verdict.PRUNE: (ORANGE, "x"), Verdict.AUDIT: (GREEN, "s")}

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
 from objectives.target.target import measures_of
-from studies.report.drawing import BLUE, GREY, ORANGE, one_panel, shown
-from studies.report.facts import Facts
-from studies.report.section import Chart, Section, Table
+from studies.outcome.report.facts.drawing import BLUE, GREY, ORANGE, one_panel, shown
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Chart, Section, Table
 
 KEY, TITLE = "trade-off", "Trade-off"
 

@@ -1,9 +1,13 @@
-"""What the report's figures have in common: colours that the colour-blind tell apart, sizes that a phone can show."""
+"""What the report's figures have in common: colours that the colour-blind tell apart, sizes that a phone can show.
+
+Passwords taken out of text that is about to be shown to whoever gets the page.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -59,3 +63,19 @@ def as_data_uri(figure: Figure) -> str:
 def width_px(figure: Figure) -> int:
     """Return the width that a figure was made for, in CSS pixels."""
     return round(figure.get_figwidth() * 96)
+
+
+MASK = "***"
+_IN_URL = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/:@\"']*:)[^\s@\"']+(?=@)", re.IGNORECASE)
+_IN_QUERY = re.compile(r"(?P<before>[?&](?:password|passwd|sslpassword|token|secret)=)[^\s&\"']+", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"(?P<before>[\w.-]*(?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*)(?P<quote>[\"']).*?(?P=quote)",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """Replace passwords in URLs, and quoted values of keys that sound secret, by asterisks."""
+    text = _IN_URL.sub(rf"\g<before>{MASK}", text)
+    text = _IN_QUERY.sub(rf"\g<before>{MASK}", text)
+    return _ASSIGNED.sub(rf"\g<before>\g<quote>{MASK}\g<quote>", text)

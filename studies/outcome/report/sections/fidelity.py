@@ -17,9 +17,9 @@ from studies.assessment.fidelity.picture import draw_domains, draw_scatter
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
 from studies.assessment.fidelity.truths import Truths, known_truths
 from studies.opened.opened_study import best_mixture
-from studies.report.drawing import one_panel
-from studies.report.facts import Facts
-from studies.report.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.drawing import one_panel
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 
 KEY, TITLE = "fidelity", "Does the merge stand for training?"
 

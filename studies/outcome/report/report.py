@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 from search.trials import count_trials
 from studies.answers.score import Json
-from studies.report.contributions import contributions_section
-from studies.report.diagnostics import surrogate_section
-from studies.report.facts import Facts
-from studies.report.fidelity_part import fidelity_section
-from studies.report.gate_course import gate_section
-from studies.report.mixtures import mixtures_section
-from studies.report.progress import progress_section
-from studies.report.reproduction import reproduction_section
-from studies.report.section import Chart, Section, Table
-from studies.report.slices import slices_section
-from studies.report.standings import best_section
-from studies.report.trade_off import trade_off_section
-from studies.report.transfer import transfer_section
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Chart, Section, Table
+from studies.outcome.report.sections.contributions import contributions_section
+from studies.outcome.report.sections.diagnostics import surrogate_section
+from studies.outcome.report.sections.fidelity import fidelity_section
+from studies.outcome.report.sections.gate_course import gate_section
+from studies.outcome.report.sections.mixtures import mixtures_section
+from studies.outcome.report.sections.progress import progress_section
+from studies.outcome.report.sections.reproduction import reproduction_section
+from studies.outcome.report.sections.slices import slices_section
+from studies.outcome.report.sections.standings import best_section
+from studies.outcome.report.sections.trade_off import trade_off_section
+from studies.outcome.report.sections.transfer import transfer_section
 
 SECTIONS: Sequence[Callable[[Facts], Section]] = (
     best_section,

@@ -20,9 +20,9 @@ from studies.answers.score import Score
 from studies.answers.swarm_best import SwarmStanding, find_swarm_best
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
-from studies.report.drawing import BLUE, GREEN, MARKS, ORANGE, one_panel, shown
-from studies.report.facts import Facts
-from studies.report.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.drawing import BLUE, GREEN, MARKS, ORANGE, one_panel, shown
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 
 BEST = "best mixture"
 KEY, TITLE = "best", "Best mixture"

@@ -12,11 +12,11 @@ from pool.errors import StudyError
 from pool.files.whole import new_folder, write_text
 from studies.answers.score import Json
 from studies.opened.opening import open_to_read
-from studies.report.drawing import in_style
-from studies.report.facts import Facts
-from studies.report.page import render
-from studies.report.report import Report, make_report
-from studies.report.section import Cell, Table
+from studies.outcome.report.facts.drawing import in_style
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Cell, Table
+from studies.outcome.report.page import render
+from studies.outcome.report.report import Report, make_report
 from studies.study_file.study_file import StudyFile
 from studies.terminal import json_text
 

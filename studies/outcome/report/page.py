@@ -13,9 +13,9 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
-from studies.report.drawing import as_data_uri, shown, width_px
-from studies.report.report import Report
-from studies.report.section import Cell, Table
+from studies.outcome.report.facts.drawing import as_data_uri, shown, width_px
+from studies.outcome.report.facts.section import Cell, Table
+from studies.outcome.report.report import Report
 
 LONG = 16
 """A table of more rows is folded up."""
@@ -50,7 +50,7 @@ def render(report: Report, figures: Mapping[str, Figure]) -> str:
     )
     environment.filters |= {"cell": written, "shown": shown}
     environment.tests["number"] = _is_number
-    here = files("studies.report")
+    here = files("studies.outcome.report")
     template = environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         report=report,

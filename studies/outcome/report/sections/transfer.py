@@ -15,9 +15,9 @@ from pool.mixture import Mixture
 from studies.assessment.pool_check.picture import HeatMap, heat_map_figure
 from studies.database.remembered import RememberedObjective, remembered
 from studies.opened.on_pool import Workbench
-from studies.report.drawing import shown
-from studies.report.facts import Facts
-from studies.report.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.drawing import shown
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 
 KEY, TITLE = "transfer", "Members on every held-out domain"
 Losses = Mapping[str, Mapping[str, HeldOutLoss]]

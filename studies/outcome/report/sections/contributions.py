@@ -18,9 +18,9 @@ from studies.assessment.ablation.evidence import Evidence
 from studies.assessment.ablation.heat_map import shapley_figure
 from studies.assessment.ablation.shapley import Enumeration, Game
 from studies.opened.on_pool import Workbench
-from studies.report.drawing import shown
-from studies.report.facts import Facts
-from studies.report.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.drawing import shown
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 
 KEY, TITLE = "contributions", "What each partition contributes"
 MOST_PARTITIONS = 12

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from objectives.held_out import Floats
 from pool.mixture import Mixture
 from search.space import CappedSimplex
-from studies.report.drawing import BLUE, GREY, ORANGE, new_figure, shown, without_frame
-from studies.report.facts import Facts
-from studies.report.section import Cell, Chart, Section, Table
-from studies.report.surface import LEAST_EVALUATIONS, Surface
+from studies.outcome.report.facts.drawing import BLUE, GREY, ORANGE, new_figure, shown, without_frame
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.surface import LEAST_EVALUATIONS, Surface
 
 POINTS = 33
 NEAR = 0.1

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from search.trials import count_trials
 from studies.opened.identity import ACCEPTED, IDENTITY, VERSIONS, current_versions
-from studies.report.facts import Facts
-from studies.report.masking import masked
-from studies.report.section import Cell, Passage, Section, Table
+from studies.outcome.report.facts.drawing import masked
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Cell, Passage, Section, Table
 
 KEY, TITLE = "reproduction", "Reproduce this"
 

@@ -17,7 +17,7 @@ from search.trials import best_trial, completed_trials, value_of
 from studies.opened.on_pool import Workbench
 from studies.opened.on_table import SwarmBench
 from studies.opened.opened_study import OpenedStudy
-from studies.report.surface import Surface, surface_of
+from studies.outcome.report.facts.surface import Surface, surface_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from itertools import accumulate
 from matplotlib.figure import Figure
 
 from studies.answers.picture import draw_progress
-from studies.report.drawing import one_panel
-from studies.report.facts import Facts
-from studies.report.section import Chart, Section, Table
-from studies.report.standings import known_baselines
+from studies.outcome.report.facts.drawing import one_panel
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Chart, Section, Table
+from studies.outcome.report.sections.standings import known_baselines
 
 KEY, TITLE = "progress", "Best so far"
 

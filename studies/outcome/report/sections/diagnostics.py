@@ -14,10 +14,10 @@ from objectives.held_out import Floats
 from search.surrogates.conformal import coverage
 from search.surrogates.surrogate import Prediction
 from search.trials import PREDICTED_DEVIATIONS, PREDICTED_MEANS
-from studies.report.drawing import BLUE, GREY, ORANGE, one_panel
-from studies.report.facts import Facts
-from studies.report.section import Cell, Chart, Section, Table
-from studies.report.surface import LEAST_EVALUATIONS
+from studies.outcome.report.facts.drawing import BLUE, GREY, ORANGE, one_panel
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.surface import LEAST_EVALUATIONS
 
 KEY, TITLE = "surrogate", "Surrogate"
 NOMINAL = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

@@ -1,0 +1,1 @@
+"""What every section reads and is made of."""

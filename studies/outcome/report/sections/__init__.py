@@ -1,0 +1,1 @@
+"""One section a file, the same parts in the same order."""
