@@ -45,7 +45,7 @@ def dashboard(
     Needs `mixscout[dashboard]`. The study may go on meanwhile, and its samplers see nothing of it.
     """
     quiet_libraries()
-    from studies.dashboard.run import open_dashboard
+    from studies.outcome.dashboard.run import open_dashboard
     from studies.study_file.study_file import read_study_file
 
     with open_dashboard(read_study_file(study_file), study_file, host=host, port=port) as opened:

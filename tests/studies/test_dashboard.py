@@ -20,11 +20,11 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note, save_note
 from small_table import write_small_study
 
-from studies.dashboard.loopback import LoopbackServer
-from studies.dashboard.note import BEGIN, END, merged_with
-from studies.dashboard.run import open_dashboard
 from studies.database.address import VARIABLE, parse
 from studies.database.database import open_database
+from studies.outcome.dashboard.loopback import LoopbackServer
+from studies.outcome.dashboard.note import BEGIN, END, merged_with
+from studies.outcome.dashboard.run import open_dashboard
 from studies.study_file.study_file import read_study_file
 
 

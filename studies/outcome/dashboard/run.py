@@ -12,12 +12,12 @@ import optuna
 from optuna.artifacts import FileSystemArtifactStore
 
 from pool.errors import ConfigError
-from studies.dashboard.loopback import LoopbackServer, check_loopback
-from studies.dashboard.note import merged_with, note_of
-from studies.dashboard.pictures import keep_pictures
 from studies.database.database import storage_for_threads
 from studies.opened.opened_study import OpenedStudy
 from studies.opened.opening import open_to_read
+from studies.outcome.dashboard.loopback import LoopbackServer, check_loopback
+from studies.outcome.dashboard.note import merged_with, note_of
+from studies.outcome.dashboard.pictures import keep_pictures
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.report import make_report
 from studies.study_file.study_file import StudyFile
