@@ -15,7 +15,7 @@ from objectives.merging.merge import StackedPool
 from pool.building.build import build_pool
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.parts.store import Pool, open_pool
-from studies.cli import main
+from studies.command_line.app import main
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -238,7 +238,7 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(empty_root:
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
 sys.argv = ["mixscout", "pool", "build", {str(empty_root / "pool.toml")!r}]
-from studies.cli import main
+from studies.command_line.app import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -205,7 +205,7 @@ def killed(*arguments, **options):
     return original(*arguments, **options)
 setattr(module, name, killed)
 sys.argv = ["mixscout", "pool", "build", sys.argv[2]]
-from studies.cli import main
+from studies.command_line.app import main
 main()
 """
 

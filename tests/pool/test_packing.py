@@ -75,7 +75,7 @@ def test_a_full_disk_while_the_text_is_read_is_one_clear_error_and_leaves_the_po
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, resource.RLIM_INFINITY))
 sys.argv = ["mixscout", "pool", "build", {str(root / "pool.toml")!r}, "--rebuild", "all"]
-from studies.cli import main
+from studies.command_line.app import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)

@@ -67,7 +67,7 @@ def full(*arguments, **options):
     return original(*arguments, **options)
 training.train = full
 sys.argv = ["mixscout", "pool", "build", *sys.argv[1:]]
-from studies.cli import main
+from studies.command_line.app import main
 main()
 """
 

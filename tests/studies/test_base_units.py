@@ -104,7 +104,7 @@ def test_a_full_disk_while_text_is_compared_is_one_clear_error(empty_root: Path)
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
 sys.argv = ["mixscout", "pool", "overlap", {str(empty_root / "pool.toml")!r}]
-from studies.cli import main
+from studies.command_line.app import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)

@@ -119,7 +119,7 @@ def test_asked_again_it_does_nothing_and_with_more_it_goes_on(compared: Path, mi
 def test_a_kill_loses_nothing(root: Path, compared: Path, mixscout) -> None:
     ungate(root)
     script = (
-        "import os, signal, sys; from search import loop; from studies.cli import main; told = []\n"
+        "import os, signal, sys; from search import loop; from studies.command_line.app import main; told = []\n"
         "def dying(study, decision, kept=loop._record):\n"
         "    told.append(1); kept(study, decision)\n"
         "    if len(told) == 9: os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -64,7 +64,7 @@ def test_a_browser_sees_the_study_its_note_and_its_figures_until_ctrl_c(
     study: Path, browser: Browser, tmp_path: Path
 ) -> None:
     before = _seen_by_samplers(_loaded(study))
-    command = [sys.executable, "-m", "studies.cli", "dashboard", str(study), "--port", "0", "--json"]
+    command = [sys.executable, "-m", "studies.command_line.app", "dashboard", str(study), "--port", "0", "--json"]
     said = tmp_path / "stderr"
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are started ignoring it
     with (

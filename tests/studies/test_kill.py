@@ -73,7 +73,7 @@ def test_a_search_killed_at_an_exact_place_ends_as_if_undisturbed(
 def _start(*command: object, wait_for: str) -> subprocess.Popen[str]:
     """Start a command and wait until it says on stderr that the work has begun."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "studies.cli", *map(str, command)],
+        [sys.executable, "-m", "studies.command_line.app", *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -99,7 +99,10 @@ def _kill_some_times(rng: random.Random, kills: int, longest: float, *command: o
 
 def _finish(*command: object) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "studies.cli", *map(str, command)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "studies.command_line.app", *map(str, command)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

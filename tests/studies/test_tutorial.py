@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import edit, write_sources
 
-from studies.verb_order import ORDER
+from studies.command_line.app import ORDER
 
 DOCS = Path(__file__).parents[2] / "docs"
 TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")

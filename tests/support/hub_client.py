@@ -70,6 +70,7 @@ def _serve() -> None:
 
     quiet_libraries()
     import pool.build
+
     import pool.config  # noqa: F401
 
     gc.freeze()  # what is imported is there for good: children need not search it for rubbish
@@ -88,7 +89,7 @@ def _serve() -> None:
 
 def _code_of(arguments: list[str], token: str | None) -> int:
     """Run a command line as the installed command does; the caller leaves at once, as taking all down is slow."""
-    from studies.cli import main
+    from studies.command_line.app import main
 
     sys.argv = ["mixscout", *arguments]
     if token:

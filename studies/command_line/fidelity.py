@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from studies.engine_options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
+from studies.command_line.options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
 from studies.terminal import JsonOption, StudyArgument, TruthsOption, console, print_json, quiet_libraries
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pool.engines.choice import Wanted
-from studies.engine_options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
+from studies.command_line.options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
 from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
 
 MergesOption = Annotated[

@@ -1,6 +1,8 @@
 """The command line. Answers go to stdout, progress to stderr; what a user can cause is one line and exit code 1.
 
 Heavy imports stand inside the verbs, so that `--help` answers at once.
+
+The order of the verbs in `mixscout --help`: that in which a newcomer needs them, wherever each is added.
 """
 
 import sys
@@ -8,19 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from pool.errors import MixscoutError
-from studies.benchmarks.cli import bench_app
-from studies.comparison_cli import add_comparison_verb
-from studies.engine_options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
-from studies.fidelity_cli import add_fidelity_verbs
-from studies.outcome_cli import add_outcome_verbs
-from studies.pool_add_cli import add_pool_add_verb
-from studies.pool_check_cli import add_pool_check_verb
-from studies.pool_overlap_cli import add_pool_overlap_verb
-from studies.pool_units_cli import add_pool_units_verb
-from studies.report_cli import add_report_verbs
-from studies.search_cli import add_search_verbs
+from studies.command_line.bench import bench_app
+from studies.command_line.compare import add_comparison_verb
+from studies.command_line.fidelity import add_fidelity_verbs
+from studies.command_line.options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
+from studies.command_line.outcome import add_outcome_verbs, add_report_verbs
+from studies.command_line.pool import add_pool_add_verb, add_pool_check_verb, add_pool_overlap_verb, add_pool_units_verb
+from studies.command_line.search import add_search_verbs
 from studies.terminal import (
     JsonOption,
     PoolArgument,
@@ -30,11 +29,42 @@ from studies.terminal import (
     print_json,
     quiet_libraries,
 )
-from studies.verb_order import VerbsInOrder
 
 if TYPE_CHECKING:
     from pool.parts.store import PoolManifest
     from studies.study_file.study_file import StudyFile
+
+
+ORDER = (
+    "demo",
+    "pool",
+    "search",
+    "worker",
+    "best",
+    "robustness",
+    "confirm",
+    "fidelity",
+    "predict",
+    "ablate",
+    "compare",
+    "export",
+    "table",
+    "handover",
+    "report",
+    "dashboard",
+    "bench",
+)
+"""From a pool to a study, to what can be believed of its answer, to what is done with it."""
+
+
+class VerbsInOrder(TyperGroup):
+    """Lists its verbs in `ORDER`, and those that are not in it last."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        """Name the verbs in the order they are shown in."""
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
 GameName = Literal["uniform", "best"]
 Split = Literal["search", "test"]
 

@@ -1,0 +1,1 @@
+"""The verbs: arguments and options only."""

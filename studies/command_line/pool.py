@@ -1,0 +1,183 @@
+"""The verb `pool units`. Heavy imports stand inside it, as in the command line itself.
+
+The verb `pool add`. Heavy imports stand inside it, as in the command line itself.
+
+The verb `pool check`. Heavy imports stand inside it, as in the command line itself.
+
+The verb `pool overlap`. Heavy imports stand inside it, as in the command line itself.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from studies.terminal import JsonOption, PoolArgument, TextRootOption, console, print_json, quiet_libraries
+
+if TYPE_CHECKING:
+    from pool.mixture import Groups, Mixture
+
+
+def add_pool_units_verb(pool_app: typer.Typer) -> None:
+    """Add the verb to those of `pool`."""
+    example = "Examples: `mixscout pool units pool.toml --macro`, `... --mixture news=0.7,wiki=0.3 --json`"
+    pool_app.command("units", epilog=example)(units)
+
+
+def units(
+    pool_file: PoolArgument,
+    mixture: Annotated[
+        str | None, typer.Option(metavar="NAME=WEIGHT,...", help="A mixture over groups, or over units.")
+    ] = None,
+    macro: Annotated[bool, typer.Option("--macro", help="All groups alike; without it, all units alike.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the groups of a pool's base units, and turn weights over groups into weights over units and back."""
+    quiet_libraries()
+    from pool.config.pool_file import read_pool_file
+    from pool.mixture import Mixture, even_within_groups, to_groups, to_units
+    from pool.parts.store import open_pool
+
+    groups = open_pool(read_pool_file(pool_file)).by_groups().groups
+    if mixture is not None:
+        by_unit = _asked(mixture, groups, macro=macro)
+    elif macro:
+        by_unit = to_units(Mixture.uniform(tuple(groups)), groups)
+    else:
+        by_unit = Mixture.uniform([unit for some in groups.values() for unit in some])
+    by_group, even = to_groups(by_unit, groups), even_within_groups(by_unit, groups)
+    if as_json:
+        members = {group: list(some) for group, some in groups.items()}
+        print_json({"groups": members, "macro": by_group.as_dict(), "micro": by_unit.as_dict(), "even": even})
+    else:
+        _show(by_group, by_unit, groups, even=even)
+
+
+def _asked(text: str, groups: "Groups", *, macro: bool) -> "Mixture":
+    """Read a mixture over groups or over units, whichever its first name is of."""
+    from pool.errors import ConfigError
+    from pool.mixture import to_units
+    from studies.terminal import named_weights
+
+    if macro:
+        raise ConfigError("--macro and --mixture both say what the weights are: give one of them")
+    if text.partition("=")[0].strip() in groups:
+        return to_units(named_weights(text, tuple(groups), option="--mixture"), groups)
+    every = tuple(unit for some in groups.values() for unit in some)
+    return named_weights(text, every, option="--mixture")
+
+
+def _show(by_group: "Mixture", by_unit: "Mixture", groups: "Groups", *, even: bool) -> None:
+    from rich.table import Table
+
+    table = Table("group", "weight", "unit", "weight")
+    weights = by_unit.as_dict()
+    for group, weight in by_group.as_dict().items():
+        for place, unit in enumerate(groups[group]):
+            first = (group, f"{weight:.4f}") if place == 0 else ("", "")
+            table.add_row(*first, unit, f"{weights[unit]:.4f}")
+    console().print(table)
+    if not even:
+        console().print("The units of a group weigh differently: their group's weight alone does not give them back.")
+
+
+def add_pool_add_verb(pool_app: typer.Typer) -> None:
+    """Add the verb to those of `pool`."""
+    example = "Examples: `mixscout pool add pool.toml news --checkpoint runs/news`, `... --replace --json`"
+    pool_app.command("add", epilog=example)(add)
+
+
+def add(
+    pool_file: PoolArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A partition of the pool file.")],
+    checkpoint: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the checkpoint: safetensors only.")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of its tokenizer.json, where that is another one.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of the member there is.")] = False,
+    text_root: TextRootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take in a member that was trained elsewhere from the pool's seed, after checking that it fits.
+
+    Its partition is not trained by `pool build` then. A checkpoint that does not fit leaves the pool as it was.
+    """
+    quiet_libraries()
+    from pool.building.adding import Source, add_member
+    from pool.config.pool_file import read_pool_file
+
+    config = read_pool_file(pool_file, text_root)
+    added = add_member(config, name, Source(checkpoint, tokenizer, replace))
+    if as_json:
+        print_json(
+            {
+                "pool": config.name,
+                "member": name,
+                "manifest": added.manifest.model_dump(mode="json"),
+                "cosine_to_seed": added.cosine_to_seed,
+                "missing": list(added.missing),
+            }
+        )
+        return
+    console().print(f"member {name!r} is in pool {config.name}", soft_wrap=True)
+    if added.missing:
+        console().print(f"still missing: {', '.join(added.missing)}; `mixscout pool build` trains them", soft_wrap=True)
+    else:
+        console().print("the pool is complete", soft_wrap=True)
+
+
+def add_pool_check_verb(pool_app: typer.Typer) -> None:
+    """Add the verb to those of `pool`."""
+    example = "Examples: `mixscout pool check pool.toml`, `mixscout pool check pool.toml --points 1 --json`"
+    pool_app.command("check", epilog=example)(check)
+
+
+def check(
+    pool_file: PoolArgument,
+    points: Annotated[int, typer.Option(min=1, help="Points on the line between two models.")] = 3,
+    pairs: Annotated[int, typer.Option(min=0, help="Most pairs whose line is walked, the least alike first.")] = 36,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell whether a pool is likely to merge well: transfer between members, task vectors, loss barriers.
+
+    Writes a picture of each matrix into the root's reports folder. Asked again, it merges nothing.
+    """
+    quiet_libraries()
+    from pool.config.pool_file import read_pool_file
+    from pool.parts.store import open_pool
+    from studies.assessment.pool_check.picture import draw_pool_check
+    from studies.assessment.pool_check.run import Lines, run_pool_check
+    from studies.assessment.pool_check.table import show_pool_check
+    from studies.assessment.pool_check.verdict import judge
+
+    pool = open_pool(read_pool_file(pool_file))
+    found = run_pool_check(pool, Lines(points, pairs))
+    verdict = judge(found)
+    pictures = draw_pool_check(found, pool.config.root / "reports")
+    if as_json:
+        print_json({**found.as_json(), "verdict": verdict.as_json()})
+        return
+    show_pool_check(console(), found, verdict)
+    console().print("pictures: " + ", ".join(map(str, pictures)), soft_wrap=True)
+
+
+def add_pool_overlap_verb(pool_app: typer.Typer) -> None:
+    """Add the verb to those of `pool`."""
+    example = "Examples: `mixscout pool overlap pool.toml`, `mixscout pool overlap pool.toml --json`"
+    pool_app.command("overlap", epilog=example)(overlap)
+
+
+def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: JsonOption = False) -> None:
+    """Tell which held-out documents share a passage of 13 words with training text. Reads the text, builds nothing."""
+    quiet_libraries()
+    from pool.config.pool_file import read_pool_file
+    from pool.corpus.overlap import find_overlap
+    from pool.tokens.reading import read_corpus
+    from studies.assessment.pool_check.overlap_table import show_overlap
+
+    config = read_pool_file(pool_file, text_root)
+    found = find_overlap(read_corpus(config), config.corpus.scored)
+    if as_json:
+        print_json({"pool": config.name, **found.as_json()})
+    else:
+        show_overlap(console(), found)
