@@ -33,7 +33,7 @@ MOST_SHOWN = 150
 """Its cost grows with the cube of what it conditions on: 15 s a proposal for 1,000 trials of 128 partitions."""
 
 
-def make(space: CappedSimplex, seed: int) -> BaseSampler:
+def make_gp(space: CappedSimplex, seed: int) -> BaseSampler:
     """Make Optuna's GP sampler."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # of the argument deterministic_objective
@@ -42,7 +42,7 @@ def make(space: CappedSimplex, seed: int) -> BaseSampler:
 
 GP = Strategy(
     "gp",
-    make,
+    make_gp,
     pruned_trials="elsewhere",
     several=True,
     running_trials="shown",
@@ -89,12 +89,9 @@ NSGA3 = Strategy(
 )
 
 
-STARTUP_TRIALS_tpe = 10
-
-
 def make_tpe(space: CappedSimplex, seed: int) -> BaseSampler:
     """Make Optuna's TPE sampler."""
-    return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS_tpe, multivariate=True, constant_liar=True)
+    return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True)
 
 
 TPE = Strategy(
@@ -103,5 +100,5 @@ TPE = Strategy(
     pruned_trials="hidden",
     several=True,
     running_trials="shown",
-    settings={"n_startup_trials": STARTUP_TRIALS_tpe, "multivariate": True, "constant_liar": True},
+    settings={"n_startup_trials": STARTUP_TRIALS, "multivariate": True, "constant_liar": True},
 )

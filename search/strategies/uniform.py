@@ -18,7 +18,7 @@ from search.strategies.strategy import ReplayingSampler, Strategy
 from search.trials import START
 
 
-def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> Weights:
+def propose_sobol(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> Weights:
     """Return the next point of the sequence; the start design has no part in it."""
     sequence = qmc.Sobol(len(space.free), scramble=True, rng=np.random.default_rng(seed))
     done = sum(START not in trial.user_attrs for trial in trials)
@@ -27,14 +27,14 @@ def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> W
     return space.point_of(dict(zip(space.free, sequence.random(1)[0].tolist(), strict=True)))
 
 
-def make(space: CappedSimplex, seed: int) -> BaseSampler:
+def make_qmc(space: CappedSimplex, seed: int) -> BaseSampler:
     """Make the sampler of the sequence."""
-    return ReplayingSampler(space, seed, propose)
+    return ReplayingSampler(space, seed, propose_sobol)
 
 
 QMC = Strategy(
     "qmc",
-    make,
+    make_qmc,
     pruned_trials="own",
     several=True,
     one_seed=True,

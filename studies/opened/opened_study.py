@@ -30,14 +30,6 @@ from studies.opened.start_design import check_prior, prior_of, start_mixtures
 from studies.study_file.study_file import GateConfig, StudyFile
 
 
-def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
-    """Return the mixture of the trial with the lowest value (the first of equals). Raises `StudyError`."""
-    trial = best_trial(completed_trials(study))
-    if trial is None:
-        raise StudyError(f"study {study.study_name!r} has no evaluated mixture yet; run `mixscout search` on its file")
-    return bench.space.mixture_of(trial)
-
-
 @dataclass(frozen=True, kw_only=True)
 class OpenedStudy:
     """An opened study file.
@@ -150,3 +142,11 @@ def make_gate(config: GateConfig, *, seed: int) -> Gate | None:
     if not config.enabled:
         return None
     return Gate(GateRule(**config.model_dump(exclude={"enabled"})), seed=seed)
+
+
+def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
+    """Return the mixture of the trial with the lowest value (the first of equals). Raises `StudyError`."""
+    trial = best_trial(completed_trials(study))
+    if trial is None:
+        raise StudyError(f"study {study.study_name!r} has no evaluated mixture yet; run `mixscout search` on its file")
+    return bench.space.mixture_of(trial)

@@ -16,8 +16,8 @@ _NAMES = {float: "number", int: "whole number", str: "text", bool: "true or fals
 
 _HEAD = """# Configuration reference
 
-Made from the models that check the files (`python -m studies.study_file.reference > docs/configuration.md`); a test keeps it
-up to date. Unknown keys are refused. Paths are relative to the file they stand in.
+Made from the models that check the files (`python -m studies.study_file.reference > docs/configuration.md`); a test
+keeps it up to date. Unknown keys are refused. Paths are relative to the file they stand in.
 """
 
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import objectives.task_vectors
 import pytest
 import torch
 from safetensors.numpy import load_file
 
+import objectives.merging.task_vectors
 from objectives.merging.merge import StackedPool
 from objectives.merging.task_vectors import compare_task_vectors
 from pool.checkpoints.checkpoint import load_model
@@ -34,7 +34,7 @@ def _stepped(folder: Path, seed: Path, steps: dict[int, float]) -> Path:
 def test_norms_cosines_and_signs_are_those_of_the_files(
     block: int, tiny_pool: Pool, tiny_stack: StackedPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objectives.task_vectors, "BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(objectives.merging.task_vectors, "BLOCK_ELEMENTS", block)
     found = compare_task_vectors(tiny_stack, tiny_pool.folder / "seed")
     seed = _plain(tiny_pool.folder / "seed")
     steps = np.array([_plain(folder) - seed for folder in tiny_pool.member_folders.values()])

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import pool.train
 import pytest
 import torch
 
+import pool.training.train
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.recipe import Recipe
 from pool.mixture import Mixture
@@ -37,7 +37,7 @@ def test_the_hooks_of_a_spread_model_change_no_bit(
         before = "base_model.model." if "lora" in option else ""
         return {before + block: "cpu" for block in BLOCKS}
 
-    monkeypatch.setattr(pool.train, "device_map_of", on_the_cpu)
+    monkeypatch.setattr(pool.training.train, "device_map_of", on_the_cpu)
     spread = _trained(tiny_pool, tmp_path / "spread", device_map="auto", **option)
     assert seen == [["LlamaDecoderLayer"]], "no layer is split"
     assert all(torch.equal(plain[name], spread[name]) for name in plain)

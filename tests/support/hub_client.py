@@ -69,9 +69,8 @@ def _serve() -> None:
     from studies.terminal import quiet_libraries
 
     quiet_libraries()
-    import pool.build
-
-    import pool.config  # noqa: F401
+    import pool.building.build
+    import pool.config.pool_file  # noqa: F401
 
     gc.freeze()  # what is imported is there for good: children need not search it for rubbish
     for line in sys.stdin:

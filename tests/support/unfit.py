@@ -6,8 +6,7 @@ import os
 import signal
 from dataclasses import dataclass
 
-import pool.train
-
+import pool.training.train
 from pool.building.job import Training
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.training.adapters import Trainable
@@ -22,12 +21,12 @@ class Unfit:
     fits: int
 
     def __call__(self) -> CheckpointManifest:
-        attempt = pool.train.attempt
+        attempt = pool.training.train.attempt
 
         def limited(model: Trainable, run: Run, part: int) -> Course | None:
             if part > self.fits:
                 os.kill(os.getpid(), signal.SIGKILL)
             return attempt(model, run, part)
 
-        pool.train.attempt = limited
+        pool.training.train.attempt = limited
         return self.training()

@@ -14,7 +14,7 @@ from objectives.merging.members.arrays import Shape, Stored
 
 Weights = npt.NDArray[np.float64]
 
-VALUES_AT_ONCE = 2**23
+DECODED_AT_ONCE = 2**23
 """Values of all members together that a block decodes, where decoding makes a copy."""
 
 
@@ -60,7 +60,7 @@ def inner(members: HeldMembers, gradient: torch.Tensor) -> Weights:
     return found
 
 
-VALUES_AT_ONCE_form = {"cpu": 2**18, "cuda": 2**25}
+SUMMED_AT_ONCE = {"cpu": 2**18, "cuda": 2**25}
 """Values of one member added at a time: on a CPU so few that decoded ones and their sum stay in the cache."""
 
 

@@ -12,8 +12,7 @@ import torch
 
 from objectives.merging.members.arrays import Shape, Stored
 from objectives.merging.members.codes import SCALE, quantised
-from objectives.merging.members.form import VALUES_AT_ONCE, Weights, together, used
-from objectives.merging.members.form import VALUES_AT_ONCE as DECODED_AT_ONCE
+from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, Weights, together, used
 from objectives.merging.members.layout import Layout, Matrix, Piece
 
 _BITS = 8
@@ -37,7 +36,7 @@ class PrunedForm:
     @property
     def pieces(self) -> tuple[Piece, ...]:
         """The pieces whose kept values lie together."""
-        return tuple(self.layout.pieces(VALUES_AT_ONCE["cpu"]))
+        return tuple(self.layout.pieces(SUMMED_AT_ONCE["cpu"]))
 
     def shapes(self) -> Mapping[str, Shape]:
         """The seed; which values are kept, those, and where each piece's start among them; scales of int8."""

@@ -12,8 +12,7 @@ import torch
 
 from objectives.merging.members.arrays import Shape, Stored
 from objectives.merging.members.codes import SCALE, Codes, dequantised, quantised
-from objectives.merging.members.form import VALUES_AT_ONCE, Weights, used
-from objectives.merging.members.form import VALUES_AT_ONCE as DECODED_AT_ONCE
+from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, Weights, used
 from objectives.merging.members.layout import Layout, Piece
 
 
@@ -76,7 +75,7 @@ class StepsMembers:
             return
         chosen = [row for row, _ in rows]
         shares = torch.stack([self._scales[row].to(out.dtype) * weight for row, weight in rows])
-        for piece in self._layout.pieces(VALUES_AT_ONCE[out.device.type] // len(rows)):
+        for piece in self._layout.pieces(SUMMED_AT_ONCE[out.device.type] // len(rows)):
             steps = self._decoded(chosen, piece, out.dtype).mul_(shares[:, piece.rows, None])
             torch.sum(steps, dim=0, out=out[piece.part].view(-1, piece.width))
 

@@ -54,8 +54,8 @@ class Reader:
         scored = [name for name, windows in pool.corpus.held_out[SPLIT].items() if windows.tokens]
         if not scored:
             raise CorpusError(
-                f"pool {pool.config.name!r} has no held-out text to check its members on; set held_out_share above 0, "
-                "or add a [corpus.held_out.NAME] table, and build it again"
+                f"pool {pool.config.name!r} has no held-out text to check its members on; "
+                "set held_out_share above 0, or add a [corpus.held_out.NAME] table, and build it again"
             )
         self._stacked, self._pool = stacked, pool
         self._merged = MergedLoss(pool, stacked, Target.over(scored, "macro"), SPLIT)
