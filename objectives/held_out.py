@@ -11,6 +11,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.integer]
 
+CONFIDENT = 1.96
+"""Standard errors to either side of a value for 95 % confidence."""
+
 
 @dataclass(frozen=True)
 class HeldOutLoss:

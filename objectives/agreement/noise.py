@@ -13,10 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import chi2
 
-from objectives.held_out import Floats
-
-CONFIDENT = 1.96
-"""Standard deviations for 95 % confidence."""
+from objectives.held_out import CONFIDENT, Floats
 
 
 @dataclass(frozen=True)

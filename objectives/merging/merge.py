@@ -18,11 +18,11 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from objectives.merging.members.arrays import Stored, filled
+from objectives.merging.members.arrays import StoredArray, filled
 from objectives.merging.members.choice import Choice, choose, form_of, free_memory
 from objectives.merging.members.form import Form, HeldMembers, inner, sum_many
 from objectives.merging.members.holding import Holding
-from objectives.merging.members.layout import Layout
+from objectives.merging.members.layout import FlatLayout
 from objectives.merging.members.packed import mapped
 from objectives.merging.members.whole import WholeMembers
 from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, check_finite, load_model, parameters_of
@@ -62,7 +62,7 @@ class StackedPool:
         named = next(iter(self._paths))
         first = load_model(self._paths[named][0], dtype=dtype)
         check_finite(first, f"member {named!r}", _REBUILD)
-        self._layout = Layout.of(first)
+        self._layout = FlatLayout.of(first)
         self.flat = torch.zeros(self._layout.size, dtype=dtype, device=self.device)
         self._gradient: torch.Tensor | None = None
         self.model = self._resident(first)  # frees what was loaded: one model in memory beside the pool, not two
@@ -140,7 +140,7 @@ class StackedPool:
             folder = self._folder / "packed" / short(self._packed_digest(form))
             return choice, form.held(mapped(shapes, lambda: form.encode(self._each()), self.device, folder))
         streamed = choice.place == "streamed"
-        arrays: dict[str, Stored] = filled(shapes, form.encode(self._each()), self.device, streamed=streamed)
+        arrays: dict[str, StoredArray] = filled(shapes, form.encode(self._each()), self.device, streamed=streamed)
         return choice, form.held(arrays)
 
     def _choice(self, pool_bytes: int) -> Choice:

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from objectives.held_out import Floats
+from objectives.held_out import CONFIDENT, Floats
 from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Goal
-
-CONFIDENT = 1.96
-"""Standard errors for 95 % confidence."""
 
 
 @dataclass(frozen=True)

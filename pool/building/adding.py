@@ -20,7 +20,7 @@ from pool.mixture import Mixture
 from pool.parts.candidate import Candidate, Seed, check_candidate
 from pool.parts.exchange import building, check_one_disk, exchange, stage_folder
 from pool.parts.given_seed import save_given_seed
-from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_folder, member_part
+from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, member_folder, member_part
 from pool.parts.provenance import label
 from pool.parts.store import PoolManifest
 from pool.progress import say
@@ -71,15 +71,15 @@ def add_member(config: PoolFile, name: str, source: Source) -> Added:
     return Added(manifest, candidate.cosine, missing)
 
 
-def _layout(config: PoolFile, name: str, material: Material, scratch: Path) -> Layout:
+def _layout(config: PoolFile, name: str, material: Material, scratch: Path) -> PoolLayout:
     """Say where the parts are while the member and whatever the pool lacks are made aside."""
     lacking = {part for part in (TOKENIZER, SEED) if not (config.folder / part / MANIFEST).is_file()}
     new = lacking | {member_part(name)} | ({CORPUS} if material.new is not None else set())
-    return Layout(config.folder, scratch, frozenset(new))
+    return PoolLayout(config.folder, scratch, frozenset(new))
 
 
 def _put_in_place(
-    config: PoolFile, layout: Layout, corpus: CorpusManifest, seed: CheckpointManifest
+    config: PoolFile, layout: PoolLayout, corpus: CorpusManifest, seed: CheckpointManifest
 ) -> tuple[str, ...]:
     """Exchange what is new for what was there, and return the names of the members that are still missing.
 
@@ -134,7 +134,7 @@ def _check_recipe(config: PoolFile, record: CheckpointManifest, what: str) -> No
     )
 
 
-def _seed(config: PoolFile, material: Material, layout: Layout) -> Seed:
+def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> Seed:
     """Return the seed in the pool, or where it is given and not there yet, aside."""
     folder = layout.seed
     if (folder / MANIFEST).is_file():

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from pool.building.job import Training, train_into
+from pool.building.job import TrainingJob, train_into
 from pool.building.material import Material, prepare_material, write_material
 from pool.building.needs import seed_needs
 from pool.building.request import Request
@@ -23,7 +23,7 @@ from pool.files.whole import new_folder, scratch_folder
 from pool.mixture import Mixture
 from pool.parts.exchange import building, check_one_disk, discard_stages, exchange, is_stage
 from pool.parts.given_seed import save_given_seed
-from pool.parts.layout import MEMBERS, POOL_RECORD, SEED, Layout, member_part
+from pool.parts.layout import MEMBERS, POOL_RECORD, SEED, PoolLayout, member_part
 from pool.parts.provenance import Provenance, label, member_provenance, seed_provenance
 from pool.parts.store import Pool, PoolManifest, open_pool
 from pool.progress import say, track
@@ -61,7 +61,7 @@ def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = O
     return open_pool(config)
 
 
-def _put_in_place(request: Request, layout: Layout, manifest: PoolManifest) -> None:
+def _put_in_place(request: Request, layout: PoolLayout, manifest: PoolManifest) -> None:
     """Write the pool's record, and exchange what is new for what was there."""
     if layout.stage is None or not layout.new:
         write_record(layout.folder / POOL_RECORD, manifest)
@@ -71,7 +71,7 @@ def _put_in_place(request: Request, layout: Layout, manifest: PoolManifest) -> N
     exchange(layout.stage, new=[*sorted(layout.new), POOL_RECORD], gone=_gone(request, layout))
 
 
-def _gone(request: Request, layout: Layout) -> list[str]:
+def _gone(request: Request, layout: PoolLayout) -> list[str]:
     """Name what goes without another in its place: of a new seed all members, of a new pool all that is there."""
     gone: list[str] = []
     if request.anew:
@@ -104,7 +104,7 @@ def _discard_abandoned(folder: Path) -> None:
         discard_scratch(scratch)
 
 
-def _seed(config: PoolFile, material: Material, layout: Layout) -> CheckpointManifest:
+def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> CheckpointManifest:
     folder = layout.seed
     if (there := _whole(SEED, layout, folder)) is not None:
         return there
@@ -118,7 +118,7 @@ def _seed(config: PoolFile, material: Material, layout: Layout) -> CheckpointMan
 
 
 def _members(
-    config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, layout: Layout, engine: Engine
+    config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, layout: PoolLayout, engine: Engine
 ) -> dict[str, CheckpointManifest]:
     trainings = {name: _training(name, config, corpus, seed, layout) for name in corpus.partitions}
     found = {name: _whole(name, layout, one.folder, one.wanted) for name, one in trainings.items()}
@@ -132,14 +132,14 @@ def _members(
 
 
 def _training(
-    name: str, config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, layout: Layout
-) -> Training:
+    name: str, config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, layout: PoolLayout
+) -> TrainingJob:
     vertex = Mixture.vertex(tuple(corpus.partitions), name)
     wanted = member_provenance(vertex, config.recipe, corpus, seed)
-    return Training(layout, layout.member(name), wanted, label(name))
+    return TrainingJob(layout, layout.member(name), wanted, label(name))
 
 
-def _whole(name: str, layout: Layout, folder: Path, wanted: Provenance | None = None) -> CheckpointManifest | None:
+def _whole(name: str, layout: PoolLayout, folder: Path, wanted: Provenance | None = None) -> CheckpointManifest | None:
     """Read the seed or a member that is there; one that waits, and is damaged or not what is wanted, is made again."""
     if not (folder / MANIFEST).is_file():
         return None

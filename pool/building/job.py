@@ -22,7 +22,7 @@ from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record
 from pool.files.whole import new_folder
-from pool.parts.layout import Layout
+from pool.parts.layout import PoolLayout
 from pool.parts.provenance import Provenance
 from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import load_streams
@@ -30,17 +30,17 @@ from pool.tokens.tokenizer import load_tokenizer
 from pool.training.adapters import ADAPTER, ADAPTER_WEIGHTS
 from pool.training.attempt import BESIDE
 from pool.training.batch_parts import take_smaller_part
-from pool.training.needs import Needs
+from pool.training.needs import RunInputs
 from pool.training.optimizer_state import OPTIMIZER
 from pool.training.run_checkpoints import age_digests, checkpoints_of, discard_scratch
 from pool.training.train import TrainingOutcome, train
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingJob:
     """One checkpoint to be trained from the seed of a pool, into `folder`; `label` is what it is called."""
 
-    pool: Layout
+    pool: PoolLayout
     folder: Path
     wanted: Provenance
     label: str
@@ -89,7 +89,7 @@ def train_into(
     streams: Mapping[str, Tokens],
     tokenizer: PreTrainedTokenizerFast,
     *,
-    needs: Needs,
+    needs: RunInputs,
     label: str,
 ) -> CheckpointManifest:
     """Train `start` to what is `wanted` and put it into `folder`, whole or not at all."""

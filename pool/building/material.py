@@ -20,7 +20,7 @@ from pool.files.whole import new_folder, replace_folder
 from pool.mixture import Mixture
 from pool.parts.exchange import stages
 from pool.parts.given_seed import read_given_seed
-from pool.parts.layout import CORPUS, SEED, TOKENIZER, Layout, member_folder
+from pool.parts.layout import CORPUS, SEED, TOKENIZER, PoolLayout, member_folder
 from pool.parts.others import Foreign
 from pool.parts.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
 from pool.progress import say
@@ -106,7 +106,7 @@ def prepare_material(request: Request, scratch: Path) -> Material:
     return replace(material, given=given if seed_wanted else None)
 
 
-def write_material(material: Material, config: PoolFile, layout: Layout) -> Material:
+def write_material(material: Material, config: PoolFile, layout: PoolLayout) -> Material:
     """Put new material where the layout has it, and return it from there."""
     if not (layout.tokenizer / MANIFEST).is_file():
         with new_folder(layout.tokenizer) as new:

@@ -11,11 +11,11 @@ from pool.errors import ConfigError, PoolError
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record
 from pool.mixture import Mixture
-from pool.parts.layout import Layout
+from pool.parts.layout import PoolLayout
 from pool.parts.provenance import Provenance
 from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest
-from pool.training.needs import HeldOutText, Needs, held_out_text
+from pool.training.needs import HeldOutText, RunInputs, held_out_text
 from pool.training.optimizer_state import OPTIMIZER
 from pool.training.seed_penalty import FisherText, fisher_of
 
@@ -23,22 +23,22 @@ SEED_TEXT_WINDOWS = 64
 """Held-out windows on which forgetting is measured, about: a few hundredths of a training run."""
 
 
-def seed_needs(pool: Layout, config: PoolFile, wanted: Provenance, corpus: CorpusManifest) -> Needs:
+def seed_needs(pool: PoolLayout, config: PoolFile, wanted: Provenance, corpus: CorpusManifest) -> RunInputs:
     """Gather what the seed's own run needs. Raises `PoolError`."""
-    return Needs(
+    return RunInputs(
         stopping=_stopping(pool.corpus, wanted, corpus),
         keeps_optimizer=config.recipe.continue_optimizer,
     )
 
 
-def member_needs(pool: Layout, wanted: Provenance, streams: Mapping[str, Tokens]) -> Needs:
+def member_needs(pool: PoolLayout, wanted: Provenance, streams: Mapping[str, Tokens]) -> RunInputs:
     """Gather what a run from the pool's seed needs; `streams` are those that it reads.
 
     Raises `PoolError` where the seed's optimizer state is wanted and was not kept, or was altered.
     """
     seed = read_record(pool.seed / MANIFEST, CheckpointManifest)
     corpus = read_record(pool.corpus / CORPUS_RECORD, CorpusManifest)
-    return Needs(
+    return RunInputs(
         replayed=wanted.seed_mixture if wanted.recipe.replay_share else None,
         stopping=_stopping(pool.corpus, wanted, corpus),
         optimizer=_optimizer(pool.seed, seed) if wanted.recipe.continue_optimizer else None,

@@ -12,7 +12,7 @@ from pool.files.digests import digest_json
 from pool.files.records import MANIFEST
 from pool.files.seen_files import Watcher
 from pool.parts.exchange import stage_folder
-from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, Layout, member_part
+from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, member_part
 from pool.tokens.text_digest import TextDigest, digest_text
 
 EVERYTHING = "all"
@@ -61,14 +61,14 @@ class Request:
         asked = {EVERYTHING, SEED, name} & self.rebuild
         return bool(asked) or not (self.config.folder / part / MANIFEST).is_file()
 
-    def layout(self, names: Collection[str], *, corpus_is_new: bool) -> Layout:
+    def layout(self, names: Collection[str], *, corpus_is_new: bool) -> PoolLayout:
         """Say where the parts are of the pool that is asked for, whose partitions are `names`."""
         if self.stage is None:
-            return Layout(self.config.folder)
+            return PoolLayout(self.config.folder)
         new = {CORPUS} if corpus_is_new else set()
         if self.anew or not (self.config.folder / TOKENIZER / MANIFEST).is_file():
             new.add(TOKENIZER)
         if self.is_new(SEED):
             new.add(SEED)
         new |= {member_part(name) for name in names if self.is_new(name)}
-        return Layout(self.config.folder, self.stage, frozenset(new))
+        return PoolLayout(self.config.folder, self.stage, frozenset(new))

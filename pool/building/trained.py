@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pool.building.build import verified
-from pool.building.job import Training
+from pool.building.job import TrainingJob
 from pool.checkpoints.checkpoint import verify_checkpoint
 from pool.config.recipe import Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine
@@ -17,13 +17,13 @@ from pool.errors import PoolError
 from pool.files.records import MANIFEST
 from pool.mixture import Mixture
 from pool.parts.exchange import building
-from pool.parts.layout import SEED, Layout, member_folder
+from pool.parts.layout import SEED, PoolLayout, member_folder
 from pool.parts.provenance import Provenance, member_provenance
 from pool.parts.store import Pool
 
 
 @dataclass(frozen=True)
-class Run:
+class TruthRun:
     """One training run from the pool's seed: a mixture, and the recipe it is trained by."""
 
     mixture: Mixture
@@ -36,7 +36,7 @@ def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None)
     A vertex is the member itself, where it was trained here: the same function, seed, recipe and text made it. Raises
     `PoolError`.
     """
-    run = Run(mixture, recipe or pool.config.recipe)
+    run = TruthRun(mixture, recipe or pool.config.recipe)
     for _ in train_runs(pool, [run]):
         pass
     folder = folder_of(pool, run)
@@ -44,7 +44,7 @@ def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None)
     return folder
 
 
-def train_runs(pool: Pool, runs: Sequence[Run], engine: Engine = ONE_BY_ONE) -> Iterator[Run]:
+def train_runs(pool: Pool, runs: Sequence[TruthRun], engine: Engine = ONE_BY_ONE) -> Iterator[TruthRun]:
     """Train what is missing, by an engine, and yield each run as soon as it is there.
 
     Those that were there come first. Raises `PoolError` when another command trains for this pool or when the seed was
@@ -65,12 +65,12 @@ def train_runs(pool: Pool, runs: Sequence[Run], engine: Engine = ONE_BY_ONE) -> 
             yield by_name[name]
 
 
-def is_trained(pool: Pool, run: Run) -> bool:
+def is_trained(pool: Pool, run: TruthRun) -> bool:
     """Tell whether the run's checkpoint is there."""
     return (folder_of(pool, run) / MANIFEST).is_file()
 
 
-def folder_of(pool: Pool, run: Run) -> Path:
+def folder_of(pool: Pool, run: TruthRun) -> Path:
     """Where the run's checkpoint is, or will be; a member's own folder for a vertex by the members' recipe.
 
     An imported member was trained by a recipe that nobody knows, so it is no such run.
@@ -82,13 +82,13 @@ def folder_of(pool: Pool, run: Run) -> Path:
     return pool.folder / "trained" / _wanted(pool, run).digest[:16]
 
 
-def _wanted(pool: Pool, run: Run) -> Provenance:
+def _wanted(pool: Pool, run: TruthRun) -> Provenance:
     corpus, seed = pool.manifest.corpus, pool.manifest.seed
     recipe = run.recipe.model_copy(update={"keep_every_steps": None})  # only members are merged at an age
     return member_provenance(pool.unit_mixture(run.mixture), recipe, corpus, seed)
 
 
-def _training(pool: Pool, run: Run) -> Training:
+def _training(pool: Pool, run: TruthRun) -> TrainingJob:
     wanted = _wanted(pool, run)
     called = f"mixture {run.mixture.digest[:6]}, run {wanted.digest[:8]}"
-    return Training(Layout(pool.folder), folder_of(pool, run), wanted, called)
+    return TrainingJob(PoolLayout(pool.folder), folder_of(pool, run), wanted, called)

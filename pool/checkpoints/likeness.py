@@ -6,7 +6,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from pool.checkpoints.checkpoint import parameters_of
 from pool.errors import PoolError
 
-LEAST_COSINE = 0.1
+LEAST_COSINE_TO_SEED = 0.1
 """Of matrices of two models: unrelated ones are near 0 (one over the root of their size), and a member that has turned
 so far from its seed would not merge either."""
 _CHANGES_NOTHING = {
@@ -74,7 +74,7 @@ def cosine_to_seed(model: PreTrainedModel, seed: PreTrainedModel, what: str) -> 
             dot += float((one * other).sum())
             squares = [squares[0] + float(one.square().sum()), squares[1] + float(other.square().sum())]
     cosine = dot / max((squares[0] * squares[1]) ** 0.5, 1e-300)
-    if cosine < LEAST_COSINE:
+    if cosine < LEAST_COSINE_TO_SEED:
         raise PoolError(
             f"{what} was not trained from the pool's seed: the cosine of its parameters and the seed's is "
             f"{cosine:.3f}, as of unrelated models; members merge only when all of them start from one seed"

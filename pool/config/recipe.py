@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pool.engines.resources import Needs
+from pool.engines.resources import Resources
 from pool.errors import ConfigError
 from pool.files.digests import digest_json
 from pool.files.toml import Config
@@ -210,9 +210,9 @@ class Recipe(Config):
             raise ValueError(f"fsdp {self.fsdp} takes a GPU a process: num_gpus {self.num_gpus:g} is too few")
 
     @property
-    def needs(self) -> Needs:
+    def needs(self) -> Resources:
         """What a run takes where several are trained side by side."""
-        return Needs(self.num_cpus, self.num_gpus)
+        return Resources(self.num_cpus, self.num_gpus)
 
     @property
     def batch_of_a_process(self) -> int:

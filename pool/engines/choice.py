@@ -8,14 +8,14 @@ from typing import Literal
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.engines.ray_cluster import AUTO, check_address
 from pool.engines.ray_tasks import ray_tasks
-from pool.engines.resources import ANY, Needs
+from pool.engines.resources import ANY, Resources
 from pool.errors import ConfigError
 
 EngineName = Literal["processes", "ray"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EngineRequest:
     """What a command was told: the engine, how many `workers`, what each of them takes, and where a Ray cluster is.
 
     Raises `ConfigError` at birth for what does not go together.
@@ -40,13 +40,13 @@ class Wanted:
             check_address(self.address)
 
     @property
-    def needs(self) -> Needs:
+    def needs(self) -> Resources:
         """What each job takes."""
-        return Needs(self.num_cpus, self.num_gpus)
+        return Resources(self.num_cpus, self.num_gpus)
 
 
 @contextmanager
-def chosen(wanted: Wanted, devices: Sequence[str] = (), otherwise: Needs = ANY) -> Iterator[Engine]:
+def chosen(wanted: EngineRequest, devices: Sequence[str] = (), otherwise: Resources = ANY) -> Iterator[Engine]:
     """Yield the engine that was asked for: Ray, processes with `devices` or those there are, or neither.
 
     A job takes what was asked for, and `otherwise` where nothing was.

@@ -19,7 +19,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor, Terminat
 
 from pool.engines.dispatch import KILLED, LostError, dispatch
 from pool.engines.engine import Job, Result
-from pool.engines.resources import ANY, NO_DEVICE, Needs, room_of, shared_out
+from pool.engines.resources import ANY, NO_DEVICE, Resources, room_of, shared_out
 from pool.engines.said import said_into
 from pool.errors import EngineError
 from pool.progress import mute, say
@@ -36,7 +36,7 @@ class Processes:
     elsewhere = True
     machines = 1
 
-    def __init__(self, places: int, devices: Sequence[str] = (), needs: Needs = ANY) -> None:
+    def __init__(self, places: int, devices: Sequence[str] = (), needs: Resources = ANY) -> None:
         if places < 1:
             raise ValueError(f"places must be at least 1: got {places}")
         self.places = min(places, _room(devices, needs, places))
@@ -111,7 +111,7 @@ def _heard(work: Callable[[], Result], said: Path | None) -> Result:
         return work()
 
 
-def _room(devices: Sequence[str], needs: Needs, wanted: int) -> int:
+def _room(devices: Sequence[str], needs: Resources, wanted: int) -> int:
     """Count the places that have room; as many as are wanted where nothing is said of what a job needs."""
     has = {"CPU": float(os.cpu_count() or 1), "GPU": float(sum(device != NO_DEVICE for device in devices))}
     if not needs.cpus and not needs.gpus:

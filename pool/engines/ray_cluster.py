@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pool.engines.resources import Needs, room_of
+from pool.engines.resources import Resources, room_of
 from pool.errors import ConfigError, EngineError
 from pool.progress import say
 
@@ -110,7 +110,7 @@ def living_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def room_for(needs: Needs) -> int:
+def room_for(needs: Resources) -> int:
     """Count the jobs that the cluster has room for, were it idle."""
     return sum(room_of(node["Resources"], needs) for node in living_nodes())
 
@@ -125,7 +125,7 @@ def largest() -> str:
 class Patience:
     """Waits for room while there is none for a single job, but not for ever."""
 
-    def __init__(self, needs: Needs) -> None:
+    def __init__(self, needs: Resources) -> None:
         self._needs = needs
         self._without: float | None = None
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pool.engines.dispatch import KILLED, STARVED, LostError, dispatch
 from pool.engines.engine import Job, Result
 from pool.engines.ray_cluster import Patience, connected, largest, living_nodes, room_for
-from pool.engines.resources import Needs
+from pool.engines.resources import Resources
 from pool.engines.said import said_into
 from pool.errors import EngineError
 from pool.progress import say
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def ray_tasks(address: str, places: int | None, needs: Needs) -> Iterator[RayTasks]:
+def ray_tasks(address: str, places: int | None, needs: Resources) -> Iterator[RayTasks]:
     """Connect to a cluster while the block runs. Raises `EngineError`, also where no node has room for a job."""
     with connected(address):
         has_gpus = any(node["Resources"].get("GPU", 0) for node in living_nodes())
-        needs = needs.over(Needs(cpus=1.0, gpus=float(has_gpus)))
+        needs = needs.over(Resources(cpus=1.0, gpus=float(has_gpus)))
         room = room_for(needs)
         if not room:
             raise EngineError(
@@ -49,7 +49,7 @@ class RayTasks:
 
     elsewhere = True
 
-    def __init__(self, places: int, needs: Needs) -> None:
+    def __init__(self, places: int, needs: Resources) -> None:
         self.places = places
         self._needs = needs
 

@@ -18,7 +18,7 @@ from pool.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Needs:
+class Resources:
     """CPUs and GPUs, in Ray's units; None where the engine chooses. Raises `ConfigError` for what no job can take."""
 
     cpus: float | None = None
@@ -31,9 +31,9 @@ class Needs:
         if gpus > 1 and gpus != int(gpus):
             raise ConfigError(f"a job takes a share of one GPU or whole ones: num_gpus is {gpus:g}")
 
-    def over(self, others: Needs) -> Needs:
+    def over(self, others: Resources) -> Resources:
         """Return these needs, with the others' where nothing is said here."""
-        return Needs(
+        return Resources(
             others.cpus if self.cpus is None else self.cpus,
             others.gpus if self.gpus is None else self.gpus,
         )
@@ -43,10 +43,10 @@ class Needs:
         return " and ".join(f"{value:g} {name}" for name, value in given.items() if value is not None)
 
 
-ANY = Needs()
+ANY = Resources()
 
 
-def room_of(has: Mapping[str, float], needs: Needs) -> int:
+def room_of(has: Mapping[str, float], needs: Resources) -> int:
     """Count the jobs that what a machine `has` (its `CPU` and `GPU`) suffices for; what is not needed is no limit.
 
     A share of a GPU is of one GPU. `needs` must name at least one of the two.

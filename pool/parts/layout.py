@@ -11,7 +11,7 @@ POOL_RECORD = "pool.json"
 
 
 @dataclass(frozen=True)
-class Layout:
+class PoolLayout:
     """A pool in `folder`, of which the parts in `new` are in `stage`."""
 
     folder: Path

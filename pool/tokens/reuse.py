@@ -39,7 +39,7 @@ from pool.tokens.prepared import (
 from pool.tokens.stream import digest_stream
 from pool.tokens.text_digest import TextDigest
 
-TABLES = "tables.json"
+TABLES_FILE = "tables.json"
 _KEY_BYTES, _ROWS_AT_ONCE = 32, 4096
 
 
@@ -95,7 +95,7 @@ class Earlier:
     def _in(cls, folder: Path, text: TextDigest, tokenizer: str) -> Self | None:
         try:
             manifest = read_record(folder / CORPUS_RECORD, CorpusManifest)
-            records = read_record(folder / TABLES, TableRecords)
+            records = read_record(folder / TABLES_FILE, TableRecords)
         except PoolError:  # of an older version, or broken: it can be done without
             return None
         if (records.source_digest, tokenizer) != (manifest.source_digest, manifest.tokenizer_digest):

@@ -26,7 +26,7 @@ from pool.tokens.prepared import (
     windows_file,
 )
 from pool.tokens.reading import ReadText
-from pool.tokens.reuse import TABLES, TableRecords, hashes_file, write_hashes
+from pool.tokens.reuse import TABLES_FILE, TableRecords, hashes_file, write_hashes
 from pool.tokens.stream import BYTES_A_TOKEN, StreamLimits, TrainingStream, digest_stream, training_stream
 from pool.tokens.text_digest import TextDigest
 from pool.tokens.tokenizer import tokenizer_digest
@@ -79,7 +79,7 @@ def _write_tables(text: ReadText, units: Units, source: TextDigest, folder: Path
             source=source.tables[table], units=own, domains=one.domains, own=count, hashes=digest
         )
     if records:
-        write_record(folder / TABLES, TableRecords(source_digest=source.whole, tables=records))
+        write_record(folder / TABLES_FILE, TableRecords(source_digest=source.whole, tables=records))
 
 
 def _write_streams(

@@ -23,7 +23,7 @@ from pool.config.recipe import Recipe
 from pool.engines.resources import is_out_of_memory
 from pool.progress import Advance, track
 from pool.training.adapters import Trainable, full_model
-from pool.training.needs import Needs
+from pool.training.needs import RunInputs
 from pool.training.optimizer_state import OPTIMIZER, load_optimizer_state, save_optimizer_state
 from pool.training.run_checkpoints import AGES, SHARDED, KeepAges, has_stopped, last_whole_checkpoint, step_of
 from pool.training.trainer import RecipeTrainer, training_arguments
@@ -39,7 +39,7 @@ class Run:
 
     recipe: Recipe
     windows: TrainingWindows
-    needs: Needs
+    needs: RunInputs
     scratch: Path
     label: str
 
@@ -57,7 +57,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingCourse:
     """How a run went: optimiser steps, and losses in nats by step, of training text and of held-out text."""
 
     steps: int
@@ -108,7 +108,7 @@ class _ContinueOptimizer(TrainerCallback):
             load_optimizer_state(parts["optimizer"], parts["model"], self._state)
 
 
-def attempt(model: Trainable, run: Run, part: int) -> Course | None:
+def attempt(model: Trainable, run: Run, part: int) -> TrainingCourse | None:
     """Train from the last checkpoint on, `part` windows at a time; None when memory ran out: `model` is half trained.
 
     Of a sharded run, `model` is sharded in place.
@@ -153,7 +153,7 @@ def _callbacks(model: Trainable, run: Run) -> list[TrainerCallback]:
     return callbacks
 
 
-def _course(state: TrainerState) -> Course:
+def _course(state: TrainerState) -> TrainingCourse:
     losses = {int(entry["step"]): float(entry["loss"]) for entry in state.log_history if "loss" in entry}
     looks = {int(entry["step"]): float(entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry}
-    return Course(state.global_step, state.best_global_step if looks else None, losses, looks)
+    return TrainingCourse(state.global_step, state.best_global_step if looks else None, losses, looks)

@@ -97,7 +97,7 @@ def _mean_nats(model: PreTrainedModel, windows: HeldOutWindows) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Needs:
+class RunInputs:
     """Where a field is None, the recipe does without.
 
     `replayed` is the seed's mixture, `stopping` the text whose loss stops the run, `optimizer` the file of the seed's
@@ -113,4 +113,4 @@ class Needs:
     keeps_optimizer: bool = False
 
 
-NOTHING = Needs()
+NOTHING = RunInputs()

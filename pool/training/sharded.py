@@ -22,14 +22,14 @@ from pool.files.whole import write_text
 from pool.progress import say
 from pool.tokens.held_out import Tokens
 from pool.tokens.stream import map_stream
-from pool.training.attempt import Course, Run, attempt
+from pool.training.attempt import Run, TrainingCourse, attempt
 from pool.training.run_checkpoints import last_whole_checkpoint
 from pool.training.shards import whole
 
 _START, _IMPORTANCE, _END, _COURSE = "start", "importance.safetensors", "end.safetensors", "course.json"
 
 
-def sharded_attempt(model: PreTrainedModel, run: Run, part: int) -> Course | None:
+def sharded_attempt(model: PreTrainedModel, run: Run, part: int) -> TrainingCourse | None:
     """Train `model` in place as `attempt` does, sharded as the recipe says; None when memory ran out: it is as it was.
 
     Where a process of the group is killed, the group goes on from its last checkpoint; the second kill in a row is
@@ -64,14 +64,14 @@ def _check_devices(label: str, wanted: int) -> None:
         )
 
 
-def _take_over(model: PreTrainedModel, folder: Path) -> Course:
+def _take_over(model: PreTrainedModel, folder: Path) -> TrainingCourse:
     trained = load_file(folder / _END)
     with torch.no_grad():
         for name, parameter in parameters_of(model).items():
             parameter.copy_(trained[name])
     kept = json.loads((folder / _COURSE).read_text(encoding="utf-8"))
     by_step = {key: {int(step): nats for step, nats in kept[key].items()} for key in ("loss_nats", "held_out_nats")}
-    return Course(kept["steps"], kept["best_step"], **by_step)
+    return TrainingCourse(kept["steps"], kept["best_step"], **by_step)
 
 
 @dataclass(frozen=True)

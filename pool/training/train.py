@@ -23,9 +23,9 @@ from pool.mixture import Mixture
 from pool.progress import say
 from pool.tokens.held_out import Tokens
 from pool.training.adapters import ADAPTER, Trainable, merged, save_adapter, with_adapter
-from pool.training.attempt import BESIDE, Course, Run, attempt
+from pool.training.attempt import BESIDE, Run, TrainingCourse, attempt
 from pool.training.batch_parts import part_windows, take_smaller_part
-from pool.training.needs import NOTHING, Needs
+from pool.training.needs import NOTHING, RunInputs
 from pool.training.sharded import sharded_attempt
 from pool.training.shards import DeviceMap, device_map_of, over_devices
 from pool.training.windows import training_windows
@@ -54,7 +54,7 @@ def train(
     scratch: Path,
     label: str,
     context: int | None = None,
-    needs: Needs = NOTHING,
+    needs: RunInputs = NOTHING,
 ) -> TrainingOutcome:
     """Train `model` in place on `mixture` of the partitions' tokens, by `recipe`.
 
@@ -87,13 +87,13 @@ def train(
     )
 
 
-def _trained_in_parts(model: Trainable, run: Run) -> Course:
+def _trained_in_parts(model: Trainable, run: Run) -> TrainingCourse:
     """Train, in smaller and smaller parts of a batch while memory is too small."""
     if run.recipe.fsdp:
         return _trained_while_memory_lasts(run, lambda part: sharded_attempt(cast(PreTrainedModel, model), run, part))
     begun = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
-    def from_the_start(part: int) -> Course | None:
+    def from_the_start(part: int) -> TrainingCourse | None:
         course = attempt(model, run, part)
         if course is None:
             give_back_memory()
@@ -112,7 +112,7 @@ def _device_map(model: Trainable, run: Run) -> DeviceMap | None:
     return device_map_of(model, list(whole._no_split_modules or ()), run.label)
 
 
-def _trained_while_memory_lasts(run: Run, attempt_in: Callable[[int], Course | None]) -> Course:
+def _trained_while_memory_lasts(run: Run, attempt_in: Callable[[int], TrainingCourse | None]) -> TrainingCourse:
     while (course := attempt_in(part_windows(run.recipe, run.scratch))) is None:
         part = take_smaller_part(run.recipe, run.scratch)
         if part is None:

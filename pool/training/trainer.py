@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from pool.checkpoints.checkpoint import parameters_of
 from pool.config.recipe import Recipe
-from pool.training.needs import NOTHING, Needs
+from pool.training.needs import NOTHING, RunInputs
 from pool.training.seed_penalty import Penalty
 from pool.training.shards import as_first_says
 
@@ -24,7 +24,7 @@ from pool.training.shards import as_first_says
 class RecipeTrainer(Trainer):
     """A `Trainer` that follows a recipe; everything that is not overridden here is transformers' own."""
 
-    def __init__(self, recipe: Recipe, needs: Needs = NOTHING, **options: Any) -> None:
+    def __init__(self, recipe: Recipe, needs: RunInputs = NOTHING, **options: Any) -> None:
         self._recipe, self._needs = recipe, needs
         self._penalty: Penalty | None = None
         super().__init__(**options)

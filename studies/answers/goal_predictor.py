@@ -11,21 +11,13 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import spearmanr
 
+from objectives.agreement.bootstrap import Interval
 from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.stand_ins.tabulated_loss import FittedSwarm, aggregated
 from objectives.target.target import Goal, Target
 from search.surrogates.conformal import calibration_factor, normal_quantile
 from search.surrogates.surrogate import Prediction
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A prediction, and the interval that holds the value with the predictor's coverage."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,18 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import optuna
 
+from objectives.agreement.bootstrap import Interval
 from objectives.held_out import Floats
 from pool.mixture import SUM_TOLERANCE, Mixture
 from search.trials import Counts, count_trials
-from studies.answers.goal_predictor import Accuracy, GoalPredictor, Interval
+from studies.answers.goal_predictor import Accuracy, GoalPredictor
 from studies.answers.score import Json
 from studies.opened.on_table import COVERAGE, SwarmBench
 from studies.opened.opened_study import best_mixture
 
 
 @dataclass(frozen=True)
-class Forecast:
+class SwarmForecast:
     """One value, or one metric, of one mixture: predicted, and measured where a model was trained on the mixture.
 
     What was measured is predicted from the other runs only, as fitting would have hidden how far off it may be.
@@ -31,8 +32,8 @@ class SwarmStanding:
     """One contender: the goal's value and its metrics, and whether the study's space allows it."""
 
     mixture: Mixture
-    value: Forecast
-    metrics: Mapping[str, Forecast]
+    value: SwarmForecast
+    metrics: Mapping[str, SwarmForecast]
     feasible: bool
 
 
@@ -111,10 +112,10 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
 def _standing(bench: SwarmBench, goal: GoalPredictor, mixture: Mixture) -> SwarmStanding:
     row = _row_of(mixture, bench.swarm.table.weights)
 
-    def forecast(predictor: GoalPredictor) -> Forecast:
+    def forecast(predictor: GoalPredictor) -> SwarmForecast:
         if row is None:
-            return Forecast(predictor.predict(mixture.array[None])[0])
-        return Forecast(predictor.out_of_fold()[row], float(predictor.measured(bench.swarm.table)[row]))
+            return SwarmForecast(predictor.predict(mixture.array[None])[0])
+        return SwarmForecast(predictor.out_of_fold()[row], float(predictor.measured(bench.swarm.table)[row]))
 
     names = bench.target.domains
     metrics = {name: forecast(GoalPredictor.of_metric(bench.swarm, name, coverage=COVERAGE)) for name in names}

@@ -3,8 +3,9 @@
 from rich.console import Console
 from rich.table import Table
 
-from studies.answers.goal_predictor import Accuracy, Interval
-from studies.answers.swarm_best import Forecast, SwarmBest, SwarmStanding
+from objectives.agreement.bootstrap import Interval
+from studies.answers.goal_predictor import Accuracy
+from studies.answers.swarm_best import SwarmBest, SwarmForecast, SwarmStanding
 from studies.answers.tables import show_counts, show_weights
 from studies.opened.on_table import COVERAGE
 
@@ -44,7 +45,7 @@ def _show_standings(console: Console, best: SwarmBest) -> None:
     console.print(table)
 
 
-def _of(standing: SwarmStanding, name: str) -> Forecast:
+def _of(standing: SwarmStanding, name: str) -> SwarmForecast:
     return standing.value if name == "value" else standing.metrics[name]
 
 

@@ -31,7 +31,7 @@ VOCABULARY_130M = 32_000
 
 
 @dataclass(frozen=True)
-class Training:
+class Speed:
     """What a timed training run was, and how fast.
 
     `ratio` is the throughput of a member's training over the bare loop's, paired; tokens per second are those of the
@@ -55,7 +55,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrainingRequest:
     """What is timed: `steps` optimiser steps, `repeats` paired rounds after one untimed, the pool's model or 130M."""
 
     steps: int
@@ -64,7 +64,7 @@ class Wanted:
     peak_teraflops: float | None = None
 
 
-def run_training(pool: Pool, wanted: Wanted) -> Training:
+def run_training(pool: Pool, wanted: TrainingRequest) -> Speed:
     """Measure the pool's recipe without the options that a bare loop has not. Raises `ConfigError` where it cannot."""
     if pool.config.recipe.lora is not None:
         raise ConfigError("bench training compares full training: take [recipe.lora] out of the pool file")
@@ -92,14 +92,14 @@ def _found(
     start: PreTrainedModel,
     recipe: Recipe,
     windows: TrainingWindows,
-    wanted: Wanted,
+    wanted: TrainingRequest,
     ours: list[float],
     bare: list[float],
-) -> Training:
+) -> Speed:
     ratio = Ratio.of([slow / fast for slow, fast in zip(bare, ours, strict=True)])
     speed = windows.tokens / Ratio.of(ours).median
     peak = wanted.peak_teraflops
-    return Training(
+    return Speed(
         parameters=sum(parameter.numel() for parameter in start.parameters()),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         precision=recipe.precision,

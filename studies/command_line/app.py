@@ -127,10 +127,10 @@ def pool_build(
     quiet_libraries()
     from pool.building.build import build_pool
     from pool.config.pool_file import read_pool_file
-    from pool.engines.choice import Wanted, chosen
+    from pool.engines.choice import EngineRequest, chosen
 
     config = read_pool_file(pool_file, text_root)
-    wanted = Wanted(engine, workers, address, num_cpus, num_gpus)
+    wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     with chosen(wanted, otherwise=config.recipe.needs) as trains:
         manifest = build_pool(config, rebuild or [], trains).manifest
     _show_pool(manifest, as_json=as_json)

@@ -73,7 +73,7 @@ def bench_gate(
     from studies.terminal import parse_partitions
 
     wanted = parse_entries(entries or "random:200,qmc:200,tpe:200,nsga2:200,gp:40,auto:20")
-    plan = gate.Plan(seeds, gated_merges=gated_merges)
+    plan = gate.GatePlan(seeds, gated_merges=gated_merges)
     results = gate.run_gate(cases(parse_partitions(partitions), [noise]), wanted, plan, jobs=jobs)
     if as_json:
         print_json([one.as_json() for one in results])
@@ -180,10 +180,10 @@ def bench_training(
     from pool.config.pool_file import read_pool_file
     from pool.parts.store import open_pool
     from studies.benchmarks.evaluation.tables import show_training
-    from studies.benchmarks.training import Wanted, run_training
+    from studies.benchmarks.training import TrainingRequest, run_training
 
     pool = open_pool(read_pool_file(pool_file))
-    found = run_training(pool, Wanted(steps, repeats, is_130m=model == "130M", peak_teraflops=peak))
+    found = run_training(pool, TrainingRequest(steps, repeats, is_130m=model == "130M", peak_teraflops=peak))
     if as_json:
         print_json(found.as_json())
     else:

@@ -38,13 +38,13 @@ def fidelity(
     """Really train a spread of mixtures, and see whether the loss of the merge tells how training would end."""
     quiet_libraries()
     from pool.engines import choice as engines
-    from studies.assessment.fidelity.run import Wanted, make_report, parse_exponents
+    from studies.assessment.fidelity.run import FidelityRequest, make_report, parse_exponents
     from studies.assessment.fidelity.table import show_fidelity
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
 
-    wanted = Wanted(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions)
-    told = engines.Wanted(engine, workers, address, num_cpus, num_gpus)
+    wanted = FidelityRequest(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions)
+    told = engines.EngineRequest(engine, workers, address, num_cpus, num_gpus)
     with (
         workbench(read_study_file(study_file), must_exist=True) as bench,
         engines.chosen(told, otherwise=bench.pool.config.recipe.needs) as trains,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pool.engines.choice import Wanted
+from pool.engines.choice import EngineRequest
 from studies.command_line.options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
 from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
 
@@ -40,7 +40,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Advance a study to its budget of merges. The same line starts, resumes after a kill, and extends."""
-    wanted = Wanted(engine, workers, address, num_cpus, num_gpus)
+    wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     _advance(study_file, merges, wanted, devices, accept=accept, as_json=as_json)
 
 
@@ -56,11 +56,11 @@ def worker(
 
     It ends when the study has its budget. Killed, it leaves its trial to the others.
     """
-    _advance(study_file, merges, Wanted(workers=workers), devices, accept=accept, as_json=as_json)
+    _advance(study_file, merges, EngineRequest(workers=workers), devices, accept=accept, as_json=as_json)
 
 
 def _advance(
-    study_file: Path, merges: int | None, wanted: Wanted, devices: str | None, *, accept: bool, as_json: bool
+    study_file: Path, merges: int | None, wanted: EngineRequest, devices: str | None, *, accept: bool, as_json: bool
 ) -> None:
     quiet_libraries()
     from dataclasses import asdict

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from objectives.merging.members.holding import Held, Holding, Stored
+from objectives.merging.members.holding import Held, Holding, StoredAs
 from objectives.scoring.scorer import Precision
 from objectives.target.aggregates import Aggregate
 from objectives.target.target import Measure
@@ -49,7 +49,7 @@ class ObjectiveConfig(Config):
     held: Held = "auto"
     """Where the members are while they are merged: `resident` in the device's memory; `streamed` to a GPU from the
     host's; `mapped` from a file beside the pool; or the first of these that has room. No loss hangs on it."""
-    stored: Stored = "float32"
+    stored: StoredAs = "float32"
     """As what the members' values are held: `float32`, `bfloat16`, or task vectors in `int8` or, in less than a
     quarter of the bytes from four members on, `int6`. Losses hang on it."""
     keep_share: float = Field(1.0, gt=0, le=1)

@@ -13,7 +13,7 @@ from objectives.merging.merge import StackedPool
 from pool.building.build import build_pool
 from pool.building.material import prepare_material
 from pool.building.request import Request
-from pool.building.trained import Run, folder_of
+from pool.building.trained import TruthRun, folder_of
 from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError, CorpusError
 from pool.mixture import Mixture, even_within_groups, group_units, to_groups, to_units
@@ -90,8 +90,8 @@ def test_what_is_trained_on_a_mixture_of_groups_is_trained_on_its_units(united: 
     by_groups, recipe = united.by_groups(), united.config.recipe
     mixture = Mixture.of({"code": 0.3, "text": 0.7})
     over_units = by_groups.unit_mixture(mixture).over(united.names)
-    assert folder_of(by_groups, Run(mixture, recipe)) == folder_of(united, Run(over_units, recipe))
-    vertex = Run(Mixture.vertex(by_groups.names, "code"), recipe)
+    assert folder_of(by_groups, TruthRun(mixture, recipe)) == folder_of(united, TruthRun(over_units, recipe))
+    vertex = TruthRun(Mixture.vertex(by_groups.names, "code"), recipe)
     assert folder_of(by_groups, vertex).parent.name == "trained", "a group of several units has no member of its own"
 
 

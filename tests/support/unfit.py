@@ -7,23 +7,23 @@ import signal
 from dataclasses import dataclass
 
 import pool.training.train
-from pool.building.job import Training
+from pool.building.job import TrainingJob
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.training.adapters import Trainable
-from pool.training.attempt import Course, Run
+from pool.training.attempt import Run, TrainingCourse
 
 
 @dataclass(frozen=True)
 class Unfit:
     """A training whose process is killed when more than `fits` windows are trained at a time."""
 
-    training: Training
+    training: TrainingJob
     fits: int
 
     def __call__(self) -> CheckpointManifest:
         attempt = pool.training.train.attempt
 
-        def limited(model: Trainable, run: Run, part: int) -> Course | None:
+        def limited(model: Trainable, run: Run, part: int) -> TrainingCourse | None:
             if part > self.fits:
                 os.kill(os.getpid(), signal.SIGKILL)
             return attempt(model, run, part)

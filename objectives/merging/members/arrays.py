@@ -1,4 +1,4 @@
-"""`Stored`: one array of a pool's members, read by rows onto the device that merges, wherever it lies.
+"""`StoredArray`: one array of a pool's members, read by rows onto the device that merges, wherever it lies.
 
 Arrays filled in memory: the device's, or the host's, which streams to the device while it merges.
 """
@@ -28,7 +28,7 @@ class Shape:
         return self.rows * self.columns * self.dtype.itemsize
 
 
-class Stored(Protocol):
+class StoredArray(Protocol):
     """An array (rows, columns) that can be read a part of a row at a time."""
 
     nbytes: int
@@ -99,7 +99,7 @@ class OnDisk:
 
 def filled(
     shapes: Mapping[str, Shape], rows: Iterator[tuple[str, torch.Tensor]], device: torch.device, *, streamed: bool
-) -> dict[str, Stored]:
+) -> dict[str, StoredArray]:
     """Fill arrays with the rows of each, in their order; `streamed` ones lie in the host, but for small ones.
 
     Host memory is pinned where the device is a GPU: copies from it are asynchronous. On a CPU there is nowhere to

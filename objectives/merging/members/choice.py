@@ -12,7 +12,7 @@ import torch
 from objectives.merging.members.codes import EightBits, SixBits
 from objectives.merging.members.form import Form
 from objectives.merging.members.holding import Holding, Place
-from objectives.merging.members.layout import Layout
+from objectives.merging.members.layout import FlatLayout
 from objectives.merging.members.pruned import PrunedForm
 from objectives.merging.members.steps import StepsForm
 from objectives.merging.members.whole import WholeForm
@@ -85,7 +85,7 @@ def _gigabytes(count: float) -> str:
 _DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8}
 
 
-def form_of(holding: Holding, count: int, layout: Layout, seed: torch.Tensor | None, computed: torch.dtype) -> Form:
+def form_of(holding: Holding, count: int, layout: FlatLayout, seed: torch.Tensor | None, computed: torch.dtype) -> Form:
     """Return the form of K members, merged in the dtype `computed`. Task vectors take the `seed` (P,) they start at.
 
     Raises `ValueError` where they have none.

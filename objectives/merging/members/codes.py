@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from objectives.merging.members.layout import Layout, Piece
+from objectives.merging.members.layout import FlatLayout, Piece
 
 LARGEST_OF_EIGHT_BITS = 127
 LARGEST_OF_SIX_BITS = 31
-SCALE = torch.bfloat16
+CODE_SCALE = torch.bfloat16
 """A scale that is rounded down by 2^-9 cuts its row's largest value by a quarter of an eight-bit code at most."""
 
 
@@ -45,7 +45,7 @@ class Codes(Protocol):
 class EightBits:
     """A byte for each value, where the value would be."""
 
-    layout: Layout
+    layout: FlatLayout
     bits = 8
     largest = LARGEST_OF_EIGHT_BITS
     dtype = torch.int8
@@ -75,7 +75,7 @@ class SixBits:
     So everything is unpacked by shifts of whole rows. A row is padded to a multiple of four values.
     """
 
-    layout: Layout
+    layout: FlatLayout
     bits = 6
     largest = LARGEST_OF_SIX_BITS
     dtype = torch.uint8
@@ -118,17 +118,17 @@ class SixBits:
 
 
 def quantised(
-    values: torch.Tensor, layout: Layout, largest: int = LARGEST_OF_EIGHT_BITS
+    values: torch.Tensor, layout: FlatLayout, largest: int = LARGEST_OF_EIGHT_BITS
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return codes (P,) int8 and scales (R,): each row of a matrix is its codes times one scale.
 
     A code is off by half a scale at most. A row of zeros has scale 0.
     """
     codes = torch.zeros(layout.size, dtype=torch.int8, device=values.device)
-    scales = torch.zeros(layout.rows, dtype=SCALE, device=values.device)
+    scales = torch.zeros(layout.rows, dtype=CODE_SCALE, device=values.device)
     for matrix in layout.matrices.values():
         rows = values[matrix.part].view(-1, matrix.width)
-        scale = (rows.abs().amax(dim=1) / largest).to(SCALE)
+        scale = (rows.abs().amax(dim=1) / largest).to(CODE_SCALE)
         divisor = torch.where(scale > 0, scale, 1).to(rows.dtype)
         rounded = (rows / divisor[:, None]).round_().clamp_(-largest, largest)
         codes[matrix.part] = rounded.to(torch.int8).view(-1)
@@ -136,7 +136,7 @@ def quantised(
     return codes, scales
 
 
-def dequantised(codes: torch.Tensor, scales: torch.Tensor, layout: Layout, dtype: torch.dtype) -> torch.Tensor:
+def dequantised(codes: torch.Tensor, scales: torch.Tensor, layout: FlatLayout, dtype: torch.dtype) -> torch.Tensor:
     """Return the values (P,) that codes and scales stand for."""
     values = torch.zeros(layout.size, dtype=dtype, device=codes.device)
     for matrix in layout.matrices.values():

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from objectives.merging.members.arrays import Shape, Stored
+from objectives.merging.members.arrays import Shape, StoredArray
 
 Weights = npt.NDArray[np.float64]
 
@@ -77,7 +77,7 @@ class Form(Protocol):
     def encode(self, members: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the next row of one array after another, from members (P,), which are valid one at a time."""
 
-    def held(self, arrays: Mapping[str, Stored]) -> HeldMembers:
+    def held(self, arrays: Mapping[str, StoredArray]) -> HeldMembers:
         """Make members of the arrays."""
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 Place = Literal["resident", "streamed", "mapped"]
 Held = Literal["auto", "resident", "streamed", "mapped"]
-Stored = Literal["float32", "bfloat16", "int8", "int6"]
+StoredAs = Literal["float32", "bfloat16", "int8", "int6"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Holding:
     """
 
     held: Held = "auto"
-    stored: Stored = "float32"
+    stored: StoredAs = "float32"
     keep_share: float = 1.0
 
     def __post_init__(self) -> None:

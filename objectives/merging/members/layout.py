@@ -43,7 +43,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FlatLayout:
     """Tensors by name in a flat buffer of `size` values (P), gaps between them included; `rows` in all (R)."""
 
     matrices: dict[str, Matrix]
@@ -51,7 +51,7 @@ class Layout:
     rows: int
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> "Layout":
+    def of(cls, model: PreTrainedModel) -> "FlatLayout":
         """Lay out a model's parameters one after the other, tied ones once."""
         matrices: dict[str, Matrix] = {}
         start = row = 0

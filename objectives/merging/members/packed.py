@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from objectives.merging.members.arrays import InMemory, OnDisk, Shape, Stored
+from objectives.merging.members.arrays import InMemory, OnDisk, Shape, StoredArray
 from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.files.records import Record, read_record, write_record
@@ -37,7 +37,7 @@ def mapped(
     rows: Callable[[], Iterator[tuple[str, torch.Tensor]]],
     device: torch.device,
     folder: Path,
-) -> dict[str, Stored]:
+) -> dict[str, StoredArray]:
     """Map the arrays in a folder, which is named for what they hold, after filling it where it is not there or damaged.
 
     Raises `PoolError` when it cannot be written.
@@ -87,7 +87,7 @@ def _write(shapes: Mapping[str, Shape], rows: Iterator[tuple[str, torch.Tensor]]
         write_record(new / RECORD, PackedRecord(files=digests))
 
 
-def _opened(path: Path, shape: Shape, device: torch.device) -> Stored:
+def _opened(path: Path, shape: Shape, device: torch.device) -> StoredArray:
     if shape.small:
         array = torch.from_numpy(np.load(path, allow_pickle=False)).view(shape.dtype)
         return InMemory(array.to(device), device)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 
-from objectives.merging.members.arrays import Shape, Stored
-from objectives.merging.members.codes import SCALE, quantised
+from objectives.merging.members.arrays import Shape, StoredArray
+from objectives.merging.members.codes import CODE_SCALE, quantised
 from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, Weights, together, used
-from objectives.merging.members.layout import Layout, Matrix, Piece
+from objectives.merging.members.layout import FlatLayout, Matrix, Piece
 
 _BITS = 8
 
@@ -23,7 +23,7 @@ class PrunedForm:
     """K members, of each of whose steps from `seed` (P,) a share is kept, in a dtype or as int8 codes with scales."""
 
     count: int
-    layout: Layout
+    layout: FlatLayout
     seed: torch.Tensor
     keep_share: float
     stored: torch.dtype
@@ -47,7 +47,7 @@ class PrunedForm:
             "kept": Shape(self.count, kept, self.stored),
             "starts": Shape(self.count, len(self.pieces) + 1, torch.int64, small=True),
         }
-        scales = {"scales": Shape(self.count, self.layout.rows, SCALE, small=True)}
+        scales = {"scales": Shape(self.count, self.layout.rows, CODE_SCALE, small=True)}
         return shapes | (scales if self.stored == torch.int8 else {})
 
     def encode(self, members: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -66,7 +66,7 @@ class PrunedForm:
             counts = torch.stack([mask[piece.part].sum() for piece in self.pieces])
             yield "starts", torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
-    def held(self, arrays: Mapping[str, Stored]) -> "PrunedMembers":
+    def held(self, arrays: Mapping[str, StoredArray]) -> "PrunedMembers":
         """Hold them."""
         return PrunedMembers(self, arrays)
 
@@ -89,7 +89,7 @@ class PrunedForm:
 class PrunedMembers:
     """Members of which a share of each tensor's step lies in arrays; no member outlives its piece decoded."""
 
-    def __init__(self, form: PrunedForm, arrays: Mapping[str, Stored]) -> None:
+    def __init__(self, form: PrunedForm, arrays: Mapping[str, StoredArray]) -> None:
         self.count = form.count
         self.nbytes = sum(array.nbytes for array in arrays.values())
         self.device_nbytes = sum(array.device_nbytes for array in arrays.values())

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 
-from objectives.merging.members.arrays import Shape, Stored
-from objectives.merging.members.codes import SCALE, Codes, dequantised, quantised
+from objectives.merging.members.arrays import Shape, StoredArray
+from objectives.merging.members.codes import CODE_SCALE, Codes, dequantised, quantised
 from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, Weights, used
-from objectives.merging.members.layout import Layout, Piece
+from objectives.merging.members.layout import FlatLayout, Piece
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class StepsForm:
     """K members as steps from a reference, near `seed` (P,), which is not kept."""
 
     count: int
-    layout: Layout
+    layout: FlatLayout
     seed: torch.Tensor
     codes: Codes
 
@@ -34,7 +34,7 @@ class StepsForm:
         """Codes and scales, the reference before the members."""
         return {
             "codes": Shape(self.count + 1, self.codes.columns, self.codes.dtype),
-            "scales": Shape(self.count + 1, self.layout.rows, SCALE, small=True),
+            "scales": Shape(self.count + 1, self.layout.rows, CODE_SCALE, small=True),
         }
 
     def encode(self, members: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -49,7 +49,7 @@ class StepsForm:
             yield "codes", self.codes.packed(codes)
             yield "scales", scales
 
-    def held(self, arrays: Mapping[str, Stored]) -> "StepsMembers":
+    def held(self, arrays: Mapping[str, StoredArray]) -> "StepsMembers":
         """Hold them."""
         return StepsMembers(self, arrays)
 
@@ -57,7 +57,7 @@ class StepsForm:
 class StepsMembers:
     """Members whose codes (1 + K, bytes) and scales (1 + K, R) lie in two arrays; none outlives its piece decoded."""
 
-    def __init__(self, form: StepsForm, arrays: Mapping[str, Stored]) -> None:
+    def __init__(self, form: StepsForm, arrays: Mapping[str, StoredArray]) -> None:
         self.count = form.count
         self._layout, self._computed, self._codes = form.layout, form.seed.dtype, form.codes
         self._stored = arrays["codes"]

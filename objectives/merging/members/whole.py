@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from objectives.merging.members.arrays import Shape, Stored
+from objectives.merging.members.arrays import Shape, StoredArray
 from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, Weights, parts, together, used
 
 CACHED_VALUES = 2**21
@@ -35,7 +35,7 @@ class WholeForm:
         for member in members:
             yield "values", member.to(self.stored)
 
-    def held(self, arrays: Mapping[str, Stored]) -> "WholeMembers":
+    def held(self, arrays: Mapping[str, StoredArray]) -> "WholeMembers":
         """Hold them."""
         return WholeMembers(self, arrays["values"])
 
@@ -43,7 +43,7 @@ class WholeForm:
 class WholeMembers:
     """Members whose values lie in one array (K, P)."""
 
-    def __init__(self, form: WholeForm, values: Stored) -> None:
+    def __init__(self, form: WholeForm, values: StoredArray) -> None:
         self.count = form.count
         self.nbytes, self.device_nbytes = values.nbytes, values.device_nbytes
         self._form, self._values = form, values

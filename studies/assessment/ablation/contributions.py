@@ -22,7 +22,7 @@ from objectives.held_out import Floats
 from pool.mixture import Mixture
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Observations
-from studies.assessment.ablation.evidence import Evidence, Model
+from studies.assessment.ablation.evidence import DomainEvidence, Model
 from studies.assessment.ablation.shapley import Enumeration, with_added, without
 
 
@@ -42,7 +42,7 @@ class Contributions:
         return float(self.values[row, column]), None if self.errors is None else float(self.errors[row, column])
 
 
-def removals(evidence: Evidence, best: Mixture) -> dict[str, Contributions]:
+def removals(evidence: DomainEvidence, best: Mixture) -> dict[str, Contributions]:
     """Leave every partition out, and add every partition, one at a time.
 
     `best-without` and `uniform-without`: the mixture without partition k, the rest renormalised, against the whole.
@@ -59,7 +59,7 @@ def removals(evidence: Evidence, best: Mixture) -> dict[str, Contributions]:
     return {quantity: _compared(evidence, models) for quantity, models in pairs.items()}
 
 
-def first_order(evidence: Evidence, best: Mixture) -> dict[str, Contributions]:
+def first_order(evidence: DomainEvidence, best: Mixture) -> dict[str, Contributions]:
     """Predict leaving out and adding from the gradient g at the best mixture alone; empty where there is none.
 
     Taking k out moves the weights by w_k / (1 - w_k) (w - e_k), so the loss rises by w_k / (1 - w_k) (g'w - g_k):
@@ -77,7 +77,7 @@ def first_order(evidence: Evidence, best: Mixture) -> dict[str, Contributions]:
     return {"best-without-predicted": Contributions(removed.T), "added-to-best-predicted": Contributions(added.T)}
 
 
-def _compared(evidence: Evidence, models: Iterable[tuple[Model, Model]]) -> Contributions:
+def _compared(evidence: DomainEvidence, models: Iterable[tuple[Model, Model]]) -> Contributions:
     rows = [evidence.differences(less, more) for less, more in models]
     values = np.array([[one.difference for one in row] for row in rows])
     return Contributions(values, np.array([[one.standard_error for one in row] for row in rows]))

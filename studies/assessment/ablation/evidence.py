@@ -27,7 +27,7 @@ Model = Mixture | None
 """A merge by its mixture, or the seed checkpoint for None."""
 
 
-class Evidence:
+class DomainEvidence:
     """What merges and the seed score on the windows (W,) of one split, and what that makes of each column.
 
     The C = 1 + E columns are the goal itself, as it is minimised, and every domain's loss in the goal's measure; the

@@ -16,7 +16,7 @@ from objectives.scoring.scorer import Scorer
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from studies.assessment.ablation.contributions import Contributions
-from studies.assessment.ablation.evidence import Evidence
+from studies.assessment.ablation.evidence import DomainEvidence
 from studies.database.remembered import RememberedDifferentiableObjective
 from studies.opened.on_pool import Workbench
 
@@ -26,7 +26,7 @@ TOLERANCE = 0.01
 """How far the contributions' sum may be off in any column, as a share of the largest gain of a column."""
 
 
-def integrated_gradients(bench: Workbench, evidence: Evidence, mixture: Mixture) -> Contributions:
+def integrated_gradients(bench: Workbench, evidence: DomainEvidence, mixture: Mixture) -> Contributions:
     """Return the contributions (K, C) along the path from the seed to the mixture's merge; remembered like a merge."""
     names = bench.stacked.names
     objective = RememberedDifferentiableObjective(SeedPath(bench, evidence), bench.database.evaluations)
@@ -40,7 +40,7 @@ def integrated_gradients(bench: Workbench, evidence: Evidence, mixture: Mixture)
 class SeedPath:
     """The loss of a merge, its gradient the mean of d L / d c_k along the straight line from the seed to it."""
 
-    def __init__(self, bench: Workbench, evidence: Evidence) -> None:
+    def __init__(self, bench: Workbench, evidence: DomainEvidence) -> None:
         self._bench = bench
         self._evidence = evidence
         described = {name: bench.pool.corpus.held_out[evidence.split][name].digest for name in evidence.domains}

@@ -18,7 +18,7 @@ from studies.assessment.ablation.contributions import (
     scheffe_interactions,
     shapley_interactions,
 )
-from studies.assessment.ablation.evidence import Evidence
+from studies.assessment.ablation.evidence import DomainEvidence
 from studies.assessment.ablation.other_text import Noise, rank_agreements
 from studies.assessment.ablation.path import integrated_gradients
 from studies.assessment.ablation.resampling import draw_documents, resampled, spread, stability
@@ -48,7 +48,7 @@ def run_ablation(bench: Workbench, study: optuna.Study, asked: AblationRequest) 
     uniform = Mixture.uniform(bench.pool.names)
     game = Game(uniform if asked.game == "uniform" else best)
     design = choose_design(len(game.players), asked.merges, seed=asked.noise.seed)
-    evidence = Evidence(bench, asked.split, everywhere=asked.everywhere)
+    evidence = DomainEvidence(bench, asked.split, everywhere=asked.everywhere)
     _value_coalitions(evidence, game, design)
     say(f"ablate {bench.config.name}: leaving out, adding, and what else is compared")
     quantities = removals(evidence, best)
@@ -73,7 +73,7 @@ def run_ablation(bench: Workbench, study: optuna.Study, asked: AblationRequest) 
     )
 
 
-def _value_coalitions(evidence: Evidence, game: Game, design: Design) -> None:
+def _value_coalitions(evidence: DomainEvidence, game: Game, design: Design) -> None:
     coalitions = design.coalitions[1:]
     with track("coalitions", len(coalitions)) as show:
         for number, coalition in enumerate(coalitions, 1):
@@ -81,7 +81,7 @@ def _value_coalitions(evidence: Evidence, game: Game, design: Design) -> None:
             show(number, f"{evidence.merged} merged")
 
 
-def _shapley(evidence: Evidence, game: Game, design: Design, asked: AblationRequest) -> ShapleyValues:
+def _shapley(evidence: DomainEvidence, game: Game, design: Design, asked: AblationRequest) -> ShapleyValues:
     """Estimate on all documents and on documents drawn again; partitions that are no players get zeros."""
     values = game.values(design.coalitions, evidence)
     nats = np.stack([evidence.nats(game.model(coalition)) for coalition in design.coalitions])
@@ -103,7 +103,7 @@ def _over_partitions(game: Game, of_players: Floats) -> Floats:
     return whole
 
 
-def _interactions(evidence: Evidence, game: Game, design: Design, names: tuple[str, ...]) -> Interactions:
+def _interactions(evidence: DomainEvidence, game: Game, design: Design, names: tuple[str, ...]) -> Interactions:
     """Take the index where every coalition of all partitions is there, else the quadratic over all that was merged."""
     if isinstance(design, Enumeration) and game.players == names:
         return shapley_interactions(design, game.values(design.coalitions, evidence)[:, 0])

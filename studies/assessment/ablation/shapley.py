@@ -29,7 +29,7 @@ from scipy.stats import t as student_t
 from objectives.held_out import Floats
 from pool.errors import StudyError
 from pool.mixture import Mixture
-from studies.assessment.ablation.evidence import Evidence, Model
+from studies.assessment.ablation.evidence import DomainEvidence, Model
 
 FEWEST_PAIRS = 2
 """Below two pairs there is no standard error."""
@@ -220,7 +220,7 @@ class Game:
         chosen = [name for name, there in zip(self.players, coalition, strict=True) if there]
         return restricted(self.whole, chosen)
 
-    def values(self, coalitions: npt.NDArray[np.bool_], evidence: Evidence) -> Floats:
+    def values(self, coalitions: npt.NDArray[np.bool_], evidence: DomainEvidence) -> Floats:
         """Return minus the loss of coalitions (N, K) in every column (N, C)."""
         return -np.stack([evidence.values(self.model(coalition)) for coalition in coalitions])
 

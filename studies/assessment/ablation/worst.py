@@ -6,14 +6,14 @@ import optuna
 from pool.mixture import Mixture
 from search.strategies.gradient import FIRST_MOVE
 from search.trials import STOPPED_EARLY, completed_trials, value_of
-from studies.assessment.ablation.evidence import Evidence
+from studies.assessment.ablation.evidence import DomainEvidence
 from studies.opened.on_pool import Workbench
 
 STEPS = 4
 """Steps of ascent from the worst mixture known."""
 
 
-def worst_mixture(bench: Workbench, study: optuna.Study, evidence: Evidence) -> Mixture:
+def worst_mixture(bench: Workbench, study: optuna.Study, evidence: DomainEvidence) -> Mixture:
     """Take the worst of the space's corners and of the study's trials, and climb from it while the loss rises.
 
     The loss of merges is nearly convex in the weights, and a convex function is highest at a corner: the climb is there
@@ -33,7 +33,7 @@ def worst_mixture(bench: Workbench, study: optuna.Study, evidence: Evidence) -> 
     return worst
 
 
-def _step(bench: Workbench, evidence: Evidence, mixture: Mixture) -> Mixture:
+def _step(bench: Workbench, evidence: DomainEvidence, mixture: Mixture) -> Mixture:
     slopes = evidence.goal_slopes(mixture)
     if slopes is None or np.ptp(slopes) == 0:
         return mixture

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from objectives.agreement.noise import CONFIDENT
+from objectives.held_out import CONFIDENT
 from pool.corpus.corpus import Split
 from studies.assessment.fidelity.fidelity import Fidelity
 from studies.assessment.fidelity.readings import VALUE

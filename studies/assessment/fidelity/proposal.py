@@ -14,8 +14,8 @@ import numpy as np
 import optuna
 
 from objectives.agreement.calibration import Calibration
-from objectives.agreement.noise import CONFIDENT
 from objectives.evaluation import DifferentiableObjective, Evaluation
+from objectives.held_out import CONFIDENT
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from search.designs import draw

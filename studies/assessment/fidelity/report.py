@@ -16,7 +16,7 @@ from studies.assessment.fidelity.truths import Truths
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class FidelityReport:
     """The comparison, the corrections learnt from it, the proposal they lead to, and where the picture is.
 
     `trained_proposal` holds the truths of the proposal and of the best mixture, where they were asked for.

@@ -17,8 +17,8 @@ from studies.assessment.fidelity.imported_truths import import_truths
 from studies.assessment.fidelity.picture import draw_fidelity
 from studies.assessment.fidelity.proposal import propose
 from studies.assessment.fidelity.readings import Instruments
-from studies.assessment.fidelity.report import Report
-from studies.assessment.fidelity.truths import Training, Truths, known_truths, train_truths
+from studies.assessment.fidelity.report import FidelityReport
+from studies.assessment.fidelity.truths import TruthPlan, Truths, known_truths, train_truths
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
 from studies.terminal import named_weights
@@ -27,7 +27,7 @@ NEW_MERGES = 8
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FidelityRequest:
     """What to train or where truths were measured, and what to compare."""
 
     mixtures: int
@@ -38,7 +38,9 @@ class Wanted:
     unions: bool = False
 
 
-def make_report(bench: Workbench, study: optuna.Study, wanted: Wanted, engine: Engine = ONE_BY_ONE) -> Report:
+def make_report(
+    bench: Workbench, study: optuna.Study, wanted: FidelityRequest, engine: Engine = ONE_BY_ONE
+) -> FidelityReport:
     """Train (by an engine) or import the truths, and report. Raises a `MixscoutError` of the thing at fault."""
     instruments = Instruments(bench)
     truths = _truths(instruments, study, wanted, engine)
@@ -49,9 +51,9 @@ def make_report(bench: Workbench, study: optuna.Study, wanted: Wanted, engine: E
     trained: Truths | None = None
     if wanted.train_proposal:
         both = {"proposal": proposal.mixture, "best": proposal.best_mixture}
-        trained = train_truths(instruments, both, Training(as_long_as_members=wanted.unions), engine)
+        trained = train_truths(instruments, both, TruthPlan(as_long_as_members=wanted.unions), engine)
     path = bench.pool.config.root / "reports" / f"{bench.config.name}.fidelity.png"
-    return Report(fidelity, forecaster, proposal, draw_fidelity(fidelity, "test", path), trained)
+    return FidelityReport(fidelity, forecaster, proposal, draw_fidelity(fidelity, "test", path), trained)
 
 
 def forecast_mixture(
@@ -83,7 +85,7 @@ def parse_exponents(text: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _truths(instruments: Instruments, study: optuna.Study, wanted: Wanted, engine: Engine) -> Truths:
+def _truths(instruments: Instruments, study: optuna.Study, wanted: FidelityRequest, engine: Engine) -> Truths:
     if wanted.truths:
         return import_truths(instruments, wanted.truths)
     if wanted.mixtures < LEAST_TRUTHS:
@@ -92,5 +94,5 @@ def _truths(instruments: Instruments, study: optuna.Study, wanted: Wanted, engin
         plan = union_design(instruments.bench, wanted.mixtures)
     else:
         plan = design(instruments.bench, study, wanted.mixtures)
-    training = Training(wanted.repeats, as_long_as_members=wanted.unions)
+    training = TruthPlan(wanted.repeats, as_long_as_members=wanted.unions)
     return train_truths(instruments, plan, training, engine)

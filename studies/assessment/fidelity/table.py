@@ -13,13 +13,13 @@ from pool.mixture import Mixture
 from studies.assessment.fidelity.fidelity import Agreed, Fidelity
 from studies.assessment.fidelity.forecast import Forecast, Forecaster
 from studies.assessment.fidelity.readings import VALUE
-from studies.assessment.fidelity.report import Report
+from studies.assessment.fidelity.report import FidelityReport
 
 RANKS = ("pearson", "spearman", "kendall", "decision_accuracy", "accuracy_beyond_noise", "top_k_overlap")
 DIFFERENCES = ("regret_at_1", "rmse", "low_tail_rmse", "bias")
 
 
-def show_fidelity(console: Console, report: Report) -> None:
+def show_fidelity(console: Console, report: FidelityReport) -> None:
     """Show mixtures, agreement on the test split, domains, rules, and the proposal."""
     fidelity = report.fidelity
     test = fidelity.by_split["test"]
@@ -126,7 +126,7 @@ def _show_rules(console: Console, choice: RuleChoice, floor: NoiseFloor | None) 
     console.print(f"{verdict}{beside}")
 
 
-def _show_proposal(console: Console, report: Report) -> None:
+def _show_proposal(console: Console, report: FidelityReport) -> None:
     proposal = report.proposal
     console.print(
         f"Lowest calibrated prediction: {_largest(proposal.mixture)} ({proposal.new_merges} new merges), "
@@ -145,7 +145,7 @@ def _show_proposal(console: Console, report: Report) -> None:
         console.print(_ahead(report, split))
 
 
-def _ahead(report: Report, split: Split) -> str:
+def _ahead(report: FidelityReport, split: Split) -> str:
     proposal, trained = report.proposal, report.trained(split)
     floor = report.fidelity.by_split[split].noise.get(VALUE)
     if proposal.mixture.digest == proposal.best_mixture.digest:

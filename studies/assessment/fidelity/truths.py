@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from objectives.agreement.noise import NoiseFloor
-from pool.building.trained import Run, train_runs
+from pool.building.trained import TruthRun, train_runs
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine
@@ -34,7 +34,7 @@ class Truths:
 
 
 @dataclass(frozen=True)
-class Training:
+class TruthPlan:
     """How truths are trained: repeats of some in other orders of the data, and how long.
 
     `as_long_as_members`: for the members' tokens times the members that a mixture uses, as the union of their data is
@@ -58,7 +58,7 @@ class Training:
 
 
 def train_truths(
-    instruments: Instruments, plan: Mapping[str, Mixture], training: Training, engine: Engine = ONE_BY_ONE
+    instruments: Instruments, plan: Mapping[str, Mixture], training: TruthPlan, engine: Engine = ONE_BY_ONE
 ) -> Truths:
     """Train the mixtures of a plan, by an engine where that was not done before, and read them.
 
@@ -68,11 +68,11 @@ def train_truths(
     pool = instruments.bench.pool
     orders = range(1 + training.repeats)
     again = list(plan.values())[:REPEATED]
-    runs = [Run(mixture, training.recipe(pool, mixture)) for mixture in plan.values()]
-    runs += [Run(mixture, training.recipe(pool, mixture, order)) for order in orders[1:] for mixture in again]
+    runs = [TruthRun(mixture, training.recipe(pool, mixture)) for mixture in plan.values()]
+    runs += [TruthRun(mixture, training.recipe(pool, mixture, order)) for order in orders[1:] for mixture in again]
     _train_and_read(instruments, runs, engine)
     readings = {split: _readings(instruments, split, runs[: len(plan)]) for split in SPLITS}
-    repeated = [[Run(one, training.recipe(pool, one, order)) for one in again] for order in orders]
+    repeated = [[TruthRun(one, training.recipe(pool, one, order)) for one in again] for order in orders]
     noise = {split: _noise(instruments, split, repeated) for split in SPLITS}
     return Truths(plan, readings, noise, training.source)
 
@@ -87,10 +87,10 @@ def known_truths(instruments: Instruments) -> Truths:
     both = {mixture.digest for mixture in found[1]}
     names = instruments.bench.pool.names
     mixtures = [one.over(names) for one in found[0] if one.digest in both and len(one.support) > 1]
-    runs = [Run(mixture, recipe) for mixture in mixtures]
+    runs = [TruthRun(mixture, recipe) for mixture in mixtures]
     readings = {split: _readings(instruments, split, runs) for split in SPLITS} if mixtures else {}
     named = {mixture.digest: mixture for mixture in mixtures}
-    return Truths(named, readings, {split: {} for split in SPLITS}, Training().source)
+    return Truths(named, readings, {split: {} for split in SPLITS}, TruthPlan().source)
 
 
 def reordered(recipe: Recipe, number: int) -> Recipe:
@@ -98,7 +98,7 @@ def reordered(recipe: Recipe, number: int) -> Recipe:
     return recipe.model_copy(update={"order_seed": (recipe.order_seed + number) % 2**32})
 
 
-def _train_and_read(instruments: Instruments, runs: list[Run], engine: Engine) -> None:
+def _train_and_read(instruments: Instruments, runs: list[TruthRun], engine: Engine) -> None:
     with track("ground truths", len(runs), shown=engine.elsewhere) as show:
         for done, run in enumerate(train_runs(instruments.bench.pool, runs, engine), start=1):
             for split in SPLITS:
@@ -106,11 +106,11 @@ def _train_and_read(instruments: Instruments, runs: list[Run], engine: Engine) -
             show(done, "")
 
 
-def _readings(instruments: Instruments, split: Split, runs: list[Run]) -> Readings:
+def _readings(instruments: Instruments, split: Split, runs: list[TruthRun]) -> Readings:
     return instruments.read(split, [instruments.truth(split, run.recipe)(run.mixture) for run in runs])
 
 
-def _noise(instruments: Instruments, split: Split, repeated: list[list[Run]]) -> dict[str, NoiseFloor]:
+def _noise(instruments: Instruments, split: Split, repeated: list[list[TruthRun]]) -> dict[str, NoiseFloor]:
     """Measure the noise on runs that differ in the order of the data alone, a list an order."""
     if len(repeated) < 2:
         return {}

@@ -6,13 +6,13 @@ from rich.console import Console
 from rich.table import Table
 
 from studies.assessment.pool_check.found import PoolCheck
-from studies.assessment.pool_check.verdict import Verdict
+from studies.assessment.pool_check.verdict import PoolVerdict
 
 MOST_PAIRS = 30
 """Pairs shown, those of the highest barriers first; all of them are in the JSON and in the pictures."""
 
 
-def show_pool_check(console: Console, check: PoolCheck, verdict: Verdict) -> None:
+def show_pool_check(console: Console, check: PoolCheck, verdict: PoolVerdict) -> None:
     """Show what was measured and what follows from it."""
     count = len(check.domains)
     console.print(f"Pool {check.pool}: loss in nats per token, {check.split} split, mean of {count} domains")

@@ -8,7 +8,7 @@ from studies.assessment.pool_check.found import PoolCheck, pair_name
 
 BARRIER_NATS = 0.02
 """A rise on the line that matters: two of the demo's mixtures, really trained, differ by chance by up to 0.021."""
-LEAST_COSINE = 0.0
+LEAST_COSINE_OF_TASK_VECTORS = 0.0
 """Below it members undo each other's steps. Task vectors of unlike tasks are about orthogonal (Ilharco et al. 2023);
 those of the demo's pool, 0.10 and above."""
 MOST_RELATIVE_NORM = 0.5
@@ -19,7 +19,7 @@ MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PoolVerdict:
     """Why a pool is unlikely to merge well, a line a reason; none when nothing speaks against it."""
 
     reasons: tuple[str, ...]
@@ -40,7 +40,7 @@ class Verdict:
         """Give the verdict, the reasons and the thresholds they were judged by."""
         thresholds = {
             "barrier_nats": BARRIER_NATS,
-            "least_cosine": LEAST_COSINE,
+            "least_cosine": LEAST_COSINE_OF_TASK_VECTORS,
             "most_relative_norm": MOST_RELATIVE_NORM,
         }
         return {
@@ -51,9 +51,9 @@ class Verdict:
         }
 
 
-def judge(check: PoolCheck) -> Verdict:
+def judge(check: PoolCheck) -> PoolVerdict:
     """Judge a pool by its losses, task vectors and barriers. Sign conflicts are shown but not judged."""
-    return Verdict((*_of_losses(check), *_of_vectors(check), *_of_barriers(check)))
+    return PoolVerdict((*_of_losses(check), *_of_vectors(check), *_of_barriers(check)))
 
 
 def _of_losses(check: PoolCheck) -> Iterator[str]:
@@ -102,10 +102,12 @@ def _of_vectors(check: PoolCheck) -> Iterator[str]:
             "lower their learning rate, or train them shorter"
         )
     against = {
-        pair_name(pair): cosine for pair, cosine in check.of_pairs(vectors.cosines).items() if cosine < LEAST_COSINE
+        pair_name(pair): cosine
+        for pair, cosine in check.of_pairs(vectors.cosines).items()
+        if cosine < LEAST_COSINE_OF_TASK_VECTORS
     }
     if against:
-        yield f"task vectors that point against each other (cosine below {LEAST_COSINE:g}): {_ranked(against)}"
+        yield f"task vectors that point against each other (cosine below {LEAST_COSINE_OF_TASK_VECTORS:g}): {_ranked(against)}"
 
 
 def _of_barriers(check: PoolCheck) -> Iterator[str]:

@@ -11,9 +11,9 @@ from studies.benchmarks.evaluation.growth import Point
 from studies.benchmarks.evaluation.objective import Costs
 from studies.benchmarks.evaluation.precision import PrecisionCheck
 from studies.benchmarks.ratio import Ratio
-from studies.benchmarks.surrogates.surrogate import Result as Predicted
 from studies.benchmarks.surrogates.surrogate import Spread
-from studies.benchmarks.training import Training
+from studies.benchmarks.surrogates.surrogate import SurrogateResult as Predicted
+from studies.benchmarks.training import Speed
 
 
 def show_costs(console: Console, costs: Costs, savings: Savings) -> None:
@@ -43,7 +43,7 @@ def _named(costs: Costs, savings: Savings) -> Mapping[str, Ratio]:
     }
 
 
-def show_training(console: Console, found: Training) -> None:
+def show_training(console: Console, found: Speed) -> None:
     """Show the throughput of `bench training`."""
     console.print(
         f"{found.parameters:,} parameters, {found.precision}, {found.device}: {found.tokens:,} tokens a run\n"

@@ -51,7 +51,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Result:
+class GateResult:
     """A strategy on a case over the seeds."""
 
     case: Case
@@ -102,7 +102,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Plan:
+class GatePlan:
     """How often every search is made, by which rule, and after how many merges the gated ones end (None: as others)."""
 
     seeds: int
@@ -110,7 +110,7 @@ class Plan:
     gated_merges: int | None = None
 
 
-def run_gate(cases: Sequence[Case], entries: Sequence[Entry], plan: Plan, *, jobs: int) -> list[Result]:
+def run_gate(cases: Sequence[Case], entries: Sequence[Entry], plan: GatePlan, *, jobs: int) -> list[GateResult]:
     """Run every entry on every case, once a seed, in `jobs` processes."""
     work = list(product(cases, entries))
     tasks = (delayed(run_pair)(case, entry, seed, plan) for case, entry in work for seed in range(plan.seeds))
@@ -118,19 +118,19 @@ def run_gate(cases: Sequence[Case], entries: Sequence[Entry], plan: Plan, *, job
     results = []
     with track("gate", len(work)) as show:
         for case, entry in work:
-            results.append(Result(case, entry, tuple(next(pairs) for _ in range(plan.seeds))))
+            results.append(GateResult(case, entry, tuple(next(pairs) for _ in range(plan.seeds))))
             show(len(results), f"{case.name}, {entry.strategy}: {results[-1].merges_to_ungated:g} merges")
     return results
 
 
-def run_pair(case: Case, entry: Entry, seed: int, plan: Plan) -> Pair:
+def run_pair(case: Case, entry: Entry, seed: int, plan: GatePlan) -> Pair:
     """Search once with the gate and once without; in one thread, so that the last digits are the same everywhere."""
     quiet_libraries()
     with threadpool_limits(1):
         return _paired(case, entry, seed, plan)
 
 
-def _paired(case: Case, entry: Entry, seed: int, plan: Plan) -> Pair:
+def _paired(case: Case, entry: Entry, seed: int, plan: GatePlan) -> Pair:
     objective = case.make(seed)
     fewer = replace(entry, merges=min(plan.gated_merges or entry.merges, entry.merges))
     gated = _searched(objective, fewer, seed, Gate(plan.rule, seed=seed))

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.benchmarks.strategies.regret import Result
+from studies.benchmarks.strategies.regret import RegretResult
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette: told apart by the colour-blind."""
@@ -16,7 +16,7 @@ FLOOR_PERCENT = 0.01
 """Where the axis ends: less is drawn here."""
 
 
-def draw_regret(results: Sequence[Result], path: Path) -> Path:
+def draw_regret(results: Sequence[RegretResult], path: Path) -> Path:
     """Draw median and quartiles over all cases and seeds of a size, and return the path."""
     sizes = sorted({one.case.partitions for one in results})
     figure = Figure(figsize=(1 + 4.2 * len(sizes), 4.4), layout="constrained")
@@ -32,7 +32,7 @@ def draw_regret(results: Sequence[Result], path: Path) -> Path:
     return path
 
 
-def _draw_size(axes: Axes, results: Sequence[Result]) -> None:
+def _draw_size(axes: Axes, results: Sequence[RegretResult]) -> None:
     strategies = list(dict.fromkeys(one.entry.strategy for one in results))
     for at, strategy in enumerate(strategies):
         courses = [course for one in results if one.entry.strategy == strategy for course in one.courses]

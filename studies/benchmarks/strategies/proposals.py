@@ -32,7 +32,7 @@ PATIENCE = 1
 
 
 @dataclass(frozen=True)
-class Cost:
+class ProposalCost:
     """Processor seconds of one proposal: median, least and greatest of the `repeats` after the first.
 
     `first_seconds` is the first in a process, which also draws the candidates and chooses the prior.
@@ -49,7 +49,7 @@ class Cost:
         return asdict(self)
 
 
-def run_proposals(strategies: Sequence[str], partitions: int, trials: int, repeats: int) -> list[Cost]:
+def run_proposals(strategies: Sequence[str], partitions: int, trials: int, repeats: int) -> list[ProposalCost]:
     """Measure every strategy on a study of its own with so many trials."""
     quiet_libraries()
     objective = problem("scheffe", "face", partitions, seed=0)
@@ -61,7 +61,7 @@ def run_proposals(strategies: Sequence[str], partitions: int, trials: int, repea
     return costs
 
 
-def _cost(strategy: Strategy, objective: AnalyticLoss, trials: int, repeats: int) -> Cost:
+def _cost(strategy: Strategy, objective: AnalyticLoss, trials: int, repeats: int) -> ProposalCost:
     space = CappedSimplex.of(objective.partitions)
     study = optuna.create_study(sampler=PerTrialSampler(strategy, space, seed=0, patience=PATIENCE))
     for mixture in _approaching(objective, trials):
@@ -73,7 +73,7 @@ def _cost(strategy: Strategy, objective: AnalyticLoss, trials: int, repeats: int
         spent.append(time.process_time() - started)
         study.tell(trial, state=TrialState.FAIL)
         _add(study, space, strategy, objective, mixture)
-    return Cost(strategy.name, trials, len(space.names), spent[0], Ratio.of(spent[1:]))
+    return ProposalCost(strategy.name, trials, len(space.names), spent[0], Ratio.of(spent[1:]))
 
 
 def _approaching(objective: AnalyticLoss, count: int) -> list[Mixture]:

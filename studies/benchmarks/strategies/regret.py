@@ -82,7 +82,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Course:
+class RegretCourse:
     """One search: the incumbent's regret after every merge, and the forward-equivalents spent by then."""
 
     forwards: tuple[int, ...]
@@ -102,7 +102,7 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Result:
+class RegretResult:
     """A strategy on a case over the seeds: median (least to greatest), regret in percent, and one course a seed.
 
     `forwards_to_one_percent` is infinite where more than half of the seeds did not get there; `reached` counts them.
@@ -110,7 +110,7 @@ class Result:
 
     case: Case
     entry: Entry
-    courses: tuple[Course, ...]
+    courses: tuple[RegretCourse, ...]
 
     @property
     def forwards_to_one_percent(self) -> float:
@@ -151,28 +151,28 @@ def cases(partitions: Sequence[int], noises: Sequence[float]) -> list[Case]:
     return [Case(kind, placement, size, noise) for (kind, placement), size, noise in combined]
 
 
-def run_regret(wanted: Sequence[Case], entries: Sequence[Entry], seeds: int, *, jobs: int) -> list[Result]:
+def run_regret(wanted: Sequence[Case], entries: Sequence[Entry], seeds: int, *, jobs: int) -> list[RegretResult]:
     """Run every entry on every case, once a seed, in `jobs` processes; the answer does not depend on their number."""
     work = list(product(wanted, entries))
     tasks = (delayed(run_course)(case, entry, seed) for case, entry in work for seed in range(seeds))
-    courses: Iterator[Course] = Parallel(n_jobs=jobs, return_as="generator")(tasks)
+    courses: Iterator[RegretCourse] = Parallel(n_jobs=jobs, return_as="generator")(tasks)
     results = []
     with track("strategies", len(work)) as show:
         for case, entry in work:
-            results.append(Result(case, entry, tuple(next(courses) for _ in range(seeds))))
+            results.append(RegretResult(case, entry, tuple(next(courses) for _ in range(seeds))))
             last = results[-1]
             show(len(results), f"{case.name}, {entry.strategy}: {last.forwards_to_one_percent:g} forwards to 1 %")
     return results
 
 
-def run_course(case: Case, entry: Entry, seed: int) -> Course:
+def run_course(case: Case, entry: Entry, seed: int) -> RegretCourse:
     """Search once from the uniform mixture, ungated; in one thread, so that the last digits are the same everywhere."""
     quiet_libraries()
     with threadpool_limits(1):
         return _searched(case, entry, seed)
 
 
-def _searched(case: Case, entry: Entry, seed: int) -> Course:
+def _searched(case: Case, entry: Entry, seed: int) -> RegretCourse:
     objective = case.make(seed)
     study = optuna.create_study()
     start = {"uniform": Mixture.uniform(objective.partitions)}
@@ -181,7 +181,7 @@ def _searched(case: Case, entry: Entry, seed: int) -> Course:
     return _course(study, objective, space)
 
 
-def _course(study: optuna.Study, objective: AnalyticLoss, space: CappedSimplex) -> Course:
+def _course(study: optuna.Study, objective: AnalyticLoss, space: CappedSimplex) -> RegretCourse:
     unit, spent = one_percent_regret(objective), 0
     lowest, percent = math.inf, math.nan
     forwards, percents = [], []
@@ -191,10 +191,10 @@ def _course(study: optuna.Study, objective: AnalyticLoss, space: CappedSimplex) 
             lowest, percent = value_of(trial), regret(objective, space.mixture_of(trial)) / unit
         forwards.append(spent)
         percents.append(percent)
-    return Course(tuple(forwards), tuple(percents))
+    return RegretCourse(tuple(forwards), tuple(percents))
 
 
-def shares_of(results: Sequence[Result], strategy: str, reference: str) -> Mapping[str, float]:
+def shares_of(results: Sequence[RegretResult], strategy: str, reference: str) -> Mapping[str, float]:
     """Return the forward-equivalents to 1 % of a strategy over those of a reference, by case, medians over seeds.
 
     Where the reference did not get there its whole budget stands in, so the share is an upper bound; infinite where the

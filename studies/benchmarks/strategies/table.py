@@ -11,7 +11,7 @@ from studies.benchmarks.strategies import gate, proposals, regret
 from studies.benchmarks.surrogates import landscape
 
 
-def show_regret(console: Console, results: Sequence[regret.Result]) -> None:
+def show_regret(console: Console, results: Sequence[regret.RegretResult]) -> None:
     """Show for every case and strategy when 1 % regret was reached, and the regret at the end."""
     console.print("Forward-equivalents to 1 % of the uniform mixture's regret, and regret at the end in percent")
     table = _table("case", "strategy", "merges", "to 1 % (median)", "reached", "regret %", "min", "max")
@@ -23,7 +23,7 @@ def show_regret(console: Console, results: Sequence[regret.Result]) -> None:
     _show_shares(console, results)
 
 
-def show_gate(console: Console, results: Sequence[gate.Result]) -> None:
+def show_gate(console: Console, results: Sequence[gate.GateResult]) -> None:
     """Show for every case and strategy what the gate gains, and whether its promises are kept."""
     console.print(
         "With the gate against without: merges to the ungated search's end, gain at equal merges (percent of "
@@ -39,7 +39,7 @@ def show_gate(console: Console, results: Sequence[gate.Result]) -> None:
     console.print(table)
 
 
-def show_proposals(console: Console, costs: Sequence[proposals.Cost]) -> None:
+def show_proposals(console: Console, costs: Sequence[proposals.ProposalCost]) -> None:
     """Show what a proposal costs, by strategy."""
     one = costs[0]
     console.print(f"Processor seconds a proposal, {one.partitions} partitions, {one.trials} trials before it")
@@ -62,7 +62,7 @@ def show_landscape(console: Console, fits: Sequence[landscape.Fit]) -> None:
     console.print(table)
 
 
-def _show_shares(console: Console, results: Sequence[regret.Result]) -> None:
+def _show_shares(console: Console, results: Sequence[regret.RegretResult]) -> None:
     shares = regret.shares_of(results, "auto", "tpe")
     if shares:
         console.print(
@@ -78,7 +78,7 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def _needed(one: regret.Result) -> str:
+def _needed(one: regret.RegretResult) -> str:
     needed = one.forwards_to_one_percent
     return f"{needed:g}" if math.isfinite(needed) else f"> {one.courses[0].forwards[-1]}"
 

@@ -49,7 +49,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Result:
+class SurrogateResult:
     """How one surrogate, fitted on so many `runs`, predicts one metric of the `unseen` runs.
 
     `rmse` is in the metric's unit, `spearman` not defined (NaN) where all predictions are equal. `coverage` is the
@@ -75,7 +75,7 @@ class Question:
     subsets: int
 
 
-def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], subsets: int) -> list[Result]:
+def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], subsets: int) -> list[SurrogateResult]:
     """Fit every surrogate on random subsets of a folder's training runs and score it on the unseen ones.
 
     All surrogates see the same subsets. `mean` is the mean of all metrics, where the table has none of that name.
@@ -113,7 +113,7 @@ def split(table: SwarmTable, *, seed: int = 0) -> tuple[SwarmTable, SwarmTable]:
     return table.take(order[kept:]), table.take(order[:kept])
 
 
-def as_json(results: Sequence[Result]) -> list[dict[str, object]]:
+def as_json(results: Sequence[SurrogateResult]) -> list[dict[str, object]]:
     """Give what `bench surrogate --json` prints."""
     return [asdict(result) for result in results]
 
@@ -138,10 +138,12 @@ def _subsets(train: SwarmTable, size: int, subsets: int) -> list[SwarmTable]:
     return [train.take(order[:size].tolist()) for order in orders]
 
 
-def _result(name: str, method: Method, metric: str, chosen: Sequence[SwarmTable], unseen: SwarmTable) -> Result:
+def _result(
+    name: str, method: Method, metric: str, chosen: Sequence[SwarmTable], unseen: SwarmTable
+) -> SurrogateResult:
     truth = unseen.metrics[metric]
     predictions = [method(one.weights, one.metrics[metric], unseen.weights, truth) for one in chosen]
-    return Result(
+    return SurrogateResult(
         metric,
         name,
         runs=len(chosen[0].runs),

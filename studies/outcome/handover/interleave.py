@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from pool.parts.store import Pool
-from studies.outcome.handover.plan import Plan, sources_of
+from studies.outcome.handover.plan import HandoverPlan, sources_of
 
 _BUILDERS = {"jsonl": "json", "text": "text", "parquet": "parquet"}
 
 
-def interleave_script(plan: Plan, pool: Pool, text_folder: Path | None) -> str:
+def interleave_script(plan: HandoverPlan, pool: Pool, text_folder: Path | None) -> str:
     """Return the source of a module with a streamed dataset `mixture`, which runs on its own."""
     rows = []
     for name, share in plan.used.items():

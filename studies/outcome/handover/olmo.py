@@ -10,12 +10,12 @@ import math
 import yaml
 
 from pool.errors import StudyError
-from studies.outcome.handover.plan import Plan
+from studies.outcome.handover.plan import HandoverPlan
 
 PLACE = "{partition}"
 
 
-def olmo_core_yaml(plan: Plan, pattern: str) -> str:
+def olmo_core_yaml(plan: HandoverPlan, pattern: str) -> str:
     """Return a SourceMixtureList. Raises `StudyError` for a pattern without a place for the partition's name."""
     sources = [
         {
@@ -31,7 +31,7 @@ def olmo_core_yaml(plan: Plan, pattern: str) -> str:
     return text
 
 
-def olmix_yaml(plan: Plan, pattern: str) -> str:
+def olmix_yaml(plan: HandoverPlan, pattern: str) -> str:
     """Return the tables `data` and `mix` of an Olmix launch file; the rest of it is not ours. Raises `StudyError`."""
     sources = [{"name": name, "paths": [_path(pattern, name)]} for name in plan.used]
     mix = {

@@ -37,7 +37,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Plan:
+class HandoverPlan:
     """A training run of `tokens` tokens, about `documents` documents, on a mixture."""
 
     study: str
@@ -64,7 +64,7 @@ class Plan:
         }
 
 
-def make_plan(study: str, pool: Pool, mixture: Mixture, tokens: int) -> Plan:
+def make_plan(study: str, pool: Pool, mixture: Mixture, tokens: int) -> HandoverPlan:
     """Spread `tokens` over the partitions, to the token. Raises `StudyError` when there is none to spread."""
     if tokens < 1:
         raise StudyError(f"--tokens {tokens}: a training run needs at least one token")
@@ -79,7 +79,7 @@ def make_plan(study: str, pool: Pool, mixture: Mixture, tokens: int) -> Plan:
         name: Share(weight, budgets[name], pool.tokens[name], budgets[name] / pool.tokens[name], drawn[name] / total)
         for name, weight in weights.items()
     }
-    return Plan(study, pool.config.name, pool.manifest.digest, tokens, max(1, round(total)), shares)
+    return HandoverPlan(study, pool.config.name, pool.manifest.digest, tokens, max(1, round(total)), shares)
 
 
 def apportion(weights: Mapping[str, float], total: int) -> dict[str, int]:
@@ -112,7 +112,7 @@ def sources_of(pool: Pool, name: str, text_folder: Path | None) -> tuple[list[st
     return [str(path) for path in paths_of(name, table)], table.format, table.text_column
 
 
-def show_plan(console: Console, plan: Plan) -> None:
+def show_plan(console: Console, plan: HandoverPlan) -> None:
     """Show weight, tokens and epochs of every partition used, and which are repeated."""
     console.print(f"Training run of {plan.tokens:,} tokens on the best mixture of study {plan.study}")
     table = Table()

@@ -17,7 +17,7 @@ from studies.opened.on_pool import Workbench
 from studies.outcome.handover.interleave import interleave_script
 from studies.outcome.handover.mergekit_files import METHODS, mergekit_yaml
 from studies.outcome.handover.olmo import olmix_yaml, olmo_core_yaml
-from studies.outcome.handover.plan import Plan, make_plan
+from studies.outcome.handover.plan import HandoverPlan, make_plan
 from studies.terminal import json_text
 
 TEXT = "text"
@@ -25,7 +25,7 @@ TEXT = "text"
 
 def run_handover(
     bench: Workbench, mixture: Mixture, folder: Path, *, tokens: int, token_files: str, with_text: bool
-) -> Plan:
+) -> HandoverPlan:
     """Write every form of the mixture for a training run of `tokens` tokens, and return the plan.
 
     With `with_text`, the training documents of the partitions used as JSONL; a demo corpus has no other files. Raises
@@ -61,7 +61,7 @@ def run_handover(
     return plan
 
 
-def _write_text(pool: Pool, plan: Plan, folder: Path) -> None:
+def _write_text(pool: Pool, plan: HandoverPlan, folder: Path) -> None:
     folder.mkdir()
     text, tokenizer = read_corpus(pool.config), load_tokenizer(pool.folder / "tokenizer")
     corpus, _ = cut_into_units(text, tokenizer, pool.config.corpus)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from objectives.merged_loss import MergedLoss
 from objectives.merging.members.choice import Free, choose
 from objectives.merging.members.codes import EightBits, SixBits, dequantised, quantised
-from objectives.merging.members.holding import Held, Holding, Stored
-from objectives.merging.members.layout import Layout, Matrix
+from objectives.merging.members.holding import Held, Holding, StoredAs
+from objectives.merging.members.layout import FlatLayout, Matrix
 from objectives.merging.merge import StackedPool, UnmergedPool
 from objectives.merging.task_vectors import compare_task_vectors
 from objectives.target.target import Target
@@ -123,7 +123,7 @@ def test_the_sum_many_sums_the_blocks_and_the_gradient_are_of_the_same_members(w
     for part, values in stack.members.blocks(1000):
         covered[part] += 1
         assert torch.allclose(torch.tensor(weights[3], dtype=torch.float32) @ values, sums[3][part], atol=2e-6)
-    assert all(bool((covered[matrix.part] == 1).all()) for matrix in Layout.of(stack.model).matrices.values())
+    assert all(bool((covered[matrix.part] == 1).all()) for matrix in FlatLayout.of(stack.model).matrices.values())
     stack.flat_gradient().copy_(torch.randn(stack.flat.numel(), generator=torch.Generator().manual_seed(0)))
     expected = [float(stack.flat_gradient().double() @ member.double()) for member in stack.merge_many(np.eye(3))]
     assert stack.weight_gradient() == pytest.approx(expected, rel=1e-4, abs=1e-3)
@@ -156,7 +156,7 @@ def test_where_values_lie_changes_no_bit_of_a_merge(way: Way, stack_of) -> None:
 
 
 def test_int8_takes_a_quarter_of_float32_beside_scales_and_one_more_row(stack_of, exact: StackedPool) -> None:
-    members, layout = stack_of(Holding("resident", "int8")).members, Layout.of(exact.model)
+    members, layout = stack_of(Holding("resident", "int8")).members, FlatLayout.of(exact.model)
     assert members.nbytes == (3 + 1) * (layout.size + 2 * layout.rows)
     assert exact.members.nbytes == 3 * layout.size * 4
     assert stack_of(Holding("resident", "bfloat16")).members.nbytes == exact.members.nbytes / 2
@@ -166,7 +166,7 @@ def test_int8_takes_a_quarter_of_float32_beside_scales_and_one_more_row(stack_of
 def test_int6_takes_less_than_a_quarter_of_float32_from_four_members_on(
     stack_of, exact: StackedPool, tiny_pool: Pool, tmp_path: Path
 ) -> None:
-    layout = Layout.of(exact.model)
+    layout = FlatLayout.of(exact.model)
     assert all(matrix.width % 4 == 0 for matrix in layout.matrices.values()), "no row is padded"
     values = sum(tensor.numel() for tensor in parameters_of(exact.model).values())
     members = stack_of(Holding("resident", "int6")).members
@@ -185,7 +185,7 @@ def test_pruning_keeps_the_largest_share_of_each_tensor_and_the_seed_elsewhere(
 ) -> None:
     stack = stack_of(Holding("resident", "float32", 0.5))
     stack.merge(np.array([1.0, 0.0, 0.0]))
-    for name, matrix in Layout.of(exact.model).matrices.items():
+    for name, matrix in FlatLayout.of(exact.model).matrices.items():
         step, kept = exact.stack[0][matrix.part] - seed[matrix.part], stack.flat[matrix.part] - seed[matrix.part]
         assert torch.allclose(kept[kept != 0], step[kept != 0], atol=1e-6), name
         assert step[kept == 0].abs().max() <= step[kept != 0].abs().min() + 1e-6, name
@@ -196,7 +196,7 @@ def test_pruning_keeps_the_largest_share_of_each_tensor_and_the_seed_elsewhere(
 @pytest.mark.parametrize("largest", [EightBits.largest, SixBits.largest])
 @pytest.mark.parametrize("scale", [1e-30, 1e-4, 1.0, 1e4])
 def test_a_code_is_off_by_half_a_scale_at_most(scale: float, largest: int) -> None:
-    layout = Layout.of(new_model(ModelShape(hidden_size=16, attention_heads=2, layers=1), 300, initial_seed=0))
+    layout = FlatLayout.of(new_model(ModelShape(hidden_size=16, attention_heads=2, layers=1), 300, initial_seed=0))
     values = torch.randn(layout.size, generator=torch.Generator().manual_seed(1)) * scale
     first = next(iter(layout.matrices.values()))
     values[: first.width] = 0
@@ -219,7 +219,7 @@ def test_codes_come_back_from_their_bytes_piece_by_piece(
     for number, (rows, width) in enumerate(shapes):
         matrices[str(number)] = Matrix(slice(start, start + rows * width), width, row)
         start, row = start + rows * width + 3, row + rows
-    layout = Layout(matrices, start, row)
+    layout = FlatLayout(matrices, start, row)
     codes = codes_of(layout)
     values = torch.randint(-codes.largest, codes.largest + 1, (layout.size,), dtype=torch.int8)
     stored = codes.packed(values)
@@ -231,7 +231,7 @@ def test_codes_come_back_from_their_bytes_piece_by_piece(
 
 def test_members_of_task_vectors_compare_as_they_are(stack_of, exact: StackedPool, tiny_pool: Pool) -> None:
     for held, tolerance in (("mapped", 1e-9), ("resident", 0.02)):
-        stored: Stored = "float32" if held == "mapped" else "int8"
+        stored: StoredAs = "float32" if held == "mapped" else "int8"
         stack = stack_of(Holding(held, stored))
         found, expected = (compare_task_vectors(one, tiny_pool.folder / "seed") for one in (stack, exact))
         assert found.cosines == pytest.approx(expected.cosines, abs=tolerance)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny import edit, snapshot
 
 from pool.building.build import build_pool
-from pool.building.trained import Run, folder_of
+from pool.building.trained import TruthRun, folder_of
 from pool.checkpoints.checkpoint import load_model, new_model
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile, read_pool_file
@@ -54,9 +54,9 @@ def test_a_member_trained_elsewhere_is_taken_in_bit_for_bit(root: Path, elsewher
 
     pool = build_pool(_config(root))
     assert snapshot(root) == after, "nothing of it is trained again"
-    vertex = Run(Mixture.vertex(pool.names, "docs"), pool.config.recipe)
+    vertex = TruthRun(Mixture.vertex(pool.names, "docs"), pool.config.recipe)
     assert folder_of(pool, vertex) != root / MEMBER, "by which recipe it was trained nobody knows"
-    assert folder_of(pool, Run(Mixture.vertex(pool.names, "code"), pool.config.recipe)).name == "code"
+    assert folder_of(pool, TruthRun(Mixture.vertex(pool.names, "code"), pool.config.recipe)).name == "code"
     assert "imported" in mixscout("pool", "show", root / "pool.toml").out
 
 

@@ -17,15 +17,15 @@ from safetensors.torch import load_file
 from unfit import Unfit
 
 from pool.building.build import build_pool
-from pool.building.job import Training
+from pool.building.job import TrainingJob
 from pool.config.pool_file import read_pool_file
 from pool.engines.processes import Processes
 from pool.engines.ray_tasks import ray_tasks
-from pool.engines.resources import Needs
+from pool.engines.resources import Resources
 from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.mixture import Mixture
-from pool.parts.layout import Layout
+from pool.parts.layout import PoolLayout
 from pool.parts.provenance import member_provenance
 from pool.parts.store import Pool
 
@@ -124,7 +124,7 @@ def test_a_node_lost_in_the_middle_costs_its_member_s_last_steps_and_the_build_g
 ) -> None:
     with (
         Accident(unbuilt, lambda process: remove_node_of(cluster, process)) as accident,
-        ray_tasks(cluster.address, None, Needs()) as engine,
+        ray_tasks(cluster.address, None, Resources()) as engine,
     ):
         assert engine.places == 3
         build_pool(read_pool_file(unbuilt / "pool.toml"), engine=engine)
@@ -138,7 +138,9 @@ def test_a_member_whose_process_is_killed_for_memory_is_trained_in_smaller_parts
     monkeypatch.setenv("PYTHONPATH", IMPORT_PATH)
     config, seed = tiny_pool.config, tiny_pool.manifest.seed
     wanted = member_provenance(Mixture.vertex(NAMES, "docs"), config.recipe, tiny_pool.manifest.corpus, seed)
-    training = Training(Layout(unbuilt / "pools/tiny"), unbuilt / "pools/tiny/members/docs", wanted, "member 'docs'")
+    training = TrainingJob(
+        PoolLayout(unbuilt / "pools/tiny"), unbuilt / "pools/tiny/members/docs", wanted, "member 'docs'"
+    )
     ((_, manifest),) = Processes(1).run([replace(training.job, work=Unfit(training, 2))])
     said = capsys.readouterr().err
     for how in (
@@ -162,5 +164,5 @@ def test_a_machine_that_does_not_see_the_pool_says_so_and_leaves_nothing(tiny_po
     vertex = Mixture.vertex(NAMES, "docs")
     wanted = member_provenance(vertex, config.recipe, tiny_pool.manifest.corpus, seed)
     with pytest.raises(PoolError, match="seed/manifest.json is not there on .*a file system that they share"):
-        Training(Layout(tmp_path / "pool"), tmp_path / "pool/members/docs", wanted, "member 'docs'")()
+        TrainingJob(PoolLayout(tmp_path / "pool"), tmp_path / "pool/members/docs", wanted, "member 'docs'")()
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import snapshot
 
-from pool.building.trained import Run, folder_of, is_trained, train_runs, train_to_mixture
+from pool.building.trained import TruthRun, folder_of, is_trained, train_runs, train_to_mixture
 from pool.config.pool_file import read_pool_file
 from pool.engines.processes import Processes
 from pool.errors import PoolError
@@ -25,8 +25,8 @@ def pool(root: Path) -> Pool:
     return open_pool(read_pool_file(root / "pool.toml"))
 
 
-def _runs(pool: Pool, count: int) -> list[Run]:
-    return [Run(Mixture.from_array(NAMES, weights), pool.config.recipe) for weights in WEIGHTS[:count]]
+def _runs(pool: Pool, count: int) -> list[TruthRun]:
+    return [TruthRun(Mixture.from_array(NAMES, weights), pool.config.recipe) for weights in WEIGHTS[:count]]
 
 
 def test_processes_train_what_one_does_and_what_dies_on_the_way_is_gone_on_with(

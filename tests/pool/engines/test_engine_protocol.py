@@ -17,11 +17,11 @@ from jobs import Dying, Hungry, Meeting, Noted, Talking, begun_by, refused, seen
 from ray_nodes import ray_cluster
 
 from pool.engines import ray_tasks as ray_tasks_module
-from pool.engines.choice import Wanted, chosen
+from pool.engines.choice import EngineRequest, chosen
 from pool.engines.engine import MOST_LOSSES, ONE_BY_ONE, Engine, Job
 from pool.engines.processes import Processes
 from pool.engines.ray_tasks import RayTasks, ray_tasks
-from pool.engines.resources import Needs, shared_out
+from pool.engines.resources import Resources, shared_out
 from pool.errors import ConfigError, EngineError, PoolError
 
 
@@ -34,7 +34,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def ray_engine(address: str) -> Iterator[RayTasks]:
-    with ray_tasks(address, 2, Needs(gpus=0)) as engine:
+    with ray_tasks(address, 2, Resources(gpus=0)) as engine:
         yield engine
 
 
@@ -195,20 +195,20 @@ def test_processes_that_take_several_gpus_see_as_many_each_and_no_other_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     four = ("0", "1", "2", "3")
-    with chosen(Wanted(workers=2), four, Needs(gpus=2)) as engine:
+    with chosen(EngineRequest(workers=2), four, Resources(gpus=2)) as engine:
         assert _devices_seen(engine, tmp_path / "two each", 2) == ["0,1", "2,3"]
-    with chosen(Wanted(workers=2, num_gpus=1), four, Needs(gpus=2)) as engine:
+    with chosen(EngineRequest(workers=2, num_gpus=1), four, Resources(gpus=2)) as engine:
         assert _devices_seen(engine, tmp_path / "what the command says wins", 2) == ["0", "1"]
     assert not capsys.readouterr().err
-    with chosen(Wanted(workers=4), ("a", "b", "c"), Needs(gpus=2)) as engine:
+    with chosen(EngineRequest(workers=4), ("a", "b", "c"), Resources(gpus=2)) as engine:
         assert engine.places == 1 and "has room for 1 of 4 workers that take 2 GPUs each" in capsys.readouterr().err
         assert _devices_seen(engine, tmp_path / "one is left over", 1) == ["a,b"]
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     job = Job("a", partial(seen, "OMP_NUM_THREADS"))
-    assert list(Processes(2, needs=Needs(cpus=3)).run([job])) == [("a", "3")]
+    assert list(Processes(2, needs=Resources(cpus=3)).run([job])) == [("a", "3")]
     with pytest.raises(EngineError, match="this machine has 8 CPUs and 1 GPUs .* each job takes 2 GPUs: give other"):
-        Processes(1, ("0", "cpu"), Needs(gpus=2))
+        Processes(1, ("0", "cpu"), Resources(gpus=2))
 
 
 def test_shares_of_devices() -> None:
@@ -216,8 +216,8 @@ def test_shares_of_devices() -> None:
     assert shared_out((), None) == () and shared_out(("0", "1"), 0) == ("",)
     assert shared_out(("0", "cpu"), 1) == ("0", "")
     assert shared_out(("MIG-1", "MIG-2", "MIG-3", "MIG-4"), 2) == ("MIG-1,MIG-2", "MIG-3,MIG-4")
-    assert Processes(9, ("0", "1"), Needs(gpus=0.5)).places == 4
-    assert Processes(9, ("0", "1"), Needs(gpus=0.75)).places == 2, "no job takes parts of two GPUs"
+    assert Processes(9, ("0", "1"), Resources(gpus=0.5)).places == 4
+    assert Processes(9, ("0", "1"), Resources(gpus=0.75)).places == 2, "no job takes parts of two GPUs"
 
 
 def test_ray_gives_each_job_a_gpu_where_there_are_some_and_shows_none_where_none_is_asked_for(
@@ -225,21 +225,21 @@ def test_ray_gives_each_job_a_gpu_where_there_are_some_and_shows_none_where_none
 ) -> None:
     job = Job("a", partial(seen, "CUDA_VISIBLE_DEVICES"))
     assert list(ray_engine.run([job])) == [("a", "")]
-    with ray_tasks(address, None, Needs()) as engine:
+    with ray_tasks(address, None, Resources()) as engine:
         assert engine.places == 2 and engine.machines == 1
         both = {device for _, device in engine.run([job, Job("b", job.work)])}
     assert both <= {"0", "1"}
-    with ray_tasks(address, None, Needs(cpus=0.5, gpus=0.0)) as engine:
+    with ray_tasks(address, None, Resources(cpus=0.5, gpus=0.0)) as engine:
         assert engine.places == 6
 
 
 def test_a_job_too_large_for_every_node_is_an_error_and_not_an_endless_wait(address: str) -> None:
     with pytest.raises(EngineError, match="no node .* has 8 CPUs and 0 GPUs .*the largest has 2 CPUs and 2 GPUs"):
-        ray_tasks(address, None, Needs(8, 0)).__enter__()
+        ray_tasks(address, None, Resources(8, 0)).__enter__()
     with pytest.raises(ConfigError, match="needs some of a node"):
-        Needs(0, 0)
+        Resources(0, 0)
     with pytest.raises(ConfigError, match="a share of one GPU or whole ones: num_gpus is 1.5"):
-        Needs(gpus=1.5)
+        Resources(gpus=1.5)
 
 
 def test_what_does_not_go_together_is_refused_and_the_rest_chosen() -> None:
@@ -248,16 +248,16 @@ def test_what_does_not_go_together_is_refused_and_the_rest_chosen() -> None:
         "num_gpus": "--num-gpus says what each of several workers takes: give --workers",
     }.items():
         with pytest.raises(ConfigError, match=message):
-            Wanted(**{wrong: "auto" if wrong == "address" else 1.0})
+            EngineRequest(**{wrong: "auto" if wrong == "address" else 1.0})
     with pytest.raises(ConfigError, match="--engine processes needs --workers"):
-        Wanted("processes")
+        EngineRequest("processes")
     with pytest.raises(ConfigError, match="'ray://head' is no Ray cluster's; write HOST:PORT"):
-        Wanted("ray", address="ray://head")
-    with pytest.raises(ConfigError, match="--devices is for processes"), chosen(Wanted("ray"), ("0",)):
+        EngineRequest("ray", address="ray://head")
+    with pytest.raises(ConfigError, match="--devices is for processes"), chosen(EngineRequest("ray"), ("0",)):
         pass
-    with chosen(Wanted()) as engine:
+    with chosen(EngineRequest()) as engine:
         assert engine is ONE_BY_ONE
-    with chosen(Wanted(workers=3), ("0", "1")) as engine:
+    with chosen(EngineRequest(workers=3), ("0", "1")) as engine:
         assert isinstance(engine, Processes) and engine.places == 3
 
 
@@ -266,7 +266,7 @@ def test_no_ray_and_no_cluster_are_one_line_each(monkeypatch: pytest.MonkeyPatch
 
     ray.shutdown()  # another test's connection would be used
     with pytest.raises(EngineError, match="no Ray cluster could be reached at 127.0.0.1:9: .*`ray start --head`"):
-        ray_tasks("127.0.0.1:9", None, Needs()).__enter__()
+        ray_tasks("127.0.0.1:9", None, Resources()).__enter__()
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"--engine ray needs Ray: pip install 'mixscout\[cluster\]'"):
-        ray_tasks("auto", None, Needs()).__enter__()
+        ray_tasks("auto", None, Resources()).__enter__()

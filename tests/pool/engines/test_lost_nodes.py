@@ -12,10 +12,10 @@ from ray_nodes import SMALL, ray_cluster
 from pool.engines import ray_cluster as ray_room
 from pool.engines.engine import Job
 from pool.engines.ray_tasks import RayTasks, ray_tasks
-from pool.engines.resources import Needs
+from pool.engines.resources import Resources
 from pool.errors import EngineError
 
-LARGE = Needs(cpus=2, gpus=0)
+LARGE = Resources(cpus=2, gpus=0)
 WAITING = (
     "no node of the Ray cluster has 2 CPUs and 0 GPUs any more, which each job takes; the largest of 1 has 1 CPUs and "
     "0 GPUs: waiting up to {} seconds for one that has"

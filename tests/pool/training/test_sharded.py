@@ -18,7 +18,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from pool.building.trained import Run, folder_of, train_runs
+from pool.building.trained import TruthRun, folder_of, train_runs
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, ModelShape, Recipe
@@ -28,7 +28,7 @@ from pool.mixture import Mixture
 from pool.parts.layout import CORPUS
 from pool.parts.store import Pool, open_pool
 from pool.training.attempt import BESIDE
-from pool.training.needs import NOTHING, Needs, held_out_text
+from pool.training.needs import NOTHING, RunInputs, held_out_text
 from pool.training.optimizer_state import OPTIMIZER
 from pool.training.run_checkpoints import SHARDED
 from pool.training.train import TrainingOutcome, train
@@ -77,7 +77,9 @@ def _apart(one: Tensors, other: Tensors, start: Tensors) -> float:
 def trained(tiny_pool: Pool, tmp_path: Path) -> Callable[..., Trained]:
     """Train a small model on the tiny pool's text, in a scratch folder of its own."""
 
-    def run(name: str, shape: ModelShape, needs: Needs = NOTHING, *, on: str | None = None, **options: Any) -> Trained:
+    def run(
+        name: str, shape: ModelShape, needs: RunInputs = NOTHING, *, on: str | None = None, **options: Any
+    ) -> Trained:
         model = new_model(shape, 384, initial_seed=3)
         start = {called: tensor.clone() for called, tensor in parameters_of(model).items()}
         recipe, scratch = Recipe.model_validate({**BASE, **options}), tmp_path / name
@@ -106,12 +108,12 @@ def _shape(family: Family, *, tied: bool) -> ModelShape:
 @needs_two_or_no_gpus
 def test_every_option_is_as_without_shards(tiny_pool: Pool, trained: Callable[..., Trained]) -> None:
     shape = _shape("gpt2", tied=True)
-    seed = trained("seed", shape, Needs(keeps_optimizer=True))
+    seed = trained("seed", shape, RunInputs(keeps_optimizer=True))
     generator = torch.Generator().manual_seed(0)
     importance = {name: torch.rand(tensor.shape, generator=generator) for name, tensor in seed.parameters.items()}
     corpus = tiny_pool.manifest.corpus
     other = held_out_text(tiny_pool.folder / CORPUS, corpus, Mixture.vertex(tiny_pool.names, "prose"))
-    needs = Needs(optimizer=seed.beside / OPTIMIZER, importance=importance, keeps_optimizer=True, stopping=other)
+    needs = RunInputs(optimizer=seed.beside / OPTIMIZER, importance=importance, keeps_optimizer=True, stopping=other)
     options = {
         "tokens": 400 * 8 * 32,
         "schedule": "constant",
@@ -154,7 +156,7 @@ def test_a_group_of_which_a_process_is_killed_goes_on_from_its_last_checkpoint_a
 ) -> None:
     tiny = open_pool(read_pool_file(root / "pool.toml"))
     recipe = Recipe.model_validate({**BASE, "tokens": 30 * 8 * 32})
-    run = Run(Mixture.uniform(tiny.names), recipe.model_copy(update={"fsdp": 2}))
+    run = TruthRun(Mixture.uniform(tiny.names), recipe.model_copy(update={"fsdp": 2}))
     killed: list[psutil.Process] = []
 
     def kill() -> None:
@@ -176,7 +178,9 @@ def test_a_group_of_which_a_process_is_killed_goes_on_from_its_last_checkpoint_a
     start = {name: tensor.clone() for name, tensor in parameters_of(alone).items()}
     train(alone, tiny.corpus.train, run.mixture, recipe, scratch=tmp_path / "alone", label="alone")
     assert _apart(parameters_of(alone), shards, start) < CLOSE
-    assert folder_of(tiny, Run(run.mixture, recipe)) == folder_of(tiny, run), "shards are no part of what a model is"
+    assert folder_of(tiny, TruthRun(run.mixture, recipe)) == folder_of(tiny, run), (
+        "shards are no part of what a model is"
+    )
 
 
 def _group(starter: psutil.Process) -> list[psutil.Process]:
@@ -223,7 +227,7 @@ def test_the_group_ends_with_the_process_that_started_it(built_root: Path, tmp_p
 @needs_two_or_no_gpus
 def test_what_a_process_of_the_group_refuses_is_said_as_by_one(trained: Callable[..., Trained], tmp_path: Path) -> None:
     save_file({"nothing": torch.zeros(1)}, tmp_path / "empty.safetensors")
-    needs = Needs(optimizer=tmp_path / "empty.safetensors")
+    needs = RunInputs(optimizer=tmp_path / "empty.safetensors")
     with pytest.raises(PoolError, match=r"^\S+empty.safetensors: holds no state for .*; rebuild the seed$"):
         trained("run", _shape("llama", tied=True), needs, continue_optimizer=True, fsdp=2)
 

@@ -16,7 +16,7 @@ from tiny import edit
 
 from pool.mixture import Mixture
 from studies.assessment.ablation.contributions import first_order
-from studies.assessment.ablation.evidence import Evidence
+from studies.assessment.ablation.evidence import DomainEvidence
 from studies.assessment.ablation.other_text import Noise
 from studies.assessment.ablation.path import TOLERANCE
 from studies.assessment.ablation.resampling import draw_documents, resampled, spearman, spread
@@ -85,7 +85,7 @@ def test_the_path_from_the_seed_adds_up_to_what_the_best_merge_gains(found: dict
 def test_a_member_s_own_domain_is_where_it_is_missed_and_single_partitions_are_against_the_seed(
     found: dict, bench: Workbench
 ) -> None:
-    evidence = Evidence(bench, "search")
+    evidence = DomainEvidence(bench, "search")
     seed = evidence.values(None)
     for name, row in _values(found, "alone").items():
         assert row == pytest.approx(seed - evidence.values(Mixture.vertex(NAMES, name)))
@@ -99,7 +99,7 @@ def test_a_member_s_own_domain_is_where_it_is_missed_and_single_partitions_are_a
 
 
 def test_the_gradient_predicts_small_removals_and_additions(bench: Workbench) -> None:
-    evidence = Evidence(bench, "search")
+    evidence = DomainEvidence(bench, "search")
     mixture = Mixture.of({"code": 0.49, "docs": 0.01, "prose": 0.5})
     predicted = first_order(evidence, mixture)
     removed = evidence.values(without(mixture, "docs")) - evidence.values(mixture)
@@ -142,7 +142,7 @@ def _check_files(reports: Path, found: dict) -> None:
 def test_the_worst_mixture_is_worse_than_every_evaluated_one_and_best_is_best(found: dict, bench: Workbench) -> None:
     losses = {name: row["goal"] for name, row in found["losses"].items()}
     assert losses["best"] <= losses["uniform"] <= losses["worst"]
-    evidence = Evidence(bench, "search")
+    evidence = DomainEvidence(bench, "search")
     assert all(evidence.values(Mixture.vertex(NAMES, name))[0] <= losses["worst"] + 1e-12 for name in NAMES)
 
 
@@ -183,7 +183,7 @@ def test_partitions_without_weight_in_the_whole_are_no_players_and_nothing_left_
 def test_the_bootstrap_keeps_the_figures_of_all_documents_in_its_middle_and_knows_no_error_of_one_document(
     bench: Workbench,
 ) -> None:
-    evidence = Evidence(bench, "search")
+    evidence = DomainEvidence(bench, "search")
     models = [None, *(Mixture.vertex(NAMES, name) for name in NAMES)]
     nats = np.stack([evidence.nats(model) for model in models])
     once = tuple(np.ones((1, drawn.shape[1])) for drawn in draw_documents(evidence.table, np.random.default_rng(0)))

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from tiny import edit, snapshot
 
 from studies.assessment.fidelity.design import design
-from studies.assessment.fidelity.run import Wanted, make_report
+from studies.assessment.fidelity.run import FidelityRequest, make_report
 from studies.opened.on_pool import workbench
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
@@ -27,7 +27,7 @@ def judged_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     shutil.copytree(built_root, folder)
     with workbench(read_study_file(folder / "study.toml")) as bench:
         run_search(bench, 6)
-        make_report(bench, bench.known_study(), Wanted(COUNT, 1, exponents=(0.5,), train_proposal=True))
+        make_report(bench, bench.known_study(), FidelityRequest(COUNT, 1, exponents=(0.5,), train_proposal=True))
     return folder
 
 

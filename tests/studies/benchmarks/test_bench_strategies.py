@@ -9,16 +9,16 @@ from PIL import Image
 
 from search.gate import GateRule
 from search.surrogates.automatic import SURROGATES
-from studies.benchmarks.strategies.gate import Plan, run_pair
-from studies.benchmarks.strategies.regret import Case, Course, Entry, cases, run_regret, shares_of
+from studies.benchmarks.strategies.gate import GatePlan, run_pair
+from studies.benchmarks.strategies.regret import Case, Entry, RegretCourse, cases, run_regret, shares_of
 
 CASE = Case("scheffe", "face", 4, 0.0)
 
 
 def test_one_percent_counts_from_where_the_regret_stays_below() -> None:
-    course = Course((1, 2, 3, 4), (100.0, 0.5, 2.0, 0.9))
+    course = RegretCourse((1, 2, 3, 4), (100.0, 0.5, 2.0, 0.9))
     assert course.forwards_to_one_percent == 4
-    assert Course((1, 2), (100.0, 1.5)).forwards_to_one_percent == math.inf
+    assert RegretCourse((1, 2), (100.0, 1.5)).forwards_to_one_percent == math.inf
     assert [course.at(spent) for spent in (0, 1, 2, 9)] == [100.0, 100.0, 0.5, 0.9]
 
 
@@ -55,13 +55,13 @@ def test_the_command_prints_and_draws(mixscout, tmp_path: Path) -> None:
 
 
 def test_the_gate_is_judged_by_asking_about_every_pruned_proposal() -> None:
-    pair = run_pair(CASE, Entry("random", 30), 0, Plan(1, GateRule(audit_rate=0.05)))
+    pair = run_pair(CASE, Entry("random", 30), 0, GatePlan(1, GateRule(audit_rate=0.05)))
     assert pair.pruned > 30
     assert 0 <= pair.false_prunes < 0.1 * pair.pruned
     assert 0 < pair.covered <= pair.predicted <= 30
     assert pair.gated_percent < pair.ungated_percent
     assert pair.merges_to_ungated < 30
-    everything = run_pair(CASE, Entry("random", 30), 0, Plan(1, GateRule(threshold=0.0)))
+    everything = run_pair(CASE, Entry("random", 30), 0, GatePlan(1, GateRule(threshold=0.0)))
     assert (everything.pruned, everything.predicted) == (0, 0)
     assert everything.gated_percent == everything.ungated_percent
 

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from tiny import edit, snapshot
 
-from pool.building.trained import Run, folder_of, train_to_mixture
+from pool.building.trained import TruthRun, folder_of, train_to_mixture
 from pool.config.pool_file import read_pool_file
 from pool.engines.engine import OneByOne
 from pool.errors import ConfigError
@@ -102,7 +102,7 @@ def test_truths_trained_on_a_cluster_are_the_models_trained_here(
     assert len(json.loads(answer.out)["mixtures"]) == 6
     there = open_pool(read_pool_file(root / "pool.toml"))
     here = open_pool(read_pool_file(tmp_path / "here/pool.toml"))
-    uniform = Run(Mixture.uniform(there.names), there.config.recipe)
+    uniform = TruthRun(Mixture.uniform(there.names), there.config.recipe)
     model = snapshot(train_to_mixture(here, uniform.mixture))["model.safetensors"]
     assert snapshot(folder_of(there, uniform))["model.safetensors"] == model
     assert len(list((there.folder / "trained").glob("*/manifest.json"))) == 6

@@ -13,7 +13,7 @@ from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.parts.store import open_pool
 from studies.assessment.fidelity.design import union_design
-from studies.assessment.fidelity.truths import Training
+from studies.assessment.fidelity.truths import TruthPlan
 from studies.opened.on_pool import workbench
 from studies.study_file.study_file import read_study_file
 
@@ -55,7 +55,7 @@ def test_unions_are_even_and_trained_for_as_long_as_their_members_together(units
     with workbench(read_study_file(units / "study.toml")) as bench:
         (union,) = union_design(bench, 1).values()
         assert union.weights == (0.5, 0.5)
-        recipe = Training(as_long_as_members=True).recipe(bench.pool, union)
+        recipe = TruthPlan(as_long_as_members=True).recipe(bench.pool, union)
         assert recipe.tokens == 7 * bench.pool.config.recipe.tokens
     edit(units / "study.toml", 'units = "macro"', "max_members = 3")
     assert mixscout("search", units / "study.toml").code == 0

@@ -20,7 +20,7 @@ from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.training.train import TrainingOutcome, train
 from pool.training.windows import training_windows
-from studies.benchmarks.training import Wanted, bare_loop, flops_per_token, run_training
+from studies.benchmarks.training import TrainingRequest, bare_loop, flops_per_token, run_training
 
 
 def test_a_study_merges_members_of_an_age_and_is_another_study(root: Path, mixscout) -> None:
@@ -82,7 +82,7 @@ def test_bench_training_times_windows_as_long_as_those_that_members_are_trained_
     pool = build_pool(read_pool_file(empty_root / "pool.toml"))
     trained: list[TrainingOutcome] = []
     monkeypatch.setattr("studies.benchmarks.training.train", lambda *a, **k: trained.append(train(*a, **k)))
-    found = run_training(pool, Wanted(steps=2, repeats=1))
+    found = run_training(pool, TrainingRequest(steps=2, repeats=1))
     assert {outcome.tokens for outcome in trained} == {found.tokens} == {2 * 8 * 16}
 
 
@@ -90,10 +90,10 @@ def test_bench_training_refuses_what_it_cannot_time(tiny_pool: Pool) -> None:
     short = {name: stream[:1000] for name, stream in tiny_pool.corpus.train.items()}
     pool = replace(tiny_pool, corpus=replace(tiny_pool.corpus, train=short))
     with pytest.raises(ConfigError, match="no partition of pool 'tiny' has 1024 training tokens"):
-        run_training(pool, Wanted(steps=2, repeats=1, is_130m=True))
+        run_training(pool, TrainingRequest(steps=2, repeats=1, is_130m=True))
     lora = tiny_pool.config.model_copy(update={"recipe": Recipe.model_validate({"lora": {}})})
     with pytest.raises(ConfigError, match=r"take \[recipe.lora\] out of the pool file"):
-        run_training(replace(tiny_pool, config=lora), Wanted(steps=2, repeats=1))
+        run_training(replace(tiny_pool, config=lora), TrainingRequest(steps=2, repeats=1))
 
 
 def test_the_flops_of_a_token_are_those_of_its_matrices_and_of_attention(tiny_pool: Pool) -> None:

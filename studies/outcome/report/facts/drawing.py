@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#666666"
 """Okabe and Ito's palette, its pink darkened; never the only thing by which two things differ."""
-SCALE = "cividis"
+PICTURE_SCALE = "cividis"
 WIDTH = 4.6
 """Inches: at the width of a phone, letters are then nearly their own size."""
 MARKS = ("o", "s", "^", "D", "v", "P")

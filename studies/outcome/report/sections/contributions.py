@@ -14,7 +14,7 @@ import numpy as np
 from objectives.held_out import Floats
 from pool.mixture import Mixture
 from studies.assessment.ablation.csv_file import ablation_stem, read_shapley
-from studies.assessment.ablation.evidence import Evidence
+from studies.assessment.ablation.evidence import DomainEvidence
 from studies.assessment.ablation.heat_map import shapley_figure
 from studies.assessment.ablation.shapley import Enumeration, Game
 from studies.opened.on_pool import Workbench
@@ -84,7 +84,7 @@ def _from_coalitions(bench: Workbench) -> Contributed | None:
     models = [game.model(coalition) for coalition in design.coalitions]
     if any(model is not None and model.digest not in known for model in models):
         return None
-    evidence = Evidence(bench, "search", everywhere=False)
+    evidence = DomainEvidence(bench, "search", everywhere=False)
     values = design.estimate(game.values(design.coalitions, evidence))
     columns = ("goal", *evidence.domains)
     return Contributed(

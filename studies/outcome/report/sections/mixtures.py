@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
 from pool.mixture import Mixture
-from studies.outcome.report.facts.drawing import GREY, ORANGE, SCALE, WIDTH, new_figure, shown, without_frame
+from studies.outcome.report.facts.drawing import GREY, ORANGE, PICTURE_SCALE, WIDTH, new_figure, shown, without_frame
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 
@@ -67,7 +67,7 @@ def _draw(corners: Sequence[str], amounts: Floats, values: Floats, best: Floats,
         at[order, 1],
         c=values[order],
         s=(12 + 60 * held)[order],
-        cmap=SCALE,
+        cmap=PICTURE_SCALE,
         edgecolor="white",
         linewidth=0.5,
     )
@@ -125,7 +125,7 @@ def _draw_parallel(facts: Facts, best: Mixture, order: list[int]) -> Figure:
     figure = new_figure(3.9, width=max(WIDTH, 1.2 + 0.42 * len(order)))
     axes = figure.subplots()
     scale = Normalize(float(facts.values.min()), float(facts.values.max()))
-    colours = colormaps[SCALE](scale(facts.values))
+    colours = colormaps[PICTURE_SCALE](scale(facts.values))
     places = np.arange(len(order))
     as_dots = len(facts.values) > MOST_AS_LINES
     for row in np.argsort(-facts.values):
@@ -134,7 +134,7 @@ def _draw_parallel(facts: Facts, best: Mixture, order: list[int]) -> Figure:
     axes.set_xticks(places, [shown(best.names[k]) for k in order], rotation=40, ha="right", rotation_mode="anchor")
     axes.set_ylabel("weight")
     axes.set_ylim(-0.02, 1.02)
-    figure.colorbar(ScalarMappable(scale, SCALE), ax=axes, pad=0.02).set_label(facts.unit)
+    figure.colorbar(ScalarMappable(scale, PICTURE_SCALE), ax=axes, pad=0.02).set_label(facts.unit)
     without_frame(axes)
     return figure
 
