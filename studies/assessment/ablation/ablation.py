@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from objectives.held_out import Floats
-from objectives.scoring.paired import CONFIDENT
+from objectives.held_out import CONFIDENT, Floats
 from objectives.target.target import Measure
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture

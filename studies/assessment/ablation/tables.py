@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from objectives.scoring.paired import CONFIDENT
+from objectives.held_out import CONFIDENT
 from studies.assessment.ablation.ablation import Ablation
 from studies.assessment.ablation.contributions import Contributions
 

@@ -8,7 +8,7 @@ from studies.assessment.pool_check.found import PoolCheck, pair_name
 
 BARRIER_NATS = 0.02
 """A rise on the line that matters: two of the demo's mixtures, really trained, differ by chance by up to 0.021."""
-LEAST_COSINE_OF_TASK_VECTORS = 0.0
+LEAST_TASK_COSINE = 0.0
 """Below it members undo each other's steps. Task vectors of unlike tasks are about orthogonal (Ilharco et al. 2023);
 those of the demo's pool, 0.10 and above."""
 MOST_RELATIVE_NORM = 0.5
@@ -40,7 +40,7 @@ class PoolVerdict:
         """Give the verdict, the reasons and the thresholds they were judged by."""
         thresholds = {
             "barrier_nats": BARRIER_NATS,
-            "least_cosine": LEAST_COSINE_OF_TASK_VECTORS,
+            "least_cosine": LEAST_TASK_COSINE,
             "most_relative_norm": MOST_RELATIVE_NORM,
         }
         return {
@@ -104,10 +104,10 @@ def _of_vectors(check: PoolCheck) -> Iterator[str]:
     against = {
         pair_name(pair): cosine
         for pair, cosine in check.of_pairs(vectors.cosines).items()
-        if cosine < LEAST_COSINE_OF_TASK_VECTORS
+        if cosine < LEAST_TASK_COSINE
     }
     if against:
-        yield f"task vectors that point against each other (cosine below {LEAST_COSINE_OF_TASK_VECTORS:g}): {_ranked(against)}"
+        yield f"task vectors that point against each other (cosine below {LEAST_TASK_COSINE:g}): {_ranked(against)}"
 
 
 def _of_barriers(check: PoolCheck) -> Iterator[str]:

@@ -10,7 +10,8 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from objectives.evaluation import Evaluation, Objective
-from objectives.scoring.paired import CONFIDENT, paired_difference
+from objectives.held_out import CONFIDENT
+from objectives.scoring.paired import paired_difference
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
