@@ -11,18 +11,73 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ["pool", "objectives", "search", "studies"]
 
 
-@pytest.mark.parametrize("floor", FLOORS)
-def test_imports_only_point_down(floor: str) -> None:
-    above = set(FLOORS[FLOORS.index(floor) + 1 :])
-    for path in (ROOT / floor).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module or ""]
-            used = {name.partition(".")[0] for name in names}
-            assert not used & above, f"{path} imports {used & above}, which is above it"
+ORDER = """
+pool/errors.py  pool/progress.py  pool/files  pool/mixture.py  pool/engines  pool/config
+pool/checkpoints  pool/corpus  pool/tokens  pool/training  pool/parts  pool/building
+objectives/held_out.py  objectives/evaluation.py  objectives/target  objectives/agreement  objectives/regularised.py
+objectives/stand_ins  objectives/merging/members  objectives/merging  objectives/scoring  objectives/merged_loss.py
+objectives/downstream.py  objectives/trained_loss.py
+search/surrogates  search/trials.py  search/space.py  search/attempts.py  search/designs.py  search/strategies
+search/per_trial_sampler.py  search/stop.py  search/gate.py  search/history.py  search/crew.py  search/loop.py
+studies/terminal.py  studies/database/migrations  studies/database  studies/study_file  studies/running/trackers
+studies/opened  studies/running  studies/answers  studies/assessment/pool_check  studies/assessment/fidelity
+studies/assessment/comparison  studies/assessment/ablation  studies/demo.py
+studies/benchmarks/ratio.py  studies/benchmarks/training.py  studies/benchmarks/surrogates
+studies/benchmarks/evaluation  studies/benchmarks/strategies
+studies/outcome/handover  studies/outcome/report/facts  studies/outcome/report/sections  studies/outcome/report
+studies/outcome/dashboard  studies/command_line
+"""
+ROOMS = ORDER.split()
+"""From the ground up: a room, or a file of a floor, imports only what is named before it."""
+
+
+SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in SOURCES}
+
+
+def imports_of(path: Path) -> set[Path]:
+    """Our own files that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {MODULES[alias.name] for alias in node.names if alias.name in MODULES}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                found |= {MODULES[name] for name in (module, node.module) if name in MODULES}
+    return {used for used in found if used.name != "__init__.py"}
+
+
+def room_of(path: Path) -> int:
+    """The place of a file in ROOMS: that of the longest entry it lies under."""
+    name = path.relative_to(ROOT).as_posix()
+    under = [room for room in ROOMS if name == room or name.startswith(f"{room}/")]
+    assert under, f"{name} is in no room of ROOMS"
+    return ROOMS.index(max(under, key=len))
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name != "__init__.py"], ids=lambda path: path.name)
+def test_imports_between_rooms_only_point_down(path: Path) -> None:
+    above = sorted(str(used.relative_to(ROOT)) for used in imports_of(path) if room_of(used) > room_of(path))
+    assert not above, f"{path.relative_to(ROOT)} imports {above}, which are above it"
+
+
+def test_a_room_holds_at_most_twelve_entries_and_says_its_duty() -> None:
+    for folder in sorted({path.parent for path in SOURCES}):
+        entries = [path for path in folder.iterdir() if path.name not in ("__pycache__", "__init__.py")]
+        assert len(entries) <= 12, f"{folder.relative_to(ROOT)} holds {len(entries)} entries"
+        duty = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+        assert duty, f"{folder.relative_to(ROOT)}/__init__.py says nothing"
+
+
+def test_a_small_file_has_two_callers() -> None:
+    callers = {path: [other for other in SOURCES if other != path and path in imports_of(other)] for path in SOURCES}
+    small = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if path.name != "__init__.py" and len(path.read_text().splitlines()) < 40 and len(callers[path]) < 2
+    ]
+    assert small == [], "a file of one thought that one other uses belongs into that one"
 
 
 def test_importing_every_module_of_ours_changes_no_global_state() -> None:
