@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from pool.errors import ConfigError
 from pool.mixture import Mixture
@@ -76,6 +77,14 @@ def console() -> Console:
     """Make the console of answers: as wide as the terminal, or fixed where there is none."""
     wide = None if sys.stdout.isatty() else 120
     return Console(width=wide, highlight=False, markup=False)
+
+
+def plain_table(*headings: str, left: int = 1) -> Table:
+    """Make a table for people: the first `left` columns hold text, the others right-aligned numbers."""
+    table = Table()
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if place < left else "right")
+    return table
 
 
 def print_json(value: object) -> None:
