@@ -12,7 +12,7 @@ from pool.building.material import Material, prepare_material, write_material
 from pool.building.request import Request
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile
-from pool.config.recipe import WITHOUT_EFFECT
+from pool.config.recipe import Mark, Recipe
 from pool.errors import ConfigError, PoolError, PoolMismatchError
 from pool.files.records import MANIFEST, write_record
 from pool.files.whole import scratch_folder
@@ -127,7 +127,8 @@ def _check_recipe(config: PoolFile, record: CheckpointManifest, what: str) -> No
     if record.recipe is None or record.recipe.digest == config.recipe.digest:
         return
     theirs, ours = record.recipe.model_dump(), config.recipe.model_dump()
-    key = next(key for key in ours if theirs[key] != ours[key] and key not in WITHOUT_EFFECT)
+    free = Recipe.marked(Mark.WITHOUT_EFFECT)
+    key = next(key for key in ours if theirs[key] != ours[key] and key not in free)
     raise PoolMismatchError(
         f"{what}: its {MANIFEST} says recipe.{key} {theirs[key]!r}, and the pool's is {ours[key]!r}; merges of it "
         "would stand for another training than the one that confirms them: set [recipe] to what it was trained by"

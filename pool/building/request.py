@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pool.config.pool_file import PoolFile
-from pool.config.recipe import WITHOUT_EFFECT
+from pool.config.recipe import Mark, Recipe
 from pool.files.digests import digest_json
 from pool.files.records import MANIFEST
 from pool.files.seen_files import Watcher
@@ -16,7 +16,7 @@ from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, 
 from pool.tokens.text_digest import TextDigest, digest_text
 
 EVERYTHING = "all"
-_OF_A_RECIPE = set(WITHOUT_EFFECT) - {"keep_every_steps"}
+_OF_A_RECIPE = set(Recipe.marked(Mark.WITHOUT_EFFECT)) - {"keep_every_steps"}
 _FREE: dict[str, Any] = {"recipe": _OF_A_RECIPE, "seed": {"recipe": _OF_A_RECIPE}}
 """Options that an interrupted build may be gone on with otherwise."""
 

@@ -3,7 +3,8 @@
 The tables within a recipe, each an option of its own that is off where there is no table.
 """
 
-from typing import Literal, Self
+from enum import Enum, auto
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -47,22 +48,16 @@ class Lora(Config):
     """Names of the linear layers that are adapted, or the one word `all-linear`: all but the output head."""
 
 
-WITHOUT_EFFECT = (
-    *("checkpoint_steps", "gradient_checkpointing", "device_map", "fsdp", "keep_every_steps"),
-    *("num_cpus", "num_gpus"),
-)
-"""Options that do not change the parameters that come out: they are in no digest, and may change at any time."""
-YOUNGER = (
-    *("decayed", "accumulate", "continue_optimizer", "replay_share", "window_offset"),
-    *("early_stopping", "seed_penalty", "lora"),
-)
-"""Options added since pools were first built: left out of the digest where not set, so that those pools hold."""
+class Mark(Enum):
+    """A property of a recipe's option, written in the annotation of its field."""
 
-MEMBERS_ONLY = (
-    *("continue_optimizer", "replay_share", "seed_penalty", "lora", "keep_every_steps"),
-    *("num_cpus", "num_gpus"),
-)
-"""Options that speak of the seed, or of runs side by side, and make no sense for the seed itself."""
+    WITHOUT_EFFECT = auto()
+    """The option does not change the trained parameters: no digest holds it, and it may change at any time."""
+    YOUNGER = auto()
+    """Pools were built before the option came: digests hold it only where it is set, so that those pools stay valid."""
+    MEMBERS_ONLY = auto()
+    """The option needs a seed, or concerns runs side by side: [seed.recipe] refuses it."""
+
 
 Family = Literal["llama", "gpt2", "qwen2", "olmo2"]
 
@@ -130,50 +125,50 @@ class Recipe(Config):
     """Share of the steps spent warming up."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay."""
-    decayed: Literal["all", "not-norms", "matrices"] = "not-norms"
+    decayed: Annotated[Literal["all", "not-norms", "matrices"], Mark.YOUNGER] = "not-norms"
     """Parameters that weight decay is applied to: all; all but norms and biases (Trainer's own grouping); or but for
     norms, biases, embeddings and the output head."""
     clip_norm: float = Field(1.0, gt=0)
     """Gradient norm above which gradients are scaled down."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward and backward pass; parameters stay float32."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: Annotated[int, Mark.YOUNGER] = Field(1, ge=1)
     """Parts that a batch is summed over, one after the other: less memory, the same steps; divides batch_windows."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, Mark.WITHOUT_EFFECT] = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time;
     does not change the result."""
-    device_map: Literal["auto"] | None = None
+    device_map: Annotated[Literal["auto"] | None, Mark.WITHOUT_EFFECT] = None
     """`auto` spreads the layers evenly over all GPUs that the process sees, for a model that does not fit one; does not
     change the result. Merging and scoring want the model on one device all the same."""
-    fsdp: int | None = Field(None, ge=2)
+    fsdp: Annotated[int | None, Mark.WITHOUT_EFFECT] = Field(None, ge=2)
     """Shards that parameters, gradients and optimizer state are cut into (PyTorch's fully sharded data parallel), for a
     model that does not fit one GPU: one GPU each, all of which work at once on parts of each batch; without GPUs, one
     process each. Divides batch_windows / accumulate. Changes the order of sums, not the result otherwise."""
-    num_cpus: float | None = Field(None, ge=0)
+    num_cpus: Annotated[float | None, Mark.WITHOUT_EFFECT, Mark.MEMBERS_ONLY] = Field(None, ge=0)
     """CPUs that each run takes where several are trained side by side (`--workers`, `--engine ray`): a node's on Ray,
     threads in processes. `--num-cpus` wins; does not change the result (members only)."""
-    num_gpus: float | None = Field(None, ge=0)
+    num_gpus: Annotated[float | None, Mark.WITHOUT_EFFECT, Mark.MEMBERS_ONLY] = Field(None, ge=0)
     """GPUs that each such run takes and sees: several for a `device_map` or `fsdp`, 0.5 for two runs on one, 0 for
     none. `--num-gpus` wins; one where there are some if left out; does not change the result (members only)."""
-    continue_optimizer: bool = False
+    continue_optimizer: Annotated[bool, Mark.YOUNGER, Mark.MEMBERS_ONLY] = False
     """Begin with AdamW's moments as they stood at the end of the seed's training (members only)."""
-    replay_share: float = Field(0.0, ge=0, lt=1)
+    replay_share: Annotated[float, Mark.YOUNGER, Mark.MEMBERS_ONLY] = Field(0.0, ge=0, lt=1)
     """Share of the windows that are drawn from the seed's mixture instead, against forgetting (members only)."""
-    window_offset: bool = False
+    window_offset: Annotated[bool, Mark.YOUNGER] = False
     """Shift the windows of each pass over a partition but the first by less than a window, another shift each pass, so
     that a small partition is not read in the same pieces again."""
-    early_stopping: StopEarly | None = None
+    early_stopping: Annotated[StopEarly | None, Mark.YOUNGER] = None
     """Stop when held-out loss no longer falls."""
-    seed_penalty: SeedPenalty | None = None
+    seed_penalty: Annotated[SeedPenalty | None, Mark.YOUNGER, Mark.MEMBERS_ONLY] = None
     """Stay near the seed (members only)."""
-    lora: Lora | None = None
+    lora: Annotated[Lora | None, Mark.YOUNGER, Mark.MEMBERS_ONLY] = None
     """Train low-rank adapters (members only)."""
-    keep_every_steps: int | None = Field(None, ge=1)
+    keep_every_steps: Annotated[int | None, Mark.WITHOUT_EFFECT, Mark.MEMBERS_ONLY] = Field(None, ge=1)
     """Keep each member as it was after every so many optimiser steps, so that a study can merge members of an age
     ([objective] member_age); does not change the member (members only)."""
     order_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order in which windows are read."""
-    checkpoint_steps: int = Field(100, ge=1)
+    checkpoint_steps: Annotated[int, Mark.WITHOUT_EFFECT] = Field(100, ge=1)
     """Steps between the checkpoints from which a killed run goes on; does not change the result."""
 
     @model_validator(mode="after")
@@ -240,8 +235,8 @@ class Recipe(Config):
     @property
     def digest_parts(self) -> dict[str, object]:
         """What changes the result, in JSON types; younger options count where they are set."""
-        written = self.model_dump(mode="json", exclude={*WITHOUT_EFFECT})
-        unset = {name for name in YOUNGER if written[name] == Recipe.model_fields[name].default}
+        written = self.model_dump(mode="json", exclude={*Recipe.marked(Mark.WITHOUT_EFFECT)})
+        unset = {name for name in Recipe.marked(Mark.YOUNGER) if written[name] == Recipe.model_fields[name].default}
         return {name: value for name, value in written.items() if name not in unset}
 
 
@@ -257,7 +252,11 @@ class SeedRecipe(Recipe):
 
     @model_validator(mode="after")
     def _check_members_only(self) -> Self:
-        asked = [name for name in MEMBERS_ONLY if getattr(self, name) != Recipe.model_fields[name].default]
+        asked = [
+            name
+            for name in Recipe.marked(Mark.MEMBERS_ONLY)
+            if getattr(self, name) != Recipe.model_fields[name].default
+        ]
         if asked:
             raise ValueError(
                 f"{asked[0]} is for members, not for the seed, which comes first and alone: move it to [recipe]"

@@ -45,6 +45,11 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
+    @classmethod
+    def marked(cls, mark: object) -> tuple[str, ...]:
+        """Name the fields whose annotation carries `mark`, as `Annotated[int, mark]` does, in their order."""
+        return tuple(name for name, field in cls.model_fields.items() if mark in field.metadata)
+
 
 ConfigType = TypeVar("ConfigType", bound=Config)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile
-from pool.config.recipe import WITHOUT_EFFECT, Recipe, Shape
+from pool.config.recipe import Mark, Recipe, Shape
 from pool.errors import ConfigError, PoolMismatchError
 from pool.files.digests import digest_json, short
 from pool.mixture import Mixture
@@ -45,7 +45,8 @@ class Provenance:
         """
         new = self.recipe.model_dump()
         old = manifest.recipe.model_dump() if manifest.recipe is not None else new
-        counts = [key for key in new if key not in WITHOUT_EFFECT and old[key] != new[key]]
+        free = Recipe.marked(Mark.WITHOUT_EFFECT)
+        counts = [key for key in new if key not in free and old[key] != new[key]]
         changes = [f"recipe.{key} {old[key]!r} -> {new[key]!r}" for key in counts]
         if manifest.shape != self.shape:
             changes.append("the model's shape")
