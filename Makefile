@@ -7,7 +7,7 @@ ROOT ?= runs/demo
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test check format clean
+.PHONY: help setup demo bench test check format tree clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ check: $(READY) ## format, lint and types; writes nothing
 format: $(READY) ## the only target that edits files
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+tree: ## the rooms of the four packages, with every file and its duty
+	@$(PYTHON) docs/tree.py --files
 
 clean: ## remove the virtual environment, caches and the demo's results
 	rm -rf $(VENV) $(ROOT) .mypy_cache .ruff_cache .pytest_cache .hypothesis

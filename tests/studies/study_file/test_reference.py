@@ -11,14 +11,6 @@ def test_the_configuration_reference_is_what_the_models_say() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text() == reference()
 
 
-def test_the_readme_s_tree_names_every_module() -> None:
-    tree = (ROOT / "README.md").read_text().split("## The tree")[1]
-    for package in ("pool", "objectives", "search", "studies"):
-        for path in (ROOT / package).glob("*.py"):
-            if path.stem != "__init__":
-                assert f" {path.stem} " in tree.replace("\n", " "), f"{path} is not in the README's tree"
-
-
 def test_every_field_of_the_reference_says_what_it_means() -> None:
     rows = [line for line in reference().splitlines() if line.startswith("| `")]
     assert len(rows) > 30
