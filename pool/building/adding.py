@@ -51,7 +51,7 @@ def add_member(config: PoolFile, name: str, source: Source) -> Added:
     Raises `ConfigError`, `CorpusError`, `PoolError` or `PoolMismatchError`; the pool is then as it was.
     """
     scratch = config.folder.with_name(f".{config.name}.scratch")
-    with building(config), scratch_folder(scratch):
+    with building(config.folder), scratch_folder(scratch):
         check_one_disk(config.folder)
         material = prepare_material(Request(config, frozenset({name} if source.replace else ())), scratch)
         _check_place(config, name, material, replace=source.replace)
@@ -146,7 +146,7 @@ def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> Seed:
             "or name the seed that the member was trained from as [seed] checkpoint"
         )
     folder.mkdir()
-    return Seed(folder, save_given_seed(material.given, config, folder))
+    return Seed(folder, save_given_seed(material.given, config.context, folder))
 
 
 def _said(name: str, candidate: Candidate) -> str:

@@ -39,7 +39,7 @@ def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = O
     was, and the same call goes on with what was made for it.
     """
     scratch = config.folder.with_name(f".{config.name}.scratch")
-    with building(config) as exchanged, scratch_folder(scratch):
+    with building(config.folder) as exchanged, scratch_folder(scratch):
         request = Request(config, frozenset(rebuild))
         if exchanged is not None and exchanged == request.stage:
             request = Request(config)  # it was this very request that a kill had interrupted at its end
@@ -110,8 +110,8 @@ def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> Checkpoin
         return there
     if material.given is not None:
         with new_folder(folder) as new:
-            return save_given_seed(material.given, config, new)
-    wanted = seed_provenance(config, material.corpus.manifest)
+            return save_given_seed(material.given, config.context, new)
+    wanted = seed_provenance(config.seed, config.model, material.corpus.manifest)
     start = new_model(config.model, config.tokenizer.vocabulary, initial_seed=config.seed.initial_seed)
     needs = seed_needs(layout, config, wanted, material.corpus.manifest)
     return train_into(folder, start, wanted, material.corpus.train, material.tokenizer, needs=needs, label=label(SEED))

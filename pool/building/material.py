@@ -22,7 +22,7 @@ from pool.parts.exchange import stages
 from pool.parts.given_seed import read_given_seed
 from pool.parts.layout import CORPUS, SEED, TOKENIZER, PoolLayout, member_folder
 from pool.parts.others import Foreign
-from pool.parts.provenance import changes_by_checkpoint, describe_changes, describe_moves, seed_mixture
+from pool.parts.provenance import describe_changes, describe_moves, member_changes, seed_changes, seed_mixture
 from pool.progress import say
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, PreparedCorpus, load_prepared
 from pool.tokens.reading import read_text
@@ -88,8 +88,10 @@ def prepare_material(request: Request, scratch: Path) -> Material:
     are not to be rebuilt.
     """
     config, seed_wanted = request.config, request.is_new(SEED)
-    kept = None if request.anew else kept_tokenizer(config, config.folder / TOKENIZER)
-    given = read_given_seed(config) if config.seed.is_given and (seed_wanted or kept is None) else None
+    kept = None if request.anew else kept_tokenizer(config.folder / TOKENIZER, config.own_tokenizer, config.name)
+    given = (
+        read_given_seed(config.seed, config.folder) if config.seed.is_given and (seed_wanted or kept is None) else None
+    )
     if given is not None:
         _say_moved(config, given.origin)
         if kept is not None:
@@ -99,7 +101,7 @@ def prepare_material(request: Request, scratch: Path) -> Material:
     if material is None:
         material = _made(request, scratch, given.tokenizer if given else kept)
     _check_names(request, material.corpus.manifest)
-    seed = seed_mixture(config, material.corpus.manifest) if seed_wanted and given is None else None
+    seed = seed_mixture(config.seed.mixture, material.corpus.manifest) if seed_wanted and given is None else None
     if not request.anew:
         _refuse_changed(request, material.corpus.manifest)
     say_little_kept(config, material.corpus.manifest, seed)
@@ -110,7 +112,7 @@ def write_material(material: Material, config: PoolFile, layout: PoolLayout) -> 
     """Put new material where the layout has it, and return it from there."""
     if not (layout.tokenizer / MANIFEST).is_file():
         with new_folder(layout.tokenizer) as new:
-            save_tokenizer(material.tokenizer, None if config.seed.is_given else config.tokenizer, new)
+            save_tokenizer(material.tokenizer, config.own_tokenizer, new)
     if material.new is None or material.new == layout.corpus:
         return material
     replace_folder(material.new, layout.corpus)
@@ -140,7 +142,8 @@ def _waiting_tokenizer(request: Request, given: Foreign | None) -> PreTrainedTok
     stage = request.stage
     if stage is None:
         return None
-    kept, seed = kept_tokenizer(request.config, stage / TOKENIZER), stage / SEED / MANIFEST
+    config, seed = request.config, stage / SEED / MANIFEST
+    kept = kept_tokenizer(stage / TOKENIZER, config.own_tokenizer, config.name)
     if given is None:
         return kept
     same_tokenizer = kept is None or tokenizer_digest(kept) == given.origin.tokenizer_digest
@@ -214,7 +217,9 @@ def _refuse_changed(request: Request, corpus: CorpusManifest) -> None:
         for name in corpus.partitions
         if not request.is_new(name)
     }
-    changed = changes_by_checkpoint(config, corpus, seed, members)
+    digest = corpus.tokenizer_digest
+    changed = seed_changes(seed, config.seed, config.model, tokenizer_digest=digest, pool=config.folder)
+    changed |= member_changes(config.recipe, corpus, seed, members)
     if changed:
         record = config.folder / CORPUS / CORPUS_RECORD
         before = read_record(record, CorpusManifest) if record.is_file() else corpus

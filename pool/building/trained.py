@@ -54,7 +54,7 @@ def train_runs(pool: Pool, runs: Sequence[TruthRun], engine: Engine = ONE_BY_ONE
     yield from (run for run in runs if run not in missing)
     if not missing:
         return
-    with building(pool.config):
+    with building(pool.folder):
         if verified(SEED, pool.folder / SEED).weights_digest != pool.manifest.seed.weights_digest:
             raise PoolError(
                 f"pool {pool.config.name!r}: the seed was rebuilt in the meantime; run the same command again"

@@ -221,6 +221,11 @@ class PoolFile(Config):
         return self.root / "pools" / self.name
 
     @property
+    def own_tokenizer(self) -> TokenizerConfig | None:
+        """How the tokenizer is trained; None where it comes with a given seed."""
+        return None if self.seed.is_given else self.tokenizer
+
+    @property
     def context(self) -> int:
         """Window length in tokens, in training and in scoring."""
         return self.seed.context or self.model.context

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pool.config.pool_file import PoolFile
 from pool.errors import PoolError
 from pool.files.records import Record, read_record, write_record
 from pool.files.whole import flush, only_one
@@ -118,27 +117,27 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def building(config: PoolFile, *, wait_seconds: float = 0) -> Iterator[Path | None]:
+def building(folder: Path, *, wait_seconds: float = 0) -> Iterator[Path | None]:
     """Let one process at a time write into a pool; the others get a `PoolError`, after some time if they are to wait.
 
     An exchange that a killed command left half done is finished first; yields where its parts had waited.
     """
-    busy = PoolError(f"pool {config.name!r} is being built by another process; wait for it, or stop it")
+    busy = PoolError(f"pool {folder.name!r} is being built by another process; wait for it, or stop it")
     try:
-        with only_one(config.folder.parent / f".{config.name}.lock", busy, wait_seconds=wait_seconds):
-            finished = finish_exchange(config.folder)
+        with only_one(folder.with_name(f".{folder.name}.lock"), busy, wait_seconds=wait_seconds):
+            finished = finish_exchange(folder)
             if finished is not None:
-                say(f"pool {config.name!r}: put in place what a killed command had made and not yet put there")
+                say(f"pool {folder.name!r}: put in place what a killed command had made and not yet put there")
             yield finished
     except OSError as error:
-        raise _unwritable(config, error.filename, _reason(error.errno) or str(error)) from error
+        raise _unwritable(folder, error.filename, _reason(error.errno) or str(error)) from error
     except SafetensorError as error:
         number = re.search(r"\(os error (\d+)\)", str(error))
-        raise _unwritable(config, None, _reason(int(number[1])) if number else str(error).splitlines()[0]) from error
+        raise _unwritable(folder, None, _reason(int(number[1])) if number else str(error).splitlines()[0]) from error
     except RuntimeError as error:  # what torch.save raises when the disk is full
         if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
             raise
-        raise _unwritable(config, None, _FULL) from error
+        raise _unwritable(folder, None, _FULL) from error
 
 
 def _reason(number: int | None) -> str:
@@ -148,9 +147,9 @@ def _reason(number: int | None) -> str:
     return f"{_FULL} ({os.strerror(number)})" if number in _NO_ROOM else os.strerror(number)
 
 
-def _unwritable(config: PoolFile, path: str | None, reason: str) -> PoolError:
-    where = path or f"into {config.folder}"
+def _unwritable(folder: Path, path: str | None, reason: str) -> PoolError:
+    where = path or f"into {folder}"
     return PoolError(
-        f"pool {config.name!r}: cannot write {where}: {reason}; make room or give write permission, and run the same "
+        f"pool {folder.name!r}: cannot write {where}: {reason}; make room or give write permission, and run the same "
         "command again"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from pool.checkpoints.checkpoint import save_checkpoint
 from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manifest
 from pool.checkpoints.others_files import ForeignFiles, find_foreign
-from pool.config.pool_file import PoolFile, SeedConfig
+from pool.config.pool_file import SeedConfig
 from pool.config.recipe import GivenShape
 from pool.errors import HubError, PoolError
 from pool.files.digests import short
@@ -22,42 +22,42 @@ _WANTED = (".safetensors", ".json")
 """Neither pickles nor code."""
 
 
-def read_given_seed(config: PoolFile) -> Foreign:
+def read_given_seed(wanted: SeedConfig, pool: Path) -> Foreign:
     """Load and check the seed that the pool file names. Raises `PoolError`; nothing is written."""
-    files = _files(config)
+    files = _files(wanted, pool)
     foreign = load_foreign(files, _WHAT)
     longest = int(foreign.model.config.max_position_embeddings)
-    if config.context > longest:
-        raise PoolError(f"{_WHAT} context {config.context} is more than the {longest} tokens the model was made for")
-    if config.seed.hub is None:
+    if (context := wanted.context or longest) > longest:
+        raise PoolError(f"{_WHAT} context {context} is more than the {longest} tokens the model was made for")
+    if wanted.hub is None:
         return foreign
-    named = {"hub": config.seed.hub, "revision": config.seed.revision, "commit": files.folder.name}
+    named = {"hub": wanted.hub, "revision": wanted.revision, "commit": files.folder.name}
     return replace(foreign, origin=foreign.origin.model_copy(update=named))
 
 
-def save_given_seed(foreign: Foreign, config: PoolFile, folder: Path) -> CheckpointManifest:
+def save_given_seed(foreign: Foreign, context: int, folder: Path) -> CheckpointManifest:
     """Write a given seed into an existing empty folder, in float32, its manifest last."""
     manifest = imported_manifest(
         foreign.origin,
-        shape=GivenShape(architecture=type(foreign.model).__name__, context=config.context),
+        shape=GivenShape(architecture=type(foreign.model).__name__, context=context),
         start_digest=foreign.origin.weights_digest,
         tokenizer_digest=foreign.origin.tokenizer_digest,
     )
     return save_checkpoint(foreign.model, foreign.tokenizer, folder, manifest)
 
 
-def given_seed_changes(config: PoolFile, seed: CheckpointManifest) -> list[str]:
+def given_seed_changes(seed: CheckpointManifest, wanted: SeedConfig, pool: Path) -> list[str]:
     """Say in words how the seed that the pool file names differs from the pool's; empty when it does not."""
     if seed.imported is None:
         return ["what it starts from (trained here -> a checkpoint that is given)"]
     changes = []
-    if seed.shape.context != config.context:
-        changes.append(f"context {seed.shape.context} -> {config.context}")
-    if not _is_same_source(seed.imported, config.seed):
-        before, now = (_shown(one.hub, one.revision) for one in (seed.imported, config.seed))
+    if seed.shape.context != wanted.context:
+        changes.append(f"context {seed.shape.context} -> {wanted.context}")
+    if not _is_same_source(seed.imported, wanted):
+        before, now = (_shown(one.hub, one.revision) for one in (seed.imported, wanted))
         changes.append(f"its source ({before} -> {now})")
-    elif config.seed.checkpoint is not None and any(config.seed.checkpoint.glob("*.safetensors")):
-        changes += _changed_files(_files(config), seed.imported)
+    elif wanted.checkpoint is not None and any(wanted.checkpoint.glob("*.safetensors")):
+        changes += _changed_files(_files(wanted, pool), seed.imported)
     return changes
 
 
@@ -66,11 +66,11 @@ def _is_same_source(origin: Origin, seed: SeedConfig) -> bool:
     return origin.hub == seed.hub and seed.revision in (origin.revision, origin.commit)
 
 
-def _files(config: PoolFile) -> ForeignFiles:
-    folder = config.seed.checkpoint or _downloaded(config.seed)
-    if folder.resolve().is_relative_to(config.folder):
+def _files(wanted: SeedConfig, pool: Path) -> ForeignFiles:
+    folder = wanted.checkpoint or _downloaded(wanted)
+    if folder.resolve().is_relative_to(pool):
         raise PoolError(f"{_WHAT} checkpoint {folder} is in the pool itself, which may be rebuilt; copy it elsewhere")
-    return find_foreign(folder, _WHAT, config.seed.tokenizer)
+    return find_foreign(folder, _WHAT, wanted.tokenizer)
 
 
 def _downloaded(seed: SeedConfig) -> Path:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from pool.checkpoints.manifest import CheckpointManifest
-from pool.config.pool_file import PoolFile
+from pool.config.pool_file import SeedConfig
 from pool.config.recipe import Mark, Recipe, Shape
 from pool.errors import ConfigError, PoolMismatchError
 from pool.files.digests import digest_json, short
@@ -69,14 +70,14 @@ class Provenance:
         return changes
 
 
-def seed_provenance(config: PoolFile, corpus: CorpusManifest) -> Provenance:
+def seed_provenance(wanted: SeedConfig, shape: Shape, corpus: CorpusManifest) -> Provenance:
     """What the seed checkpoint has to be made from. Raises `ConfigError` for a mixture that is none."""
-    made = _provenance(seed_mixture(config, corpus), config.seed.recipe, config.model, corpus)
-    return replace(made, start_digest=_seed_start(config))
+    made = _provenance(seed_mixture(wanted.mixture, corpus), wanted.recipe, shape, corpus)
+    return replace(made, start_digest=_seed_start(wanted))
 
 
-def _seed_start(config: PoolFile) -> str:
-    return digest_json({"initial_seed": config.seed.initial_seed, "mixture": config.seed.mixture})
+def _seed_start(wanted: SeedConfig) -> str:
+    return digest_json({"initial_seed": wanted.initial_seed, "mixture": wanted.mixture})
 
 
 def member_provenance(mixture: Mixture, recipe: Recipe, corpus: CorpusManifest, seed: CheckpointManifest) -> Provenance:
@@ -98,39 +99,35 @@ def member_provenance(mixture: Mixture, recipe: Recipe, corpus: CorpusManifest, 
     return replace(made, seed_mixture=seed_mixture, data_digests=data)
 
 
-def changes_by_checkpoint(
-    config: PoolFile,
-    corpus: CorpusManifest,
-    seed: CheckpointManifest,
-    members: Mapping[str, CheckpointManifest],
+def member_changes(
+    recipe: Recipe, corpus: CorpusManifest, seed: CheckpointManifest, members: Mapping[str, CheckpointManifest]
 ) -> dict[str, list[str]]:
-    """Say what has changed since the seed and each given member were trained; unchanged ones are left out."""
-    changes = {"seed": seed_changes(config, corpus, seed)}
+    """Say what has changed since each of some members was trained, by name; unchanged ones are left out."""
+    changes = {}
     for name, member in members.items():
-        vertex = Mixture.vertex(tuple(corpus.partitions), name)
-        wanted = member_provenance(vertex, config.recipe, corpus, seed)
-        changes[name] = wanted.changes_since(member)
-    return {name: what for name, what in changes.items() if what}
+        wanted = member_provenance(Mixture.vertex(tuple(corpus.partitions), name), recipe, corpus, seed)
+        if found := wanted.changes_since(member):
+            changes[name] = found
+    return changes
 
 
-def seed_changes(config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest) -> list[str]:
+def seed_changes(
+    seed: CheckpointManifest, wanted: SeedConfig, shape: Shape, *, tokenizer_digest: str, pool: Path
+) -> dict[str, list[str]]:
     """Say what has changed since the seed was trained, or taken over.
 
     A seed stays the ancestor when text is added, edited or removed: the text and the resolved weights of its named
     mixture are not compared, only the recipe, the shape, the tokenizer and where it starts.
     """
-    if config.seed.is_given:
-        return given_seed_changes(config, seed)
-    if seed.imported is not None:
-        return ["what it starts from (a checkpoint that was given -> trained here)"]
-    return Provenance(
-        Mixture.of(seed.mixture),
-        config.seed.recipe,
-        config.model,
-        start_digest=_seed_start(config),
-        data_digests={},
-        tokenizer_digest=corpus.tokenizer_digest,
-    ).changes_since(seed)
+    if wanted.is_given:
+        changes = given_seed_changes(seed, wanted, pool)
+    elif seed.imported is not None:
+        changes = ["what it starts from (a checkpoint that was given -> trained here)"]
+    else:
+        start = _seed_start(wanted)
+        made = Provenance(Mixture.of(seed.mixture), wanted.recipe, shape, start, {}, tokenizer_digest)
+        changes = made.changes_since(seed)
+    return {"seed": changes} if changes else {}
 
 
 def describe_changes(changed: Mapping[str, list[str]], moves: str = "") -> str:
@@ -174,11 +171,10 @@ def _provenance(mixture: Mixture, recipe: Recipe, shape: Shape, corpus: CorpusMa
     return Provenance(mixture, recipe, shape, "", data, corpus.tokenizer_digest, held_out_digests=held_out)
 
 
-def seed_mixture(config: PoolFile, corpus: CorpusManifest) -> Mixture:
+def seed_mixture(choice: str | Mapping[str, float], corpus: CorpusManifest) -> Mixture:
     """Resolve the seed's named mixture. Raises `ConfigError` naming what does not fit."""
     names = tuple(corpus.partitions)
-    choice = config.seed.mixture
-    if isinstance(choice, dict):
+    if not isinstance(choice, str):
         try:
             return Mixture.of(choice).over(names)
         except ValueError as error:

@@ -17,7 +17,7 @@ from pool.files.seen_files import read_seen
 from pool.mixture import Groups, Mixture, to_units
 from pool.parts.exchange import building, is_unfinished
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, member_folder
-from pool.parts.provenance import changes_by_checkpoint, describe_changes, label
+from pool.parts.provenance import describe_changes, label, member_changes, seed_changes
 from pool.tokens.prepared import CorpusManifest, PreparedCorpus, load_prepared
 from pool.tokens.text_digest import digest_text
 from pool.tokens.tokenizer import kept_tokenizer
@@ -146,17 +146,19 @@ def open_pool(config: PoolFile) -> Pool:
     """
     folder = config.folder
     if is_unfinished(folder):
-        with building(config, wait_seconds=_EXCHANGE_SECONDS):
+        with building(folder, wait_seconds=_EXCHANGE_SECONDS):
             pass  # it is finished there
     if not (folder / POOL_RECORD).is_file():
         raise PoolError(f"pool {config.name!r} is not built in {folder}; run `mixscout pool build` on its file")
     manifest = read_record(folder / POOL_RECORD, PoolManifest)
     _check_sources(config, manifest)
-    changed = changes_by_checkpoint(config, manifest.corpus, manifest.seed, manifest.members)
+    corpus, seed = manifest.corpus, manifest.seed
+    changed = seed_changes(seed, config.seed, config.model, tokenizer_digest=corpus.tokenizer_digest, pool=folder)
+    changed |= member_changes(config.recipe, corpus, seed, manifest.members)
     if changed:
         raise PoolMismatchError(describe_changes(changed))
     verify_members(folder, manifest)
-    if kept_tokenizer(config, folder / TOKENIZER) is None:
+    if kept_tokenizer(folder / TOKENIZER, config.own_tokenizer, config.name) is None:
         raise PoolError(f"pool {config.name!r} has lost its tokenizer; run `mixscout pool build` with --rebuild all")
     return Pool(config, manifest, load_prepared(folder / CORPUS, manifest.corpus))
 

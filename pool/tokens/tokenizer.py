@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from pool.config.pool_file import PoolFile, TokenizerConfig
+from pool.config.pool_file import TokenizerConfig
 from pool.corpus.corpus import Corpus
 from pool.errors import PoolError, PoolMismatchError
 from pool.files.digests import digest_json
@@ -110,7 +110,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, config: TokenizerConfig |
     write_record(folder / MANIFEST, TokenizerManifest(config=config, digest=tokenizer_digest(tokenizer)))
 
 
-def kept_tokenizer(config: PoolFile, folder: Path) -> PreTrainedTokenizerFast | None:
+def kept_tokenizer(folder: Path, config: TokenizerConfig | None, pool: str) -> PreTrainedTokenizerFast | None:
     """Load the pool's tokenizer from its folder, or None where there is none yet.
 
     Raises `PoolMismatchError` when the [tokenizer] table has changed since, or the tokenizer itself has.
@@ -119,10 +119,9 @@ def kept_tokenizer(config: PoolFile, folder: Path) -> PreTrainedTokenizerFast | 
         return None
     manifest = read_record(folder / MANIFEST, TokenizerManifest)
     tokenizer = load_tokenizer(folder)
-    wanted = None if config.seed.is_given else config.tokenizer
-    if manifest.config != wanted or manifest.digest != tokenizer_digest(tokenizer):
+    if manifest.config != config or manifest.digest != tokenizer_digest(tokenizer):
         raise PoolMismatchError(
-            f"pool {config.name!r}: its tokenizer, or the [tokenizer] table, has changed, and every model of a pool "
+            f"pool {pool!r}: its tokenizer, or the [tokenizer] table, has changed, and every model of a pool "
             "shares one tokenizer; build anew with `mixscout pool build POOL.toml --rebuild all`, or give the pool "
             "another name"
         )

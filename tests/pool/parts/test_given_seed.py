@@ -104,7 +104,8 @@ def test_a_checkpoint_of_a_run_starts_a_pool(tiny_pool: Pool, empty_root: Path, 
     (last,) = tmp_path.glob("checkpoint-*")
     assert list(last.glob("*.pt")) or list(last.glob("*.pth")), "its pickles are beside it, and not read"
     tokenizer = tiny_pool.folder / "tokenizer"
-    foreign = read_given_seed(_config(empty_root, f'checkpoint = "{last}"\ncontext = 32\ntokenizer = "{tokenizer}"'))
+    config = _config(empty_root, f'checkpoint = "{last}"\ncontext = 32\ntokenizer = "{tokenizer}"')
+    foreign = read_given_seed(config.seed, config.folder)
     trained = parameters_of(model)
     assert all(torch.equal(tensor, trained[name]) for name, tensor in parameters_of(foreign.model).items())
 
@@ -116,11 +117,11 @@ def test_shards_are_one_model(foreign: Path, empty_root: Path, tmp_path: Path) -
     shutil.copy(foreign / "tokenizer_config.json", tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     config = _config(empty_root, f'checkpoint = "{tmp_path}"\ncontext = 64')
-    whole, shards = parameters_of(model), parameters_of(read_given_seed(config).model)
+    whole, shards = parameters_of(model), parameters_of(read_given_seed(config.seed, config.folder).model)
     assert all(torch.equal(shards[name], whole[name].float()) for name in whole)
     next(tmp_path.glob("*.safetensors")).unlink()
     with pytest.raises(PoolError, match=r"index\.json names '.*', which is no safetensors file beside it"):
-        read_given_seed(config)
+        read_given_seed(config.seed, config.folder)
 
 
 @pytest.mark.usefixtures("offline")
@@ -134,8 +135,8 @@ def test_a_model_of_the_hub_comes_from_the_cache_under_its_commit(
     (cached / "refs" / "v1.0").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     config = _config(empty_root, 'hub = "owner/small"\nrevision = "v1.0"\ncontext = 32')
-    origin = read_given_seed(config).origin
+    origin = read_given_seed(config.seed, config.folder).origin
     assert (origin.hub, origin.revision, origin.commit) == ("owner/small", "v1.0", commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "elsewhere"))
     with pytest.raises(PoolError, match=r"model 'owner/small' at v1\.0 is not in the local cache.*HF_HUB_OFFLINE=0"):
-        read_given_seed(config)
+        read_given_seed(config.seed, config.folder)
