@@ -79,6 +79,8 @@ class DownstreamError:
     Raises `ConfigError` for what the study file asks that cannot be had.
     """
 
+    gradient = challenge = foundation = None
+
     def __init__(self, pool: Pool, stacked: StackedPool, tasks: Tasks, *, rule: MergeRule) -> None:
         self._stacked = stacked
         self._wanted = tasks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -58,7 +58,10 @@ class Evaluation:
 
 @runtime_checkable
 class Objective(Protocol):
-    """Tells what a mixture is worth. Equal digests mean comparable values."""
+    """Tells what a mixture is worth. Equal digests mean comparable values.
+
+    The last three members are capabilities: None in an objective without them.
+    """
 
     @property
     def partitions(self) -> tuple[str, ...]:
@@ -71,26 +74,14 @@ class Objective(Protocol):
     def __call__(self, mixture: Mixture) -> Evaluation:
         """Evaluate a mixture over `partitions`. Raises `NonFiniteLossError`."""
 
-
-@runtime_checkable
-class DifferentiableObjective(Objective, Protocol):
-    """An objective that also knows its partial derivatives."""
-
-    def gradient(self, mixture: Mixture) -> Evaluation:
+    @property
+    def gradient(self) -> Callable[[Mixture], Evaluation] | None:
         """Evaluate a mixture with its gradient (K,). Raises `NonFiniteLossError`."""
 
+    @property
+    def challenge(self) -> Callable[[Mixture, Evaluation], Evaluation] | None:
+        """Evaluate a mixture against a full evaluation, the incumbent; stop early once the mixture cannot win."""
 
-@runtime_checkable
-class SequentialObjective(Objective, Protocol):
-    """An objective that can stop early when a mixture cannot beat an incumbent."""
-
-    def challenge(self, mixture: Mixture, incumbent: Evaluation) -> Evaluation:
-        """Evaluate a mixture against a fully evaluated one. Raises `NonFiniteLossError`."""
-
-
-@runtime_checkable
-class Founded(Protocol):
-    """An objective that knows what the value of one mixture rests on, which may be less than the whole objective."""
-
-    def foundation(self, mixture: Mixture) -> str | None:
-        """Digest everything that decides the value of this mixture, itself included; None where that is everything."""
+    @property
+    def foundation(self) -> Callable[[Mixture], str | None] | None:
+        """Digest what decides the value of one mixture, itself included; None where that is the whole objective."""

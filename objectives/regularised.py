@@ -4,11 +4,12 @@ Only what is minimised changes: the held-out losses of an evaluation stay what t
 where the objective within can, as that compares losses without the penalty.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from objectives.evaluation import DifferentiableObjective, Evaluation, Objective
+from objectives.evaluation import Evaluation, Objective
 from objectives.held_out import Floats
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
@@ -23,6 +24,8 @@ class RegularisedLoss:
     Raises `ValueError` for a negative strength. The prior has to be above zero wherever a mixture is; where both are
     zero the term is zero.
     """
+
+    challenge = foundation = None
 
     def __init__(self, objective: Objective, prior: Mixture, strength: float) -> None:
         if strength < 0:
@@ -43,6 +46,12 @@ class RegularisedLoss:
         """Evaluate the objective within and add the penalty. Raises `ValueError` where it is infinite."""
         return self._penalised(self._objective(mixture))
 
+    @property
+    def gradient(self) -> Callable[[Mixture], Evaluation] | None:
+        """Evaluate with the gradient, the penalty's included."""
+        inner = self._objective.gradient
+        return inner and (lambda mixture: self._penalised(inner(mixture)))
+
     def _penalised(self, evaluation: Evaluation) -> Evaluation:
         w, p = evaluation.mixture.array, self._prior.over(evaluation.mixture.names).array
         penalty = self._strength * divergence(w, p)
@@ -58,25 +67,9 @@ class RegularisedLoss:
         )
 
 
-class RegularisedDifferentiableLoss(RegularisedLoss):
-    """The same, for an objective with gradients."""
-
-    def __init__(self, objective: DifferentiableObjective, prior: Mixture, strength: float) -> None:
-        super().__init__(objective, prior, strength)
-        self._differentiable = objective
-
-    def gradient(self, mixture: Mixture) -> Evaluation:
-        """Evaluate with the gradient, the penalty's included."""
-        return self._penalised(self._differentiable.gradient(mixture))
-
-
 def regularised(objective: Objective, prior: Mixture, strength: float) -> Objective:
-    """Add a penalty to an objective, which keeps its gradients; with no strength, return it as it is."""
-    if strength == 0:
-        return objective
-    if isinstance(objective, DifferentiableObjective):
-        return RegularisedDifferentiableLoss(objective, prior, strength)
-    return RegularisedLoss(objective, prior, strength)
+    """Add a penalty to an objective; with no strength, return it as it is."""
+    return RegularisedLoss(objective, prior, strength) if strength else objective
 
 
 def divergence(w: Floats, p: Floats) -> float:

@@ -21,6 +21,8 @@ class TrainedLoss:
     A mixture is trained once; the checkpoint stays in the pool's folder. A vertex is the member itself.
     """
 
+    gradient = challenge = foundation = None
+
     def __init__(
         self,
         pool: Pool,

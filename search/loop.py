@@ -16,7 +16,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from objectives.evaluation import DifferentiableObjective, Evaluation, Objective, SequentialObjective
+from objectives.evaluation import Evaluation, Objective
 from pool.mixture import Mixture
 from search.attempts import Failed, attempt, check_not_hopeless, keep_failed
 from search.crew import ALONE, Crew, has_room, left_running
@@ -77,17 +77,17 @@ class Search:
     def evaluate(self, mixture: Mixture, incumbent: Evaluation | None) -> Evaluation:
         """Evaluate with the gradient where the strategy uses it, else against the incumbent where there is one."""
         if self.wants_gradient:
-            assert isinstance(self.objective, DifferentiableObjective)
+            assert self.objective.gradient is not None
             return self.objective.gradient(mixture)
         if incumbent is None:
             return self.objective(mixture)
-        assert isinstance(self.objective, SequentialObjective)
+        assert self.objective.challenge is not None
         return self.objective.challenge(mixture, incumbent)
 
     @property
     def wants_gradient(self) -> bool:
         """Whether mixtures are evaluated with their gradient."""
-        able = isinstance(self.objective, DifferentiableObjective) and not self.several
+        able = self.objective.gradient is not None and not self.several
         return able and self.strategy.uses_gradient
 
     @property
@@ -101,7 +101,7 @@ class Search:
     @property
     def stops_early(self) -> bool:
         """Whether evaluations are abandoned half-way at all."""
-        return self.stop_early and not self.wants_gradient and isinstance(self.objective, SequentialObjective)
+        return self.stop_early and not self.wants_gradient and self.objective.challenge is not None
 
 
 def advance(

@@ -29,6 +29,8 @@ class AnalyticLoss(ABC):
     Raises `ValueError` at birth when `optimum` is none.
     """
 
+    challenge = foundation = None
+
     def __init__(self, optimum: Mixture, formula_digest: str) -> None:
         self.optimum = optimum
         self.best_value = float(self.exact(optimum.array[None])[0])

@@ -89,6 +89,8 @@ class TabulatedLoss:
     that the predictors themselves give, metrics taken as independent. Raises `ValueError`.
     """
 
+    gradient = challenge = foundation = None
+
     def __init__(self, swarm: FittedSwarm, goal: Goal) -> None:
         missing = [name for name in goal.domains if name not in swarm.table.metrics]
         if missing:

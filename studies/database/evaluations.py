@@ -1,7 +1,7 @@
 """The table of evaluations, one row for each mixture of each objective.
 
 The key is (objective digest, canonical mixture digest), so a changed pool, text or target finds nothing; except that
-what rests on members that are the same in both pools holds in both (see `Founded`).
+what rests on members that are the same in both pools holds in both (see `Objective.foundation`).
 """
 
 from __future__ import annotations

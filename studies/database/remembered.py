@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from objectives.evaluation import (
-    DifferentiableObjective,
-    Evaluation,
-    Founded,
-    Objective,
-    SequentialObjective,
-)
+from objectives.evaluation import Evaluation, Objective
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.database.evaluations import EvaluationStore
@@ -20,8 +14,11 @@ class RememberedObjective:
     """An objective that looks into the store before it computes, and keeps what it computed.
 
     Of several workers that want the same mixture one computes it, and the others wait for that. With a store that only
-    recalls, what is not remembered raises `NotRememberedError`.
+    recalls, what is not remembered raises `NotRememberedError`. A value remembered without a gradient is computed again
+    for the gradient. An evaluation that stopped early is not kept: its value is an estimate.
     """
+
+    foundation = None
 
     def __init__(self, objective: Objective, store: EvaluationStore) -> None:
         self._objective = objective
@@ -37,6 +34,18 @@ class RememberedObjective:
     def __call__(self, mixture: Mixture) -> Evaluation:
         """Recall or evaluate."""
         return self._once(mixture, self._objective)
+
+    @property
+    def gradient(self) -> Callable[[Mixture], Evaluation] | None:
+        """Recall or evaluate, with the gradient."""
+        inner = self._objective.gradient
+        return inner and (lambda mixture: self._once(mixture, inner, lambda found: found.gradient is not None))
+
+    @property
+    def challenge(self) -> Callable[[Mixture, Evaluation], Evaluation] | None:
+        """Recall, or evaluate until it is clear that the incumbent is not beaten."""
+        inner = self._objective.challenge
+        return inner and (lambda mixture, best: self._once(mixture, lambda one: inner(one, best)))
 
     def recall(self, mixture: Mixture) -> Evaluation | None:
         """Return what is remembered of a mixture, or None; never compute."""
@@ -58,7 +67,7 @@ class RememberedObjective:
             if found and will_do(found):
                 return found
             evaluation = self._computed(mixture, compute)
-            if not evaluation.stopped_early:  # its value would be an estimate
+            if not evaluation.stopped_early:
                 self._store.keep(evaluation, self._foundation(mixture))
             self._unkept = None
             return evaluation
@@ -70,38 +79,4 @@ class RememberedObjective:
         return self._unkept
 
     def _foundation(self, mixture: Mixture) -> str | None:
-        return self._objective.foundation(mixture) if isinstance(self._objective, Founded) else None
-
-
-class RememberedDifferentiableObjective(RememberedObjective):
-    """The same, for an objective with gradients; what was remembered without one is computed again for it."""
-
-    def __init__(self, objective: DifferentiableObjective, store: EvaluationStore) -> None:
-        super().__init__(objective, store)
-        self._differentiable = objective
-
-    def gradient(self, mixture: Mixture) -> Evaluation:
-        """Recall or evaluate, with the gradient."""
-        return self._once(mixture, self._differentiable.gradient, lambda found: found.gradient is not None)
-
-
-class RememberedSequentialObjective(RememberedDifferentiableObjective):
-    """The same, for an objective that can stop early; what stopped early is not kept: its value is an estimate."""
-
-    def __init__(self, objective: SequentialObjective, store: EvaluationStore) -> None:
-        assert isinstance(objective, DifferentiableObjective), "what stops early has gradients too"
-        super().__init__(objective, store)
-        self._sequential = objective
-
-    def challenge(self, mixture: Mixture, incumbent: Evaluation) -> Evaluation:
-        """Recall, or evaluate until it is clear that the incumbent is not beaten."""
-        return self._once(mixture, lambda one: self._sequential.challenge(one, incumbent))
-
-
-def remembered(objective: Objective, store: EvaluationStore) -> RememberedObjective:
-    """Wrap an objective so that it remembers; gradients and early stopping stay available where they are."""
-    if isinstance(objective, SequentialObjective) and isinstance(objective, DifferentiableObjective):
-        return RememberedSequentialObjective(objective, store)
-    if isinstance(objective, DifferentiableObjective):
-        return RememberedDifferentiableObjective(objective, store)
-    return RememberedObjective(objective, store)
+        return self._objective.foundation and self._objective.foundation(mixture)

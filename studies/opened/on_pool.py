@@ -20,7 +20,7 @@ from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
 from studies.database.address import address_of
 from studies.database.database import Database
-from studies.database.remembered import RememberedObjective, remembered
+from studies.database.remembered import RememberedObjective
 from studies.opened.basis import basis_of_pool
 from studies.opened.goal import SeedMeasures, goal_of
 from studies.opened.identity import identity_of
@@ -86,7 +86,9 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
         stacked = _unmerged(config, pool) if only_recalls else _stacked(config, pool)
         target, test_target = (goal_of(config, _seed_measures(config, pool, stacked, split)) for split in SPLITS)
         proxy = _proxy(config)
-        search_loss = remembered(MergedLoss(pool, stacked, target, "search", settings=proxy), database.evaluations)
+        search_loss = RememberedObjective(
+            MergedLoss(pool, stacked, target, "search", settings=proxy), database.evaluations
+        )
         test_loss = MergedLoss(pool, stacked, test_target, "test", settings=proxy)
         trained_loss = TrainedLoss(pool, stacked, test_target, "test", precision=proxy.precision)
         objective = _objective(config, pool, stacked, proxy, database) or search_loss
@@ -105,8 +107,8 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
             test_target=test_target,
             proxy=proxy,
             search_loss=search_loss,
-            test_loss=remembered(test_loss, database.evaluations),
-            trained_loss=remembered(trained_loss, database.evaluations),
+            test_loss=RememberedObjective(test_loss, database.evaluations),
+            trained_loss=RememberedObjective(trained_loss, database.evaluations),
         )
 
 
@@ -144,4 +146,4 @@ def _objective(
 
     wanted = config.downstream
     tasks = Tasks(wanted.tasks, wanted.task_folder, wanted.metric, wanted.shots, wanted.documents)
-    return remembered(DownstreamError(pool, stacked, tasks, rule=proxy.rule), database.evaluations)
+    return RememberedObjective(DownstreamError(pool, stacked, tasks, rule=proxy.rule), database.evaluations)

@@ -13,7 +13,7 @@ from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.surrogate import Observations
 from studies.database.address import address_of
-from studies.database.remembered import remembered
+from studies.database.remembered import RememberedObjective
 from studies.opened.basis import basis_of_table
 from studies.opened.goal import goal_of
 from studies.opened.identity import swarm_identity_of
@@ -59,7 +59,7 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Swar
             space=space,
             database=database,
             target=target,
-            objective=remembered(TabulatedLoss(swarm, target), database.evaluations),
+            objective=RememberedObjective(TabulatedLoss(swarm, target), database.evaluations),
             identity=swarm_identity_of(config, swarm, space),
             swarm=swarm,
             unseen=unseen,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine
 
-from objectives.evaluation import DifferentiableObjective, Objective
+from objectives.evaluation import Objective
 from objectives.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import make_rule
@@ -24,7 +24,7 @@ from pool.parts.store import Pool, open_pool
 from search.surrogates.surrogate import Floats, Prediction
 from studies.database.evaluations import EvaluationStore
 from studies.database.leases import Leases
-from studies.database.remembered import remembered
+from studies.database.remembered import RememberedObjective
 from studies.database.schema import TABLES
 
 TARGET = Target({"licences": 0.6, "prose": 0.4})
@@ -90,11 +90,11 @@ MAKERS: dict[str, Make] = {
     "linear law": lambda pool, stack, folder: LinearLawLoss(NAMES, np.array([3.4, 3.2, 3.6])),
     "exponential law": lambda pool, stack, folder: _exponential(),
     "tabulated": lambda pool, stack, folder: _tabulated(),
-    "remembered merged": lambda pool, stack, folder: remembered(
+    "remembered merged": lambda pool, stack, folder: RememberedObjective(
         MergedLoss(pool, stack, TARGET, "search"), _store(folder)
     ),
-    "remembered tabulated": lambda pool, stack, folder: remembered(_tabulated(), _store(folder)),
-    "remembered quadratic": lambda pool, stack, folder: remembered(_quadratic(), _store(folder)),
+    "remembered tabulated": lambda pool, stack, folder: RememberedObjective(_tabulated(), _store(folder)),
+    "remembered quadratic": lambda pool, stack, folder: RememberedObjective(_quadratic(), _store(folder)),
 }
 
 
@@ -154,7 +154,7 @@ def test_an_unknown_partition_is_refused_by_name(objective: Objective) -> None:
 
 
 def test_the_gradient_agrees_with_the_value_and_is_in_the_mixture_s_order(objective: Objective) -> None:
-    if not isinstance(objective, DifferentiableObjective):
+    if objective.gradient is None:
         pytest.skip("this objective has no gradient")
     mixture = Mixture.of({"prose": 0.5, "code": 0.3, "docs": 0.2})
     with_gradient = objective.gradient(mixture)
@@ -178,7 +178,7 @@ def test_what_is_remembered_is_marked_and_costs_nothing(
         first.domains,
         first.standard_error,
     )
-    assert isinstance(objective, DifferentiableObjective)
+    assert objective.gradient is not None
     assert not objective.gradient(mixture).cached, "a value without a gradient does not answer for one"
     assert objective.gradient(mixture).cached and objective(mixture).cached
 

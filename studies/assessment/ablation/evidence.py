@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from objectives.evaluation import DifferentiableObjective, Objective
+from objectives.evaluation import Objective
 from objectives.held_out import Floats
 from objectives.merged_loss import MergedLoss
 from objectives.scoring.paired import PairedDifference, paired_difference
@@ -20,7 +20,7 @@ from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Goal, Target
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
-from studies.database.remembered import remembered
+from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 
 Model = Mixture | None
@@ -88,7 +88,7 @@ class DomainEvidence:
         rows: dict[str, Sequence[float]] = {}
         goal_row: Sequence[float] = ()
         for number, objective in enumerate(self._objectives):
-            if not isinstance(objective, DifferentiableObjective):
+            if objective.gradient is None:
                 return None
             evaluation = objective.gradient(mixture)
             assert evaluation.gradient is not None and evaluation.jacobian is not None
@@ -99,7 +99,7 @@ class DomainEvidence:
     def goal_slopes(self, mixture: Mixture) -> Floats | None:
         """Return d goal / d weight (K,) alone, for the price of the goal's domains; None without a gradient."""
         objective = self._objectives[0]
-        if not isinstance(objective, DifferentiableObjective):
+        if objective.gradient is None:
             return None
         evaluation = objective.gradient(mixture)
         return np.array(evaluation.gradient)
@@ -118,4 +118,4 @@ class DomainEvidence:
 def _elsewhere(bench: Workbench, domains: Sequence[str], split: Split) -> Objective:
     target = Target.over(domains, "macro", measure=bench.goal(split).measure)
     loss = MergedLoss(bench.pool, bench.stacked, target, split, settings=bench.proxy)
-    return remembered(loss, bench.database.evaluations)
+    return RememberedObjective(loss, bench.database.evaluations)

@@ -26,7 +26,7 @@ from pool.tokens.tokenizer import load_tokenizer
 from studies.answers.robustness import in_bits_per_byte
 from studies.assessment.ablation.resampling import RankAgreement, agreement, draw_documents, resampled
 from studies.assessment.ablation.shapley import without
-from studies.database.remembered import remembered
+from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 
 
@@ -40,6 +40,8 @@ class Noise:
 
 class TextLoss:
     """The loss of merges on any windows: those of text that the pool does not have as it is."""
+
+    gradient = challenge = foundation = None
 
     def __init__(self, bench: Workbench, goal: Goal, windows: Mapping[str, HeldOutWindows]) -> None:
         self._bench = bench
@@ -110,7 +112,7 @@ def _perturbed(
 def _ranking(bench: Workbench, goal: Goal, windows: Mapping[str, HeldOutWindows], seed: int) -> tuple[Floats, Floats]:
     """Return what each partition adds to the uniform mixture (K,), and the same on text drawn again (B, K)."""
     loss = TextLoss(bench, goal, windows)
-    objective = remembered(loss, bench.database.evaluations)
+    objective = RememberedObjective(loss, bench.database.evaluations)
     uniform = Mixture.uniform(bench.pool.names)
     models = [uniform, *(without(uniform, name) or uniform for name in uniform.names)]
     nats = np.stack([loss.table.together(objective(model).windows or {}) for model in models])

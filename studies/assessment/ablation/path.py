@@ -17,7 +17,7 @@ from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from studies.assessment.ablation.contributions import Contributions
 from studies.assessment.ablation.evidence import DomainEvidence
-from studies.database.remembered import RememberedDifferentiableObjective
+from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 
 FIRST_POINTS, MOST_POINTS = 4, 32
@@ -29,7 +29,8 @@ TOLERANCE = 0.01
 def integrated_gradients(bench: Workbench, evidence: DomainEvidence, mixture: Mixture) -> Contributions:
     """Return the contributions (K, C) along the path from the seed to the mixture's merge; remembered like a merge."""
     names = bench.stacked.names
-    objective = RememberedDifferentiableObjective(SeedPath(bench, evidence), bench.database.evaluations)
+    objective = RememberedObjective(SeedPath(bench, evidence), bench.database.evaluations)
+    assert objective.gradient is not None
     found = objective.gradient(mixture.over(names))
     assert found.gradient is not None and found.jacobian is not None
     slopes = np.array([found.gradient, *(found.jacobian[name] for name in evidence.domains)])
@@ -39,6 +40,8 @@ def integrated_gradients(bench: Workbench, evidence: DomainEvidence, mixture: Mi
 
 class SeedPath:
     """The loss of a merge, its gradient the mean of d L / d c_k along the straight line from the seed to it."""
+
+    challenge = foundation = None
 
     def __init__(self, bench: Workbench, evidence: DomainEvidence) -> None:
         self._bench = bench

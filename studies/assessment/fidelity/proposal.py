@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 
 from objectives.agreement.calibration import Calibration
-from objectives.evaluation import DifferentiableObjective, Evaluation
+from objectives.evaluation import Evaluation
 from objectives.held_out import CONFIDENT
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
@@ -87,7 +87,7 @@ def _merged(bench: Workbench, study: optuna.Study, others: Sequence[Mixture]) ->
 
 def _evaluate(bench: Workbench, mixture: Mixture) -> Evaluation:
     objective = bench.search_loss
-    if bench.config.search.strategy_found.uses_gradient and isinstance(objective, DifferentiableObjective):
+    if bench.config.search.strategy_found.uses_gradient and objective.gradient is not None:
         return objective.gradient(mixture)
     return objective(mixture)
 

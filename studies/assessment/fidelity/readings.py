@@ -15,7 +15,7 @@ from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.progress import track
-from studies.database.remembered import remembered
+from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 
 VALUE = "(value)"
@@ -53,7 +53,7 @@ class Instruments:
         trained = TrainedLoss(
             bench.pool, bench.stacked, self.target, split, precision=bench.proxy.precision, recipe=recipe
         )
-        return remembered(trained, bench.database.evaluations)
+        return RememberedObjective(trained, bench.database.evaluations)
 
     def merged(self, split: Split, mixtures: Sequence[Mixture]) -> Readings:
         """Merge N mixtures by the study's own rule, and read them."""
@@ -71,7 +71,7 @@ class Instruments:
     def _merged(self, target: Goal, split: Split, rule: MergeRule) -> Objective:
         settings = replace(self.bench.proxy, rule=rule)
         merged = MergedLoss(self.bench.pool, self.bench.stacked, target, split, settings=settings)
-        return remembered(merged, self.bench.database.evaluations)
+        return RememberedObjective(merged, self.bench.database.evaluations)
 
 
 def read(goal: Goal, target: Target, evaluations: Sequence[Evaluation]) -> Readings:

@@ -19,7 +19,7 @@ from pool.training.needs import own_domain
 from studies.assessment.pool_check.found import DomainLosses, Pair, PoolCheck
 from studies.database.database import open_database
 from studies.database.evaluations import EvaluationStore
-from studies.database.remembered import remembered
+from studies.database.remembered import RememberedObjective
 
 SPLIT: Split = "search"
 """The split that studies minimise on: a pool may be mended after looking, and the test split is not for choosing."""
@@ -59,7 +59,7 @@ class Reader:
             )
         self._stacked, self._pool = stacked, pool
         self._merged = MergedLoss(pool, stacked, Target.over(scored, "macro"), SPLIT)
-        self._objective = remembered(self._merged, store)
+        self._objective = RememberedObjective(self._merged, store)
 
     def seed(self) -> DomainLosses:
         """Read the seed checkpoint."""

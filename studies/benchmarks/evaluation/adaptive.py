@@ -38,6 +38,8 @@ class Savings:
 class _Recalled:
     """A loss that is computed once a mixture, and otherwise recalled: the plain search of the comparison."""
 
+    gradient = challenge = foundation = None
+
     def __init__(self, loss: MergedLoss) -> None:
         self._loss = loss
         self._known: dict[str, Evaluation] = {}

@@ -21,7 +21,7 @@ from pool.progress import track
 from studies.benchmarks.evaluation.mergekit import check_mergekit, plain_loss, ready_by_mergekit
 from studies.benchmarks.ratio import Ratio, paired, seconds
 from studies.database.database import open_database
-from studies.database.remembered import remembered
+from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 
 CANDIDATES = 20
@@ -60,7 +60,7 @@ def run_costs(bench: Workbench, repeats: int) -> Costs:
     rng = np.random.default_rng(bench.config.search.seed)
     with track("cost of an evaluation", 5) as show, tempfile.TemporaryDirectory() as folder:
         with open_database(Path(folder) / "bench.db", timeout_seconds=60) as database:
-            kept = remembered(loss, database.evaluations)
+            kept = RememberedObjective(loss, database.evaluations)
             overhead = paired(lambda: kept(random_mixture(bench, rng)), loss.scorer.forward_only, repeats)
             show(1, f"overhead {overhead}")
             at_once = max(1, 4096 // loss.table.inputs.shape[1])

@@ -14,7 +14,6 @@ import optuna
 from optuna.trial import TrialState, create_trial
 from threadpoolctl import threadpool_limits
 
-from objectives.evaluation import DifferentiableObjective
 from objectives.stand_ins.analytic import AnalyticLoss
 from objectives.stand_ins.problems import problem
 from pool.mixture import Mixture
@@ -88,7 +87,7 @@ def _add(
     study: optuna.Study, space: CappedSimplex, strategy: Strategy, objective: AnalyticLoss, mixture: Mixture
 ) -> None:
     attributes: dict[str, object] = {}
-    if strategy.uses_gradient and isinstance(objective, DifferentiableObjective):
+    if strategy.uses_gradient and objective.gradient is not None:
         attributes[GRADIENT] = list(objective.gradient(mixture).gradient or ())
     trial = create_trial(
         value=objective(mixture).value,

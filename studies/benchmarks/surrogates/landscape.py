@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from objectives.evaluation import DifferentiableObjective
 from objectives.held_out import Floats
 from pool.errors import ConfigError
 from pool.mixture import Mixture
@@ -42,7 +41,7 @@ def run_landscape(
     bench: Workbench, values: Sequence[int], gradients: Sequence[int], *, unseen: int, seed: int
 ) -> list[Fit]:
     """Fit every surrogate on the first so many evaluations. Raises `ConfigError` where there are no gradients."""
-    if not isinstance(bench.objective, DifferentiableObjective):
+    if bench.objective.gradient is None:
         raise ConfigError("bench landscape needs an objective with gradients; take [downstream] out of the study file")
     with track("landscape", unseen + max(values) + max(gradients)) as show:
         done = 0
@@ -51,7 +50,7 @@ def run_landscape(
             nonlocal done
             rows = []
             for mixture in mixtures:
-                assert isinstance(bench.objective, DifferentiableObjective)
+                assert bench.objective.gradient is not None
                 rows.append(bench.objective.gradient(mixture) if with_gradient else bench.objective(mixture))
                 done += 1
                 show(done, "merges")

@@ -40,6 +40,7 @@ class TwoTargets:
 
     partitions = NAMES
     digest = "two"
+    gradient = challenge = foundation = None
 
     def __init__(self) -> None:
         self._parts = [QuadraticLoss(Mixture.vertex(NAMES, name), [1.0] * 5) for name in "ab"]

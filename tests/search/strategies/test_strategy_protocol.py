@@ -203,6 +203,7 @@ def test_gradient_needs_an_objective_with_gradients() -> None:
     class OnlyValues:
         partitions = NAMES
         digest = "0" * 64
+        gradient = challenge = foundation = None
 
         def __call__(self, mixture: Mixture) -> Evaluation:
             return OBJECTIVE(mixture)

@@ -33,7 +33,7 @@ from studies.database.address import parse
 from studies.database.database import Database, open_database
 from studies.database.exclusive import exclusively
 from studies.database.outage import outlasting
-from studies.database.remembered import remembered
+from studies.database.remembered import RememberedObjective
 from studies.running.crew import DatabaseCrew
 
 NAMES = ("a", "b", "c", "d")
@@ -75,7 +75,7 @@ def work(task: Task) -> None:
     with open_database(parse(task.address, "address"), timeout_seconds=60, lease_seconds=10) as opened:
         with exclusively(opened.engine, opened.address, "study"):
             study = optuna.create_study(storage=opened.optuna, study_name=STUDY, load_if_exists=True)
-        search = search_of(task, remembered(SlowLoss(task), opened.evaluations))
+        search = search_of(task, RememberedObjective(SlowLoss(task), opened.evaluations))
 
         def go_on() -> None:
             with opened.optuna.worked_with():

@@ -20,7 +20,7 @@ from search.strategies.registry import STRATEGIES
 from search.surrogates.scheffe import ScheffeSurrogate
 from studies.database.database import open_database
 from studies.database.evaluations import EvaluationStore
-from studies.database.remembered import remembered
+from studies.database.remembered import RememberedObjective
 from studies.running.crew import DatabaseCrew
 
 NAMES = ("a", "b", "c", "d")
@@ -75,7 +75,7 @@ def run(database: Path, merges: int, where: str, nth: int) -> None:
         study = optuna.create_study(storage=opened.optuna, study_name="s", load_if_exists=True)
         gate = Gate(GateRule(min_evidence=6, patience=4), ScheffeSurrogate, seed=1)
         start = {"uniform": Mixture.uniform(NAMES), "a": Mixture.vertex(NAMES, "a")}
-        objective = remembered(LoggedLoss(database.with_suffix(".log")), opened.evaluations)
+        objective = RememberedObjective(LoggedLoss(database.with_suffix(".log")), opened.evaluations)
         search = Search(objective, CappedSimplex.of(NAMES), STRATEGIES["gradient"], 1, gate, start)
         with opened.optuna.worked_with():
             advance(study, search, merges, crew=DatabaseCrew(opened))

@@ -43,7 +43,7 @@ from studies.database.database import Database, open_database
 from studies.database.evaluations import EvaluationStore
 from studies.database.leases import Leases
 from studies.database.optuna_storage import StudyStorage, TrialStorage
-from studies.database.remembered import remembered
+from studies.database.remembered import RememberedObjective
 from studies.running.crew import DatabaseCrew
 
 NAMES = tuple("abcdefgh")
@@ -129,7 +129,7 @@ def measure(opened: Database, trials: int, clock: Clock) -> list[tuple[float, fl
         with opened.engine.begin() as connection:
             connection.execute(text(f"SELECT setval('trials_trial_id_seq', {FIRST_ID + trials})"))
             connection.execute(text("ANALYZE"))  # as the server does by itself a minute later
-    objective = remembered(QuadraticLoss(Mixture.uniform(NAMES), [1.0] * len(NAMES)), opened.evaluations)
+    objective = RememberedObjective(QuadraticLoss(Mixture.uniform(NAMES), [1.0] * len(NAMES)), opened.evaluations)
     search = Search(objective, CappedSimplex.of(NAMES), STRATEGIES["random"], trials)
     moments: list[tuple[float, float]] = []
 

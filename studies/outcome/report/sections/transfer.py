@@ -13,7 +13,7 @@ from objectives.target.target import Target
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.assessment.pool_check.picture import HeatMap, heat_map_figure
-from studies.database.remembered import RememberedObjective, remembered
+from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 from studies.outcome.report.facts.drawing import shown
 from studies.outcome.report.facts.facts import Facts
@@ -42,7 +42,7 @@ def _everywhere(bench: Workbench) -> Losses | None:
     """Recall what `pool check` scored, of all domains that have something to score."""
     scored = [name for name, windows in bench.pool.corpus.held_out["search"].items() if windows.tokens]
     merged = MergedLoss(bench.pool, bench.stacked, Target.over(scored, "macro"), "search")
-    return _recalled(bench, remembered(merged, bench.database.evaluations))
+    return _recalled(bench, RememberedObjective(merged, bench.database.evaluations))
 
 
 def _on_goal(bench: Workbench) -> Losses | None:
