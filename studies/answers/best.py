@@ -1,54 +1,57 @@
 """The verb `best`: the best mixture of a study beside the obvious baselines, on the search and the test split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import optuna
 
 from objectives.evaluation import Evaluation
-from objectives.scoring.paired import PairedDifference, paired_difference
+from objectives.scoring.diversity import Diversity, self_bleu_of
+from objectives.scoring.paired import PairedDifference
 from objectives.scoring.scorer import Scorer
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
+from pool.tokens.tokenizer import load_tokenizer
 from search.trials import Counts, count_trials
-from studies.answers.score import Json, Score
+from studies.answers.score import FrontPoint, Json, Score, paired_json, pareto_front
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
+
+SAMPLED_TEXTS = 48
+PROMPT_TOKENS = 8
+SAMPLING_SEED = 0
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One contender: its mixture (None for the seed, which is none) and its scores on both splits.
+    """One contender.
 
-    `feasible` says whether the study's space allows it; a baseline need not be. `behind` is by how much it is worse
-    than the best mixture on the same documents, by split. `downstream` is its error on the tasks of a study that
-    minimises it.
+    mixture: None for the seed
+    scores: by split
+    feasible: whether the study's space allows the mixture
+    behind: by how much the contender is worse than the best mixture, by split
+    downstream: error on the tasks of a study that minimises downstream error
     """
 
     mixture: Mixture | None
-    search: Score
-    test: Score
+    scores: Mapping[Split, Score]
     feasible: bool = True
     behind: Mapping[Split, PairedDifference] = field(default_factory=dict)
     downstream: float | None = None
 
-    def on(self, split: Split) -> Score:
-        """Return the score on a split."""
-        return self.search if split == "search" else self.test
-
-
-@dataclass(frozen=True)
-class FrontPoint:
-    """A mixture that no other evaluated one beats in every objective; its values by objective on both splits."""
-
-    mixture: Mixture
-    search: Mapping[str, float]
-    test: Mapping[str, float]
+    def as_json(self) -> Json:
+        """Give the object of a baseline."""
+        return {
+            **{split: self.scores[split].as_json() for split in SPLITS},
+            "feasible": self.feasible,
+            "downstream": self.downstream,
+            "behind": {split: paired_json(paired) for split, paired in self.behind.items()},
+        }
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best mixture of a study, the baselines by name, and where the proposals went.
+    """The best mixture of a study, the baselines by name, and the counts of trials.
 
     `front` is the Pareto front of a study of several objectives, else empty.
     """
@@ -67,25 +70,29 @@ class Best:
             "mixture": self.best.mixture.as_dict(),
             "downstream": self.best.downstream,
             "counts": asdict(self.counts),
-            "search": self.best.search.as_json(),
-            "test": self.best.test.as_json(),
-            "baselines": {name: _baseline_json(standing) for name, standing in self.baselines.items()},
+            **{split: self.best.scores[split].as_json() for split in SPLITS},
+            "baselines": {name: standing.as_json() for name, standing in self.baselines.items()},
             "front": [
-                {"mixture": point.mixture.as_dict(), "search": dict(point.search), "test": dict(point.test)}
+                {"mixture": point.mixture.as_dict(), "search": dict(point.by_objective), "test": dict(point.test)}
                 for point in self.front
             ],
         }
 
 
 def find_best(bench: Workbench, study: optuna.Study) -> Best:
-    """Take the trial with the lowest search loss, and score it and the baselines on both splits.
+    """Take the trial with the lowest search loss, and score its mixture and the baselines on both splits.
 
     Raises `StudyError` when no trial has a value yet.
     """
     best = _standing(bench, best_mixture(bench, study), None)
     baselines = {name: _standing(bench, baseline, best) for name, baseline in baseline_mixtures(bench).items()}
     baselines["seed"] = _seed_standing(bench, best)
-    return Best(bench.config.name, best, baselines, count_trials(study), _front(bench, study))
+    objectives = list(bench.config.targets)
+    front = [
+        replace(point, test=dict(zip(objectives, bench.test_loss(point.mixture).values, strict=True)))
+        for point in pareto_front(study, bench.space, objectives)
+    ]
+    return Best(bench.config.name, best, baselines, count_trials(study), front)
 
 
 def baseline_mixtures(bench: Workbench) -> dict[str, Mixture]:
@@ -106,58 +113,42 @@ def score_of(bench: Workbench, evaluation: Evaluation, split: Split) -> Score:
     return Score(bench.goal(split), table, table.together(evaluation.windows))
 
 
+def run_diversity(bench: Workbench, best: Best) -> dict[str, Diversity]:
+    """Sample equally many texts from each contender, from the same test prompts with the same seed.
+
+    A text is half a context long. Raises `ConfigError` when sacrebleu is missing.
+    """
+    table = bench.table("test")
+    windows = table.inputs[table.lengths > PROMPT_TOKENS][:SAMPLED_TEXTS]
+    prompts = [row[:PROMPT_TOKENS].tolist() for row in windows]
+    tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
+    new_tokens = bench.pool.config.context // 2
+    found = {}
+    for name, standing in {"best": best.best, **best.baselines}.items():
+        bench.make_resident(standing.mixture)
+        model = bench.stacked.model
+        found[name] = self_bleu_of(
+            model, tokenizer, prompts, samples=SAMPLED_TEXTS, new_tokens=new_tokens, seed=SAMPLING_SEED
+        )
+    return found
+
+
 def _standing(bench: Workbench, mixture: Mixture, best: Standing | None) -> Standing:
-    search = score_of(bench, bench.search_loss(mixture), "search")
-    test = score_of(bench, bench.test_loss(mixture), "test")
-    feasible, behind = bench.space.contains(mixture), _behind(search, test, best)
+    losses = {"search": bench.search_loss(mixture), "test": bench.test_loss(mixture)}
+    scores = {split: score_of(bench, losses[split], split) for split in SPLITS}
     downstream = bench.objective(mixture).value if bench.config.downstream else None
-    return Standing(mixture, search, test, feasible, behind, downstream)
+    return Standing(mixture, scores, bench.space.contains(mixture), _behind(scores, best), downstream)
 
 
 def _seed_standing(bench: Workbench, best: Standing) -> Standing:
     bench.make_resident(None)
-
-    def score(split: Split) -> Score:
+    scores = {}
+    for split in SPLITS:
         table = bench.table(split)
         nats = Scorer(bench.stacked.model, table, precision=bench.proxy.precision).score()
-        return Score(bench.goal(split), table, nats)
-
-    search, test = score("search"), score("test")
-    return Standing(None, search, test, behind=_behind(search, test, best))
+        scores[split] = Score(bench.goal(split), table, nats)
+    return Standing(None, scores, behind=_behind(scores, best))
 
 
-def _behind(search: Score, test: Score, best: Standing | None) -> dict[Split, PairedDifference]:
-    if best is None:
-        return {}
-    pairs = zip(SPLITS, (search, test), (best.search, best.test), strict=True)
-    return {split: paired_difference(mine.goal, mine.table, mine.nats, its.nats) for split, mine, its in pairs}
-
-
-def _front(bench: Workbench, study: optuna.Study) -> list[FrontPoint]:
-    if not bench.several:
-        return []
-    names = list(bench.config.targets)
-    points = []
-    for trial in study.best_trials:
-        mixture = bench.space.mixture_of(trial)
-        test = bench.test_loss(mixture).values
-        search = dict(zip(names, trial.values, strict=True))
-        points.append(FrontPoint(mixture, search, dict(zip(names, test, strict=True))))
-    return sorted(points, key=lambda point: list(point.search.values()))
-
-
-def _baseline_json(standing: Standing) -> Json:
-    return {
-        "search": standing.search.as_json(),
-        "test": standing.test.as_json(),
-        "feasible": standing.feasible,
-        "downstream": standing.downstream,
-        "behind": {
-            split: {
-                "difference": paired.difference,
-                "standard_error": paired.standard_error,
-                "told_apart": paired.told_apart,
-            }
-            for split, paired in standing.behind.items()
-        },
-    }
+def _behind(scores: Mapping[Split, Score], best: Standing | None) -> dict[Split, PairedDifference]:
+    return {split: score.behind(best.scores[split]) for split, score in scores.items()} if best else {}

@@ -1,21 +1,18 @@
-"""The verb `confirm`: really train the best mixture and the baselines, and see whether the proxy told the truth."""
+"""The verb `confirm`: really train the best mixture and the baselines, and compare with their merges."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from scipy.stats import spearmanr
 
 from objectives.evaluation import Evaluation
 from pool.mixture import Mixture
 from studies.answers.best import baseline_mixtures
-from studies.answers.score import Json
+from studies.answers.score import Json, rank_correlation
 from studies.opened.on_pool import Workbench
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """One mixture: `proxy` is the merge's evaluation, `trained` the really trained model's, both on the test split."""
+    """One mixture with the evaluations of its merge (`proxy`) and of the trained model, on the test split."""
 
     name: str
     mixture: Mixture
@@ -37,17 +34,10 @@ class Confirmation:
 
     @property
     def spearman(self) -> float | None:
-        """Rank correlation of proxy and trained test loss over different mixtures; None where it is not defined."""
-        proxies = [one.proxy.value for one in self.different]
-        trained = [one.trained.value for one in self.different]
-        if len(set(proxies)) < 2 or len(set(trained)) < 2:
-            return None
-        correlation = float(spearmanr(proxies, trained).statistic)
-        return correlation if math.isfinite(correlation) else None
-
-    def by_name(self) -> Mapping[str, Confirmed]:
-        """Index by name."""
-        return {one.name: one for one in self.confirmed}
+        """Rank correlation of proxy and trained test loss over different mixtures; None where undefined."""
+        return rank_correlation(
+            [one.proxy.value for one in self.different], [one.trained.value for one in self.different]
+        )
 
     def as_json(self) -> Json:
         """Give the object that `confirm --json` prints."""
@@ -68,7 +58,7 @@ class Confirmation:
 
 
 def run_confirm(bench: Workbench, best: Mixture) -> Confirmation:
-    """Train the best mixture and the baselines by the members' recipe, where that was not done before."""
+    """Train the best mixture and the baselines by the members' recipe; what was trained before is recalled."""
     contenders = {"best": best, **baseline_mixtures(bench)}
     confirmed = [
         Confirmed(name, mixture, bench.test_loss(mixture), bench.trained_loss(mixture))

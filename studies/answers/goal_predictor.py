@@ -1,7 +1,7 @@
-"""Predicting a study's goal from a table, with intervals calibrated on the goal's own out-of-fold errors.
+"""Predict a study's goal from a swarm, with intervals calibrated on the goal's own out-of-fold errors.
 
-Metrics err together, as they come from the same models: what is calibrated metric by metric and then added as if
-independent may be too narrow, or too wide. So the aggregate is calibrated once more, which needs no refit.
+Errors of several metrics correlate, because the metrics come from the same models. Intervals calibrated per metric and
+then added may thus be too narrow or too wide. So the aggregate is calibrated once more, without a refit.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from objectives.agreement.bootstrap import Interval
 from objectives.held_out import Floats
@@ -18,14 +17,17 @@ from objectives.stand_ins.tabulated_loss import FittedSwarm, aggregated
 from objectives.target.target import Goal, Target
 from search.surrogates.conformal import calibration_factor, normal_quantile
 from search.surrogates.surrogate import Prediction
+from studies.answers.score import rank_correlation
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How N runs were predicted by what was not fitted to them.
+    """How well runs were predicted by models not fitted to them.
 
-    `rmse` is in the table's unit, `inside` the share of values in their interval; `spearman` is NaN where it is not
-    defined.
+    runs: their number
+    spearman: rank correlation; NaN where undefined
+    rmse: in the swarm's unit
+    inside: share of values inside their interval
     """
 
     runs: int
@@ -35,7 +37,7 @@ class Accuracy:
 
 
 class GoalPredictor:
-    """Predicts a goal's value; `coverage` is the share of values that intervals are to hold."""
+    """Predicts a goal's value; intervals are to hold the share `coverage` of the values."""
 
     def __init__(self, swarm: FittedSwarm, goal: Goal, *, coverage: float) -> None:
         self._swarm = swarm
@@ -48,7 +50,7 @@ class GoalPredictor:
         return cls(swarm, Target({metric: 1.0}), coverage=coverage)
 
     def measured(self, table: SwarmTable) -> Floats:
-        """Return the goal's value of each run (N,), from its metrics."""
+        """Return the goal's value of each run (N,)."""
         means = np.array([table.metrics[name] for name in self._goal.domains])
         return aggregated(self._goal, means, np.zeros_like(means))[0]
 
@@ -57,11 +59,11 @@ class GoalPredictor:
         return self._intervals(self._calibrated(*self._swarm.predict(self._goal.domains, weights)))
 
     def out_of_fold(self) -> list[Interval]:
-        """Predict each of the table's runs (N,) from others only."""
+        """Predict each of the N runs from the other runs only."""
         return self._intervals(self._calibrated(*self._swarm.out_of_fold(self._goal.domains)))
 
     def accuracy(self, unseen: SwarmTable | None = None) -> Accuracy:
-        """Compare with runs that nothing was fitted to, or out of fold with the table's own."""
+        """Judge predictions of unseen runs, or out of fold of the swarm's own runs."""
         predicted = self.predict(unseen.weights) if unseen else self.out_of_fold()
         return _accuracy(predicted, self.measured(unseen or self._swarm.table))
 
@@ -83,6 +85,6 @@ class GoalPredictor:
 def _accuracy(predicted: Sequence[Interval], measured: Floats) -> Accuracy:
     means = np.array([one.value for one in predicted])
     inside = [one.low <= value <= one.high for one, value in zip(predicted, measured.tolist(), strict=True)]
-    defined = np.ptp(means) > 0 and np.ptp(measured) > 0
-    spearman = float(spearmanr(means, measured).statistic) if defined else float("nan")
-    return Accuracy(len(measured), spearman, float(np.sqrt(np.mean((means - measured) ** 2))), float(np.mean(inside)))
+    spearman = rank_correlation(means.tolist(), measured.tolist())
+    rmse = float(np.sqrt(np.mean((means - measured) ** 2)))
+    return Accuracy(len(measured), float("nan") if spearman is None else spearman, rmse, float(np.mean(inside)))

@@ -1,4 +1,4 @@
-"""One picture of a study: the weights of its best mixture, and the best loss so far against merges."""
+"""The picture of a study: weights of the best mixture, and the best loss so far against merges."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -12,29 +12,36 @@ from pool.mixture import Mixture
 from search.trials import completed_trials, value_of
 from studies.answers.best import Best
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+"""Colours of all pictures, told apart by the colour-blind (Okabe and Ito 2008)."""
 _BASELINE_STYLES = {"uniform": "--", "proportional": ":", "best_single_member": "-."}
 
 
 def draw_study(best: Best, study: optuna.Study, path: Path) -> Path:
-    """Draw a PNG (or whatever the suffix says) and return its path."""
+    """Draw a PNG, or another format by the suffix, and return the path."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     assert best.best.mixture is not None
     draw_weights(left, best.best.mixture)
     left.set_title(f"Best mixture of study {best.study}", loc="left")
-    baselines = {name: best.baselines[name].search.value for name in _BASELINE_STYLES}
+    baselines = {name: best.baselines[name].scores["search"].value for name in _BASELINE_STYLES}
     draw_progress(right, [value_of(trial) for trial in completed_trials(study)], baselines)
-    measure = best.best.search.goal.measure.replace("-", " ")
+    score = best.best.scores["search"]
+    measure = score.goal.measure.replace("-", " ")
     right.set_ylabel(f"held-out loss, search split ({measure})")
-    right.set_title(f"Best {best.best.search.value:.3f} after {best.counts.merges} merges", loc="left")
+    right.set_title(f"Best {score.value:.3f} after {best.counts.merges} merges", loc="left")
+    return saved(figure, path, dpi=120)
+
+
+def saved(figure: Figure, path: Path, *, dpi: int) -> Path:
+    """Save a figure, making its folder where there is none, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=dpi)
     return path
 
 
 def draw_weights(axes: Axes, mixture: Mixture) -> None:
-    """Draw a bar a partition, the heaviest on top."""
+    """Draw a bar for each partition, the heaviest on top."""
     weights = dict(sorted(mixture.as_dict().items(), key=lambda item: item[1]))
     names = [name.replace("_", " ") for name in weights]
     bars = axes.barh(names, list(weights.values()), color=BLUE)
@@ -45,7 +52,7 @@ def draw_weights(axes: Axes, mixture: Mixture) -> None:
 
 
 def draw_progress(axes: Axes, values: Sequence[float], baselines: Mapping[str, float]) -> None:
-    """Draw the value of each merge in order and the lowest so far, beside those of the baselines known by name."""
+    """Draw the value of each merge in order, the lowest so far, and the baselines' values by name."""
     merges = range(1, len(values) + 1)
     axes.plot(merges, values, ".", color=GREY, alpha=0.6, label="each merge")
     axes.step(merges, list(accumulate(values, min)), where="post", color=BLUE, linewidth=2, label="best so far")

@@ -1,6 +1,6 @@
-"""The verb `robustness`: whether the best mixture stays ahead on text that is noisy, in other case, or out of domain.
+"""The verb `robustness`: whether the best mixture stays ahead on noisy text, in other case, and out of domain.
 
-All of it is on the test split. Perturbed text has other tokens, so texts are compared in bits per byte of their own.
+All texts are of the test split. Perturbed text has other tokens, so losses are in bits per byte of each text's own.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from functools import cached_property, partial
 
 import numpy as np
 import optuna
-from scipy.stats import spearmanr
 
 from objectives.held_out import Floats
-from objectives.scoring.paired import PairedDifference, paired_difference
+from objectives.scoring.paired import PairedDifference
 from objectives.scoring.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_windows
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
@@ -26,7 +25,7 @@ from pool.mixture import Mixture
 from pool.tokens.held_out import HeldOutWindows
 from pool.tokens.tokenizer import load_tokenizer
 from studies.answers.best import baseline_mixtures
-from studies.answers.score import Json, Score
+from studies.answers.score import Json, Score, paired_json, rank_correlation
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
 
@@ -38,7 +37,7 @@ ELSEWHERE = "out-of-domain"
 
 @dataclass(frozen=True)
 class Condition:
-    """The scores of all contenders, by name, on one kind of text; `different` are those that are not equal mixtures."""
+    """The scores of all contenders, by name, on one kind of text; `different` names equal mixtures once."""
 
     scores: Mapping[str, Score]
     different: tuple[str, ...]
@@ -50,37 +49,43 @@ class Condition:
 
     @property
     def order(self) -> list[str]:
-        """The different contenders, the lowest bits per byte first."""
+        """The different contenders, lowest bits per byte first."""
         return sorted(self.different, key=lambda name: self.scores[name].value)
 
     @cached_property
     def behind(self) -> Mapping[str, PairedDifference]:
         """By how many bits per byte each baseline is worse than the best mixture on the same documents."""
         best = self.scores[BEST]
-        return {
-            name: paired_difference(score.goal, score.table, score.nats, best.nats)
-            for name, score in self.scores.items()
-            if name != BEST
-        }
+        return {name: score.behind(best) for name, score in self.scores.items() if name != BEST}
 
     def rises(self, plain: Condition) -> dict[str, float]:
-        """Return by how many bits per byte each contender is worse than on the plain text."""
+        """Return by how many bits per byte each contender is worse here than on the plain text."""
         return {name: score.value - plain.scores[name].value for name, score in self.scores.items()}
 
     def spearman(self, plain: Condition) -> float | None:
-        """Return the rank correlation with the plain text over different contenders; None where it is not defined."""
+        """Return the rank correlation with the plain text over different contenders; None where undefined."""
         here, there = ([one.scores[name].value for name in self.different] for one in (self, plain))
-        if len(set(here)) < 2 or len(set(there)) < 2:
-            return None
-        return float(spearmanr(here, there).statistic)
+        return rank_correlation(here, there)
+
+    def as_json(self) -> Json:
+        """Give the size of the text, the order, every contender's score and the differences."""
+        return {
+            "tokens": int(self.table.tokens.sum()),
+            "bytes": int(self.table.bytes.sum()),
+            "documents": len(np.unique(self.table.document)),
+            "order": self.order,
+            "contenders": {name: score.as_json() for name, score in self.scores.items()},
+            "behind": {name: paired_json(paired) for name, paired in self.behind.items()},
+        }
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """What the contenders are worth on the goal's text as it is, on the same text perturbed, and on other domains.
+    """The best mixture, the baselines and the seed on plain text, on perturbed text and on other domains.
 
-    Contenders are the best mixture, the baselines and the seed (None, for it is no mixture). `noise` and `noise_seed`
-    are those of the character noise. `elsewhere` is None where the goal uses every held-out domain of the pool.
+    contenders: mixtures by name; None for the seed
+    noise, noise_seed: share of characters edited, and the seed of the edits
+    elsewhere: out of domain; None where the goal uses every held-out domain of the pool
     """
 
     study: str
@@ -95,7 +100,7 @@ class Robustness:
         """Give the object that `robustness --json` prints."""
         best = self.contenders[BEST]
         assert best is not None
-        conditions: dict[str, Json] = {PLAIN: _condition_json(self.plain)}
+        conditions: dict[str, Json] = {PLAIN: self.plain.as_json()}
         conditions |= {kind: self._perturbed_json(condition) for kind, condition in self.perturbed.items()}
         return {
             "study": self.study,
@@ -111,17 +116,17 @@ class Robustness:
 
     def _compared_json(self, condition: Condition) -> Json:
         return {
-            **_condition_json(condition),
+            **condition.as_json(),
             "spearman_with_plain": condition.spearman(self.plain),
             "same_order_as_plain": condition.order == self.plain.order,
         }
 
 
 def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed: int) -> Robustness:
-    """Score the best mixture, the baselines and the seed under every condition: one merge a contender.
+    """Score the best mixture, the baselines and the seed under every condition, with one merge a contender.
 
-    Raises `StudyError` when no trial has a value yet, `NonFiniteLossError`, and `ValueError` when `noise` is not from
-    0 to 1.
+    Raises `StudyError` when no trial has a value yet, `NonFiniteLossError`, and `ValueError` for `noise` outside
+    [0, 1].
     """
     best = best_mixture(bench, study)
     contenders: dict[str, Mixture | None] = {BEST: best, **baseline_mixtures(bench), SEED: None}
@@ -132,14 +137,19 @@ def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed:
         condition: Condition({name: Score(goal, table, nats[name][condition]) for name in contenders}, different)
         for condition, (goal, table) in judged.items()
     }
-    perturbed_conditions = {kind: conditions[kind] for kind in PERTURBATIONS}
     return Robustness(
-        bench.config.name, contenders, noise, seed, conditions[PLAIN], perturbed_conditions, conditions.get(ELSEWHERE)
+        bench.config.name,
+        contenders,
+        noise,
+        seed,
+        plain=conditions[PLAIN],
+        perturbed={kind: conditions[kind] for kind in PERTURBATIONS},
+        elsewhere=conditions.get(ELSEWHERE),
     )
 
 
 def in_bits_per_byte(goal: Goal) -> Goal:
-    """Return a goal's aggregate alone: no penalties, and no references, which are of plain text and in its measure."""
+    """Return a goal's aggregate without penalties and references: those hold for plain text and its measure only."""
     if isinstance(goal, Targets):
         return Targets({name: _aggregate_alone(target) for name, target in goal.by_name.items()})
     assert isinstance(goal, Target), "a goal is one target or several"
@@ -147,13 +157,18 @@ def in_bits_per_byte(goal: Goal) -> Goal:
 
 
 def _judged(bench: Workbench, noise: float, seed: int) -> dict[str, tuple[Goal, WindowTable]]:
-    """Return, by condition, what is judged and on which windows; the perturbed ones are of the goal's domains."""
+    """Return goal and windows by condition; perturbed text is of the goal's domains."""
     goal = in_bits_per_byte(bench.test_target)
     windows = bench.pool.corpus.held_out["test"]
+    tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
+
+    def rewritten(name: str, kind: Kind) -> HeldOutWindows:
+        rng = np.random.default_rng([seed, *name.encode()])  # a domain's noise is the same whatever the goal's others
+        return rewritten_windows(name, windows[name], tokenizer, partial(perturbed, kind=kind, noise=noise, rng=rng))
+
     judged = {PLAIN: (goal, WindowTable.of(windows, goal.domains))}
     for kind in PERTURBATIONS:
-        rewritten = {name: _perturbed_windows(bench, name, kind, noise, seed) for name in goal.domains}
-        judged[kind] = (goal, WindowTable.of(rewritten, goal.domains))
+        judged[kind] = (goal, WindowTable.of({name: rewritten(name, kind) for name in goal.domains}, goal.domains))
     others = [name for name in windows if name not in bench.test_target.domains]
     if others:
         macro = Target.over(others, "macro", measure="bits-per-byte")
@@ -166,18 +181,10 @@ def _aggregate_alone(target: Target) -> Target:
     return Target(target.weights, aggregate, "bits-per-byte")
 
 
-def _perturbed_windows(bench: Workbench, name: str, kind: Kind, noise: float, seed: int) -> HeldOutWindows:
-    """Perturb the test split of a domain; its noise is its own, whatever other domains the goal has."""
-    rng = np.random.default_rng([seed, *name.encode()])
-    tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
-    rewrite = partial(perturbed, kind=kind, noise=noise, rng=rng)
-    return rewritten_windows(name, bench.pool.corpus.held_out["test"][name], tokenizer, rewrite)
-
-
 def _nats(
     bench: Workbench, contenders: Mapping[str, Mixture | None], tables: Mapping[str, WindowTable]
 ) -> dict[str, dict[str, Floats]]:
-    """Return the nats (W,) of every contender under every condition. Raises `NonFiniteLossError`."""
+    """Return the nats (W,) by contender and condition. Raises `NonFiniteLossError`."""
     model, precision = bench.stacked.model, bench.proxy.precision
     scorers = {condition: Scorer(model, table, precision=precision) for condition, table in tables.items()}
     nats: dict[str, dict[str, Floats]] = {}
@@ -191,25 +198,6 @@ def _nats(
 
 
 def _different(contenders: Mapping[str, Mixture | None]) -> tuple[str, ...]:
-    """Return the contenders, equal mixtures once: the best mixture may be a baseline."""
+    """Name the contenders, equal mixtures once: the best mixture may be a baseline."""
     digests = [mixture.digest if mixture else SEED for mixture in contenders.values()]
     return tuple(name for at, name in enumerate(contenders) if digests[at] not in digests[:at])
-
-
-def _condition_json(condition: Condition) -> Json:
-    table = condition.table
-    return {
-        "tokens": int(table.tokens.sum()),
-        "bytes": int(table.bytes.sum()),
-        "documents": len(np.unique(table.document)),
-        "order": condition.order,
-        "contenders": {name: score.as_json() for name, score in condition.scores.items()},
-        "behind": {
-            name: {
-                "difference": paired.difference,
-                "standard_error": paired.standard_error,
-                "told_apart": paired.told_apart,
-            }
-            for name, paired in condition.behind.items()
-        },
-    }

@@ -1,12 +1,12 @@
-"""The answer of `robustness` for people: tables, and in words where the best mixture is not ahead."""
+"""The answer of `robustness` for people: tables, and in words where the best mixture is behind."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from objectives.scoring.paired import PairedDifference
 from studies.answers.robustness import BEST, Condition, Robustness
+from studies.terminal import plain_table
 
 
 def show_robustness(console: Console, answer: Robustness) -> None:
@@ -16,15 +16,16 @@ def show_robustness(console: Console, answer: Robustness) -> None:
         f"Robustness of study {answer.study}, test split (character noise {answer.noise:g}, seed {answer.noise_seed})"
     )
     console.print(f"Bits per byte of its own bytes (in brackets: rise over plain text); {_paired(plain)}")
-    rows = [("plain", plain, dict.fromkeys(plain.scores, 0.0))]
-    rows += [(_words(kind), condition, condition.rises(plain)) for kind, condition in answer.perturbed.items()]
-    _show_rows(
-        console, "text", plain, [(name, _bits(one, None if one is plain else rises)) for name, one, rises in rows]
-    )
-    for name, condition, _ in rows:
+    texts = {"plain": plain} | {_words(kind): condition for kind, condition in answer.perturbed.items()}
+    _show_rows(console, "text", plain, {name: _bits(one, plain) for name, one in texts.items()})
+    for name, condition in texts.items():
         _show_verdict(console, name, condition, plain)
     console.print("Nats per token: the rows are of other tokens, so compare within a row only")
-    _show_rows(console, "text", plain, [(f"{name}, {_tokens(one)}", _nats(one)) for name, one, _ in rows])
+    nats = {
+        f"{name}, {int(one.table.tokens.sum()):,} tokens": [f"{score.loss_nats:.4f}" for score in one.scores.values()]
+        for name, one in texts.items()
+    }
+    _show_rows(console, "text", plain, nats)
     _show_elsewhere(console, answer)
 
 
@@ -34,37 +35,27 @@ def _show_elsewhere(console: Console, answer: Robustness) -> None:
         console.print("Out of domain: nothing to show, the study's goal uses every held-out domain of the pool.")
         return
     console.print(f"Out of domain, bits per byte of domains that the goal does not use; {_paired(elsewhere)}")
-    rows = [("their mean (macro)", _bits(elsewhere, None))]
+    scores = list(elsewhere.scores.values())
+    rows = {"their mean (macro)": [f"{score.value:.4f}" for score in scores]}
     for domain in elsewhere.table.domains:
-        losses = {name: score.domains[domain] for name, score in elsewhere.scores.items()}
-        rows.append((domain, {name: f"{loss.bits_per_byte:.4f}" for name, loss in losses.items()}))
+        rows[domain] = [f"{score.domains[domain].bits_per_byte:.4f}" for score in scores]
     _show_rows(console, "domain", elsewhere, rows)
     _show_verdict(console, "out of domain", elsewhere, answer.plain)
 
 
-def _show_rows(
-    console: Console, heading: str, condition: Condition, rows: Iterable[tuple[str, Mapping[str, str]]]
-) -> None:
-    table = Table()
-    table.add_column(heading)
-    for name in condition.scores:
-        table.add_column(_words(name), justify="right")
-    for name, cells in rows:
-        table.add_row(name, *cells.values())
+def _show_rows(console: Console, heading: str, condition: Condition, rows: Mapping[str, Sequence[str]]) -> None:
+    table = plain_table(heading, *map(_words, condition.scores))
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
     console.print(table)
 
 
-def _bits(condition: Condition, rises: Mapping[str, float] | None) -> dict[str, str]:
-    shown = {name: f"{score.value:.4f}" for name, score in condition.scores.items()}
-    return {name: f"{cell} ({rises[name]:+.4f})" for name, cell in shown.items()} if rises else shown
-
-
-def _nats(condition: Condition) -> dict[str, str]:
-    return {name: f"{score.loss_nats:.4f}" for name, score in condition.scores.items()}
-
-
-def _tokens(condition: Condition) -> str:
-    return f"{int(condition.table.tokens.sum()):,} tokens"
+def _bits(condition: Condition, plain: Condition) -> list[str]:
+    values = {name: f"{score.value:.4f}" for name, score in condition.scores.items()}
+    if condition is plain:
+        return list(values.values())
+    rises = condition.rises(plain)
+    return [f"{shown} ({rises[name]:+.4f})" for name, shown in values.items()]
 
 
 def _show_verdict(console: Console, name: str, condition: Condition, plain: Condition) -> None:
@@ -75,7 +66,7 @@ def _show_verdict(console: Console, name: str, condition: Condition, plain: Cond
 
 
 def _standing(behind: Mapping[str, PairedDifference]) -> Iterator[str]:
-    """Say which baselines the best mixture is ahead of, behind, and not to be told apart from (95 %, paired)."""
+    """Say for each baseline whether the best mixture is ahead, behind or not told apart (95 %, paired)."""
     told = {name: paired.difference for name, paired in behind.items() if paired.told_apart}
     ahead = [_words(name) for name, difference in told.items() if difference > 0]
     behind_it = [f"{_words(name)} (by {-difference:.4f})" for name, difference in told.items() if difference < 0]

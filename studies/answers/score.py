@@ -1,23 +1,30 @@
-"""How one model did on one split: every figure that people ask for, from the same sums."""
+"""The figures that answers consist of: scores of one model on one split, comparisons with the best, Pareto fronts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from operator import add
 
+import optuna
+from scipy.stats import spearmanr
+
 from objectives.held_out import Floats, HeldOutLoss, perplexity_of
+from objectives.scoring.paired import PairedDifference, paired_difference
 from objectives.scoring.window_table import WindowTable
 from objectives.target.aggregates import Aggregate
 from objectives.target.target import Goal, Target
+from pool.mixture import Mixture
+from search.space import CappedSimplex
 
 Json = dict[str, object]
 
 
 @dataclass(frozen=True)
 class Score:
-    """The nats (W,) of one model on the windows of a table, with the goal they are judged by."""
+    """The nats (W,) of one model on the windows of a table, judged by a goal."""
 
     goal: Goal
     table: WindowTable
@@ -30,7 +37,7 @@ class Score:
 
     @property
     def value(self) -> float:
-        """The scalar minimised, in the goal's measure, penalties for broken constraints included."""
+        """The scalar minimised, in the goal's measure, with penalties for broken constraints."""
         return self.goal.value(self.domains)
 
     @property
@@ -40,8 +47,12 @@ class Score:
 
     @property
     def violations(self) -> Mapping[str, float]:
-        """How far each constrained domain is above its ceiling; negative below it."""
+        """How far each constrained domain is above its ceiling; negative below the ceiling."""
         return self.goal.violations(self.domains)
+
+    def behind(self, best: Score) -> PairedDifference:
+        """Return by how much this model is worse than the best one on the same documents."""
+        return paired_difference(self.goal, self.table, self.nats, best.nats)
 
     def as_json(self) -> Json:
         """Give the value, its standard error, the usual aggregates, the constraints and every domain."""
@@ -63,6 +74,43 @@ class Score:
         over = Target.over(tuple(self.domains), aggregate)
         loss_nats, bits = over.loss_nats(self.domains), over.bits_per_byte(self.domains)
         return {"loss_nats": loss_nats, "perplexity": perplexity_of(loss_nats), "bits_per_byte": bits}
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A mixture on the Pareto front, with its values by objective as searched and on the test split, if any."""
+
+    mixture: Mixture
+    by_objective: Mapping[str, float]
+    test: Mapping[str, float] = field(default_factory=dict)
+
+
+def pareto_front(study: optuna.Study, space: CappedSimplex, objectives: Sequence[str]) -> list[FrontPoint]:
+    """List the evaluated mixtures that no other beats in every objective; none for a study of a single objective."""
+    if not objectives:
+        return []
+    points = [
+        FrontPoint(space.mixture_of(trial), dict(zip(objectives, trial.values, strict=True)))
+        for trial in study.best_trials
+    ]
+    return sorted(points, key=lambda point: list(point.by_objective.values()))
+
+
+def rank_correlation(some: Sequence[float], others: Sequence[float]) -> float | None:
+    """Return Spearman's correlation; None where one side is constant or a value is not finite."""
+    if len(set(some)) < 2 or len(set(others)) < 2:
+        return None
+    correlation = float(spearmanr(some, others).statistic)
+    return correlation if math.isfinite(correlation) else None
+
+
+def paired_json(paired: PairedDifference) -> Json:
+    """Give a difference, its standard error, and whether the difference is beyond chance."""
+    return {
+        "difference": paired.difference,
+        "standard_error": paired.standard_error,
+        "told_apart": paired.told_apart,
+    }
 
 
 def _domain_json(loss: HeldOutLoss) -> Json:

@@ -1,26 +1,29 @@
-"""The verb `best` on a table: the best mixture as predicted, beside uniform and the best model already trained."""
+"""The verb `best` on a swarm: the best mixture as predicted, beside uniform and the best model already trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import optuna
+from rich.console import Console
 
 from objectives.agreement.bootstrap import Interval
 from objectives.held_out import Floats
 from pool.mixture import SUM_TOLERANCE, Mixture
 from search.trials import Counts, count_trials
 from studies.answers.goal_predictor import Accuracy, GoalPredictor
-from studies.answers.score import Json
+from studies.answers.score import FrontPoint, Json, pareto_front
+from studies.answers.tables import show_counts, show_front, show_weights
 from studies.opened.on_table import COVERAGE, SwarmBench
 from studies.opened.opened_study import best_mixture
+from studies.terminal import plain_table
 
 
 @dataclass(frozen=True)
 class SwarmForecast:
-    """One value, or one metric, of one mixture: predicted, and measured where a model was trained on the mixture.
+    """A value or a metric of one mixture: predicted, and measured where a model was trained on the mixture.
 
-    What was measured is predicted from the other runs only, as fitting would have hidden how far off it may be.
+    The prediction of a trained mixture uses the other runs only: a fit to its own run would hide the error.
     """
 
     predicted: Interval
@@ -29,30 +32,32 @@ class SwarmForecast:
 
 @dataclass(frozen=True)
 class SwarmStanding:
-    """One contender: the goal's value and its metrics, and whether the study's space allows it."""
+    """One contender: the goal's value, its metrics, and whether the study's space allows the mixture."""
 
     mixture: Mixture
     value: SwarmForecast
     metrics: Mapping[str, SwarmForecast]
     feasible: bool
 
-
-@dataclass(frozen=True)
-class SwarmPoint:
-    """A mixture that no other evaluated one beats in every objective; its predicted values by objective."""
-
-    mixture: Mixture
-    predicted: Mapping[str, float]
+    def as_json(self) -> Json:
+        """Give the object of a contender."""
+        return {
+            "mixture": self.mixture.as_dict(),
+            "feasible": self.feasible,
+            **asdict(self.value),
+            "metrics": {name: asdict(one) for name, one in self.metrics.items()},
+        }
 
 
 @dataclass(frozen=True)
 class SwarmBest:
-    """The best mixture of a study on a table, the baselines by name, and what the predictions are worth.
+    """The best mixture of a study on a swarm, the baselines by name, and how far to believe the predictions.
 
-    `best_run` is the run with the lowest measured value. `distance` is the total variation, half the sum of |w - v|,
-    between the best mixture and the nearest run, and `usual_distance` the median of that between a run and its
-    nearest. `unseen` is None where the table has no runs to test on. `front` is the Pareto front of a study of several
-    objectives, else empty.
+    best_run: the run with the lowest measured value
+    distance: total variation, sum |w - v| / 2, between the best mixture and the nearest run
+    usual_distance: median total variation between a run and its nearest
+    unseen: None where the swarm has no runs kept for testing
+    front: Pareto front of a study of several objectives, else empty
     """
 
     study: str
@@ -64,7 +69,7 @@ class SwarmBest:
     out_of_fold: Accuracy
     unseen: Accuracy | None
     counts: Counts
-    front: Sequence[SwarmPoint] = ()
+    front: Sequence[FrontPoint] = ()
 
     def as_json(self) -> Json:
         """Give the object that `best --json` prints."""
@@ -72,20 +77,20 @@ class SwarmBest:
             "study": self.study,
             "mixture": self.best.mixture.as_dict(),
             "coverage": COVERAGE,
-            "best": _standing_json(self.best),
-            "baselines": {name: _standing_json(standing) for name, standing in self.baselines.items()},
+            "best": self.best.as_json(),
+            "baselines": {name: standing.as_json() for name, standing in self.baselines.items()},
             "best_run": self.best_run,
             "distance": self.distance,
             "usual_distance": self.usual_distance,
             "out_of_fold": asdict(self.out_of_fold),
             "unseen": asdict(self.unseen) if self.unseen else None,
             "counts": asdict(self.counts),
-            "front": [{"mixture": one.mixture.as_dict(), "predicted": dict(one.predicted)} for one in self.front],
+            "front": [{"mixture": one.mixture.as_dict(), "predicted": dict(one.by_objective)} for one in self.front],
         }
 
 
 def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
-    """Take the trial with the lowest predicted value, and predict it and the baselines with their intervals.
+    """Take the trial with the lowest predicted value, and predict its mixture and the baselines with intervals.
 
     Raises `StudyError` when no trial has a value yet.
     """
@@ -105,38 +110,22 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
         out_of_fold=goal.accuracy(),
         unseen=goal.accuracy(bench.unseen) if bench.unseen else None,
         counts=count_trials(study),
-        front=_front(bench, study),
+        front=pareto_front(study, bench.space, list(bench.config.targets)),
     )
 
 
 def _standing(bench: SwarmBench, goal: GoalPredictor, mixture: Mixture) -> SwarmStanding:
-    row = _row_of(mixture, bench.swarm.table.weights)
+    table = bench.swarm.table
+    same = np.flatnonzero(np.abs(table.weights - mixture.array).max(axis=1) < SUM_TOLERANCE)  # runs on this mixture
 
     def forecast(predictor: GoalPredictor) -> SwarmForecast:
-        if row is None:
+        if not len(same):
             return SwarmForecast(predictor.predict(mixture.array[None])[0])
-        return SwarmForecast(predictor.out_of_fold()[row], float(predictor.measured(bench.swarm.table)[row]))
+        return SwarmForecast(predictor.out_of_fold()[same[0]], float(predictor.measured(table)[same[0]]))
 
     names = bench.target.domains
     metrics = {name: forecast(GoalPredictor.of_metric(bench.swarm, name, coverage=COVERAGE)) for name in names}
     return SwarmStanding(mixture, forecast(goal), metrics, bench.space.contains(mixture))
-
-
-def _front(bench: SwarmBench, study: optuna.Study) -> list[SwarmPoint]:
-    if not bench.several:
-        return []
-    names = list(bench.config.targets)
-    points = [
-        SwarmPoint(bench.space.mixture_of(trial), dict(zip(names, trial.values, strict=True)))
-        for trial in study.best_trials
-    ]
-    return sorted(points, key=lambda point: list(point.predicted.values()))
-
-
-def _row_of(mixture: Mixture, runs: Floats) -> int | None:
-    """Find the run that was trained on a mixture, the first of equals."""
-    same = np.flatnonzero(np.abs(runs - mixture.array).max(axis=1) < SUM_TOLERANCE)
-    return int(same[0]) if len(same) else None
 
 
 def _distances(weights: Floats, runs: Floats) -> Floats:
@@ -149,10 +138,54 @@ def _usual_distance(runs: Floats) -> float:
     return float(np.median(nearest))
 
 
-def _standing_json(standing: SwarmStanding) -> Json:
-    return {
-        "mixture": standing.mixture.as_dict(),
-        "feasible": standing.feasible,
-        **asdict(standing.value),
-        "metrics": {name: asdict(one) for name, one in standing.metrics.items()},
-    }
+def show_swarm_best(console: Console, best: SwarmBest) -> None:
+    """Show the best mixture, its standing beside the baselines, and how far to believe the predictions."""
+    trained = ": no model was trained on it" if best.best.value.measured is None else ""
+    console.print(f"Best mixture of study {best.study}, as predicted{trained}")
+    show_weights(console, best.best.mixture)
+    console.print(f"In the table's unit, with {COVERAGE:.0%} intervals; what is a run is predicted from the others")
+    _show_standings(console, best)
+    if not all(standing.feasible for standing in best.baselines.values()):
+        console.print("* outside the study's space.")
+    console.print(_verdict(best))
+    console.print(
+        f"Distance of the best mixture from the nearest run: {best.distance:.3f} (total variation; of a run from its "
+        f"nearest, half of the time no more than {best.usual_distance:.3f})."
+    )
+    console.print(f"Predicted out of fold: {_accuracy(best.out_of_fold)}.")
+    if best.unseen:
+        console.print(f"Predicted without having seen them: {_accuracy(best.unseen)}.")
+    show_front(console, best.front, "no evaluated mixture is predicted better in every objective")
+    show_counts(console, best.counts)
+
+
+def _show_standings(console: Console, best: SwarmBest) -> None:
+    contenders = {"uniform": best.baselines["uniform"], f"run {best.best_run}": best.baselines["best_run"]}
+    uniform, run = (name if standing.feasible else f"{name} *" for name, standing in contenders.items())
+    table = plain_table("", "best mixture", uniform, run, f"{run}, measured")
+    for name in ("value", *best.best.metrics):
+        shown = [one.value if name == "value" else one.metrics[name] for one in (best.best, *contenders.values())]
+        table.add_row(name, *(_interval(one.predicted) for one in shown), f"{shown[-1].measured:.4f}")
+    console.print(table)
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.value:.4f} ± {(interval.high - interval.low) / 2:.4f}"
+
+
+def _verdict(best: SwarmBest) -> str:
+    run, mine = best.baselines["best_run"].value, best.best.value.predicted
+    assert run.measured is not None, "a run was trained"
+    ahead = run.measured - mine.value
+    beside = f"the best run as measured ({best.best_run}: {run.measured:.4f})"
+    if ahead <= 0:
+        return f"The best mixture is NOT predicted ahead of {beside}."
+    sure = "its whole interval is" if mine.high < run.measured else "but its interval is not"
+    return f"The best mixture is predicted {ahead:.4f} ahead of {beside}; {sure} ahead of that."
+
+
+def _accuracy(found: Accuracy) -> str:
+    return (
+        f"{found.runs} runs with Spearman {found.spearman:.3f}, RMSE {found.rmse:.4f}, "
+        f"{found.inside:.0%} inside their interval"
+    )

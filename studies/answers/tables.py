@@ -1,74 +1,25 @@
-"""Answers for people: plain tables on stdout, with the unfavourable said as plainly as the favourable."""
+"""The answers of `best`, `confirm` and `search` for people; bad news is said as plainly as good news."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from objectives.scoring.diversity import Diversity
-from pool.checkpoints.manifest import CheckpointManifest
 from pool.corpus.corpus import SPLITS
-from pool.files.digests import short
 from pool.mixture import Mixture
-from pool.parts.store import PoolManifest
-from pool.tokens.prepared import TextSummary
 from search.trials import Counts
 from studies.answers.best import Best, Standing
 from studies.answers.confirm import Confirmation
+from studies.answers.score import FrontPoint
+from studies.terminal import plain_table
 
 Columns = Mapping[str, Mapping[str, float]]
 """Loss by column and then by contender."""
-
-
-def show_pool(console: Console, manifest: PoolManifest) -> None:
-    """Show a pool: partitions with their members, held-out domains, digests."""
-    console.print(f"Pool {manifest.name}")
-    table = _whole_names("partition", "documents", "tokens", "bytes", "text", "available", "member", "training\nloss")
-    for name, part in manifest.corpus.partitions.items():
-        member = manifest.members[name]
-        table.add_row(
-            name,
-            *_counts(part),
-            f"{part.available_tokens:,}",
-            short(member.weights_digest),
-            "imported" if member.final_loss_nats is None else f"{member.final_loss_nats:.3f}",
-        )
-    console.print(table)
-    console.print("Held-out domains (search and test split)")
-    split = ("docu-\nments", "tokens", "bytes", "text")
-    table = _whole_names("domain", *split, *split)
-    for name, domain in manifest.corpus.search.items():
-        table.add_row(name, *_counts(domain), *_counts(manifest.corpus.test[name]))
-    console.print(table)
-    console.print(
-        f"seed {short(manifest.seed.weights_digest)}, {_seed_origin(manifest.seed)}; "
-        f"tokenizer {short(manifest.corpus.tokenizer_digest)}; pool {short(manifest.digest)}"
-    )
-
-
-def _seed_origin(seed: CheckpointManifest) -> str:
-    if seed.imported is None:
-        return f"trained on {seed.tokens:,} tokens"
-    if seed.imported.hub:
-        return f"taken from {seed.imported.hub} at {short(seed.imported.commit or '')}"
-    return f"taken from a checkpoint ({short(seed.imported.weights_digest)})"
-
-
-def _whole_names(*headings: str) -> Table:
-    """A table whose names go on in a new line where they do not fit: half a name is no name."""
-    table = Table()
-    for heading in headings:
-        left = heading in ("partition", "domain", "text", "member")
-        table.add_column(heading, justify="left" if left else "right", overflow="fold")
-    return table
-
-
-def _counts(part: TextSummary) -> tuple[str, str, str, str]:
-    return f"{part.documents:,}", f"{part.tokens:,}", f"{part.bytes:,}", short(part.digest)
+BEST = "best mixture"
 
 
 def show_counts(console: Console, counts: Counts) -> None:
-    """Say where the proposals went, and how often the gate was wrong."""
+    """Say what became of the proposals, and how often the gate was wrong."""
     console.print(
         f"merges {counts.merges} (of which {counts.cached} remembered, {counts.failed} failed), "
         f"pruned {counts.pruned}, audited {counts.audited}, forced {counts.forced}"
@@ -78,22 +29,54 @@ def show_counts(console: Console, counts: Counts) -> None:
     console.print(f"false-prune rate, measured on the audits: {counts.false_prune_rate()}")
 
 
+def show_weights(console: Console, mixture: Mixture) -> None:
+    """Show the weights of a mixture, the largest first."""
+    table = plain_table("partition", "weight")
+    for name, weight in sorted(mixture.as_dict().items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{weight:.4f}" if weight > 0 else "0")
+    console.print(table)
+
+
+def weights_in_words(mixture: Mixture, *, most: int | None = None) -> str:
+    """List the largest weights, at most `most` of them, without those that round to nothing."""
+    used = sorted(mixture.as_dict().items(), key=lambda item: -item[1])[:most]
+    return ", ".join(f"{name} {weight:.2f}" for name, weight in used if weight >= 0.005)
+
+
+def show_front(console: Console, front: Sequence[FrontPoint], meaning: str) -> None:
+    """Show a Pareto front, if there is one."""
+    if not front:
+        return
+    console.print(f"Pareto front: {meaning}")
+    table = plain_table(*front[0].by_objective, left=0)
+    table.add_column("mixture")
+    for point in front:
+        tests = {name: f" ({value:.4f})" for name, value in point.test.items()}
+        values = (f"{value:.4f}{tests.get(name, '')}" for name, value in point.by_objective.items())
+        table.add_row(*values, weights_in_words(point.mixture))
+    console.print(table)
+    console.print("The best mixture above is the one with the lowest mean of the objectives.")
+
+
 def show_best(console: Console, best: Best, confirmation: Confirmation | None = None) -> None:
-    """Show the best mixture, then it and the baselines on every split, and where it is not ahead."""
+    """Show the best mixture, its standing beside the baselines on every split, and where it is not ahead."""
     assert best.best.mixture is not None
     console.print(f"Best mixture of study {best.study}")
     show_weights(console, best.best.mixture)
     columns = _columns(best, confirmation)
-    feasible = ["best mixture", *(name for name, standing in best.baselines.items() if standing.feasible)]
-    measure = best.best.search.goal.measure.replace("-", " ")
+    measure = best.best.scores["search"].goal.measure.replace("-", " ")
     console.print(f"Held-out loss, {measure} (in brackets: how far the best mixture is ahead)")
-    _show_columns(console, columns, feasible)
+    _show_columns(console, columns, [name for name, one in best.baselines.items() if not one.feasible])
     for column, losses in columns.items():
         console.print(_verdict(column, losses))
-    _show_paired(console, best)
-    _show_downstream(console, best)
+    _show_paired(console, best.baselines)
+    if best.best.downstream is not None:
+        errors = {name: one.downstream for name, one in best.baselines.items() if one.downstream is not None}
+        shown = ", ".join(f"{_words(name)} {error:.4f}" for name, error in errors.items())
+        console.print(f"Error on the downstream tasks, which the study minimises: {best.best.downstream:.4f} ({shown})")
     _show_constraints(console, best.best)
-    _show_front(console, best)
+    meaning = "no evaluated mixture is better in every objective (search split; test in brackets)"
+    show_front(console, best.front, meaning)
     if confirmation and confirmation.spearman is not None:
         console.print(
             f"Spearman of merged and trained test loss over {len(confirmation.different)} mixtures: "
@@ -102,65 +85,63 @@ def show_best(console: Console, best: Best, confirmation: Confirmation | None = 
     show_counts(console, best.counts)
 
 
-def show_weights(console: Console, mixture: Mixture) -> None:
-    """Show the weights of a mixture, the largest first."""
-    table = Table()
-    table.add_column("partition")
-    table.add_column("weight", justify="right")
-    for name, weight in sorted(mixture.as_dict().items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{weight:.4f}" if weight > 0 else "0")
-    console.print(table)
-
-
 def _columns(best: Best, confirmation: Confirmation | None) -> Columns:
-    standings = {"best mixture": best.best, **best.baselines}
+    standings = {BEST: best.best, **best.baselines}
     columns = {
-        "search, merged": {name: standing.search.value for name, standing in standings.items()},
-        "test, merged": {name: standing.test.value for name, standing in standings.items()},
+        f"{split}, merged": {name: standing.scores[split].value for name, standing in standings.items()}
+        for split in SPLITS
     }
     if confirmation:
-        trained = {name: one.trained.value for name, one in confirmation.by_name().items()}
-        trained["best mixture"] = trained.pop("best")
+        trained = {BEST if one.name == "best" else one.name: one.trained.value for one in confirmation.confirmed}
         columns["test, really trained"] = trained
     return columns
 
 
-def _show_columns(console: Console, columns: Columns, feasible: Collection[str]) -> None:
-    table = Table()
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="right")
+def _show_columns(console: Console, columns: Columns, infeasible: Sequence[str]) -> None:
+    table = plain_table("", *columns)
     for name in columns["search, merged"]:
-        shown = name.replace("_", " ") + ("" if name in feasible else " *")
+        shown = _words(name) + (" *" if name in infeasible else "")
         table.add_row(shown, *(_cell(losses, name) for losses in columns.values()))
     console.print(table)
-    if set(columns["search, merged"]) - set(feasible):
+    if infeasible:
         console.print("* outside the study's space: caps or max_members do not allow it.")
     if "test, really trained" in columns:
         console.print("The seed is scored as it is: no further training, so it has no trained figure.")
 
 
-def _show_paired(console: Console, best: Best) -> None:
+def _cell(losses: Mapping[str, float], name: str) -> str:
+    if name not in losses:
+        return "-"
+    ahead = losses[name] - losses[BEST]
+    return f"{losses[name]:.4f}" + ("" if name == BEST else f" ({ahead:+.4f})")
+
+
+def _verdict(column: str, losses: Mapping[str, float]) -> str:
+    best = losses[BEST]
+    ahead_of_it = {name: best - loss for name, loss in losses.items() if name != BEST and loss <= best}
+    if not ahead_of_it:
+        return f"{column}: the best mixture is ahead of every baseline."
+    parts = [f"{_words(name)} (by {behind:.4f})" for name, behind in ahead_of_it.items()]
+    return f"{column}: the best mixture is NOT ahead of {', '.join(parts)}."
+
+
+def _show_paired(console: Console, baselines: Mapping[str, Standing]) -> None:
     """Say which baselines can't be told apart from the best mixture on the same documents."""
     for split in SPLITS:
-        unclear = {
-            name: standing.behind[split]
-            for name, standing in best.baselines.items()
-            if not standing.behind[split].told_apart
-        }
+        differences = {name: standing.behind[split] for name, standing in baselines.items()}
+        unclear = {name: paired for name, paired in differences.items() if not paired.told_apart}
         if not unclear:
-            documents = next(iter(best.baselines.values())).behind[split].documents
+            documents = next(iter(differences.values())).documents
             console.print(f"{split}: every difference is beyond chance (95 %, paired over {documents} documents).")
         for name, paired in unclear.items():
-            console.print(f"{split}: best mixture and {name.replace('_', ' ')}: {paired}.")
+            console.print(f"{split}: best mixture and {_words(name)}: {paired}.")
 
 
-def _show_downstream(console: Console, best: Best) -> None:
-    if best.best.downstream is None:
-        return
-    errors = {name: standing.downstream for name, standing in best.baselines.items() if standing.downstream is not None}
-    shown = ", ".join(f"{name.replace('_', ' ')} {error:.4f}" for name, error in errors.items())
-    console.print(f"Error on the downstream tasks, which the study minimises: {best.best.downstream:.4f} ({shown})")
+def _show_constraints(console: Console, best: Standing) -> None:
+    for split in SPLITS:
+        for name, violation in best.scores[split].violations.items():
+            kept, side = ("BROKEN", "above") if violation > 0 else ("kept", "below")
+            console.print(f"{split}: constraint on {name} {kept}: {abs(violation):.4f} {side} its ceiling.")
 
 
 def show_diversity(console: Console, found: Mapping[str, Diversity]) -> None:
@@ -169,63 +150,23 @@ def show_diversity(console: Console, found: Mapping[str, Diversity]) -> None:
     console.print(
         f"Diversity of {one.samples} sampled texts of {one.tokens // one.samples} tokens (test split's beginnings)"
     )
-    table = Table()
-    for heading in ("", "self-BLEU (lower is more diverse)", "distinct-2 (higher is more diverse)"):
-        table.add_column(heading, justify="right" if heading else "left")
+    table = plain_table("", "self-BLEU (lower is more diverse)", "distinct-2 (higher is more diverse)")
     for name, diversity in found.items():
-        table.add_row(name.replace("_", " "), f"{diversity.self_bleu:.2f}", f"{diversity.distinct_2:.3f}")
+        table.add_row(_words(name), f"{diversity.self_bleu:.2f}", f"{diversity.distinct_2:.3f}")
     console.print(table)
-
-
-def _show_constraints(console: Console, standing: Standing) -> None:
-    for split in SPLITS:
-        for name, violation in standing.on(split).violations.items():
-            kept = "kept" if violation <= 0 else "BROKEN"
-            side = "above" if violation > 0 else "below"
-            console.print(f"{split}: constraint on {name} {kept}: {abs(violation):.4f} {side} its ceiling.")
-
-
-def _show_front(console: Console, best: Best) -> None:
-    if not best.front:
-        return
-    console.print("Pareto front: no evaluated mixture is better in every objective (search split; test in brackets)")
-    table = Table()
-    for name in best.front[0].search:
-        table.add_column(name, justify="right")
-    table.add_column("mixture")
-    for point in best.front:
-        values = [f"{value:.4f} ({point.test[name]:.4f})" for name, value in point.search.items()]
-        used = sorted(point.mixture.as_dict().items(), key=lambda item: -item[1])
-        table.add_row(*values, ", ".join(f"{name} {weight:.2f}" for name, weight in used if weight >= 0.005))
-    console.print(table)
-    console.print("The best mixture above is the one with the lowest mean of the objectives.")
-
-
-def _cell(losses: Mapping[str, float], name: str) -> str:
-    if name not in losses:
-        return "-"
-    ahead = losses[name] - losses["best mixture"]
-    return f"{losses[name]:.4f}" + ("" if name == "best mixture" else f" ({ahead:+.4f})")
-
-
-def _verdict(column: str, losses: Mapping[str, float]) -> str:
-    best = losses["best mixture"]
-    ahead_of_it = {name: best - loss for name, loss in losses.items() if name != "best mixture" and loss <= best}
-    if not ahead_of_it:
-        return f"{column}: the best mixture is ahead of every baseline."
-    parts = [f"{name.replace('_', ' ')} (by {behind:.4f})" for name, behind in ahead_of_it.items()]
-    return f"{column}: the best mixture is NOT ahead of {', '.join(parts)}."
 
 
 def show_confirmation(console: Console, confirmation: Confirmation) -> None:
     """Show proxy and really trained test loss of every confirmed mixture."""
     console.print(f"Confirmation of study {confirmation.study}, test split")
-    table = Table()
-    for heading in ("mixture", "merged (proxy)", "really trained", "standard error"):
-        table.add_column(heading, justify="left" if heading == "mixture" else "right")
+    table = plain_table("mixture", "merged (proxy)", "really trained", "standard error")
     for one in confirmation.confirmed:
-        error = f"{one.trained.standard_error:.4f}"
-        table.add_row(one.name.replace("_", " "), f"{one.proxy.value:.4f}", f"{one.trained.value:.4f}", error)
+        figures = (one.proxy.value, one.trained.value, one.trained.standard_error)
+        table.add_row(_words(one.name), *(f"{figure:.4f}" for figure in figures))
     console.print(table)
     shown = "not defined" if confirmation.spearman is None else f"{confirmation.spearman:.2f}"
     console.print(f"Spearman of merged and trained test loss: {shown} over {len(confirmation.different)} mixtures")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -147,7 +147,7 @@ def pool_show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
 
 
 def _show_pool(manifest: "PoolManifest", *, as_json: bool) -> None:
-    from studies.answers.tables import show_pool
+    from studies.assessment.pool_check.tables import show_pool
 
     if as_json:
         print_json(manifest.model_dump(mode="json"))
@@ -168,8 +168,7 @@ def best(
     quiet_libraries()
     from dataclasses import asdict
 
-    from studies.answers.best import find_best
-    from studies.answers.diversity import run_diversity
+    from studies.answers.best import find_best, run_diversity
     from studies.answers.tables import show_best, show_diversity
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
@@ -191,8 +190,7 @@ def best(
 
 
 def _best_on_table(config: "StudyFile", as_json: bool) -> None:
-    from studies.answers.swarm_best import find_swarm_best
-    from studies.answers.swarm_best_table import show_swarm_best
+    from studies.answers.swarm_best import find_swarm_best, show_swarm_best
     from studies.opened.on_table import swarm_bench
 
     with swarm_bench(config, must_exist=True) as bench:

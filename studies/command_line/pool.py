@@ -145,9 +145,9 @@ def check(
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
     from pool.parts.store import open_pool
+    from studies.assessment.pool_check.check import Lines, run_pool_check
     from studies.assessment.pool_check.picture import draw_pool_check
-    from studies.assessment.pool_check.run import Lines, run_pool_check
-    from studies.assessment.pool_check.table import show_pool_check
+    from studies.assessment.pool_check.tables import show_pool_check
     from studies.assessment.pool_check.verdict import judge
 
     pool = open_pool(read_pool_file(pool_file))
@@ -173,7 +173,7 @@ def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: 
     from pool.config.pool_file import read_pool_file
     from pool.corpus.overlap import find_overlap
     from pool.tokens.reading import read_corpus
-    from studies.assessment.pool_check.overlap_table import show_overlap
+    from studies.assessment.pool_check.tables import show_overlap
 
     config = read_pool_file(pool_file, text_root)
     found = find_overlap(read_corpus(config), config.corpus.scored)

@@ -1,4 +1,4 @@
-"""The pictures of a pool check: a heat map a matrix, in colours that the colour-blind tell apart."""
+"""The pictures of a pool check: a heat map for each matrix, in colours told apart by the colour-blind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +8,22 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
-from studies.assessment.pool_check.found import DomainLosses, PoolCheck
+from studies.answers.picture import saved
+from studies.assessment.pool_check.check import PoolCheck
 
 MOST_NUMBERS = 400
-"""Cells up to which each one has its number written in."""
+"""Larger matrices have no numbers written in their cells."""
 ROOM_FOR_COLOUR_BAR = 1.4
 NOT_MEASURED = "#D9D9D9"
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """One matrix with its labels: coloured by `colours`, which lie within `most` of `middle`, and `written` in cells.
+    """One matrix with its labels; blue is good and red is bad.
 
-    Blue is good and red is bad: RdBu, reversed or not by `high_is_good`.
+    bar: label of the colour bar
+    colours: values that are coloured, within `most` of `middle`
+    written: values written in the cells, in the format `form`
     """
 
     title: str
@@ -36,22 +39,18 @@ class HeatMap:
 
 
 def draw_pool_check(check: PoolCheck, reports: Path) -> list[Path]:
-    """Draw a PNG a matrix into a folder, which is made where there is none, and return their paths."""
-    reports.mkdir(parents=True, exist_ok=True)
+    """Draw a PNG for each matrix into a folder, and return the paths."""
     maps = {"transfer": _transfer(check)}
     if check.pairs:
         maps |= {"cosines": _cosines(check), "sign-conflicts": _sign_conflicts(check), "barriers": _barriers(check)}
-    return [_save(one, reports / f"{check.pool}-check-{name}.png") for name, one in maps.items()]
-
-
-def _save(one: HeatMap, path: Path) -> Path:
-    heat_map_figure(one).savefig(path, dpi=90)
-    return path
+    return [
+        saved(heat_map_figure(one), reports / f"{check.pool}-check-{name}.png", dpi=90) for name, one in maps.items()
+    ]
 
 
 def _transfer(check: PoolCheck) -> HeatMap:
     models = {**check.members, "(uniform merge)": check.uniform, "(seed)": check.seed}
-    losses = np.array([_row(one, check.domains) for one in models.values()])
+    losses = np.array([[one.by_domain[name] for name in check.domains] for one in models.values()])
     with np.errstate(invalid="ignore"):
         excess = losses - losses[-1]
     title = f"Held-out loss of pool {check.pool}, nats per token, {check.split} split"
@@ -104,10 +103,5 @@ def heat_map_figure(one: HeatMap) -> Figure:
     return figure
 
 
-def _row(losses: DomainLosses, domains: Sequence[str]) -> list[float]:
-    return [losses.by_domain[name] for name in domains]
-
-
 def _without_diagonal(matrix: Floats) -> Floats:
-    """Leave the diagonal out: a vector and itself say nothing."""
     return np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)

@@ -1,32 +1,32 @@
-"""Is a pool likely to merge well? Findings against named thresholds, in plain words."""
+"""Judge by named thresholds whether a pool is likely to merge well."""
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from studies.assessment.pool_check.found import PoolCheck, pair_name
+from studies.assessment.pool_check.check import PoolCheck, by_pair_name
 
 BARRIER_NATS = 0.02
-"""A rise on the line that matters: two of the demo's mixtures, really trained, differ by chance by up to 0.021."""
+"""Trained models of the demo's mixtures differ by chance by up to 0.021; a higher barrier matters."""
 LEAST_TASK_COSINE = 0.0
-"""Below it members undo each other's steps. Task vectors of unlike tasks are about orthogonal (Ilharco et al. 2023);
-those of the demo's pool, 0.10 and above."""
+"""Members below undo each other's steps. Task vectors of unlike tasks are about orthogonal (Ilharco et al. 2023); the
+demo's pool has 0.10 and above."""
 MOST_RELATIVE_NORM = 0.5
-"""Members that merge well are at 0.15 to 0.22 (the demo's, and those of a tiny pool); at ten times the learning rate
-the tiny ones are at 1.4 and worse than the seed on the mean of domains."""
+"""Members that merge well have 0.15 to 0.22 (the demo's, and those of a tiny pool). At ten times the learning rate the
+tiny members have 1.4 and are worse than the seed on the mean of domains."""
 MOST_NAMED = 5
-"""Cases of one reason that are named, the worst first."""
+"""Cases named for one reason, the worst first."""
 
 
 @dataclass(frozen=True)
 class PoolVerdict:
-    """Why a pool is unlikely to merge well, a line a reason; none when nothing speaks against it."""
+    """The reasons why a pool is unlikely to merge well; empty for a good pool."""
 
     reasons: tuple[str, ...]
 
     @property
     def likely(self) -> bool:
-        """Whether the pool is likely to merge well."""
+        """Whether nothing measured speaks against merging."""
         return not self.reasons
 
     @property
@@ -37,22 +37,21 @@ class PoolVerdict:
         return f"This pool is unlikely to merge well: {len(self.reasons)} of the checks failed."
 
     def as_json(self) -> dict[str, object]:
-        """Give the verdict, the reasons and the thresholds they were judged by."""
-        thresholds = {
-            "barrier_nats": BARRIER_NATS,
-            "least_cosine": LEAST_TASK_COSINE,
-            "most_relative_norm": MOST_RELATIVE_NORM,
-        }
+        """Give the verdict, the reasons and the thresholds."""
         return {
             "likely_to_merge_well": self.likely,
             "words": self.words,
             "reasons": list(self.reasons),
-            "thresholds": thresholds,
+            "thresholds": {
+                "barrier_nats": BARRIER_NATS,
+                "least_cosine": LEAST_TASK_COSINE,
+                "most_relative_norm": MOST_RELATIVE_NORM,
+            },
         }
 
 
 def judge(check: PoolCheck) -> PoolVerdict:
-    """Judge a pool by its losses, task vectors and barriers. Sign conflicts are shown but not judged."""
+    """Judge a pool by its losses, task vectors and barriers, not by sign conflicts."""
     return PoolVerdict((*_of_losses(check), *_of_vectors(check), *_of_barriers(check)))
 
 
@@ -101,17 +100,14 @@ def _of_vectors(check: PoolCheck) -> Iterator[str]:
             f"members far from the seed (task vector above {MOST_RELATIVE_NORM} of the seed's norm): {_ranked(far)}; "
             "lower their learning rate, or train them shorter"
         )
-    against = {
-        pair_name(pair): cosine
-        for pair, cosine in check.of_pairs(vectors.cosines).items()
-        if cosine < LEAST_TASK_COSINE
-    }
+    cosines = by_pair_name(check.of_pairs(vectors.cosines))
+    against = {pair: cosine for pair, cosine in cosines.items() if cosine < LEAST_TASK_COSINE}
     if against:
         yield f"task vectors that point against each other (cosine below {LEAST_TASK_COSINE:g}): {_ranked(against)}"
 
 
 def _of_barriers(check: PoolCheck) -> Iterator[str]:
-    lines = {pair_name(pair): nats for pair, nats in check.barriers.items()}
+    lines = by_pair_name(check.barriers)
     lines |= {f"{name} to the mean of all": nats for name, nats in check.barriers_to_mean.items()}
     broken = [name for name, nats in lines.items() if not math.isfinite(nats)]
     if broken:
@@ -128,7 +124,7 @@ def _of_barriers(check: PoolCheck) -> Iterator[str]:
 
 
 def _ranked(values: Mapping[str, float]) -> str:
-    """List cases with their values, those farthest from zero first."""
+    """List cases with their values, the farthest from zero first."""
     return _listed([f"{name} ({value:.3g})" for name, value in sorted(values.items(), key=lambda item: -abs(item[1]))])
 
 

@@ -49,7 +49,7 @@ def _write_model(bench: Workbench, mixture: Mixture, folder: Path) -> None:
 
 def _card(bench: Workbench, best: Best, mixture: Mixture) -> str:
     weights = "\n".join(f"| {name} | {weight:.4f} |" for name, weight in mixture.as_dict().items() if weight > 0)
-    test = best.best.test
+    test = best.best.scores["test"]
     domains = "\n".join(
         f"| {name} | {bench.config.target.get(name, '-')} | {loss.loss_nats:.4f} | {loss.perplexity:.2f} "
         f"| {loss.bits_per_byte:.4f} |"

@@ -14,8 +14,7 @@ from tiny import edit
 
 from objectives.stand_ins.swarm_table import read_swarm
 from studies.answers.goal_predictor import GoalPredictor
-from studies.answers.swarm_best import find_swarm_best
-from studies.answers.swarm_best_table import show_swarm_best
+from studies.answers.swarm_best import find_swarm_best, show_swarm_best
 from studies.opened.on_table import swarm_bench
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
@@ -127,7 +126,7 @@ def test_several_targets_have_a_front_of_predictions(study: Path, mixscout) -> N
     with swarm_bench(read_study_file(study)) as bench:
         run_search(bench, 10)
         best = find_swarm_best(bench, bench.known_study())
-    front = [tuple(point.predicted.values()) for point in best.front]
+    front = [tuple(point.by_objective.values()) for point in best.front]
     assert len(front) >= 2 and front == sorted(front)
     assert [reference for _, reference in front] == sorted((one for _, one in front), reverse=True)
     assert set(best.best.metrics) == {"tales", "manuals"}

@@ -21,7 +21,7 @@ from pool.config.pool_file import read_pool_file
 from pool.errors import CorpusError
 from pool.files.digests import digest_file
 from pool.parts.store import Pool, open_pool
-from studies.assessment.pool_check.run import Lines, run_pool_check
+from studies.assessment.pool_check.check import Lines, run_pool_check
 from studies.assessment.pool_check.verdict import judge
 
 PICTURES = [f"tiny-check-{name}.png" for name in ("barriers", "cosines", "sign-conflicts", "transfer")]

@@ -1,0 +1,239 @@
+"""Measure a pool's members: their losses, task vectors and loss barriers. The verdict is made elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from objectives.held_out import Floats, HeldOutLoss
+from objectives.merged_loss import MergedLoss
+from objectives.merging.merge import StackedPool
+from objectives.merging.task_vectors import TaskVectors, barrier_nats, compare_task_vectors
+from objectives.target.target import Target
+from pool.corpus.corpus import Split
+from pool.errors import CorpusError, NonFiniteLossError
+from pool.mixture import Mixture
+from pool.parts.store import Pool
+from pool.progress import track
+from pool.training.needs import own_domain
+from studies.answers.score import Json
+from studies.database.database import open_database
+from studies.database.evaluations import EvaluationStore
+from studies.database.remembered import RememberedObjective
+
+SPLIT: Split = "search"
+"""The split that studies minimise on: users may mend a pool after its check, and the test split is not for choosing."""
+DATABASE_TIMEOUT_SECONDS = 60.0
+
+Pair = tuple[str, str]
+Ends = tuple[Mixture, Mixture]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Walk at most `most_pairs` lines between members, the lowest cosines first, with `points` inside each line."""
+
+    points: int = 3
+    most_pairs: int = 36
+
+
+@dataclass(frozen=True)
+class DomainLosses:
+    """Losses of one model in nats per token, by held-out domain; NaN or infinite where the model breaks down."""
+
+    by_domain: Mapping[str, float]
+
+    @property
+    def mean(self) -> float:
+        """Unweighted mean over domains."""
+        return float(np.mean(list(self.by_domain.values())))
+
+    def as_json(self) -> Json:
+        """Give the losses and their mean."""
+        return {"loss_nats": dict(self.by_domain), "mean_loss_nats": self.mean}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolCheck:
+    """The members of a pool, measured on one split.
+
+    points: points inside each line
+    uniform: the merge of all members at equal weights
+    tokens: tokens each member was trained on; None if unknown
+    own_domains: the domain of a member's own text; members without one are left out
+    forgotten_nats: rise of the loss on held-out text of the seed's mixture during training; None if not measured
+    barriers: nats on the mean of domains, for each pair whose line was walked
+    barriers_to_mean: the same between each member and the uniform merge
+    """
+
+    pool: str
+    digest: str
+    split: Split
+    points: int
+    members: Mapping[str, DomainLosses]
+    seed: DomainLosses
+    uniform: DomainLosses
+    tokens: Mapping[str, int | None]
+    own_domains: Mapping[str, str]
+    forgotten_nats: Mapping[str, float | None]
+    vectors: TaskVectors
+    barriers: Mapping[Pair, float]
+    barriers_to_mean: Mapping[str, float]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The K members."""
+        return self.vectors.names
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The E held-out domains."""
+        return tuple(self.seed.by_domain)
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """All K (K - 1) / 2 pairs of members."""
+        return tuple(combinations(self.names, 2))
+
+    def of_pairs(self, matrix: Floats) -> dict[Pair, float]:
+        """Read the pairs off a symmetric matrix (K, K)."""
+        rows = {name: row for row, name in enumerate(self.names)}
+        return {(one, other): float(matrix[rows[one], rows[other]]) for one, other in self.pairs}
+
+    def barrier_matrix(self) -> Floats:
+        """Return barriers (K, K + 1), the last column to the uniform merge; NaN where no line was walked."""
+        rows = {name: row for row, name in enumerate(self.names)}
+        matrix = np.full((len(rows), len(rows) + 1), np.nan)
+        for (one, other), nats in self.barriers.items():
+            matrix[rows[one], rows[other]] = matrix[rows[other], rows[one]] = nats
+        for name, nats in self.barriers_to_mean.items():
+            matrix[rows[name], -1] = nats
+        return matrix
+
+    def as_json(self) -> Json:
+        """Give everything measured; a pair is written as ONE/OTHER, since no name may contain a slash."""
+        vectors = self.vectors
+        norms, relative = vectors.norms.tolist(), vectors.relative_norms.tolist()
+        return {
+            "pool": self.pool,
+            "pool_digest": self.digest,
+            "split": self.split,
+            "points": self.points,
+            "members": {
+                name: {
+                    **self.members[name].as_json(),
+                    "task_vector_norm": norms[row],
+                    "relative_task_vector_norm": relative[row],
+                    "tokens": self.tokens[name],
+                    "own_domain": self.own_domains.get(name),
+                    "forgotten_nats": self.forgotten_nats[name],
+                }
+                for row, name in enumerate(self.names)
+            },
+            "seed": self.seed.as_json() | {"norm": vectors.seed_norm},
+            "uniform": self.uniform.as_json(),
+            "cosines": by_pair_name(self.of_pairs(vectors.cosines)),
+            "sign_conflicts": by_pair_name(self.of_pairs(vectors.sign_conflicts)),
+            "barriers": by_pair_name(self.barriers),
+            "barriers_to_mean": dict(self.barriers_to_mean),
+        }
+
+
+def by_pair_name(values: Mapping[Pair, float]) -> dict[str, float]:
+    """Name each pair ONE/OTHER."""
+    return {"/".join(pair): value for pair, value in values.items()}
+
+
+def run_pool_check(pool: Pool, lines: Lines) -> PoolCheck:
+    """Measure all members of a verified pool; the root's database remembers evaluations.
+
+    Raises `PoolError` for a member that holds NaN, `CorpusError` without held-out text, and `StorageError`.
+    """
+    stacked = StackedPool(pool.member_folders, folder=pool.folder)
+    vectors = compare_task_vectors(stacked, pool.folder / "seed")
+    with open_database(pool.config.root / "mixscout.db", timeout_seconds=DATABASE_TIMEOUT_SECONDS) as database:
+        return _check(pool, _Reader(pool, stacked, database.evaluations), vectors, lines)
+
+
+class _Reader:
+    """Reads the loss of merges and of the seed on every held-out domain that has something to score."""
+
+    def __init__(self, pool: Pool, stacked: StackedPool, store: EvaluationStore) -> None:
+        scored = [name for name, windows in pool.corpus.held_out[SPLIT].items() if windows.tokens]
+        if not scored:
+            raise CorpusError(
+                f"pool {pool.config.name!r} has no held-out text to check its members on; "
+                "set held_out_share above 0, or add a [corpus.held_out.NAME] section, and build it again"
+            )
+        self._stacked, self._seed_folder = stacked, pool.folder / "seed"
+        self._merged = MergedLoss(pool, stacked, Target.over(scored, "macro"), SPLIT)
+        self._objective = RememberedObjective(self._merged, store)
+
+    def seed(self) -> DomainLosses:
+        self._stacked.load(self._seed_folder, "the seed")
+        return self._resident()
+
+    def merge(self, mixture: Mixture) -> DomainLosses:
+        """Read a mixture's merge; a loss that is not finite is read too, but not remembered."""
+        try:
+            return _losses(self._objective(mixture).domains)
+        except NonFiniteLossError:
+            return self._resident()
+
+    def mean_nats(self, mixture: Mixture) -> float:
+        return self.merge(mixture).mean
+
+    def _resident(self) -> DomainLosses:
+        return _losses(self._merged.table.losses(self._merged.scorer.score()))
+
+
+def _check(pool: Pool, reader: _Reader, vectors: TaskVectors, lines: Lines) -> PoolCheck:
+    vertices = {name: Mixture.vertex(pool.names, name) for name in pool.names}
+    uniform = Mixture.uniform(pool.names)
+    with track("members scored", len(vertices)) as show:
+        members = {}
+        for name, vertex in vertices.items():
+            members[name] = reader.merge(vertex)
+            show(len(members), name)
+    pairs = _least_alike(vectors, lines.most_pairs)
+    ends: list[Ends] = [(vertices[one], vertices[other]) for one, other in pairs]
+    to_mean: list[Ends] = [(vertex, uniform) for vertex in vertices.values() if len(vertices) > 1]
+    walked = _walk([*ends, *to_mean], reader, lines.points)
+    manifests = pool.manifest.members
+    own_domains = {name: own_domain(name, pool.manifest.corpus) for name in pool.names}
+    return PoolCheck(
+        pool=pool.config.name,
+        digest=pool.manifest.digest,
+        split=SPLIT,
+        points=lines.points,
+        members=members,
+        seed=reader.seed(),
+        uniform=reader.merge(uniform),
+        tokens={name: member.tokens for name, member in manifests.items()},
+        own_domains={name: domain for name, domain in own_domains.items() if domain is not None},
+        forgotten_nats={name: one.seed_text.rise_nats if one.seed_text else None for name, one in manifests.items()},
+        vectors=vectors,
+        barriers=dict(zip(pairs, walked[: len(pairs)], strict=True)),
+        barriers_to_mean=dict(zip(vertices if to_mean else (), walked[len(pairs) :], strict=True)),
+    )
+
+
+def _least_alike(vectors: TaskVectors, most: int) -> Sequence[Pair]:
+    """Choose the `most` pairs of the lowest cosines, in the order of members."""
+    first, second = np.triu_indices(len(vectors.names), k=1)
+    chosen = np.sort(np.argsort(vectors.cosines[first, second], kind="stable")[:most])
+    return [(vectors.names[first[place]], vectors.names[second[place]]) for place in chosen]
+
+
+def _walk(ends: Sequence[Ends], reader: _Reader, points: int) -> list[float]:
+    barriers: list[float] = []
+    with track("lines walked", len(ends)) as show:
+        for start, end in ends:
+            barriers.append(barrier_nats(start, end, reader.mean_nats, points=points))
+            show(len(barriers), "")
+    return barriers
+
+
+def _losses(domains: Mapping[str, HeldOutLoss]) -> DomainLosses:
+    return DomainLosses({name: loss.loss_nats for name, loss in domains.items()})
