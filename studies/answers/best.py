@@ -89,7 +89,7 @@ def find_best(bench: Workbench, study: optuna.Study) -> Best:
     baselines["seed"] = _seed_standing(bench, best)
     objectives = list(bench.config.targets)
     front = [
-        replace(point, test=dict(zip(objectives, bench.test_loss(point.mixture).values, strict=True)))
+        replace(point, test=dict(zip(objectives, bench.losses["test"](point.mixture).values, strict=True)))
         for point in pareto_front(study, bench.space, objectives)
     ]
     return Best(bench.config.name, best, baselines, count_trials(study), front)
@@ -102,7 +102,7 @@ def baseline_mixtures(bench: Workbench) -> dict[str, Mixture]:
     return {
         "uniform": Mixture.uniform(names),
         "proportional": bench.pool.proportional(),
-        "best_single_member": min(vertices, key=lambda vertex: bench.search_loss(vertex).value),
+        "best_single_member": min(vertices, key=lambda vertex: bench.losses["search"](vertex).value),
     }
 
 
@@ -110,7 +110,7 @@ def score_of(bench: Workbench, evaluation: Evaluation, split: Split) -> Score:
     """Turn an evaluation on a split into a score."""
     assert evaluation.windows is not None, "reported mixtures are evaluated in full"
     table = bench.table(split)
-    return Score(bench.goal(split), table, table.together(evaluation.windows))
+    return Score(bench.goals[split], table, table.together(evaluation.windows))
 
 
 def run_diversity(bench: Workbench, best: Best) -> dict[str, Diversity]:
@@ -134,8 +134,7 @@ def run_diversity(bench: Workbench, best: Best) -> dict[str, Diversity]:
 
 
 def _standing(bench: Workbench, mixture: Mixture, best: Standing | None) -> Standing:
-    losses = {"search": bench.search_loss(mixture), "test": bench.test_loss(mixture)}
-    scores = {split: score_of(bench, losses[split], split) for split in SPLITS}
+    scores = {split: score_of(bench, bench.losses[split](mixture), split) for split in SPLITS}
     downstream = bench.objective(mixture).value if bench.config.downstream else None
     return Standing(mixture, scores, bench.space.contains(mixture), _behind(scores, best), downstream)
 
@@ -146,7 +145,7 @@ def _seed_standing(bench: Workbench, best: Standing) -> Standing:
     for split in SPLITS:
         table = bench.table(split)
         nats = Scorer(bench.stacked.model, table, precision=bench.proxy.precision).score()
-        scores[split] = Score(bench.goal(split), table, nats)
+        scores[split] = Score(bench.goals[split], table, nats)
     return Standing(None, scores, behind=_behind(scores, best))
 
 

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from objectives.evaluation import Evaluation
+from objectives.trained_loss import TrainedLoss
 from pool.mixture import Mixture
 from studies.answers.best import baseline_mixtures
 from studies.answers.score import Json, rank_correlation
+from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 
 
@@ -57,11 +59,17 @@ class Confirmation:
         }
 
 
+def trained_loss(bench: Workbench) -> RememberedObjective:
+    """Make the loss of models really trained, on the test split; remembered in the study's database."""
+    trained = TrainedLoss(bench.pool, bench.stacked, bench.goals["test"], "test", precision=bench.proxy.precision)
+    return RememberedObjective(trained, bench.database.evaluations)
+
+
 def run_confirm(bench: Workbench, best: Mixture) -> Confirmation:
     """Train the best mixture and the baselines by the members' recipe; what was trained before is recalled."""
-    contenders = {"best": best, **baseline_mixtures(bench)}
+    contenders, trained = {"best": best, **baseline_mixtures(bench)}, trained_loss(bench)
     confirmed = [
-        Confirmed(name, mixture, bench.test_loss(mixture), bench.trained_loss(mixture))
+        Confirmed(name, mixture, bench.losses["test"](mixture), trained(mixture))
         for name, mixture in contenders.items()
     ]
     return Confirmation(bench.config.name, confirmed)

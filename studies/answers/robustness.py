@@ -158,7 +158,7 @@ def in_bits_per_byte(goal: Goal) -> Goal:
 
 def _judged(bench: Workbench, noise: float, seed: int) -> dict[str, tuple[Goal, WindowTable]]:
     """Return goal and windows by condition; perturbed text is of the goal's domains."""
-    goal = in_bits_per_byte(bench.test_target)
+    goal = in_bits_per_byte(bench.goals["test"])
     windows = bench.pool.corpus.held_out["test"]
     tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
 
@@ -169,7 +169,7 @@ def _judged(bench: Workbench, noise: float, seed: int) -> dict[str, tuple[Goal, 
     judged = {PLAIN: (goal, WindowTable.of(windows, goal.domains))}
     for kind in PERTURBATIONS:
         judged[kind] = (goal, WindowTable.of({name: rewritten(name, kind) for name in goal.domains}, goal.domains))
-    others = [name for name in windows if name not in bench.test_target.domains]
+    others = [name for name in windows if name not in bench.goals["test"].domains]
     if others:
         macro = Target.over(others, "macro", measure="bits-per-byte")
         judged[ELSEWHERE] = (macro, WindowTable.of(windows, others))

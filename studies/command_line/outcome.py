@@ -91,7 +91,7 @@ def handover(
     config = read_study_file(study_file)
     with workbench(config, must_exist=True) as bench:
         best = best_mixture(bench, bench.known_study())
-        total = tokens or training_budget(config, bench.basis)
+        total = tokens or training_budget(config.space, bench.basis)
         plan = run_handover(bench, best, folder, tokens=total, token_files=token_files, with_text=text)
     if as_json:
         print_json(plan.as_json())

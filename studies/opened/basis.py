@@ -1,23 +1,25 @@
-"""What a study stands on, as far as its file is checked against it: a pool, or a table of models already trained."""
+"""What a study file is checked against: the partitions and domains of a pool, or of a swarm."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from objectives.stand_ins.swarm_table import SwarmTable
 from pool.mixture import Mixture
-from pool.parts.store import Pool
 
 
 @dataclass(frozen=True)
 class Basis:
-    """The K partitions and what mixtures of them are judged on.
+    """The K partitions, and the E domains that mixtures of them are judged on.
 
-    `domains` are held-out domains, or a table's metrics. `tokens` by partition and those of one member's training
-    are known of a pool only; a study file that needs them is refused on a table before it comes here.
+    root: folder of the pool or of the swarm; reports are written under it.
+    domains: held-out domains of a pool, metrics of a swarm.
+    tokens: tokens by partition; empty for a swarm.
+    recipe_tokens: tokens of the training of one member; 0 for a swarm.
     """
 
     kind: Literal["pool", "table"]
+    root: Path
     names: tuple[str, ...]
     domains: tuple[str, ...]
     tokens: Mapping[str, int]
@@ -25,20 +27,9 @@ class Basis:
 
     @property
     def domain_noun(self) -> str:
-        """What a domain is called."""
+        """The word for a domain."""
         return "held-out domain" if self.kind == "pool" else "metric"
 
     def proportional(self) -> Mixture:
-        """Weigh partitions by the tokens they have."""
+        """Weigh partitions by their tokens."""
         return Mixture.proportional(self.tokens)
-
-
-def basis_of_pool(pool: Pool) -> Basis:
-    """Take what a pool knows."""
-    tokens = {name: pool.tokens[name] for name in pool.names}
-    return Basis("pool", pool.names, tuple(pool.manifest.corpus.search), tokens, pool.config.recipe.tokens)
-
-
-def basis_of_table(table: SwarmTable) -> Basis:
-    """Take what a table knows, which is nothing of tokens."""
-    return Basis("table", table.names, tuple(table.metrics), {}, 0)

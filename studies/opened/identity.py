@@ -8,7 +8,6 @@ import optuna
 
 from objectives.evaluation import Objective
 from objectives.merged_loss import ProxySettings
-from objectives.stand_ins.tabulated_loss import FittedSwarm
 from pool.errors import StudyMismatchError
 from pool.files.digests import digest_json
 from pool.parts.store import Pool
@@ -63,16 +62,11 @@ def identity_of(
         "early stopping": config.early_stopping.model_dump(),
         "groups": {name: list(units) for name, units in pool.groups.items()} or None,
         "downstream tasks": objective.digest if config.downstream else None,
-        **_common_parts(config, space),
+        **common_parts(config, space),
     }
 
 
-def swarm_identity_of(config: StudyFile, swarm: FittedSwarm, space: CappedSimplex) -> Identity:
-    """Put together what decides the course of a study on a table, part by part, in JSON types."""
-    return {"table": swarm.table.digest, "predictor": swarm.method, **_common_parts(config, space)}
-
-
-def _common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
+def common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
     """Give what every study has; the gate and the search without budget and stop rules, which may change."""
     return {
         "target": dict(config.target) or list(config.objective.domains) or config.targets,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
 from objectives.stand_ins.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
+from pool.corpus.corpus import SPLITS
 from pool.errors import ConfigError
 from pool.progress import say
 from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
@@ -14,9 +15,9 @@ from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.surrogate import Observations
 from studies.database.address import address_of
 from studies.database.remembered import RememberedObjective
-from studies.opened.basis import basis_of_table
+from studies.opened.basis import Basis
 from studies.opened.goal import goal_of
-from studies.opened.identity import swarm_identity_of
+from studies.opened.identity import Identity, common_parts
 from studies.opened.opened_study import OpenedStudy, checked_space, study_database
 from studies.study_file.study_file import StudyFile
 
@@ -35,6 +36,12 @@ class SwarmBench(OpenedStudy):
     swarm: FittedSwarm
     unseen: SwarmTable | None
 
+    @property
+    def identity(self) -> Identity:
+        """What the study may not change."""
+        swarm = {"table": self.swarm.table.digest, "predictor": self.swarm.method}
+        return {**swarm, **common_parts(self.config, self.space)}
+
 
 @contextmanager
 def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[SwarmBench]:
@@ -46,21 +53,19 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Swar
     table, unseen = read_swarms(config.table)
     if len(table.runs) < LEAST_RUNS:
         raise ConfigError(f"{config.table}: {len(table.runs)} runs are too few to predict from; give {LEAST_RUNS}")
-    basis = basis_of_table(table)
+    basis = Basis("table", config.table.parent, table.names, tuple(table.metrics), tokens={}, recipe_tokens=0)
     space = checked_space(config, basis)
-    target = goal_of(config, lambda domains: {})
-    address = address_of(config.database, config.table.parent / "mixscout.db")
+    goal = goal_of(config, lambda domains: {})
+    address = address_of(config.database, basis.root / "mixscout.db")
     with study_database(config, address, must_exist=must_exist) as database:
         swarm = FittedSwarm(table, fit_predictor, method=METHOD, watch=lambda metric: _say(metric, table))
         yield SwarmBench(
             config=config,
-            root=config.table.parent,
             basis=basis,
             space=space,
+            goals=dict.fromkeys(SPLITS, goal),
             database=database,
-            target=target,
-            objective=RememberedObjective(TabulatedLoss(swarm, target), database.evaluations),
-            identity=swarm_identity_of(config, swarm, space),
+            objective=RememberedObjective(TabulatedLoss(swarm, goal), database.evaluations),
             swarm=swarm,
             unseen=unseen,
         )

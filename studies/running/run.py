@@ -10,6 +10,7 @@ from studies.database.outage import outlasting
 from studies.opened.opened_study import OpenedStudy
 from studies.running.crew import DatabaseCrew
 from studies.running.evidence import EVIDENCE, Found, find_evidence, take_over
+from studies.running.plan import planned_search
 from studies.running.trackers.tracker import Tracker, figures_of, opened, step_of
 
 
@@ -19,7 +20,7 @@ def run_search(bench: OpenedStudy, merges: int, *, accept: bool = False) -> Coun
     A database that goes away is waited for. Raises `StudyMismatchError` when the study was started with something else,
     unless that is part of its course and is to be accepted.
     """
-    search = bench.search()  # before the study is made: a mistake leaves none behind
+    search = planned_search(bench)  # before the study is made: a mistake leaves none behind
     with exclusively(bench.database.engine, bench.database.address, "study"):
         study = _opened(bench, accept=accept)
     with opened(bench.config.search.tracker, bench.config.name, bench.root / "reports") as tracker:

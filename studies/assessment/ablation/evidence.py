@@ -37,14 +37,14 @@ class DomainEvidence:
 
     def __init__(self, bench: Workbench, split: Split, *, everywhere: bool = True) -> None:
         windows = bench.pool.corpus.held_out[split]
-        self.goal = bench.goal(split)
+        self.goal = bench.goals[split]
         self.split = split
         others = tuple(name for name in windows if name not in self.goal.domains) if everywhere else ()
         self.domains = (*self.goal.domains, *others)
         self.table = WindowTable.of(windows, self.domains)
         self.merged = 0
         self._bench = bench
-        self._objectives = [bench.search_loss if split == "search" else bench.test_loss]
+        self._objectives: list[Objective] = [bench.losses[split]]
         if others:
             self._objectives.append(_elsewhere(bench, others, split))
         self._nats: dict[str, Floats] = {}
@@ -116,6 +116,6 @@ class DomainEvidence:
 
 
 def _elsewhere(bench: Workbench, domains: Sequence[str], split: Split) -> Objective:
-    target = Target.over(domains, "macro", measure=bench.goal(split).measure)
+    target = Target.over(domains, "macro", measure=bench.goals[split].measure)
     loss = MergedLoss(bench.pool, bench.stacked, target, split, settings=bench.proxy)
     return RememberedObjective(loss, bench.database.evaluations)

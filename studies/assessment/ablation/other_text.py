@@ -85,7 +85,7 @@ class TextLoss:
 
 def rank_agreements(bench: Workbench, split: Split, noise: Noise) -> dict[str, RankAgreement]:
     """Compare the ranking on a split's text with that on each other kind of text, by name."""
-    goal = in_bits_per_byte(bench.goal(split))
+    goal = in_bits_per_byte(bench.goals[split])
     tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
     plain = bench.pool.corpus.held_out[split]
     (other,) = (one for one in SPLITS if one != split)

@@ -19,6 +19,7 @@ from search.loop import Search
 from search.trials import CACHED, SECONDS, START, TOKENS_READ, best_trial, finished_trials, value_of
 from studies.database.evaluations import Cost
 from studies.opened.opened_study import OpenedStudy
+from studies.running.plan import planned_search
 
 Axis = Literal["forwards", "tokens", "seconds"]
 
@@ -68,7 +69,7 @@ def forwards_per_merge(search: Search) -> int:
 
 def course_of(bench: OpenedStudy, study: optuna.Study) -> Course:
     """Follow a study's trials, charging what was remembered at what it had cost."""
-    unit = forwards_per_merge(bench.search())
+    unit = forwards_per_merge(planned_search(bench))
     costs = bench.database.evaluations.costs(bench.objective.digest)
     incumbent: FrozenTrial | None = None
     tokens, seconds = 0, 0.0

@@ -13,8 +13,8 @@ from search.strategies.registry import find_strategy
 from studies.assessment.comparison.best_known import best_known, best_of_courses
 from studies.assessment.comparison.comparison import Comparison, Contender, cut_to_equal
 from studies.assessment.comparison.course import Course, course_of, forwards_per_merge
-from studies.opened.identity import proposer_parts
 from studies.opened.opened_study import OpenedStudy
+from studies.running.plan import planned_search
 from studies.running.run import run_search
 from studies.study_file.search_tables import StopConfig
 from studies.study_file.study_file import StudyFile
@@ -33,9 +33,11 @@ def compare_strategies(bench: OpenedStudy, strategies: Sequence[str], seeds: int
         _check_budget(name, some[0], budget_forwards)
     for seed in range(seeds):  # all strategies of a seed, then the next: what is killed has whole pairs
         for some in rivals.values():
-            run_search(some[seed], budget_forwards // forwards_per_merge(some[seed].search()))
+            run_search(some[seed], budget_forwards // forwards_per_merge(planned_search(some[seed])))
     contenders = [
-        Contender(name, forwards_per_merge(some[0].search()), tuple(course_of(one, one.known_study()) for one in some))
+        Contender(
+            name, forwards_per_merge(planned_search(some[0])), tuple(course_of(one, one.known_study()) for one in some)
+        )
         for name, some in rivals.items()
     ]
     equal = cut_to_equal(contenders, budget_forwards)
@@ -50,7 +52,7 @@ def variant(bench: OpenedStudy, strategy: str, seed: int) -> OpenedStudy:
     config = _variant_config(bench.config, strategy, seed)
     if strategy != bench.config.search.strategy:
         config.search.strategy_found.make(bench.space, seed)  # a sampler of the user's own may be none
-    return replace(bench, config=config, identity=bench.identity | proposer_parts(config))
+    return replace(bench, config=config)
 
 
 def measure_of(config: StudyFile) -> str:
@@ -77,7 +79,7 @@ def _variant_config(config: StudyFile, strategy: str, seed: int) -> StudyFile:
 
 
 def _check_budget(strategy: str, bench: OpenedStudy, budget_forwards: int) -> None:
-    search = bench.search()
+    search = planned_search(bench)
     unit, first = forwards_per_merge(search), len(search.start)
     if budget_forwards // unit <= first:
         raise ConfigError(

@@ -11,6 +11,7 @@ from studies.assessment.comparison.course import course_of, forwards_per_merge
 from studies.assessment.comparison.strategies import measure_of
 from studies.opened.identity import Identity, different_questions
 from studies.opened.opening import open_study
+from studies.running.plan import planned_search
 from studies.study_file.study_file import StudyFile, read_study_file
 
 
@@ -57,7 +58,7 @@ def _read(file: Path) -> _Run:
         if not course.merges:
             raise StudyError(f"{file}: study {config.name!r} has no merge yet; run `mixscout search` on its file first")
         reports = bench.root / "reports"
-        contender = Contender(config.name, forwards_per_merge(bench.search()), (course,))
+        contender = Contender(config.name, forwards_per_merge(planned_search(bench)), (course,))
         return _Run(file, config, bench.identity, contender, best_known(bench), reports)
 
 

@@ -75,7 +75,7 @@ def _values(
     instruments: Instruments, split: Split, metrics: Mapping[str, Floats], groups: list[list[int]]
 ) -> list[Floats]:
     """Return the study's value of every run, by group; domains are sized as the pool's held-out text is."""
-    goal, table = instruments.bench.goal(split), instruments.bench.table(split)
+    goal, table = instruments.bench.goals[split], instruments.bench.table(split)
     sizes = goal.sizes(table.losses(np.zeros(len(table.domain))))
     rows = np.array([metrics[name] for name in goal.domains]).T
     values = np.array([goal.value_of(row, sizes) for row in rows])

@@ -57,7 +57,7 @@ def propose(forecaster: Forecaster, study: optuna.Study, known: Sequence[Mixture
     bench = forecaster.instruments.bench
     calibration = forecaster.calibrations["search"]
     best = best_mixture(bench, study).over(bench.pool.names)
-    evaluations = [bench.search_loss(mixture) for mixture in _merged(bench, study, [best, *known])]
+    evaluations = [bench.losses["search"](mixture) for mixture in _merged(bench, study, [best, *known])]
     made = 0
     for number in range(new_merges):
         found = _lowest(
@@ -86,7 +86,7 @@ def _merged(bench: Workbench, study: optuna.Study, others: Sequence[Mixture]) ->
 
 
 def _evaluate(bench: Workbench, mixture: Mixture) -> Evaluation:
-    objective = bench.search_loss
+    objective = bench.losses["search"]
     if bench.config.search.strategy_found.uses_gradient and objective.gradient is not None:
         return objective.gradient(mixture)
     return objective(mixture)

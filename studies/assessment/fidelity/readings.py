@@ -66,7 +66,7 @@ class Instruments:
 
     def read(self, split: Split, evaluations: Sequence[Evaluation]) -> Readings:
         """Turn evaluations on a split into readings."""
-        return read(self.bench.goal(split), self.target, evaluations)
+        return read(self.bench.goals[split], self.target, evaluations)
 
     def _merged(self, target: Goal, split: Split, rule: MergeRule) -> Objective:
         settings = replace(self.bench.proxy, rule=rule)

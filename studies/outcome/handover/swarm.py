@@ -32,7 +32,7 @@ def run_table(bench: Workbench, folder: Path) -> SwarmTable:
 def swarm_of(bench: Workbench) -> SwarmTable:
     """Collect the evaluations; a run is named after its mixture. Raises `StudyError` when there is none."""
     names, domains = bench.pool.names, bench.target.domains
-    found = bench.database.evaluations.all_of(bench.search_loss.digest)
+    found = bench.database.evaluations.all_of(bench.losses["search"].digest)
     if not found:
         raise StudyError(
             f"study {bench.config.name!r} has no evaluation of held-out losses to write; run `mixscout search` on its "

@@ -21,6 +21,7 @@ from search.gate import without_trees
 from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.surrogate import Observations
 from studies.answers.best import find_best
+from studies.answers.confirm import trained_loss
 from studies.opened.on_pool import workbench
 from studies.opened.opening import open_to_read
 from studies.outcome.report.facts.drawing import masked
@@ -47,7 +48,7 @@ def searched(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     with workbench(read_study_file(folder / "study.toml")) as bench:
         run_search(bench, 12)
         for left_out in NAMES:
-            bench.search_loss(Mixture.proportional({name: float(name != left_out) for name in NAMES}))
+            bench.losses["search"](Mixture.proportional({name: float(name != left_out) for name in NAMES}))
         find_best(bench, bench.known_study())
     return folder
 
@@ -97,9 +98,9 @@ def test_a_second_report_is_the_same_and_neither_merges_nor_trains_nor_changes_t
 def test_what_only_recalls_refuses_to_merge_and_to_train(searched: Path) -> None:
     other = Mixture.of({"code": 0.123, "docs": 0.456, "prose": 0.421})
     with workbench(read_study_file(searched / "study.toml"), must_exist=True, only_recalls=True) as bench:
-        best = bench.search_loss(Mixture.uniform(NAMES))
+        best = bench.losses["search"](Mixture.uniform(NAMES))
         assert best.cached
-        for objective in (bench.search_loss, bench.test_loss, bench.trained_loss):
+        for objective in (bench.losses["search"], bench.losses["test"], trained_loss(bench)):
             with pytest.raises(NotRememberedError, match="was not evaluated before"):
                 objective(other)
         with pytest.raises(NotRememberedError, match="only what is remembered may be read"):

@@ -72,7 +72,7 @@ def test_losses_are_written_in_the_study_s_measure(root: Path, mixscout) -> None
     assert mixscout("table", root / "study.toml", root / "evaluated").out.startswith("wrote 4 evaluated mixtures of 3 ")
     bits = read_swarm(root / "evaluated").metrics["prose"]
     with workbench(read_study_file(root / "study.toml")) as bench:
-        uniform = bench.search_loss(Mixture.uniform(bench.pool.names)).domains["prose"]
+        uniform = bench.losses["search"](Mixture.uniform(bench.pool.names)).domains["prose"]
     assert bits[0] == pytest.approx(uniform.bits_per_byte, rel=1e-9)
     assert bits[0] != pytest.approx(uniform.loss_nats, rel=0.05)
 

@@ -130,9 +130,9 @@ def test_what_is_carried_over_is_what_would_be_computed(begun: Path) -> None:
     with workbench(config) as bench:
         (trial, *_) = (trial for trial in _study(begun).trials if len(set(trial.params.values())) > 1)
         mixture = bench.space.mixture_of(trial)
-        founded = bench.search_loss._objective.foundation(mixture)  # type: ignore[attr-defined]
+        founded = bench.losses["search"]._objective.foundation(mixture)  # type: ignore[attr-defined]
         assert bench.database.evaluations.find("no such objective", mixture, founded).value == trial.value
-        assert bench.search_loss._objective(mixture).value == pytest.approx(trial.value, abs=1e-9)  # type: ignore[attr-defined]
+        assert bench.losses["search"]._objective(mixture).value == pytest.approx(trial.value, abs=1e-9)  # type: ignore[attr-defined]
 
 
 def test_evidence_that_holds_nowhere_is_refused(begun: Path, mixscout) -> None:

@@ -13,7 +13,7 @@ from pool.errors import ConfigError
 from search.trials import START
 from studies.opened.on_pool import workbench
 from studies.opened.space import space_of
-from studies.opened.start_design import start_mixtures
+from studies.running.plan import start_mixtures
 from studies.study_file.study_file import read_study_file
 
 
@@ -135,7 +135,7 @@ def test_vertices_of_excluded_partitions_are_not_asked_for(root: Path) -> None:
     edit(root / "study.toml", "[search]", '[space]\nexclude = ["code"]\n[search]')
     config = read_study_file(root / "study.toml")
     with workbench(config) as bench:
-        start = start_mixtures(config, bench.basis, space_of(config, bench.basis), bench.database, known=())
+        start = start_mixtures(config, bench.basis, space_of(config.space, bench.basis), bench.database, known=())
     assert list(start) == ["uniform", "vertex:docs", "vertex:prose"]
 
 

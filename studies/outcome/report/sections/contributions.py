@@ -80,7 +80,7 @@ def _from_coalitions(bench: Workbench) -> Contributed | None:
     if len(names) > MOST_PARTITIONS:
         return None
     game, design = Game(Mixture.uniform(names)), Enumeration(len(names))
-    known = {one.mixture.digest for one in bench.database.evaluations.all_of(bench.search_loss.digest)}
+    known = {one.mixture.digest for one in bench.database.evaluations.all_of(bench.losses["search"].digest)}
     models = [game.model(coalition) for coalition in design.coalitions]
     if any(model is not None and model.digest not in known for model in models):
         return None

@@ -16,6 +16,7 @@ from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.answers.best import baseline_mixtures, score_of
+from studies.answers.confirm import trained_loss
 from studies.answers.picture import draw_weights
 from studies.answers.score import Score
 from studies.answers.swarm_best import SwarmStanding, find_swarm_best
@@ -71,9 +72,9 @@ def of_pool(facts: Facts, best: Mixture) -> dict[str, dict[str, Figures]]:
     assert bench is not None
     contenders = {BEST: best, **_baselines(bench)}
     sources: Mapping[str, tuple[Objective, Split]] = {
-        "search split, merged": (bench.search_loss, "search"),
-        "test split, merged": (bench.test_loss, "test"),
-        "test split, really trained": (bench.trained_loss, "test"),
+        "search split, merged": (bench.losses["search"], "search"),
+        "test split, merged": (bench.losses["test"], "test"),
+        "test split, really trained": (trained_loss(bench), "test"),
     }
     found = {what: _recalled(bench, contenders, *source) for what, source in sources.items()}
     if bench.config.downstream:

@@ -67,7 +67,7 @@ def _domains(facts: Facts) -> Plane | None:
         return Plane(table.runs, names[:2], np.array([table.metrics[name] for name in names[:2]]).T)
     assert facts.on_pool is not None
     bench = facts.on_pool
-    known = {one.mixture.digest: one for one in bench.database.evaluations.all_of(bench.search_loss.digest)}
+    known = {one.mixture.digest: one for one in bench.database.evaluations.all_of(bench.losses["search"].digest)}
     domains = sorted(bench.target.domains, key=lambda name: -bench.config.target.get(name, 0.0))[:2]
     rows, labels = [], []
     for trial, mixture in zip(facts.trials, facts.mixtures, strict=True):

@@ -46,8 +46,7 @@ def _everywhere(bench: Workbench) -> Losses | None:
 
 
 def _on_goal(bench: Workbench) -> Losses | None:
-    assert isinstance(bench.search_loss, RememberedObjective)
-    return _recalled(bench, bench.search_loss)
+    return _recalled(bench, bench.losses["search"])
 
 
 def _recalled(bench: Workbench, objective: RememberedObjective) -> Losses | None:

@@ -1,0 +1,113 @@
+"""From an opened study to the search that advances it: start design, gate and stop rules."""
+
+from collections.abc import Container
+
+import optuna
+
+from objectives.evaluation import Objective
+from objectives.regularised import regularised
+from pool.errors import ConfigError
+from pool.mixture import Mixture
+from search.designs import unimax
+from search.gate import Gate, GateRule
+from search.loop import Search
+from search.space import CappedSimplex
+from search.stop import ExpectedImprovement, StopRules
+from search.surrogates.automatic import AutomaticSurrogate
+from search.surrogates.conformal import ConformalSurrogate
+from search.trials import START, best_trial, completed_trials
+from studies.database.database import Database
+from studies.opened.basis import Basis
+from studies.opened.identity import recorded_space
+from studies.opened.opened_study import OpenedStudy
+from studies.opened.space import prior_of, training_budget
+from studies.study_file.search_tables import SpaceConfig, StartMixture, StopConfig
+from studies.study_file.study_file import GateConfig, StudyFile
+
+
+def planned_search(bench: OpenedStudy) -> Search:
+    """Put together what advances a study. Raises `ConfigError` for a study to start from that cannot serve."""
+    config, wanted = bench.config, bench.config.search
+    objective: Objective = bench.objective
+    if wanted.kl:
+        objective = regularised(objective, prior_of(wanted.prior, bench.basis), wanted.kl)
+    return Search(
+        objective,
+        bench.space,
+        wanted.strategy_found,
+        wanted.seed,
+        _gate(config.gate, seed=wanted.seed),
+        start_mixtures(config, bench.basis, bench.space, bench.database, known=_started(bench)),
+        several=bench.several,
+        stop_early=config.early_stopping.enabled and not bench.several,
+        stop=_stop_rules(wanted.stop, bench.space, wanted.seed, config.gate.min_evidence),
+        retries=wanted.retries,
+    )
+
+
+def start_mixtures(
+    config: StudyFile, basis: Basis, space: CappedSimplex, database: Database, *, known: Container[str]
+) -> dict[str, Mixture]:
+    """Name the mixtures to evaluate first, in the order of the study file; another study's best comes last.
+
+    The other study is not read for a mixture whose name is `known`: it may have gone on, or away.
+    """
+    prior = config.search.prior
+    found: dict[str, Mixture] = {}
+    for choice in config.search.start:
+        found |= {choice: prior_of(prior, basis)} if choice == "prior" else _named(choice, config.space, basis, space)
+    other = config.search.start_from
+    if other and (name := f"best-of:{other}") not in known:
+        found[name] = _best_mixture(other, basis, database)
+    return found
+
+
+def _started(bench: OpenedStudy) -> set[str]:
+    """Name the mixtures of the start design that the study has already."""
+    if bench.config.name not in optuna.get_all_study_names(bench.database.optuna):
+        return set()
+    study = optuna.load_study(storage=bench.database.optuna, study_name=bench.config.name)
+    return {str(trial.user_attrs[START]) for trial in study.get_trials(deepcopy=False) if START in trial.user_attrs}
+
+
+def _gate(wanted: GateConfig, *, seed: int) -> Gate | None:
+    return Gate(GateRule(**wanted.model_dump(exclude={"enabled"})), seed=seed) if wanted.enabled else None
+
+
+def _stop_rules(wanted: StopConfig, space: CappedSimplex, seed: int, min_evidence: int) -> StopRules:
+    rule: ExpectedImprovement | None = None
+    if wanted.min_expected_improvement is not None:
+        surrogate = ConformalSurrogate(AutomaticSurrogate())
+        rule = ExpectedImprovement(wanted.min_expected_improvement, surrogate, space, min_evidence, seed)
+    return StopRules(wanted.seconds, wanted.tokens, wanted.patience, wanted.min_improvement, rule)
+
+
+def _named(choice: StartMixture, wanted: SpaceConfig, basis: Basis, space: CappedSimplex) -> dict[str, Mixture]:
+    if choice == "vertices":
+        return {f"vertex:{name}": Mixture.vertex(basis.names, name) for name in space.allowed}
+    if choice == "uniform":
+        return {choice: Mixture.uniform(basis.names)}
+    if choice == "proportional":
+        return {choice: basis.proportional()}
+    return {choice: unimax(basis.tokens, training_budget(wanted, basis), wanted.max_epochs or 1.0)}
+
+
+def _best_mixture(other: str, basis: Basis, database: Database) -> Mixture:
+    where = f"[search] start_from: study {other!r}"
+    try:
+        study = optuna.load_study(storage=database.optuna, study_name=other)
+    except KeyError:
+        raise ConfigError(f"{where} is not in {database.address}; run `mixscout search` on its file first") from None
+    space = recorded_space(study)
+    if space is None:
+        raise ConfigError(f"{where} was not made by Mixscout; name one that was")
+    different = sorted(set(space.names) ^ set(basis.names))
+    if different:
+        raise ConfigError(
+            f"{where} is over other partitions than this {basis.kind} ({', '.join(different)} only in one of them); "
+            "name a study over the same partitions"
+        )
+    trial = best_trial(completed_trials(study))
+    if trial is None:
+        raise ConfigError(f"{where} has no evaluated mixture yet; run `mixscout search` on its file first")
+    return space.mixture_of(trial).over(basis.names)
