@@ -27,7 +27,7 @@ import torch
 from objectives.evaluation import Evaluation
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import MergeRule
-from pool.errors import ConfigError
+from pool.errors import ConfigError, first_line
 from pool.files.digests import digest_file, digest_json
 from pool.mixture import Mixture
 from pool.parts.store import Pool
@@ -196,7 +196,7 @@ def _loaded(name: str, manager: _Harness, tasks: Tasks) -> _Harness:
         task = manager.load([name])["tasks"][name]
     except Exception as error:  # task files run code: any type, one fact
         raise ConfigError(
-            f"task {name!r} cannot be loaded: {_first_line(error)}; see that its data is there (it is fetched from the "
+            f"task {name!r} cannot be loaded: {first_line(error)}; see that its data is there (it is fetched from the "
             "Hub only with HF_HUB_OFFLINE=0 and HF_DATASETS_OFFLINE=0 in the environment)"
         ) from None
     if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
@@ -234,7 +234,7 @@ def _requests_digest(name: str, task: _Harness, tasks: Tasks) -> str:
         task.build_all_requests(limit=tasks.documents)
     except Exception as error:  # as for loading
         raise ConfigError(
-            f"task {name!r} with {tasks.shots} examples in the prompt cannot be put together: {_first_line(error)}; "
+            f"task {name!r} with {tasks.shots} examples in the prompt cannot be put together: {first_line(error)}; "
             "see that it has so many, or set fewer [downstream] shots"
         ) from None
     return digest_json([[repr(part.args), json.dumps(part.doc, default=str)] for part in task.instances])
@@ -294,7 +294,3 @@ def _aside(device: torch.device) -> Iterator[None]:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:8])
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -53,7 +53,15 @@ class NonFiniteLossError(MixscoutError):
     """A held-out loss that is NaN or infinite: never a value, always a failed trial."""
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an exception's message, or its type's name where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message; the name of its type where the message is empty."""
+    return _lines(error)[0]
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of an exception's message; the name of its type where the message is empty."""
+    return _lines(error)[-1]
+
+
+def _lines(error: BaseException) -> list[str]:
+    return str(error).strip().splitlines() or [type(error).__name__]

@@ -16,11 +16,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.building.needs import member_needs
 from pool.checkpoints.checkpoint import load_model, save_checkpoint
-from pool.checkpoints.manifest import CheckpointManifest, HeldOutCourse, SeedTextLoss, library_versions
+from pool.checkpoints.manifest import TRAINING_LIBRARIES, CheckpointManifest, HeldOutCourse, SeedTextLoss
 from pool.engines.engine import Job
 from pool.errors import PoolError
 from pool.files.digests import digest_file
-from pool.files.records import MANIFEST, read_record
+from pool.files.records import MANIFEST, library_versions, read_record
 from pool.files.whole import new_folder
 from pool.parts.layout import PoolLayout
 from pool.parts.provenance import Provenance
@@ -138,7 +138,7 @@ def _manifest(wanted: Provenance, outcome: TrainingOutcome) -> CheckpointManifes
         tokens=outcome.tokens,
         final_loss_nats=outcome.final_loss_nats,
         seconds=outcome.seconds,
-        versions=library_versions(),
+        versions=library_versions(TRAINING_LIBRARIES),
         held_out_digests=dict(wanted.held_out_digests),
         held_out=course,
     )

@@ -13,7 +13,7 @@ from transformers import (
 from pool.checkpoints.families import family_config
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.recipe import ModelShape
-from pool.errors import PoolError
+from pool.errors import PoolError, first_line
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record, write_record
 
@@ -42,8 +42,7 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTraine
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # transformers and safetensors raise many types for one fact: not loadable
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PoolError(f"{folder}: not a checkpoint that can be loaded: {reason}") from None
+        raise PoolError(f"{folder}: not a checkpoint that can be loaded: {first_line(error)}") from None
     return cast(PreTrainedModel, model.eval())  # type: ignore[no-untyped-call]
 
 

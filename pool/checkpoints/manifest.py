@@ -3,17 +3,10 @@
 Versions of what a checkpoint's weights may hang on, for its manifest.
 """
 
-import importlib.metadata
-import platform
-
 from pool.config.recipe import Recipe, Shape
-from pool.files.records import Record
+from pool.files.records import Record, library_versions
 
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that train, by name."""
-    packages = ("torch", "transformers", "numpy")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+TRAINING_LIBRARIES = ("torch", "transformers", "numpy")
 
 
 class Origin(Record):
@@ -110,6 +103,6 @@ def imported_manifest(
         tokens=record.tokens if record is not None else None,
         final_loss_nats=None,
         seconds=0.0,
-        versions=library_versions(),
+        versions=library_versions(TRAINING_LIBRARIES),
         imported=origin,
     )

@@ -185,7 +185,7 @@ class Recipe(Config):
                 f"{unfit[0]} is about all parameters, and [recipe.lora] trains adapters instead: keep one of the two"
             )
         try:
-            _ = self.needs
+            _ = self.resources
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return self
@@ -205,7 +205,7 @@ class Recipe(Config):
             raise ValueError(f"fsdp {self.fsdp} takes a GPU a process: num_gpus {self.num_gpus:g} is too few")
 
     @property
-    def needs(self) -> Resources:
+    def resources(self) -> Resources:
         """What a run takes where several are trained side by side."""
         return Resources(self.num_cpus, self.num_gpus)
 

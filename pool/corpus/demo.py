@@ -13,7 +13,6 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
-import platform
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import Distribution, PackageNotFoundError
@@ -22,6 +21,8 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 from packaging.requirements import Requirement
+
+from pool.files.records import library_versions
 
 DISTRIBUTION = "mixscout"
 
@@ -111,13 +112,12 @@ def demo_held_out() -> dict[str, list[str]]:
 
 def demo_source_versions() -> dict[str, str]:
     """Name what decides the text: the Python version and the versions of the packages read."""
-    installed = {name: importlib.metadata.version(name) for name in PACKAGES}
     everything = [
         f"{distribution.name}=={distribution.version}"
         for distribution in required_distributions()
         if not distribution.name.lower().startswith(_NOT_PINNED)
     ]
-    return {"python": platform.python_version(), **installed, "licences": " ".join(everything)}
+    return {**library_versions(PACKAGES), "licences": " ".join(everything)}
 
 
 def _up_to_size(texts: Iterable[str]) -> list[str]:

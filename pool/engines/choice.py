@@ -40,7 +40,7 @@ class EngineRequest:
             check_address(self.address)
 
     @property
-    def needs(self) -> Resources:
+    def resources(self) -> Resources:
         """What each job takes."""
         return Resources(self.num_cpus, self.num_gpus)
 
@@ -52,11 +52,11 @@ def chosen(wanted: EngineRequest, devices: Sequence[str] = (), otherwise: Resour
     A job takes what was asked for, and `otherwise` where nothing was.
     Raises `EngineError` and `ConfigError`.
     """
-    needs = wanted.needs.over(otherwise)
+    resources = wanted.resources.over(otherwise)
     if wanted.engine == "ray":
         if devices:
             raise ConfigError("--devices is for processes; Ray deals out GPUs itself: say --num-gpus for each worker")
-        with ray_tasks(wanted.address or AUTO, wanted.workers, needs) as engine:
+        with ray_tasks(wanted.address or AUTO, wanted.workers, resources) as engine:
             yield engine
     elif wanted.workers is None and not devices:
         yield ONE_BY_ONE
@@ -64,4 +64,4 @@ def chosen(wanted: EngineRequest, devices: Sequence[str] = (), otherwise: Resour
         from pool.engines.processes import Processes
         from pool.engines.resources import visible_devices  # this and joblib take a moment
 
-        yield Processes(wanted.workers or len(devices), devices or visible_devices(), needs)
+        yield Processes(wanted.workers or len(devices), devices or visible_devices(), resources)

@@ -28,7 +28,7 @@ from pool.progress import mute, say
 class Processes:
     """Does jobs in `places` processes; shares of the `devices` (`cpu` for none) are given to the places in turn.
 
-    Where `needs` says what each job takes, no more are done at a time than this machine has room for. Unless
+    Where `resources` says what each job takes, no more are done at a time than this machine has room for. Unless
     OMP_NUM_THREADS says otherwise, a process has as many threads as it needs CPUs, or an even share of the machine's.
     Raises `EngineError` where there is no room for one.
     """
@@ -36,14 +36,14 @@ class Processes:
     elsewhere = True
     machines = 1
 
-    def __init__(self, places: int, devices: Sequence[str] = (), needs: Resources = ANY) -> None:
+    def __init__(self, places: int, devices: Sequence[str] = (), resources: Resources = ANY) -> None:
         if places < 1:
             raise ValueError(f"places must be at least 1: got {places}")
-        self.places = min(places, _room(devices, needs, places))
+        self.places = min(places, _room(devices, resources, places))
         if self.places < places:
-            say(f"this machine has room for {self.places} of {places} workers that take {needs} each")
-        self._shares = shared_out(devices, needs.gpus)
-        self._cpus = needs.cpus
+            say(f"this machine has room for {self.places} of {places} workers that take {resources} each")
+        self._shares = shared_out(devices, resources.gpus)
+        self._cpus = resources.cpus
 
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
@@ -111,16 +111,16 @@ def _heard(work: Callable[[], Result], said: Path | None) -> Result:
         return work()
 
 
-def _room(devices: Sequence[str], needs: Resources, wanted: int) -> int:
+def _room(devices: Sequence[str], resources: Resources, wanted: int) -> int:
     """Count the places that have room; as many as are wanted where nothing is said of what a job needs."""
     has = {"CPU": float(os.cpu_count() or 1), "GPU": float(sum(device != NO_DEVICE for device in devices))}
-    if not needs.cpus and not needs.gpus:
+    if not resources.cpus and not resources.gpus:
         return wanted
-    room = room_of(has, needs)
+    room = room_of(has, resources)
     if not room:
         raise EngineError(
             f"this machine has {has['CPU']:g} CPUs and {has['GPU']:g} GPUs for its processes, and each job takes "
-            f"{needs}: give other --num-cpus and --num-gpus"
+            f"{resources}: give other --num-cpus and --num-gpus"
         )
     return room
 

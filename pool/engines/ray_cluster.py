@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pool.engines.resources import Resources, room_of
-from pool.errors import ConfigError, EngineError
+from pool.errors import ConfigError, EngineError, first_line
 from pool.progress import say
 
 LOCAL, AUTO = "local", "auto"
@@ -66,11 +66,10 @@ def _connected(address: str) -> Iterator[None]:
     try:
         _connect(address)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EngineError(
-            f"no Ray cluster could be reached at {address}: {reason.rstrip('.')}; start one with `ray start --head` on "
-            "the first machine and `ray start --address=HOST:PORT` on the others, and run this command on one of them "
-            "(with RAY_AUTH_MODE=token where the cluster asks for a token), or give --address local"
+            f"no Ray cluster could be reached at {address}: {first_line(error).rstrip('.')}; start one with `ray start "
+            "--head` on the first machine and `ray start --address=HOST:PORT` on the others, and run this command on "
+            "one of them (with RAY_AUTH_MODE=token where the cluster asks for a token), or give --address local"
         ) from None
     try:
         yield
@@ -110,9 +109,9 @@ def living_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def room_for(needs: Resources) -> int:
+def room_for(resources: Resources) -> int:
     """Count the jobs that the cluster has room for, were it idle."""
-    return sum(room_of(node["Resources"], needs) for node in living_nodes())
+    return sum(room_of(node["Resources"], resources) for node in living_nodes())
 
 
 def largest() -> str:
@@ -125,23 +124,23 @@ def largest() -> str:
 class Patience:
     """Waits for room while there is none for a single job, but not for ever."""
 
-    def __init__(self, needs: Resources) -> None:
-        self._needs = needs
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
         self._without: float | None = None
 
     def check(self) -> None:
         """Say when a wait begins. Raises `EngineError` when it was too long."""
-        if room_for(self._needs):
+        if room_for(self._resources):
             self._without = None
         elif self._without is None:
             self._without = time.monotonic()
             say(
-                f"no node of the Ray cluster has {self._needs} any more, which each job takes; the largest of "
+                f"no node of the Ray cluster has {self._resources} any more, which each job takes; the largest of "
                 f"{len(living_nodes())} has {largest()}: waiting up to {WAIT_SECONDS:g} seconds for one that has"
             )
         elif time.monotonic() - self._without > WAIT_SECONDS:
             raise EngineError(
-                f"no node of the Ray cluster had {self._needs} for {WAIT_SECONDS:g} seconds; the largest has "
+                f"no node of the Ray cluster had {self._resources} for {WAIT_SECONDS:g} seconds; the largest has "
                 f"{largest()}: start one again, or give other --num-cpus and --num-gpus, and run the same command "
                 "again; what was finished is kept"
             )

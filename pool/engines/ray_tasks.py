@@ -20,7 +20,7 @@ from pool.engines.engine import Job, Result
 from pool.engines.ray_cluster import Patience, connected, largest, living_nodes, room_for
 from pool.engines.resources import Resources
 from pool.engines.said import said_into
-from pool.errors import EngineError
+from pool.errors import EngineError, last_line
 from pool.progress import say
 
 if TYPE_CHECKING:
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def ray_tasks(address: str, places: int | None, needs: Resources) -> Iterator[RayTasks]:
+def ray_tasks(address: str, places: int | None, resources: Resources) -> Iterator[RayTasks]:
     """Connect to a cluster while the block runs. Raises `EngineError`, also where no node has room for a job."""
     with connected(address):
         has_gpus = any(node["Resources"].get("GPU", 0) for node in living_nodes())
-        needs = needs.over(Resources(cpus=1.0, gpus=float(has_gpus)))
-        room = room_for(needs)
+        resources = resources.over(Resources(cpus=1.0, gpus=float(has_gpus)))
+        room = room_for(resources)
         if not room:
             raise EngineError(
-                f"no node of the Ray cluster has {needs} for a job; the largest has {largest()}: give other --num-cpus "
-                "and --num-gpus"
+                f"no node of the Ray cluster has {resources} for a job; the largest has {largest()}: give other "
+                "--num-cpus and --num-gpus"
             )
         if places and places > room:
             say(f"the Ray cluster has room for {room} of {places} workers now; the others wait for it")
-        yield RayTasks(places or room, needs)
+        yield RayTasks(places or room, resources)
 
 
 class RayTasks:
@@ -49,9 +49,9 @@ class RayTasks:
 
     elsewhere = True
 
-    def __init__(self, places: int, needs: Resources) -> None:
+    def __init__(self, places: int, resources: Resources) -> None:
         self.places = places
-        self._needs = needs
+        self._resources = resources
 
     @property
     def machines(self) -> int:
@@ -64,20 +64,20 @@ class RayTasks:
         """Do every job, and yield its name and result as soon as it is done."""
         import ray
 
-        as_task: Any = ray.remote(num_cpus=self._needs.cpus or 0, num_gpus=self._needs.gpus or 0, max_retries=0)
+        as_task: Any = ray.remote(num_cpus=self._resources.cpus or 0, num_gpus=self._resources.gpus or 0, max_retries=0)
         task = as_task(_do)
         begun: list[ObjectRef[Any]] = []
 
         def begin(job: Job[Result]) -> Future[Result]:
             reference = task.options(name=job.name).remote(
-                job.work, job.said, version("mixscout"), gpus=self._needs.gpus
+                job.work, job.said, version("mixscout"), gpus=self._resources.gpus
             )
             begun.append(reference)
             outcome: Future[Result] = Future()
             reference.future().add_done_callback(lambda done: _end(done, outcome))
             return outcome
 
-        patience = Patience(self._needs)
+        patience = Patience(self._resources)
 
         def watch_all() -> None:
             patience.check()
@@ -121,6 +121,7 @@ def _translated(error: BaseException) -> BaseException:
     if isinstance(error, exceptions.RayTaskError) and not str(error.cause).startswith("The remote function failed"):
         return error.cause if isinstance(error.cause, BaseException) else error
     if isinstance(error, exceptions.RayError):
-        last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        return EngineError(f"Ray: {last.strip()}; see that every node runs, and has the same Mixscout and libraries")
+        return EngineError(
+            f"Ray: {last_line(error)}; see that every node runs, and has the same Mixscout and libraries"
+        )
     return error

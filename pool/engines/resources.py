@@ -46,17 +46,17 @@ class Resources:
 ANY = Resources()
 
 
-def room_of(has: Mapping[str, float], needs: Resources) -> int:
+def room_of(has: Mapping[str, float], resources: Resources) -> int:
     """Count the jobs that what a machine `has` (its `CPU` and `GPU`) suffices for; what is not needed is no limit.
 
-    A share of a GPU is of one GPU. `needs` must name at least one of the two.
+    A share of a GPU is of one GPU. `resources` must name at least one of the two.
     """
     room = []
-    if needs.cpus:
-        room.append(has.get("CPU", 0.0) // needs.cpus)
-    if needs.gpus:
+    if resources.cpus:
+        room.append(has.get("CPU", 0.0) // resources.cpus)
+    if resources.gpus:
         gpus = has.get("GPU", 0.0)
-        room.append(gpus // needs.gpus if needs.gpus >= 1 else gpus * (1 // needs.gpus))
+        room.append(gpus // resources.gpus if resources.gpus >= 1 else gpus * (1 // resources.gpus))
     return int(min(room))
 
 

@@ -1,11 +1,14 @@
 """Records: JSON files read strictly and written last, so that their presence means complete."""
 
+import importlib.metadata
+import platform
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pool.errors import PoolError
+from pool.errors import PoolError, first_line
 from pool.files.whole import write_text
 
 MANIFEST = "manifest.json"
@@ -20,6 +23,11 @@ class Record(BaseModel):
 RecordType = TypeVar("RecordType", bound=Record)
 
 
+def library_versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the versions of Python and of installed libraries, by name."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in libraries}}
+
+
 def write_record(path: Path, record: Record) -> None:
     """Write a record as indented JSON, atomically."""
     write_text(path, record.model_dump_json(indent=2) + "\n")
@@ -32,5 +40,4 @@ def read_record(path: Path, kind: type[RecordType]) -> RecordType:
     except FileNotFoundError:
         raise PoolError(f"{path} is missing; run `mixscout pool build` on the pool file") from None
     except (OSError, ValidationError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        raise PoolError(f"{path} is not a record that this version wrote ({first}); rebuild it") from None
+        raise PoolError(f"{path} is not a record that this version wrote ({first_line(error)}); rebuild it") from None

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pool.errors import PoolError
+from pool.errors import PoolError, first_line
 from pool.files.records import Record, read_record, write_record
 from pool.files.whole import flush, only_one
 from pool.parts.layout import MEMBERS
@@ -133,7 +133,7 @@ def building(folder: Path, *, wait_seconds: float = 0) -> Iterator[Path | None]:
         raise _unwritable(folder, error.filename, _reason(error.errno) or str(error)) from error
     except SafetensorError as error:
         number = re.search(r"\(os error (\d+)\)", str(error))
-        raise _unwritable(folder, None, _reason(int(number[1])) if number else str(error).splitlines()[0]) from error
+        raise _unwritable(folder, None, _reason(int(number[1])) if number else first_line(error)) from error
     except RuntimeError as error:  # what torch.save raises when the disk is full
         if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
             raise

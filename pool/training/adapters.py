@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from pool.config.recipe import Lora
-from pool.errors import PoolError
+from pool.errors import PoolError, first_line
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -46,8 +46,7 @@ def with_adapter(model: PreTrainedModel, table: Lora, *, initial_seed: int) -> "
         try:
             adapted = get_peft_model(model, config)
         except ValueError as error:
-            first = str(error).splitlines()[0]
-            raise PoolError(f"[recipe.lora] targets {', '.join(table.targets)}: {first}") from None
+            raise PoolError(f"[recipe.lora] targets {', '.join(table.targets)}: {first_line(error)}") from None
     for module in adapted.modules():
         sharing = owners[cast(torch.Tensor, module.base_layer.weight)] if isinstance(module, LoraLayer) else []
         if len(sharing) > 1:

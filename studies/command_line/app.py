@@ -131,7 +131,7 @@ def pool_build(
 
     config = read_pool_file(pool_file, text_root)
     wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
-    with chosen(wanted, otherwise=config.recipe.needs) as trains:
+    with chosen(wanted, otherwise=config.recipe.resources) as trains:
         manifest = build_pool(config, rebuild or [], trains).manifest
     _show_pool(manifest, as_json=as_json)
 

@@ -47,7 +47,7 @@ def fidelity(
     told = engines.EngineRequest(engine, workers, address, num_cpus, num_gpus)
     with (
         workbench(read_study_file(study_file), must_exist=True) as bench,
-        engines.chosen(told, otherwise=bench.pool.config.recipe.needs) as trains,
+        engines.chosen(told, otherwise=bench.pool.config.recipe.resources) as trains,
     ):
         report = make_report(bench, bench.known_study(), wanted, trains)
     if as_json:

@@ -15,7 +15,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from pool.errors import StorageError
+from pool.errors import StorageError, first_line
 from studies.database.address import Address
 from studies.database.errors import explained
 from studies.database.evaluations import EvaluationStore
@@ -139,8 +139,9 @@ def _optuna_storage(engine: Engine, address: Address, options: dict[str, Any]) -
     try:
         storage = TrialStorage(address.full, dict(options))
     except RuntimeError as error:  # what Optuna raises for tables of another version of itself
-        reason = str(error).splitlines()[0]
-        raise StorageError(f"database {address}: {reason}; set `database` in the study file to another one") from None
+        raise StorageError(
+            f"database {address}: {first_line(error)}; set `database` in the study file to another one"
+        ) from None
     _tune(storage.engine, address)
     storage.engine.dispose()  # the connections that made the tables
     return StudyStorage(storage)

@@ -2,7 +2,7 @@
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from pool.errors import StorageError
+from pool.errors import StorageError, first_line
 from studies.database.address import VARIABLE, Address
 
 _PASSING = (
@@ -66,7 +66,8 @@ def explained(address: Address, error: BaseException) -> StorageError:
         return StorageError(
             f"{found} cannot be reached; nothing was lost: see that the server runs, and run the same command again"
         )
-    return StorageError(f"{found}: {_first_line(address, error)}")
+    line = first_line(_causes(error)[-1])
+    return StorageError(f"{found}: {line.replace(address.url.password, '***') if address.url.password else line}")
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -80,9 +81,3 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def _text(error: BaseException) -> str:
     return " ".join(str(cause) for cause in _causes(error)).lower()
-
-
-def _first_line(address: Address, error: BaseException) -> str:
-    deepest = _causes(error)[-1]
-    line = (str(deepest).strip() or repr(deepest)).splitlines()[0]
-    return line.replace(address.url.password, "***") if address.url.password else line

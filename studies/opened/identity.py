@@ -1,7 +1,5 @@
 """What a study is made of, kept in the study itself: going on with anything else is refused by name."""
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping, Sequence
 
 import optuna
@@ -10,6 +8,7 @@ from objectives.evaluation import Objective
 from objectives.merged_loss import ProxySettings
 from pool.errors import StudyMismatchError
 from pool.files.digests import digest_json
+from pool.files.records import library_versions
 from pool.parts.store import Pool
 from search.space import CappedSimplex
 from studies.study_file.study_file import StudyFile
@@ -199,5 +198,4 @@ def _shown(part: object) -> str:
 
 def current_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that losses may hang on, by name."""
-    packages = ("mixscout", "optuna", "torch", "transformers", "scikit-learn")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+    return library_versions(("mixscout", "optuna", "torch", "transformers", "scikit-learn"))

@@ -18,7 +18,7 @@ import optuna
 
 from pool.config.pool_file import read_pool_file
 from pool.engines.engine import Engine, Job
-from pool.errors import ConfigError, EngineError, StudyError
+from pool.errors import ConfigError, EngineError, StudyError, last_line
 from pool.progress import say, track
 from search.trials import STOPPED_BY, Counts, count_trials
 from studies.database.address import VARIABLE, Address, address_of
@@ -50,7 +50,7 @@ class Worker:
             with open_study(read_study_file(self.study_file)) as bench:
                 run_search(bench, self.merges, accept=self.accept)
         except Exception as error:
-            return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            return last_line(error)
         return None
 
 

@@ -39,8 +39,8 @@ def test_an_option_that_is_set_is_in_the_digest(changes: dict[str, object]) -> N
 
 def test_what_a_run_takes_of_a_machine_is_in_no_digest() -> None:
     recipe = Recipe(num_cpus=4, num_gpus=2)
-    assert recipe.digest == Recipe().digest and recipe.needs == Resources(4, 2)
-    assert Recipe(num_gpus=0).needs == Resources(None, 0)
+    assert recipe.digest == Recipe().digest and recipe.resources == Resources(4, 2)
+    assert Recipe(num_gpus=0).resources == Resources(None, 0)
     with pytest.raises(ValidationError, match="a share of one GPU or whole ones: num_gpus is 2.5"):
         Recipe(num_gpus=2.5)
     with pytest.raises(ValidationError, match="num_gpus is for members, not for the seed"):

@@ -206,7 +206,7 @@ def test_processes_that_take_several_gpus_see_as_many_each_and_no_other_s(
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     job = Job("a", partial(seen, "OMP_NUM_THREADS"))
-    assert list(Processes(2, needs=Resources(cpus=3)).run([job])) == [("a", "3")]
+    assert list(Processes(2, resources=Resources(cpus=3)).run([job])) == [("a", "3")]
     with pytest.raises(EngineError, match="this machine has 8 CPUs and 1 GPUs .* each job takes 2 GPUs: give other"):
         Processes(1, ("0", "cpu"), Resources(gpus=2))
 
