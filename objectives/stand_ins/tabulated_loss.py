@@ -13,8 +13,7 @@ import numpy as np
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable
-from objectives.target.target import Goal, Target
-from objectives.target.targets import Targets
+from objectives.target.target import Goal
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
 
@@ -96,7 +95,7 @@ class TabulatedLoss:
         if missing:
             known = ", ".join(swarm.table.metrics)
             raise ValueError(f"the target's {missing[0]!r} is no metric of the table; it has {known}")
-        if any(target.aggregate == "micro" for target in _targets(goal)):
+        if any(target.aggregate == "micro" for target in goal.targets.values()):
             raise ValueError("aggregate 'micro' needs token counts, which the table has not; use weighted or macro")
         self._swarm = swarm
         self._goal = goal
@@ -141,9 +140,3 @@ def aggregated(goal: Goal, means: Floats, deviations: Floats) -> tuple[Floats, F
 
 def _together(predictions: list[Predicted]) -> tuple[Floats, Floats]:
     return np.array([one.mean for one in predictions]), np.array([one.deviation for one in predictions])
-
-
-def _targets(goal: Goal) -> list[Target]:
-    if isinstance(goal, Targets):
-        return list(goal.by_name.values())
-    return [goal] if isinstance(goal, Target) else []

@@ -1,8 +1,8 @@
-"""The target: how held-out domains become the scalar that is minimised.
+"""The goal of a study: from losses by held-out domain to the scalar that is minimised.
 
-An aggregate of the domains' losses, plus a penalty for every constrained domain that is above its ceiling. The
-penalty is exact: once it outweighs what a violation could gain, the minimum keeps the constraint (Nocedal and Wright
-2006, section 17.2), so every strategy handles constraints without knowing of them.
+The goal is the mean of its targets. A target aggregates its domains' measures and adds a penalty for every constrained
+domain above its ceiling. The penalty is exact: once its rate exceeds the gain from a violation, the minimum keeps the
+constraint (Nocedal and Wright 2006, section 17.2). So every strategy handles constraints without knowing them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -21,71 +22,18 @@ from pool.mixture import SUM_TOLERANCE
 Measure = Literal["nats-per-token", "bits-per-byte"]
 
 PENALTY = 10.0
-"""What one unit above a ceiling costs; no sane exchange rate between domains comes near it."""
-
-
-class Goal(Protocol):
-    """What an objective makes of domain losses: one `Target`, or several `Targets` and their mean."""
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """The E domains that must be scored."""
-
-    @property
-    def measure(self) -> Measure:
-        """The unit of the value."""
-
-    @property
-    def digest_parts(self) -> dict[str, object]:
-        """Everything that decides the value, in JSON types."""
-
-    def value(self, losses: Mapping[str, HeldOutLoss]) -> float:
-        """Return the scalar minimised."""
-
-    def values(self, losses: Mapping[str, HeldOutLoss]) -> tuple[float, ...]:
-        """Return the objectives minimised side by side."""
-
-    def slopes(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
-        """Return d value / d measure of every domain (E,)."""
-
-    def standard_error(self, losses: Mapping[str, HeldOutLoss]) -> float:
-        """Return the standard error of the value."""
-
-    def loss_nats(self, losses: Mapping[str, HeldOutLoss]) -> float:
-        """Aggregate in nats per token, without penalties."""
-
-    def bits_per_byte(self, losses: Mapping[str, HeldOutLoss]) -> float:
-        """Aggregate in bits per byte, without penalties."""
-
-    def violations(self, losses: Mapping[str, HeldOutLoss]) -> dict[str, float]:
-        """Return how far each constrained domain is above its ceiling."""
-
-    def measures(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
-        """Return the domains' measures (E,)."""
-
-    def sizes(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
-        """Return what the domains' nats are divided by (E,)."""
-
-    def value_of(self, measures: Floats, sizes: Floats) -> float:
-        """Return the scalar for measures (E,) and sizes (E,)."""
-
-    def values_of(self, measures: Floats, sizes: Floats) -> tuple[float, ...]:
-        """Return the objectives minimised side by side for measures (E,) and sizes (E,)."""
-
-    def violations_of(self, measures: Floats) -> dict[str, float]:
-        """Return how far each constrained domain is above its ceiling for measures (E,)."""
-
-    def slopes_of(self, measures: Floats, sizes: Floats) -> Floats:
-        """Return d value / d measure (E,)."""
+"""Cost of one unit above a ceiling; no sane exchange rate between domains comes near it."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Weights over held-out domains: finite, above zero, summing to one within 1e-9.
+    """Weights over held-out domains, and how their measures become one value.
 
-    `aggregate` says how the domains' measures become one value (only `weighted` uses the weights); `references` are
-    what `worst-excess` is in excess of; `ceilings` the largest measure of constrained domains, which need not be in
-    `weights`. All are in the unit of `measure`. Raises `ValueError`.
+    weights: finite, above 0, summing to 1 within 1e-9; only the aggregate `weighted` uses their sizes
+    references: measures of the seed, for `worst-excess`
+    ceilings: the largest allowed measures of constrained domains, which need not be in `weights`
+
+    Measures, references and ceilings have the unit of `measure`. Raises `ValueError`.
     """
 
     weights: Mapping[str, float]
@@ -109,12 +57,12 @@ class Target:
 
     @classmethod
     def over(cls, domains: Sequence[str], aggregate: Aggregate, *, measure: Measure = "nats-per-token") -> Target:
-        """Make a target that weighs no domain by hand. Raises `ValueError`."""
+        """Make a target of equal weights. Raises `ValueError`."""
         return replace(cls(dict.fromkeys(domains, 1 / max(1, len(domains))), measure=measure), aggregate=aggregate)
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The E domains that must be scored, those that are only constrained last."""
+        """The E domains to score; those that are only constrained come last."""
         return tuple(dict.fromkeys([*self.weights, *self.ceilings]))
 
     @property
@@ -129,57 +77,16 @@ class Target:
             "penalty": PENALTY,
         }
 
-    def value(self, losses: Mapping[str, HeldOutLoss]) -> float:
-        """Return the scalar minimised."""
-        return self.value_of(self.measures(losses), self.sizes(losses))
+    def plain(self, measure: Measure) -> Target:
+        """Return the aggregate alone: without ceilings and references, in any measure."""
+        return Target(self.weights, "worst" if self.aggregate == "worst-excess" else self.aggregate, measure)
 
-    def values(self, losses: Mapping[str, HeldOutLoss]) -> tuple[float, ...]:
-        """Return the objectives minimised side by side: here the one."""
-        return self.values_of(self.measures(losses), self.sizes(losses))
-
-    def slopes(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
-        """Return d value / d measure of every domain (E,)."""
-        return self.slopes_of(self.measures(losses), self.sizes(losses))
-
-    def standard_error(self, losses: Mapping[str, HeldOutLoss]) -> float:
-        """Return the standard error of the value, to first order, domains taken as independent."""
-        return standard_error(self, losses)
-
-    def loss_nats(self, losses: Mapping[str, HeldOutLoss]) -> float:
-        """Aggregate the target's domains in nats per token, without penalties."""
-        return self._plainly("nats-per-token").value(losses)
-
-    def bits_per_byte(self, losses: Mapping[str, HeldOutLoss]) -> float:
-        """Aggregate the target's domains in bits per byte, without penalties."""
-        return self._plainly("bits-per-byte").value(losses)
-
-    def violations(self, losses: Mapping[str, HeldOutLoss]) -> dict[str, float]:
-        """Return how far each constrained domain is above its ceiling; negative below it."""
-        return self.violations_of(self.measures(losses))
-
-    def measures(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
-        """Return the domains' measures (E,)."""
-        return measures_of(losses, self.domains, self.measure)
-
-    def sizes(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
-        """Return what the domains' nats are divided by (E,): tokens, or bytes times ln 2."""
-        return sizes_of(losses, self.domains, self.measure)
-
-    def value_of(self, measures: Floats, sizes: Floats) -> float:
-        """Return the scalar for measures (E,) and sizes (E,)."""
+    def value(self, measures: Floats, sizes: Floats) -> float:
+        """Return the aggregate plus penalties for measures (E,) and sizes (E,)."""
         return self._aggregate(measures, sizes)[0] + PENALTY * float(self._above(measures).sum())
 
-    def values_of(self, measures: Floats, sizes: Floats) -> tuple[float, ...]:
-        """Return the objectives for measures (E,) and sizes (E,): here the one."""
-        return (self.value_of(measures, sizes),)
-
-    def violations_of(self, measures: Floats) -> dict[str, float]:
-        """Return how far each constrained domain is above its ceiling for measures (E,); negative below it."""
-        by_name = dict(zip(self.domains, measures.tolist(), strict=True))
-        return {name: by_name[name] - ceiling for name, ceiling in self.ceilings.items()}
-
-    def slopes_of(self, measures: Floats, sizes: Floats) -> Floats:
-        """Return d value / d measure (E,); at a ceiling and between equally bad domains, that of one side."""
+    def slopes(self, measures: Floats, sizes: Floats) -> Floats:
+        """Return d value / d measure (E,); at a ceiling and between equally bad domains, the slope of one side."""
         slopes = np.zeros(len(self.domains))
         slopes[: len(self.weights)] = self._aggregate(measures, sizes)[1]
         broken: Floats = slopes + PENALTY * (self._above(measures) > 0)
@@ -196,9 +103,116 @@ class Target:
         above: Floats = np.maximum(measures - ceilings, 0.0)
         return above
 
-    def _plainly(self, measure: Measure) -> Target:
-        aggregate: Aggregate = "worst" if self.aggregate == "worst-excess" else self.aggregate
-        return Target(self.weights, aggregate, measure)
+
+@dataclass(frozen=True)
+class Goal:
+    """One or more targets by name, in one measure. The value is the mean of theirs. Raises `ValueError`."""
+
+    targets: Mapping[str, Target]
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise ValueError("a goal needs at least one target")
+        if len({target.measure for target in self.targets.values()}) > 1:
+            raise ValueError("several targets need one measure")
+
+    @classmethod
+    def of(cls, target: Target | Mapping[str, float], *, measure: Measure = "nats-per-token") -> Goal:
+        """Make the goal of one target, or of a weighted sum. Raises `ValueError`."""
+        return cls({"target": target if isinstance(target, Target) else Target(target, measure=measure)})
+
+    @classmethod
+    def over(cls, domains: Sequence[str], aggregate: Aggregate, *, measure: Measure = "nats-per-token") -> Goal:
+        """Make the goal of one target of equal weights. Raises `ValueError`."""
+        return cls.of(Target.over(domains, aggregate, measure=measure))
+
+    @property
+    def measure(self) -> Measure:
+        """The unit of the value."""
+        return next(iter(self.targets.values())).measure
+
+    @cached_property
+    def domains(self) -> tuple[str, ...]:
+        """The E domains that any target needs."""
+        return tuple(dict.fromkeys(name for target in self.targets.values() for name in target.domains))
+
+    @property
+    def digest_parts(self) -> dict[str, object]:
+        """Everything that decides the value, in JSON types; a single target stands without its name."""
+        parts: dict[str, object] = {name: target.digest_parts for name, target in self.targets.items()}
+        return parts if len(parts) > 1 else next(iter(self.targets.values())).digest_parts
+
+    def plain(self, measure: Measure) -> Goal:
+        """Return the aggregates alone: without penalties and references, in any measure."""
+        return Goal({name: target.plain(measure) for name, target in self.targets.items()})
+
+    def measures(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
+        """Return the domains' measures (E,)."""
+        return measures_of(losses, self.domains, self.measure)
+
+    def sizes(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
+        """Return the divisors of the domains' nats (E,): tokens, or bytes times ln 2."""
+        return sizes_of(losses, self.domains, self.measure)
+
+    def value(self, losses: Mapping[str, HeldOutLoss]) -> float:
+        """Return the scalar minimised."""
+        return self.value_of(self.measures(losses), self.sizes(losses))
+
+    def values(self, losses: Mapping[str, HeldOutLoss]) -> tuple[float, ...]:
+        """Return the value of each target."""
+        return self.values_of(self.measures(losses), self.sizes(losses))
+
+    def violations(self, losses: Mapping[str, HeldOutLoss]) -> dict[str, float]:
+        """Return each constrained domain's measure minus its ceiling."""
+        return self.violations_of(self.measures(losses))
+
+    def slopes(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
+        """Return d value / d measure (E,)."""
+        return self.slopes_of(self.measures(losses), self.sizes(losses))
+
+    def standard_error(self, losses: Mapping[str, HeldOutLoss]) -> float:
+        """Return sqrt(sum_e (slope_e se_e)^2): first order, with independent domains."""
+        per_byte = self.measure == "bits-per-byte"
+        errors = [
+            losses[name].bits_per_byte_error if per_byte else losses[name].standard_error for name in self.domains
+        ]
+        pairs = zip(self.slopes(losses), errors, strict=True)
+        return math.sqrt(math.fsum((slope * error) ** 2 for slope, error in pairs if slope != 0))
+
+    def loss_nats(self, losses: Mapping[str, HeldOutLoss]) -> float:
+        """Return the value in nats per token, without penalties."""
+        return self.plain("nats-per-token").value(losses)
+
+    def bits_per_byte(self, losses: Mapping[str, HeldOutLoss]) -> float:
+        """Return the value in bits per byte, without penalties."""
+        return self.plain("bits-per-byte").value(losses)
+
+    def value_of(self, measures: Floats, sizes: Floats) -> float:
+        """Return the scalar for measures (E,) and sizes (E,)."""
+        return float(np.mean(self.values_of(measures, sizes)))
+
+    def values_of(self, measures: Floats, sizes: Floats) -> tuple[float, ...]:
+        """Return the value of each target for measures (E,) and sizes (E,)."""
+        return tuple(target.value(measures[at], sizes[at]) for target, at in self._placed)
+
+    def violations_of(self, measures: Floats) -> dict[str, float]:
+        """Return each constrained domain's measure minus its ceiling for measures (E,)."""
+        by_name = dict(zip(self.domains, measures.tolist(), strict=True))
+        return {
+            name: by_name[name] - ceiling for target, _ in self._placed for name, ceiling in target.ceilings.items()
+        }
+
+    def slopes_of(self, measures: Floats, sizes: Floats) -> Floats:
+        """Return d value / d measure (E,) for measures (E,) and sizes (E,)."""
+        slopes = np.zeros(len(self.domains))
+        for target, at in self._placed:
+            slopes[at] += target.slopes(measures[at], sizes[at]) / len(self.targets)
+        return slopes
+
+    @cached_property
+    def _placed(self) -> list[tuple[Target, list[int]]]:
+        """Every target with the places of its domains."""
+        return [(target, [self.domains.index(name) for name in target.domains]) for target in self.targets.values()]
 
 
 def measures_of(losses: Mapping[str, HeldOutLoss], domains: Sequence[str], measure: Measure) -> Floats:
@@ -208,15 +222,7 @@ def measures_of(losses: Mapping[str, HeldOutLoss], domains: Sequence[str], measu
 
 
 def sizes_of(losses: Mapping[str, HeldOutLoss], domains: Sequence[str], measure: Measure) -> Floats:
-    """Return what the named domains' nats are divided by (E,)."""
+    """Return the divisors of the named domains' nats (E,)."""
     if measure == "bits-per-byte":
         return np.array([losses[name].bytes * math.log(2) for name in domains])
     return np.array([float(losses[name].tokens) for name in domains])
-
-
-def standard_error(goal: Goal, losses: Mapping[str, HeldOutLoss]) -> float:
-    """Return the standard error of a goal's value, by the slopes: sqrt(sum_e (slope_e se_e)^2)."""
-    per_byte = goal.measure == "bits-per-byte"
-    errors = [losses[name].bits_per_byte_error if per_byte else losses[name].standard_error for name in goal.domains]
-    pairs = zip(goal.slopes(losses), errors, strict=True)
-    return math.sqrt(math.fsum((slope * error) ** 2 for slope, error in pairs if slope != 0))

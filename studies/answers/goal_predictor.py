@@ -14,7 +14,7 @@ from objectives.agreement.bootstrap import Interval
 from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.stand_ins.tabulated_loss import FittedSwarm, aggregated
-from objectives.target.target import Goal, Target
+from objectives.target.target import Goal
 from search.surrogates.conformal import calibration_factor, normal_quantile
 from search.surrogates.surrogate import Prediction
 from studies.answers.score import rank_correlation
@@ -47,7 +47,7 @@ class GoalPredictor:
     @classmethod
     def of_metric(cls, swarm: FittedSwarm, metric: str, *, coverage: float) -> "GoalPredictor":
         """Predict one metric alone."""
-        return cls(swarm, Target({metric: 1.0}), coverage=coverage)
+        return cls(swarm, Goal.of({metric: 1.0}), coverage=coverage)
 
     def measured(self, table: SwarmTable) -> Floats:
         """Return the goal's value of each run (N,)."""

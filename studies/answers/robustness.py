@@ -17,9 +17,7 @@ from objectives.scoring.paired import PairedDifference
 from objectives.scoring.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_windows
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.aggregates import Aggregate
-from objectives.target.target import Goal, Target
-from objectives.target.targets import Targets
+from objectives.target.target import Goal
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from pool.tokens.held_out import HeldOutWindows
@@ -148,17 +146,10 @@ def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed:
     )
 
 
-def in_bits_per_byte(goal: Goal) -> Goal:
-    """Return a goal's aggregate without penalties and references: those hold for plain text and its measure only."""
-    if isinstance(goal, Targets):
-        return Targets({name: _aggregate_alone(target) for name, target in goal.by_name.items()})
-    assert isinstance(goal, Target), "a goal is one target or several"
-    return _aggregate_alone(goal)
-
-
 def _judged(bench: Workbench, noise: float, seed: int) -> dict[str, tuple[Goal, WindowTable]]:
     """Return goal and windows by condition; perturbed text is of the goal's domains."""
-    goal = in_bits_per_byte(bench.goals["test"])
+    # penalties and references hold for plain text and its measure only
+    goal = bench.goals["test"].plain("bits-per-byte")
     windows = bench.pool.corpus.held_out["test"]
     tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
 
@@ -171,14 +162,9 @@ def _judged(bench: Workbench, noise: float, seed: int) -> dict[str, tuple[Goal, 
         judged[kind] = (goal, WindowTable.of({name: rewritten(name, kind) for name in goal.domains}, goal.domains))
     others = [name for name in windows if name not in bench.goals["test"].domains]
     if others:
-        macro = Target.over(others, "macro", measure="bits-per-byte")
+        macro = Goal.over(others, "macro", measure="bits-per-byte")
         judged[ELSEWHERE] = (macro, WindowTable.of(windows, others))
     return judged
-
-
-def _aggregate_alone(target: Target) -> Target:
-    aggregate: Aggregate = "worst" if target.aggregate == "worst-excess" else target.aggregate
-    return Target(target.weights, aggregate, "bits-per-byte")
 
 
 def _nats(

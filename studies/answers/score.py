@@ -15,7 +15,7 @@ from objectives.held_out import Floats, HeldOutLoss, perplexity_of
 from objectives.scoring.paired import PairedDifference, paired_difference
 from objectives.scoring.window_table import WindowTable
 from objectives.target.aggregates import Aggregate
-from objectives.target.target import Goal, Target
+from objectives.target.target import Goal
 from pool.mixture import Mixture
 from search.space import CappedSimplex
 
@@ -71,7 +71,7 @@ class Score:
         }
 
     def _unweighted_json(self, aggregate: Aggregate) -> Json:
-        over = Target.over(tuple(self.domains), aggregate)
+        over = Goal.over(tuple(self.domains), aggregate)
         loss_nats, bits = over.loss_nats(self.domains), over.bits_per_byte(self.domains)
         return {"loss_nats": loss_nats, "perplexity": perplexity_of(loss_nats), "bits_per_byte": bits}
 

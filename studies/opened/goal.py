@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from objectives.target.target import Goal, Target
-from objectives.target.targets import Targets
 from pool.errors import ConfigError
 from studies.opened.basis import Basis
 from studies.study_file.study_file import StudyFile
@@ -27,8 +26,9 @@ def goal_of(config: StudyFile, seed_measures: SeedMeasures) -> Goal:
     complete = {name: replace(target, ceilings=ceilings) for name, target in plain.items()}
     if config.objective.aggregate == "worst-excess":
         only = complete["objective"]
-        return replace(only, aggregate="worst-excess", references={name: seed[name] for name in only.weights})
-    return Targets(complete) if config.targets else next(iter(complete.values()))
+        references = {name: seed[name] for name in only.weights}
+        return Goal.of(replace(only, aggregate="worst-excess", references=references))
+    return Goal(complete)
 
 
 def check_goal(config: StudyFile, basis: Basis) -> None:

@@ -16,7 +16,7 @@ from objectives.stand_ins.analytic import QuadraticLoss
 from objectives.stand_ins.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
 from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.stand_ins.tabulated_loss import FittedSwarm, TabulatedLoss
-from objectives.target.target import Target
+from objectives.target.target import Goal
 from objectives.trained_loss import TrainedLoss
 from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
@@ -27,7 +27,7 @@ from studies.database.leases import Leases
 from studies.database.remembered import RememberedObjective
 from studies.database.schema import TABLES
 
-TARGET = Target({"licences": 0.6, "prose": 0.4})
+TARGET = Goal.of({"licences": 0.6, "prose": 0.4})
 NAMES = ("code", "docs", "prose")
 
 Make = Callable[[Pool, StackedPool, Path], Objective]

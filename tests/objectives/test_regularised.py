@@ -9,7 +9,7 @@ from objectives.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.regularised import RegularisedLoss, divergence, regularised
 from objectives.stand_ins.analytic import QuadraticLoss
-from objectives.target.target import Target
+from objectives.target.target import Goal
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from search.loop import Search, advance
@@ -63,7 +63,7 @@ def test_the_digest_covers_prior_and_strength() -> None:
 
 
 def test_held_out_losses_stay_and_it_does_not_stop_early(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
-    loss = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
+    loss = MergedLoss(tiny_pool, tiny_stack, Goal.of({"prose": 1.0}), "search")
     objective = regularised(loss, tiny_pool.proportional(), 0.5)
     mixture = Mixture.vertex(tiny_pool.names, "code")
     found, plain = objective(mixture), loss(mixture)

@@ -17,7 +17,7 @@ from objectives.merged_loss import MergedLoss
 from objectives.scoring.paired import PairedDifference, paired_difference
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal, Target
+from objectives.target.target import Goal
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from studies.database.remembered import RememberedObjective
@@ -75,7 +75,7 @@ class DomainEvidence:
     @cached_property
     def goals(self) -> tuple[Goal, ...]:
         """What each column is (C,): the goal, and each domain alone."""
-        return (self.goal, *(Target({name: 1.0}, measure=self.goal.measure) for name in self.domains))
+        return (self.goal, *(Goal.of({name: 1.0}, measure=self.goal.measure) for name in self.domains))
 
     def differences(self, first: Model, second: Model) -> list[PairedDifference]:
         """Compare two models in every column (C): the first minus the second, on the same documents."""
@@ -116,6 +116,6 @@ class DomainEvidence:
 
 
 def _elsewhere(bench: Workbench, domains: Sequence[str], split: Split) -> Objective:
-    target = Target.over(domains, "macro", measure=bench.goals[split].measure)
+    target = Goal.over(domains, "macro", measure=bench.goals[split].measure)
     loss = MergedLoss(bench.pool, bench.stacked, target, split, settings=bench.proxy)
     return RememberedObjective(loss, bench.database.evaluations)

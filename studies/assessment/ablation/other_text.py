@@ -23,7 +23,6 @@ from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from pool.tokens.held_out import HeldOutWindows
 from pool.tokens.tokenizer import load_tokenizer
-from studies.answers.robustness import in_bits_per_byte
 from studies.assessment.ablation.resampling import RankAgreement, agreement, draw_documents, resampled
 from studies.assessment.ablation.shapley import without
 from studies.database.remembered import RememberedObjective
@@ -85,7 +84,7 @@ class TextLoss:
 
 def rank_agreements(bench: Workbench, split: Split, noise: Noise) -> dict[str, RankAgreement]:
     """Compare the ranking on a split's text with that on each other kind of text, by name."""
-    goal = in_bits_per_byte(bench.goals[split])
+    goal = bench.goals[split].plain("bits-per-byte")
     tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
     plain = bench.pool.corpus.held_out[split]
     (other,) = (one for one in SPLITS if one != split)

@@ -9,7 +9,7 @@ from objectives.evaluation import Evaluation, Objective
 from objectives.held_out import Floats
 from objectives.merged_loss import MergedLoss
 from objectives.merging.rules import MergeRule
-from objectives.target.target import Goal, Target, measures_of
+from objectives.target.target import Goal, measures_of
 from objectives.trained_loss import TrainedLoss
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
@@ -32,12 +32,12 @@ class Instruments:
     bench: Workbench
 
     @property
-    def target(self) -> Target:
+    def target(self) -> Goal:
         """All domains that have something to score on both splits, and those of the goal."""
         held_out = self.bench.pool.corpus.held_out
         scored = [name for name in held_out["search"] if all(held_out[split][name].tokens for split in SPLITS)]
         names = tuple(dict.fromkeys([*self.bench.target.domains, *scored]))
-        return Target.over(names, "macro", measure=self.bench.target.measure)
+        return Goal.over(names, "macro", measure=self.bench.target.measure)
 
     def proxy(self, split: Split) -> Objective:
         """Return the merge's losses, by the study's own rule."""
@@ -74,7 +74,7 @@ class Instruments:
         return RememberedObjective(merged, self.bench.database.evaluations)
 
 
-def read(goal: Goal, target: Target, evaluations: Sequence[Evaluation]) -> Readings:
+def read(goal: Goal, target: Goal, evaluations: Sequence[Evaluation]) -> Readings:
     """Read a goal's value, and the measure of every domain of `target`, off N evaluations of them."""
     rows = np.array([measures_of(one.domains, target.domains, target.measure) for one in evaluations])
     values = np.array([goal.value(one.domains) for one in evaluations])

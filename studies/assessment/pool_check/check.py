@@ -10,7 +10,7 @@ from objectives.held_out import Floats, HeldOutLoss
 from objectives.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.merging.task_vectors import TaskVectors, barrier_nats, compare_task_vectors
-from objectives.target.target import Target
+from objectives.target.target import Goal
 from pool.corpus.corpus import Split
 from pool.errors import CorpusError, NonFiniteLossError
 from pool.mixture import Mixture
@@ -167,7 +167,7 @@ class _Reader:
                 "set held_out_share above 0, or add a [corpus.held_out.NAME] section, and build it again"
             )
         self._stacked, self._seed_folder = stacked, pool.folder / "seed"
-        self._merged = MergedLoss(pool, stacked, Target.over(scored, "macro"), SPLIT)
+        self._merged = MergedLoss(pool, stacked, Goal.over(scored, "macro"), SPLIT)
         self._objective = RememberedObjective(self._merged, store)
 
     def seed(self) -> DomainLosses:

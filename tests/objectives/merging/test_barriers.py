@@ -9,7 +9,7 @@ import pytest
 from objectives.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.merging.task_vectors import barrier_nats, mixture_between, shares_between
-from objectives.target.target import Target
+from objectives.target.target import Goal
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 
@@ -45,7 +45,7 @@ def test_a_loss_that_is_not_a_number_is_no_barrier_of_zero() -> None:
 
 def test_equal_members_have_no_barrier_on_real_text(tiny_pool: Pool) -> None:
     twice: dict[str, Path] = dict.fromkeys(("code", "docs", "prose"), tiny_pool.member_folders["docs"])
-    loss = MergedLoss(tiny_pool, StackedPool(twice), Target({"licences": 0.5, "prose": 0.5}), "search")
+    loss = MergedLoss(tiny_pool, StackedPool(twice), Goal.of({"licences": 0.5, "prose": 0.5}), "search")
     ends = (Mixture.vertex(tiny_pool.names, name) for name in ("code", "prose"))
     barrier = barrier_nats(*ends, lambda mixture: loss(mixture).value, points=2)
     assert barrier == pytest.approx(0, abs=1e-5)

@@ -21,7 +21,7 @@ from objectives.merging.members.holding import Held, Holding, StoredAs
 from objectives.merging.members.layout import FlatLayout, Matrix
 from objectives.merging.merge import StackedPool, UnmergedPool
 from objectives.merging.task_vectors import compare_task_vectors
-from objectives.target.target import Target
+from objectives.target.target import Goal
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import ModelShape
@@ -29,7 +29,7 @@ from pool.errors import ConfigError, PoolError
 from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
 
-TARGET = Target({"licences": 0.6, "prose": 0.4})
+TARGET = Goal.of({"licences": 0.6, "prose": 0.4})
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from objectives.merging.merge import StackedPool
 from objectives.scoring.early_stopping import segments
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Target
+from objectives.target.target import Goal
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.recipe import ModelShape
 from pool.errors import PoolError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 
-TARGET = Target({"licences": 0.6, "prose": 0.4})
+TARGET = Goal.of({"licences": 0.6, "prose": 0.4})
 
 
 def _average_in_float64(pool: Pool, mixture: Mixture) -> dict[str, torch.Tensor]:

@@ -12,12 +12,12 @@ from objectives.merging.merge import StackedPool
 from objectives.scoring.early_stopping import LOOKS, Challenge, EarlyStopping, Estimate, segments
 from objectives.scoring.paired import paired_difference
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Target
+from objectives.target.target import Goal
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.tokens.held_out import IGNORED, HeldOutWindows
 
-TARGET = Target({"x": 0.7, "y": 0.3})
+TARGET = Goal.of({"x": 0.7, "y": 0.3})
 
 
 def _windows(count: int, documents: int) -> HeldOutWindows:
@@ -141,7 +141,7 @@ def test_an_error_rate_out_of_range_is_refused(rate: float) -> None:
 
 @pytest.fixture
 def objective(tiny_pool: Pool, tiny_stack: StackedPool) -> MergedLoss:
-    target = Target({"licences": 0.6, "prose": 0.4})
+    target = Goal.of({"licences": 0.6, "prose": 0.4})
     settings = ProxySettings(early_stopping=EarlyStopping(error_rate=0.4))
     return MergedLoss(tiny_pool, tiny_stack, target, "search", settings=settings)
 

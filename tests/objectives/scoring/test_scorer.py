@@ -15,7 +15,7 @@ from objectives.merging.merge import StackedPool
 from objectives.merging.rules import CommonSpecific, Identity, MergeRule, Power
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Target
+from objectives.target.target import Goal, Target
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import CorpusConfig
 from pool.errors import NonFiniteLossError
@@ -91,7 +91,7 @@ def test_the_gradient_agrees_with_central_differences_in_float64(
     tiny_pool: Pool, rule: MergeRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LlamaRMSNorm, "forward", _norm_in_float64)
-    target = Target({"licences": 0.6, "prose": 0.4})
+    target = Goal.of({"licences": 0.6, "prose": 0.4})
     exact = StackedPool(tiny_pool.member_folders, dtype=torch.float64)
     objective = MergedLoss(tiny_pool, exact, target, "search", settings=ProxySettings(rule))
     mixture = Mixture.of({"code": 0.3, "docs": 0.2, "prose": 0.5})
@@ -106,7 +106,7 @@ def test_the_gradient_agrees_with_central_differences_in_float64(
 
 
 def test_the_float32_gradient_is_that_of_float64(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
-    target = Target({"licences": 1.0})
+    target = Goal.of({"licences": 1.0})
     mixture = Mixture.uniform(tiny_pool.names)
     exact = StackedPool(tiny_pool.member_folders, dtype=torch.float64)
     fine = MergedLoss(tiny_pool, exact, target, "search").gradient(mixture)
@@ -118,19 +118,19 @@ def test_the_float32_gradient_is_that_of_float64(tiny_pool: Pool, tiny_stack: St
 def test_the_jacobian_s_rows_are_the_gradients_of_the_domains_and_it_comes_with_the_loss(
     tiny_pool: Pool, tiny_stack: StackedPool
 ) -> None:
-    target = Target({"licences": 0.6, "prose": 0.4}, measure="bits-per-byte")
+    target = Goal.of({"licences": 0.6, "prose": 0.4}, measure="bits-per-byte")
     mixture = Mixture.of({"prose": 0.5, "code": 0.3, "docs": 0.2})
     both = MergedLoss(tiny_pool, tiny_stack, target, "search").gradient(mixture)
     assert both.jacobian is not None and both.gradient is not None
     for name in target.domains:
-        alone = MergedLoss(tiny_pool, tiny_stack, Target({name: 1.0}, measure="bits-per-byte"), "search")
+        alone = MergedLoss(tiny_pool, tiny_stack, Goal.of({name: 1.0}, measure="bits-per-byte"), "search")
         assert np.allclose(both.jacobian[name], alone.gradient(mixture).gradient, rtol=1e-5)
     rows = np.array([both.jacobian[name] for name in target.domains])
     assert np.allclose(both.gradient, [0.6, 0.4] @ rows, rtol=1e-6)
 
 
 def test_the_gradient_of_the_worst_domain_is_that_domain_s(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
-    target = Target.over(("licences", "prose"), "worst")
+    target = Goal.over(("licences", "prose"), "worst")
     evaluation = MergedLoss(tiny_pool, tiny_stack, target, "search").gradient(Mixture.uniform(tiny_pool.names))
     assert evaluation.jacobian is not None
     worst = max(evaluation.domains, key=lambda name: evaluation.domains[name].loss_nats)
@@ -141,7 +141,7 @@ def test_the_gradient_of_the_worst_domain_is_that_domain_s(tiny_pool: Pool, tiny
 def test_recomputed_layers_give_the_same_gradient(
     tiny_pool: Pool, tiny_stack: StackedPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objective = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
+    objective = MergedLoss(tiny_pool, tiny_stack, Goal.of({"prose": 1.0}), "search")
     kept = objective.gradient(Mixture.uniform(tiny_pool.names))
     calls = []
     monkeypatch.setattr("objectives.scoring.scorer.ACTIVATION_VALUES", 0)
@@ -158,7 +158,7 @@ def test_recomputed_layers_give_the_same_gradient(
 def test_a_head_in_parts_gives_the_whole_head_s_losses_and_gradients(
     tiny_pool: Pool, tiny_stack: StackedPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objective = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
+    objective = MergedLoss(tiny_pool, tiny_stack, Goal.of({"prose": 1.0}), "search")
     whole = objective.gradient(Mixture.uniform(tiny_pool.names))
     monkeypatch.setattr("objectives.scoring.log_probability.LOGITS_KEPT", 0)
     monkeypatch.setattr("objectives.scoring.log_probability.FEWEST_POSITIONS", 7)
@@ -185,7 +185,7 @@ def test_logits_that_a_model_changes_after_its_head_are_taken_from_the_model(tin
 def test_several_mixtures_merged_at_once_have_the_values_they_have_one_by_one(
     tiny_pool: Pool, tiny_stack: StackedPool
 ) -> None:
-    objective = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
+    objective = MergedLoss(tiny_pool, tiny_stack, Goal.of({"prose": 1.0}), "search")
     rng = np.random.default_rng(0)
     mixtures = [Mixture.from_array(tiny_pool.names, rng.dirichlet(np.ones(3))) for _ in range(11)]
     together = list(objective.each(mixtures))
@@ -196,7 +196,7 @@ def test_several_mixtures_merged_at_once_have_the_values_they_have_one_by_one(
 def test_bfloat16_is_close_to_float32_has_its_own_digest_and_leaves_the_merge_alone(
     tiny_pool: Pool, tiny_stack: StackedPool
 ) -> None:
-    target, mixture = Target({"prose": 1.0}), Mixture.uniform(tiny_pool.names)
+    target, mixture = Goal.of({"prose": 1.0}), Mixture.uniform(tiny_pool.names)
     fine = MergedLoss(tiny_pool, tiny_stack, target, "search")
     coarse = MergedLoss(tiny_pool, tiny_stack, target, "search", settings=ProxySettings(precision="bfloat16"))
     assert coarse.digest != fine.digest
@@ -209,7 +209,7 @@ def test_bfloat16_is_close_to_float32_has_its_own_digest_and_leaves_the_merge_al
 def test_a_compiled_forward_pass_gives_the_same_losses_after_every_merge(
     tiny_pool: Pool, tiny_stack: StackedPool
 ) -> None:
-    target = Target({"prose": 1.0})
+    target = Goal.of({"prose": 1.0})
     plain = MergedLoss(tiny_pool, tiny_stack, target, "search")
     compiled = MergedLoss(tiny_pool, tiny_stack, target, "search", settings=ProxySettings(compiled=True))
     for mixture in (Mixture.uniform(tiny_pool.names), Mixture.vertex(tiny_pool.names, "code")):
@@ -233,7 +233,7 @@ def test_an_empty_domain_is_refused_by_name(tiny_pool: Pool) -> None:
 def test_search_and_test_split_are_different_text_under_different_digests(
     tiny_pool: Pool, tiny_stack: StackedPool
 ) -> None:
-    target = Target({"prose": 1.0})
+    target = Goal.of({"prose": 1.0})
     search = MergedLoss(tiny_pool, tiny_stack, target, "search")
     test = MergedLoss(tiny_pool, tiny_stack, target, "test")
     assert search.digest != test.digest
@@ -243,11 +243,11 @@ def test_search_and_test_split_are_different_text_under_different_digests(
 
 def test_a_target_domain_without_text_is_refused_by_name(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
     with pytest.raises(ValueError, match="no held-out domain 'wiki'; there are code, docs, prose, licences"):
-        MergedLoss(tiny_pool, tiny_stack, Target({"wiki": 1.0}), "search")
+        MergedLoss(tiny_pool, tiny_stack, Goal.of({"wiki": 1.0}), "search")
 
 
 def test_a_loss_that_is_not_finite_is_an_error_that_names_the_domain(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
-    objective = MergedLoss(tiny_pool, tiny_stack, Target({"prose": 1.0}), "search")
+    objective = MergedLoss(tiny_pool, tiny_stack, Goal.of({"prose": 1.0}), "search")
     kept = tiny_stack.stack.clone()
     tiny_stack.stack[0, :] = float("inf")
     with pytest.raises(NonFiniteLossError, match="is not finite on held-out domain 'prose'"):
@@ -307,7 +307,7 @@ def test_what_is_no_target_is_refused(weights: dict[str, float], message: str) -
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gives_the_losses_of_the_cpu(tiny_pool: Pool) -> None:
-    target = Target({"licences": 0.6, "prose": 0.4})
+    target = Goal.of({"licences": 0.6, "prose": 0.4})
     mixture = Mixture.uniform(tiny_pool.names)
     values = [
         MergedLoss(tiny_pool, StackedPool(tiny_pool.member_folders, device=device), target, "search")(mixture).value

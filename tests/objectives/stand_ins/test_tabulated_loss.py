@@ -12,7 +12,6 @@ from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, read_swarms, write_swarm
 from objectives.stand_ins.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
 from objectives.target.target import Goal, Target
-from objectives.target.targets import Targets
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.surrogates.surrogate import Prediction
@@ -233,17 +232,17 @@ def swarm(ridge: Ridge) -> FittedSwarm:
 def test_it_ranks_models_that_it_has_not_seen(swarm: FittedSwarm) -> None:
     unseen = read_swarms(REGMIX)[1]
     assert unseen is not None
-    loss = TabulatedLoss(swarm, Target({PILE_CC: 1.0}))
+    loss = TabulatedLoss(swarm, Goal.of({PILE_CC: 1.0}))
     values = [loss(Mixture.from_array(unseen.names, weights)).value for weights in unseen.weights]
     assert spearmanr(values, unseen.metrics[PILE_CC]).statistic > 0.95
 
 
 def test_another_target_needs_no_refit(swarm: FittedSwarm, ridge: Ridge) -> None:
     mixture = Mixture.uniform(swarm.table.names)
-    one, other = TabulatedLoss(swarm, Target({PILE_CC: 1.0})), TabulatedLoss(swarm, Target({GITHUB: 1.0}))
+    one, other = TabulatedLoss(swarm, Goal.of({PILE_CC: 1.0})), TabulatedLoss(swarm, Goal.of({GITHUB: 1.0}))
     alone = one(mixture), other(mixture)
     assert ridge.fits == 2
-    both = TabulatedLoss(swarm, Target({PILE_CC: 0.25, GITHUB: 0.75}))
+    both = TabulatedLoss(swarm, Goal.of({PILE_CC: 0.25, GITHUB: 0.75}))
     found = both(mixture)
     assert ridge.fits == 2
     assert found.value == pytest.approx(0.25 * alone[0].value + 0.75 * alone[1].value)
@@ -255,9 +254,9 @@ def test_another_target_needs_no_refit(swarm: FittedSwarm, ridge: Ridge) -> None
 
 def test_aggregates_and_ceilings_are_those_of_every_target(swarm: FittedSwarm) -> None:
     mixture = Mixture.uniform(swarm.table.names)
-    values = {name: TabulatedLoss(swarm, Target({name: 1.0}))(mixture).value for name in (PILE_CC, GITHUB)}
-    assert TabulatedLoss(swarm, Target.over([PILE_CC, GITHUB], "worst"))(mixture).value == max(values.values())
-    ceiling = Target({PILE_CC: 1.0}, ceilings={GITHUB: values[GITHUB] - 0.5})
+    values = {name: TabulatedLoss(swarm, Goal.of({name: 1.0}))(mixture).value for name in (PILE_CC, GITHUB)}
+    assert TabulatedLoss(swarm, Goal.over([PILE_CC, GITHUB], "worst"))(mixture).value == max(values.values())
+    ceiling = Goal.of(Target({PILE_CC: 1.0}, ceilings={GITHUB: values[GITHUB] - 0.5}))
     found = TabulatedLoss(swarm, ceiling)(mixture)
     assert found.violation == pytest.approx(0.5) and found.value > values[PILE_CC] + 0.5
 
@@ -265,8 +264,8 @@ def test_aggregates_and_ceilings_are_those_of_every_target(swarm: FittedSwarm) -
 def test_several_targets_are_predicted_side_by_side_from_the_same_fits(swarm: FittedSwarm, ridge: Ridge) -> None:
     mixture = Mixture.uniform(swarm.table.names)
     plain = {name: Target({name: 1.0}) for name in (PILE_CC, GITHUB)}
-    one, other = (TabulatedLoss(swarm, target)(mixture).value for target in plain.values())
-    found = TabulatedLoss(swarm, Targets(plain))(mixture)
+    one, other = (TabulatedLoss(swarm, Goal.of(target))(mixture).value for target in plain.values())
+    found = TabulatedLoss(swarm, Goal(plain))(mixture)
     assert found.values == (one, other) and found.value == pytest.approx((one + other) / 2)
     assert ridge.fits == 2
 
@@ -285,23 +284,26 @@ def test_each_fit_is_announced_once(ridge: Ridge) -> None:
     told: list[str] = []
     swarm = FittedSwarm(read_swarm(REGMIX), ridge, method="ridge", watch=told.append)
     for _ in range(2):
-        TabulatedLoss(swarm, Target({PILE_CC: 0.5, GITHUB: 0.5}))(Mixture.uniform(swarm.table.names))
+        TabulatedLoss(swarm, Goal.of({PILE_CC: 0.5, GITHUB: 0.5}))(Mixture.uniform(swarm.table.names))
     assert told == [PILE_CC, GITHUB]
 
 
 def test_a_method_or_table_of_another_kind_has_another_digest(swarm: FittedSwarm, ridge: Ridge) -> None:
     fewer = swarm.table.take(range(40))
     assert fewer.runs == swarm.table.runs[:40] and fewer.weights.shape == (40, 17)
-    target = Target({PILE_CC: 1.0})
+    target = Goal.of({PILE_CC: 1.0})
     swarms = swarm, FittedSwarm(swarm.table, ridge, method="ridge 2"), FittedSwarm(fewer, ridge, method="ridge")
     assert len({TabulatedLoss(one, target).digest for one in swarms}) == 3
 
 
 REFUSED: dict[str, tuple[Callable[[SwarmTable], Goal], str]] = {
-    "unknown metric": (lambda table: Target({"novels": 1.0}), "the target's 'novels' is no metric of the table; it ha"),
-    "token counts": (lambda table: Target.over([PILE_CC], "micro"), "aggregate 'micro' needs token counts"),
+    "unknown metric": (
+        lambda table: Goal.of({"novels": 1.0}),
+        "the target's 'novels' is no metric of the table; it ha",
+    ),
+    "token counts": (lambda table: Goal.over([PILE_CC], "micro"), "aggregate 'micro' needs token counts"),
     "token counts of one of several": (
-        lambda table: Targets({"a": Target({PILE_CC: 1.0}), "b": Target.over([GITHUB], "micro")}),
+        lambda table: Goal({"a": Target({PILE_CC: 1.0}), "b": Target.over([GITHUB], "micro")}),
         "aggregate 'micro' needs token counts",
     ),
 }

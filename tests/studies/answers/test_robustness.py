@@ -7,10 +7,9 @@ import pytest
 from tiny import edit
 
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Target
-from objectives.target.targets import Targets
+from objectives.target.target import Goal
 from pool.parts.store import Pool
-from studies.answers.robustness import Condition, in_bits_per_byte
+from studies.answers.robustness import Condition
 from studies.answers.score import Score
 
 CONTENDERS = ["best", "uniform", "proportional", "best_single_member", "seed"]
@@ -136,17 +135,8 @@ def test_robustness_explains_itself_and_refuses_a_noise_that_is_no_probability(r
     assert mixscout("robustness", root / "study.toml", "--noise", 1.5).code == 2
 
 
-def test_a_goal_is_judged_by_its_aggregatein_bits_per_byte_without_penalties() -> None:
-    constrained = Target({"a": 0.5, "b": 0.5}, ceilings={"c": 3.0})
-    excess = Target({"a": 0.5, "b": 0.5}, "worst-excess", references={"a": 1.0, "b": 2.0})
-    assert in_bits_per_byte(constrained) == Target({"a": 0.5, "b": 0.5}, measure="bits-per-byte")
-    assert in_bits_per_byte(excess) == Target({"a": 0.5, "b": 0.5}, "worst", "bits-per-byte")
-    several = in_bits_per_byte(Targets({"x": constrained, "y": excess}))
-    assert isinstance(several, Targets) and several.measure == "bits-per-byte" and several.domains == ("a", "b")
-
-
 def test_a_rank_correlation_of_equal_losses_is_none(tiny_pool: Pool) -> None:
-    goal = Target({"prose": 1.0}, measure="bits-per-byte")
+    goal = Goal.of({"prose": 1.0}, measure="bits-per-byte")
     table = WindowTable.of(tiny_pool.corpus.held_out["test"], goal.domains)
     score = Score(goal, table, table.tokens.astype(float))
     equal = Condition({"best": score, "uniform": score}, ("best", "uniform"))

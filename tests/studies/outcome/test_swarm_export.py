@@ -11,7 +11,7 @@ from tiny import edit, snapshot
 
 from objectives.merged_loss import MergedLoss
 from objectives.stand_ins.swarm_table import read_swarm
-from objectives.target.target import Target
+from objectives.target.target import Goal
 from pool.mixture import Mixture
 from studies.opened.on_pool import workbench
 from studies.running.run import run_search
@@ -59,7 +59,7 @@ def test_every_remembered_evaluation_is_a_run_with_its_losses(studied: Path, mix
     assert tuple(written["partitions"]) == table.names == ("code", "docs", "prose")
     assert tuple(written["metrics"]) == tuple(table.metrics) == ("licences", "prose")
     with workbench(read_study_file(studied / "study.toml")) as bench:
-        fresh = MergedLoss(bench.pool, bench.stacked, Target({"licences": 0.6, "prose": 0.4}), "search")
+        fresh = MergedLoss(bench.pool, bench.stacked, Goal.of({"licences": 0.6, "prose": 0.4}), "search")
         for row in (0, len(table.runs) - 1):
             domains = fresh(Mixture.from_array(table.names, table.weights[row])).domains
             for name, values in table.metrics.items():

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Target
+from objectives.target.target import Goal
 from pool.parts.store import Pool
 
 NAMES = {"code", "docs", "prose"}
@@ -126,7 +126,7 @@ def test_export_is_a_checkpoint_that_transformers_loads_with_the_same_loss(
     assert answer.code == 0, answer.err
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     assert AutoTokenizer.from_pretrained(tmp_path / "out").bos_token == "<|endoftext|>"
-    target = Target({"licences": 0.6, "prose": 0.4})
+    target = Goal.of({"licences": 0.6, "prose": 0.4})
     table = WindowTable.of(tiny_pool.corpus.held_out["test"], target.domains)
     loss = target.value(table.losses(Scorer(model, table).score()))
     assert loss == pytest.approx(best["test"]["loss_nats"], rel=1e-6)

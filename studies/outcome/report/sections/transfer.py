@@ -9,7 +9,7 @@ import numpy as np
 
 from objectives.held_out import HeldOutLoss
 from objectives.merged_loss import MergedLoss
-from objectives.target.target import Target
+from objectives.target.target import Goal
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.assessment.pool_check.picture import HeatMap, heat_map_figure
@@ -41,7 +41,7 @@ def transfer_section(facts: Facts) -> Section:
 def _everywhere(bench: Workbench) -> Losses | None:
     """Recall what `pool check` scored, of all domains that have something to score."""
     scored = [name for name, windows in bench.pool.corpus.held_out["search"].items() if windows.tokens]
-    merged = MergedLoss(bench.pool, bench.stacked, Target.over(scored, "macro"), "search")
+    merged = MergedLoss(bench.pool, bench.stacked, Goal.over(scored, "macro"), "search")
     return _recalled(bench, RememberedObjective(merged, bench.database.evaluations))
 
 

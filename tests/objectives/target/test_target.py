@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from objectives.held_out import Floats, HeldOutLoss
 from objectives.target.aggregates import AGGREGATES, Aggregate
 from objectives.target.target import PENALTY, Goal, Target
-from objectives.target.targets import Targets
 
 REFERENCES = {"a": 1.0, "b": 2.5}
 
@@ -23,9 +22,9 @@ def _losses(a: float, b: float, c: float = 1.0) -> dict[str, HeldOutLoss]:
     return {"a": loss(a, 10), "b": loss(b, 30), "c": loss(c, 20)}
 
 
-def _target(aggregate: Aggregate) -> Target:
+def _target(aggregate: Aggregate) -> Goal:
     references = REFERENCES if aggregate == "worst-excess" else {}
-    return Target({"a": 0.75, "b": 0.25}, aggregate, references=references)
+    return Goal.of(Target({"a": 0.75, "b": 0.25}, aggregate, references=references))
 
 
 @pytest.mark.parametrize(
@@ -43,16 +42,16 @@ def test_each_aggregate_is_what_its_name_says(aggregate: Aggregate, value: float
 
 
 def test_bits_per_byte_are_aggregated_over_bytes() -> None:
-    target = Target({"a": 0.5, "b": 0.5}, measure="bits-per-byte")
+    target = Goal.of({"a": 0.5, "b": 0.5}, measure="bits-per-byte")
     assert target.value(_losses(2.0, 3.0)) == pytest.approx(2.5 / 3 / math.log(2))
     assert target.loss_nats(_losses(2.0, 3.0)) == pytest.approx(2.5)
 
 
 GOALS: list[Goal] = [
     *(_target(aggregate) for aggregate in AGGREGATES),
-    Target({"a": 1.0}, ceilings={"c": 0.9}),
-    Target({"a": 1.0}, ceilings={"c": 2.0, "a": 1.5}),
-    Targets({"one": Target({"a": 1.0}), "two": Target({"b": 0.5, "c": 0.5}, ceilings={"a": 1.2})}),
+    Goal.of(Target({"a": 1.0}, ceilings={"c": 0.9})),
+    Goal.of(Target({"a": 1.0}, ceilings={"c": 2.0, "a": 1.5})),
+    Goal({"one": Target({"a": 1.0}), "two": Target({"b": 0.5, "c": 0.5}, ceilings={"a": 1.2})}),
 ]
 
 
@@ -75,7 +74,7 @@ def _is_smooth(goal: Goal, measures: Floats, moved: Floats) -> bool:
 
 
 def test_a_broken_constraint_costs_more_than_it_could_gain_and_a_kept_one_nothing() -> None:
-    target = Target({"a": 1.0}, ceilings={"c": 1.1})
+    target = Goal.of(Target({"a": 1.0}, ceilings={"c": 1.1}))
     assert target.domains == ("a", "c")
     kept, broken = _losses(2.0, 0.0, 1.0), _losses(1.9, 0.0, 1.2)
     assert target.value(kept) == 2.0
@@ -85,14 +84,32 @@ def test_a_broken_constraint_costs_more_than_it_could_gain_and_a_kept_one_nothin
     assert target.loss_nats(broken) == pytest.approx(1.9), "shown without the penalty"
 
 
+def test_a_plain_goal_is_its_aggregate_without_penalties_in_any_measure() -> None:
+    constrained = Target({"a": 0.5, "b": 0.5}, ceilings={"c": 3.0})
+    excess = Target({"a": 0.5, "b": 0.5}, "worst-excess", references={"a": 1.0, "b": 2.0})
+    in_bits = Goal.of({"a": 0.5, "b": 0.5}, measure="bits-per-byte")
+    assert Goal.of(constrained).plain("bits-per-byte") == in_bits
+    worst = Target({"a": 0.5, "b": 0.5}, "worst", "bits-per-byte")
+    assert Goal.of(excess).plain("bits-per-byte") == Goal.of(worst)
+    several = Goal({"x": constrained, "y": excess}).plain("bits-per-byte")
+    assert len(several.targets) == 2 and several.measure == "bits-per-byte" and several.domains == ("a", "b")
+
+
+def test_a_single_target_is_digested_without_a_name() -> None:
+    target = Target({"a": 1.0})
+    assert Goal({"any": target}).digest_parts == Goal.of(target).digest_parts == target.digest_parts
+    two = {"one": target, "two": Target({"b": 1.0})}
+    assert Goal(two).digest_parts == {name: one.digest_parts for name, one in two.items()}
+
+
 def test_several_targets_have_their_own_values_and_their_mean() -> None:
-    targets = Targets({"one": Target({"a": 1.0}), "two": Target({"b": 1.0})})
+    targets = Goal({"one": Target({"a": 1.0}), "two": Target({"b": 1.0})})
     assert targets.values(_losses(2.0, 4.0)) == (2.0, 4.0)
     assert targets.value(_losses(2.0, 4.0)) == 3.0
-    with pytest.raises(ValueError, match="at least two"):
-        Targets({"one": Target({"a": 1.0})})
+    with pytest.raises(ValueError, match="at least one target"):
+        Goal({})
     with pytest.raises(ValueError, match="one measure"):
-        Targets({"one": Target({"a": 1.0}), "two": Target({"b": 1.0}, measure="bits-per-byte")})
+        Goal({"one": Target({"a": 1.0}), "two": Target({"b": 1.0}, measure="bits-per-byte")})
 
 
 def test_an_excess_needs_something_to_be_in_excess_of() -> None:
