@@ -1,7 +1,6 @@
-"""What can be wrong with the state of the world, as opposed to an argument.
+"""Errors about the state of the world, under one root; wrong arguments raise `ValueError` or `TypeError`.
 
-Every message names the thing (file, partition, key), what was expected and the way out, in one line:
-the command line prints it as it is and exits non-zero.
+The command line prints a message as it is, in one line: the thing, what was expected, the remedy.
 """
 
 
@@ -10,47 +9,47 @@ class MixscoutError(Exception):
 
 
 class ConfigError(MixscoutError):
-    """A TOML file that cannot be read or does not fit its schema."""
+    """A TOML file is unreadable or does not fit its schema."""
 
 
 class CorpusError(MixscoutError):
-    """Text that is missing, empty, too short, or in two places at once."""
+    """Text is missing, empty, too short, or in two places at once."""
 
 
 class HubError(MixscoutError):
-    """Something of the Hugging Face hub that is not to be had; whoever asked for it says what that was."""
+    """A file of the Hugging Face hub is unavailable. The message lacks a subject: the caller names it."""
 
 
 class PoolError(MixscoutError):
-    """A pool that is not built, or a checkpoint that cannot be believed."""
+    """A pool is not built, or a checkpoint is damaged."""
 
 
 class PoolMismatchError(PoolError):
-    """A pool that was built from something else than its file now says."""
+    """A pool was built from other settings than its file holds now."""
 
 
 class EngineError(MixscoutError):
-    """Processes or machines that were to do work, and are out of reach, too small, or die at it."""
+    """Processes or machines are out of reach, too small, or die at their jobs."""
 
 
 class StudyMismatchError(MixscoutError):
-    """A study asked to go on with another pool, held-out text, space or strategy."""
+    """A study is to continue with another pool, held-out text, space or strategy."""
 
 
 class StudyError(MixscoutError):
-    """A study that does not exist yet, or is being advanced by another process."""
+    """A study does not exist yet, or another process advances it."""
 
 
 class NotRememberedError(MixscoutError):
-    """A figure that would take a merge or a training run, asked for where only what is remembered may be read."""
+    """A figure would take a merge or a training run, and only remembered figures may be read."""
 
 
 class StorageError(MixscoutError):
-    """A database that is locked, not writable, or not ours."""
+    """A database is locked, not writable, or not ours."""
 
 
 class NonFiniteLossError(MixscoutError):
-    """A held-out loss that is NaN or infinite: never a value, always a failed trial."""
+    """A held-out loss is NaN or infinite: the trial fails, and no value is kept."""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,12 +1,6 @@
-"""A mixture: one weight per partition, checked at birth.
+"""Mixtures: checked weights over partitions, or over groups of partitions.
 
-A member is a model trained on a vertex of the simplex, a ground-truth run a model trained at an interior
-point: both are `Mixture`s, which is why this lives on the ground floor.
-
-Groups of partitions: weights over groups (macro) and over units (micro), and the way between them.
-
-In Na et al. 2024 (arXiv 2410.15661) base units are near-equal pieces of fields. A group's merge is the mean of its
-units': w_unit = w_group / units of the group. So a mixture over groups is one over units, and the reverse is a sum.
+Members are trained at vertices of the simplex, ground-truth runs at interior points: both take a `Mixture`.
 """
 
 from __future__ import annotations
@@ -28,9 +22,9 @@ _DIGEST_DECIMALS = 12
 
 @dataclass(frozen=True)
 class Mixture:
-    """Weights (K,) over K named partitions: finite, not negative, summing to one within 1e-9.
+    """Weights (K,) over K named partitions: finite, not negative, of sum 1 within 1e-9.
 
-    Raises `ValueError` when they are not, or when a name is repeated or missing.
+    Raises `ValueError` for other weights, and for repeated or missing names.
     """
 
     names: tuple[str, ...]
@@ -56,7 +50,7 @@ class Mixture:
 
     @classmethod
     def of(cls, weights: Mapping[str, float]) -> Mixture:
-        """Build from a mapping of partition name to weight, in the mapping's order."""
+        """Build from weights by partition name, in the order of the mapping."""
         return cls(tuple(weights), tuple(float(weight) for weight in weights.values()))
 
     @classmethod
@@ -66,19 +60,19 @@ class Mixture:
 
     @classmethod
     def vertex(cls, names: Sequence[str], name: str) -> Mixture:
-        """Put all weight on one partition. Raises `ValueError` when it is not among `names`."""
+        """Put all weight on one partition. Raises `ValueError` for a name outside `names`."""
         if name not in names:
             raise ValueError(f"no partition {name!r}: there are {', '.join(names)}")
         return cls(tuple(names), tuple(float(other == name) for other in names))
 
     @classmethod
     def uniform(cls, names: Sequence[str]) -> Mixture:
-        """Weigh all partitions alike."""
+        """Give each of K partitions the weight 1 / K."""
         return cls.proportional(dict.fromkeys(names, 1.0))
 
     @classmethod
     def proportional(cls, amounts: Mapping[str, float]) -> Mixture:
-        """Normalise amounts (tokens, say) to weights. Raises `ValueError` when they sum to zero."""
+        """Divide amounts, such as tokens, by their sum. Raises `ValueError` for a sum of zero."""
         total = math.fsum(amounts.values())
         if not math.isfinite(total) or total <= 0:
             raise ValueError(f"amounts must have a positive finite sum: it is {total!r}")
@@ -86,26 +80,26 @@ class Mixture:
 
     @property
     def array(self) -> npt.NDArray[np.float64]:
-        """The weights (K,), float64, a new array."""
+        """The weights as a new float64 array (K,)."""
         return np.array(self.weights, dtype=np.float64)
 
     @property
     def support(self) -> tuple[str, ...]:
-        """The partitions with a weight above zero."""
+        """The partitions of positive weight."""
         return tuple(name for name, weight in self.as_dict().items() if weight > 0)
 
     @property
     def digest(self) -> str:
-        """Canonical digest: partition order and zero weights do not count, nor differences under 1e-12."""
+        """Digest without partition order, zero weights and differences under 1e-12."""
         rounded = {name: round(weight, _DIGEST_DECIMALS) for name, weight in self.as_dict().items()}
         return digest_json({name: weight for name, weight in rounded.items() if weight > 0})
 
     def as_dict(self) -> dict[str, float]:
-        """Weights by partition name, in order."""
+        """Return the weights by partition name, in order."""
         return dict(zip(self.names, self.weights, strict=True))
 
     def over(self, names: Sequence[str]) -> Mixture:
-        """Re-order to `names`; new names get zero. Raises `ValueError` when a used partition is missing."""
+        """Re-order to `names`; new names get zero. Raises `ValueError` if `names` lacks a partition of the support."""
         missing = [name for name in self.support if name not in names]
         if missing:
             raise ValueError(f"the mixture uses partitions that are not there: {', '.join(missing)}")
@@ -113,7 +107,7 @@ class Mixture:
         return Mixture(tuple(names), tuple(weights.get(name, 0.0) for name in names))
 
     def blended(self, other: Mixture, share: float) -> Mixture:
-        """Return (1 - share) of this mixture and `share` of another one, over the partitions of both."""
+        """Return (1 - share) * self + share * other, over the partitions of both."""
         mine, others = self.as_dict(), other.as_dict()
         names = dict.fromkeys([*mine, *others])
         weights = {name: (1 - share) * mine.get(name, 0.0) + share * others.get(name, 0.0) for name in names}
@@ -121,32 +115,36 @@ class Mixture:
 
 
 Groups = Mapping[str, tuple[str, ...]]
-"""Group -> its units, in order; every unit is in one group."""
+"""Units of each group, in order. Base units are near-equal pieces of partitions; every unit is in one group."""
 
 
 def to_units(mixture: Mixture, groups: Groups) -> Mixture:
-    """Turn a mixture over groups into one over units: each unit gets an equal part of its group's weight."""
+    """Turn a mixture over groups into a mixture over units: w_unit = w_group / (units of the group).
+
+    A group's merge is the mean of its units (Na et al. 2024, arXiv 2410.15661).
+    """
     weights = mixture.over(tuple(groups)).as_dict()
     return Mixture.of({unit: weights[group] / len(units) for group, units in groups.items() for unit in units})
 
 
 def to_groups(mixture: Mixture, groups: Groups) -> Mixture:
-    """Turn a mixture over units into one over groups: the weights of a group's units add up."""
+    """Turn a mixture over units into a mixture over groups: w_group = sum of w_unit over the group."""
     weights = mixture.over([unit for units in groups.values() for unit in units]).as_dict()
     return Mixture.of({group: math.fsum(weights[unit] for unit in units) for group, units in groups.items()})
 
 
 def even_within_groups(mixture: Mixture, groups: Groups) -> bool:
-    """Tell whether the units of every group weigh alike, so that nothing is lost on the way to groups."""
+    """Tell whether the units of each group weigh alike: `to_groups` then loses nothing."""
     return to_units(to_groups(mixture, groups), groups).digest == mixture.digest
 
 
 def group_units(
     partitions: Sequence[str], units: Mapping[str, tuple[str, ...]], wanted: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
-    """Put the units of partitions into groups: those `wanted` (patterns of partitions), else each partition one.
+    """Put the `units` of each partition into the groups `wanted`, given as patterns of partition names.
 
-    Raises `CorpusError` for a pattern that matches nothing, a partition in two groups, or a group named like a unit.
+    A partition outside them is a group by itself. Raises `CorpusError` for a pattern without a match, a partition in
+    two groups, and a group with the name of a unit.
     """
     homes: dict[str, str] = {}
     for group, patterns in wanted.items():

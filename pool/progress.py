@@ -1,10 +1,6 @@
-"""Progress of long work on stderr: a bar on a terminal, plain lines elsewhere.
+"""Progress of long work on stderr: a bar on a terminal, plain lines elsewhere; libraries are silenced.
 
-Answers go to stdout and are never mixed with this.
-
-Progress through text, in megabytes of it: one partition may be most of the work, and one document a partition.
-
-Libraries that log what they raise as well, or what they put right themselves, kept from it; and whole processes.
+Answers go to stdout.
 """
 
 import contextlib
@@ -24,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 10.0
+_MEGABYTE = 1_000_000
 
 Advance = Callable[[int, str], None]
 
@@ -31,7 +28,7 @@ _listener: Callable[[str], None] | None = None
 
 
 def say(line: str) -> None:
-    """Print one plain line of progress to stderr, or give it to who listens."""
+    """Print one line of progress to stderr, or hand the line to the listener of `heard_by`."""
     if _listener is not None:
         _listener(line)
     else:
@@ -40,7 +37,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
-    """Give every line that this process says to `listener`, instead of printing it, while the block runs."""
+    """Hand every line of `say` to `listener` while the block runs."""
     global _listener
     before, _listener = _listener, listener
     try:
@@ -51,9 +48,9 @@ def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def track(label: str, total: int | None, *, done: int = 0, shown: bool = True) -> Iterator[Advance]:
-    """Yield `advance(done, note)`, which shows that `done` of `total` steps are finished, or nothing if not `shown`.
+    """Yield `advance(done, note)`, to show `done` of `total` steps; nothing is printed unless `shown`.
 
-    Where nobody knows how many there are, `total` is None.
+    `total` is None if it is unknown.
     """
     if not shown:
         yield lambda now, note: None
@@ -79,7 +76,7 @@ def _bar(label: str, total: int | None, done: int) -> Iterator[Advance]:
 
 @cache
 def _console() -> Console:
-    """The one of all bars: two of them at a time would write over each other otherwise."""
+    """Share one console: bars on two consoles would write over each other."""
     return Console(stderr=True)
 
 
@@ -100,14 +97,11 @@ def _lines(label: str, total: int | None, done: int) -> Iterator[Advance]:
     yield advance
 
 
-_MEGABYTE = 1_000_000
-
-
 @contextmanager
 def track_reading(label: str) -> Iterator[Callable[[str, int], None]]:
-    """Yield `advance(place, bytes)`, which shows that a document of so many bytes was read and belongs to a place.
+    """Yield `advance(place, bytes)`, to show a document of `place` as read.
 
-    How many there are in all nobody knows: files may be compressed.
+    Files may be compressed, so the total is unknown.
     """
     done = 0
     with track(f"{label}, MB", None) as show:
@@ -123,9 +117,9 @@ def track_reading(label: str) -> Iterator[Callable[[str, int], None]]:
 
 @contextmanager
 def track_text(label: str, sizes: Mapping[str, int]) -> Iterator[Callable[[str, float], None]]:
-    """Yield `advance(name, share)`, which shows that a share of one piece of text is done, and the pieces before it.
+    """Yield `advance(name, share)`, to show a share of one piece of text as done, and all pieces before it.
 
-    `sizes` names the pieces in their order, with about as many bytes as each will take.
+    `sizes` holds the approximate bytes of each piece, in order.
     """
     before = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
     last, total = 0, sum(sizes.values())
@@ -143,7 +137,7 @@ def track_text(label: str, sizes: Mapping[str, int]) -> Iterator[Callable[[str, 
 
 
 def watched(documents: Iterable[str], size: int, advance: Callable[[float], None]) -> Iterator[str]:
-    """Yield documents of about `size` bytes in all, and tell after each which share of them was asked for."""
+    """Yield documents of about `size` bytes in all; call `advance` with the share read after each."""
     done = 0
     for text in documents:
         yield text
@@ -153,7 +147,7 @@ def watched(documents: Iterable[str], size: int, advance: Callable[[float], None
 
 @contextlib.contextmanager
 def silent(library: str) -> Iterator[None]:
-    """Keep the loggers under a name from printing while the block runs."""
+    """Keep the loggers of a library from printing while the block runs: its errors are raised as well."""
     logger = logging.getLogger(library)
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -164,9 +158,9 @@ def silent(library: str) -> Iterator[None]:
 
 
 def mute() -> None:
-    """Send to nowhere what this process prints, and the processes that it starts.
+    """Discard all output of this process and of the processes it starts.
 
-    Bars share no lock of the system's: Python warns of one that a killed process leaves, after our own last line.
+    tqdm gets a lock of this process: Python would warn of a system lock left by a killed process.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
