@@ -8,9 +8,8 @@ from typing import Any
 
 from pool.config.pool_file import PoolFile
 from pool.config.recipe import Mark, Recipe
-from pool.files.digests import digest_json
+from pool.files.digests import Watcher, digest_json
 from pool.files.records import MANIFEST
-from pool.files.seen_files import Watcher
 from pool.parts.exchange import stage_folder
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, member_part
 from pool.tokens.text_digest import TextDigest, digest_text

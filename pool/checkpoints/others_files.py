@@ -10,8 +10,7 @@ from pathlib import Path
 
 from pool.checkpoints.checkpoint import CONFIG, WEIGHTS
 from pool.errors import PoolError
-from pool.files.digests import digest_file, digest_json
-from pool.files.seen_files import DigestOf
+from pool.files.digests import DigestOf, digest_file, digest_json
 
 INDEX, TOKENIZER = "model.safetensors.index.json", "tokenizer.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")

@@ -24,7 +24,7 @@ from pool.checkpoints.others_files import TOKENIZER, ForeignFiles, find_foreign
 from pool.checkpoints.others_weights import check_vocabulary, load_weights, rows_of
 from pool.engines.resources import give_back_memory
 from pool.errors import CorpusError, PoolError, first_line
-from pool.files.seen_files import DigestOf
+from pool.files.digests import DigestOf
 
 
 def find_embedding_model(name: str, folder: Path) -> ForeignFiles:

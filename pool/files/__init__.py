@@ -1,1 +1,1 @@
-"""Anything on disk: written whole or not at all, known by digest, read strictly; the hub as folders."""
+"""Files and folders: written whole, known by digest, read strictly, fetched from the hub."""

@@ -1,8 +1,6 @@
-"""Repositories of the Hugging Face hub as local folders: downloaded once, only where the environment allows a network.
+"""Repositories of the Hugging Face hub as local folders, downloaded once and only if the environment allows a network.
 
-Nothing is requested but a commit's listing and the files that are wanted, and nothing twice that the cache holds.
-
-Why something of the hub is not to be had, in words, with the way out; no address and no token stands in them.
+Only a commit's listing and the wanted files are requested. Messages hold no address and no token.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,13 +23,15 @@ from huggingface_hub.errors import (
 from pool.errors import HubError, first_line
 from pool.progress import silent, track
 
+Kind = Literal["model", "dataset"]
+_CONNECTIONS = 8
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may read it"
 _QUOTES_HEADERS = "LocalProtocolError"
-"""A header that cannot be sent; its message quotes the header, with the token."""
+"""Type of error whose message quotes a header with the token."""
 
 
 def refusal(error: Exception, *, offline: bool) -> str:
-    """Say what an exception means to whoever named a repository, and what to do; others may follow it by an `or`."""
+    """Explain an exception, with the remedy, as a predicate without subject: `is gated: ask for access ...`."""
     if offline:
         return "is not in the local cache; it is needed once: run the command with a network and HF_HUB_OFFLINE=0"
     cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
@@ -59,13 +59,13 @@ def _again(reason: str) -> str:
     return f"cannot be had: {reason}; see to the network and run the command again"
 
 
-Kind = Literal["model", "dataset"]
-_CONNECTIONS = 8
-
-
 @dataclass(frozen=True)
 class Snapshot:
-    """A repository at a commit, which its folder is named for: `files` it has, in bytes, fetched or not."""
+    """A repository at a commit.
+
+    folder: local folder, named by the commit.
+    files: bytes by file name, downloaded or not.
+    """
 
     kind: Kind
     name: str
@@ -74,10 +74,10 @@ class Snapshot:
 
 
 def find_snapshot(kind: Kind, name: str, revision: str) -> Snapshot:
-    """Look up a commit, or the one that a tag is now, and what it has; none of it is fetched.
+    """Look up the files of a commit or tag without downloading them.
 
-    A model without a listing in the cache is what its folder holds: it says itself which shards make it whole. Text
-    does not. Raises `HubError` when it is neither in the cache nor to be had.
+    If the cache has no listing of a model, the files in its folder count: its index names all shards. Data sets have no
+    such index. Raises `HubError` when the repository is unavailable.
     """
     offline = bool(constants.HF_HUB_OFFLINE)
     try:
@@ -86,14 +86,14 @@ def find_snapshot(kind: Kind, name: str, revision: str) -> Snapshot:
                 name, repo_type=kind, revision=revision, allow_patterns=[], local_files_only=offline
             )
         return Snapshot(kind, name, Path(found), _listing(kind, name, Path(found)))
-    except Exception as error:  # huggingface_hub and its transport raise many types for one fact: not to be had
+    except Exception as error:  # many types for one fact: unavailable
         raise HubError(refusal(error, offline=offline)) from None
 
 
 def fetch(snapshot: Snapshot, wanted: Iterable[str]) -> None:
-    """Download those of a snapshot's files that are not in its folder yet.
+    """Download the missing files among `wanted`.
 
-    Raises `HubError` when one is not to be had; the whole ones before it stay in the cache.
+    Raises `HubError` for an unavailable file; complete files stay in the cache.
     """
     missing = [name for name in wanted if not (snapshot.folder / name).is_file()]
     offline = bool(constants.HF_HUB_OFFLINE)

@@ -1,4 +1,4 @@
-"""Records: JSON files read strictly and written last, so that their presence means complete."""
+"""Records: strict JSON files, written last, so that their presence means a complete folder."""
 
 import importlib.metadata
 import platform
@@ -15,7 +15,7 @@ MANIFEST = "manifest.json"
 
 
 class Record(BaseModel):
-    """A frozen JSON record; a key that is not known is refused."""
+    """A frozen JSON record; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,7 +34,7 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def read_record(path: Path, kind: type[RecordType]) -> RecordType:
-    """Read a record. Raises `PoolError` naming the file when it is missing or not one of ours."""
+    """Read a record. Raises `PoolError` for a missing or foreign file."""
     try:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

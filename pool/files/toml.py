@@ -1,4 +1,4 @@
-"""Reading a TOML file into a checked, frozen value; every mistake becomes one clear line."""
+"""TOML files as checked, frozen values; every mistake becomes one clear line."""
 
 import difflib
 import re
@@ -20,12 +20,12 @@ def _is_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_is_name)]
-"""A name that becomes part of a path: letters, digits, `.`, `_`, `-`; no leading dot."""
+"""A part of paths: letters, digits, `.`, `_`, `-`; no leading dot."""
 
 HubName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=96)
 ]
-"""Name of something on the Hugging Face hub: OWNER/NAME, which is never taken for a path."""
+"""A repository of the Hugging Face hub, OWNER/NAME; never a local path."""
 
 
 def _stays(revision: str) -> str:
@@ -41,7 +41,7 @@ Revision = Annotated[
 
 
 class Config(BaseModel):
-    """A configuration table: frozen, unknown keys refused, NaN and infinity refused."""
+    """A section of a TOML file: frozen, without unknown keys, NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -55,10 +55,7 @@ ConfigType = TypeVar("ConfigType", bound=Config)
 
 
 def read_config(path: Path, kind: type[ConfigType]) -> ConfigType:
-    """Read and check a TOML file.
-
-    Raises `ConfigError` that names the file, the key, what came and what would fit.
-    """
+    """Read and check a TOML file. Raises `ConfigError` naming file, key, value and what would fit."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

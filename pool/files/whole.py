@@ -1,18 +1,21 @@
-"""Writing so that a kill at any moment leaves a whole thing or none, never half of one."""
+"""Files and folders written whole or not at all, whenever the process is killed; locks; arrays row by row."""
 
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from pool.errors import MixscoutError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name in the same folder, flush it to disk, and rename it."""
+    """Write a file under a temporary name beside it, flush it to disk, and rename it."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
@@ -22,14 +25,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def refuse_occupied(folder: Path, occupied: MixscoutError) -> None:
-    """Raise `occupied` when something other than an empty folder stands there."""
+    """Raise `occupied` unless the path is free or an empty folder."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise occupied
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `path` when the block ends well, replacing what stood there."""
+    """Yield a temporary folder; after the block, unless it raises, the folder replaces `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -42,7 +45,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, path: Path) -> None:
-    """Flush a folder to disk and make it `path`, on the same disk, replacing what stood there."""
+    """Flush a folder to disk and rename it to `path` on the same disk, in place of an older one."""
     flush(new)
     path.parent.mkdir(parents=True, exist_ok=True)
     old = path.with_name(f".{path.name}.old")
@@ -55,7 +58,7 @@ def replace_folder(new: Path, path: Path) -> None:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield a new empty folder that is gone after the block; what a killed process left there goes first."""
+    """Yield a new empty folder for the time of the block; remains of a killed process are deleted first."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     try:
@@ -65,7 +68,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def flush(part: Path) -> None:
-    """Flush a file, or all files of a folder, to disk."""
+    """Flush a file or all files of a folder to disk."""
     for path in (part, *part.rglob("*")):
         if path.is_file():
             descriptor = os.open(path, os.O_RDONLY)
@@ -75,10 +78,10 @@ def flush(part: Path) -> None:
 
 @contextmanager
 def only_one(path: Path, busy: MixscoutError, *, wait_seconds: float = 0) -> Iterator[None]:
-    """Hold a lock file while the block runs; raises `busy` when another process holds it, and goes on holding it.
+    """Hold a lock file while the block runs; raise `busy` if another process holds it.
 
-    The lock is the operating system's: it is gone with the process, however that ends. Where the block fails in a
-    folder that was made for it and holds nothing else, both are removed again.
+    The operating system frees the lock when the process ends. If the block raises, the lock file and a folder made for
+    it alone are removed.
     """
     is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,8 +91,29 @@ def only_one(path: Path, busy: MixscoutError, *, wait_seconds: float = 0) -> Ite
                 yield
             except BaseException:
                 if is_new and list(path.parent.iterdir()) == [path]:
-                    path.unlink()  # held still: whoever opened it meanwhile finds it unlinked, and opens another
+                    path.unlink()  # still locked: a process waiting for it opens a new file
                     path.parent.rmdir()
                 raise
     except Timeout:
         raise busy from None
+
+
+@contextmanager
+def rows_into(path: Path, dtype: type[np.generic], row: tuple[int, ...] = ()) -> Iterator[Callable[[bytes], object]]:
+    """Yield `add(rows)`, to append bytes of whole rows to an array (N, *row) in a .npy file; N is unknown beforehand.
+
+    The header counts the rows after the block. Raises `OSError`; the file then has no rows.
+    """
+    with path.open("wb") as stream:
+        _write_header(stream, dtype, (0, *row))
+        start = stream.tell()
+        yield stream.write
+        count = (stream.tell() - start) // (np.dtype(dtype).itemsize * math.prod(row))
+        stream.seek(0)
+        _write_header(stream, dtype, (count, *row))
+        assert stream.tell() == start, "NumPy leaves room in the header for any length"
+
+
+def _write_header(stream: BinaryIO, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)

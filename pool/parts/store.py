@@ -11,9 +11,8 @@ from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, verify_checkpoint
 from pool.checkpoints.manifest import AgeDigests, CheckpointManifest
 from pool.config.pool_file import PoolFile
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
-from pool.files.digests import digest_file, digest_json
+from pool.files.digests import digest_file, digest_json, read_seen
 from pool.files.records import Record, read_record
-from pool.files.seen_files import read_seen
 from pool.mixture import Groups, Mixture, to_units
 from pool.parts.exchange import building, is_unfinished
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, member_folder

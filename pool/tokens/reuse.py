@@ -26,7 +26,7 @@ from pool.corpus.document_store import DocumentStore
 from pool.corpus.partitioning import TableRecord
 from pool.errors import PoolError
 from pool.files.records import Record, read_record
-from pool.files.row_file import rows_into
+from pool.files.whole import rows_into
 from pool.tokens.prepared import (
     CORPUS_RECORD,
     CorpusManifest,

@@ -12,7 +12,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from pool.errors import CorpusError
-from pool.files.row_file import rows_into
+from pool.files.whole import rows_into
 from pool.tokens.encoding import EncodedBatch, encoded
 from pool.tokens.held_out import Tokens, bytes_covered, end_of_text, whole_characters
 from pool.tokens.tokenizer import plain_backend

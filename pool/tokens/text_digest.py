@@ -10,8 +10,7 @@ from pool.corpus.demo import demo_source_versions
 from pool.corpus.embeddings import describe_embedding_model
 from pool.corpus.files import paths_of
 from pool.errors import CorpusError
-from pool.files.digests import digest_file, digest_json
-from pool.files.seen_files import DigestOf
+from pool.files.digests import DigestOf, digest_file, digest_json
 
 
 def describe_source(name: str, source: TextSource, digest_of: DigestOf = digest_file) -> dict[str, object]:

@@ -18,7 +18,7 @@ from pool.building.material import Material, prepare_material
 from pool.building.request import Request
 from pool.config.pool_file import read_pool_file
 from pool.errors import PoolMismatchError
-from pool.files.seen_files import SEEN
+from pool.files.digests import SEEN
 from pool.files.whole import scratch_folder
 from pool.parts.store import Pool, open_pool
 

@@ -11,8 +11,7 @@ from pool.building import material
 from pool.building.build import build_pool
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.errors import CorpusError, PoolMismatchError
-from pool.files.digests import digest_file
-from pool.files.seen_files import SEEN, Watcher, read_seen
+from pool.files.digests import SEEN, Watcher, digest_file, read_seen
 from pool.parts.store import open_pool
 from pool.tokens.reading import read_text
 
@@ -76,7 +75,7 @@ def test_opening_a_pool_reads_no_text_that_is_as_it_was(
     def refuse(path: Path) -> str:
         raise AssertionError(f"{path} is read")
 
-    monkeypatch.setattr("pool.files.seen_files.digest_file", refuse)
+    monkeypatch.setattr("pool.files.digests.digest_file", refuse)
     open_pool(old_pool)
     monkeypatch.undo()
     shutil.copytree(old_pool.root, tmp_path / "copy")  # with its times, elsewhere: all text is read, and is the same
@@ -106,7 +105,7 @@ def test_a_build_digests_every_source_file_once(old_sources: PoolFile, monkeypat
         digested.append(path.name)
         return digest_file(path)
 
-    monkeypatch.setattr("pool.files.seen_files.digest_file", counted)
+    monkeypatch.setattr("pool.files.digests.digest_file", counted)
     build_pool(old_sources)
     assert sorted(digested) == ["code.jsonl", "docs.parquet", "licences.jsonl", "prose.txt"]
 
