@@ -1,4 +1,4 @@
-"""A study's database: Optuna's tables and ours, in a SQLite file or on a server. Its troubles become one clear line."""
+"""A study's database: Optuna's tables and Mixscout's, in a SQLite file or on a server."""
 
 from __future__ import annotations
 
@@ -9,32 +9,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from filelock import Timeout
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from pool.errors import StorageError, first_line
 from studies.database.address import Address
-from studies.database.errors import explained
+from studies.database.errors import explained, outlasting
 from studies.database.evaluations import EvaluationStore
-from studies.database.exclusive import exclusively
-from studies.database.leases import Leases
+from studies.database.leases import Leases, exclusively
+from studies.database.migrations import versions
 from studies.database.optuna_storage import StudyStorage, TrialStorage
-from studies.database.outage import outlasting
-from studies.database.schema import is_current, upgrade
 
 LEASE_SECONDS = 60.0
-"""How long a worker of another machine that died without a word keeps its trial."""
-
+"""Time for which a worker of another machine keeps its trial after its death."""
 LONGEST_WAIT_TO_OPEN_SECONDS = 10.0
-"""A worker may start while the server restarts; an address that is wrong should not take long to say so."""
+"""A worker may start while the server restarts; a wrong address should not take long to say so."""
+VERSION_TABLE = "mixscout_version"
+"""Optuna's migrations have `alembic_version` in the same database."""
+_UNRELEASED = ("evaluations_1", "leases_2")
 
 
 @dataclass(frozen=True)
 class Database:
-    """The study database, opened: Optuna's storage, the evaluations, and what which worker is busy with."""
+    """An opened database: Optuna's storage, the evaluations, and the workers' leases."""
 
     address: Address
     engine: Engine
@@ -47,10 +51,10 @@ class Database:
 def open_database(
     where: Address | Path, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS
 ) -> Iterator[Database]:
-    """Open the database, making or upgrading its tables, and translate its errors while the block runs.
+    """Open the database, make or upgrade its tables, and translate its errors while the block runs.
 
-    While it is open, this process's leases are renewed. Raises `StorageError` when it is locked for longer than the
-    timeout, not writable, out of reach, not a database, or of a newer version.
+    This process's leases are renewed meanwhile. Raises `StorageError` when the database is locked for longer than the
+    timeout, not writable, out of reach, of another version, or no database.
     """
     address = where if isinstance(where, Address) else Address.of_file(where)
     _check_file(address)
@@ -75,7 +79,7 @@ def open_database(
 
 @contextmanager
 def storage_for_threads(database: Database, timeout_seconds: float) -> Iterator[RDBStorage]:
-    """Open Optuna's own storage on the same database, for a server whose threads read it side by side."""
+    """Open Optuna's own storage on the same database, for a server's threads."""
     options = _options(database.address, timeout_seconds)
     url = database.address.full.replace("{", "{{").replace("}", "}}")
     storage = RDBStorage(url, options, skip_table_creation=True)
@@ -123,13 +127,13 @@ def _tune(engine: Engine, address: Address) -> None:
 
 
 def _with_tables(engine: Engine, address: Address, options: dict[str, Any]) -> StudyStorage:
-    if is_current(engine, address):  # Optuna's tables are made before ours
+    if _is_current(engine, address):  # Optuna's tables are made before ours
         return _optuna_storage(engine, address, options)
     try:
-        with exclusively(engine, address, "upgrade"):
+        with exclusively(engine, address, "upgrade"):  # several workers may start at once
             storage = _optuna_storage(engine, address, options)
-            if not is_current(engine, address):
-                upgrade(engine)
+            if not _is_current(engine, address):
+                _upgrade(engine)
             return storage
     except (OSError, Timeout) as error:
         raise explained(address, StorageError("readonly database")) from error
@@ -145,3 +149,45 @@ def _optuna_storage(engine: Engine, address: Address, options: dict[str, Any]) -
     _tune(storage.engine, address)
     storage.engine.dispose()  # the connections that made the tables
     return StudyStorage(storage)
+
+
+def revision_of(engine: Engine) -> str | None:
+    """Return the revision of a database's own tables; None where no revision is recorded."""
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        return context.get_current_revision()
+
+
+def _is_current(engine: Engine, address: Address) -> bool:
+    """Tell whether the tables are this version's. Raises `StorageError` for those of an older or newer one."""
+    revision, head = revision_of(engine), _revisions().get_current_head()
+    if revision in _UNRELEASED or (revision is None and inspect(engine).has_table("evaluations")):
+        raise StorageError(
+            f"database {address} was made by a Mixscout before 0.1.0 and cannot be upgraded; set `database` in the "
+            "study file to another one, and search again"
+        )
+    if revision not in (None, head):
+        raise StorageError(
+            f"database {address} was upgraded by a newer Mixscout, to revision {revision!r}; upgrade Mixscout, or set "
+            "`database` in the study file to another one"
+        )
+    return revision == head
+
+
+def _upgrade(engine: Engine) -> None:
+    """Apply every missing revision, in one transaction where the database can."""
+    script = _revisions()
+    with EnvironmentContext(Config(), script) as environment, engine.begin() as connection:
+        environment.configure(
+            connection=connection,
+            version_table=VERSION_TABLE,
+            fn=lambda revision, context: script._upgrade_revs("head", revision),
+            render_as_batch=connection.dialect.name == "sqlite",
+        )
+        with environment.begin_transaction():
+            environment.run_migrations()
+
+
+def _revisions() -> ScriptDirectory:
+    folder = Path(versions.__path__[0])
+    return ScriptDirectory(str(folder.parent), version_locations=[str(folder)])

@@ -1,9 +1,19 @@
-"""What a database can have against us, in one clear line each; and which of it passes by itself."""
+"""Errors of a database: one clear line for each, and patience with those that pass by themselves."""
 
-from sqlalchemy.exc import DBAPIError, IntegrityError
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from pool.errors import StorageError, first_line
+from pool.progress import say
 from studies.database.address import VARIABLE, Address
+
+PAUSE_SECONDS = 0.5
+
+Answer = TypeVar("Answer")
 
 _PASSING = (
     "database is locked",
@@ -27,19 +37,30 @@ _LASTING = ("password authentication", "access denied", "does not exist", "unkno
 _NO_ROOM = ("disk is full", "no space left", "disk full", "is full", "readonly database", "unable to open database")
 
 
-def is_passing(error: BaseException) -> bool:
-    """Tell whether an error is likely gone when the same thing is tried again: the server restarts, a lock is held."""
-    text = _text(error)
-    if any(words in text for words in _LASTING):
-        return False
-    causes = _causes(error)
-    lost = any(isinstance(cause, DBAPIError) and cause.connection_invalidated for cause in causes)
-    raced = any(isinstance(cause, IntegrityError) for cause in causes)
-    return lost or raced or any(words in text for words in _PASSING)
+def outlasting(
+    work: Callable[[], Answer], *, patience_seconds: float, progress: Callable[[], object] = lambda: None
+) -> Answer:
+    """Do resumable work, and begin it again where the database was away.
+
+    Patience counts from the first error after `progress()` last changed. Raises the database's error when patience
+    ends, and an error that does not pass at once.
+    """
+    failing_since, last = None, progress()
+    while True:
+        try:
+            return work()
+        except (SQLAlchemyError, StorageInternalError) as error:
+            now, here = time.monotonic(), progress()
+            if failing_since is None or here != last:
+                failing_since, last = now, here
+            if not _is_passing(error) or now - failing_since > patience_seconds:
+                raise
+            say("the database is away or busy; waiting for it")
+            time.sleep(PAUSE_SECONDS)
 
 
 def explained(address: Address, error: BaseException) -> StorageError:
-    """Say in one line what is the matter and what to do."""
+    """Say in one line the trouble and its remedy."""
     text, found = _text(error), f"database {address}"
     if "database is locked" in text:
         return StorageError(
@@ -62,12 +83,23 @@ def explained(address: Address, error: BaseException) -> StorageError:
         return StorageError(f"{found}: the server has no database {address.url.database!r}; create it, or name another")
     if 'role "' in text and "does not exist" in text:
         return StorageError(f"{found}: the server has no user {address.url.username!r}; create it, or name another")
-    if not address.file and is_passing(error):
+    if not address.file and _is_passing(error):
         return StorageError(
             f"{found} cannot be reached; nothing was lost: see that the server runs, and run the same command again"
         )
     line = first_line(_causes(error)[-1])
     return StorageError(f"{found}: {line.replace(address.url.password, '***') if address.url.password else line}")
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Tell whether a second try is likely to succeed: the server restarts, or a lock is held."""
+    text = _text(error)
+    if any(words in text for words in _LASTING):
+        return False
+    causes = _causes(error)
+    lost = any(isinstance(cause, DBAPIError) and cause.connection_invalidated for cause in causes)
+    raced = any(isinstance(cause, IntegrityError) for cause in causes)
+    return lost or raced or any(words in text for words in _PASSING)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

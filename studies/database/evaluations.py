@@ -31,17 +31,22 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from objectives.evaluation import Evaluation, Kind, Partials
 from objectives.held_out import HeldOutLoss
 from pool.mixture import Mixture
-from studies.database.leases import Leases
-from studies.database.schema import Row
+from studies.database.leases import TABLES, Leases
+
+
+class Row(DeclarativeBase):
+    """A row of Mixscout's own tables."""
+
+    metadata = TABLES
 
 
 class EvaluationRow(Row):
-    """One full evaluation: mixture, the scalar, sums by domain, nats by window (as safetensors), and what it cost."""
+    """One full evaluation; `windows` are nats by window, as safetensors, and `domains` sums of losses."""
 
     __tablename__ = "evaluations"
     __table_args__ = (UniqueConstraint("objective_digest", "mixture_digest"),)
@@ -74,12 +79,12 @@ _FIND = (
     .order_by(case((_OWN, 0), else_=1), EvaluationRow.id)
     .limit(1)
 )
-"""The number alone, of an objective's own evaluation first: most mixtures are asked for before there is anything."""
+"""Finds only the id, the objective's own evaluation first: most mixtures are asked for before there is a row."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a remembered evaluation had cost when it was computed."""
+    """The cost of a remembered evaluation when it was computed."""
 
     seconds: float
     tokens_read: int
@@ -87,7 +92,7 @@ class Cost:
 
 
 class EvaluationStore:
-    """The evaluations of one database. One that `only_recalls` makes its objectives refuse to compute."""
+    """The evaluations of one database; with `only_recalls`, its objectives refuse to compute."""
 
     def __init__(self, engine: Engine, leases: Leases, *, only_recalls: bool = False) -> None:
         self._engine = engine
@@ -95,13 +100,13 @@ class EvaluationStore:
         self.only_recalls = only_recalls
 
     def to_recall_from(self) -> EvaluationStore:
-        """Return the same evaluations for whoever may read what is there and must compute nothing new."""
+        """Return the same evaluations for readers, who must compute nothing new."""
         return EvaluationStore(self._engine, self._leases, only_recalls=True)
 
     def find(self, objective_digest: str, mixture: Mixture, foundation: str | None = None) -> Evaluation | None:
-        """Return what was remembered of a mixture, marked as cached and free, or None.
+        """Return the evaluation of a mixture, marked as cached and free, or None.
 
-        What was evaluated under another objective is returned only where it rests on the same `foundation`.
+        An evaluation under another objective serves only with the same `foundation`.
         """
         asked = {"objective": objective_digest, "mixture": mixture.digest, "foundation": foundation}
         with Session(self._engine) as session:
@@ -110,7 +115,7 @@ class EvaluationStore:
             return _evaluation(row, mixture, objective_digest) if row else None
 
     def all_of(self, objective_digest: str) -> list[Evaluation]:
-        """Return all that was remembered of an objective, in the order in which it was evaluated first."""
+        """Return all evaluations of an objective, the earliest first."""
         query = (
             select(EvaluationRow).where(EvaluationRow.objective_digest == objective_digest).order_by(EvaluationRow.id)
         )
@@ -118,7 +123,7 @@ class EvaluationStore:
             return [_evaluation(row, Mixture.of(row.mixture), objective_digest) for row in session.scalars(query)]
 
     def costs(self, objective_digest: str) -> dict[str, Cost]:
-        """Return what the evaluations of an objective had cost, by mixture digest."""
+        """Return the costs of an objective's evaluations, by mixture digest."""
         row = EvaluationRow
         columns = (row.mixture_digest, row.seconds, row.tokens_read, row.gradient.is_not(None))
         with Session(self._engine) as session:
@@ -126,7 +131,7 @@ class EvaluationStore:
             return {mixture: Cost(seconds, tokens, bool(steep)) for mixture, seconds, tokens, steep in found}
 
     def keep(self, evaluation: Evaluation, foundation: str | None = None) -> None:
-        """Remember an evaluation. One with a gradient replaces one without, never the other way round."""
+        """Remember an evaluation; it replaces an earlier row only when it has a gradient."""
         key = {"objective_digest": evaluation.objective_digest, "mixture_digest": evaluation.mixture.digest}
         columns = {**_columns(evaluation), "foundation": foundation}
         try:
@@ -140,9 +145,8 @@ class EvaluationStore:
 
     @contextmanager
     def alone(self, objective_digest: str, mixture: Mixture) -> Iterator[None]:
-        """Let no other worker evaluate a mixture while the block runs; wait for one that does."""
-        for _ in self._leases.wait_for(objective_digest, mixture.digest):
-            pass
+        """Let no other worker evaluate a mixture while the block runs; wait for a worker at it."""
+        self._leases.wait_for(objective_digest, mixture.digest)
         try:
             yield
         finally:

@@ -1,11 +1,8 @@
-"""Leases: what a worker is busy with is a row that it renews while it lives, so that others leave it alone.
+"""Locks and leases: what one worker does while the others leave it alone.
 
-The clock is the database's: workers' own clocks may differ. A lease is a row under a unique key, so two workers never
-have the same one.
-
-Who holds a lease: a process, told apart from all others, and whether it is known to be dead.
-
-A dead process of this machine need not be waited for; of another machine's nothing is known but its lease.
+A lock lasts for a block of code, and ends with its holder's connection. A lease lasts for an evaluation: a row under a
+unique key that its worker renews while it lives. Optuna's heartbeats would fail a stale trial; a lease lets another
+worker go on with the same trial, so that a study has exactly its budget.
 """
 
 from __future__ import annotations
@@ -20,11 +17,13 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
+from filelock import FileLock
 from sqlalchemy import (
     Column,
     ColumnElement,
     Double,
     Engine,
+    MetaData,
     String,
     Table,
     cast,
@@ -38,45 +37,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from studies.database.schema import TABLES
+from studies.database.address import Address
 
-
-def this_process() -> str:
-    """Name this process: where it runs, its number, and when it began, as numbers are used again."""
-    return f"{_place()}:{os.getpid()}:{_began(os.getpid())}"
-
-
-def is_dead(holder: str) -> bool:
-    """Tell whether a holder is known to be dead: a process of this machine that is gone or waits to be buried."""
-    place, number, began = holder.split(":")
-    return place == _place() and _began(int(number)) != began
-
-
-@cache
-def _place() -> str:
-    """Name where process numbers mean the same: this boot of the kernel and this process namespace."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return sha256(f"{boot}:{Path('/proc/self/ns/pid').readlink()}".encode()).hexdigest()[:16]
-    except OSError:  # not Linux: nobody is known to be dead, and leases run out
-        return uuid.uuid4().hex[:16]
-
-
-def _began(number: int) -> str | None:
-    """Return when a process began, in the kernel's ticks (a clock set anew changes nothing); None for a dead one."""
-    try:
-        stat = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
-    except OSError:
-        return "unknown"
-    state, *fields = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else fields[18]
-
-
+POLL_SECONDS = 0.005
 RENEWALS = 4
-"""Times a lease is renewed before it would end: a missed one does not lose it."""
+"""Times a lease is renewed before it would end: a missed renewal does not lose it."""
 
+TABLES = MetaData()
+"""Mixscout's own tables."""
 
 LEASES = Table(
     "leases",
@@ -86,7 +54,33 @@ LEASES = Table(
     Column("holder", String(128), nullable=False),
     Column("expires_unix", Double, nullable=False),
 )
-"""What a worker is busy with, and until when, in seconds by the database's clock."""
+"""The work of each worker, and its end in seconds by the database's clock: workers' own clocks may differ."""
+
+
+@contextmanager
+def exclusively(engine: Engine, address: Address, name: str) -> Iterator[None]:
+    """Wait for the lock of a name, and hold it while the block runs.
+
+    A server has advisory locks. SQLite's writes need its only lock, so a file beside the database is locked instead.
+    """
+    if address.file:
+        with FileLock(address.file.with_name(f".{address.file.name}.{name}.lock"), poll_interval=POLL_SECONDS):
+            yield
+        return
+    with engine.connect() as connection:
+        if address.kind == "postgresql":
+            key = int.from_bytes(sha256(f"mixscout:{name}".encode()).digest()[:8], "big", signed=True)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+            yield
+            connection.commit()
+            return
+        names = {"name": f"mixscout:{sha256(f'{address.url.database}:{name}'.encode()).hexdigest()[:40]}"}
+        while connection.scalar(text("SELECT GET_LOCK(:name, 3600)"), names) != 1:
+            pass
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT RELEASE_LOCK(:name)"), names)
 
 
 class Leases:
@@ -95,10 +89,10 @@ class Leases:
     def __init__(self, engine: Engine, *, seconds: float) -> None:
         self._engine = engine
         self._seconds = seconds
-        self.holder = this_process()
+        self.holder = f"{_place()}:{os.getpid()}:{_began(os.getpid())}"
 
     def take(self, scope: str, item: str) -> bool:
-        """Take a lease, or keep it; False when another worker has it. One of a dead holder is free."""
+        """Take a lease, or keep it; False when another worker has it. A dead holder's lease is free."""
         expires = self._now() + self._seconds
         try:
             with self._engine.begin() as connection:
@@ -117,11 +111,11 @@ class Leases:
             return connection.execute(taken.values(holder=self.holder, expires_unix=expires)).rowcount == 1
 
     def give_back(self, scope: str, item: str) -> None:
-        """End a lease; does nothing to another worker's."""
+        """End a lease; another worker's lease stays."""
         self._delete(LEASES.c.scope == scope, LEASES.c.item == item)
 
     def held_by_others(self, scope: str) -> set[str]:
-        """List the items of a scope that other living workers are busy with."""
+        """List the items of a scope that other living workers hold."""
         alive = LEASES.c.expires_unix >= self._now()
         theirs = select(LEASES.c.item, LEASES.c.holder).where(
             LEASES.c.scope == scope, LEASES.c.holder != self.holder, alive
@@ -129,11 +123,10 @@ class Leases:
         with self._engine.connect() as connection:
             return {item for item, holder in connection.execute(theirs) if not is_dead(holder)}
 
-    def wait_for(self, scope: str, item: str) -> Iterator[None]:
-        """Yield as long as another worker has the lease, with growing pauses; then this one has it."""
+    def wait_for(self, scope: str, item: str) -> None:
+        """Take a lease, after growing pauses while another worker has it."""
         pause = 0.02
         while not self.take(scope, item):
-            yield
             time.sleep(pause)
             pause = min(1.0, pause * 1.5)
 
@@ -145,7 +138,7 @@ class Leases:
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
-        """Renew all leases of this worker from a thread while the block runs; give them all back at its end."""
+        """Renew all leases of this worker from a thread while the block runs; give them back at its end."""
         ended = threading.Event()
         thread = threading.Thread(target=self._keep_renewing, args=(ended,), name="leases", daemon=True)
         thread.start()
@@ -173,3 +166,34 @@ class Leases:
         if kind == "sqlite":
             return cast(text("(julianday('now') - 2440587.5) * 86400.0"), Double)
         return cast(func.unix_timestamp(func.now(6)), Double)
+
+
+def is_dead(holder: str) -> bool:
+    """Tell whether a holder (`PLACE:PID:BEGAN`) is a process of this machine that is gone or a zombie."""
+    place, number, began = holder.split(":")
+    return place == _place() and _began(int(number)) != began
+
+
+@cache
+def _place() -> str:
+    """Name the scope of process numbers: this boot of the kernel, and this process namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return sha256(f"{boot}:{Path('/proc/self/ns/pid').readlink()}".encode()).hexdigest()[:16]
+    except OSError:  # not Linux: nobody is known to be dead, and leases run out
+        return uuid.uuid4().hex[:16]
+
+
+def _began(number: int) -> str | None:
+    """Return the start of a process in the kernel's ticks; None for a dead process.
+
+    Ticks since boot stay when the clock is set anew; psutil's create_time moves with the clock.
+    """
+    try:
+        stat = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return "unknown"
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else fields[18]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import optuna
 
 from studies.database.database import Database
-from studies.database.exclusive import exclusively
+from studies.database.leases import exclusively
 
 LONGEST_WAIT_SECONDS = 1.0
 

@@ -5,8 +5,8 @@ import optuna
 from pool.progress import say, track
 from search.loop import Search, advance
 from search.trials import STOPPED_BY, Counts, count_trials
-from studies.database.exclusive import exclusively
-from studies.database.outage import outlasting
+from studies.database.errors import outlasting
+from studies.database.leases import exclusively
 from studies.opened.opened_study import OpenedStudy
 from studies.running.crew import DatabaseCrew
 from studies.running.evidence import EVIDENCE, Found, find_evidence, take_over

@@ -23,7 +23,7 @@ from pool.progress import say, track
 from search.trials import STOPPED_BY, Counts, count_trials
 from studies.database.address import VARIABLE, Address, address_of
 from studies.database.database import Database, open_database
-from studies.database.outage import outlasting
+from studies.database.errors import outlasting
 from studies.opened.opening import open_study
 from studies.running.run import run_search
 from studies.study_file.study_file import StudyFile, read_study_file

@@ -23,9 +23,8 @@ from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
 from search.surrogates.surrogate import Floats, Prediction
 from studies.database.evaluations import EvaluationStore
-from studies.database.leases import Leases
+from studies.database.leases import TABLES, Leases
 from studies.database.remembered import RememberedObjective
-from studies.database.schema import TABLES
 
 TARGET = Goal.of({"licences": 0.6, "prose": 0.4})
 NAMES = ("code", "docs", "prose")

@@ -1,1 +1,1 @@
-"""Revisions of Mixscout's own tables, applied by studies.database.schema. Optuna's tables are Optuna's."""
+"""Revisions of Mixscout's own tables; Optuna's tables are Optuna's."""

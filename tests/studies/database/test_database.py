@@ -21,8 +21,8 @@ from objectives.held_out import HeldOutLoss
 from pool.errors import ConfigError, StorageError
 from pool.mixture import Mixture
 from studies.database.address import VARIABLE, address_of, check_written, parse
-from studies.database.database import Database, open_database
-from studies.database.schema import revision_of
+from studies.database.database import Database, open_database, revision_of
+from studies.database.evaluations import EvaluationRow
 
 KINDS = ("sqlite", "postgresql", "mariadb")
 HEAD = "foundations_3"
@@ -143,27 +143,32 @@ def _expire(opened: Database) -> None:
         connection.execute(text("UPDATE leases SET expires_unix = expires_unix - 100"))
 
 
-def test_a_database_of_before_versions_is_taken_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("revision", [None, "evaluations_1", "leases_2"])
+def test_a_database_of_before_the_first_release_is_refused_by_name(tmp_path: Path, revision: str | None) -> None:
     path = tmp_path / "old.db"
-    digits = "0" * 64
-    columns = (
-        "id INTEGER NOT NULL PRIMARY KEY, objective_digest VARCHAR(64) NOT NULL, mixture_digest VARCHAR(64) NOT NULL, "
-        "kind VARCHAR(16) NOT NULL, mixture JSON NOT NULL, value FLOAT NOT NULL, standard_error FLOAT, "
-        "objective_values JSON NOT NULL, violation FLOAT NOT NULL, domains JSON NOT NULL, windows BLOB, gradient JSON, "
-        "jacobian JSON, seconds FLOAT NOT NULL, tokens_read INTEGER NOT NULL, created_unix FLOAT NOT NULL, "
-        "UNIQUE (objective_digest, mixture_digest)"
-    )
-    row = (1, digits, MIXTURE.digest, "merged", "{}", 4.25, None, "[4.25]", 0.0, "{}", None, None, None, 1.0, 7, 0.0)
     connection = sqlite3.connect(path)
-    connection.execute(f"CREATE TABLE evaluations ({columns})")
-    connection.execute(f"INSERT INTO evaluations VALUES ({', '.join('?' * len(row))})", row)
+    connection.execute("CREATE TABLE evaluations (id INTEGER NOT NULL PRIMARY KEY, value FLOAT NOT NULL)")
+    connection.execute("INSERT INTO evaluations VALUES (1, 4.25)")
+    if revision:
+        connection.execute("CREATE TABLE mixscout_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        connection.execute("INSERT INTO mixscout_version VALUES (?)", [revision])
     connection.commit()
+    with (
+        pytest.raises(StorageError, match="old.db was made by a Mixscout before 0.1.0 .*; set `database`"),
+        open_database(path, timeout_seconds=2),
+    ):
+        pass
+    assert connection.execute("SELECT * FROM evaluations").fetchall() == [(1, 4.25)]
     connection.close()
-    with open_database(path, timeout_seconds=2) as opened:
-        found = opened.evaluations.find(digits, MIXTURE)
-        assert found and found.value == 4.25
+
+
+def test_a_database_at_the_one_revision_opens_as_it_is(address: str) -> None:
+    with _open(address) as opened:
+        tables = {"evaluations", "leases", "mixscout_version"}
         assert revision_of(opened.engine) == HEAD
-        assert {"leases", "mixscout_version"} <= set(inspect(opened.engine).get_table_names())
+        assert tables <= set(inspect(opened.engine).get_table_names())
+        columns = [column["name"] for column in inspect(opened.engine).get_columns("evaluations")]
+        assert columns == [column.name for column in EvaluationRow.__table__.columns]
 
 
 def test_a_database_of_a_newer_version_is_refused_by_name(address: str) -> None:

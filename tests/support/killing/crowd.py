@@ -31,8 +31,8 @@ from search.strategies.registry import STRATEGIES
 from search.trials import VERDICT, count_trials
 from studies.database.address import parse
 from studies.database.database import Database, open_database
-from studies.database.exclusive import exclusively
-from studies.database.outage import outlasting
+from studies.database.errors import outlasting
+from studies.database.leases import exclusively
 from studies.database.remembered import RememberedObjective
 from studies.running.crew import DatabaseCrew
 

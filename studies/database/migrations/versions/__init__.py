@@ -1,1 +1,1 @@
-"""One module a revision, in the order of `down_revision`. A revision that was released is never edited."""
+"""One module a revision, in the order of `down_revision`; a released revision is never edited."""
