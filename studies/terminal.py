@@ -1,4 +1,4 @@
-"""What every verb shares on the command line: arguments, the console, JSON, and libraries kept quiet.
+"""What every verb shares on the command line: the console, JSON, and libraries kept quiet.
 
 A mixture as it is typed on the command line: NAME=WEIGHT,NAME=WEIGHT.
 
@@ -12,10 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -56,21 +53,6 @@ def _finite(value: object) -> object:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_finite(part) for part in value]
     return value
-
-
-PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
-StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
-TextRootOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", exists=True, file_okay=False, resolve_path=True, help="Folder that the corpus's files are in."
-    ),
-]
-TruthsOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Truths measured elsewhere: a folder with ratios.csv and metrics.csv."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 
 def console() -> Console:

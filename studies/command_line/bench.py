@@ -1,15 +1,14 @@
-"""The verbs of `mixscout bench`. Heavy imports stand inside them, as in the command line itself."""
-
-from __future__ import annotations
+"""The verbs of `mixscout bench`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from studies.terminal import JsonOption, PoolArgument, StudyArgument, console, print_json, quiet_libraries
+from studies.command_line.options import JsonOption, PoolArgument, StudyArgument, print_answer
+from studies.terminal import console, print_json, quiet_libraries
 
-bench_app = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
+bench_verbs = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
 
 
 Entries = Annotated[str | None, typer.Option(metavar="STRATEGY:MERGES,...", help="Who runs, with how many merges.")]
@@ -20,10 +19,10 @@ Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
 Picture = Annotated[Path | None, typer.Option(metavar="PNG", help="Also draw it.")]
 
 
-@bench_app.command(
-    "search", epilog="Example: `mixscout bench search --entries auto:20,tpe:200 --partitions 8 --picture regret.png`"
+@bench_verbs.command(
+    epilog="Example: `mixscout bench search --entries auto:20,tpe:200 --partitions 8 --picture regret.png`"
 )
-def bench_search(
+def search(
     entries: Entries = None,
     seeds: Seeds = 3,
     partitions: Partitions = "8,32,128",
@@ -51,10 +50,8 @@ def bench_search(
         strategy_tables.show_regret(console(), results)
 
 
-@bench_app.command(
-    "gate", epilog="Example: `mixscout bench gate --entries random:200,tpe:200 --partitions 8 --seeds 5`"
-)
-def bench_gate(
+@bench_verbs.command(epilog="Example: `mixscout bench gate --entries random:200,tpe:200 --partitions 8 --seeds 5`")
+def gate(
     entries: Entries = None,
     seeds: Seeds = 3,
     partitions: Partitions = "8",
@@ -81,8 +78,8 @@ def bench_gate(
         strategy_tables.show_gate(console(), results)
 
 
-@bench_app.command("proposals", epilog="Example: `mixscout bench proposals --partitions 128 --trials 1000`")
-def bench_proposals(
+@bench_verbs.command(epilog="Example: `mixscout bench proposals --partitions 128 --trials 1000`")
+def proposals(
     strategies: Annotated[str | None, typer.Option(metavar="STRATEGY,...", help="Which; all where none.")] = None,
     partitions: Annotated[int, typer.Option(min=3, help="Partitions of the formula.")] = 128,
     trials: Annotated[int, typer.Option(min=3, help="Trials that the study has already.")] = 1000,
@@ -102,8 +99,8 @@ def bench_proposals(
         strategy_tables.show_proposals(console(), costs)
 
 
-@bench_app.command("objective", epilog="Example: `mixscout bench objective study.toml --seeds 20 --growth --precision`")
-def bench_objective(
+@bench_verbs.command(epilog="Example: `mixscout bench objective study.toml --seeds 20 --growth --precision`")
+def objective(
     study_file: StudyArgument,
     repeats: Annotated[int, typer.Option(min=1, help="Paired repeats of every timing.")] = 7,
     seeds: Annotated[int, typer.Option(min=1, help="Random searches with and without early stopping.")] = 3,
@@ -138,8 +135,8 @@ def bench_objective(
         tables.show_precision(console(), check)
 
 
-@bench_app.command("memory", epilog="Example: `mixscout bench memory study.toml --mixtures 20 --large`")
-def bench_memory(
+@bench_verbs.command(epilog="Example: `mixscout bench memory study.toml --mixtures 20 --large`")
+def memory(
     study_file: StudyArgument,
     mixtures: Annotated[int, typer.Option(min=2, help="Random mixtures whose merged loss is compared.")] = 20,
     repeats: Annotated[int, typer.Option(min=1, help="Paired repeats of every timing.")] = 7,
@@ -164,8 +161,8 @@ def bench_memory(
         show_memory(console(), one)
 
 
-@bench_app.command("training", epilog="Examples: `mixscout bench training pool.toml`, `... --model 130M --peak 989`")
-def bench_training(
+@bench_verbs.command(epilog="Examples: `mixscout bench training pool.toml`, `... --model 130M --peak 989`")
+def training(
     pool_file: PoolArgument,
     steps: Annotated[int, typer.Option(min=2, help="Optimiser steps of a timed run.")] = 50,
     repeats: Annotated[int, typer.Option(min=1, help="Paired runs, after one that is not timed.")] = 5,
@@ -184,14 +181,11 @@ def bench_training(
 
     pool = open_pool(read_pool_file(pool_file))
     found = run_training(pool, TrainingRequest(steps, repeats, is_130m=model == "130M", peak_teraflops=peak))
-    if as_json:
-        print_json(found.as_json())
-    else:
-        show_training(console(), found)
+    print_answer(found, show_training, as_json=as_json)
 
 
-@bench_app.command("surrogate", epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")
-def bench_surrogate(
+@bench_verbs.command(epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")
+def surrogate(
     table: Annotated[Path, typer.Option(metavar="DIR", help="Trained models: RegMix's tables, or ratios and metrics.")],
     metric: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="What to predict (`mean`: of all metrics); all where none.")
@@ -213,8 +207,8 @@ def bench_surrogate(
         show_bench_surrogate(console(), results)
 
 
-@bench_app.command("landscape", epilog="Example: `mixscout bench landscape study.toml --values 20,40 --gradients 4,8`")
-def bench_landscape(
+@bench_verbs.command(epilog="Example: `mixscout bench landscape study.toml --values 20,40 --gradients 4,8`")
+def landscape(
     study_file: StudyArgument,
     values: Annotated[str, typer.Option(metavar="N,N,...", help="From how many merges.")] = "10,20,40,80",
     gradients: Annotated[str, typer.Option(metavar="N,N,...", help="From how many merges with gradients.")] = "3,5,8",

@@ -1,10 +1,30 @@
-"""The options of verbs whose work may be done by several processes, here or on a Ray cluster."""
+"""Arguments, options and the form of answers that several verbs share."""
 
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Protocol, TypeVar
 
 import typer
+from rich.console import Console
 
 from pool.engines.choice import EngineName
+from studies.terminal import console, print_json
+
+PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
+TextRootOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", exists=True, file_okay=False, resolve_path=True, help="Folder that the corpus's files are in."
+    ),
+]
+TruthsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Truths measured elsewhere: a folder with ratios.csv and metrics.csv."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+NoiseOption = Annotated[float, typer.Option(min=0, max=1, help="Share of characters that the noise edits.")]
 
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="How many work side by side, a device each.")]
 EngineOption = Annotated[
@@ -22,3 +42,18 @@ GpusOption = Annotated[
     float | None,
     typer.Option("--num-gpus", min=0, help="GPUs that each takes and sees; if left out, one where there are some."),
 ]
+
+
+class _Answer(Protocol):
+    def as_json(self) -> object: ...
+
+
+AnyAnswer = TypeVar("AnyAnswer", bound=_Answer)
+
+
+def print_answer(answer: AnyAnswer, show: Callable[[Console, AnyAnswer], None], *, as_json: bool) -> None:
+    """Print an answer as one JSON object, or as the tables that `show` prints."""
+    if as_json:
+        print_json(answer.as_json())
+    else:
+        show(console(), answer)

@@ -1,7 +1,4 @@
-"""The verbs that write what a study found: `export`, `table`, `handover`. Heavy imports stand inside them.
-
-The verbs `report` and `dashboard`. Heavy imports stand inside them, as in the command line itself.
-"""
+"""The verbs that write or serve what a study found: `export`, `table`, `handover`, `report`, `dashboard`."""
 
 import sys
 from contextlib import suppress
@@ -10,20 +7,15 @@ from typing import Annotated
 
 import typer
 
-from studies.terminal import JsonOption, StudyArgument, TruthsOption, console, print_json, quiet_libraries
+from studies.command_line.options import JsonOption, StudyArgument, TruthsOption
+from studies.terminal import console, print_json, quiet_libraries
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")]
 
-
-def add_outcome_verbs(app: typer.Typer) -> None:
-    """Add the verbs to the command line."""
-    app.command(epilog="Example: `mixscout export study.toml merged-model`")(export)
-    app.command(epilog='Example: `mixscout table study.toml evaluated`, then `table = "evaluated"` in a study file')(
-        table
-    )
-    app.command(epilog="Examples: `mixscout handover study.toml run-1`, `... --tokens 5000000000 --text`")(handover)
+outcome_verbs = typer.Typer()
 
 
+@outcome_verbs.command(epilog="Example: `mixscout export study.toml merged-model`")
 def export(
     study_file: StudyArgument,
     folder: FolderArgument,
@@ -40,6 +32,9 @@ def export(
         console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
 
 
+@outcome_verbs.command(
+    epilog='Example: `mixscout table study.toml evaluated`, then `table = "evaluated"` in a study file'
+)
 def table(
     study_file: StudyArgument,
     folder: FolderArgument,
@@ -65,6 +60,7 @@ def table(
     )
 
 
+@outcome_verbs.command(epilog="Examples: `mixscout handover study.toml run-1`, `... --tokens 5000000000 --text`")
 def handover(
     study_file: StudyArgument,
     folder: FolderArgument,
@@ -100,12 +96,7 @@ def handover(
     console().print(f"wrote {folder}", soft_wrap=True)
 
 
-def add_report_verbs(app: typer.Typer) -> None:
-    """Add both verbs to the command line."""
-    app.command(epilog="Examples: `mixscout report study.toml`, `mixscout report study.toml --json`")(report)
-    app.command(epilog="Examples: `mixscout dashboard study.toml`, `mixscout dashboard study.toml --port 0`")(dashboard)
-
-
+@outcome_verbs.command(epilog="Examples: `mixscout report study.toml`, `mixscout report study.toml --json`")
 def report(study_file: StudyArgument, truths: TruthsOption = None, as_json: JsonOption = False) -> None:
     """Write all that is known of a study on one page that needs no network, with its figures as PNG, CSV and JSON.
 
@@ -125,6 +116,7 @@ def report(study_file: StudyArgument, truths: TruthsOption = None, as_json: Json
         console().print(f"not there yet, the page says how to get it: {'; '.join(missing)}", soft_wrap=True)
 
 
+@outcome_verbs.command(epilog="Examples: `mixscout dashboard study.toml`, `mixscout dashboard study.toml --port 0`")
 def dashboard(
     study_file: StudyArgument,
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.")] = 8080,

@@ -1,92 +1,82 @@
-"""The verb `pool units`. Heavy imports stand inside it, as in the command line itself.
-
-The verb `pool add`. Heavy imports stand inside it, as in the command line itself.
-
-The verb `pool check`. Heavy imports stand inside it, as in the command line itself.
-
-The verb `pool overlap`. Heavy imports stand inside it, as in the command line itself.
-"""
+"""The verbs of `mixscout pool`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from studies.terminal import JsonOption, PoolArgument, TextRootOption, console, print_json, quiet_libraries
+from studies.command_line.options import (
+    AddressOption,
+    CpusOption,
+    EngineOption,
+    GpusOption,
+    JsonOption,
+    PoolArgument,
+    TextRootOption,
+    WorkersOption,
+)
+from studies.terminal import console, print_json, quiet_libraries
 
 if TYPE_CHECKING:
     from pool.mixture import Groups, Mixture
+    from pool.parts.store import PoolManifest
+
+pool_verbs = typer.Typer(help="Build, show and check pools.", no_args_is_help=True)
 
 
-def add_pool_units_verb(pool_app: typer.Typer) -> None:
-    """Add the verb to those of `pool`."""
-    example = "Examples: `mixscout pool units pool.toml --macro`, `... --mixture news=0.7,wiki=0.3 --json`"
-    pool_app.command("units", epilog=example)(units)
-
-
-def units(
+@pool_verbs.command(epilog="Examples: `mixscout pool build pool.toml`, `... --rebuild news`, `... --workers 4`")
+def build(
     pool_file: PoolArgument,
-    mixture: Annotated[
-        str | None, typer.Option(metavar="NAME=WEIGHT,...", help="A mixture over groups, or over units.")
+    rebuild: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Train a member again; `seed` for seed and members, `all` for everything."),
     ] = None,
-    macro: Annotated[bool, typer.Option("--macro", help="All groups alike; without it, all units alike.")] = False,
+    workers: WorkersOption = None,
+    engine: EngineOption = None,
+    address: AddressOption = None,
+    num_cpus: CpusOption = None,
+    num_gpus: GpusOption = None,
+    text_root: TextRootOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the groups of a pool's base units, and turn weights over groups into weights over units and back."""
+    """Build what is missing of a pool: corpus, tokenizer, seed, members. The same line goes on after a kill.
+
+    With workers, members are trained side by side.
+    """
+    quiet_libraries()
+    from pool.building.build import build_pool
+    from pool.config.pool_file import read_pool_file
+    from pool.engines.choice import EngineRequest, chosen
+
+    config = read_pool_file(pool_file, text_root)
+    wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
+    with chosen(wanted, otherwise=config.recipe.resources) as trains:
+        manifest = build_pool(config, rebuild or [], trains).manifest
+    _print_pool(manifest, as_json=as_json)
+
+
+@pool_verbs.command(epilog="Example: `mixscout pool show pool.toml --json`")
+def show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
+    """Verify a pool and show its partitions, members, held-out domains and digests."""
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
-    from pool.mixture import Mixture, even_within_groups, to_groups, to_units
     from pool.parts.store import open_pool
 
-    groups = open_pool(read_pool_file(pool_file)).by_groups().groups
-    if mixture is not None:
-        by_unit = _asked(mixture, groups, macro=macro)
-    elif macro:
-        by_unit = to_units(Mixture.uniform(tuple(groups)), groups)
-    else:
-        by_unit = Mixture.uniform([unit for some in groups.values() for unit in some])
-    by_group, even = to_groups(by_unit, groups), even_within_groups(by_unit, groups)
+    _print_pool(open_pool(read_pool_file(pool_file)).manifest, as_json=as_json)
+
+
+def _print_pool(manifest: "PoolManifest", *, as_json: bool) -> None:
+    from studies.assessment.pool_check.tables import show_pool
+
     if as_json:
-        members = {group: list(some) for group, some in groups.items()}
-        print_json({"groups": members, "macro": by_group.as_dict(), "micro": by_unit.as_dict(), "even": even})
+        print_json(manifest.model_dump(mode="json"))
     else:
-        _show(by_group, by_unit, groups, even=even)
+        show_pool(console(), manifest)
 
 
-def _asked(text: str, groups: "Groups", *, macro: bool) -> "Mixture":
-    """Read a mixture over groups or over units, whichever its first name is of."""
-    from pool.errors import ConfigError
-    from pool.mixture import to_units
-    from studies.terminal import named_weights
-
-    if macro:
-        raise ConfigError("--macro and --mixture both say what the weights are: give one of them")
-    if text.partition("=")[0].strip() in groups:
-        return to_units(named_weights(text, tuple(groups), option="--mixture"), groups)
-    every = tuple(unit for some in groups.values() for unit in some)
-    return named_weights(text, every, option="--mixture")
-
-
-def _show(by_group: "Mixture", by_unit: "Mixture", groups: "Groups", *, even: bool) -> None:
-    from rich.table import Table
-
-    table = Table("group", "weight", "unit", "weight")
-    weights = by_unit.as_dict()
-    for group, weight in by_group.as_dict().items():
-        for place, unit in enumerate(groups[group]):
-            first = (group, f"{weight:.4f}") if place == 0 else ("", "")
-            table.add_row(*first, unit, f"{weights[unit]:.4f}")
-    console().print(table)
-    if not even:
-        console().print("The units of a group weigh differently: their group's weight alone does not give them back.")
-
-
-def add_pool_add_verb(pool_app: typer.Typer) -> None:
-    """Add the verb to those of `pool`."""
-    example = "Examples: `mixscout pool add pool.toml news --checkpoint runs/news`, `... --replace --json`"
-    pool_app.command("add", epilog=example)(add)
-
-
+@pool_verbs.command(
+    epilog="Examples: `mixscout pool add pool.toml news --checkpoint runs/news`, `... --replace --json`"
+)
 def add(
     pool_file: PoolArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A partition of the pool file.")],
@@ -126,12 +116,9 @@ def add(
         console().print("the pool is complete", soft_wrap=True)
 
 
-def add_pool_check_verb(pool_app: typer.Typer) -> None:
-    """Add the verb to those of `pool`."""
-    example = "Examples: `mixscout pool check pool.toml`, `mixscout pool check pool.toml --points 1 --json`"
-    pool_app.command("check", epilog=example)(check)
-
-
+@pool_verbs.command(
+    epilog="Examples: `mixscout pool check pool.toml`, `mixscout pool check pool.toml --points 1 --json`"
+)
 def check(
     pool_file: PoolArgument,
     points: Annotated[int, typer.Option(min=1, help="Points on the line between two models.")] = 3,
@@ -161,12 +148,7 @@ def check(
     console().print("pictures: " + ", ".join(map(str, pictures)), soft_wrap=True)
 
 
-def add_pool_overlap_verb(pool_app: typer.Typer) -> None:
-    """Add the verb to those of `pool`."""
-    example = "Examples: `mixscout pool overlap pool.toml`, `mixscout pool overlap pool.toml --json`"
-    pool_app.command("overlap", epilog=example)(overlap)
-
-
+@pool_verbs.command(epilog="Examples: `mixscout pool overlap pool.toml`, `mixscout pool overlap pool.toml --json`")
 def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: JsonOption = False) -> None:
     """Tell which held-out documents share a passage of 13 words with training text. Reads the text, builds nothing."""
     quiet_libraries()
@@ -181,3 +163,63 @@ def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: 
         print_json({"pool": config.name, **found.as_json()})
     else:
         show_overlap(console(), found)
+
+
+@pool_verbs.command(
+    epilog="Examples: `mixscout pool units pool.toml --macro`, `... --mixture news=0.7,wiki=0.3 --json`"
+)
+def units(
+    pool_file: PoolArgument,
+    mixture: Annotated[
+        str | None, typer.Option(metavar="NAME=WEIGHT,...", help="A mixture over groups, or over units.")
+    ] = None,
+    macro: Annotated[bool, typer.Option("--macro", help="All groups alike; without it, all units alike.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the groups of a pool's base units, and turn weights over groups into weights over units and back."""
+    quiet_libraries()
+    from pool.config.pool_file import read_pool_file
+    from pool.mixture import Mixture, even_within_groups, to_groups, to_units
+    from pool.parts.store import open_pool
+
+    groups = open_pool(read_pool_file(pool_file)).by_groups().groups
+    if mixture is not None:
+        by_unit = _asked_mixture(mixture, groups, macro=macro)
+    elif macro:
+        by_unit = to_units(Mixture.uniform(tuple(groups)), groups)
+    else:
+        by_unit = Mixture.uniform([unit for some in groups.values() for unit in some])
+    by_group, even = to_groups(by_unit, groups), even_within_groups(by_unit, groups)
+    if as_json:
+        members = {group: list(some) for group, some in groups.items()}
+        print_json({"groups": members, "macro": by_group.as_dict(), "micro": by_unit.as_dict(), "even": even})
+    else:
+        _show_units(by_group, by_unit, groups, even=even)
+
+
+def _asked_mixture(text: str, groups: "Groups", *, macro: bool) -> "Mixture":
+    """Read a mixture over groups or over units, whichever its first name is of."""
+    from pool.errors import ConfigError
+    from pool.mixture import to_units
+    from studies.terminal import named_weights
+
+    if macro:
+        raise ConfigError("--macro and --mixture both say what the weights are: give one of them")
+    if text.partition("=")[0].strip() in groups:
+        return to_units(named_weights(text, tuple(groups), option="--mixture"), groups)
+    every = tuple(unit for some in groups.values() for unit in some)
+    return named_weights(text, every, option="--mixture")
+
+
+def _show_units(by_group: "Mixture", by_unit: "Mixture", groups: "Groups", *, even: bool) -> None:
+    from rich.table import Table
+
+    table = Table("group", "weight", "unit", "weight")
+    weights = by_unit.as_dict()
+    for group, weight in by_group.as_dict().items():
+        for place, unit in enumerate(groups[group]):
+            first = (group, f"{weight:.4f}") if place == 0 else ("", "")
+            table.add_row(*first, unit, f"{weights[unit]:.4f}")
+    console().print(table)
+    if not even:
+        console().print("The units of a group weigh differently: their group's weight alone does not give them back.")

@@ -1,4 +1,4 @@
-"""The verbs that advance a study: `search` and `worker`. Heavy imports stand inside them."""
+"""The verbs that advance a study: `search` and `worker`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,8 +6,16 @@ from typing import Annotated
 import typer
 
 from pool.engines.choice import EngineRequest
-from studies.command_line.options import AddressOption, CpusOption, EngineOption, GpusOption, WorkersOption
-from studies.terminal import JsonOption, StudyArgument, console, print_json, quiet_libraries
+from studies.command_line.options import (
+    AddressOption,
+    CpusOption,
+    EngineOption,
+    GpusOption,
+    JsonOption,
+    StudyArgument,
+    WorkersOption,
+)
+from studies.terminal import console, print_json, quiet_libraries
 
 MergesOption = Annotated[
     int | None, typer.Option(min=1, help="Total budget of the study, what is done already included.")
@@ -19,14 +27,12 @@ AcceptOption = Annotated[
     bool, typer.Option("--accept", help="Go on though strategy, seed, gate, start or versions changed; it is recorded.")
 ]
 
-
-def add_search_verbs(app: typer.Typer) -> None:
-    """Add both verbs to the command line."""
-    examples = "`mixscout search study.toml --merges 200`, `... --workers 4 --devices 0,1`, `... --engine ray`"
-    app.command(epilog=f"Examples: {examples}")(search)
-    app.command(epilog="Examples: `mixscout worker study.toml`, `... --workers 2 --devices 0,1`")(worker)
+search_verbs = typer.Typer()
 
 
+@search_verbs.command(
+    epilog="Examples: `mixscout search study.toml --merges 200`, `... --workers 4 --devices 0,1`, `... --engine ray`"
+)
 def search(
     study_file: StudyArgument,
     merges: MergesOption = None,
@@ -44,6 +50,7 @@ def search(
     _advance(study_file, merges, wanted, devices, accept=accept, as_json=as_json)
 
 
+@search_verbs.command(epilog="Examples: `mixscout worker study.toml`, `... --workers 2 --devices 0,1`")
 def worker(
     study_file: StudyArgument,
     merges: MergesOption = None,

@@ -1,0 +1,92 @@
+"""The verbs that show and test the best mixture of a study: `best`, `robustness`, `confirm`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from studies.command_line.options import JsonOption, NoiseOption, StudyArgument, print_answer
+from studies.terminal import console, print_json, quiet_libraries
+
+if TYPE_CHECKING:
+    from studies.study_file.study_file import StudyFile
+
+answer_verbs = typer.Typer()
+
+
+@answer_verbs.command(epilog="Examples: `mixscout best study.toml`, `mixscout best study.toml --diversity --json`")
+def best(
+    study_file: StudyArgument,
+    diversity: Annotated[bool, typer.Option("--diversity", help="Also self-BLEU of sampled texts.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the best mixture beside uniform, token-proportional, the best single member and the seed.
+
+    On a table of models already trained: as predicted, beside uniform and the best of those models.
+    """
+    quiet_libraries()
+    from dataclasses import asdict
+
+    from studies.answers.best import find_best, run_diversity
+    from studies.answers.tables import show_best, show_diversity
+    from studies.opened.on_pool import workbench
+    from studies.study_file.study_file import read_study_file
+
+    config = read_study_file(study_file)
+    if config.table is not None and not diversity:
+        _best_on_table(config, as_json=as_json)
+        return
+    with workbench(config, must_exist=True) as bench:
+        found = find_best(bench, bench.known_study())
+        texts = run_diversity(bench, found) if diversity else None
+    if as_json:
+        columns = {"diversity": {name: asdict(one) for name, one in texts.items()}} if texts else {}
+        print_json({**found.as_json(), **columns})
+        return
+    show_best(console(), found)
+    if texts:
+        show_diversity(console(), texts)
+
+
+def _best_on_table(config: "StudyFile", *, as_json: bool) -> None:
+    from studies.answers.swarm_best import find_swarm_best, show_swarm_best
+    from studies.opened.on_table import swarm_bench
+
+    with swarm_bench(config, must_exist=True) as bench:
+        found = find_swarm_best(bench, bench.known_study())
+    print_answer(found, show_swarm_best, as_json=as_json)
+
+
+@answer_verbs.command(
+    epilog="Examples: `mixscout robustness study.toml`, `mixscout robustness study.toml --noise 0.1 --json`"
+)
+def robustness(
+    study_file: StudyArgument,
+    noise: NoiseOption = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show whether the best mixture stays ahead on noisy text, on text in other case, and out of domain."""
+    quiet_libraries()
+    from studies.answers.robustness import run_robustness
+    from studies.answers.robustness_table import show_robustness
+    from studies.opened.on_pool import workbench
+    from studies.study_file.study_file import read_study_file
+
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
+        answer = run_robustness(bench, bench.known_study(), noise=noise, seed=seed)
+    print_answer(answer, show_robustness, as_json=as_json)
+
+
+@answer_verbs.command(epilog="Examples: `mixscout confirm study.toml`, `mixscout confirm study.toml --json`")
+def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
+    """Really train the best mixture and the baselines at equal tokens, and compare with their merges."""
+    quiet_libraries()
+    from studies.answers.confirm import run_confirm
+    from studies.answers.tables import show_confirmation
+    from studies.opened.on_pool import workbench
+    from studies.opened.opened_study import best_mixture
+    from studies.study_file.study_file import read_study_file
+
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
+        confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()))
+    print_answer(confirmation, show_confirmation, as_json=as_json)

@@ -1,0 +1,210 @@
+"""The verbs that tell how far an answer can be believed: `fidelity`, `predict`, `ablate`, `compare`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pool.errors import ConfigError
+from studies.command_line.options import (
+    AddressOption,
+    CpusOption,
+    EngineOption,
+    GpusOption,
+    JsonOption,
+    NoiseOption,
+    StudyArgument,
+    TruthsOption,
+    WorkersOption,
+    print_answer,
+)
+from studies.terminal import console, print_json, quiet_libraries
+
+if TYPE_CHECKING:
+    from studies.assessment.comparison.comparison import Comparison
+
+DEFAULT_STRATEGIES = "auto,tpe,gp,random"
+DEFAULT_SEEDS = 5
+DEFAULT_MERGES = 100
+
+assessment_verbs = typer.Typer()
+
+
+@assessment_verbs.command(
+    epilog="Examples: `mixscout fidelity study.toml --mixtures 24 --repeats 2`, `... --workers 4`, `... --truths runs/`"
+)
+def fidelity(
+    study_file: StudyArgument,
+    mixtures: Annotated[int, typer.Option(help="How many to train; asking for more later keeps those there are.")] = 12,
+    repeats: Annotated[int, typer.Option(min=0, help="Train some again in so many other data orders.")] = 0,
+    workers: WorkersOption = None,
+    engine: EngineOption = None,
+    address: AddressOption = None,
+    num_cpus: CpusOption = None,
+    num_gpus: GpusOption = None,
+    truths: TruthsOption = None,
+    exponents: Annotated[str, typer.Option(metavar="A,A,...", help="Exponents of the rules compared.")] = "0.5,0.75",
+    train_proposal: Annotated[bool, typer.Option("--train-proposal", help="Really train the proposal too.")] = False,
+    unions: Annotated[
+        bool,
+        typer.Option("--unions", help="Train even unions of partitions, each for as long as its members together."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Really train a spread of mixtures, and see whether the loss of the merge tells how training would end."""
+    quiet_libraries()
+    from pool.engines import choice as engines
+    from studies.assessment.fidelity.run import FidelityRequest, make_report, parse_exponents
+    from studies.assessment.fidelity.table import show_fidelity
+    from studies.opened.on_pool import workbench
+    from studies.study_file.study_file import read_study_file
+
+    wanted = FidelityRequest(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions)
+    told = engines.EngineRequest(engine, workers, address, num_cpus, num_gpus)
+    with (
+        workbench(read_study_file(study_file), must_exist=True) as bench,
+        engines.chosen(told, otherwise=bench.pool.config.recipe.resources) as trains,
+    ):
+        report = make_report(bench, bench.known_study(), wanted, trains)
+    print_answer(report, show_fidelity, as_json=as_json)
+
+
+@assessment_verbs.command(epilog="Example: `mixscout predict study.toml --mixture news=0.7,wiki=0.3`")
+def predict(
+    study_file: StudyArgument,
+    mixture: Annotated[
+        str | None, typer.Option(metavar="NAME=WEIGHT,...", help="What to predict; the study's best where left out.")
+    ] = None,
+    truths: TruthsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict what training a mixture would give, from its merge and the truths known; nothing is trained."""
+    quiet_libraries()
+    from studies.assessment.fidelity.forecast import forecast_json
+    from studies.assessment.fidelity.run import forecast_mixture, parse_mixture
+    from studies.assessment.fidelity.table import show_forecast
+    from studies.opened.on_pool import workbench
+    from studies.study_file.study_file import read_study_file
+
+    config = read_study_file(study_file)
+    with workbench(config, must_exist=True) as bench:
+        asked = parse_mixture(mixture, bench) if mixture else None
+        found, forecaster, forecasts = forecast_mixture(bench, bench.known_study(), asked, truths)
+    if as_json:
+        calibration = forecaster.as_json()
+        print_json(
+            {"study": config.name, "mixture": found.as_dict(), **forecast_json(forecasts), "calibration": calibration}
+        )
+    else:
+        show_forecast(console(), found, forecaster, forecasts)
+
+
+@assessment_verbs.command(
+    epilog="Examples: `mixscout ablate study.toml`, `mixscout ablate study.toml --game best --json`"
+)
+def ablate(
+    study_file: StudyArgument,
+    merges: Annotated[int, typer.Option(min=1, help="Most coalitions to merge for the Shapley values.")] = 255,
+    game: Annotated[
+        Literal["uniform", "best"], typer.Option(help="Which mixture coalitions of partitions are taken from.")
+    ] = "uniform",
+    split: Annotated[Literal["search", "test"], typer.Option(help="Held-out text to score on.")] = "search",
+    goal_only: Annotated[bool, typer.Option("--goal-only", help="Score the goal's domains alone.")] = False,
+    noise: NoiseOption = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of orders, noise and resampling.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what each partition contributes to each held-out domain, and how far that can be believed.
+
+    Writes a heat map and a CSV file into the root's reports folder. Asked again, it merges nothing.
+    """
+    quiet_libraries()
+    from studies.assessment.ablation.csv_file import ablation_stem, write_csv
+    from studies.assessment.ablation.heat_map import draw_ablation
+    from studies.assessment.ablation.other_text import Noise
+    from studies.assessment.ablation.run import AblationRequest, run_ablation
+    from studies.assessment.ablation.tables import show_ablation
+    from studies.opened.on_pool import workbench
+    from studies.study_file.study_file import read_study_file
+
+    asked = AblationRequest(merges, Noise(noise, seed), game, split, not goal_only)
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
+        ablation = run_ablation(bench, bench.known_study(), asked)
+        reports = bench.pool.config.root / "reports"
+    stem = ablation_stem(ablation.study, game, split)
+    picture = draw_ablation(ablation, reports / f"{stem}.png")
+    table = write_csv(ablation, reports / f"{stem}.csv")
+    print_answer(ablation, show_ablation, as_json=as_json)
+    if not as_json:
+        console().print(f"heat map: {picture}\ntable: {table}", soft_wrap=True)
+
+
+@assessment_verbs.command(
+    epilog="Examples: `mixscout compare study.toml --strategies auto,tpe`, `mixscout compare a.toml b.toml`"
+)
+def compare(
+    study_files: Annotated[
+        list[Path], typer.Argument(metavar="STUDY.toml...", help="One study file, or several of studies already run.")
+    ],
+    strategies: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help=f"Who competes. [default: {DEFAULT_STRATEGIES}]")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help=f"Searches of each strategy. [default: {DEFAULT_SEEDS}]")
+    ] = None,
+    merges: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Budget of each search in forward-equivalents: merges, of which one with its gradient counts three. "
+            f"[default: {DEFAULT_MERGES}]",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare strategies on a study at equal budgets, over several seeds; or studies that have been run.
+
+    Asked again, it goes on: after a kill, with more seeds, strategies or merges. Writes a picture and a CSV file into
+    the folder `reports` beside the study's database.
+    """
+    quiet_libraries()
+    from studies.assessment.comparison.csv_file import write_comparison
+    from studies.assessment.comparison.picture import draw_comparison
+    from studies.assessment.comparison.studies import compare_studies
+    from studies.assessment.comparison.table import show_comparison
+
+    if len(study_files) > 1:
+        if strategies or seeds or merges:
+            raise ConfigError(
+                "--strategies, --seeds and --merges are for one study file; several are compared as they are"
+            )
+        comparison, reports = compare_studies(study_files)
+        name = "-".join(one.name for one in comparison.contenders)
+    else:
+        names = _strategy_names(strategies or DEFAULT_STRATEGIES)
+        comparison, reports = _compete(study_files[0], names, seeds or DEFAULT_SEEDS, merges or DEFAULT_MERGES)
+        name = comparison.name
+    picture = draw_comparison(comparison, reports / f"{name}.compare.png")
+    table = write_comparison(comparison, reports / f"{name}.compare.csv")
+    if as_json:
+        print_json(comparison.as_json() | {"picture": str(picture), "table": str(table)})
+        return
+    show_comparison(console(), comparison)
+    console().print(f"picture: {picture}\ntable: {table}", soft_wrap=True)
+
+
+def _compete(study_file: Path, names: list[str], seeds: int, merges: int) -> "tuple[Comparison, Path]":
+    from studies.assessment.comparison.strategies import compare_strategies
+    from studies.opened.opening import open_study
+    from studies.study_file.study_file import read_study_file
+
+    with open_study(read_study_file(study_file)) as bench:
+        return compare_strategies(bench, names, seeds, merges), bench.root / "reports"
+
+
+def _strategy_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if not name or names.count(name) > 1:
+            raise ConfigError(f"--strategies: {name!r} is given twice or empty in {text!r}; name every strategy once")
+    return names
