@@ -1,30 +1,26 @@
-"""The merge: any weights of all members summed into one resident model.
+"""The merge: any weights of all members, summed into one resident model.
 
-theta(w) = sum_k w_k theta_k (Wortsman et al. 2022, arXiv 2203.05482; Na et al. 2024, arXiv 2410.15661). The
-resident model's parameters are views into one flat buffer that a merge writes in place: nothing is copied. How the
-members are held, in which form and where, is `objectives.members`' duty.
-
-A pool that nothing is merged from: for whoever reads what is remembered of it, and would wait for K models in vain.
-
-The seed can be made resident and scored, because goals may be relative to it; the members stay on disk.
+theta(w) = sum_k w_k theta_k (Wortsman et al. 2022, arXiv 2203.05482; Na et al. 2024, arXiv 2410.15661). The resident
+model's parameters are views of one flat buffer, and a merge writes the buffer in place.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from objectives.merging.members.arrays import StoredArray, filled
-from objectives.merging.members.choice import Choice, choose, form_of, free_memory
+from objectives.merging.members.arrays import filled, mapped
 from objectives.merging.members.form import Form, HeldMembers, inner, sum_many
-from objectives.merging.members.holding import Holding
+from objectives.merging.members.holding import Choice, Holding, choose, free_memory
 from objectives.merging.members.layout import FlatLayout
-from objectives.merging.members.packed import mapped
-from objectives.merging.members.whole import WholeMembers
+from objectives.merging.members.pruned import PrunedForm
+from objectives.merging.members.steps import StepsForm
+from objectives.merging.members.whole import WholeForm, WholeMembers
 from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, check_finite, load_model, parameters_of
 from pool.checkpoints.likeness import check_same_tensors
 from pool.checkpoints.manifest import CheckpointManifest
@@ -33,14 +29,16 @@ from pool.files.digests import digest_file, digest_json, short
 from pool.files.records import MANIFEST, read_record
 
 AS_TRAINED = Holding()
+_DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8}
+_REBUILD = "train it again with `mixscout pool build POOL.toml --rebuild NAME`"
 
 
 class StackedPool:
-    """K members of P parameters, held as a `Holding` says, and one model that any weighting of them is merged into.
+    """K members of P parameters, and one resident model for their merges.
 
-    A name with several checkpoints stands for their mean. Tied parameters count once. Merging is in the pool's dtype
-    (float32, or float64 for checking gradients). `folder` is the pool's: the seed that task vectors start at is there,
-    and mapped members are packed there.
+    A name with several checkpoints stands for their mean. Tied parameters count once. `dtype` is that of merging.
+    `folder` is the pool's: task vectors start at the seed there, and mapped members are packed there.
+
     Raises `PoolError` when members differ in tensor names, shapes or buffers, or hold NaN, and `ValueError` for a
     holding that needs the pool's folder without it.
     """
@@ -68,16 +66,34 @@ class StackedPool:
         self.model = self._resident(first)  # frees what was loaded: one model in memory beside the pool, not two
         del first
         self._folder = folder
-        self.choice, self.members = self._held()
+        self._members: HeldMembers | None
+        self.choice, self._members = self._held()
+
+    @classmethod
+    def of_seed(cls, names: Sequence[str], seed: Path, *, holding: Holding = AS_TRAINED) -> StackedPool:
+        """Make a pool that has only its seed, for readers of remembered values: merging raises `NotRememberedError`.
+
+        Digests are those of the pool with its members. Raises `PoolError` for a damaged seed.
+        """
+        pool = cls({"the seed": seed})
+        pool.names, pool.holding, pool._members = tuple(names), holding, None
+        return pool
+
+    @property
+    def members(self) -> HeldMembers:
+        """The members. Raises `NotRememberedError` for a pool without them."""
+        if self._members is None:
+            raise NotRememberedError("this would take a merge, and only what is remembered may be read")
+        return self._members
 
     @property
     def digest_parts(self) -> dict[str, object]:
-        """What of the way members are held decides a value, in JSON types."""
+        """The part of the holding that decides a value, in JSON types."""
         return self.holding.digest_parts
 
     @property
     def stack(self) -> torch.Tensor:
-        """The members (K, P) as they lie on the device. Raises `ConfigError` where they are held otherwise."""
+        """The members (K, P) as they lie on the device. Raises `ConfigError` for any other holding."""
         stack = self.members.stack if isinstance(self.members, WholeMembers) else None
         if stack is None:
             raise ConfigError(
@@ -86,27 +102,27 @@ class StackedPool:
         return stack
 
     def merge(self, weights: npt.NDArray[np.float64]) -> None:
-        """Make the resident model the sum of the members by `weights` (K,), in the order of `names`, in place.
+        """Make the resident model the sum of the members by `weights` (K,), in the order of `names`.
 
-        One pass over the members whose weight is not zero, bound by the bandwidth of where they lie.
+        One pass over the members of nonzero weight, bound by the bandwidth of their place.
         """
         self.members.sum(weights, self.flat)
 
     def merge_many(self, weights: npt.NDArray[np.float64]) -> torch.Tensor:
-        """Return N merges (N, P) for weights (N, K): the pool is read once for all of them."""
+        """Return N merges (N, P) for weights (N, K); the members are read once."""
         return sum_many(self.members, weights, self.flat)
 
     def take(self, merged: torch.Tensor) -> None:
-        """Make the resident model one of the merges (P,) that `merge_many` returned."""
+        """Make the resident model one merge (P,) of `merge_many`."""
         self.flat.copy_(merged)
 
     def synchronize(self) -> None:
-        """Wait until the device has done what it was asked to."""
+        """Wait for the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def load(self, folder: Path, what: str) -> None:
-        """Make the resident model a checkpoint of the same architecture, in place. Raises `PoolError`."""
+        """Make the resident model a checkpoint of the same architecture. Raises `PoolError`."""
         source = load_model(folder, dtype=self.dtype)
         check_same_tensors(source, self.model, what)
         check_finite(source, what, _REBUILD)
@@ -115,14 +131,11 @@ class StackedPool:
             self.flat[self._layout.matrices[name].part] = tensor.reshape(-1).to(self.device)
 
     def weight_gradient(self) -> npt.NDArray[np.float64]:
-        """Turn the parameters' gradient (P,) into that of the merge weights (K,).
-
-        d L / d w_k = <grad_theta L(theta(w)), theta_k>
-        """
+        """Turn the gradient of the parameters (P,) into d L / d w_k = <grad_theta L(theta(w)), theta_k> (K,)."""
         return inner(self.members, self.flat_gradient())
 
     def flat_gradient(self) -> torch.Tensor:
-        """Return the buffer (P,) that the parameters' `.grad` are views of; made when it is first asked for."""
+        """Return the buffer (P,) behind the parameters' `.grad`, made at the first call."""
         if self._gradient is None:
             self._gradient = torch.zeros_like(self.flat)
             for name, parameter in self.model.named_parameters():
@@ -130,8 +143,7 @@ class StackedPool:
         return self._gradient
 
     def _held(self) -> tuple[Choice, HeldMembers]:
-        """Choose a place where none was asked for, and fill it."""
-        form = form_of(self.holding, len(self.names), self._layout, self._seed(), self.dtype)
+        form = self._form()
         shapes = form.shapes()
         choice = self._choice(sum(shape.nbytes for shape in shapes.values()))
         if choice.place == "mapped":
@@ -140,8 +152,20 @@ class StackedPool:
             folder = self._folder / "packed" / short(self._packed_digest(form))
             return choice, form.held(mapped(shapes, lambda: form.encode(self._each()), self.device, folder))
         streamed = choice.place == "streamed"
-        arrays: dict[str, StoredArray] = filled(shapes, form.encode(self._each()), self.device, streamed=streamed)
-        return choice, form.held(arrays)
+        return choice, form.held(filled(shapes, form.encode(self._each()), self.device, streamed=streamed))
+
+    def _form(self) -> Form:
+        """Make the form that the holding asks for; task vectors start at the seed, which becomes resident."""
+        count, stored = len(self.names), _DTYPES.get(self.holding.stored, self.dtype)
+        if not self.holding.starts_at_seed:
+            return WholeForm(count, self._layout.size, stored, self.dtype)
+        if self._folder is None:
+            raise ValueError("int8 and pruned members are steps from a seed: give the pool's folder, which has one")
+        self.load(self._folder / "seed", "the seed")
+        seed = self.flat.clone()
+        if self.holding.keep_share < 1:
+            return PrunedForm(count, self._layout, seed, self.holding.keep_share, stored)
+        return StepsForm(count, self._layout, seed)
 
     def _choice(self, pool_bytes: int) -> Choice:
         if self.holding.held != "auto":
@@ -149,15 +173,8 @@ class StackedPool:
         choice = choose(pool_bytes, self.flat.nbytes, self.device, free_memory(self.device))
         return choice if self._folder is not None or choice.place != "mapped" else Choice("resident", choice.why)
 
-    def _seed(self) -> torch.Tensor | None:
-        """Return the seed (P,) that task vectors start at, where there are any."""
-        if self._folder is None or not self.holding.starts_at_seed:
-            return None
-        self.load(self._folder / "seed", "the seed")
-        return self.flat.clone()
-
     def _each(self) -> Iterator[torch.Tensor]:
-        """Yield one member (P,) after the other, in the resident model's buffer; means are in the pool's dtype."""
+        """Yield one member (P,) after the other in the resident model's buffer; means are in the dtype of merging."""
         for name, several in self._paths.items():
             self.load(several[0], f"member {name!r}")
             if len(several) > 1:
@@ -169,15 +186,14 @@ class StackedPool:
             yield self.flat
 
     def _packed_digest(self, form: Form) -> str:
-        """Digest what packed members are made of and how, so that a file of others is never taken for them."""
-        members = [[_content(folder) for folder in several] for several in self._paths.values()]
+        """Digest contents and form of packed members, so that no other members' file is taken for theirs."""
         assert self._folder is not None
-        seed = self._folder / "seed" if self.holding.starts_at_seed else None
+        members = [[_content(folder) for folder in several] for several in self._paths.values()]
+        seed = _content(self._folder / "seed") if self.holding.starts_at_seed else None
         places = {
             name: [matrix.part.start, matrix.rows, matrix.width] for name, matrix in self._layout.matrices.items()
         }
-        start = _content(seed) if seed else None
-        return digest_json({**form.digest_parts, "members": members, "seed": start, "places": places})
+        return digest_json({**form.digest_parts, "members": members, "seed": seed, "places": places})
 
     def _resident(self, model: PreTrainedModel) -> PreTrainedModel:
         torch.nn.Module.to(model, self.device)
@@ -186,33 +202,9 @@ class StackedPool:
         return model
 
 
-_REBUILD = "train it again with `mixscout pool build POOL.toml --rebuild NAME`"
-
-
 def _content(folder: Path) -> list[str]:
-    """Give the digests of a checkpoint's weights and config: as its manifest has them, which a pool has verified."""
+    """Return the digests of a checkpoint's weights and configuration, from its verified manifest where it has one."""
     if (folder / MANIFEST).is_file():
         manifest = read_record(folder / MANIFEST, CheckpointManifest)
         return [manifest.weights_digest, manifest.config_digest]
     return [digest_file(folder / WEIGHTS), digest_file(folder / CONFIG)]
-
-
-class UnmergedPool(StackedPool):
-    """A stand-in for the stacked members of a pool, under their `names`; only the seed is in memory.
-
-    Digests of objectives are those of the pool itself, held as `holding` says. Raises `PoolError` for a seed
-    that cannot be believed.
-    """
-
-    def __init__(self, names: Sequence[str], seed: Path, *, holding: Holding = AS_TRAINED) -> None:
-        super().__init__({"the seed": seed})
-        self.names = tuple(names)
-        self.holding = holding
-
-    def merge(self, weights: npt.NDArray[np.float64]) -> NoReturn:
-        """Refuse."""
-        raise NotRememberedError("this would take a merge, and only what is remembered may be read")
-
-    def merge_many(self, weights: npt.NDArray[np.float64]) -> torch.Tensor:
-        """Refuse."""
-        self.merge(weights)

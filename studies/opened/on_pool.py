@@ -7,7 +7,7 @@ from pathlib import Path
 
 from objectives.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.members.holding import Holding
-from objectives.merging.merge import StackedPool, UnmergedPool
+from objectives.merging.merge import StackedPool
 from objectives.merging.rules import MergeRule, make_rule
 from objectives.scoring.early_stopping import EarlyStopping
 from objectives.scoring.scorer import Scorer
@@ -123,7 +123,7 @@ def basis_of(pool: Pool) -> Basis:
 def stack(pool: Pool, holding: Holding, *, merges: bool) -> StackedPool:
     """Hold the members to be merged; without `merges` they stay on disk."""
     if not merges:
-        return UnmergedPool(pool.names, pool.folder / "seed", holding=holding)
+        return StackedPool.of_seed(pool.names, pool.folder / "seed", holding=holding)
     return StackedPool(pool.merged_folders, holding=holding, folder=pool.folder)
 
 

@@ -50,8 +50,8 @@ class ObjectiveConfig(Config):
     """Where the members are while they are merged: `resident` in the device's memory; `streamed` to a GPU from the
     host's; `mapped` from a file beside the pool; or the first of these that has room. No loss hangs on it."""
     stored: StoredAs = "float32"
-    """As what the members' values are held: `float32`, `bfloat16`, or task vectors in `int8` or, in less than a
-    quarter of the bytes from four members on, `int6`. Losses hang on it."""
+    """As what the members' values are held: `float32`, `bfloat16`, or task vectors in `int8`. Losses hang on
+    it."""
     keep_share: float = Field(1.0, gt=0, le=1)
     """Share of each tensor of a task vector that is kept, the largest values; the others are the seed's."""
 
@@ -59,11 +59,6 @@ class ObjectiveConfig(Config):
     def holding(self) -> Holding:
         """How the members are held."""
         return Holding(self.held, self.stored, self.keep_share)
-
-    @model_validator(mode="after")
-    def _can_be_held(self) -> Self:
-        _ = self.holding
-        return self
 
 
 class EarlyStoppingConfig(Config):

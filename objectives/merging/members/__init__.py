@@ -1,1 +1,1 @@
-"""How the K members of a pool are held: in which form, and in which place."""
+"""How a pool holds its members: the form of their values, and the place of their bytes."""

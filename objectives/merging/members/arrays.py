@@ -1,21 +1,40 @@
-"""`StoredArray`: one array of a pool's members, read by rows onto the device that merges, wherever it lies.
+"""Arrays of members in their three places: the device's memory, the host's, and files mapped beside the pool.
 
-Arrays filled in memory: the device's, or the host's, which streams to the device while it merges.
+Mapped files are written once, verified at every opening, and removable at any time. Checkpoints themselves are not
+mapped: libraries rename their tensors, and only float32 is in them.
 """
 
+import errno
 import mmap
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from filelock import FileLock
+
+from pool.errors import PoolError
+from pool.files.digests import digest_file
+from pool.files.records import Record, read_record, write_record
+from pool.files.whole import new_folder
+from pool.progress import say
+
+RECORD = "packed.json"
+_CODED = {torch.bfloat16: "int16"}
+"""Numpy's dtype of the same width for a dtype that numpy lacks."""
+
+Rows = Iterator[tuple[str, torch.Tensor]]
+"""The next row of one array after another, by name."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What an array will be: (rows, columns) of a dtype. A `small` one is kept on the device in any case."""
+    """A future array (rows, columns) of a dtype. A `small` array lies on the device in any place."""
 
     rows: int
     columns: int
@@ -24,30 +43,32 @@ class Shape:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes it takes."""
+        """Its size in bytes."""
         return self.rows * self.columns * self.dtype.itemsize
 
 
 class StoredArray(Protocol):
-    """An array (rows, columns) that can be read a part of a row at a time."""
+    """An array (rows, columns), read a part of a row at a time.
+
+    nbytes: bytes in memory
+    device_nbytes: bytes of them on the device
+    """
 
     nbytes: int
-    """Bytes in memory."""
     device_nbytes: int
-    """Those of them on the device."""
 
     def whole(self) -> torch.Tensor | None:
-        """Return all of it where it lies on the device as it is; None elsewhere."""
+        """Return the array where it lies on the device, else None."""
 
     def row(self, number: int, part: slice) -> torch.Tensor:
-        """Return a part of a row (n,) on the device: a view where it lies there, or can be read there."""
+        """Return a part of a row (n,) on the device, as a view where possible."""
 
     def done(self, number: int, part: slice) -> None:
-        """Let go of a part of a row that was read."""
+        """Let go of a part of a row after reading."""
 
 
 class InMemory:
-    """An array in the device's memory, or in the host's and copied to the device when it is read."""
+    """An array in the device's memory, or in the host's and copied to the device for reading."""
 
     def __init__(self, tensor: torch.Tensor, device: torch.device) -> None:
         self._tensor, self._device = tensor, device
@@ -59,17 +80,17 @@ class InMemory:
         return self._tensor if self._tensor.device.type == self._device.type else None
 
     def row(self, number: int, part: slice) -> torch.Tensor:
-        """Return a view, or a copy on its way to the device: pinned memory is not waited for."""
+        """Return a view, or an asynchronous copy from pinned memory."""
         return self._tensor[number, part].to(self._device, non_blocking=True)
 
     def done(self, number: int, part: slice) -> None:
-        """Keep it: it is in memory in any case."""
+        """Keep the part."""
 
 
 class OnDisk:
-    """An array mapped from a .npy file: what was read is given back at once, so that it never adds up.
+    """An array mapped from a .npy file. Pages are given back after reading, so memory stays at one part.
 
-    The operating system may keep the pages in its cache while memory is free; other processes share them there.
+    The operating system may cache the pages while memory is free, and shares them between processes.
     """
 
     nbytes = 0
@@ -82,7 +103,7 @@ class OnDisk:
         self._tensor = torch.from_numpy(array).view(dtype)
 
     def whole(self) -> torch.Tensor | None:
-        """Return nothing: all of it would be read."""
+        """Return None."""
         return None
 
     def row(self, number: int, part: slice) -> torch.Tensor:
@@ -90,32 +111,95 @@ class OnDisk:
         return self._tensor[number, part].to(self._device)
 
     def done(self, number: int, part: slice) -> None:
-        """Give the pages of that part back; they are read again when they are asked for again."""
+        """Give the part's pages back."""
         columns, size = self._tensor.shape[1], self._tensor.element_size()
         place = self._mapped.offset + number * columns * size
         start = (place + part.start * size) // mmap.PAGESIZE * mmap.PAGESIZE
         self._pages.madvise(mmap.MADV_DONTNEED, start, place + part.stop * size - start)
 
 
-def filled(
-    shapes: Mapping[str, Shape], rows: Iterator[tuple[str, torch.Tensor]], device: torch.device, *, streamed: bool
-) -> dict[str, StoredArray]:
-    """Fill arrays with the rows of each, in their order; `streamed` ones lie in the host, but for small ones.
-
-    Host memory is pinned where the device is a GPU: copies from it are asynchronous. On a CPU there is nowhere to
-    stream to, and both are the same.
-    """
-    tensors = {name: _empty(shape, device, streamed and not shape.small) for name, shape in shapes.items()}
+def filled(shapes: Mapping[str, Shape], rows: Rows, device: torch.device, *, streamed: bool) -> dict[str, StoredArray]:
+    """Fill arrays in memory. `streamed` arrays lie in the host's, pinned for a GPU; on a CPU both places are one."""
+    pinned = streamed and device.type == "cuda"
+    tensors = {name: _empty(shape, device, pinned and not shape.small) for name, shape in shapes.items()}
     done = dict.fromkeys(shapes, 0)
     for name, row in rows:
         tensors[name][done[name]].copy_(row)
         done[name] += 1
-    assert all(done[name] == shape.rows for name, shape in shapes.items()), "a form yields every row"
     return {name: InMemory(tensor, device) for name, tensor in tensors.items()}
 
 
-def _empty(shape: Shape, device: torch.device, streamed: bool) -> torch.Tensor:
+def mapped(
+    shapes: Mapping[str, Shape], rows: Callable[[], Rows], device: torch.device, folder: Path
+) -> dict[str, StoredArray]:
+    """Map the arrays of a folder; first write them if the folder is missing or damaged. Raises `PoolError`."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not _is_whole(folder, shapes):
+                _write(shapes, rows(), folder)
+    except OSError as error:
+        gigabytes = sum(shape.nbytes for shape in shapes.values()) / 1e9
+        raise PoolError(
+            f"{folder}: cannot write {gigabytes:.2f} GB of packed members there: {error.strerror}; make room, or set "
+            '[objective] held = "resident"'
+        ) from None
+    return {name: _opened(folder / f"{name}.npy", shape, device) for name, shape in shapes.items()}
+
+
+class PackedRecord(Record):
+    """Digest of every file; written last."""
+
+    files: dict[str, str]
+
+
+def _empty(shape: Shape, device: torch.device, pinned: bool) -> torch.Tensor:
     size = (shape.rows, shape.columns)
-    if streamed and device.type == "cuda":
+    if pinned:
         return torch.empty(size, dtype=shape.dtype, pin_memory=True)
     return torch.empty(size, dtype=shape.dtype, device=device)
+
+
+def _is_whole(folder: Path, shapes: Mapping[str, Shape]) -> bool:
+    if not (folder / RECORD).is_file():
+        return False
+    try:
+        recorded = read_record(folder / RECORD, PackedRecord).files
+        if recorded == {name: digest_file(folder / f"{name}.npy") for name in shapes}:
+            return True
+    except (OSError, PoolError):
+        pass
+    say(f"{folder} is damaged: its members are packed again")
+    return False
+
+
+def _write(shapes: Mapping[str, Shape], rows: Rows, folder: Path) -> None:
+    """Append every row to its array's file, so that no array is ever in memory.
+
+    Not through `open_memmap`: a full disk would kill the process (SIGBUS) instead of raising `OSError`.
+    """
+    needed, free = sum(shape.nbytes for shape in shapes.values()), shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB are free")
+    say(f"packing members into {folder}, {needed / 1e9:.2f} GB")
+    with new_folder(folder) as new:
+        with ExitStack() as opened:
+            files = {name: opened.enter_context((new / f"{name}.npy").open("wb")) for name in shapes}
+            for name, shape in shapes.items():
+                header = {"descr": _numpy(shape).str, "fortran_order": False, "shape": (shape.rows, shape.columns)}
+                np.lib.format.write_array_header_1_0(files[name], header)
+            for name, row in rows:
+                files[name].write(row.contiguous().view(torch.uint8).cpu().numpy().data)
+        digests = {name: digest_file(new / f"{name}.npy") for name in shapes}
+        write_record(new / RECORD, PackedRecord(files=digests))
+
+
+def _opened(path: Path, shape: Shape, device: torch.device) -> StoredArray:
+    if shape.small:
+        array = torch.from_numpy(np.load(path, allow_pickle=False)).view(shape.dtype)
+        return InMemory(array.to(device), device)
+    return OnDisk(np.load(path, mmap_mode="c", allow_pickle=False), shape.dtype, device)
+
+
+def _numpy(shape: Shape) -> np.dtype:
+    return np.dtype(_CODED.get(shape.dtype, str(shape.dtype).removeprefix("torch.")))

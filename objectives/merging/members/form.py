@@ -1,6 +1,6 @@
-"""`HeldMembers`: what a merge needs of a pool's members, whatever form they have and wherever they lie.
+"""Members that can be summed, and the forms that encode them.
 
-`Form`: how members become arrays, and arrays held members. One file for each, in the same order of parts.
+Every form has a file: whole, steps, pruned.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,35 +10,56 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from objectives.merging.members.arrays import Shape, StoredArray
+from objectives.merging.members.arrays import Rows, Shape, StoredArray
 
 Weights = npt.NDArray[np.float64]
 
 DECODED_AT_ONCE = 2**23
-"""Values of all members together that a block decodes, where decoding makes a copy."""
+"""Values of all members together in a block whose decoding makes a copy."""
+SUMMED_AT_ONCE = {"cpu": 2**18, "cuda": 2**25}
+"""Values of one member added at a time: on a CPU so few that they and their sum stay in the cache."""
 
 
 class HeldMembers(Protocol):
-    """K members of P values each; gaps between tensors are zero, or left as they are."""
+    """K members of P values each; gaps between tensors are zero, or left as they are.
+
+    nbytes: bytes in memory, on device and host; pages of mapped files do not count
+    device_nbytes: bytes of them on the device that merges
+    """
 
     count: int
     nbytes: int
-    """Bytes in memory, on the device and in the host together; pages of mapped files are not among them."""
     device_nbytes: int
-    """Those of them on the device that merges."""
 
     def sum(self, weights: Weights, out: torch.Tensor) -> None:
         """Write sum_k w_k theta_k into `out` (P,), for any weights (K,). Members of weight zero are not read."""
 
     def blocks(self, most_values: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield parts of (P,) and the members' values there (K, n), decoded; valid until the next one is asked for.
+        """Yield parts of (P,) and the members' decoded values there (K, n), valid until the next block.
 
-        Parts cover every tensor. `most_values` is the largest n, but that a row of a matrix may be longer.
+        Parts cover every tensor. n is at most `most_values`, or one longer row of a matrix.
         """
 
 
+class Form(Protocol):
+    """One way of keeping the values of K members, in arrays of any place."""
+
+    @property
+    def digest_parts(self) -> Mapping[str, object]:
+        """Everything that decides the arrays besides members and seed, in JSON types."""
+
+    def shapes(self) -> Mapping[str, Shape]:
+        """Return the shapes of the arrays."""
+
+    def encode(self, members: Iterable[torch.Tensor]) -> Rows:
+        """Yield the rows of the arrays, from members (P,) that are valid one at a time."""
+
+    def held(self, arrays: Mapping[str, StoredArray]) -> HeldMembers:
+        """Make members of the arrays."""
+
+
 def sum_many(members: HeldMembers, weights: Weights, like: torch.Tensor) -> torch.Tensor:
-    """Return N merges (N, P) by weights (N, K), in the dtype and on the device of `like`; members are read once."""
+    """Return N merges (N, P) for weights (N, K), in dtype and device of `like`; members are read once."""
     by_row = torch.tensor(weights, dtype=like.dtype, device=like.device)
     merged: torch.Tensor | None = None
     for part, values in members.blocks():
@@ -52,7 +73,7 @@ def sum_many(members: HeldMembers, weights: Weights, like: torch.Tensor) -> torc
 
 
 def inner(members: HeldMembers, gradient: torch.Tensor) -> Weights:
-    """Return the inner products (K,) of every member with a gradient (P,); blocks are added in float64."""
+    """Return the inner products (K,) of members and a gradient (P,); blocks are added in float64."""
     total = torch.zeros(members.count, dtype=torch.float64, device=gradient.device)
     for part, values in members.blocks():
         total += torch.mv(values, gradient[part]).double()
@@ -60,35 +81,14 @@ def inner(members: HeldMembers, gradient: torch.Tensor) -> Weights:
     return found
 
 
-SUMMED_AT_ONCE = {"cpu": 2**18, "cuda": 2**25}
-"""Values of one member added at a time: on a CPU so few that decoded ones and their sum stay in the cache."""
-
-
-class Form(Protocol):
-    """One way of keeping the values of K members, in arrays that can lie anywhere."""
-
-    @property
-    def digest_parts(self) -> Mapping[str, object]:
-        """What decides the arrays, besides the members and the seed, in JSON types."""
-
-    def shapes(self) -> Mapping[str, Shape]:
-        """Give the arrays there will be."""
-
-    def encode(self, members: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield the next row of one array after another, from members (P,), which are valid one at a time."""
-
-    def held(self, arrays: Mapping[str, StoredArray]) -> HeldMembers:
-        """Make members of the arrays."""
-
-
 def parts(size: int, most_values: int) -> Iterator[slice]:
-    """Cut (size,) into parts of at most so many values."""
+    """Cut (size,) into parts of at most `most_values`."""
     for start in range(0, size, most_values):
         yield slice(start, min(start + most_values, size))
 
 
 def together(count: int, rows: Iterator[torch.Tensor]) -> torch.Tensor:
-    """Return decoded rows (...) as one block (count, ...): one row at a time is there twice."""
+    """Return decoded rows (...) as one block (count, ...); only one row at a time exists twice."""
     first = next(rows)
     block = first.new_empty(count, *first.shape)
     block[0] = first
@@ -98,5 +98,5 @@ def together(count: int, rows: Iterator[torch.Tensor]) -> torch.Tensor:
 
 
 def used(weights: Iterable[float]) -> list[tuple[int, float]]:
-    """Number the weights and leave out zeros: rows of weight zero are not read."""
+    """Number the weights and leave out zeros."""
     return [(row, float(weight)) for row, weight in enumerate(weights) if weight != 0]

@@ -1,19 +1,38 @@
-"""`Holding`: what a user may say of how members are held."""
+"""How members are held: what a user asks for, and which place has room.
+
+Reading a study file imports this module, so torch loads only when the device is asked.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import psutil
+
+if TYPE_CHECKING:
+    import torch
 
 Place = Literal["resident", "streamed", "mapped"]
 Held = Literal["auto", "resident", "streamed", "mapped"]
-StoredAs = Literal["float32", "bfloat16", "int8", "int6"]
+StoredAs = Literal["float32", "bfloat16", "int8"]
+
+SHARE = 0.8
+"""Largest share of free memory that is taken: scoring and other programs need some."""
+MODELS = 3
+"""Models beside the pool: the resident one, its gradient, and one that is being loaded."""
 
 
 @dataclass(frozen=True)
 class Holding:
-    """Where members are `held`, as what their values are `stored`, and the share of each task vector that is kept.
+    """How members are held.
 
-    `held` decides where bytes lie and no value; the other two decide values. `float32` stands for the pool's own dtype.
-    Raises `ValueError` for a share outside (0, 1], or below 1 of what is stored as `int6`.
+    held: the place of their bytes; it changes no value
+    stored: the type of their values; `float32` stands for the pool's own dtype
+    keep_share: the share of every task vector that is kept
+
+    Raises `ValueError` for a share outside (0, 1].
     """
 
     held: Held = "auto"
@@ -23,23 +42,79 @@ class Holding:
     def __post_init__(self) -> None:
         if not 0 < self.keep_share <= 1:
             raise ValueError(f"the share of a task vector that is kept must be in (0, 1]: got {self.keep_share!r}")
-        if self.keep_share < 1 and self.stored == "int6":
-            raise ValueError('pruned members cannot be stored as "int6": keep all of them, or store "int8"')
-
-    @property
-    def as_trained(self) -> bool:
-        """Whether every value is the one that was trained."""
-        return self.stored == "float32" and self.keep_share == 1
 
     @property
     def starts_at_seed(self) -> bool:
-        """Whether members are held as steps from the seed (task vectors), so that it is needed."""
-        return self.stored in ("int8", "int6") or self.keep_share < 1
+        """Whether members are stored as steps from the seed (task vectors)."""
+        return self.stored == "int8" or self.keep_share < 1
 
     @property
     def digest_parts(self) -> dict[str, object]:
-        """What decides a value, in JSON types: nothing where members are as trained, wherever they lie.
+        """Everything that decides a value, in JSON types: nothing where members are as trained.
 
         All places merge by the same sums, so their values agree in every bit on one device.
         """
-        return {} if self.as_trained else {"members": {"stored": self.stored, "keep_share": self.keep_share}}
+        as_trained = self.stored == "float32" and self.keep_share == 1
+        return {} if as_trained else {"members": {"stored": self.stored, "keep_share": self.keep_share}}
+
+
+@dataclass(frozen=True)
+class Free:
+    """Free bytes of the host and of the device; for a CPU the device is the host."""
+
+    host: float
+    device: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A place and its reason."""
+
+    place: Place
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.why}"
+
+
+def free_memory(device: torch.device) -> Free:
+    """Ask the operating system and the device; a container's limit counts."""
+    import torch
+
+    host = min(psutil.virtual_memory().available, _free_of_container(Path("/sys/fs/cgroup")))
+    return Free(host, torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host)
+
+
+def choose(pool_bytes: int, model_bytes: int, device: torch.device, free: Free) -> Choice:
+    """Choose the first place with room for the members and for models of `model_bytes` each.
+
+    The order is: the device, the host's memory (which streams to a GPU), the disk.
+    """
+    beside = MODELS * model_bytes
+    needed = f"{_gigabytes(pool_bytes)} of members and {_gigabytes(beside)} for models"
+    where = "memory" if device.type == "cpu" else "the GPU"
+    if pool_bytes + beside <= SHARE * free.device:
+        return Choice("resident", f"{needed} fit into {where}, {_gigabytes(free.device)} free")
+    too_much = f"{needed} are too much for {where}, {_gigabytes(free.device)} free"
+    if device.type == "cpu":
+        return Choice("mapped", too_much)
+    if pool_bytes + model_bytes <= SHARE * free.host:
+        return Choice("streamed", f"{too_much}, and fit into the host's memory, {_gigabytes(free.host)} free")
+    return Choice("mapped", f"{too_much}, and for the host's memory, {_gigabytes(free.host)} free")
+
+
+def _free_of_container(group: Path) -> float:
+    """Return the free bytes of a control group (version 2), or infinity without a limit.
+
+    Cached files count as free: verifying the pool has just read all of it.
+    """
+    try:
+        limit, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        counters = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no group, or "max"
+        return float("inf")
+    return max(0, limit - taken + int(counters.get("file", 0)))
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.2f} GB"

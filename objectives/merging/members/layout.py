@@ -1,4 +1,4 @@
-"""Where each tensor of a model lies in one flat buffer (P,), and the pieces in which such a buffer is read."""
+"""The place of every tensor in one flat buffer (P,), and the pieces in which the buffer is read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ _ALIGNMENT_ELEMENTS = 16
 
 @dataclass(frozen=True)
 class Matrix:
-    """One tensor as a matrix: `part` of the buffer, `width` values a row, the number of its `first_row` of all rows.
+    """One tensor as rows of `width` values; leading dimensions are rows, and a vector is one row.
 
-    A vector is one row; leading dimensions are rows.
+    part: its part of the buffer
+    first_row: the number of its first row among the rows of all tensors
     """
 
     part: slice
@@ -24,13 +25,13 @@ class Matrix:
 
     @property
     def rows(self) -> int:
-        """How many rows it has."""
+        """The number of its rows."""
         return int(self.part.stop - self.part.start) // self.width
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Whole rows of one matrix: `part` of the buffer, the `rows` of all rows, and their width."""
+    """Whole rows of one matrix: their part of the buffer, their numbers among all rows, their width."""
 
     part: slice
     rows: slice
@@ -38,13 +39,13 @@ class Piece:
 
     @property
     def values(self) -> int:
-        """How many values it has."""
+        """The number of its values."""
         return int(self.part.stop - self.part.start)
 
 
 @dataclass(frozen=True)
 class FlatLayout:
-    """Tensors by name in a flat buffer of `size` values (P), gaps between them included; `rows` in all (R)."""
+    """Tensors by name in a flat buffer of `size` values (P), gaps included, with `rows` rows in all (R)."""
 
     matrices: dict[str, Matrix]
     size: int
@@ -52,18 +53,18 @@ class FlatLayout:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "FlatLayout":
-        """Lay out a model's parameters one after the other, tied ones once."""
+        """Lay out a model's parameters one after the other; tied parameters count once."""
         matrices: dict[str, Matrix] = {}
         start = row = 0
         for name, tensor in parameters_of(model).items():
             width = max(1, int(tensor.shape[-1]) if tensor.dim() else 1)
             matrices[name] = Matrix(slice(start, start + tensor.numel()), width, row)
             row += matrices[name].rows
-            start = _aligned(start + tensor.numel())
+            start = -(-(start + tensor.numel()) // _ALIGNMENT_ELEMENTS) * _ALIGNMENT_ELEMENTS
         return cls(matrices, start, row)
 
     def pieces(self, most_values: int) -> Iterator[Piece]:
-        """Cut all matrices into pieces of at most so many values, but for rows that are longer. Gaps are in none."""
+        """Cut every matrix into pieces of at most `most_values`, or of one longer row. Gaps are in no piece."""
         for matrix in self.matrices.values():
             at_once = max(1, most_values // matrix.width)
             for first in range(0, matrix.rows, at_once):
@@ -71,7 +72,3 @@ class FlatLayout:
                 start, stop = (matrix.part.start + row * matrix.width for row in (first, last))
                 rows = slice(matrix.first_row + first, matrix.first_row + last)
                 yield Piece(slice(start, stop), rows, matrix.width)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGNMENT_ELEMENTS) * _ALIGNMENT_ELEMENTS

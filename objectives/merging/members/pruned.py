@@ -1,8 +1,8 @@
-"""Members as the largest part of their task vectors: in every tensor, the same share of values is kept.
+"""Members as the largest part of their task vectors: every tensor keeps the same share of its values.
 
 theta_k ~ theta_0 + kept_k, so a merge is (sum_k w_k) theta_0 + sum_k w_k kept_k (magnitude pruning: Han et al. 2015,
-arXiv 1506.02626; of task vectors: Yadav et al. 2023, arXiv 2306.01708, "trim"). A bit a value says what was kept. The
-seed is kept whole, in the dtype that is merged in.
+arXiv 1506.02626; of task vectors: Yadav et al. 2023, arXiv 2306.01708, "trim"). One bit a value marks the kept values.
+The seed is kept whole, in the dtype of merging.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 import torch
 
-from objectives.merging.members.arrays import Shape, StoredArray
-from objectives.merging.members.codes import CODE_SCALE, quantised
+from objectives.merging.members.arrays import Rows, Shape, StoredArray
 from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, Weights, together, used
-from objectives.merging.members.layout import FlatLayout, Matrix, Piece
+from objectives.merging.members.layout import FlatLayout, Piece
+from objectives.merging.members.steps import CODE_SCALE, quantised
 
 _BITS = 8
 
 
 @dataclass(frozen=True)
 class PrunedForm:
-    """K members, of each of whose steps from `seed` (P,) a share is kept, in a dtype or as int8 codes with scales."""
+    """K members as a share of their steps from `seed` (P,), in a dtype, or as int8 codes with scales."""
 
     count: int
     layout: FlatLayout
@@ -30,7 +30,7 @@ class PrunedForm:
 
     @property
     def digest_parts(self) -> Mapping[str, object]:
-        """Share and dtype: the seed is digested with the members."""
+        """The form's name, share and dtype."""
         return {"form": "pruned", "keep_share": self.keep_share, "dtype": str(self.stored)}
 
     @property
@@ -39,7 +39,7 @@ class PrunedForm:
         return tuple(self.layout.pieces(SUMMED_AT_ONCE["cpu"]))
 
     def shapes(self) -> Mapping[str, Shape]:
-        """The seed; which values are kept, those, and where each piece's start among them; scales of int8."""
+        """The seed; marks of the kept values, the values, and the start of each piece among them; scales of int8."""
         kept = sum(self._kept_of(matrix.rows * matrix.width) for matrix in self.layout.matrices.values())
         shapes = {
             "seed": Shape(1, self.layout.size, self.seed.dtype),
@@ -50,8 +50,8 @@ class PrunedForm:
         scales = {"scales": Shape(self.count, self.layout.rows, CODE_SCALE, small=True)}
         return shapes | (scales if self.stored == torch.int8 else {})
 
-    def encode(self, members: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-        """A row for the seed, then one of each other array for each member."""
+    def encode(self, members: Iterable[torch.Tensor]) -> Rows:
+        """Encode the seed, then each member in every other array."""
         yield "seed", self.seed
         for member in members:
             step = member - self.seed
@@ -61,18 +61,15 @@ class PrunedForm:
                 yield "scales", scales
             else:
                 values = step.to(self.stored)
-            yield "kept", torch.cat([values[matrix.part][mask[matrix.part]] for matrix in self._matrices])
+            matrices = self.layout.matrices.values()
+            yield "kept", torch.cat([values[matrix.part][mask[matrix.part]] for matrix in matrices])
             yield "bits", torch.cat([_packed(mask[piece.part]) for piece in self.pieces])
             counts = torch.stack([mask[piece.part].sum() for piece in self.pieces])
             yield "starts", torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
     def held(self, arrays: Mapping[str, StoredArray]) -> "PrunedMembers":
-        """Hold them."""
+        """Hold the arrays."""
         return PrunedMembers(self, arrays)
-
-    @property
-    def _matrices(self) -> tuple[Matrix, ...]:
-        return tuple(self.layout.matrices.values())
 
     def _kept_of(self, values: int) -> int:
         return max(1, round(self.keep_share * values))
@@ -80,20 +77,20 @@ class PrunedForm:
     def _largest(self, step: torch.Tensor) -> torch.Tensor:
         """Mark the largest values (P,) of each tensor, exactly as many in all members."""
         mask = torch.zeros(step.numel(), dtype=torch.bool, device=step.device)
-        for matrix in self._matrices:
+        for matrix in self.layout.matrices.values():
             size = step[matrix.part].abs()
             mask[matrix.part.start + size.topk(self._kept_of(size.numel()), sorted=False).indices] = True
         return mask
 
 
 class PrunedMembers:
-    """Members of which a share of each tensor's step lies in arrays; no member outlives its piece decoded."""
+    """Members in arrays of kept values, decoded a piece at a time."""
 
     def __init__(self, form: PrunedForm, arrays: Mapping[str, StoredArray]) -> None:
         self.count = form.count
         self.nbytes = sum(array.nbytes for array in arrays.values())
         self.device_nbytes = sum(array.device_nbytes for array in arrays.values())
-        self._layout, self._computed, self._pieces = form.layout, form.seed.dtype, form.pieces
+        self._computed, self._pieces = form.seed.dtype, form.pieces
         self._seed, self._bits, self._kept = (arrays[name] for name in ("seed", "bits", "kept"))
         starts = arrays["starts"].whole()
         assert starts is not None, "small arrays are kept on the device"
@@ -101,7 +98,7 @@ class PrunedMembers:
         self._scales = arrays["scales"].whole() if "scales" in arrays else None
 
     def sum(self, weights: Weights, out: torch.Tensor) -> None:
-        """Sum the seed and what was kept into `out` (P,), a piece at a time."""
+        """Sum the seed and the kept values into `out` (P,), a piece at a time."""
         rows, total = used(weights), float(weights.sum())
         first_byte = 0
         for number, piece in enumerate(self._pieces):
@@ -149,11 +146,10 @@ def _powers(device: torch.device) -> torch.Tensor:
 
 
 def _packed(mask: torch.Tensor) -> torch.Tensor:
-    """Turn booleans (n,) into bytes of eight, the first one the lowest bit."""
+    """Turn booleans (n,) into bytes; the first boolean is the lowest bit."""
     padded = torch.nn.functional.pad(mask.to(torch.uint8), (0, -mask.numel() % _BITS))
     return (padded.view(-1, _BITS) * _powers(mask.device)).sum(dim=1, dtype=torch.uint8)
 
 
 def _unpacked(bits: torch.Tensor, count: int) -> torch.Tensor:
-    """Turn bytes back into `count` booleans."""
     return ((bits[:, None] & _powers(bits.device)) != 0).flatten()[:count]

@@ -1,8 +1,7 @@
-"""Members as steps from one reference, in integers of eight or six bits with a scale for every row of a matrix.
+"""Members as steps from one reference, in eight-bit integers with one scale for every row of a matrix.
 
-theta_k = r + tau_k, so sum_k w_k theta_k = (sum_k w_k) r + sum_k w_k tau_k, whatever the weights sum to. The surprising
-thing: r is the seed *as those integers give it back*, and tau_k = theta_k - r takes up what that rounding left. So the
-reference costs one more row like a member's, and its rounding does no harm.
+theta_k = r + tau_k, so sum_k w_k theta_k = (sum_k w_k) r + sum_k w_k tau_k for any weights. The reference r is the seed
+after the same rounding, and tau_k = theta_k - r. So r costs one more row of bytes, and its rounding error vanishes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,59 +9,58 @@ from dataclasses import dataclass
 
 import torch
 
-from objectives.merging.members.arrays import Shape, StoredArray
-from objectives.merging.members.codes import CODE_SCALE, Codes, dequantised, quantised
+from objectives.merging.members.arrays import Rows, Shape, StoredArray
 from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, Weights, used
 from objectives.merging.members.layout import FlatLayout, Piece
+
+LARGEST_CODE = 127
+CODE_SCALE = torch.bfloat16
+"""A scale that is rounded down by 2^-9 cuts its row's largest value by a quarter of a code at most."""
 
 
 @dataclass(frozen=True)
 class StepsForm:
-    """K members as steps from a reference, near `seed` (P,), which is not kept."""
+    """K members as steps from a reference near `seed` (P,), which is not kept."""
 
     count: int
     layout: FlatLayout
     seed: torch.Tensor
-    codes: Codes
 
     @property
     def digest_parts(self) -> Mapping[str, object]:
-        """Only a name: the seed is digested with the members."""
-        return {"form": f"int{self.codes.bits}"}
+        """The form's name."""
+        return {"form": "int8"}
 
     def shapes(self) -> Mapping[str, Shape]:
         """Codes and scales, the reference before the members."""
         return {
-            "codes": Shape(self.count + 1, self.codes.columns, self.codes.dtype),
+            "codes": Shape(self.count + 1, self.layout.size, torch.int8),
             "scales": Shape(self.count + 1, self.layout.rows, CODE_SCALE, small=True),
         }
 
-    def encode(self, members: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-        """A row of both for the reference and for each member's step from it."""
-        largest = self.codes.largest
-        codes, scales = quantised(self.seed, self.layout, largest)
-        yield "codes", self.codes.packed(codes)
-        yield "scales", scales
+    def encode(self, members: Iterable[torch.Tensor]) -> Rows:
+        """Encode the reference, and each member's step from it."""
+        codes, scales = quantised(self.seed, self.layout)
+        yield from (("codes", codes), ("scales", scales))
         reference = dequantised(codes, scales, self.layout, self.seed.dtype)
         for member in members:
-            codes, scales = quantised(member - reference, self.layout, largest)
-            yield "codes", self.codes.packed(codes)
-            yield "scales", scales
+            codes, scales = quantised(member - reference, self.layout)
+            yield from (("codes", codes), ("scales", scales))
 
     def held(self, arrays: Mapping[str, StoredArray]) -> "StepsMembers":
-        """Hold them."""
+        """Hold the arrays."""
         return StepsMembers(self, arrays)
 
 
 class StepsMembers:
-    """Members whose codes (1 + K, bytes) and scales (1 + K, R) lie in two arrays; none outlives its piece decoded."""
+    """Members in codes (1 + K, P) and scales (1 + K, R), decoded a piece at a time."""
 
     def __init__(self, form: StepsForm, arrays: Mapping[str, StoredArray]) -> None:
         self.count = form.count
-        self._layout, self._computed, self._codes = form.layout, form.seed.dtype, form.codes
-        self._stored = arrays["codes"]
+        self._layout, self._computed = form.layout, form.seed.dtype
+        self._codes = arrays["codes"]
         scales = arrays["scales"].whole()
-        assert scales is not None, "scales are kept on the device"
+        assert scales is not None, "small arrays are kept on the device"
         self._scales = scales
         self.nbytes = sum(array.nbytes for array in arrays.values())
         self.device_nbytes = sum(array.device_nbytes for array in arrays.values())
@@ -87,9 +85,35 @@ class StepsMembers:
             yield piece.part, steps[1:].add_(steps[0])
 
     def _decoded(self, members: Sequence[int], piece: Piece, dtype: torch.dtype) -> torch.Tensor:
-        """Return the codes (members, rows, width) of a piece, all unpacked at once: small pieces are mostly calls."""
-        part = self._codes.part(piece)
-        stored = torch.cat([self._stored.row(row, part) for row in members])
+        """Return the codes (members, rows, width) of a piece, converted in one call: small pieces are mostly calls."""
+        codes = torch.cat([self._codes.row(row, piece.part) for row in members])
         for row in members:
-            self._stored.done(row, part)
-        return self._codes.unpacked(stored, piece, dtype).view(len(members), -1, piece.width)
+            self._codes.done(row, piece.part)
+        return codes.to(dtype).view(len(members), -1, piece.width)
+
+
+def quantised(values: torch.Tensor, layout: FlatLayout) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return codes (P,) of int8 and scales (R,): each row of a matrix is its codes times one scale.
+
+    The error of a value is half a scale at most. A row of zeros has scale 0.
+    """
+    codes = torch.zeros(layout.size, dtype=torch.int8, device=values.device)
+    scales = torch.zeros(layout.rows, dtype=CODE_SCALE, device=values.device)
+    for matrix in layout.matrices.values():
+        rows = values[matrix.part].view(-1, matrix.width)
+        scale = (rows.abs().amax(dim=1) / LARGEST_CODE).to(CODE_SCALE)
+        divisor = torch.where(scale > 0, scale, 1).to(rows.dtype)
+        rounded = (rows / divisor[:, None]).round_().clamp_(-LARGEST_CODE, LARGEST_CODE)
+        codes[matrix.part] = rounded.to(torch.int8).view(-1)
+        scales[matrix.first_row : matrix.first_row + matrix.rows] = scale
+    return codes, scales
+
+
+def dequantised(codes: torch.Tensor, scales: torch.Tensor, layout: FlatLayout, dtype: torch.dtype) -> torch.Tensor:
+    """Return the values (P,) of codes and scales."""
+    values = torch.zeros(layout.size, dtype=dtype, device=codes.device)
+    for matrix in layout.matrices.values():
+        rows = slice(matrix.first_row, matrix.first_row + matrix.rows)
+        decoded = codes[matrix.part].view(-1, matrix.width).to(dtype) * scales[rows, None].to(dtype)
+        values[matrix.part] = decoded.view(-1)
+    return values

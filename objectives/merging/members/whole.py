@@ -1,20 +1,20 @@
-"""Members as they are, in float32 or bfloat16: sum_k w_k theta_k, row after row."""
+"""Members in float32 or bfloat16, value for value: sum_k w_k theta_k, row after row."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 
-from objectives.merging.members.arrays import Shape, StoredArray
+from objectives.merging.members.arrays import Rows, Shape, StoredArray
 from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, Weights, parts, together, used
 
 CACHED_VALUES = 2**21
-"""Values added at a time on a CPU where nothing is decoded: 1.2 to 1.6 times the bandwidth of one matrix product."""
+"""Values added at a time on a CPU without decoding: 1.2 to 1.6 times the bandwidth of one matrix product."""
 
 
 @dataclass(frozen=True)
 class WholeForm:
-    """K members of P values in a dtype, merged in `computed`."""
+    """K members of P values in the dtype `stored`, merged in the dtype `computed`."""
 
     count: int
     size: int
@@ -23,25 +23,25 @@ class WholeForm:
 
     @property
     def digest_parts(self) -> Mapping[str, object]:
-        """The dtype."""
+        """The form's name and dtype."""
         return {"form": "whole", "dtype": str(self.stored)}
 
     def shapes(self) -> Mapping[str, Shape]:
-        """One array."""
+        """One array of values."""
         return {"values": Shape(self.count, self.size, self.stored)}
 
-    def encode(self, members: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-        """A row for each member, rounded to the dtype."""
+    def encode(self, members: Iterable[torch.Tensor]) -> Rows:
+        """Round each member to the dtype."""
         for member in members:
             yield "values", member.to(self.stored)
 
     def held(self, arrays: Mapping[str, StoredArray]) -> "WholeMembers":
-        """Hold them."""
+        """Hold the array."""
         return WholeMembers(self, arrays["values"])
 
 
 class WholeMembers:
-    """Members whose values lie in one array (K, P)."""
+    """Members in one array (K, P)."""
 
     def __init__(self, form: WholeForm, values: StoredArray) -> None:
         self.count = form.count
@@ -50,17 +50,19 @@ class WholeMembers:
 
     @property
     def stack(self) -> torch.Tensor | None:
-        """The values (K, P) where they lie on the device in the dtype that is merged in; None elsewhere."""
+        """The values (K, P) where they lie on the device in the dtype of merging, else None."""
         return self._values.whole() if self._form.stored == self._form.computed else None
 
     def sum(self, weights: Weights, out: torch.Tensor) -> None:
-        """Sum the rows into `out` (P,): a part at a time, but by one matrix product where they lie on a GPU."""
+        """Sum the rows into `out` (P,) a part at a time; on a GPU, by one matrix product."""
         stack = self.stack
         if stack is not None and out.device.type != "cpu":
             torch.mv(stack.T, torch.tensor(weights, dtype=out.dtype, device=out.device), out=out)
             return
         rows = used(weights)
-        for part in parts(out.numel(), self._at_once(out)):
+        decodes = self._form.stored != self._form.computed
+        in_cache = SUMMED_AT_ONCE[out.device.type] if decodes or out.device.type != "cpu" else CACHED_VALUES
+        for part in parts(out.numel(), in_cache):
             summed = out[part]
             for place, (row, weight) in enumerate(rows):
                 values = self._values.row(row, part).to(out.dtype)
@@ -71,12 +73,10 @@ class WholeMembers:
                 self._values.done(row, part)
 
     def blocks(self, most_values: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield views of what lies on the device as it is, and copies of anything else."""
-        stack = self.stack
-        size = self._form.size
+        """Yield views of values on the device in the dtype of merging, else copies."""
+        stack, size = self.stack, self._form.size
         if stack is not None:
-            for part in parts(size, most_values or size):
-                yield part, stack[:, part]
+            yield from ((part, stack[:, part]) for part in parts(size, most_values or size))
             return
         for part in parts(size, most_values or max(1, DECODED_AT_ONCE // self.count)):
             yield part, together(self.count, (self._decoded(row, part) for row in range(self.count)))
@@ -85,7 +85,3 @@ class WholeMembers:
         values = self._values.row(row, part).to(self._form.computed, copy=True)
         self._values.done(row, part)
         return values
-
-    def _at_once(self, out: torch.Tensor) -> int:
-        decodes = self._form.stored != self._form.computed
-        return SUMMED_AT_ONCE[out.device.type] if decodes or out.device.type != "cpu" else CACHED_VALUES

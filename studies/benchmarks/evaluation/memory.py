@@ -34,8 +34,6 @@ WAYS = (
     Holding("resident", "bfloat16"),
     Holding("resident", "int8"),
     Holding("mapped", "int8"),
-    Holding("resident", "int6"),
-    Holding("mapped", "int6"),
     Holding("resident", "float32", 0.5),
     Holding("resident", "int8", 0.5),
     Holding("resident", "int8", 0.2),

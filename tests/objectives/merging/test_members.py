@@ -15,14 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from objectives.merged_loss import MergedLoss
-from objectives.merging.members.choice import Free, choose
-from objectives.merging.members.codes import EightBits, SixBits, dequantised, quantised
-from objectives.merging.members.holding import Held, Holding, StoredAs
-from objectives.merging.members.layout import FlatLayout, Matrix
-from objectives.merging.merge import StackedPool, UnmergedPool
+from objectives.merging.members.holding import Free, Held, Holding, StoredAs, choose
+from objectives.merging.members.layout import FlatLayout
+from objectives.merging.members.steps import LARGEST_CODE, dequantised, quantised
+from objectives.merging.merge import StackedPool
 from objectives.merging.task_vectors import compare_task_vectors
 from objectives.target.target import Goal
-from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import ModelShape
 from pool.errors import ConfigError, PoolError
@@ -51,9 +50,6 @@ WAYS = [
     Way(Holding("resident", "int8"), 0.02, 1e-3),
     Way(Holding("streamed", "int8"), 0.02, 1e-3),
     Way(Holding("mapped", "int8"), 0.02, 1e-3),
-    Way(Holding("resident", "int6"), 0.06, 1e-3),
-    Way(Holding("streamed", "int6"), 0.06, 1e-3),
-    Way(Holding("mapped", "int6"), 0.06, 1e-3),
     Way(Holding("resident", "float32", 0.5), 0.6, 0.05),
     Way(Holding("mapped", "bfloat16", 0.5), 0.6, 0.05),
     Way(Holding("resident", "int8", 0.5), 0.6, 0.05),
@@ -163,23 +159,6 @@ def test_int8_takes_a_quarter_of_float32_beside_scales_and_one_more_row(stack_of
     assert stack_of(Holding("mapped", "int8")).members.nbytes == 4 * 2 * layout.rows, "only scales are in memory"
 
 
-def test_int6_takes_less_than_a_quarter_of_float32_from_four_members_on(
-    stack_of, exact: StackedPool, tiny_pool: Pool, tmp_path: Path
-) -> None:
-    layout = FlatLayout.of(exact.model)
-    assert all(matrix.width % 4 == 0 for matrix in layout.matrices.values()), "no row is padded"
-    values = sum(tensor.numel() for tensor in parameters_of(exact.model).values())
-    members = stack_of(Holding("resident", "int6")).members
-    assert members.nbytes == (3 + 1) * (values * 3 / 4 + 2 * layout.rows)
-    folders = {f"{name}{copy}": folder for copy in (1, 2) for name, folder in tiny_pool.member_folders.items()}
-    (tmp_path / "seed").symlink_to(tiny_pool.folder / "seed")
-    six, floats = (
-        StackedPool(folders, holding=Holding("resident", stored), folder=tmp_path, device="cpu").members.nbytes
-        for stored in ("int6", "float32")
-    )
-    assert six <= floats / 4
-
-
 def test_pruning_keeps_the_largest_share_of_each_tensor_and_the_seed_elsewhere(
     stack_of, exact: StackedPool, seed: torch.Tensor
 ) -> None:
@@ -193,40 +172,16 @@ def test_pruning_keeps_the_largest_share_of_each_tensor_and_the_seed_elsewhere(
     assert stack.members.nbytes < 0.9 * exact.members.nbytes
 
 
-@pytest.mark.parametrize("largest", [EightBits.largest, SixBits.largest])
 @pytest.mark.parametrize("scale", [1e-30, 1e-4, 1.0, 1e4])
-def test_a_code_is_off_by_half_a_scale_at_most(scale: float, largest: int) -> None:
+def test_a_code_is_off_by_half_a_scale_at_most(scale: float) -> None:
     layout = FlatLayout.of(new_model(ModelShape(hidden_size=16, attention_heads=2, layers=1), 300, initial_seed=0))
     values = torch.randn(layout.size, generator=torch.Generator().manual_seed(1)) * scale
     first = next(iter(layout.matrices.values()))
     values[: first.width] = 0
-    decoded = dequantised(*quantised(values, layout, largest), layout, torch.float32)
+    decoded = dequantised(*quantised(values, layout), layout, torch.float32)
     for matrix in layout.matrices.values():
         rows, back = (one[matrix.part].view(-1, matrix.width) for one in (values, decoded))
-        assert ((rows - back).abs() <= rows.abs().amax(dim=1, keepdim=True) * 0.51 / largest).all()
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    shapes=st.lists(st.tuples(st.integers(1, 7), st.integers(1, 21)), min_size=1, max_size=4),
-    most_values=st.integers(1, 60),
-    codes_of=st.sampled_from([EightBits, SixBits]),
-)
-def test_codes_come_back_from_their_bytes_piece_by_piece(
-    shapes: list[tuple[int, int]], most_values: int, codes_of: type[EightBits] | type[SixBits]
-) -> None:
-    matrices, start, row = {}, 0, 0
-    for number, (rows, width) in enumerate(shapes):
-        matrices[str(number)] = Matrix(slice(start, start + rows * width), width, row)
-        start, row = start + rows * width + 3, row + rows
-    layout = FlatLayout(matrices, start, row)
-    codes = codes_of(layout)
-    values = torch.randint(-codes.largest, codes.largest + 1, (layout.size,), dtype=torch.int8)
-    stored = codes.packed(values)
-    assert stored.shape == (codes.columns,) and stored.dtype == codes.dtype
-    for piece in layout.pieces(most_values):
-        back = codes.unpacked(stored[codes.part(piece)], piece, torch.float32)
-        assert torch.equal(back, values[piece.part].view(-1, piece.width).float())
+        assert ((rows - back).abs() <= rows.abs().amax(dim=1, keepdim=True) * 0.51 / LARGEST_CODE).all()
 
 
 def test_members_of_task_vectors_compare_as_they_are(stack_of, exact: StackedPool, tiny_pool: Pool) -> None:
@@ -245,12 +200,9 @@ def test_the_digest_says_what_decides_a_value_and_not_where_it_lies(stack_of, ti
     places: list[Held] = ["resident", "streamed", "mapped", "auto"]
     assert len({digest(Holding(place)) for place in places}) == 1
     assert len({digest(Holding(place, "int8")) for place in places}) == 1
-    different = [
-        Holding("resident", *form)
-        for form in (("float32", 1), ("bfloat16", 1), ("int8", 1), ("int6", 1), ("int8", 0.5))
-    ]
-    assert len({digest(holding) for holding in different}) == 5
-    reader = UnmergedPool(tiny_pool.names, tiny_pool.folder / "seed", holding=Holding("mapped", "int8"))
+    different = [Holding("resident", *form) for form in (("float32", 1), ("bfloat16", 1), ("int8", 1), ("int8", 0.5))]
+    assert len({digest(holding) for holding in different}) == 4
+    reader = StackedPool.of_seed(tiny_pool.names, tiny_pool.folder / "seed", holding=Holding("mapped", "int8"))
     assert MergedLoss(tiny_pool, reader, TARGET, "search").digest == digest(Holding("resident", "int8"))
 
 
@@ -320,8 +272,6 @@ def test_the_first_place_with_room_is_chosen_and_the_reason_given(device: str, f
 def test_what_cannot_be_had_is_refused_with_the_way_out(tiny_pool: Pool, tmp_path: Path, stack_of) -> None:
     with pytest.raises(ValueError, match="in \\(0, 1\\]: got 0"):
         Holding(keep_share=0)
-    with pytest.raises(ValueError, match='cannot be stored as "int6": keep all of them, or store "int8"'):
-        Holding(stored="int6", keep_share=0.5)
     with pytest.raises(ValueError, match="steps from a seed: give the pool's folder"):
         StackedPool(tiny_pool.member_folders, holding=Holding(stored="int8"))
     with pytest.raises(ValueError, match="mapped from files beside the pool: give the pool's folder"):
