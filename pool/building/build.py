@@ -1,7 +1,7 @@
-"""Building a pool: corpus, tokenizer, seed, members. Run again, it builds only what is missing.
+"""Building a pool: corpus, tokenizer, seed, members. A further build makes only what is missing.
 
-Whatever has changed is refused before anything is written, unless it was asked to be rebuilt. A pool that is there
-stays whole until all that is new has been trained: that waits beside it.
+Changes are refused before anything is written, unless a rebuild is asked for. An existing pool stays whole until all
+new parts are trained.
 """
 
 import contextlib
@@ -9,60 +9,72 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from pool.building.job import TrainingJob, train_into
+from pool.building.job import NewModel, TrainingJob
 from pool.building.material import Material, prepare_material, write_material
-from pool.building.needs import seed_needs
 from pool.building.request import Request
-from pool.checkpoints.checkpoint import new_model, verify_checkpoint
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile
+from pool.config.recipe import Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine
-from pool.errors import PoolError
+from pool.errors import PoolError, PoolMismatchError
 from pool.files.records import MANIFEST, read_record, write_record
 from pool.files.whole import new_folder, scratch_folder
 from pool.mixture import Mixture
-from pool.parts.exchange import building, check_one_disk, discard_stages, exchange, is_stage
 from pool.parts.given_seed import save_given_seed
-from pool.parts.layout import MEMBERS, POOL_RECORD, SEED, PoolLayout, member_part
-from pool.parts.provenance import Provenance, label, member_provenance, seed_provenance
-from pool.parts.store import Pool, PoolManifest, open_pool
+from pool.parts.layout import (
+    CORPUS,
+    MEMBERS,
+    POOL_RECORD,
+    SEED,
+    PoolLayout,
+    building,
+    check_one_disk,
+    discard_stages,
+    exchange,
+    is_stage,
+    member_part,
+)
+from pool.parts.provenance import Provenance, describe_changes, label, member_provenance, seed_provenance
+from pool.parts.store import Pool, PoolManifest, verified
 from pool.progress import say, track
-from pool.tokens.prepared import CorpusManifest
-from pool.training.run_checkpoints import discard_scratch
+from pool.tokens.prepared import CorpusManifest, load_prepared
+from pool.training.run_files import discard_scratch
 
 
 def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = ONE_BY_ONE) -> Pool:
-    """Build what is missing of a pool, its members by an engine, and open it.
+    """Build what is missing of a pool; an engine trains the members.
 
     `rebuild` names members to train again; `seed` means the seed and all members, `all` the whole pool. Raises
-    `CorpusError`, `PoolError`, `PoolMismatchError`, `ConfigError` or `EngineError`: a pool that was there is then as it
-    was, and the same call goes on with what was made for it.
+    `CorpusError`, `PoolError`, `PoolMismatchError`, `ConfigError` or `EngineError`: an existing pool is then unchanged,
+    and the same call resumes the work.
     """
-    scratch = config.folder.with_name(f".{config.name}.scratch")
-    with building(config.folder) as exchanged, scratch_folder(scratch):
+    folder = config.folder
+    with building(folder) as exchanged, scratch_folder(folder.with_name(f".{config.name}.scratch")) as scratch:
         request = Request(config, frozenset(rebuild))
         if exchanged is not None and exchanged == request.stage:
-            request = Request(config)  # it was this very request that a kill had interrupted at its end
+            request = Request(config)  # a kill had interrupted this very request at its end
         material = prepare_material(request, scratch)
-        if discard_stages(config.folder, but=request.stage):
+        if discard_stages(folder, but=request.stage):
             say("what an interrupted build of something else had made is discarded")
         _say_imports_lost(request)
         corpus = material.corpus.manifest
         layout = request.layout(corpus.partitions, corpus_is_new=material.new is not None)
         if layout.new:
-            check_one_disk(config.folder)
-        material = write_material(material, config, layout)
+            check_one_disk(folder)
+        write_material(material, config.own_tokenizer, layout)
         seed = _seed(config, material, layout)
-        members = _members(config, corpus, seed, layout, engine)
+        members = _members(config.recipe, corpus, seed, layout, engine)
         manifest = PoolManifest(name=config.name, corpus=corpus, seed=seed, members=members)
         _put_in_place(request, layout, manifest)
-        _discard_abandoned(config.folder)
-        _say_kept_aside(config.folder, members)
-    return open_pool(config)
+        for abandoned in (*folder.glob(".*.scratch"), *folder.glob(f"{MEMBERS}/.*.scratch")):
+            discard_scratch(abandoned)
+        _say_kept_aside(folder, members)
+        # verified above, or just made: only a corpus that has moved is loaded again, from its place
+        prepared = material.corpus if material.new is None else load_prepared(folder / CORPUS, corpus)
+        return Pool(config, manifest, prepared)
 
 
 def _put_in_place(request: Request, layout: PoolLayout, manifest: PoolManifest) -> None:
-    """Write the pool's record, and exchange what is new for what was there."""
     if layout.stage is None or not layout.new:
         write_record(layout.folder / POOL_RECORD, manifest)
         discard_stages(layout.folder)
@@ -72,7 +84,7 @@ def _put_in_place(request: Request, layout: PoolLayout, manifest: PoolManifest) 
 
 
 def _gone(request: Request, layout: PoolLayout) -> list[str]:
-    """Name what goes without another in its place: of a new seed all members, of a new pool all that is there."""
+    """Name the parts without a successor: members of an old seed, and everything of an old pool."""
     gone: list[str] = []
     if request.anew:
         there = layout.folder.iterdir()
@@ -99,51 +111,48 @@ def _say_imports_lost(request: Request) -> None:
             say(f"{label(name)} was imported and is trained here now; `mixscout pool add --replace` takes it in again")
 
 
-def _discard_abandoned(folder: Path) -> None:
-    for scratch in (*folder.glob(".*.scratch"), *folder.glob(f"{MEMBERS}/.*.scratch")):
-        discard_scratch(scratch)
-
-
 def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> CheckpointManifest:
-    folder = layout.seed
-    if (there := _whole(SEED, layout, folder)) is not None:
+    is_new = SEED in layout.new or not (layout.seed / MANIFEST).is_file()
+    corpus, given = material.corpus.manifest, material.given
+    wanted = seed_provenance(config.seed, config.model, corpus) if is_new and given is None else None
+    there = _found(SEED, layout, wanted)
+    if there is not None:
         return there
-    if material.given is not None:
-        with new_folder(folder) as new:
-            return save_given_seed(material.given, config.context, new)
-    wanted = seed_provenance(config.seed, config.model, material.corpus.manifest)
-    start = new_model(config.model, config.tokenizer.vocabulary, initial_seed=config.seed.initial_seed)
-    needs = seed_needs(layout, config, wanted, material.corpus.manifest)
-    return train_into(folder, start, wanted, material.corpus.train, material.tokenizer, needs=needs, label=label(SEED))
+    if given is not None:
+        with new_folder(layout.seed) as new:
+            return save_given_seed(given, config.context, new)
+    assert wanted is not None, "a seed that is not there is new"
+    keeps_optimizer = config.recipe.continue_optimizer
+    start = NewModel(config.tokenizer.vocabulary, config.seed.initial_seed, keeps_optimizer)
+    return TrainingJob(layout, layout.seed, wanted, label(SEED), start)()
 
 
 def _members(
-    config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, layout: PoolLayout, engine: Engine
+    recipe: Recipe, corpus: CorpusManifest, seed: CheckpointManifest, layout: PoolLayout, engine: Engine
 ) -> dict[str, CheckpointManifest]:
-    trainings = {name: _training(name, config, corpus, seed, layout) for name in corpus.partitions}
-    found = {name: _whole(name, layout, one.folder, one.wanted) for name, one in trainings.items()}
+    names = tuple(corpus.partitions)
+    wanted = {name: member_provenance(Mixture.vertex(names, name), recipe, corpus, seed) for name in names}
+    found = {name: _found(name, layout, wanted[name]) for name in names}
     done = {name: manifest for name, manifest in found.items() if manifest is not None}
-    missing = {one.label: name for name, one in trainings.items() if name not in done}
-    with track("members", len(trainings), done=len(done), shown=engine.elsewhere) as show:
-        for called, manifest in engine.run([trainings[name].job for name in missing.values()]):
+    changed = {name: what for name, manifest in done.items() if (what := wanted[name].changes_since(manifest))}
+    if changed:
+        raise PoolMismatchError(describe_changes(changed))
+    missing = {label(name): name for name in names if name not in done}
+    jobs = [TrainingJob(layout, layout.member(name), wanted[name], called).job for called, name in missing.items()]
+    with track("members", len(names), done=len(done), shown=engine.elsewhere) as show:
+        for called, manifest in engine.run(jobs):
             done[missing[called]] = manifest
             show(len(done), "")
-    return {name: done[name] for name in trainings}
+    return {name: done[name] for name in names}
 
 
-def _training(
-    name: str, config: PoolFile, corpus: CorpusManifest, seed: CheckpointManifest, layout: PoolLayout
-) -> TrainingJob:
-    vertex = Mixture.vertex(tuple(corpus.partitions), name)
-    wanted = member_provenance(vertex, config.recipe, corpus, seed)
-    return TrainingJob(layout, layout.member(name), wanted, label(name))
-
-
-def _whole(name: str, layout: PoolLayout, folder: Path, wanted: Provenance | None = None) -> CheckpointManifest | None:
-    """Read the seed or a member that is there; one that waits, and is damaged or not what is wanted, is made again."""
+def _found(name: str, layout: PoolLayout, wanted: Provenance | None) -> CheckpointManifest | None:
+    """Read and verify the seed or a member; discard a new one that is damaged, or not `wanted` any more."""
+    part = SEED if name == SEED else member_part(name)
+    folder = layout.of(part)
     if not (folder / MANIFEST).is_file():
         return None
-    if layout.stage is None or not folder.is_relative_to(layout.stage):
+    if part not in layout.new:
         return verified(name, folder)
     with contextlib.suppress(PoolError):
         manifest = verified(name, folder)
@@ -151,9 +160,3 @@ def _whole(name: str, layout: PoolLayout, folder: Path, wanted: Provenance | Non
             return manifest
     shutil.rmtree(folder)
     return None
-
-
-def verified(name: str, folder: Path) -> CheckpointManifest:
-    """Read the manifest of the seed or a member. Raises `PoolError` where the files are not what it says."""
-    remedy = f"`mixscout pool build POOL.toml --rebuild {name}` trains it again"
-    return verify_checkpoint(folder, label(name), remedy)

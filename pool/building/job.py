@@ -1,63 +1,82 @@
-"""From a provenance to a checkpoint on disk: here, or wherever a job is done, as everything it needs is read from disk.
+"""From a provenance to a checkpoint on disk, in any process or machine that sees the pool's folder.
 
-A checkpoint's folder is locked while one process trains for it, since one may outlive the command that started it. What
-was done before a kill is found again: a whole checkpoint, or the last one on the way in the scratch folder.
+A checkpoint's folder is locked during training: a process may outlive the command that started it. After a kill, the
+scratch folder holds the last checkpoint on the way.
 """
 
+import contextlib
 import math
 import shutil
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+import torch
 from filelock import FileLock
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
-from pool.building.needs import member_needs
-from pool.checkpoints.checkpoint import load_model, save_checkpoint
+from pool.checkpoints.checkpoint import load_model, new_model, save_checkpoint, verify_checkpoint
 from pool.checkpoints.manifest import TRAINING_LIBRARIES, CheckpointManifest, HeldOutCourse, SeedTextLoss
+from pool.config.recipe import ModelShape
 from pool.engines.engine import Job
-from pool.errors import PoolError
+from pool.errors import ConfigError, PoolError
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, library_versions, read_record
 from pool.files.whole import new_folder
+from pool.mixture import Mixture
 from pool.parts.layout import PoolLayout
 from pool.parts.provenance import Provenance
 from pool.tokens.held_out import Tokens
-from pool.tokens.prepared import load_streams
+from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, load_streams
 from pool.tokens.tokenizer import load_tokenizer
+from pool.training import run_files
 from pool.training.adapters import ADAPTER, ADAPTER_WEIGHTS
-from pool.training.attempt import BESIDE
-from pool.training.batch_parts import take_smaller_part
-from pool.training.needs import RunInputs
-from pool.training.optimizer_state import OPTIMIZER
-from pool.training.run_checkpoints import age_digests, checkpoints_of, discard_scratch
+from pool.training.inputs import HeldOutText, RunInputs, held_out_text
+from pool.training.run_files import BESIDE, OPTIMIZER, all_age_digests, checkpoints_of
+from pool.training.seed_penalty import fisher_of
 from pool.training.train import TrainingOutcome, train
+
+SEED_TEXT_WINDOWS = 64
+"""About how many held-out windows measure forgetting: a few hundredths of a training run."""
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """A new model with random parameters, from which a seed is trained; it may save its AdamW state for members."""
+
+    vocabulary: int
+    initial_seed: int
+    keeps_optimizer: bool
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One checkpoint to be trained from the seed of a pool, into `folder`; `label` is what it is called."""
+    """One checkpoint to train into `folder`: from the pool's seed, or, for the seed itself, from a new model.
+
+    wanted: the checkpoint's provenance.
+    label: how messages call the checkpoint.
+    """
 
     pool: PoolLayout
     folder: Path
     wanted: Provenance
     label: str
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the checkpoint is there."""
-        return (self.folder / MANIFEST).is_file()
+    start: NewModel | None = None
 
     @property
     def job(self) -> Job[CheckpointManifest]:
-        """The job for an engine; it has got further when there is another checkpoint on the way."""
-        said = _scratch(self.folder, self.wanted, "said.")
-        return Job(self.label, self, self._on_the_way, said, self._take_less_memory)
+        """The job for an engine; each checkpoint on the way is progress."""
+        return Job(self.label, self, self._on_the_way, self._scratch("said."), self._take_less_memory)
 
     def __call__(self) -> CheckpointManifest:
-        """Train, unless that was done in the meantime. Raises `PoolError`, also where the pool is not to be seen."""
+        """Train, unless another process did meanwhile. Raises `PoolError`, also where the pool is out of sight."""
+        if self.start is not None:  # the pool's own lock is enough for its seed
+            shape, start = cast(ModelShape, self.wanted.shape), self.start
+            model = new_model(shape, start.vocabulary, initial_seed=start.initial_seed)
+            inputs = RunInputs(stopping=self._stopping, keeps_optimizer=start.keeps_optimizer)
+            return self._trained(model, self._streams, inputs)
         seed = self.pool.seed / MANIFEST
         if not seed.is_file():
             raise PoolError(
@@ -66,60 +85,96 @@ class TrainingJob:
             )
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
-            if self.is_done:
-                return read_record(self.folder / MANIFEST, CheckpointManifest)
-            start, tokenizer = load_model(self.pool.seed), load_tokenizer(self.pool.tokenizer)
-            streams = load_streams(self.pool.corpus, self.wanted.data_digests)
-            needs = member_needs(self.pool, self.wanted, streams)
-            return train_into(self.folder, start, self.wanted, streams, tokenizer, needs=needs, label=self.label)
+            if (self.folder / MANIFEST).is_file():
+                return verify_checkpoint(self.folder, self.label, f"delete {self.folder}")
+            streams = self._streams
+            return self._trained(load_model(self.pool.seed), streams, self._member_inputs(streams))
+
+    @property
+    def _streams(self) -> dict[str, Tokens]:
+        return load_streams(self.pool.corpus, self.wanted.data_digests)
+
+    def _scratch(self, what: str = "") -> Path:
+        return self.folder.parent / f".{self.folder.name}.{self.wanted.digest[:12]}.{what}scratch"
 
     def _on_the_way(self) -> frozenset[str]:
-        return frozenset(path.name for path in checkpoints_of(_scratch(self.folder, self.wanted)))
+        return frozenset(path.name for path in checkpoints_of(self._scratch()))
 
     def _take_less_memory(self) -> str:
         recipe = self.wanted.recipe
-        part = take_smaller_part(recipe, _scratch(self.folder, self.wanted))
+        part = run_files.take_smaller_part(recipe, self._scratch())
         return "" if part is None else f"{part} of {recipe.batch_of_a_process} windows at a time"
 
+    def _member_inputs(self, streams: Mapping[str, Tokens]) -> RunInputs:
+        seed = read_record(self.pool.seed / MANIFEST, CheckpointManifest)
+        return RunInputs(
+            replayed=self.wanted.seed_mixture if self.wanted.recipe.replay_share else None,
+            stopping=self._stopping,
+            optimizer=_optimizer(self.pool.seed, seed) if self.wanted.recipe.continue_optimizer else None,
+            importance=self._importance(seed, streams),
+            seed_text=self._seed_text(seed),
+        )
 
-def train_into(
-    folder: Path,
-    start: PreTrainedModel,
-    wanted: Provenance,
-    streams: Mapping[str, Tokens],
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    needs: RunInputs,
-    label: str,
-) -> CheckpointManifest:
-    """Train `start` to what is `wanted` and put it into `folder`, whole or not at all."""
-    scratch = _scratch(folder, wanted)
-    before = needs.seed_text.loss_nats(start) if needs.seed_text else math.nan
-    outcome = train(
-        start,
-        streams,
-        wanted.mixture,
-        wanted.recipe,
-        scratch=scratch,
-        label=label,
-        context=wanted.shape.context,
-        needs=needs,
-    )
-    manifest = _manifest(wanted, outcome)
-    if needs.seed_text:
-        seed_text = SeedTextLoss(before_nats=before, after_nats=needs.seed_text.loss_nats(start))
-        manifest = manifest.model_copy(update={"seed_text": seed_text})
-    with new_folder(folder) as new:
-        if (scratch / BESIDE).is_dir():
-            shutil.copytree(scratch / BESIDE, new, dirs_exist_ok=True)
-        if needs.keeps_optimizer:
-            manifest = manifest.model_copy(update={"optimizer_digest": digest_file(new / OPTIMIZER)})
-        if wanted.recipe.lora:
-            manifest = manifest.model_copy(update={"adapter_digest": digest_file(new / ADAPTER / ADAPTER_WEIGHTS)})
-        manifest = manifest.model_copy(update={"ages": age_digests(new)})
-        complete = save_checkpoint(start, tokenizer, new, manifest)
-    discard_scratch(scratch)
-    return complete
+    @property
+    def _stopping(self) -> HeldOutText | None:
+        return self._held_out_text(self.wanted.mixture) if self.wanted.recipe.early_stopping else None
+
+    def _held_out_text(self, mixture: Mixture) -> HeldOutText:
+        return held_out_text(self.pool.corpus, read_record(self.pool.corpus / CORPUS_RECORD, CorpusManifest), mixture)
+
+    def _seed_text(self, seed: CheckpointManifest) -> HeldOutText | None:
+        """Read held-out text of the seed's mixture; None where the mixture is unknown, or nothing is held out."""
+        if seed.imported is None:
+            with contextlib.suppress(ConfigError):
+                return self._held_out_text(Mixture.of(seed.mixture)).at_most(SEED_TEXT_WINDOWS)
+        return None
+
+    def _importance(self, seed: CheckpointManifest, streams: Mapping[str, Tokens]) -> dict[str, torch.Tensor] | None:
+        penalty = self.wanted.recipe.seed_penalty
+        if penalty is None or penalty.kind == "l2":
+            return None
+        digests = {name: self.wanted.data_digests[name] for name in Mixture.of(seed.mixture).support}
+        return fisher_of(self.pool.seed, seed, streams, digests, penalty.fisher_windows)
+
+    def _trained(self, model: PreTrainedModel, streams: Mapping[str, Tokens], inputs: RunInputs) -> CheckpointManifest:
+        scratch, wanted, tokenizer = self._scratch(), self.wanted, load_tokenizer(self.pool.tokenizer)
+        before = inputs.seed_text.loss_nats(model) if inputs.seed_text else math.nan
+        outcome = train(
+            model,
+            streams,
+            wanted.mixture,
+            wanted.recipe,
+            scratch=scratch,
+            label=self.label,
+            context=wanted.shape.context,
+            inputs=inputs,
+        )
+        more: dict[str, object] = {}
+        if inputs.seed_text:
+            more["seed_text"] = SeedTextLoss(before_nats=before, after_nats=inputs.seed_text.loss_nats(model))
+        with new_folder(self.folder) as new:
+            if (scratch / BESIDE).is_dir():
+                shutil.copytree(scratch / BESIDE, new, dirs_exist_ok=True)
+            if inputs.keeps_optimizer:
+                more["optimizer_digest"] = digest_file(new / OPTIMIZER)
+            if wanted.recipe.lora:
+                more["adapter_digest"] = digest_file(new / ADAPTER / ADAPTER_WEIGHTS)
+            manifest = _manifest(wanted, outcome).model_copy(update={**more, "ages": all_age_digests(new)})
+            complete = save_checkpoint(model, tokenizer, new, manifest)
+        run_files.discard_scratch(scratch)
+        return complete
+
+
+def _optimizer(folder: Path, seed: CheckpointManifest) -> Path:
+    path = folder / OPTIMIZER
+    if seed.optimizer_digest is None or not path.is_file():
+        raise PoolError(
+            f"[recipe] continue_optimizer: the seed in {folder} was trained without keeping its optimizer's state; run "
+            "`mixscout pool build POOL.toml --rebuild seed`"
+        )
+    if digest_file(path) != seed.optimizer_digest:
+        raise PoolError(f"{path} was truncated or altered since the seed was trained; rebuild with --rebuild seed")
+    return path
 
 
 def _manifest(wanted: Provenance, outcome: TrainingOutcome) -> CheckpointManifest:
@@ -142,7 +197,3 @@ def _manifest(wanted: Provenance, outcome: TrainingOutcome) -> CheckpointManifes
         held_out_digests=dict(wanted.held_out_digests),
         held_out=course,
     )
-
-
-def _scratch(folder: Path, wanted: Provenance, what: str = "") -> Path:
-    return folder.parent / f".{folder.name}.{wanted.digest[:12]}.{what}scratch"

@@ -1,4 +1,4 @@
-"""What a build is asked for, and where what it makes waits until all of it is there."""
+"""A build as it is asked for, and the folder in which its new parts wait until all of them are there."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,39 +10,36 @@ from pool.config.pool_file import PoolFile
 from pool.config.recipe import Mark, Recipe
 from pool.files.digests import Watcher, digest_json
 from pool.files.records import MANIFEST
-from pool.parts.exchange import stage_folder
-from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, member_part
+from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, member_part, stage_folder
 from pool.tokens.text_digest import TextDigest, digest_text
 
 EVERYTHING = "all"
 _OF_A_RECIPE = set(Recipe.marked(Mark.WITHOUT_EFFECT)) - {"keep_every_steps"}
 _FREE: dict[str, Any] = {"recipe": _OF_A_RECIPE, "seed": {"recipe": _OF_A_RECIPE}}
-"""Options that an interrupted build may be gone on with otherwise."""
+"""Options that may change before an interrupted build goes on."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A pool file, and the names of what is to be made again though it is there."""
+    """A pool file, and the names of parts to make again."""
 
     config: PoolFile
     rebuild: frozenset[str] = frozenset()
 
     @cached_property
     def seen(self) -> Watcher:
-        """What the source files were when this build read them."""
         return Watcher()
 
     @cached_property
     def text(self) -> TextDigest:
-        """Digest of the corpus table, and of the text that it names. Raises `CorpusError` where a file is missing."""
+        """Digest of the [corpus] section and its text. Raises `CorpusError` for a missing file."""
         return digest_text(self.config, self.seen.digest_of)
 
     @cached_property
     def stage(self) -> Path | None:
-        """Folder where new parts wait, named by all that was asked for, not by where the pool is.
+        """Folder for new parts, named by everything asked for; None for a pool that is not there yet.
 
-        None for a pool that is not there yet: its parts are made in their places. Raises `CorpusError` where a file of
-        its text is missing.
+        Raises `CorpusError` for a missing file of its text.
         """
         if not self.rebuild and not (self.config.folder / POOL_RECORD).is_file():
             return None
@@ -51,17 +48,15 @@ class Request:
 
     @property
     def anew(self) -> bool:
-        """Whether all of the pool is to be made, its tokenizer too."""
         return EVERYTHING in self.rebuild
 
     def is_new(self, name: str) -> bool:
-        """Whether the seed or a member is to be made: it is not there, or is to go."""
+        """Whether the seed or a member is missing, or made again."""
         part = SEED if name == SEED else member_part(name)
         asked = {EVERYTHING, SEED, name} & self.rebuild
         return bool(asked) or not (self.config.folder / part / MANIFEST).is_file()
 
     def layout(self, names: Collection[str], *, corpus_is_new: bool) -> PoolLayout:
-        """Say where the parts are of the pool that is asked for, whose partitions are `names`."""
         if self.stage is None:
             return PoolLayout(self.config.folder)
         new = {CORPUS} if corpus_is_new else set()

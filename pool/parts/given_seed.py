@@ -1,14 +1,14 @@
 """A seed that was trained already: found, checked, taken over with its tokenizer, and compared later.
 
-A folder is known by the digests of its files, not by its path; it, or its weights alone, may be gone once the seed is
-in the pool. A model of the hub is known by its name, and by its revision or the commit that this was.
+A folder is known by the digests of its files, and may be gone once the seed is in the pool. A hub model is known by its
+name, and by its revision or commit.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
 from pool.checkpoints.checkpoint import save_checkpoint
-from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manifest
+from pool.checkpoints.manifest import CheckpointManifest, imported_manifest
 from pool.checkpoints.others_files import ForeignFiles, find_foreign
 from pool.config.pool_file import SeedConfig
 from pool.config.recipe import GivenShape
@@ -23,7 +23,7 @@ _WANTED = (".safetensors", ".json")
 
 
 def read_given_seed(wanted: SeedConfig, pool: Path) -> Foreign:
-    """Load and check the seed that the pool file names. Raises `PoolError`; nothing is written."""
+    """Load and check the seed named in the pool file. Raises `PoolError`."""
     files = _files(wanted, pool)
     foreign = load_foreign(files, _WHAT)
     longest = int(foreign.model.config.max_position_embeddings)
@@ -36,7 +36,7 @@ def read_given_seed(wanted: SeedConfig, pool: Path) -> Foreign:
 
 
 def save_given_seed(foreign: Foreign, context: int, folder: Path) -> CheckpointManifest:
-    """Write a given seed into an existing empty folder, in float32, its manifest last."""
+    """Write a given seed in float32 into an existing empty folder."""
     manifest = imported_manifest(
         foreign.origin,
         shape=GivenShape(architecture=type(foreign.model).__name__, context=context),
@@ -47,48 +47,38 @@ def save_given_seed(foreign: Foreign, context: int, folder: Path) -> CheckpointM
 
 
 def given_seed_changes(seed: CheckpointManifest, wanted: SeedConfig, pool: Path) -> list[str]:
-    """Say in words how the seed that the pool file names differs from the pool's; empty when it does not."""
+    """Word the differences between the pool's seed and the one in the pool file."""
     if seed.imported is None:
         return ["what it starts from (trained here -> a checkpoint that is given)"]
     changes = []
     if seed.shape.context != wanted.context:
         changes.append(f"context {seed.shape.context} -> {wanted.context}")
-    if not _is_same_source(seed.imported, wanted):
-        before, now = (_shown(one.hub, one.revision) for one in (seed.imported, wanted))
+    origin = seed.imported
+    # a commit may be named in place of its tag
+    if origin.hub != wanted.hub or wanted.revision not in (origin.revision, origin.commit):
+        before, now = (f"{one.hub} at {one.revision}" if one.hub else "a folder" for one in (origin, wanted))
         changes.append(f"its source ({before} -> {now})")
     elif wanted.checkpoint is not None and any(wanted.checkpoint.glob("*.safetensors")):
-        changes += _changed_files(_files(wanted, pool), seed.imported)
+        files = _files(wanted, pool)
+        weights, settings = (origin.weights_digest, files.weights_digest), (origin.config_digest, files.config_digest)
+        for name, (old, new) in (("weights", weights), ("config.json", settings)):
+            if old != new:
+                changes.append(f"its checkpoint's {name} ({short(old)} -> {short(new)})")
     return changes
 
 
-def _is_same_source(origin: Origin, seed: SeedConfig) -> bool:
-    """Whether a seed came from where the table says; the commit that a tag was may be named instead of the tag."""
-    return origin.hub == seed.hub and seed.revision in (origin.revision, origin.commit)
-
-
 def _files(wanted: SeedConfig, pool: Path) -> ForeignFiles:
-    folder = wanted.checkpoint or _downloaded(wanted)
+    folder = wanted.checkpoint or _downloaded(wanted.hub or "", wanted.revision or "")
     if folder.resolve().is_relative_to(pool):
         raise PoolError(f"{_WHAT} checkpoint {folder} is in the pool itself, which may be rebuilt; copy it elsewhere")
     return find_foreign(folder, _WHAT, wanted.tokenizer)
 
 
-def _downloaded(seed: SeedConfig) -> Path:
+def _downloaded(hub: str, revision: str) -> Path:
     try:
-        found = find_snapshot("model", seed.hub or "", seed.revision or "")
+        found = find_snapshot("model", hub, revision)
         fetch(found, [name for name in found.files if "/" not in name and name.endswith(_WANTED)])
     except HubError as error:
-        named = f"hub model {seed.hub!r} at {seed.revision}"
+        named = f"hub model {hub!r} at {revision}"
         raise PoolError(f"{_WHAT} {named} {error}, or give a local folder as [seed] checkpoint") from None
     return found.folder
-
-
-def _shown(hub: str | None, revision: str | None) -> str:
-    return f"{hub} at {revision}" if hub else "a folder"
-
-
-def _changed_files(files: ForeignFiles, origin: Origin) -> list[str]:
-    old = {"weights": origin.weights_digest, "config.json": origin.config_digest}
-    new = {"weights": files.weights_digest, "config.json": files.config_digest}
-    changed = [name for name in old if old[name] != new[name]]
-    return [f"its checkpoint's {name} ({short(old[name])} -> {short(new[name])})" for name in changed]

@@ -1,52 +1,180 @@
-"""Where the parts of a pool are: in its folder, but for those that are new and wait until all of them are there.
+"""The places of a pool's parts, and how new parts take the place of old ones: all of them or none.
 
-Parts are named as their folders under POOL/: `tokenizer`, `corpus`, `seed` and `members/<partition>`.
+Parts bear the names of their folders: `tokenizer`, `corpus`, `seed` and `members/<partition>`. New parts wait in
+POOL/.new-<key>/ until all are there; then exchange.json is written there. Without that file the pool is as it was. With
+it, the next process that takes the pool up finishes the renames.
 """
 
+import errno
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from pool.errors import PoolError, first_line
+from pool.files.records import Record, read_record, write_record
+from pool.files.whole import flush, only_one
+from pool.progress import say
+
 TOKENIZER, CORPUS, SEED, MEMBERS = "tokenizer", "corpus", "seed", "members"
 POOL_RECORD = "pool.json"
+EXCHANGE = "exchange.json"
+_STAGES, _OLD = ".new-", ".old"
 
 
 @dataclass(frozen=True)
 class PoolLayout:
-    """A pool in `folder`, of which the parts in `new` are in `stage`."""
+    """A pool in `folder`; its `new` parts are in `stage`."""
 
     folder: Path
     stage: Path | None = None
     new: frozenset[str] = frozenset()
 
     def of(self, part: str) -> Path:
-        """Folder of a part."""
         return self.stage / part if self.stage is not None and part in self.new else self.folder / part
 
     @property
     def tokenizer(self) -> Path:
-        """Folder of the tokenizer."""
         return self.of(TOKENIZER)
 
     @property
     def corpus(self) -> Path:
-        """Folder of the prepared corpus."""
         return self.of(CORPUS)
 
     @property
     def seed(self) -> Path:
-        """Folder of the seed checkpoint."""
         return self.of(SEED)
 
     def member(self, name: str) -> Path:
-        """Folder of one member."""
         return self.of(member_part(name))
 
 
 def member_part(name: str) -> str:
-    """Return the name of a member as a part."""
     return f"{MEMBERS}/{name}"
 
 
 def member_folder(folder: Path, name: str) -> Path:
-    """Folder of one member of a complete pool."""
     return folder / member_part(name)
+
+
+class Exchange(Record):
+    """The `new` parts, the pool's record last, and old parts that are `gone` without a successor."""
+
+    new: tuple[str, ...]
+    gone: tuple[str, ...]
+
+
+def stage_folder(folder: Path, key: str) -> Path:
+    return folder / f"{_STAGES}{key}"
+
+
+def is_stage(path: Path) -> bool:
+    return path.name.startswith(_STAGES)
+
+
+def stages(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{_STAGES}*"))
+
+
+def discard_stages(folder: Path, but: Path | None = None) -> bool:
+    """Remove the stages of other builds than `but`; tell whether there were any."""
+    others = [stage for stage in stages(folder) if stage != but]
+    for stage in others:
+        shutil.rmtree(stage, ignore_errors=True)
+    return bool(others)
+
+
+def check_one_disk(folder: Path) -> None:
+    """Raise `PoolError` for members on another disk than the pool: renaming needs one disk."""
+    members = folder / MEMBERS
+    if members.exists() and members.stat().st_dev != folder.stat().st_dev:
+        raise PoolError(
+            f"{members} is on another disk than {folder}, and new members take the place of old ones by renaming; keep "
+            "all of a pool on one disk"
+        )
+
+
+def exchange(stage: Path, new: Collection[str], gone: Collection[str]) -> None:
+    """Flush the new parts, record the decision for them, and put them in their places."""
+    for part in (*new, *gone):
+        (stage / _OLD / part).parent.mkdir(parents=True, exist_ok=True)
+        (stage.parent / part).parent.mkdir(parents=True, exist_ok=True)
+    for part in new:
+        flush(stage / part)
+    write_record(stage / EXCHANGE, Exchange(new=tuple(new), gone=tuple(gone)))
+    _finish(stage)
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a killed process left an exchange half done."""
+    return any(folder.glob(f"{_STAGES}*/{EXCHANGE}"))
+
+
+def _finish(stage: Path) -> None:
+    record = read_record(stage / EXCHANGE, Exchange)
+    for part in record.gone:
+        if os.path.lexists(stage.parent / part):
+            _move(stage.parent / part, stage / _OLD / part)
+    for part in record.new:
+        if (stage / part).exists():  # or else it was moved before a kill
+            if (stage.parent / part).is_dir():
+                _move(stage.parent / part, stage / _OLD / part)
+            _move(stage / part, stage.parent / part)
+    for path in stage.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+    (stage / EXCHANGE).unlink()
+    shutil.rmtree(stage, ignore_errors=True)
+
+
+def _move(path: Path, to: Path) -> None:
+    path.replace(to)
+
+
+@contextmanager
+def building(folder: Path, *, wait_seconds: float = 0) -> Iterator[Path | None]:
+    """Let one process at a time write into a pool; first finish a half-done exchange, and yield its stage.
+
+    Raises `PoolError` while another process builds the pool, after `wait_seconds`, and where the disk refuses to be
+    written.
+    """
+    busy = PoolError(f"pool {folder.name!r} is being built by another process; wait for it, or stop it")
+    try:
+        with only_one(folder.with_name(f".{folder.name}.lock"), busy, wait_seconds=wait_seconds):
+            decided = next(folder.glob(f"{_STAGES}*/{EXCHANGE}"), None)
+            if decided is not None:
+                _finish(decided.parent)
+                say(f"pool {folder.name!r}: put in place what a killed command had made and not yet put there")
+            yield decided and decided.parent
+    except OSError as error:
+        raise _unwritable(folder, error.filename, _reason(error.errno) or str(error)) from error
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        raise _unwritable(folder, None, _reason(int(number[1])) if number else first_line(error)) from error
+    except RuntimeError as error:  # what torch.save raises when the disk is full
+        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+            raise
+        raise _unwritable(folder, None, _FULL) from error
+
+
+_FULL = "the disk is full"
+
+
+def _reason(number: int | None) -> str:
+    if number is None:
+        return ""
+    is_full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"{_FULL} ({os.strerror(number)})" if is_full else os.strerror(number)
+
+
+def _unwritable(folder: Path, path: str | None, reason: str) -> PoolError:
+    where = path or f"into {folder}"
+    return PoolError(
+        f"pool {folder.name!r}: cannot write {where}: {reason}; make room or give write permission, and run the same "
+        "command again"
+    )

@@ -1,19 +1,24 @@
-"""A checkpoint that others made, loaded as a causal language model that trains deterministically, with its tokenizer.
+"""A checkpoint that others made: loaded as a whole causal language model, and judged as a member of a pool.
 
-Nothing may be missing, left over, or of another shape: it would not be the model that was trained.
+Missing, left-over or misshapen tensors are refused: the model would not be the one that was trained.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoints.checkpoint import check_finite
-from pool.checkpoints.manifest import Origin
-from pool.checkpoints.others_files import ForeignFiles
+from pool.checkpoints.checkpoint import check_finite, load_model, parameters_of, save_checkpoint, verify_checkpoint
+from pool.checkpoints.likeness import check_same_architecture, cosine_to_seed
+from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manifest
+from pool.checkpoints.others_files import ForeignFiles, find_foreign
 from pool.checkpoints.others_weights import at_rest, check_vocabulary, load_weights, rows_of
-from pool.errors import PoolError
+from pool.errors import PoolError, PoolMismatchError
+from pool.files.digests import short
+from pool.files.records import MANIFEST
+from pool.mixture import Mixture
 from pool.tokens.held_out import end_of_text
 from pool.tokens.tokenizer import load_tokenizer, tokenizer_digest
 
@@ -24,7 +29,7 @@ _PROBE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Foreign:
-    """A whole model in float32, its tokenizer, and where both come from."""
+    """A model in float32, its tokenizer, and the origin of both."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
@@ -32,10 +37,18 @@ class Foreign:
 
 
 def load_foreign(files: ForeignFiles, what: str) -> Foreign:
-    """Load checked files. Raises `PoolError` naming what does not fit; `what` is what messages call the checkpoint."""
-    model = _load_model(files.folder, what)
+    """Load checked files; messages call the checkpoint `what`. Raises `PoolError`."""
+    loaded = load_weights(AutoModelForCausalLM, files.folder, what, "a language model")
+    loaded.check_complete(f"{what}: {files.folder}")
+    model = loaded.model
+    model.generation_config = GenerationConfig.from_model_config(model.config)  # others' may be refused when saved
     check_finite(model, f"{what}: {files.folder}", "give a checkpoint from before its training went astray")
-    _check_windows(model, what)
+    for name in ("max_position_embeddings", "hidden_size"):
+        if not isinstance(getattr(model.config, name, None), int):
+            raise PoolError(
+                f"{what}: its configuration ({type(model).__name__}) has no {name}, which windows are planned by; give "
+                "a decoder of text alone, with positions"
+            )
     _probe(model, what)
     tokenizer = _load_tokenizer(files.tokenizer, model, what)
     origin = Origin(
@@ -46,25 +59,8 @@ def load_foreign(files: ForeignFiles, what: str) -> Foreign:
     return Foreign(model, tokenizer, origin)
 
 
-def _load_model(folder: Path, what: str) -> PreTrainedModel:
-    loaded = load_weights(AutoModelForCausalLM, folder, what, "a language model")
-    loaded.check_complete(f"{what}: {folder}")
-    model = loaded.model
-    model.generation_config = GenerationConfig.from_model_config(model.config)  # others' may be refused when saved
-    return model
-
-
-def _check_windows(model: PreTrainedModel, what: str) -> None:
-    for name in ("max_position_embeddings", "hidden_size"):
-        if not isinstance(getattr(model.config, name, None), int):
-            raise PoolError(
-                f"{what}: its configuration ({type(model).__name__}) has no {name}, which windows are planned by; give "
-                "a decoder of text alone, with positions"
-            )
-
-
 def _probe(model: PreTrainedModel, what: str) -> None:
-    """Check on a few tokens that no position sees the next one, and that training would drop nothing out."""
+    """Check on a few tokens that no position sees the next one, and that training is deterministic."""
     length = min(_PROBE_TOKENS, int(model.config.max_position_embeddings))
     tokens = torch.arange(length) % rows_of(model, what)
     other = torch.cat([tokens[:-1], tokens[:1]])
@@ -73,11 +69,12 @@ def _probe(model: PreTrainedModel, what: str) -> None:
         first, second = model(input_ids=both, use_cache=False).logits
         trained = model.train()(input_ids=both, use_cache=False).logits[0]  # the same batch: rounded alike
     at_rest(model)
-    if not torch.allclose(first[:-1], second[:-1], rtol=0, atol=_PROBE_TOLERANCE * float(first.abs().max())):
+    atol = _PROBE_TOLERANCE * float(first.abs().max())
+    if not torch.allclose(first[:-1], second[:-1], rtol=0, atol=atol):
         raise PoolError(
             f"{what}: {type(model).__name__} sees the tokens it is to predict; give a causal language model"
         )
-    if not torch.allclose(first, trained, rtol=0, atol=_PROBE_TOLERANCE * float(first.abs().max())):
+    if not torch.allclose(first, trained, rtol=0, atol=atol):
         raise PoolError(f"{what}: {type(model).__name__} computes by chance while it trains; give another model")
 
 
@@ -93,3 +90,68 @@ def _load_tokenizer(folder: Path, model: PreTrainedModel, what: str) -> PreTrain
     except PoolError as error:
         raise PoolError(f"{what}: {folder}: {error}") from None
     return tokenizer
+
+
+@dataclass(frozen=True)
+class Seed:
+    folder: Path
+    manifest: CheckpointManifest
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint that may be a member: its cosine to the seed, and the manifest of ours beside it, if any."""
+
+    foreign: Foreign
+    seed: Seed
+    cosine: float
+    record: CheckpointManifest | None
+
+    def save(self, vertex: Mixture, folder: Path) -> CheckpointManifest:
+        """Write its parameters, with the seed's configuration and tokenizer, into an existing empty folder."""
+        model, theirs = load_model(self.seed.folder), parameters_of(self.foreign.model)
+        for name, tensor in parameters_of(model).items():
+            tensor.copy_(theirs[name])
+        seed = self.seed.manifest
+        manifest = imported_manifest(
+            self.foreign.origin.model_copy(update={"seed_recorded": self.record is not None}),
+            shape=seed.shape,
+            start_digest=seed.weights_digest,
+            tokenizer_digest=seed.tokenizer_digest,
+            mixture=vertex.as_dict(),
+            record=self.record,
+        )
+        return save_checkpoint(model, load_tokenizer(self.seed.folder), folder, manifest)
+
+
+def check_candidate(folder: Path, seed: Seed, what: str, *, tokenizer: Path | None = None) -> Candidate:
+    """Load a checkpoint and compare it with the seed; messages call the checkpoint `what`.
+
+    Raises `PoolError` for a damaged checkpoint, another architecture or origin, and `PoolMismatchError` for another
+    tokenizer or a record with another seed.
+    """
+    foreign = load_foreign(find_foreign(folder, what, tokenizer), what)
+    start = load_model(seed.folder)
+    check_same_architecture(foreign.model, start, what)
+    theirs, ours = tokenizer_digest(foreign.tokenizer), tokenizer_digest(load_tokenizer(seed.folder))
+    if theirs != ours:
+        raise PoolMismatchError(
+            f"{what}: its tokenizer is not the pool's ({short(theirs)}, not {short(ours)}); losses of models with "
+            "different tokenizers do not compare, and their merge means nothing"
+        )
+    record = _record(folder, what)
+    if record is not None and record.start_digest != seed.manifest.weights_digest:
+        raise PoolMismatchError(
+            f"{what}: its {MANIFEST} says that it was trained from another seed ({short(record.start_digest)}, not "
+            f"{short(seed.manifest.weights_digest)}); members merge only when all of them start from one seed"
+        )
+    return Candidate(foreign, seed, cosine_to_seed(foreign.model, start, what), record)
+
+
+def _record(folder: Path, what: str) -> CheckpointManifest | None:
+    """Read the manifest of ours beside a checkpoint, if any. Raises `PoolError` when the two differ."""
+    try:
+        ours = "weights_digest" in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return None
+    return verify_checkpoint(folder, what, "copy it again") if ours else None

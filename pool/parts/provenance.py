@@ -1,4 +1,4 @@
-"""What a checkpoint has to be made from, and in which words it differs from what is on disk."""
+"""The provenance of a checkpoint: everything that decides its weights, and what changed since, in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +12,21 @@ from pool.files.digests import digest_json, short
 from pool.mixture import Mixture
 from pool.parts.given_seed import given_seed_changes
 from pool.tokens.prepared import CorpusManifest
-from pool.training.needs import own_domains
+from pool.training.inputs import own_domains
+
+
+def label(name: str) -> str:
+    return "the seed" if name == "seed" else f"member {name!r}"
+
+
+def recipe_changes(old: Recipe, new: Recipe) -> dict[str, tuple[object, object]]:
+    """Return both values of each option that differs between two recipes and affects the weights."""
+    before, now, free = old.model_dump(), new.model_dump(), Recipe.marked(Mark.WITHOUT_EFFECT)
+    return {key: (before[key], now[key]) for key in now if key not in free and before[key] != now[key]}
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything that decides a checkpoint's weights, but for the machine that computes them."""
-
     mixture: Mixture
     recipe: Recipe
     shape: Shape
@@ -30,7 +38,6 @@ class Provenance:
 
     @property
     def digest(self) -> str:
-        """Digest of it all."""
         parts: list[object] = [self.mixture.digest, self.recipe.digest, self.shape.digest_parts, self.start_digest]
         parts += [dict(self.data_digests), self.tokenizer_digest]
         if self.seed_mixture is not None:
@@ -40,15 +47,9 @@ class Provenance:
         return digest_json(parts)
 
     def changes_since(self, manifest: CheckpointManifest) -> list[str]:
-        """Say in words what differs from a checkpoint's manifest; empty when nothing does.
-
-        Of an imported one neither the recipe nor the text it was trained on is known: neither is compared.
-        """
-        new = self.recipe.model_dump()
-        old = manifest.recipe.model_dump() if manifest.recipe is not None else new
-        free = Recipe.marked(Mark.WITHOUT_EFFECT)
-        counts = [key for key in new if key not in free and old[key] != new[key]]
-        changes = [f"recipe.{key} {old[key]!r} -> {new[key]!r}" for key in counts]
+        """Word the differences from a manifest; what is unknown of an imported checkpoint is not compared."""
+        options = recipe_changes(manifest.recipe or self.recipe, self.recipe)
+        changes = [f"recipe.{key} {old!r} -> {new!r}" for key, (old, new) in options.items()]
         if manifest.shape != self.shape:
             changes.append("the model's shape")
         if Mixture.of(manifest.mixture).digest != self.mixture.digest:
@@ -71,9 +72,22 @@ class Provenance:
 
 
 def seed_provenance(wanted: SeedConfig, shape: Shape, corpus: CorpusManifest) -> Provenance:
-    """What the seed checkpoint has to be made from. Raises `ConfigError` for a mixture that is none."""
+    """Return the provenance of a seed trained here. Raises `ConfigError` for a mixture that does not fit."""
     made = _provenance(seed_mixture(wanted.mixture, corpus), wanted.recipe, shape, corpus)
     return replace(made, start_digest=_seed_start(wanted))
+
+
+def seed_mixture(choice: str | Mapping[str, float], corpus: CorpusManifest) -> Mixture:
+    """Resolve a named mixture, or weights. Raises `ConfigError` for unknown partitions."""
+    names = tuple(corpus.partitions)
+    if not isinstance(choice, str):
+        try:
+            return Mixture.of(choice).over(names)
+        except ValueError as error:
+            raise ConfigError(f"[seed] mixture: {error}") from None
+    if choice == "uniform":
+        return Mixture.uniform(names)
+    return Mixture.proportional({name: part.available_tokens for name, part in corpus.partitions.items()})
 
 
 def _seed_start(wanted: SeedConfig) -> str:
@@ -81,9 +95,9 @@ def _seed_start(wanted: SeedConfig) -> str:
 
 
 def member_provenance(mixture: Mixture, recipe: Recipe, corpus: CorpusManifest, seed: CheckpointManifest) -> Provenance:
-    """What a member, or a confirmation run, has to be made from.
+    """Return the provenance of a member, or of a ground-truth run.
 
-    Raises `PoolMismatchError` where the recipe reads text of the seed's that is not in the corpus any more.
+    Raises `PoolMismatchError` where the recipe reads text of the seed that has left the corpus.
     """
     made = replace(_provenance(mixture, recipe, seed.shape, corpus), start_digest=seed.weights_digest)
     if not recipe.reads_seed_text:
@@ -99,25 +113,20 @@ def member_provenance(mixture: Mixture, recipe: Recipe, corpus: CorpusManifest, 
     return replace(made, seed_mixture=seed_mixture, data_digests=data)
 
 
-def member_changes(
-    recipe: Recipe, corpus: CorpusManifest, seed: CheckpointManifest, members: Mapping[str, CheckpointManifest]
-) -> dict[str, list[str]]:
-    """Say what has changed since each of some members was trained, by name; unchanged ones are left out."""
-    changes = {}
-    for name, member in members.items():
-        wanted = member_provenance(Mixture.vertex(tuple(corpus.partitions), name), recipe, corpus, seed)
-        if found := wanted.changes_since(member):
-            changes[name] = found
-    return changes
+def _provenance(mixture: Mixture, recipe: Recipe, shape: Shape, corpus: CorpusManifest) -> Provenance:
+    """Put a provenance together without its start; only partitions of positive weight count."""
+    data = {name: corpus.partitions[name].digest for name in mixture.support}
+    stops = own_domains(mixture, corpus) if recipe.early_stopping else {}
+    held_out = {name: corpus.search[name].digest for name in stops}
+    return Provenance(mixture, recipe, shape, "", data, corpus.tokenizer_digest, held_out_digests=held_out)
 
 
 def seed_changes(
     seed: CheckpointManifest, wanted: SeedConfig, shape: Shape, *, tokenizer_digest: str, pool: Path
 ) -> dict[str, list[str]]:
-    """Say what has changed since the seed was trained, or taken over.
+    """Word the changes since the seed in `pool` was made, under the name `seed`; empty without any.
 
-    A seed stays the ancestor when text is added, edited or removed: the text and the resolved weights of its named
-    mixture are not compared, only the recipe, the shape, the tokenizer and where it starts.
+    A seed stays the ancestor when text changes: its text, and the weights of a named mixture, are not compared.
     """
     if wanted.is_given:
         changes = given_seed_changes(seed, wanted, pool)
@@ -130,8 +139,20 @@ def seed_changes(
     return {"seed": changes} if changes else {}
 
 
+def member_changes(
+    recipe: Recipe, corpus: CorpusManifest, seed: CheckpointManifest, members: Mapping[str, CheckpointManifest]
+) -> dict[str, list[str]]:
+    """Word the changes since members were trained, by name; unchanged members are left out."""
+    changes = {}
+    for name, member in members.items():
+        wanted = member_provenance(Mixture.vertex(tuple(corpus.partitions), name), recipe, corpus, seed)
+        if found := wanted.changes_since(member):
+            changes[name] = found
+    return changes
+
+
 def describe_changes(changed: Mapping[str, list[str]], moves: str = "") -> str:
-    """Name each changed checkpoint, what changed, where text may have moved to or from, and the ways out."""
+    """Name each changed checkpoint, its changes, and the ways out."""
     parts = [f"{label(name)} was trained before a change of {', '.join(what)}" for name, what in changed.items()]
     flags = "--rebuild seed" if "seed" in changed else " ".join(f"--rebuild {name}" for name in changed)
     ways = f"{moves}Rebuild with `mixscout pool build POOL.toml {flags}`, or give the pool another name"
@@ -139,9 +160,9 @@ def describe_changes(changed: Mapping[str, list[str]], moves: str = "") -> str:
 
 
 def describe_moves(changed: Mapping[str, list[str]], before: Sequence[str], now: Sequence[str]) -> str:
-    """Say which partitions came, went or changed places where text has changed; empty where none did.
+    """Name the partitions that came, went or changed places, where the text of others changed.
 
-    A document that several partitions have stands in the first of them, so each of these may have moved some.
+    A document of several partitions stands in the first of them, so each such partition may have moved documents.
     """
     touched = [name for name, what in changed.items() if any(" text of " in one for one in what)]
     if not touched:
@@ -156,29 +177,3 @@ def describe_moves(changed: Mapping[str, list[str]], before: Sequence[str], now:
         reasons.append("partitions changed places (put them back)")
     alone = "A document that several partitions have stands in the first of them alone"
     return f"{alone}: {'; '.join(reasons)}. " if reasons else ""
-
-
-def label(name: str) -> str:
-    """How messages call a checkpoint."""
-    return "the seed" if name == "seed" else f"member {name!r}"
-
-
-def _provenance(mixture: Mixture, recipe: Recipe, shape: Shape, corpus: CorpusManifest) -> Provenance:
-    """Put a provenance together, but for the start; only the text of partitions with a weight above zero counts."""
-    data = {name: corpus.partitions[name].digest for name in mixture.support}
-    stops = own_domains(mixture, corpus) if recipe.early_stopping else {}
-    held_out = {name: corpus.search[name].digest for name in stops}
-    return Provenance(mixture, recipe, shape, "", data, corpus.tokenizer_digest, held_out_digests=held_out)
-
-
-def seed_mixture(choice: str | Mapping[str, float], corpus: CorpusManifest) -> Mixture:
-    """Resolve the seed's named mixture. Raises `ConfigError` naming what does not fit."""
-    names = tuple(corpus.partitions)
-    if not isinstance(choice, str):
-        try:
-            return Mixture.of(choice).over(names)
-        except ValueError as error:
-            raise ConfigError(f"[seed] mixture: {error}") from None
-    if choice == "uniform":
-        return Mixture.uniform(names)
-    return Mixture.proportional({name: part.available_tokens for name, part in corpus.partitions.items()})

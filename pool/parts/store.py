@@ -7,24 +7,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, verify_checkpoint
-from pool.checkpoints.manifest import AgeDigests, CheckpointManifest
+from pool.checkpoints.checkpoint import verify_checkpoint
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
-from pool.files.digests import digest_file, digest_json, read_seen
+from pool.files.digests import digest_json, read_seen
 from pool.files.records import Record, read_record
 from pool.mixture import Groups, Mixture, to_units
-from pool.parts.exchange import building, is_unfinished
-from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, member_folder
+from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, building, is_unfinished, member_folder
 from pool.parts.provenance import describe_changes, label, member_changes, seed_changes
 from pool.tokens.prepared import CorpusManifest, PreparedCorpus, load_prepared
 from pool.tokens.text_digest import digest_text
 from pool.tokens.tokenizer import kept_tokenizer
-from pool.training.run_checkpoints import age_folder
+from pool.training.run_files import age_digests, age_folder
 
 
 class PoolManifest(Record):
-    """A complete pool: its presence on disk means that everything it names was written before it."""
+    """The record of a complete pool, written last."""
 
     name: str
     corpus: CorpusManifest
@@ -33,67 +32,63 @@ class PoolManifest(Record):
 
     @property
     def digest(self) -> str:
-        """Digest of every weight in the pool: the seed's and the members', by name."""
         members = {name: [member.weights_digest, member.config_digest] for name, member in self.members.items()}
         return digest_json({"seed": [self.seed.weights_digest, self.seed.config_digest], "members": members})
 
 
 _EXCHANGE_SECONDS = 60.0
-"""How long opening waits for another process that exchanges parts: it renames folders, and deletes the old ones."""
+"""How long opening waits for another process to exchange parts."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """One seed, one member per partition, and the text that belongs to them."""
+    """One seed, one member per partition, and their text, all verified.
+
+    age: optimiser steps of the members in view (see `at_age`); None for their end.
+    groups: units of each group, where mixtures weigh groups (see `by_groups`).
+    """
 
     config: PoolFile
     manifest: PoolManifest
     corpus: PreparedCorpus
     age: int | None = None
-    """Optimiser steps after which members are looked at (see `at_age`); None: as they ended."""
     groups: Groups = field(default_factory=dict)
-    """Where mixtures are over groups of units (see `by_groups`); empty where they are over the units themselves."""
 
     @property
     def folder(self) -> Path:
-        """Where the pool is kept."""
         return self.config.folder
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The K partitions, in the pool file's order; or the K groups."""
+        """The K partitions, in the pool file's order, or the K groups."""
         return tuple(self.groups or self.manifest.members)
 
     @property
     def tokens(self) -> dict[str, int]:
-        """Tokens that each partition has, whether or not members need them all."""
+        """All tokens of each partition, read by members or not."""
         parts = self.manifest.corpus.partitions
         return {name: sum(parts[unit].available_tokens for unit in self.units_of(name)) for name in self.names}
 
     @property
     def member_folders(self) -> dict[str, Path]:
-        """Folder of each member's checkpoint, by partition or unit."""
         folders = {name: member_folder(self.folder, name) for name in self.manifest.members}
         return folders if self.age is None else {name: age_folder(path, self.age) for name, path in folders.items()}
 
     @property
     def merged_folders(self) -> dict[str, tuple[Path, ...]]:
-        """Folders of the checkpoints whose mean each name stands for: one, or those of a group's units."""
+        """Folders of the checkpoints behind each name, merged evenly."""
         return {name: tuple(self.member_folders[unit] for unit in self.units_of(name)) for name in self.names}
 
     def units_of(self, name: str) -> tuple[str, ...]:
-        """Return the partitions with members that a name stands for: itself, or a group's units."""
+        """Return the partitions behind a name: itself, or a group's units."""
         return self.groups[name] if self.groups else (name,)
 
     def unit_mixture(self, mixture: Mixture) -> Mixture:
-        """Return the mixture over the units, which is what a model is trained on."""
+        """Return the mixture over units, on which a model is trained."""
         return to_units(mixture, self.groups) if self.groups else mixture
 
     def by_groups(self) -> Self:
-        """Look at the pool as one of groups: a mixture weighs groups, and merges the units of each evenly.
-
-        Raises `ConfigError` when it has none.
-        """
+        """View the pool by groups, whose units are merged evenly. Raises `ConfigError` without groups."""
         if not self.manifest.corpus.groups:
             raise ConfigError(
                 f"pool {self.config.name!r} has no groups to weigh: set [corpus] base_units_tokens or groups in its "
@@ -102,20 +97,18 @@ class Pool:
         return replace(self, groups=self.manifest.corpus.groups)
 
     def by_units(self) -> Self:
-        """Look at the pool as one of units."""
         return replace(self, groups={})
 
     def at_age(self, steps: int) -> Self:
-        """Look at the pool as it was when members had trained for so many steps; it has another digest.
+        """View the pool with members as they were after so many steps; the view has another digest.
 
-        Raises `ConfigError` where a member of that age was not kept, and `PoolError` where it was altered since.
+        Raises `ConfigError` for a member without that age, and `PoolError` for an altered one.
         """
         members = {name: _at_age(self.folder, name, member, steps) for name, member in self.manifest.members.items()}
         return replace(self, manifest=self.manifest.model_copy(update={"members": members}), age=steps)
 
     def proportional(self) -> Mixture:
-        """Weigh partitions by the tokens they have."""
-        return Mixture.proportional({name: self.tokens[name] for name in self.names})
+        return Mixture.proportional(self.tokens)
 
 
 def _at_age(folder: Path, name: str, member: CheckpointManifest, steps: int) -> CheckpointManifest:
@@ -127,7 +120,7 @@ def _at_age(folder: Path, name: str, member: CheckpointManifest, steps: int) -> 
         )
     kept, path = member.ages[steps], age_folder(member_folder(folder, name), steps)
     try:
-        found = AgeDigests(weights=digest_file(path / WEIGHTS), config=digest_file(path / CONFIG))
+        found = age_digests(path)
     except OSError as error:
         raise PoolError(f"{path}: {error.strerror}; `--rebuild {name}` trains the member again") from None
     if found != kept:
@@ -140,49 +133,56 @@ def _at_age(folder: Path, name: str, member: CheckpointManifest, steps: int) -> 
 def open_pool(config: PoolFile) -> Pool:
     """Open a pool and verify all of it.
 
-    Raises `PoolError` when it is not built, or when a file was truncated or altered, and `PoolMismatchError` when
-    the pool file, or the text it names, has changed since.
+    Raises `PoolError` for a pool that is not built, or an altered file, and `PoolMismatchError` for a pool file or text
+    that has changed since.
     """
     folder = config.folder
     if is_unfinished(folder):
         with building(folder, wait_seconds=_EXCHANGE_SECONDS):
-            pass  # it is finished there
+            pass  # this finishes the exchange
     if not (folder / POOL_RECORD).is_file():
         raise PoolError(f"pool {config.name!r} is not built in {folder}; run `mixscout pool build` on its file")
     manifest = read_record(folder / POOL_RECORD, PoolManifest)
-    _check_sources(config, manifest)
     corpus, seed = manifest.corpus, manifest.seed
+    _check_sources(config, corpus.source_digest)
     changed = seed_changes(seed, config.seed, config.model, tokenizer_digest=corpus.tokenizer_digest, pool=folder)
     changed |= member_changes(config.recipe, corpus, seed, manifest.members)
     if changed:
         raise PoolMismatchError(describe_changes(changed))
-    verify_members(folder, manifest)
+    _verify_checkpoints(folder, manifest)
     if kept_tokenizer(folder / TOKENIZER, config.own_tokenizer, config.name) is None:
         raise PoolError(f"pool {config.name!r} has lost its tokenizer; run `mixscout pool build` with --rebuild all")
-    return Pool(config, manifest, load_prepared(folder / CORPUS, manifest.corpus))
+    return Pool(config, manifest, load_prepared(folder / CORPUS, corpus))
 
 
-def _check_sources(config: PoolFile, manifest: PoolManifest) -> None:
+def _check_sources(config: PoolFile, built_from: str) -> None:
     seen = read_seen(config.folder / CORPUS)
     try:
-        same = digest_text(config, seen.digest_of).whole == manifest.corpus.source_digest
+        same = digest_text(config, seen.digest_of).whole == built_from
     except CorpusError:
-        return  # the text may be gone once the pool is built; what it was is recorded in the pool
+        return  # a built pool does not need its text any more
     if not same:
         raise PoolMismatchError(
-            f"pool {config.name!r}: its text, or the [corpus] table, has changed since it was built; run "
+            f"pool {config.name!r}: its text, or the [corpus] section, has changed since it was built; run "
             "`mixscout pool build` on its file, which says what that touches"
         )
 
 
-def verify_members(folder: Path, manifest: PoolManifest) -> None:
-    """Compare every checkpoint with the pool's record; raises `PoolError` naming the first bad one."""
+def verified(name: str, folder: Path) -> CheckpointManifest:
+    """Read the manifest of the seed or a member. Raises `PoolError` for altered files."""
+    return verify_checkpoint(folder, label(name), _remedy(name))
+
+
+def _remedy(name: str) -> str:
+    return f"`mixscout pool build POOL.toml --rebuild {name}` trains it again"
+
+
+def _verify_checkpoints(folder: Path, manifest: PoolManifest) -> None:
     checkpoints = {SEED: (folder / SEED, manifest.seed)}
     checkpoints |= {name: (member_folder(folder, name), member) for name, member in manifest.members.items()}
     for name, (path, expected) in checkpoints.items():
-        remedy = f"`mixscout pool build POOL.toml --rebuild {name}` trains it again"
-        found = verify_checkpoint(path, label(name), remedy)
+        found = verified(name, path)
         if name != SEED and found.start_digest != manifest.seed.weights_digest:
-            raise PoolError(f"{label(name)} in {path} was trained from another seed; {remedy}")
+            raise PoolError(f"{label(name)} in {path} was trained from another seed; {_remedy(name)}")
         if (found.weights_digest, found.config_digest) != (expected.weights_digest, expected.config_digest):
-            raise PoolError(f"{label(name)} in {path} is not the one this pool was built with; {remedy}")
+            raise PoolError(f"{label(name)} in {path} is not the one this pool was built with; {_remedy(name)}")

@@ -1,1 +1,1 @@
-"""One training run of a model on a mixture by a recipe; after a kill it resumes."""
+"""One training run: a model, a mixture, a recipe; after a kill, the run resumes."""

@@ -1,55 +1,57 @@
-"""One attempt at a run by transformers' `Trainer`: from its last checkpoint to its end, or until memory is too small.
+"""One attempt at a run: from its last checkpoint to its end, or until memory runs out.
 
-Alone it is made in this process; of a sharded run every process of a group makes the same one, each on its shards.
+This process makes the attempt, or a group of processes of this machine, each with a shard of the model.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
-from torch.utils.data import Dataset
-from transformers import (
-    EarlyStoppingCallback,
-    PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from safetensors.torch import load_file, save_file
+from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback, TrainerState
 
+from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.recipe import Recipe
+from pool.engines.dispatch import KILLED
+from pool.engines.group import Ending, is_first, run_group
 from pool.engines.resources import is_out_of_memory
-from pool.progress import Advance, track
+from pool.errors import PoolError
+from pool.files.whole import write_text
+from pool.progress import say, track
+from pool.tokens.held_out import Tokens
+from pool.tokens.stream import map_stream
+from pool.training import run_files
 from pool.training.adapters import Trainable, full_model
-from pool.training.needs import RunInputs
-from pool.training.optimizer_state import OPTIMIZER, load_optimizer_state, save_optimizer_state
-from pool.training.run_checkpoints import AGES, SHARDED, KeepAges, has_stopped, last_whole_checkpoint, step_of
-from pool.training.trainer import RecipeTrainer, training_arguments
+from pool.training.inputs import RunInputs
+from pool.training.placement import whole
+from pool.training.run_files import BESIDE, OPTIMIZER, SHARDED, KeepAges, has_stopped, last_whole_checkpoint, step_of
+from pool.training.trainer import ContinueOptimizer, FirstWindows, RecipeTrainer, ShowProgress, training_arguments
 from pool.training.windows import TrainingWindows
 
-BESIDE = "beside"
-"""Folder in a run's scratch folder for what is kept beside the model."""
+_START, _IMPORTANCE, _END, _COURSE = "start", "importance.safetensors", "end.safetensors", "course.json"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained: a recipe on windows, with what its options need; `scratch` is kept until the outcome is safe."""
+    """A recipe on windows, and the inputs of its options."""
 
     recipe: Recipe
     windows: TrainingWindows
-    needs: RunInputs
+    inputs: RunInputs
     scratch: Path
     label: str
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints to go on from."""
+        """Folder of the checkpoints; sharded ones are apart, since no other run can resume from them."""
         return self.scratch / SHARDED if self.recipe.fsdp else self.scratch
 
     def steps(self, last: Path | None) -> int:
-        """Return the steps to be done in all; no more than there are where early stopping ended the run before."""
+        """Return all steps of the run; those of `last` where early stopping had ended the run."""
         early = self.recipe.early_stopping
         if early and last and has_stopped(last, early.patience):
             return step_of(last)
@@ -58,7 +60,7 @@ class Run:
 
 @dataclass(frozen=True)
 class TrainingCourse:
-    """How a run went: optimiser steps, and losses in nats by step, of training text and of held-out text."""
+    """Optimiser steps of a run, and losses in nats by step."""
 
     steps: int
     best_step: int | None
@@ -66,65 +68,23 @@ class TrainingCourse:
     held_out_nats: Mapping[int, float]
 
 
-class _Windows(Dataset[dict[str, torch.Tensor]]):
-    """The first `count` windows. Were there more, Trainer would take one step too many when it resumes at its last."""
-
-    def __init__(self, windows: TrainingWindows, count: int) -> None:
-        self._windows, self._count = windows, count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        window = torch.from_numpy(self._windows[index])
-        return {"input_ids": window, "labels": window}
-
-
-class _Watch(TrainerCallback):
-    """Shows progress, and keeps the losses that Trainer logs."""
-
-    def __init__(self, advance: Advance) -> None:
-        self._advance = advance
-        self._note = ""
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        self._advance(state.global_step, self._note)
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        if "loss" in state.log_history[-1]:
-            self._note = f"loss {state.log_history[-1]['loss']:.3f}"
-
-
-class _ContinueOptimizer(TrainerCallback):
-    """Puts the seed's state into an optimizer that has taken no step, once it is of the parameters that are trained."""
-
-    def __init__(self, state: Path) -> None:
-        self._state = state
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any
-    ) -> None:
-        if state.global_step == 0:
-            load_optimizer_state(parts["optimizer"], parts["model"], self._state)
-
-
 def attempt(model: Trainable, run: Run, part: int) -> TrainingCourse | None:
-    """Train from the last checkpoint on, `part` windows at a time; None when memory ran out: `model` is half trained.
+    """Train from the last checkpoint on, `part` windows at a time; a sharded run shards `model` in place.
 
-    Of a sharded run, `model` is sharded in place.
+    Return None when memory runs out: `model` is then half trained.
     """
     last = last_whole_checkpoint(run.checkpoints)
     steps = run.steps(last)
-    text = _Windows(run.windows, steps * run.recipe.batch_windows)
+    text = FirstWindows(run.windows, steps * run.recipe.batch_windows)
     with track(run.label, steps, done=step_of(last)) as advance:
         trainer = RecipeTrainer(
             run.recipe,
-            run.needs,
+            run.inputs,
             model=model,
             args=training_arguments(run.recipe, steps, run.checkpoints, part),
             train_dataset=text,
-            eval_dataset=text if run.recipe.early_stopping else None,  # asked for, and never read
-            callbacks=[_Watch(advance), *_callbacks(model, run)],
+            eval_dataset=text if run.recipe.early_stopping else None,  # Trainer asks for it and never reads it
+            callbacks=[ShowProgress(advance), *_callbacks(model, run)],
         )
         trainer.remove_callback(PrinterCallback)
         try:
@@ -133,23 +93,23 @@ def attempt(model: Trainable, run: Run, part: int) -> TrainingCourse | None:
             if not is_out_of_memory(error):
                 raise
             return None
-    # accelerate leaves the mixed precision of training in the model's forward, and no later loss is meant to have it
+    # accelerate leaves training's mixed precision in the model's forward; later losses must not have it
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     if run.recipe.gradient_checkpointing:
         model.activation_checkpointing_disable()
-    if run.needs.keeps_optimizer:
-        assert trainer.optimizer is not None, "it was trained with"
-        save_optimizer_state(trainer.optimizer, model, run.scratch / BESIDE / OPTIMIZER)
+    if run.inputs.keeps_optimizer:
+        assert trainer.optimizer is not None, "training made one"
+        run_files.save_optimizer_state(trainer.optimizer, model, run.scratch / BESIDE / OPTIMIZER)
     return _course(trainer.state)
 
 
 def _callbacks(model: Trainable, run: Run) -> list[TrainerCallback]:
     early, every = run.recipe.early_stopping, run.recipe.keep_every_steps
     callbacks: list[TrainerCallback] = [EarlyStoppingCallback(early.patience)] if early else []
-    if run.needs.optimizer is not None:
-        callbacks.append(_ContinueOptimizer(run.needs.optimizer))
+    if run.inputs.optimizer is not None:
+        callbacks.append(ContinueOptimizer(run.inputs.optimizer))
     if every:
-        callbacks.append(KeepAges(lambda: full_model(model), run.scratch / BESIDE / AGES, every))
+        callbacks.append(KeepAges(lambda: full_model(model), run.scratch, every))
     return callbacks
 
 
@@ -157,3 +117,76 @@ def _course(state: TrainerState) -> TrainingCourse:
     losses = {int(entry["step"]): float(entry["loss"]) for entry in state.log_history if "loss" in entry}
     looks = {int(entry["step"]): float(entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry}
     return TrainingCourse(state.global_step, state.best_global_step if looks else None, losses, looks)
+
+
+def sharded_attempt(model: PreTrainedModel, run: Run, part: int) -> TrainingCourse | None:
+    """Train `model` as `attempt` does, by a group of processes; this process keeps it whole and on the CPU.
+
+    Return None when memory runs out: `model` is then unchanged. A group with a killed process resumes; the second kill
+    without progress counts as a lack of memory. Raises `PoolError` for too few GPUs.
+    """
+    count, folder, importance = run.recipe.fsdp or 1, run.checkpoints, run.inputs.importance
+    if 0 < (seen := torch.cuda.device_count()) < count:
+        raise PoolError(
+            f"{run.label}: fsdp = {count} takes {count} GPUs, and {seen} of them can be seen: lower it, or show it "
+            f"more (by CUDA_VISIBLE_DEVICES, or where several are trained side by side by [recipe] num_gpus = {count})"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder / _START)
+    if importance is not None:  # a model's size: too much for shared memory, where pickled tensors go
+        save_file(dict(importance), folder / _IMPORTANCE)
+    light = replace(run, windows=replace(run.windows, streams=()), inputs=replace(run.inputs, importance=None))
+    work = _ShardedAttempt(light, _sources(run.windows.streams), importance is not None, part)
+    kills, reached = 0, last_whole_checkpoint(folder)
+    for name in (_END, _COURSE):
+        (folder / name).unlink(missing_ok=True)
+    while (ending := run_group(work, count, run.label)) != Ending.WELL:
+        before, reached = reached, last_whole_checkpoint(folder)
+        kills = kills + 1 if reached == before else 1
+        if ending == Ending.NO_MEMORY or kills >= KILLED:
+            return None
+        say(f"{run.label}: one of its {count} processes was killed; it is gone on with")
+    return _take_over(model, folder)
+
+
+def _take_over(model: PreTrainedModel, folder: Path) -> TrainingCourse:
+    trained = load_file(folder / _END)
+    with torch.no_grad():
+        for name, parameter in parameters_of(model).items():
+            parameter.copy_(trained[name])
+    kept = json.loads((folder / _COURSE).read_text(encoding="utf-8"))
+    by_step = {key: {int(step): nats for step, nats in kept[key].items()} for key in ("loss_nats", "held_out_nats")}
+    return TrainingCourse(kept["steps"], kept["best_step"], **by_step)
+
+
+@dataclass(frozen=True)
+class _ShardedAttempt:
+    """The work of each process of a group."""
+
+    run: Run
+    streams: Sequence[Path | Tokens]
+    weighs: bool
+    part: int
+
+    def __call__(self) -> bool:
+        streams = tuple(map_stream(one) if isinstance(one, Path) else one for one in self.streams)
+        importance = load_file(self.run.checkpoints / _IMPORTANCE) if self.weighs else None
+        inputs = replace(self.run.inputs, importance=importance)
+        run = replace(self.run, windows=replace(self.run.windows, streams=streams), inputs=inputs)
+        model = load_model(run.checkpoints / _START)
+        course = attempt(model, run, self.part)
+        if course is None:
+            return False
+        trained = {name: whole(tensor).to("cpu").contiguous() for name, tensor in parameters_of(model).items()}
+        if is_first():
+            save_file(trained, run.checkpoints / _END)
+            write_text(run.checkpoints / _COURSE, json.dumps(asdict(course)))
+        return True
+
+
+def _sources(streams: Sequence[Tokens]) -> list[Path | Tokens]:
+    """Name the files of memory-mapped streams; other streams cross to the processes as they are."""
+    return [
+        Path(str(one.filename)) if isinstance(one, np.memmap) and isinstance(one.base, mmap.mmap) else one
+        for one in streams
+    ]

@@ -1,15 +1,11 @@
-"""The diagonal Fisher information of the seed on its own training text: measured once, kept beside it.
+"""The pull back to the seed: strength / 2 * sum over parameters of F * (parameter - seed)^2.
 
-It is the empirical one, with the text's own tokens as labels: F = mean over windows of (gradient of the window's summed
-nats)^2 / T, which is a token's where tokens are independent. So F / 2 * (a step)^2 estimates nats per token.
-
-The pull back to the seed: strength / 2 * sum over parameters of F * (parameter - seed)^2.
-
-F is 1 for `l2`, and the diagonal Fisher information for `ewc` (Kirkpatrick et al. 2017, PNAS 114, equation 3).
+F is 1 for `l2`, and the diagonal Fisher information for `ewc` (Kirkpatrick et al. 2017, PNAS 114, equation 3). Labels
+are the text's own tokens: F = mean over windows of (gradient of the window's summed nats)^2 / T. For independent tokens
+F is that of one token, and F / 2 * (a step)^2 estimates nats per token.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,39 +20,33 @@ from pool.files.digests import digest_file, digest_json
 from pool.files.records import Record, read_record, write_record
 from pool.mixture import Mixture
 from pool.tokens.held_out import Tokens
-from pool.training.shards import sharded_like
+from pool.training.placement import sharded_like
 from pool.training.windows import TrainingWindows, training_windows
 
 
 class FisherRecord(Record):
-    """What a Fisher information is of, and the digest of its file."""
+    """Digests of the seed and text measured, and of the file."""
 
     of: str
     digest: str
 
 
-@dataclass(frozen=True, eq=False)
-class FisherText:
-    """The training text of the seed's partitions, under its digests, and how many `windows` of it are read."""
-
-    digests: Mapping[str, str]
-    streams: Mapping[str, Tokens]
-    windows: int
-
-
-def fisher_of(folder: Path, seed: CheckpointManifest, text: FisherText) -> dict[str, torch.Tensor]:
-    """Read, or measure first, the Fisher information (a tensor in the shape of each parameter) of the seed in `folder`.
+def fisher_of(
+    folder: Path, seed: CheckpointManifest, streams: Mapping[str, Tokens], digests: Mapping[str, str], count: int
+) -> dict[str, torch.Tensor]:
+    """Read F of the seed in `folder`, a tensor in the shape of each parameter; measure F first where no file holds it.
 
     Raises `PoolError` when the seed cannot be loaded.
     """
-    of = digest_json([seed.weights_digest, seed.mixture, dict(text.digests), text.windows])
+    of = digest_json([seed.weights_digest, seed.mixture, dict(digests), count])
     path, record = folder / f"fisher-{of[:12]}.safetensors", folder / f"fisher-{of[:12]}.json"
     with FileLock(folder.with_name(".fisher.lock")):
-        if not _is_kept(path, record, of):
+        is_kept = path.is_file() and record.is_file()
+        if not is_kept or read_record(record, FisherRecord) != FisherRecord(of=of, digest=digest_file(path)):
             model = load_model(folder)
             context = int(model.config.max_position_embeddings)
-            recipe = Recipe(tokens=text.windows * context, batch_windows=1)
-            windows = training_windows(text.streams, Mixture.of(seed.mixture), recipe, context)
+            recipe = Recipe(tokens=count * context, batch_windows=1)
+            windows = training_windows(streams, Mixture.of(seed.mixture), recipe, context)
             temporary = path.with_name(f".{path.name}.tmp")
             save_file(measured_fisher(model, windows), temporary)
             temporary.replace(path)
@@ -64,14 +54,8 @@ def fisher_of(folder: Path, seed: CheckpointManifest, text: FisherText) -> dict[
         return load_file(path)
 
 
-def _is_kept(path: Path, record: Path, of: str) -> bool:
-    if not (path.is_file() and record.is_file()):
-        return False
-    return read_record(record, FisherRecord) == FisherRecord(of=of, digest=digest_file(path))
-
-
 def measured_fisher(model: PreTrainedModel, windows: TrainingWindows) -> dict[str, torch.Tensor]:
-    """Measure it on each of N windows alone, at float32; sums in float64."""
+    """Measure F on each of N windows, at float32; sums in float64."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.nn.Module.to(model, device)
     sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in parameters_of(model).items()}
@@ -89,10 +73,7 @@ def measured_fisher(model: PreTrainedModel, windows: TrainingWindows) -> dict[st
 
 
 class Penalty:
-    """The penalty of one run; `importance` has a tensor in the shape of each parameter, none for `l2`.
-
-    The start's parameters are copied when it is made, and kept where the model is.
-    """
+    """The penalty of one run; `importance` is F, None for `l2`."""
 
     def __init__(
         self, start: Mapping[str, torch.Tensor], strength: float, importance: Mapping[str, torch.Tensor] | None
@@ -103,7 +84,7 @@ class Penalty:
 
     @torch.no_grad()
     def add_gradient(self, model: torch.nn.Module) -> None:
-        """Add the penalty's gradient, strength * F * (parameter - seed), to those of the parameters."""
+        """Add strength * F * (parameter - seed) to each parameter's gradient."""
         for name, parameter in model.named_parameters():
             self._follow(name, parameter)
             pull = self._strength * (parameter - self._start[name])
@@ -112,7 +93,7 @@ class Penalty:
             parameter.grad = pull if parameter.grad is None else parameter.grad.add_(pull)
 
     def _follow(self, name: str, parameter: torch.Tensor) -> None:
-        """Move what belongs to a parameter to its device, and cut it into the parameter's shards, once."""
+        """Move seed and F to the parameter's device, and into its shards, once."""
         if self._start[name].device != parameter.device or type(self._start[name]) is not type(parameter.data):
             self._start[name] = sharded_like(parameter, self._start[name])
             if self._importance is not None:

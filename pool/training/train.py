@@ -1,9 +1,7 @@
-"""The one training path: seed, members and confirmation runs all go through `train`.
+"""The one training path: the seed, members and ground-truth runs all go through `train`.
 
-transformers' `Trainer` does the work. A run that is killed goes on from its last checkpoint in `scratch`, and
-ends with the same parameters as an undisturbed run (the order of windows is fixed, there is no dropout).
-Bit-for-bit equality holds on one machine with one number of threads; elsewhere, and where memory was too small for
-whole batches, sums are in another order.
+A killed run resumes from its last checkpoint and ends with the parameters of an undisturbed run: bit for bit on one
+machine with one number of threads. Elsewhere, or in smaller parts of a batch, sums are in another order.
 """
 
 import time
@@ -23,19 +21,22 @@ from pool.mixture import Mixture
 from pool.progress import say
 from pool.tokens.held_out import Tokens
 from pool.training.adapters import ADAPTER, Trainable, merged, save_adapter, with_adapter
-from pool.training.attempt import BESIDE, Run, TrainingCourse, attempt
-from pool.training.batch_parts import part_windows, take_smaller_part
-from pool.training.needs import NOTHING, RunInputs
-from pool.training.sharded import sharded_attempt
-from pool.training.shards import DeviceMap, device_map_of, over_devices
+from pool.training.attempt import Run, TrainingCourse, attempt, sharded_attempt
+from pool.training.inputs import NOTHING, RunInputs
+from pool.training.placement import device_map_of, over_devices
+from pool.training.run_files import BESIDE, part_windows, take_smaller_part
 from pool.training.windows import training_windows
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What a run did: tokens read, mean training loss of about its last tenth (nats), seconds of this call.
+    """The outcome of a run.
 
-    Where it could stop early: the step whose parameters were kept, and the held-out loss in nats by step.
+    tokens: training tokens read.
+    final_loss_nats: mean training loss of about the last tenth of the run.
+    seconds: duration of this call.
+    best_step: step of the kept parameters, where the run could stop early.
+    held_out_nats: held-out loss by step, where the run could stop early.
     """
 
     tokens: int
@@ -54,19 +55,17 @@ def train(
     scratch: Path,
     label: str,
     context: int | None = None,
-    needs: RunInputs = NOTHING,
+    inputs: RunInputs = NOTHING,
 ) -> TrainingOutcome:
-    """Train `model` in place on `mixture` of the partitions' tokens, by `recipe`.
+    """Train `model` in place on `mixture` of the partitions' tokens, in windows of `context` tokens.
 
-    The window length is `context`, or the model's own. `scratch` holds checkpoints to go on from; `discard_scratch`
-    removes it once the outcome is safe. Where memory is too small for a batch, its gradient is summed over smaller
-    parts, also when it is gone on with; the optimiser's steps stay the same. `needs` holds what the recipe's options
-    need; files that belong beside the model (BESIDE) are left in the scratch folder. Raises `PoolError` when the
-    parameters end up non-finite, or when one window alone does not fit.
+    The caller removes `scratch` by `discard_scratch` once the outcome is safe; SCRATCH/beside holds files to keep
+    beside the model. Where memory is too small for a batch, its gradient is summed over smaller parts, in as many
+    optimiser steps. Raises `PoolError` for non-finite parameters, or when one window alone does not fit into memory.
     """
-    read = mixture if needs.replayed is None else mixture.blended(needs.replayed, recipe.replay_share)
+    read = mixture if inputs.replayed is None else mixture.blended(inputs.replayed, recipe.replay_share)
     context = context or int(model.config.max_position_embeddings)
-    run = Run(recipe, training_windows(train_tokens, read, recipe, context), needs, scratch, label)
+    run = Run(recipe, training_windows(train_tokens, read, recipe, context), inputs, scratch, label)
     started = time.monotonic()
     if recipe.lora is None:
         course = _trained_in_parts(model, run)
@@ -88,7 +87,6 @@ def train(
 
 
 def _trained_in_parts(model: Trainable, run: Run) -> TrainingCourse:
-    """Train, in smaller and smaller parts of a batch while memory is too small."""
     if run.recipe.fsdp:
         return _trained_while_memory_lasts(run, lambda part: sharded_attempt(cast(PreTrainedModel, model), run, part))
     begun = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
@@ -101,15 +99,12 @@ def _trained_in_parts(model: Trainable, run: Run) -> TrainingCourse:
             model.load_state_dict(begun)
         return course
 
-    with over_devices(model, _device_map(model, run)):
+    spread = None
+    if run.recipe.device_map is not None:
+        whole = model if isinstance(model, PreTrainedModel) else cast(PreTrainedModel, model.get_base_model())
+        spread = device_map_of(model, list(whole._no_split_modules or ()), run.label)
+    with over_devices(model, spread):
         return _trained_while_memory_lasts(run, from_the_start)
-
-
-def _device_map(model: Trainable, run: Run) -> DeviceMap | None:
-    if run.recipe.device_map is None:
-        return None
-    whole = model if isinstance(model, PreTrainedModel) else cast(PreTrainedModel, model.get_base_model())
-    return device_map_of(model, list(whole._no_split_modules or ()), run.label)
 
 
 def _trained_while_memory_lasts(run: Run, attempt_in: Callable[[int], TrainingCourse | None]) -> TrainingCourse:

@@ -1,7 +1,4 @@
-"""transformers' `Trainer` with what a recipe asks of it beyond its arguments.
-
-A recipe in the words of transformers' `Trainer`.
-"""
+"""transformers' `Trainer`, adapted to a recipe: its arguments, its callbacks, and the methods that differ."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,31 +9,70 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pool.checkpoints.checkpoint import parameters_of
 from pool.config.recipe import Recipe
-from pool.training.needs import NOTHING, RunInputs
+from pool.progress import Advance
+from pool.training.inputs import NOTHING, RunInputs
+from pool.training.placement import as_first_says
+from pool.training.run_files import load_optimizer_state
 from pool.training.seed_penalty import Penalty
-from pool.training.shards import as_first_says
+from pool.training.windows import TrainingWindows
+
+
+class FirstWindows(Dataset[dict[str, torch.Tensor]]):
+    """The first `count` windows of a run: with more, Trainer takes an extra step when it resumes at its last."""
+
+    def __init__(self, windows: TrainingWindows, count: int) -> None:
+        self._windows, self._count = windows, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        window = torch.from_numpy(self._windows[index])
+        return {"input_ids": window, "labels": window}
+
+
+class ShowProgress(TrainerCallback):
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._note = ""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        self._advance(state.global_step, self._note)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        if "loss" in state.log_history[-1]:
+            self._note = f"loss {state.log_history[-1]['loss']:.3f}"
+
+
+class ContinueOptimizer(TrainerCallback):
+    """Starts from the seed's AdamW state."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any
+    ) -> None:
+        if state.global_step == 0:
+            load_optimizer_state(parts["optimizer"], parts["model"], self._state)
 
 
 class RecipeTrainer(Trainer):
-    """A `Trainer` that follows a recipe; everything that is not overridden here is transformers' own."""
-
-    def __init__(self, recipe: Recipe, needs: RunInputs = NOTHING, **options: Any) -> None:
-        self._recipe, self._needs = recipe, needs
+    def __init__(self, recipe: Recipe, inputs: RunInputs = NOTHING, **options: Any) -> None:
+        self._recipe, self._inputs = recipe, inputs
         self._penalty: Penalty | None = None
         super().__init__(**options)
         if recipe.seed_penalty is not None:
             start = parameters_of(options["model"])
-            self._penalty = Penalty(start, recipe.seed_penalty.strength, needs.importance)
+            self._penalty = Penalty(start, recipe.seed_penalty.strength, inputs.importance)
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Have accelerate shard the model over processors where there are no GPUs: it does so for GPUs alone.
-
-        Shards are of float32, and gradients are summed over them in float32: see `autocast_smart_context_manager`.
-        """
+        """Shard without GPUs too; shards, and sums of gradients over them, are float32."""
         if self._recipe.fsdp and not torch.cuda.is_available():
             PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
         super().create_accelerator_and_postprocess()
@@ -44,36 +80,36 @@ class RecipeTrainer(Trainer):
             self.accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
 
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
-        """Round the same products to bfloat16 with shards as without: accelerate would round all that passes on."""
+        """Round the same products to bfloat16 with shards; accelerate would round all activations."""
         if self._recipe.fsdp and self._recipe.precision == "bfloat16":
-            # without the cache, which would be of all weights
+            # no cache: it would hold all weights
             return torch.autocast(self.args.device.type, torch.bfloat16, cache_enabled=False)
         return super().autocast_smart_context_manager(cache_enabled)
 
     def training_step(self, model: nn.Module, *arguments: Any, **options: Any) -> torch.Tensor:
-        """Add the pull back to the seed to a batch's gradients: the losses logged stay those of the text."""
+        """Add the penalty's gradient; the logged loss stays that of the text."""
         loss: torch.Tensor = super().training_step(model, *arguments, **options)
         if self._penalty is not None and self.accelerator.sync_gradients:
             self._penalty.add_gradient(cast(nn.Module, self.model))
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Measure the loss that early stopping goes by: nats summed and divided once, not a mean of batches' means."""
-        assert self._needs.stopping is not None, "only a run that may stop early looks at held-out text"
+        """Measure the loss for early stopping: nats summed and divided once."""
+        assert self._inputs.stopping is not None, "only a run that may stop early looks at held-out text"
         with self.autocast_smart_context_manager():
-            nats = self._needs.stopping.loss_nats(cast(PreTrainedModel, self.model))
+            nats = self._inputs.stopping.loss_nats(cast(PreTrainedModel, self.model))
         metrics = {"eval_loss": as_first_says(nats)}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """Leave it out with shards: nothing is drawn at random, and a kill may leave another process's half-written."""
+        """Skip the state with shards: a kill could leave another process's half-written."""
         if not self._recipe.fsdp:
             super()._save_rng_state(output_dir)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Name the parameters that weight decay is applied to; a tied matrix counts as an embedding."""
+        """Name the parameters under weight decay; a tied matrix is an embedding."""
         if self._recipe.decayed == "all":
             return [name for name, _ in model.named_parameters()]
         decayed: list[str] = super().get_decay_parameter_names(model)
@@ -84,7 +120,6 @@ class RecipeTrainer(Trainer):
 
 
 def _embeddings(model: nn.Module) -> set[int]:
-    """Identify the matrices that turn tokens into vectors, or vectors into scores of tokens."""
     modules = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     head = cast(PreTrainedModel, model).get_output_embeddings()  # type: ignore[no-untyped-call]
     return {id(module.weight) for module in (*modules, head) if module is not None}
@@ -97,11 +132,11 @@ _SHARDED: dict[str, Any] = {
     "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"},
     "accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}},
 }
-"""Gradients are cut into shards after each part of a batch, not kept whole until the last one."""
+"""Gradients are sharded after each part of a batch; otherwise each process would keep them whole until the last."""
 
 
 def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> TrainingArguments:
-    """Translate a recipe for a run of so many `steps`, `part` windows of a batch at a time in each process."""
+    """Translate a recipe; each process trains `part` windows at a time."""
     early, processes = recipe.early_stopping, recipe.fsdp or 1
     logging_steps = max(1, steps // 10)
     arguments = TrainingArguments(
@@ -138,5 +173,5 @@ def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> 
         **(_SHARDED if processes > 1 else {}),
     )
     if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # else Trainer would multiply the batch, and with it the tokens read, by the GPUs it sees
+        arguments._n_gpu = 1  # else Trainer would multiply the batch by the visible GPUs
     return arguments

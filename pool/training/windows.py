@@ -1,6 +1,6 @@
-"""Which windows a run reads, in which order: a function of the mixture, the recipe and the tokens alone.
+"""The windows of tokens that a run reads, in order: a function of the mixture, the recipe and the tokens alone.
 
-Only their places are kept: a window is read when it is its turn, so a run may be longer than memory.
+Only the places of windows are in memory, so a run may be longer than memory.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,11 @@ from pool.tokens.held_out import Tokens
 
 @dataclass(frozen=True, eq=False)
 class TrainingWindows:
-    """The N windows of one run: of each the number of its stream (N,) and the token it begins at there (N,)."""
+    """The N windows of one run, each of `context` tokens (T).
+
+    stream: number of each window's stream (N,).
+    first: first token of each window in its stream (N,).
+    """
 
     streams: tuple[Tokens, ...]
     stream: npt.NDArray[np.int32]
@@ -27,25 +31,21 @@ class TrainingWindows:
         return len(self.first)
 
     def __getitem__(self, number: int) -> npt.NDArray[np.int64]:
-        """Read one window (T,)."""
         start = int(self.first[number])
         window: npt.NDArray[np.int64] = self.streams[self.stream[number]][start : start + self.context].astype(np.int64)
         return window
 
     @property
     def tokens(self) -> int:
-        """Tokens in all of them."""
         return len(self) * self.context
 
 
 def training_windows(train: Mapping[str, Tokens], mixture: Mixture, recipe: Recipe, context: int) -> TrainingWindows:
-    """Draw the windows of one run.
+    """Draw the windows of one run; `train` needs the partitions of positive weight only.
 
-    Each partition gives its share of the N windows (largest remainder, so the counts sum to N), from the start
-    of a fixed shuffled order of its own, again from another order when it is used up; the whole is
-    shuffled once more. With `window_offset`, every order but the first is one of windows that begin some tokens later.
-    A partition's windows are the same ones whatever else is in the mixture. `train` needs no more than the partitions
-    of positive weight.
+    Each partition gives its share of N windows, by largest remainder, in a shuffled order of its own, whatever else is
+    in the mixture. A used-up partition starts again in another order, with `window_offset` also some tokens later. The
+    windows of all partitions are then shuffled together.
     """
     rng = np.random.default_rng([recipe.order_seed, 0])
     names = mixture.support
@@ -61,23 +61,25 @@ def training_windows(train: Mapping[str, Tokens], mixture: Mixture, recipe: Reci
 
 
 def apportion(weights: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.int64]:
-    """Split `total` into whole counts (K,) in proportion to `weights` (K,), by largest remainder."""
+    """Split `total` into whole counts (K,) in proportion to `weights` (K,), which sum to 1.
+
+    By largest remainder (Hamilton's method); a weight of zero gets nothing.
+    """
     exact = weights * total
     counts = np.floor(exact).astype(np.int64)
     short = total - int(counts.sum())
-    largest = np.argsort(-(exact - counts), kind="stable")[:short]
+    largest = np.lexsort((counts - exact, weights <= 0))[:short]
     counts[largest] += 1
     return counts
 
 
 def _draw(tokens: int, count: int, context: int, entropy: list[int], *, shifts: bool) -> npt.NDArray[np.int64]:
-    """Draw where `count` windows of a stream of so many tokens begin (count,)."""
     assert tokens >= context, "a partition of less than a window is refused when the corpus is made"
     rng, shift_rng = np.random.default_rng(entropy), np.random.default_rng([*entropy, 0])
     firsts, drawn = [np.empty(0, dtype=np.int64)], 0
     while drawn < count:
         is_repeat = drawn > 0
-        # at most as far as the stream's spare tokens go where it holds a single window
+        # at most the stream's spare tokens, where the stream holds a single window
         shift = int(shift_rng.integers(min(context, tokens - context + 1))) if shifts and is_repeat else 0
         firsts.append(shift + context * rng.permutation((tokens - shift) // context))
         drawn += len(firsts[-1])

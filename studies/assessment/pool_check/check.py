@@ -16,7 +16,7 @@ from pool.errors import CorpusError, NonFiniteLossError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
-from pool.training.needs import own_domain
+from pool.training.inputs import own_domain
 from studies.answers.score import Json
 from studies.database.database import open_database
 from studies.database.evaluations import EvaluationStore

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,7 @@ from pool.corpus.files import paths_of
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
+from pool.training.windows import apportion
 from studies.answers.score import Json
 
 
@@ -69,7 +71,8 @@ def make_plan(study: str, pool: Pool, mixture: Mixture, tokens: int) -> Handover
     if tokens < 1:
         raise StudyError(f"--tokens {tokens}: a training run needs at least one token")
     weights = mixture.over(pool.names).as_dict()
-    budgets = apportion(weights, tokens)
+    counts = apportion(np.array(list(weights.values())), tokens)
+    budgets = dict(zip(weights, map(int, counts), strict=True))
     manifest = pool.manifest.corpus.partitions
     drawn = {
         name: tokens * weight * manifest[name].documents / manifest[name].tokens for name, weight in weights.items()
@@ -80,17 +83,6 @@ def make_plan(study: str, pool: Pool, mixture: Mixture, tokens: int) -> Handover
         for name, weight in weights.items()
     }
     return HandoverPlan(study, pool.config.name, pool.manifest.digest, tokens, max(1, round(total)), shares)
-
-
-def apportion(weights: Mapping[str, float], total: int) -> dict[str, int]:
-    """Split a whole number by weights that sum to 1: each part within one of its share, all together `total`.
-
-    By largest remainders (Hamilton's method); a weight of zero gets nothing.
-    """
-    whole = {name: math.floor(weight * total) for name, weight in weights.items()}
-    left = total - sum(whole.values())
-    remainders = sorted(whole, key=lambda name: (weights[name] > 0, weights[name] * total - whole[name]), reverse=True)
-    return {name: count + (name in remainders[:left]) for name, count in whole.items()}
 
 
 def sources_of(pool: Pool, name: str, text_folder: Path | None) -> tuple[list[str], str, str]:

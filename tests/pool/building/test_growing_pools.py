@@ -193,8 +193,8 @@ def test_what_waits_for_an_interrupted_build_is_taken_over_after_an_edit(
 
 KILLED = """
 import os, signal, sys
-from pool import earlier, tokenising
-module, name, nth = {"link": (earlier, "_link", 3), "stream": (tokenising, "training_stream", 1),
+from pool.tokens import reuse, tokenising
+module, name, nth = {"link": (reuse, "_link", 3), "stream": (tokenising, "training_stream", 1),
                      "record": (tokenising, "write_record", 2)}[sys.argv[1]]
 original, calls = getattr(module, name), 0
 def killed(*arguments, **options):

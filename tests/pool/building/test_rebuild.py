@@ -60,12 +60,12 @@ def _add_squares(root: Path) -> None:
 
 FULL_DISK = """
 import resource, sys
-from pool import training
-original = training.train
+from pool.building import job
+original = job.train
 def full(*arguments, **options):
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
     return original(*arguments, **options)
-training.train = full
+job.train = full
 sys.argv = ["mixscout", "pool", "build", *sys.argv[1:]]
 from studies.command_line.app import main
 main()
@@ -202,7 +202,7 @@ def ready(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Ready:
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-from pool import exchange
+from pool.parts import layout
 stage, new, where, nth = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 def killed(original):
     calls = 0
@@ -214,9 +214,9 @@ def killed(original):
         return original(*arguments, **options)
     return wrapped
 calls = 0
-place = exchange.shutil if where == "rmtree" else exchange
+place = layout.shutil if where == "rmtree" else layout
 setattr(place, where, killed(getattr(place, where)))
-exchange.exchange(stage, new, [])
+layout.exchange(stage, new, [])
 """
 PLACES = [("write_record", 1), *(("_move", nth) for nth in range(1, 7)), ("rmtree", 1), ("rmtree", 2)]
 

@@ -24,8 +24,8 @@ from pool.files.digests import digest_file
 from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
 from pool.training.adapters import merged, with_adapter
-from pool.training.needs import held_out_text, own_domains
-from pool.training.optimizer_state import OPTIMIZER
+from pool.training.inputs import held_out_text, own_domains
+from pool.training.run_files import OPTIMIZER
 from pool.training.seed_penalty import measured_fisher
 from pool.training.windows import training_windows
 

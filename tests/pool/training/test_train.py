@@ -17,8 +17,7 @@ from pool.engines.resources import is_out_of_memory
 from pool.errors import PoolError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.training.batch_parts import part_windows, smaller_part, take_smaller_part
-from pool.training.run_checkpoints import discard_scratch
+from pool.training.run_files import discard_scratch, part_windows, smaller_part, take_smaller_part
 from pool.training.train import train
 
 RECIPE = Recipe(tokens=3_000, batch_windows=8, learning_rate=3e-3, checkpoint_steps=4)
@@ -107,7 +106,7 @@ out, limited = Path(sys.argv[2]), sys.argv[3] == "limited"
 
 def run(model, recipe, name):
     mixture = Mixture.uniform(pool.names)
-    outcome = train(model, pool.corpus.corpus.train, mixture, recipe, scratch=out / name, label=name)
+    outcome = train(model, pool.corpus.train, mixture, recipe, scratch=out / name, label=name)
     return outcome
 
 run(load_model(pool.folder / "seed"), Recipe(tokens=256, batch_windows=8), "warm-up")

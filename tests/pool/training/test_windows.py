@@ -24,6 +24,15 @@ def test_apportioned_counts_sum_to_the_total_and_are_within_one_of_the_share(wei
     assert np.all(np.abs(counts - shares * n) <= 1 + 1e-6)
 
 
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any), st.integers(1, 10**12))
+def test_tokens_are_spread_to_the_last_one_and_each_partition_gets_its_share(parts: list[int], total: int) -> None:
+    weights = np.array(parts) / sum(parts)
+    counts = apportion(weights, total)
+    assert counts.sum() == total
+    assert np.all(np.abs(counts - weights * total) < 1 + 1e-9 * total)
+    assert np.all(counts[weights == 0] == 0)
+
+
 def _windows(weights: dict[str, float], recipe: Recipe) -> np.ndarray:
     windows = training_windows(STREAMS, Mixture.of(weights), recipe, CONTEXT)
     return np.stack([windows[number] for number in range(len(windows))])

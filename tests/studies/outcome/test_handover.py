@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
@@ -33,7 +31,7 @@ from studies.opened.on_pool import workbench
 from studies.outcome.handover.interleave import interleave_script
 from studies.outcome.handover.mergekit_files import METHODS, mergekit_yaml
 from studies.outcome.handover.olmo import olmo_core_yaml
-from studies.outcome.handover.plan import apportion, make_plan
+from studies.outcome.handover.plan import make_plan
 from studies.outcome.handover.run import run_handover
 from studies.study_file.study_file import read_study_file
 
@@ -69,16 +67,6 @@ def test_json_and_yaml_say_the_same_weights_tokens_and_epochs(handed_over: Path,
     for name, share in partitions.items():
         assert share["epochs"] == pytest.approx(share["tokens"] / tiny_pool.tokens[name])
     assert math.fsum(share["document_share"] for share in partitions.values()) == pytest.approx(1)
-
-
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any), st.integers(1, 10**12))
-def test_tokens_are_spread_to_the_last_one_and_each_partition_gets_its_share(parts: list[int], total: int) -> None:
-    weights = {str(k): part / sum(parts) for k, part in enumerate(parts)}
-    budgets = apportion(weights, total)
-    assert sum(budgets.values()) == total
-    for name, weight in weights.items():
-        assert abs(budgets[name] - weight * total) < 1 + 1e-9 * total
-        assert weight > 0 or budgets[name] == 0
 
 
 def test_the_script_runs_and_draws_the_mixture_s_shares_of_tokens(handed_over: Path, tiny_pool: Pool) -> None:

@@ -1,10 +1,6 @@
-"""A model's layers over several GPUs, for training one that does not fit a single GPU: whole blocks on each.
+"""The place of a model's tensors: whole blocks on several GPUs, or a shard of every tensor in each process.
 
-By accelerate, as transformers' `device_map="auto"` does it; the blocks work one after the other.
-
-Tensors of which each process holds a shard: whole again, or cut; and which process of a group speaks for it.
-
-Alone in its process, a tensor is whole, and the process is the first.
+With `device_map`, blocks work one after the other in one process. With `fsdp`, each process of a group holds shards.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,11 +17,11 @@ from pool.engines.group import _is_grouped
 from pool.progress import say
 
 DeviceMap = Mapping[str, int | str]
-"""Name of a block -> the GPU, by its number, or the device that it is on."""
+"""The name of each block, and its device or the number of its GPU."""
 
 
 def device_map_of(model: nn.Module, blocks: list[str], label: str) -> DeviceMap | None:
-    """Spread a model evenly over the GPUs that torch sees, no class of `blocks` split; None where they are too few."""
+    """Spread a model evenly over the visible GPUs, splitting no class of `blocks`; None for fewer than two GPUs."""
     count = torch.cuda.device_count()
     if count < 2:
         say(
@@ -41,7 +37,7 @@ def device_map_of(model: nn.Module, blocks: list[str], label: str) -> DeviceMap 
 
 @contextmanager
 def over_devices(model: nn.Module, device_map: DeviceMap | None) -> Iterator[None]:
-    """Keep a model's blocks where the map says while the block runs; without a map change nothing."""
+    """Keep a model's blocks on their devices while the block of code runs."""
     if device_map is None:
         yield
         return
@@ -54,12 +50,12 @@ def over_devices(model: nn.Module, device_map: DeviceMap | None) -> Iterator[Non
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Gather a tensor from its shards; every process that holds one must call it."""
+    """Gather a tensor from its shards; every process with a shard must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def sharded_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """Put a whole tensor, the same in every process, where a parameter of its shape is, cut into the same shards."""
+    """Cut a whole tensor into the shards of a parameter of its shape."""
     there = tensor.to(parameter.device)
     if not isinstance(parameter, DTensor):
         return there
@@ -68,7 +64,7 @@ def sharded_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def as_first_says(value: float) -> float:
-    """Return the first process's value in all of them: what they decide by it, they decide alike."""
+    """Return the first process's value in all processes, so that they decide alike."""
     if not _is_grouped():
         return value
     agreed = torch.tensor(value, dtype=torch.float64)

@@ -1,9 +1,4 @@
-"""The loss on held-out text while models are trained: to stop early, and to see what was forgotten of the seed's text.
-
-Studies score merges elsewhere (`objectives`); this asks one model, a few windows at a time.
-
-What a recipe may need beside the text of its mixture: of the seed, and of held-out text.
-"""
+"""The inputs of a run beside its recipe and training text: held-out text, and parts of the seed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,18 +19,22 @@ _TOKENS_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class HeldOutText:
-    """Held-out windows by domain, and how much each domain counts; the weights sum to 1."""
+    """Held-out windows and weight of each domain; weights sum to 1."""
 
     windows: Mapping[str, HeldOutWindows]
     weights: Mapping[str, float]
 
     def at_most(self, count: int) -> Self:
-        """Keep about `count` windows in all, as many of each domain, spread evenly over it; at least one."""
-        each = max(1, count // len(self.windows))
-        return replace(self, windows={name: _some(windows, each) for name, windows in self.windows.items()})
+        """Keep about `count` windows, equally many of each domain, evenly spread; at least one of each."""
+        each, few = max(1, count // len(self.windows)), {}
+        for name, all_of_it in self.windows.items():
+            rows = np.unique(np.linspace(0, len(all_of_it.inputs) - 1, each).round().astype(np.int64))
+            arrays = {key: getattr(all_of_it, key)[rows] for key in ("inputs", "targets", "document", "window_bytes")}
+            few[name] = replace(all_of_it, **arrays)
+        return replace(self, windows=few)
 
     def loss_nats(self, model: PreTrainedModel) -> float:
-        """Return the weighted mean over domains of the model's loss in nats per token; sums in float64."""
+        """Return the weighted mean over domains of nats per token; sums in float64."""
         was_training = model.training
         model.train(False)
         losses = [self.weights[name] * _mean_nats(model, windows) for name, windows in self.windows.items()]
@@ -44,9 +43,9 @@ class HeldOutText:
 
 
 def own_domains(mixture: Mixture, corpus: CorpusManifest) -> dict[str, float]:
-    """Weigh the held-out domains of a mixture's own partitions; a base unit's is that of the partition it was cut from.
+    """Weigh the held-out domains of a mixture's partitions; base units share their partition's domain.
 
-    Raises `ConfigError` naming a partition of which nothing was held out.
+    Raises `ConfigError` for a partition without held-out text.
     """
     weights: dict[str, float] = {}
     for name in mixture.support:
@@ -58,27 +57,16 @@ def own_domains(mixture: Mixture, corpus: CorpusManifest) -> dict[str, float]:
 
 
 def own_domain(partition: str, corpus: CorpusManifest) -> str | None:
-    """Name the held-out domain of a partition's own text, or None where nothing of it is held out."""
+    """Name the held-out domain of a partition, or None without held-out text."""
     is_unit = partition not in corpus.search and bool(corpus.groups)
     domain = partition.rpartition("-")[0] if is_unit else partition
     return domain if domain in corpus.search and corpus.search[domain].tokens else None
 
 
 def held_out_text(corpus: Path, manifest: CorpusManifest, mixture: Mixture) -> HeldOutText:
-    """Read the search split of a mixture's own domains from a prepared corpus. Raises `ConfigError` and `PoolError`."""
+    """Read the search split of a mixture's own domains. Raises `ConfigError` and `PoolError`."""
     weights = own_domains(mixture, manifest)
     return HeldOutText({name: load_search_windows(corpus, name, manifest) for name in weights}, weights)
-
-
-def _some(windows: HeldOutWindows, count: int) -> HeldOutWindows:
-    rows = np.unique(np.linspace(0, len(windows.inputs) - 1, count).round().astype(np.int64))
-    return replace(
-        windows,
-        inputs=windows.inputs[rows],
-        targets=windows.targets[rows],
-        document=windows.document[rows],
-        window_bytes=windows.window_bytes[rows],
-    )
 
 
 def _mean_nats(model: PreTrainedModel, windows: HeldOutWindows) -> float:
@@ -98,11 +86,14 @@ def _mean_nats(model: PreTrainedModel, windows: HeldOutWindows) -> float:
 
 @dataclass(frozen=True, eq=False)
 class RunInputs:
-    """Where a field is None, the recipe does without.
+    """Inputs for a recipe's options; None where an option is off.
 
-    `replayed` is the seed's mixture, `stopping` the text whose loss stops the run, `optimizer` the file of the seed's
-    AdamW state, `importance` the weights of a penalty, `seed_text` what is measured for forgetting; `keeps_optimizer`
-    where the run is the seed, and members go on with its optimizer.
+    replayed: the seed's mixture, blended into the run's own.
+    stopping: text for early stopping.
+    optimizer: file of the seed's AdamW state.
+    importance: F of the penalty, by parameter.
+    seed_text: text on which forgetting is measured.
+    keeps_optimizer: whether this run saves its AdamW state for members.
     """
 
     replayed: Mixture | None = None

@@ -10,7 +10,7 @@ from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.recipe import Recipe
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.training.shards import over_devices
+from pool.training.placement import over_devices
 from pool.training.train import train
 
 RECIPE = Recipe(tokens=2_048, batch_windows=8, learning_rate=3e-3)

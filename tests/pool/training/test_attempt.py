@@ -27,10 +27,8 @@ from pool.errors import PoolError
 from pool.mixture import Mixture
 from pool.parts.layout import CORPUS
 from pool.parts.store import Pool, open_pool
-from pool.training.attempt import BESIDE
-from pool.training.needs import NOTHING, RunInputs, held_out_text
-from pool.training.optimizer_state import OPTIMIZER
-from pool.training.run_checkpoints import SHARDED
+from pool.training.inputs import NOTHING, RunInputs, held_out_text
+from pool.training.run_files import BESIDE, OPTIMIZER, SHARDED
 from pool.training.train import TrainingOutcome, train
 
 BASE = {"tokens": 12 * 8 * 32, "batch_windows": 8, "learning_rate": 3e-3, "weight_decay": 0.1, "checkpoint_steps": 4}
@@ -78,7 +76,7 @@ def trained(tiny_pool: Pool, tmp_path: Path) -> Callable[..., Trained]:
     """Train a small model on the tiny pool's text, in a scratch folder of its own."""
 
     def run(
-        name: str, shape: ModelShape, needs: RunInputs = NOTHING, *, on: str | None = None, **options: Any
+        name: str, shape: ModelShape, inputs: RunInputs = NOTHING, *, on: str | None = None, **options: Any
     ) -> Trained:
         model = new_model(shape, 384, initial_seed=3)
         start = {called: tensor.clone() for called, tensor in parameters_of(model).items()}
@@ -86,7 +84,7 @@ def trained(tiny_pool: Pool, tmp_path: Path) -> Callable[..., Trained]:
         names = tiny_pool.names
         mixture = Mixture.vertex(names, on) if on else Mixture.uniform(names)
         sharded = scratch / SHARDED / "end.safetensors"
-        outcome = train(model, tiny_pool.corpus.train, mixture, recipe, scratch=scratch, label=name, needs=needs)
+        outcome = train(model, tiny_pool.corpus.train, mixture, recipe, scratch=scratch, label=name, inputs=inputs)
         assert sharded.is_file() == (recipe.fsdp is not None), "shards are trained in processes of their own"
         return Trained(start, parameters_of(model), outcome, scratch / BESIDE)
 
@@ -113,7 +111,7 @@ def test_every_option_is_as_without_shards(tiny_pool: Pool, trained: Callable[..
     importance = {name: torch.rand(tensor.shape, generator=generator) for name, tensor in seed.parameters.items()}
     corpus = tiny_pool.manifest.corpus
     other = held_out_text(tiny_pool.folder / CORPUS, corpus, Mixture.vertex(tiny_pool.names, "prose"))
-    needs = RunInputs(optimizer=seed.beside / OPTIMIZER, importance=importance, keeps_optimizer=True, stopping=other)
+    inputs = RunInputs(optimizer=seed.beside / OPTIMIZER, importance=importance, keeps_optimizer=True, stopping=other)
     options = {
         "tokens": 400 * 8 * 32,
         "schedule": "constant",
@@ -127,16 +125,16 @@ def test_every_option_is_as_without_shards(tiny_pool: Pool, trained: Callable[..
         "weight_decay": 3.0,
         "gradient_checkpointing": True,
     }
-    alone = trained("alone", shape, needs, on="code", **options)
+    alone = trained("alone", shape, inputs, on="code", **options)
     assert alone.outcome.tokens < 400 * 8 * 32, "it stopped early"
     assert {path.parent.name for path in alone.beside.rglob("*.safetensors")} >= {BESIDE, "4", "8"}
     for left_out in ("seed_penalty", "continue_optimizer", "decayed"):
         fewer = {name: option for name, option in options.items() if name != left_out}
-        less = replace(needs, optimizer=None) if left_out == "continue_optimizer" else needs
+        less = replace(inputs, optimizer=None) if left_out == "continue_optimizer" else inputs
         assert _apart(alone.parameters, trained(left_out, shape, less, on="code", **fewer).parameters, alone.start) > (
             10 * CLOSE
         ), f"{left_out} makes a difference"
-    trained("shards", shape, needs, on="code", **options, fsdp=2).assert_close(alone)
+    trained("shards", shape, inputs, on="code", **options, fsdp=2).assert_close(alone)
 
 
 @needs_two_or_no_gpus
@@ -202,7 +200,7 @@ if __name__ == "__main__":
     pool = open_pool(read_pool_file(Path(sys.argv[1])))
     shape = ModelShape(hidden_size=32, layers=2, attention_heads=2, intermediate_size=64, context=32)
     recipe = Recipe(tokens=2_000 * 8 * 32, batch_windows=8, checkpoint_steps=4, fsdp=2)
-    train(new_model(shape, 384, initial_seed=3), pool.corpus.corpus.train, Mixture.uniform(pool.names), recipe,
+    train(new_model(shape, 384, initial_seed=3), pool.corpus.train, Mixture.uniform(pool.names), recipe,
           scratch=Path(sys.argv[2]), label="run")
 """
 
@@ -227,9 +225,9 @@ def test_the_group_ends_with_the_process_that_started_it(built_root: Path, tmp_p
 @needs_two_or_no_gpus
 def test_what_a_process_of_the_group_refuses_is_said_as_by_one(trained: Callable[..., Trained], tmp_path: Path) -> None:
     save_file({"nothing": torch.zeros(1)}, tmp_path / "empty.safetensors")
-    needs = RunInputs(optimizer=tmp_path / "empty.safetensors")
+    inputs = RunInputs(optimizer=tmp_path / "empty.safetensors")
     with pytest.raises(PoolError, match=r"^\S+empty.safetensors: holds no state for .*; rebuild the seed$"):
-        trained("run", _shape("llama", tied=True), needs, continue_optimizer=True, fsdp=2)
+        trained("run", _shape("llama", tied=True), inputs, continue_optimizer=True, fsdp=2)
 
 
 @pytest.mark.parametrize(
