@@ -1,7 +1,4 @@
-"""Add a member: a checkpoint trained elsewhere, from the pool's seed, becomes the pool's for one partition.
-
-Everything is checked, and written aside, before the pool changes.
-"""
+"""Add a member trained elsewhere, from the pool's seed: checked, and written aside, before the pool changes."""
 
 import shutil
 from collections.abc import Collection
@@ -98,7 +95,6 @@ def _layout(folder: Path, name: str, scratch: Path, *, corpus_is_new: bool) -> P
 
 
 def _put_in_place(layout: PoolLayout, scratch: Path, *, is_complete: bool) -> None:
-    """Exchange new parts for old ones; an incomplete pool loses its record."""
     stage = stage_folder(layout.folder, "added")
     shutil.rmtree(stage, ignore_errors=True)
     layout.folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +114,7 @@ def _check_place(folder: Path, name: str, names: Collection[str], *, replace: bo
 
 
 def _check_text(name: str, names: Collection[str], record: CheckpointManifest, what: str) -> None:
-    """Refuse a member whose record names another partition of this pool."""
+    """Refuse a member of another partition of this pool, by its record."""
     support = Mixture.of(record.mixture).support if record.mixture else ()
     others = [one for one in support if one != name and one in names]
     if others:

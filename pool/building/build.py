@@ -1,7 +1,6 @@
-"""Building a pool: corpus, tokenizer, seed, members. A further build makes only what is missing.
+"""Building a pool: corpus, tokenizer, seed, members. A further build makes the missing parts only.
 
-Changes are refused before anything is written, unless a rebuild is asked for. An existing pool stays whole until all
-new parts are trained.
+Changes are refused before anything is written. An existing pool stays whole until all new parts are trained.
 """
 
 import contextlib
@@ -42,7 +41,7 @@ from pool.training.run_files import discard_scratch
 
 
 def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = ONE_BY_ONE) -> Pool:
-    """Build what is missing of a pool; an engine trains the members.
+    """Build the missing parts of a pool; an engine trains the members.
 
     `rebuild` names members to train again; `seed` means the seed and all members, `all` the whole pool. Raises
     `CorpusError`, `PoolError`, `PoolMismatchError`, `ConfigError` or `EngineError`: an existing pool is then unchanged,
@@ -147,7 +146,7 @@ def _members(
 
 
 def _found(name: str, layout: PoolLayout, wanted: Provenance | None) -> CheckpointManifest | None:
-    """Read and verify the seed or a member; discard a new one that is damaged, or not `wanted` any more."""
+    """Read and verify the seed or a member; discard a damaged or outdated new one."""
     part = SEED if name == SEED else member_part(name)
     folder = layout.of(part)
     if not (folder / MANIFEST).is_file():

@@ -1,7 +1,6 @@
-"""From a provenance to a checkpoint on disk, in any process or machine that sees the pool's folder.
+"""From a provenance to a checkpoint on disk, in any process or machine with the pool's folder in sight.
 
-A checkpoint's folder is locked during training: a process may outlive the command that started it. After a kill, the
-scratch folder holds the last checkpoint on the way.
+A checkpoint's folder is locked during training: a process may outlive its command.
 """
 
 import contextlib
@@ -44,8 +43,6 @@ SEED_TEXT_WINDOWS = 64
 
 @dataclass(frozen=True)
 class NewModel:
-    """A new model with random parameters, from which a seed is trained; it may save its AdamW state for members."""
-
     vocabulary: int
     initial_seed: int
     keeps_optimizer: bool
@@ -53,11 +50,7 @@ class NewModel:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One checkpoint to train into `folder`: from the pool's seed, or, for the seed itself, from a new model.
-
-    wanted: the checkpoint's provenance.
-    label: how messages call the checkpoint.
-    """
+    """One checkpoint to train into `folder`: from the pool's seed, or, for the seed itself, from a new model."""
 
     pool: PoolLayout
     folder: Path
@@ -71,7 +64,7 @@ class TrainingJob:
         return Job(self.label, self, self._on_the_way, self._scratch("said."), self._take_less_memory)
 
     def __call__(self) -> CheckpointManifest:
-        """Train, unless another process did meanwhile. Raises `PoolError`, also where the pool is out of sight."""
+        """Train, unless another process did meanwhile. Raises `PoolError`."""
         if self.start is not None:  # the pool's own lock is enough for its seed
             shape, start = cast(ModelShape, self.wanted.shape), self.start
             model = new_model(shape, start.vocabulary, initial_seed=start.initial_seed)
@@ -123,7 +116,7 @@ class TrainingJob:
         return held_out_text(self.pool.corpus, read_record(self.pool.corpus / CORPUS_RECORD, CorpusManifest), mixture)
 
     def _seed_text(self, seed: CheckpointManifest) -> HeldOutText | None:
-        """Read held-out text of the seed's mixture; None where the mixture is unknown, or nothing is held out."""
+        """Read held-out text of the seed's mixture; None for an unknown mixture, or without held-out text."""
         if seed.imported is None:
             with contextlib.suppress(ConfigError):
                 return self._held_out_text(Mixture.of(seed.mixture)).at_most(SEED_TEXT_WINDOWS)

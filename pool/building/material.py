@@ -29,11 +29,7 @@ from pool.tokens.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_dige
 
 @dataclass(frozen=True)
 class Material:
-    """A prepared corpus and its tokenizer.
-
-    new: folder of a corpus that is not in the pool yet.
-    given: a seed trained elsewhere that is not in the pool yet.
-    """
+    """A corpus, in the folder `new` unless the pool's own, its tokenizer, and a given seed to take over."""
 
     corpus: PreparedCorpus
     tokenizer: PreTrainedTokenizerFast
@@ -44,8 +40,7 @@ class Material:
 def prepare_material(request: Request, scratch: Path) -> Material:
     """Read or reuse corpus, tokenizer and a given seed; write into the folder `scratch` only.
 
-    Raises `CorpusError` for unusable text, `ConfigError` for an unknown name to rebuild, `PoolError` for an unusable
-    given seed, and `PoolMismatchError` for changes to a seed or members that are not rebuilt.
+    Raises `CorpusError`, `ConfigError`, `PoolError`, and `PoolMismatchError` for changes to a kept seed or member.
     """
     config, seed_wanted = request.config, request.is_new(SEED)
     kept = None if request.anew else kept_tokenizer(config.folder / TOKENIZER, config.own_tokenizer, config.name)
@@ -99,7 +94,7 @@ def _check_tokenizer(pool: str, given: Foreign, kept: PreTrainedTokenizerFast) -
 
 
 def _waiting_tokenizer(request: Request, given: Foreign | None) -> PreTrainedTokenizerFast | None:
-    """Load the tokenizer of an interrupted build; discard that build where it had another given seed."""
+    """Load the tokenizer of an interrupted build; discard a build with another given seed."""
     config, stage = request.config, request.stage
     if stage is None:
         return None
@@ -186,10 +181,7 @@ def _refuse_changed(request: Request, corpus: CorpusManifest) -> None:
 def _say_little_kept(
     reads: Mapping[str, Mapping[str, float]], kept: int, unit: int | None, corpus: CorpusManifest
 ) -> None:
-    """Warn of base units larger than the `kept` tokens, and of runs that repeat a partition's kept text.
-
-    `reads` holds the tokens that a run reads of each partition, by the run's name. A partition kept whole may repeat.
-    """
+    """Warn of units above the `kept` tokens, and of runs over a partition's kept text more than once."""
     longest = max(part.available_tokens for part in corpus.partitions.values())
     if unit is not None and kept < min(unit, longest):
         say(

@@ -1,4 +1,4 @@
-"""A build as it is asked for, and the folder in which its new parts wait until all of them are there."""
+"""A build as it is asked for, and the folder for its new parts until all of them are there."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -37,10 +37,7 @@ class Request:
 
     @cached_property
     def stage(self) -> Path | None:
-        """Folder for new parts, named by everything asked for; None for a pool that is not there yet.
-
-        Raises `CorpusError` for a missing file of its text.
-        """
+        """Folder for new parts, named by everything asked for; None for a first build."""
         if not self.rebuild and not (self.config.folder / POOL_RECORD).is_file():
             return None
         told = self.config.model_dump(mode="json", exclude={"root": True, "corpus": True, **_FREE})

@@ -1,6 +1,6 @@
 """Models really trained on mixtures, by the members' recipe or another one, once each.
 
-POOL/trained/<digest>/ is named by everything that decides the weights.
+POOL/trained/<digest>/ is named by all reasons for the weights.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,10 +26,7 @@ class TruthRun:
 
 
 def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None) -> Path:
-    """Really train a mixture, by default by the members' recipe; return its checkpoint's folder.
-
-    At a vertex this is the member itself, unless the member was imported. Raises `PoolError`.
-    """
+    """Train a mixture, by default by the members' recipe; return its checkpoint's folder. Raises `PoolError`."""
     run = TruthRun(mixture, recipe or pool.config.recipe)
     for _ in train_runs(pool, [run]):
         pass
@@ -41,8 +38,7 @@ def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None)
 def train_runs(pool: Pool, runs: Sequence[TruthRun], engine: Engine = ONE_BY_ONE) -> Iterator[TruthRun]:
     """Train missing runs, by an engine, and yield each run as soon as it is there; existing ones come first.
 
-    Raises `PoolError` while another command trains for this pool, and for a seed rebuilt meanwhile; `EngineError` for a
-    job that died again and again. The same command then resumes the work.
+    Raises `PoolError` while another command trains, and for a seed rebuilt meanwhile; `EngineError` for a lost job.
     """
     missing = [run for run in dict.fromkeys(runs) if not is_trained(pool, run)]
     yield from (run for run in runs if run not in missing)

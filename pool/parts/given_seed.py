@@ -1,7 +1,6 @@
-"""A seed that was trained already: found, checked, taken over with its tokenizer, and compared later.
+"""A seed trained elsewhere: found, checked, taken over with its tokenizer, and compared later.
 
-A folder is known by the digests of its files, and may be gone once the seed is in the pool. A hub model is known by its
-name, and by its revision or commit.
+A folder is known by the digests of its files, and may be gone once the seed is in the pool.
 """
 
 from dataclasses import replace
@@ -36,7 +35,6 @@ def read_given_seed(wanted: SeedConfig, pool: Path) -> Foreign:
 
 
 def save_given_seed(foreign: Foreign, context: int, folder: Path) -> CheckpointManifest:
-    """Write a given seed in float32 into an existing empty folder."""
     manifest = imported_manifest(
         foreign.origin,
         shape=GivenShape(architecture=type(foreign.model).__name__, context=context),

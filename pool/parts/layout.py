@@ -1,8 +1,8 @@
 """The places of a pool's parts, and how new parts take the place of old ones: all of them or none.
 
-Parts bear the names of their folders: `tokenizer`, `corpus`, `seed` and `members/<partition>`. New parts wait in
-POOL/.new-<key>/ until all are there; then exchange.json is written there. Without that file the pool is as it was. With
-it, the next process that takes the pool up finishes the renames.
+Parts bear the names of their folders under POOL/. New parts wait in POOL/.new-<key>/ until all are there; then
+exchange.json is written there. Without that file the pool is as it was. With it, the next process to take the pool up
+finishes the renames.
 """
 
 import errno
@@ -63,7 +63,7 @@ def member_folder(folder: Path, name: str) -> Path:
 
 
 class Exchange(Record):
-    """The `new` parts, the pool's record last, and old parts that are `gone` without a successor."""
+    """The `new` parts, the pool's record last, and `gone` parts without a successor."""
 
     new: tuple[str, ...]
     gone: tuple[str, ...]
@@ -90,7 +90,6 @@ def discard_stages(folder: Path, but: Path | None = None) -> bool:
 
 
 def check_one_disk(folder: Path) -> None:
-    """Raise `PoolError` for members on another disk than the pool: renaming needs one disk."""
     members = folder / MEMBERS
     if members.exists() and members.stat().st_dev != folder.stat().st_dev:
         raise PoolError(
@@ -100,7 +99,6 @@ def check_one_disk(folder: Path) -> None:
 
 
 def exchange(stage: Path, new: Collection[str], gone: Collection[str]) -> None:
-    """Flush the new parts, record the decision for them, and put them in their places."""
     for part in (*new, *gone):
         (stage / _OLD / part).parent.mkdir(parents=True, exist_ok=True)
         (stage.parent / part).parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +109,6 @@ def exchange(stage: Path, new: Collection[str], gone: Collection[str]) -> None:
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether a killed process left an exchange half done."""
     return any(folder.glob(f"{_STAGES}*/{EXCHANGE}"))
 
 
@@ -138,11 +135,7 @@ def _move(path: Path, to: Path) -> None:
 
 @contextmanager
 def building(folder: Path, *, wait_seconds: float = 0) -> Iterator[Path | None]:
-    """Let one process at a time write into a pool; first finish a half-done exchange, and yield its stage.
-
-    Raises `PoolError` while another process builds the pool, after `wait_seconds`, and where the disk refuses to be
-    written.
-    """
+    """Let one process at a time write into a pool; first finish a half-done exchange, and yield its stage."""
     busy = PoolError(f"pool {folder.name!r} is being built by another process; wait for it, or stop it")
     try:
         with only_one(folder.with_name(f".{folder.name}.lock"), busy, wait_seconds=wait_seconds):

@@ -1,7 +1,4 @@
-"""A checkpoint that others made: loaded as a whole causal language model, and judged as a member of a pool.
-
-Missing, left-over or misshapen tensors are refused: the model would not be the one that was trained.
-"""
+"""A checkpoint made by others: loaded whole, as a causal language model, and judged as a member of a pool."""
 
 import json
 from dataclasses import dataclass
@@ -29,8 +26,6 @@ _PROBE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Foreign:
-    """A model in float32, its tokenizer, and the origin of both."""
-
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     origin: Origin
@@ -60,7 +55,7 @@ def load_foreign(files: ForeignFiles, what: str) -> Foreign:
 
 
 def _probe(model: PreTrainedModel, what: str) -> None:
-    """Check on a few tokens that no position sees the next one, and that training is deterministic."""
+    """Check on a few tokens that training is deterministic and no position sees the next token."""
     length = min(_PROBE_TOKENS, int(model.config.max_position_embeddings))
     tokens = torch.arange(length) % rows_of(model, what)
     other = torch.cat([tokens[:-1], tokens[:1]])
@@ -100,7 +95,7 @@ class Seed:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint that may be a member: its cosine to the seed, and the manifest of ours beside it, if any."""
+    """A checkpoint fit to be a member: its cosine to the seed, and the manifest of ours beside it, if any."""
 
     foreign: Foreign
     seed: Seed
@@ -127,8 +122,7 @@ class Candidate:
 def check_candidate(folder: Path, seed: Seed, what: str, *, tokenizer: Path | None = None) -> Candidate:
     """Load a checkpoint and compare it with the seed; messages call the checkpoint `what`.
 
-    Raises `PoolError` for a damaged checkpoint, another architecture or origin, and `PoolMismatchError` for another
-    tokenizer or a record with another seed.
+    Raises `PoolError` for another architecture or origin, `PoolMismatchError` for another tokenizer or recorded seed.
     """
     foreign = load_foreign(find_foreign(folder, what, tokenizer), what)
     start = load_model(seed.folder)

@@ -1,4 +1,4 @@
-"""The provenance of a checkpoint: everything that decides its weights, and what changed since, in words."""
+"""The provenance of a checkpoint: all reasons for its weights, and later changes of them, in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ def label(name: str) -> str:
 
 
 def recipe_changes(old: Recipe, new: Recipe) -> dict[str, tuple[object, object]]:
-    """Return both values of each option that differs between two recipes and affects the weights."""
+    """Return both values of each option with an effect on the weights, where two recipes differ."""
     before, now, free = old.model_dump(), new.model_dump(), Recipe.marked(Mark.WITHOUT_EFFECT)
     return {key: (before[key], now[key]) for key in now if key not in free and before[key] != now[key]}
 
@@ -47,7 +47,7 @@ class Provenance:
         return digest_json(parts)
 
     def changes_since(self, manifest: CheckpointManifest) -> list[str]:
-        """Word the differences from a manifest; what is unknown of an imported checkpoint is not compared."""
+        """Word the differences from a manifest, except for unknown facts of an imported checkpoint."""
         options = recipe_changes(manifest.recipe or self.recipe, self.recipe)
         changes = [f"recipe.{key} {old!r} -> {new!r}" for key, (old, new) in options.items()]
         if manifest.shape != self.shape:
@@ -72,7 +72,7 @@ class Provenance:
 
 
 def seed_provenance(wanted: SeedConfig, shape: Shape, corpus: CorpusManifest) -> Provenance:
-    """Return the provenance of a seed trained here. Raises `ConfigError` for a mixture that does not fit."""
+    """Return the provenance of a seed trained here. Raises `ConfigError` for a misfit mixture."""
     made = _provenance(seed_mixture(wanted.mixture, corpus), wanted.recipe, shape, corpus)
     return replace(made, start_digest=_seed_start(wanted))
 
@@ -95,10 +95,7 @@ def _seed_start(wanted: SeedConfig) -> str:
 
 
 def member_provenance(mixture: Mixture, recipe: Recipe, corpus: CorpusManifest, seed: CheckpointManifest) -> Provenance:
-    """Return the provenance of a member, or of a ground-truth run.
-
-    Raises `PoolMismatchError` where the recipe reads text of the seed that has left the corpus.
-    """
+    """Return a member's or ground-truth run's provenance. Raises `PoolMismatchError` if the seed's text is gone."""
     made = replace(_provenance(mixture, recipe, seed.shape, corpus), start_digest=seed.weights_digest)
     if not recipe.reads_seed_text:
         return made
@@ -114,7 +111,6 @@ def member_provenance(mixture: Mixture, recipe: Recipe, corpus: CorpusManifest, 
 
 
 def _provenance(mixture: Mixture, recipe: Recipe, shape: Shape, corpus: CorpusManifest) -> Provenance:
-    """Put a provenance together without its start; only partitions of positive weight count."""
     data = {name: corpus.partitions[name].digest for name in mixture.support}
     stops = own_domains(mixture, corpus) if recipe.early_stopping else {}
     held_out = {name: corpus.search[name].digest for name in stops}
@@ -152,7 +148,6 @@ def member_changes(
 
 
 def describe_changes(changed: Mapping[str, list[str]], moves: str = "") -> str:
-    """Name each changed checkpoint, its changes, and the ways out."""
     parts = [f"{label(name)} was trained before a change of {', '.join(what)}" for name, what in changed.items()]
     flags = "--rebuild seed" if "seed" in changed else " ".join(f"--rebuild {name}" for name in changed)
     ways = f"{moves}Rebuild with `mixscout pool build POOL.toml {flags}`, or give the pool another name"
@@ -160,10 +155,7 @@ def describe_changes(changed: Mapping[str, list[str]], moves: str = "") -> str:
 
 
 def describe_moves(changed: Mapping[str, list[str]], before: Sequence[str], now: Sequence[str]) -> str:
-    """Name the partitions that came, went or changed places, where the text of others changed.
-
-    A document of several partitions stands in the first of them, so each such partition may have moved documents.
-    """
+    """Explain changed text by partitions moved in the file, or new, or gone: shared documents stand in the first."""
     touched = [name for name, what in changed.items() if any(" text of " in one for one in what)]
     if not touched:
         return ""

@@ -45,7 +45,7 @@ class Pool:
     """One seed, one member per partition, and their text, all verified.
 
     age: optimiser steps of the members in view (see `at_age`); None for their end.
-    groups: units of each group, where mixtures weigh groups (see `by_groups`).
+    groups: units of each group, for mixtures over groups (see `by_groups`).
     """
 
     config: PoolFile
@@ -80,15 +80,14 @@ class Pool:
         return {name: tuple(self.member_folders[unit] for unit in self.units_of(name)) for name in self.names}
 
     def units_of(self, name: str) -> tuple[str, ...]:
-        """Return the partitions behind a name: itself, or a group's units."""
         return self.groups[name] if self.groups else (name,)
 
     def unit_mixture(self, mixture: Mixture) -> Mixture:
-        """Return the mixture over units, on which a model is trained."""
+        """Return the mixture over units, as models are trained on it."""
         return to_units(mixture, self.groups) if self.groups else mixture
 
     def by_groups(self) -> Self:
-        """View the pool by groups, whose units are merged evenly. Raises `ConfigError` without groups."""
+        """View the pool by groups, merged evenly from their units. Raises `ConfigError` without groups."""
         if not self.manifest.corpus.groups:
             raise ConfigError(
                 f"pool {self.config.name!r} has no groups to weigh: set [corpus] base_units_tokens or groups in its "
@@ -100,10 +99,7 @@ class Pool:
         return replace(self, groups={})
 
     def at_age(self, steps: int) -> Self:
-        """View the pool with members as they were after so many steps; the view has another digest.
-
-        Raises `ConfigError` for a member without that age, and `PoolError` for an altered one.
-        """
+        """View the pool with members as after so many steps. Raises `ConfigError` and `PoolError`."""
         members = {name: _at_age(self.folder, name, member, steps) for name, member in self.manifest.members.items()}
         return replace(self, manifest=self.manifest.model_copy(update={"members": members}), age=steps)
 
@@ -131,11 +127,7 @@ def _at_age(folder: Path, name: str, member: CheckpointManifest, steps: int) -> 
 
 
 def open_pool(config: PoolFile) -> Pool:
-    """Open a pool and verify all of it.
-
-    Raises `PoolError` for a pool that is not built, or an altered file, and `PoolMismatchError` for a pool file or text
-    that has changed since.
-    """
+    """Open a pool and verify all of it. Raises `PoolError`, and `PoolMismatchError` for a changed pool file or text."""
     folder = config.folder
     if is_unfinished(folder):
         with building(folder, wait_seconds=_EXCHANGE_SECONDS):

@@ -1,4 +1,4 @@
-"""LoRA members: peft trains low-rank updates, which are then merged into full weights.
+"""LoRA members: peft trains low-rank updates, merged into full weights at the end.
 
 The merge is W + B A * alpha / rank in float32 (Hu et al. 2021, arXiv 2106.09685, equation 3).
 """
@@ -27,8 +27,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 def with_adapter(model: PreTrainedModel, table: Lora, *, initial_seed: int) -> "PeftModel":
     """Put adapters into `model`, the only trained parameters; the global random state does not change.
 
-    Raises `PoolError` without peft, without a layer named in `targets`, and for a layer with tied weights: a merge
-    would change both layers.
+    Raises `PoolError` without peft, for unknown `targets`, and for tied weights: a merge would change both layers.
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -74,5 +73,4 @@ def merged(adapted: "PeftModel") -> PreTrainedModel:
 
 
 def full_model(model: Trainable) -> PreTrainedModel:
-    """Return the model with full weights: itself, or a merged copy."""
     return model if isinstance(model, PreTrainedModel) else merged(copy.deepcopy(model))

@@ -1,7 +1,4 @@
-"""One attempt at a run: from its last checkpoint to its end, or until memory runs out.
-
-This process makes the attempt, or a group of processes of this machine, each with a shard of the model.
-"""
+"""One attempt at a run, from its last checkpoint on: by this process, or by a group with a shard of the model each."""
 
 import json
 import mmap
@@ -37,8 +34,6 @@ _START, _IMPORTANCE, _END, _COURSE = "start", "importance.safetensors", "end.saf
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe on windows, and the inputs of its options."""
-
     recipe: Recipe
     windows: TrainingWindows
     inputs: RunInputs
@@ -47,11 +42,11 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints; sharded ones are apart, since no other run can resume from them."""
+        """Folder of the checkpoints; sharded ones serve no other run."""
         return self.scratch / SHARDED if self.recipe.fsdp else self.scratch
 
     def steps(self, last: Path | None) -> int:
-        """Return all steps of the run; those of `last` where early stopping had ended the run."""
+        """Return all steps of the run; those of `last` after an early stop."""
         early = self.recipe.early_stopping
         if early and last and has_stopped(last, early.patience):
             return step_of(last)
@@ -69,10 +64,7 @@ class TrainingCourse:
 
 
 def attempt(model: Trainable, run: Run, part: int) -> TrainingCourse | None:
-    """Train from the last checkpoint on, `part` windows at a time; a sharded run shards `model` in place.
-
-    Return None when memory runs out: `model` is then half trained.
-    """
+    """Train `part` windows at a time; None, with `model` half trained, when memory runs out."""
     last = last_whole_checkpoint(run.checkpoints)
     steps = run.steps(last)
     text = FirstWindows(run.windows, steps * run.recipe.batch_windows)
@@ -120,10 +112,10 @@ def _course(state: TrainerState) -> TrainingCourse:
 
 
 def sharded_attempt(model: PreTrainedModel, run: Run, part: int) -> TrainingCourse | None:
-    """Train `model` as `attempt` does, by a group of processes; this process keeps it whole and on the CPU.
+    """Train `model` by a group of processes; None, with `model` unchanged, when memory runs out.
 
-    Return None when memory runs out: `model` is then unchanged. A group with a killed process resumes; the second kill
-    without progress counts as a lack of memory. Raises `PoolError` for too few GPUs.
+    A group with a killed process resumes; the second kill without progress counts as a lack of memory. Raises
+    `PoolError` for too few GPUs.
     """
     count, folder, importance = run.recipe.fsdp or 1, run.checkpoints, run.inputs.importance
     if 0 < (seen := torch.cuda.device_count()) < count:
@@ -161,8 +153,6 @@ def _take_over(model: PreTrainedModel, folder: Path) -> TrainingCourse:
 
 @dataclass(frozen=True)
 class _ShardedAttempt:
-    """The work of each process of a group."""
-
     run: Run
     streams: Sequence[Path | Tokens]
     weighs: bool

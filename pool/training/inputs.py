@@ -43,10 +43,7 @@ class HeldOutText:
 
 
 def own_domains(mixture: Mixture, corpus: CorpusManifest) -> dict[str, float]:
-    """Weigh the held-out domains of a mixture's partitions; base units share their partition's domain.
-
-    Raises `ConfigError` for a partition without held-out text.
-    """
+    """Weigh the held-out domains of a mixture's partitions. Raises `ConfigError` for a partition without any."""
     weights: dict[str, float] = {}
     for name in mixture.support:
         domain = own_domain(name, corpus)
@@ -57,7 +54,7 @@ def own_domains(mixture: Mixture, corpus: CorpusManifest) -> dict[str, float]:
 
 
 def own_domain(partition: str, corpus: CorpusManifest) -> str | None:
-    """Name the held-out domain of a partition, or None without held-out text."""
+    """Name the held-out domain of a partition; base units share their partition's. None without held-out text."""
     is_unit = partition not in corpus.search and bool(corpus.groups)
     domain = partition.rpartition("-")[0] if is_unit else partition
     return domain if domain in corpus.search and corpus.search[domain].tokens else None
@@ -86,14 +83,13 @@ def _mean_nats(model: PreTrainedModel, windows: HeldOutWindows) -> float:
 
 @dataclass(frozen=True, eq=False)
 class RunInputs:
-    """Inputs for a recipe's options; None where an option is off.
+    """Inputs for a recipe's options; None for an option that is off.
 
     replayed: the seed's mixture, blended into the run's own.
     stopping: text for early stopping.
     optimizer: file of the seed's AdamW state.
     importance: F of the penalty, by parameter.
-    seed_text: text on which forgetting is measured.
-    keeps_optimizer: whether this run saves its AdamW state for members.
+    seed_text: text for measuring how much was forgotten.
     """
 
     replayed: Mixture | None = None

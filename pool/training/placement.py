@@ -1,7 +1,4 @@
-"""The place of a model's tensors: whole blocks on several GPUs, or a shard of every tensor in each process.
-
-With `device_map`, blocks work one after the other in one process. With `fsdp`, each process of a group holds shards.
-"""
+"""The place of a model's tensors: blocks on several GPUs (`device_map`), or a shard in each process (`fsdp`)."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +34,7 @@ def device_map_of(model: nn.Module, blocks: list[str], label: str) -> DeviceMap 
 
 @contextmanager
 def over_devices(model: nn.Module, device_map: DeviceMap | None) -> Iterator[None]:
-    """Keep a model's blocks on their devices while the block of code runs."""
+    """Keep a model's blocks on their devices meanwhile."""
     if device_map is None:
         yield
         return
@@ -64,7 +61,7 @@ def sharded_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def as_first_says(value: float) -> float:
-    """Return the first process's value in all processes, so that they decide alike."""
+    """Return the first process's value in all processes: they must decide alike."""
     if not _is_grouped():
         return value
     agreed = torch.tensor(value, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The files of a run: checkpoints to resume from in its scratch folder, and what it keeps beside the model.
+"""The files of a run: checkpoints to resume from in its scratch folder, and files to keep beside the model.
 
 SCRATCH/  checkpoint-<steps>/ (by `Trainer`)  part_windows  beside/  sharded/ (the same of a sharded run)
 MEMBER/   model  optimizer.safetensors (the seed's)  adapter/  ages/<steps>/
@@ -56,7 +56,7 @@ def has_stopped(checkpoint: Path, patience: int) -> bool:
 
 
 def discard_scratch(scratch: Path) -> None:
-    """Remove a scratch folder or message file; states go first, so that no half-removed checkpoint looks whole."""
+    """Remove a scratch folder or message file; states go first, lest a half-removed checkpoint looks whole."""
     if scratch.is_file():
         scratch.unlink()
         return
@@ -66,12 +66,12 @@ def discard_scratch(scratch: Path) -> None:
 
 
 def smaller_part(part_windows: int, batch_windows: int) -> int:
-    """Return the largest divisor of the batch up to half of a part above 1, so that parts sum to the batch."""
+    """Return the largest divisor of the batch up to half of a part above 1: parts sum to the batch."""
     return next(part for part in range(part_windows // 2, 0, -1) if batch_windows % part == 0)
 
 
 def part_windows(recipe: Recipe, scratch: Path) -> int:
-    """Return the windows of a batch that each process trains at a time; fewer than asked after memory ran out."""
+    """Return the part of a batch, in windows, of each training step's pass; smaller than asked after memory ran out."""
     batch = recipe.batch_of_a_process
     asked = batch // recipe.accumulate
     try:
@@ -82,7 +82,7 @@ def part_windows(recipe: Recipe, scratch: Path) -> int:
 
 
 def take_smaller_part(recipe: Recipe, scratch: Path) -> int | None:
-    """Halve the part for the run's next attempts, at least; return it, or None below one window."""
+    """At least halve the part for the run's next attempts; None below one window."""
     part = part_windows(recipe, scratch)
     if part == 1:
         return None
@@ -93,10 +93,7 @@ def take_smaller_part(recipe: Recipe, scratch: Path) -> int | None:
 
 
 def save_optimizer_state(optimizer: torch.optim.Optimizer, model: torch.nn.Module, path: Path) -> None:
-    """Write the step (a scalar) and both moments of every parameter, by name and unsharded.
-
-    Members with other weight-decay groups or shards can then read them. Every process with a shard calls this.
-    """
+    """Write the step and both moments of every parameter, by name and unsharded, for members with other groups."""
     state = {
         f"{name}:{part}": whole(optimizer.state[parameter][part].detach()).to("cpu", torch.float32).contiguous()
         for name, parameter in model.named_parameters()

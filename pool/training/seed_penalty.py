@@ -25,8 +25,6 @@ from pool.training.windows import TrainingWindows, training_windows
 
 
 class FisherRecord(Record):
-    """Digests of the seed and text measured, and of the file."""
-
     of: str
     digest: str
 
@@ -34,10 +32,7 @@ class FisherRecord(Record):
 def fisher_of(
     folder: Path, seed: CheckpointManifest, streams: Mapping[str, Tokens], digests: Mapping[str, str], count: int
 ) -> dict[str, torch.Tensor]:
-    """Read F of the seed in `folder`, a tensor in the shape of each parameter; measure F first where no file holds it.
-
-    Raises `PoolError` when the seed cannot be loaded.
-    """
+    """Read F of the seed in `folder`, a tensor in the shape of each parameter; measure F first if no file holds it."""
     of = digest_json([seed.weights_digest, seed.mixture, dict(digests), count])
     path, record = folder / f"fisher-{of[:12]}.safetensors", folder / f"fisher-{of[:12]}.json"
     with FileLock(folder.with_name(".fisher.lock")):
@@ -84,7 +79,6 @@ class Penalty:
 
     @torch.no_grad()
     def add_gradient(self, model: torch.nn.Module) -> None:
-        """Add strength * F * (parameter - seed) to each parameter's gradient."""
         for name, parameter in model.named_parameters():
             self._follow(name, parameter)
             pull = self._strength * (parameter - self._start[name])

@@ -30,13 +30,11 @@ from pool.training.windows import training_windows
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """The outcome of a run.
+    """The outcome of a run; the last two fields belong to runs with early stopping.
 
-    tokens: training tokens read.
     final_loss_nats: mean training loss of about the last tenth of the run.
-    seconds: duration of this call.
-    best_step: step of the kept parameters, where the run could stop early.
-    held_out_nats: held-out loss by step, where the run could stop early.
+    best_step: step of the kept parameters.
+    held_out_nats: held-out loss by step.
     """
 
     tokens: int
@@ -59,9 +57,8 @@ def train(
 ) -> TrainingOutcome:
     """Train `model` in place on `mixture` of the partitions' tokens, in windows of `context` tokens.
 
-    The caller removes `scratch` by `discard_scratch` once the outcome is safe; SCRATCH/beside holds files to keep
-    beside the model. Where memory is too small for a batch, its gradient is summed over smaller parts, in as many
-    optimiser steps. Raises `PoolError` for non-finite parameters, or when one window alone does not fit into memory.
+    SCRATCH/beside holds files to keep beside the model; the caller removes `scratch` once the outcome is safe. Raises
+    `PoolError` for non-finite parameters, or when one window alone does not fit into memory.
     """
     read = mixture if inputs.replayed is None else mixture.blended(inputs.replayed, recipe.replay_share)
     context = context or int(model.config.max_position_embeddings)

@@ -1,4 +1,4 @@
-"""transformers' `Trainer`, adapted to a recipe: its arguments, its callbacks, and the methods that differ."""
+"""transformers' `Trainer`, adapted to a recipe: its arguments, its callbacks, and some methods."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -50,8 +50,6 @@ class ShowProgress(TrainerCallback):
 
 
 class ContinueOptimizer(TrainerCallback):
-    """Starts from the seed's AdamW state."""
-
     def __init__(self, state: Path) -> None:
         self._state = state
 
@@ -87,7 +85,6 @@ class RecipeTrainer(Trainer):
         return super().autocast_smart_context_manager(cache_enabled)
 
     def training_step(self, model: nn.Module, *arguments: Any, **options: Any) -> torch.Tensor:
-        """Add the penalty's gradient; the logged loss stays that of the text."""
         loss: torch.Tensor = super().training_step(model, *arguments, **options)
         if self._penalty is not None and self.accelerator.sync_gradients:
             self._penalty.add_gradient(cast(nn.Module, self.model))
@@ -136,7 +133,6 @@ _SHARDED: dict[str, Any] = {
 
 
 def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> TrainingArguments:
-    """Translate a recipe; each process trains `part` windows at a time."""
     early, processes = recipe.early_stopping, recipe.fsdp or 1
     logging_steps = max(1, steps // 10)
     arguments = TrainingArguments(

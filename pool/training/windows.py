@@ -1,7 +1,4 @@
-"""The windows of tokens that a run reads, in order: a function of the mixture, the recipe and the tokens alone.
-
-Only the places of windows are in memory, so a run may be longer than memory.
-"""
+"""The windows of tokens of a run, in order; only their places are in memory, so a run may be longer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,10 +58,7 @@ def training_windows(train: Mapping[str, Tokens], mixture: Mixture, recipe: Reci
 
 
 def apportion(weights: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.int64]:
-    """Split `total` into whole counts (K,) in proportion to `weights` (K,), which sum to 1.
-
-    By largest remainder (Hamilton's method); a weight of zero gets nothing.
-    """
+    """Split `total` in proportion to `weights` (K,), by largest remainder (Hamilton); a weight of zero gets nothing."""
     exact = weights * total
     counts = np.floor(exact).astype(np.int64)
     short = total - int(counts.sum())
