@@ -18,7 +18,7 @@ from studies.command_line.options import (
     WorkersOption,
     print_answer,
 )
-from studies.terminal import console, print_json, quiet_libraries
+from studies.terminal import console, named_weights, print_json, quiet_libraries
 
 if TYPE_CHECKING:
     from studies.assessment.comparison.comparison import Comparison
@@ -54,7 +54,7 @@ def fidelity(
     """Really train a spread of mixtures, and see whether the loss of the merge tells how training would end."""
     quiet_libraries()
     from pool.engines import choice as engines
-    from studies.assessment.fidelity.run import FidelityRequest, make_report, parse_exponents
+    from studies.assessment.fidelity.report import FidelityRequest, make_report, parse_exponents
     from studies.assessment.fidelity.table import show_fidelity
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
@@ -81,14 +81,14 @@ def predict(
     """Predict what training a mixture would give, from its merge and the truths known; nothing is trained."""
     quiet_libraries()
     from studies.assessment.fidelity.forecast import forecast_json
-    from studies.assessment.fidelity.run import forecast_mixture, parse_mixture
+    from studies.assessment.fidelity.report import forecast_mixture
     from studies.assessment.fidelity.table import show_forecast
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
 
     config = read_study_file(study_file)
     with workbench(config, must_exist=True) as bench:
-        asked = parse_mixture(mixture, bench) if mixture else None
+        asked = named_weights(mixture, bench.pool.names, option="--mixture") if mixture else None
         found, forecaster, forecasts = forecast_mixture(bench, bench.known_study(), asked, truths)
     if as_json:
         calibration = forecaster.as_json()

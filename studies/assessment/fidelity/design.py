@@ -1,4 +1,6 @@
-"""Which mixtures are really trained to judge the proxy: the best one, the baselines, and a spread over the space."""
+"""Choose the mixtures to train for judging the proxy: the best one, the baselines, and a spread over the space."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import optuna
@@ -6,23 +8,24 @@ import optuna
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.designs import spread
+from search.space import CappedSimplex
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
 
 _TRIES = 100
 ANCHOR = "mixscout:fidelity_anchor"
-"""On the study: the best mixture of the first design, so that a later one, of more mixtures, begins with the same."""
+"""On the study: the best mixture of the first design, so that a later, larger design begins with the same mixtures."""
 
 
 def design(bench: Workbench, study: optuna.Study, count: int) -> dict[str, Mixture]:
-    """Name `count` different mixtures of two partitions or more; asking for more later keeps those that there are.
+    """Name `count` different mixtures of two partitions or more; a larger design keeps the smaller one.
 
-    Single partitions are left out: the model trained on one *is* the member, so proxy and truth agree by construction.
-    Raises `ConfigError` when the space has nothing else, and `StudyError` before the first evaluation.
+    Single partitions are left out: the model trained on one partition is the member, so proxy and truth agree by
+    construction. Raises `ConfigError` when the space has only those, and `StudyError` before the first evaluation.
     """
-    best = best_mixture(bench, study)
-    named = {"best": best, "uniform": Mixture.uniform(bench.pool.names), "proportional": bench.pool.proportional()}
-    anchor = _anchor(study, best).over(bench.pool.names)
+    names, best = bench.pool.names, best_mixture(bench, study)
+    named = {"best": best, "uniform": Mixture.uniform(names), "proportional": bench.pool.proportional()}
+    anchor = _anchor(study, best).over(names)
     fixed = [named["uniform"], named["proportional"], anchor]
     try:
         others = spread(bench.space, count, seed=bench.config.search.seed, before=fixed, near=anchor)
@@ -31,32 +34,34 @@ def design(bench: Workbench, study: optuna.Study, count: int) -> dict[str, Mixtu
     named |= {f"spread-{number}": mixture for number, mixture in enumerate(others, start=1)}
     plan: dict[str, Mixture] = {}
     for name, mixture in named.items():
-        known = {one.digest for one in plan.values()}
-        if len(mixture.support) > 1 and mixture.digest not in known and len(plan) < count:
-            plan[name] = mixture.over(bench.pool.names)
+        if len(mixture.support) > 1 and len(plan) < count and not _contains(plan.values(), mixture):
+            plan[name] = mixture.over(names)
     return plan
 
 
-def union_design(bench: Workbench, count: int) -> dict[str, Mixture]:
-    """Name `count` different even mixtures of two partitions or more, of random sizes; more keep those there are.
+def union_design(space: CappedSimplex, count: int, *, seed: int) -> dict[str, Mixture]:
+    """Name `count` different even mixtures of random sizes from two on; a larger design keeps the smaller one.
 
     Raises `ConfigError` when the space has fewer.
     """
-    names, space = bench.space.allowed, bench.space
+    names = space.allowed
     most = min(len(names), space.max_members)
     plan: dict[str, Mixture] = {}
     for number in range(_TRIES * count):
-        rng = np.random.default_rng([bench.config.search.seed, number])
+        rng = np.random.default_rng([seed, number])
         size = int(rng.integers(2, most + 1)) if most > 1 else 1
         mixture = Mixture.uniform([names[at] for at in sorted(rng.permutation(len(names))[:size])]).over(space.names)
-        known = {one.digest for one in plan.values()}
-        if size > 1 and space.contains(mixture) and mixture.digest not in known:
+        if size > 1 and space.contains(mixture) and not _contains(plan.values(), mixture):
             plan[f"union-{len(plan) + 1}"] = mixture
         if len(plan) == count:
             return plan
     raise ConfigError(
         f"[space] has {len(plan)} even mixtures of two partitions or more, fewer than {count}; ask for less"
     )
+
+
+def _contains(mixtures: Iterable[Mixture], mixture: Mixture) -> bool:
+    return any(one.digest == mixture.digest for one in mixtures)
 
 
 def _anchor(study: optuna.Study, best: Mixture) -> Mixture:

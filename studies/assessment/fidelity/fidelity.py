@@ -1,4 +1,4 @@
-"""The verb `fidelity`: does the loss of the merge stand for the loss of training, on this pool and this target?"""
+"""How far the loss of the merge stands for the loss of training, on one pool and one goal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Agreement = Mapping[str, Interval]
 
 @dataclass(frozen=True, eq=False)
 class Agreed:
-    """Proxy and truth of N mixtures on one split, and how far they agree, by name of the reading."""
+    """Proxy and truth of N mixtures on one split; agreement and noise by reading."""
 
     proxy: Readings
     truth: Readings
@@ -33,13 +33,13 @@ class Agreed:
 
     @property
     def ceiling(self) -> float | None:
-        """The highest Pearson that the noise of the truths leaves a proxy; None where no noise was measured."""
+        """The highest Pearson correlation that the noise of the truths allows; None where no noise was measured."""
         return self.noise[VALUE].ceiling(self.truth[VALUE]) if VALUE in self.noise else None
 
 
 @dataclass(frozen=True, eq=False)
 class Fidelity:
-    """How far proxy and truth agree: `by_split`, and which merge `rules` do best on the search split."""
+    """The agreement of proxy and truth by split, and of merge rules on the search split."""
 
     study: str
     measure: str
@@ -56,10 +56,9 @@ class Fidelity:
 def run_fidelity(
     instruments: Instruments, truths: Truths, proxies_by_split: Mapping[Split, Readings], rules: Mapping[str, MergeRule]
 ) -> Fidelity:
-    """Compare truths with their proxies, and on the search split also with the merges by other rules."""
-    bench = instruments.bench
+    """Compare truths with their proxies, and on the search split with the merges by other rules."""
     by_split = {split: _agreed(truths, split, proxies_by_split[split]) for split in SPLITS}
-    own = rule_name(bench.proxy.rule)
+    own = rule_name(instruments.proxy.rule)
     proxies = {own: by_split["search"].proxy[VALUE]}
     others = {name: rule for name, rule in rules.items() if name != own}
     mixtures = list(truths.mixtures.values())
@@ -69,11 +68,11 @@ def run_fidelity(
             proxies[name] = np.array([objective(mixture).value for mixture in mixtures])
             show(number * len(mixtures), name)
     choice = choose_rule(proxies, by_split["search"].truth[VALUE], own=own)
-    return Fidelity(bench.config.name, bench.target.measure, truths, by_split, choice)
+    return Fidelity(instruments.study, instruments.goals["search"].measure, truths, by_split, choice)
 
 
 def rules_with(exponents: Sequence[float]) -> dict[str, MergeRule]:
-    """Name the rules to compare: identity, and the two others with each exponent."""
+    """Name the rules to compare: identity, and the other rules with each exponent."""
     kinds = ("power", "common-specific")
     rules = [make_rule("identity", 1.0), *(make_rule(kind, exponent) for kind in kinds for exponent in exponents)]
     return {rule_name(rule): rule for rule in rules}
@@ -86,12 +85,8 @@ def rule_name(rule: MergeRule) -> str:
 
 def _agreed(truths: Truths, split: Split, proxy: Readings) -> Agreed:
     truth, noise = truths.readings[split], truths.noise[split]
-    agreement = {
-        name: bootstrap(
-            statistics_of(len(values), noise_difference=noise[name].margin if name in noise else None),
-            proxy[name],
-            values,
-        )
-        for name, values in truth.items()
-    }
+    agreement = {}
+    for name, values in truth.items():
+        margin = noise[name].margin if name in noise else None
+        agreement[name] = bootstrap(statistics_of(len(values), noise_difference=margin), proxy[name], values)
     return Agreed(proxy, truth, agreement, noise)

@@ -1,4 +1,4 @@
-"""What training would give: the calibrated prediction of any mixture from its merge, with an interval."""
+"""Predict from a mixture's merge what training would give, with an interval."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from studies.assessment.fidelity.truths import Truths
 
 @dataclass(frozen=True)
 class Forecast:
-    """One mixture on one split: `proxy` is the merge's value, `predicted` the trained one's with its interval."""
+    """The value of one mixture's merge on one split (`proxy`), and the predicted value after training."""
 
     proxy: float
     predicted: Interval
@@ -36,23 +36,23 @@ class Forecaster:
     def learn(cls, instruments: Instruments, truths: Truths, proxies: Mapping[Split, Readings]) -> Forecaster:
         """Learn from truths and the proxies of their mixtures."""
         weights = np.stack([mixture.array for mixture in truths.mixtures.values()])
-        calibrations = {}
-        for split in SPLITS:
-            calibrations[split] = Calibration.fit(weights, proxies[split][VALUE], truths.readings[split][VALUE])
+        calibrations = {
+            split: Calibration.fit(weights, proxies[split][VALUE], truths.readings[split][VALUE]) for split in SPLITS
+        }
         return cls(instruments, calibrations)
 
     def forecast(self, mixture: Mixture) -> dict[Split, Forecast]:
-        """Merge a mixture and predict what training would give, on both splits."""
+        """Merge a mixture and predict the value after training, on both splits."""
         found: dict[Split, Forecast] = {}
-        weights = mixture.over(self.instruments.bench.pool.names).array[None]
+        weights = mixture.over(self.instruments.pool.names).array[None]
         for split in SPLITS:
-            proxy = self.instruments.read(split, [self.instruments.proxy(split)(mixture)])[VALUE]
+            proxy = self.instruments.read(split, [self.instruments.proxy_loss(split)(mixture)])[VALUE]
             (predicted,) = self.calibrations[split].intervals(weights, proxy)
             found[split] = Forecast(float(proxy[0]), predicted)
         return found
 
     def as_json(self) -> Json:
-        """Give the kind of correction, its leave-one-out error and the number of truths, by split."""
+        """Give the family of correction, its leave-one-out error and the number of truths, by split."""
         return {
             split: {
                 "family": one.family.name,
@@ -65,10 +65,10 @@ class Forecaster:
 
 
 def proxies_of(instruments: Instruments, truths: Truths) -> dict[Split, Readings]:
-    """Merge the mixtures whose truth is known. Raises `StudyError` where they are too few to learn anything from."""
+    """Merge the mixtures with known truth. Raises `StudyError` for fewer than a calibration needs."""
     if len(truths.mixtures) < LEAST_TRUTHS:
         raise StudyError(
-            f"study {instruments.bench.config.name!r} knows the truth of {len(truths.mixtures)} mixtures, a prediction "
+            f"study {instruments.study!r} knows the truth of {len(truths.mixtures)} mixtures, a prediction "
             f"needs {LEAST_TRUTHS}: train some with `mixscout fidelity` on its file, or give --truths with more runs"
         )
     return {split: instruments.merged(split, list(truths.mixtures.values())) for split in SPLITS}

@@ -1,4 +1,4 @@
-"""The picture of a fidelity report: proxy against truth, and how well each held-out domain is ranked."""
+"""The picture of a fidelity report: proxy against truth, and the ranking within each held-out domain."""
 
 import math
 from pathlib import Path
@@ -9,38 +9,33 @@ from matplotlib.figure import Figure
 
 from objectives.held_out import CONFIDENT
 from pool.corpus.corpus import Split
+from studies.answers.picture import BLUE, GREEN, GREY, ORANGE, saved
 from studies.assessment.fidelity.fidelity import Fidelity
 from studies.assessment.fidelity.readings import VALUE
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 _MARKED = {"best": (ORANGE, "*", 170), "uniform": (GREEN, "s", 55), "proportional": (GREEN, "^", 65)}
 
 
 def draw_fidelity(fidelity: Fidelity, split: Split, path: Path) -> Path:
-    """Draw a PNG (or whatever the suffix says) and return its path."""
+    """Draw a PNG, or another format by the suffix, and return the path."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     draw_scatter(left, fidelity, split)
     draw_domains(right, fidelity, split)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    return path
+    return saved(figure, path, dpi=100)
 
 
 def draw_scatter(axes: Axes, fidelity: Fidelity, split: Split) -> None:
-    """Draw what was trained against its merge, a point a mixture."""
+    """Draw trained value against merged value, one point a mixture."""
     agreed = fidelity.by_split[split]
     proxy, truth = agreed.proxy[VALUE], agreed.truth[VALUE]
-    bar = CONFIDENT * agreed.noise[VALUE].deviation if VALUE in agreed.noise else None
     both = np.concatenate([proxy, truth])
     ends = np.array([both.min(), both.max()]) + np.array([-0.04, 0.04]) * max(float(np.ptp(both)), 1e-3)
     axes.plot(ends, ends, "--", color=GREY, linewidth=1, label="merge = training")
-    if bar is not None:
-        axes.errorbar(
-            proxy, truth, yerr=bar, fmt="none", ecolor=GREY, elinewidth=1, capsize=2, label="95 %, data order"
-        )
-    marked = [name in _MARKED for name in fidelity.mixtures]
-    others = ~np.array(marked)
+    if VALUE in agreed.noise:
+        bar, label = CONFIDENT * agreed.noise[VALUE].deviation, "95 %, data order"
+        axes.errorbar(proxy, truth, yerr=bar, fmt="none", ecolor=GREY, elinewidth=1, capsize=2, label=label)
+    others = np.array([name not in _MARKED for name in fidelity.mixtures])
     axes.scatter(proxy[others], truth[others], s=36, color=BLUE, label="other mixtures", zorder=3)
     for row, name in enumerate(fidelity.mixtures):
         if name in _MARKED:
@@ -48,15 +43,14 @@ def draw_scatter(axes: Axes, fidelity: Fidelity, split: Split) -> None:
             axes.scatter(proxy[row], truth[row], s=size, color=color, marker=marker, label=name, zorder=4)
     axes.set_xlabel(f"merged (proxy), {fidelity.measure.replace('-', ' ')}")
     axes.set_ylabel("really trained")
-    spearman = agreed.agreement[VALUE]["spearman"].value
-    regret = agreed.agreement[VALUE]["regret_at_1"].value
+    spearman, regret = (agreed.agreement[VALUE][name].value for name in ("spearman", "regret_at_1"))
     axes.set_title(f"{fidelity.study}, {split} split: Spearman {spearman:.2f}, regret@1 {regret:.4f}", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
 
 
 def draw_domains(axes: Axes, fidelity: Fidelity, split: Split) -> None:
-    """Draw how well every domain is ranked, with its interval."""
+    """Draw the Spearman correlation within every domain, with its interval."""
     agreement = fidelity.by_split[split].agreement
     names = [*(name for name in agreement if name != VALUE), VALUE]
     for place, name in enumerate(names):

@@ -1,7 +1,7 @@
-"""The mixture with the lowest calibrated prediction: what the truths say, not what the merges alone say.
+"""Propose the mixture with the lowest calibrated prediction.
 
-A Scheffe quadratic of the merges at hand stands for the proxy between them. What it finds best is merged, and the
-quadratic learns from it; in the end only mixtures that were merged are compared.
+A Scheffe quadratic stands for the proxy between the known merges. Each minimum is merged, and the quadratic is fitted
+again; in the end only merged mixtures are compared.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ RADII = (0.2, 0.07, 0.02)
 
 @dataclass(frozen=True)
 class Proposal:
-    """The proposed mixture beside the study's best one, forecast on both splits; `new_merges` were made for it."""
+    """The proposed mixture and the study's best one, with forecasts by split.
+
+    margins: how far two predictions may err apart (95 %)
+    new_merges: merges made for the proposal
+    """
 
     mixture: Mixture
     best_mixture: Mixture
@@ -44,17 +48,18 @@ class Proposal:
     new_merges: int
 
     def ahead(self, split: Split) -> float:
-        """Return by how much the proposal is predicted to be better than the best mixture."""
+        """Return the predicted lead of the proposal over the best mixture."""
         return self.best[split].predicted.value - self.forecasts[split].predicted.value
 
     def told_apart(self, split: Split) -> bool:
-        """Whether that is more than two predictions err by (95 %)."""
+        """Whether the lead is beyond the error of two predictions (95 %)."""
         return abs(self.ahead(split)) > self.margins[split]
 
 
-def propose(forecaster: Forecaster, study: optuna.Study, known: Sequence[Mixture], *, new_merges: int) -> Proposal:
-    """Minimise the calibrated prediction of the search split over the study's space."""
-    bench = forecaster.instruments.bench
+def propose(
+    bench: Workbench, forecaster: Forecaster, study: optuna.Study, known: Sequence[Mixture], *, new_merges: int
+) -> Proposal:
+    """Minimise the calibrated prediction of the search split over the study's space, from the `known` mixtures on."""
     calibration = forecaster.calibrations["search"]
     best = best_mixture(bench, study).over(bench.pool.names)
     evaluations = [bench.losses["search"](mixture) for mixture in _merged(bench, study, [best, *known])]
@@ -75,9 +80,9 @@ def propose(forecaster: Forecaster, study: optuna.Study, known: Sequence[Mixture
 
 
 def _merged(bench: Workbench, study: optuna.Study, others: Sequence[Mixture]) -> list[Mixture]:
-    """List the mixtures of the study's trials that were merged in full, and others, each once.
+    """List the mixtures of `others` and of fully merged trials, each once.
 
-    A study of downstream scores has merged for those, not for held-out loss: its trials are left out.
+    Trials of a study of downstream scores are left out: their values are no held-out loss.
     """
     trials = [] if bench.config.downstream else completed_trials(study)
     full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]

@@ -1,63 +1,85 @@
 """What is read off a mixture's merge and off its trained model: the study's value, and every held-out domain."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from objectives.evaluation import Evaluation, Objective
+from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
-from objectives.merged_loss import MergedLoss
+from objectives.merged_loss import MergedLoss, ProxySettings
+from objectives.merging.merge import StackedPool
 from objectives.merging.rules import MergeRule
+from objectives.scoring.window_table import WindowTable
 from objectives.target.target import Goal, measures_of
 from objectives.trained_loss import TrainedLoss
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
+from pool.parts.store import Pool
 from pool.progress import track
+from studies.database.evaluations import EvaluationStore
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 
 VALUE = "(value)"
-"""The study's value among the names of readings; no domain can be called that."""
+"""The study's value among the names of readings; no domain has this name."""
 
 Readings = Mapping[str, Floats]
-"""By name, the study's value first and then the domains: one number (N,) for each of N mixtures, in one measure."""
+"""Numbers (N,) of N mixtures in one measure, by name: the study's value first, then the domains."""
 
 
 @dataclass(frozen=True)
 class Instruments:
-    """The objectives that give readings: all held-out domains at once, remembered in the study's database."""
+    """Reads merges and trained models on all held-out domains at once, and remembers the evaluations.
 
-    bench: Workbench
+    goals: the study's goal by split
+    proxy: the study's own merge rule, and how merges are scored
+    """
+
+    study: str
+    pool: Pool
+    stacked: StackedPool
+    goals: Mapping[Split, Goal]
+    proxy: ProxySettings
+    store: EvaluationStore
+
+    @classmethod
+    def of(cls, bench: Workbench) -> Instruments:
+        """Take the values of an opened study."""
+        store = bench.database.evaluations
+        return cls(bench.config.name, bench.pool, bench.stacked, bench.goals, bench.proxy, store)
 
     @property
     def target(self) -> Goal:
-        """All domains that have something to score on both splits, and those of the goal."""
-        held_out = self.bench.pool.corpus.held_out
+        """The goal's domains, and all others with something to score on both splits."""
+        held_out, goal = self.pool.corpus.held_out, self.goals["search"]
         scored = [name for name in held_out["search"] if all(held_out[split][name].tokens for split in SPLITS)]
-        names = tuple(dict.fromkeys([*self.bench.target.domains, *scored]))
-        return Goal.over(names, "macro", measure=self.bench.target.measure)
+        return Goal.over(tuple(dict.fromkeys([*goal.domains, *scored])), "macro", measure=goal.measure)
 
-    def proxy(self, split: Split) -> Objective:
-        """Return the merge's losses, by the study's own rule."""
-        return self._merged(self.target, split, self.bench.proxy.rule)
+    def table(self, split: Split) -> WindowTable:
+        """Return the windows of the goal's domains on a split."""
+        return WindowTable.of(self.pool.corpus.held_out[split], self.goals[split].domains)
 
-    def proxy_value(self, rule: MergeRule) -> Objective:
-        """Return the study's value of the merge on the search split, by some rule; nothing else is scored."""
-        return self._merged(self.bench.target, "search", rule)
+    def proxy_loss(self, split: Split) -> RememberedObjective:
+        """Make the loss of the merge by the study's own rule."""
+        return self._merged(self.target, split, self.proxy.rule)
 
-    def truth(self, split: Split, recipe: Recipe) -> Objective:
-        """Return the losses of the model really trained by a recipe."""
-        bench = self.bench
-        trained = TrainedLoss(
-            bench.pool, bench.stacked, self.target, split, precision=bench.proxy.precision, recipe=recipe
-        )
-        return RememberedObjective(trained, bench.database.evaluations)
+    def proxy_value(self, rule: MergeRule) -> RememberedObjective:
+        """Make the study's value of the merge by any rule, on the search split; other domains are not scored."""
+        return self._merged(self.goals["search"], "search", rule)
+
+    def truth(self, split: Split, recipe: Recipe) -> RememberedObjective:
+        """Make the loss of the model really trained by a recipe."""
+        precision = self.proxy.precision
+        trained = TrainedLoss(self.pool, self.stacked, self.target, split, precision=precision, recipe=recipe)
+        return RememberedObjective(trained, self.store)
 
     def merged(self, split: Split, mixtures: Sequence[Mixture]) -> Readings:
         """Merge N mixtures by the study's own rule, and read them."""
-        objective, evaluations = self.proxy(split), []
+        objective, evaluations = self.proxy_loss(split), []
         with track(f"merges, {split} split", len(mixtures)) as show:
             for mixture in mixtures:
                 evaluations.append(objective(mixture))
@@ -65,17 +87,12 @@ class Instruments:
         return self.read(split, evaluations)
 
     def read(self, split: Split, evaluations: Sequence[Evaluation]) -> Readings:
-        """Turn evaluations on a split into readings."""
-        return read(self.bench.goals[split], self.target, evaluations)
+        """Turn N evaluations of all domains on a split into readings."""
+        goal, target = self.goals[split], self.target
+        rows = np.array([measures_of(one.domains, target.domains, target.measure) for one in evaluations])
+        values = np.array([goal.value(one.domains) for one in evaluations])
+        return {VALUE: values, **dict(zip(target.domains, rows.T, strict=True))}
 
-    def _merged(self, target: Goal, split: Split, rule: MergeRule) -> Objective:
-        settings = replace(self.bench.proxy, rule=rule)
-        merged = MergedLoss(self.bench.pool, self.bench.stacked, target, split, settings=settings)
-        return RememberedObjective(merged, self.bench.database.evaluations)
-
-
-def read(goal: Goal, target: Goal, evaluations: Sequence[Evaluation]) -> Readings:
-    """Read a goal's value, and the measure of every domain of `target`, off N evaluations of them."""
-    rows = np.array([measures_of(one.domains, target.domains, target.measure) for one in evaluations])
-    values = np.array([goal.value(one.domains) for one in evaluations])
-    return {VALUE: values, **dict(zip(target.domains, rows.T, strict=True))}
+    def _merged(self, goal: Goal, split: Split, rule: MergeRule) -> RememberedObjective:
+        settings = replace(self.proxy, rule=rule)
+        return RememberedObjective(MergedLoss(self.pool, self.stacked, goal, split, settings=settings), self.store)

@@ -1,25 +1,49 @@
-"""Everything that `fidelity` answers, as one JSON object."""
+"""The verbs `fidelity` and `predict`: get the truths, compare, learn corrections, propose, and report."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import optuna
+
+from objectives.agreement.calibration import LEAST_TRUTHS
 from objectives.agreement.rule_choice import RuleScore
 from pool.corpus.corpus import SPLITS, Split
+from pool.engines.engine import ONE_BY_ONE, Engine
+from pool.errors import ConfigError
+from pool.mixture import Mixture
 from studies.answers.score import Json
-from studies.assessment.fidelity.fidelity import Agreed, Fidelity
-from studies.assessment.fidelity.forecast import Forecaster, forecast_json
-from studies.assessment.fidelity.proposal import Proposal
-from studies.assessment.fidelity.readings import VALUE
-from studies.assessment.fidelity.truths import Truths
+from studies.assessment.fidelity.design import design, union_design
+from studies.assessment.fidelity.fidelity import Agreed, Fidelity, rules_with, run_fidelity
+from studies.assessment.fidelity.forecast import Forecast, Forecaster, forecast_json, proxies_of
+from studies.assessment.fidelity.picture import draw_fidelity
+from studies.assessment.fidelity.proposal import Proposal, propose
+from studies.assessment.fidelity.readings import VALUE, Instruments
+from studies.assessment.fidelity.truths import TruthPlan, Truths, import_truths, known_truths, train_truths
+from studies.opened.on_pool import Workbench
+from studies.opened.opened_study import best_mixture
+
+NEW_MERGES = 8
+
+
+@dataclass(frozen=True)
+class FidelityRequest:
+    """How many mixtures to train, or the folder of truths measured elsewhere, and the exponents of rules to compare."""
+
+    mixtures: int
+    repeats: int = 0
+    truths: Path | None = None
+    exponents: tuple[float, ...] = ()
+    train_proposal: bool = False
+    unions: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class FidelityReport:
-    """The comparison, the corrections learnt from it, the proposal they lead to, and where the picture is.
+    """The comparison, the corrections learnt, the proposal, and the picture's path.
 
-    `trained_proposal` holds the truths of the proposal and of the best mixture, where they were asked for.
+    `trained_proposal` holds the truths of the proposal and of the best mixture, if asked for.
     """
 
     fidelity: Fidelity
@@ -29,7 +53,7 @@ class FidelityReport:
     trained_proposal: Truths | None = None
 
     def trained(self, split: Split) -> tuple[float, float] | None:
-        """Return the trained values of the proposal and of the best mixture; None where not asked for."""
+        """Return the trained values of the proposal and of the best mixture; None if not asked for."""
         if self.trained_proposal is None:
             return None
         proposal, best = self.trained_proposal.readings[split][VALUE].tolist()
@@ -61,10 +85,7 @@ class FidelityReport:
             return {"proxy": float(agreed.proxy[reading][row]), "trained": float(agreed.truth[reading][row])}
 
         splits: Json = {
-            split: {
-                **pair(one, VALUE),
-                "domains": {reading: pair(one, reading) for reading in one.truth if reading != VALUE},
-            }
+            split: {**pair(one, VALUE), "domains": {reading: pair(one, reading) for reading in _domains(one)}}
             for split, one in self.fidelity.by_split.items()
         }
         return {"name": name, "mixture": self.fidelity.mixtures[name].as_dict(), **splits}
@@ -91,11 +112,14 @@ class FidelityReport:
         }
 
 
+def _domains(agreed: Agreed) -> list[str]:
+    return [name for name in agreed.truth if name != VALUE]
+
+
 def _agreed_json(agreed: Agreed) -> Json:
-    domains = [name for name in agreed.truth if name != VALUE]
     return {
         "agreement": _agreement_json(agreed, VALUE),
-        "domains": {name: _agreement_json(agreed, name) for name in domains},
+        "domains": {name: _agreement_json(agreed, name) for name in _domains(agreed)},
         "pearson_ceiling": agreed.ceiling,
     }
 
@@ -108,3 +132,57 @@ def _agreement_json(agreed: Agreed, name: str) -> Json:
 
 def _rule_json(score: RuleScore) -> Json:
     return {**asdict(score), "criterion": score.criterion.as_json(), "behind": score.behind.as_json()}
+
+
+def make_report(
+    bench: Workbench, study: optuna.Study, wanted: FidelityRequest, engine: Engine = ONE_BY_ONE
+) -> FidelityReport:
+    """Train truths by an engine, or import them, and report. Raises a `MixscoutError` of the thing at fault."""
+    instruments = Instruments.of(bench)
+    training = TruthPlan(wanted.repeats, as_long_as_members=wanted.unions)
+    if wanted.truths:
+        truths = import_truths(instruments, wanted.truths)
+    else:
+        truths = train_truths(instruments, _design(bench, study, wanted), training, engine)
+    proxies = proxies_of(instruments, truths)
+    forecaster = Forecaster.learn(instruments, truths, proxies)
+    fidelity = run_fidelity(instruments, truths, proxies, rules_with(wanted.exponents))
+    proposal = propose(bench, forecaster, study, list(truths.mixtures.values()), new_merges=NEW_MERGES)
+    trained: Truths | None = None
+    if wanted.train_proposal:
+        both = {"proposal": proposal.mixture, "best": proposal.best_mixture}
+        trained = train_truths(instruments, both, replace(training, repeats=0), engine)
+    path = bench.root / "reports" / f"{bench.config.name}.fidelity.png"
+    return FidelityReport(fidelity, forecaster, proposal, draw_fidelity(fidelity, "test", path), trained)
+
+
+def _design(bench: Workbench, study: optuna.Study, wanted: FidelityRequest) -> dict[str, Mixture]:
+    if wanted.mixtures < LEAST_TRUTHS:
+        raise ConfigError(f"--mixtures must be {LEAST_TRUTHS} or more, fewer say nothing: got {wanted.mixtures}")
+    if wanted.unions:
+        return union_design(bench.space, wanted.mixtures, seed=bench.config.search.seed)
+    return design(bench, study, wanted.mixtures)
+
+
+def forecast_mixture(
+    bench: Workbench, study: optuna.Study, mixture: Mixture | None, truths: Path | None
+) -> tuple[Mixture, Forecaster, dict[Split, Forecast]]:
+    """Predict the value after training of a mixture, or of the study's best one; nothing is trained."""
+    instruments = Instruments.of(bench)
+    known = import_truths(instruments, truths) if truths else known_truths(instruments)
+    forecaster = Forecaster.learn(instruments, known, proxies_of(instruments, known))
+    asked = (mixture or best_mixture(bench, study)).over(bench.pool.names)
+    return asked, forecaster, forecaster.forecast(asked)
+
+
+def parse_exponents(text: str) -> tuple[float, ...]:
+    """Read `0.5,0.75`. Raises `ConfigError` for the part at fault."""
+    found = []
+    for part in filter(None, text.split(",")):
+        try:
+            found.append(float(part))
+        except ValueError:
+            raise ConfigError(f"--exponents: {part!r} is no number; give some above 0, like 0.5,0.75") from None
+        if not 0 < found[-1] < float("inf"):
+            raise ConfigError(f"--exponents: an exponent must be above 0: got {part!r}")
+    return tuple(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""The answer of `fidelity` for people: tables, the noise floor beside differences, and in words what cannot be told."""
+"""The answers of `fidelity` and `predict` for people: differences stand beside the noise floor."""
 
 import math
 from collections.abc import Mapping
@@ -10,13 +10,17 @@ from objectives.agreement.noise import NoiseFloor
 from objectives.agreement.rule_choice import LEAST_TO_CHOOSE, RuleChoice
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
+from studies.answers.tables import weights_in_words
 from studies.assessment.fidelity.fidelity import Agreed, Fidelity
 from studies.assessment.fidelity.forecast import Forecast, Forecaster
 from studies.assessment.fidelity.readings import VALUE
 from studies.assessment.fidelity.report import FidelityReport
+from studies.terminal import plain_table
 
 RANKS = ("pearson", "spearman", "kendall", "decision_accuracy", "accuracy_beyond_noise", "top_k_overlap")
 DIFFERENCES = ("regret_at_1", "rmse", "low_tail_rmse", "bias")
+MOST_WEIGHTS = 3
+"""Weights of a mixture that are named, the largest first."""
 
 
 def show_fidelity(console: Console, report: FidelityReport) -> None:
@@ -39,13 +43,9 @@ def show_fidelity(console: Console, report: FidelityReport) -> None:
 
 
 def _show_mixtures(console: Console, fidelity: Fidelity, agreed: Agreed) -> None:
-    table = Table()
-    for heading in ("mixture", "largest weights", "merged (proxy)", "really trained", "proxy less truth"):
-        table.add_column(heading, justify="left" if heading in ("mixture", "largest weights") else "right")
-    rows = sorted(range(len(fidelity.mixtures)), key=lambda row: float(agreed.truth[VALUE][row]))
-    for row in rows:
-        name, mixture = list(fidelity.mixtures.items())[row]
-        proxy, truth = agreed.proxy[VALUE][row], agreed.truth[VALUE][row]
+    table = plain_table("mixture", "largest weights", "merged (proxy)", "really trained", "proxy less truth", left=2)
+    rows = zip(fidelity.mixtures.items(), agreed.proxy[VALUE], agreed.truth[VALUE], strict=True)
+    for (name, mixture), proxy, truth in sorted(rows, key=lambda row: float(row[2])):
         table.add_row(name, _largest(mixture), f"{proxy:.4f}", f"{truth:.4f}", f"{proxy - truth:+.4f}")
     console.print(table)
 
@@ -62,12 +62,10 @@ def _noise_line(floor: NoiseFloor | None, agreed: Agreed) -> str:
 
 def _show_agreement(console: Console, agreed: Agreed) -> None:
     console.print("Agreement of proxy and truth (in brackets: 95 % bootstrap interval over mixtures)")
-    table = Table()
-    for heading in ("figure", "value", "beside the noise floor"):
-        table.add_column(heading)
-    floor = agreed.noise.get(VALUE)
-    for name in (one for one in (*RANKS, *DIFFERENCES) if one in agreed.agreement[VALUE]):
-        interval = agreed.agreement[VALUE][name]
+    table = Table("figure", "value", "beside the noise floor")
+    floor, agreement = agreed.noise.get(VALUE), agreed.agreement[VALUE]
+    for name in (one for one in (*RANKS, *DIFFERENCES) if one in agreement):
+        interval = agreement[name]
         table.add_row(name.replace("_", " "), str(interval), _of_statistic(name, interval.value, floor))
     console.print(table)
 
@@ -82,9 +80,8 @@ def _of_statistic(name: str, value: float, floor: NoiseFloor | None) -> str:
 
 def _show_domains(console: Console, agreed: Agreed) -> None:
     console.print("By held-out domain")
-    table = Table()
-    for heading in ("domain", "pearson", "spearman", "decision accuracy", "regret at 1", "bias", "noise floor"):
-        table.add_column(heading, justify="left" if heading == "domain" else "right")
+    headings = ("domain", "pearson", "spearman", "decision accuracy", "regret at 1", "bias", "noise floor")
+    table = plain_table(*headings)
     for name, agreement in agreed.agreement.items():
         if name == VALUE:
             continue
@@ -97,33 +94,29 @@ def _show_domains(console: Console, agreed: Agreed) -> None:
 
 def _show_rules(console: Console, choice: RuleChoice, floor: NoiseFloor | None) -> None:
     console.print("Merge rules, search split (criterion: leave-one-out error near the optimum plus expected regret)")
-    table = Table()
-    for heading in ("rule", "spearman", "bias", "error", "regret", "criterion", "less the study's own", "wins"):
-        table.add_column(heading, justify="left" if heading == "rule" else "right")
+    table = plain_table("rule", "spearman", "bias", "error", "regret", "criterion", "less the study's own", "wins")
     for score in choice.scores:
-        own = score.name == choice.own
-        behind = (
-            "its own" if own else f"{score.behind.value:+.4f} ({score.behind.low:+.4f} to {score.behind.high:+.4f})"
-        )
-        figures = [score.bias, score.weighted_error, score.expected_regret, score.criterion.value]
-        table.add_row(
-            score.name, f"{score.spearman:.3f}", *(f"{one:.4f}" for one in figures), behind, f"{score.wins:.0%}"
-        )
+        interval = score.behind
+        behind = f"{interval.value:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
+        figures = (score.bias, score.weighted_error, score.expected_regret, score.criterion.value)
+        cells = (f"{score.spearman:.3f}", *(f"{one:.4f}" for one in figures))
+        table.add_row(score.name, *cells, "its own" if score.name == choice.own else behind, f"{score.wins:.0%}")
     console.print(table)
     first = choice.scores[0]
-    if choice.told_apart:
-        verdict = f"Recommended: {choice.recommended}, better than the study's {choice.own} beyond chance."
-    elif first.name == choice.own:
-        verdict = f"Recommended: {choice.own}, the study's own; no other rule does better."
-    else:
-        why = (
-            f"{choice.truths} truths are too few to change the rule by, it takes {LEAST_TO_CHOOSE}"
-            if choice.truths < LEAST_TO_CHOOSE
-            else f"not beyond chance: one of {len(choice.scores)} rules does best by luck, too"
-        )
-        verdict = f"Recommended: {choice.own}, the study's own. {first.name} does better, but {why}."
     beside = "" if first.name == choice.own else f" {_beside(abs(first.behind.value), floor).capitalize()}."
-    console.print(f"{verdict}{beside}")
+    console.print(f"{_rule_verdict(choice)}{beside}")
+
+
+def _rule_verdict(choice: RuleChoice) -> str:
+    first = choice.scores[0]
+    if choice.told_apart:
+        return f"Recommended: {choice.recommended}, better than the study's {choice.own} beyond chance."
+    if first.name == choice.own:
+        return f"Recommended: {choice.own}, the study's own; no other rule does better."
+    why = f"not beyond chance: one of {len(choice.scores)} rules does best by luck, too"
+    if choice.truths < LEAST_TO_CHOOSE:
+        why = f"{choice.truths} truths are too few to change the rule by, it takes {LEAST_TO_CHOOSE}"
+    return f"Recommended: {choice.own}, the study's own. {first.name} does better, but {why}."
 
 
 def _show_proposal(console: Console, report: FidelityReport) -> None:
@@ -132,9 +125,7 @@ def _show_proposal(console: Console, report: FidelityReport) -> None:
         f"Lowest calibrated prediction: {_largest(proposal.mixture)} ({proposal.new_merges} new merges), "
         f"beside the study's best, {_largest(proposal.best_mixture)}"
     )
-    table = Table()
-    for heading in ("split", "mixture", "merged (proxy)", "predicted if trained (interval)", "correction"):
-        table.add_column(heading)
+    table = Table("split", "mixture", "merged (proxy)", "predicted if trained (interval)", "correction")
     for split in SPLITS:
         calibration = report.forecaster.calibrations[split]
         note = f"{calibration.family.name}, errs by {calibration.rmse:.4f}"
@@ -147,7 +138,6 @@ def _show_proposal(console: Console, report: FidelityReport) -> None:
 
 def _ahead(report: FidelityReport, split: Split) -> str:
     proposal, trained = report.proposal, report.trained(split)
-    floor = report.fidelity.by_split[split].noise.get(VALUE)
     if proposal.mixture.digest == proposal.best_mixture.digest:
         return f"{split}: the study's best mixture is the proposal."
     verdict = "" if proposal.told_apart(split) else ", so they cannot be told apart"
@@ -158,24 +148,19 @@ def _ahead(report: FidelityReport, split: Split) -> str:
     if trained is None:
         return line
     gained = trained[1] - trained[0]
+    beside = _beside(abs(gained), report.fidelity.by_split[split].noise.get(VALUE))
     return (
-        f"{line} Really trained: proposal {trained[0]:.4f}, best {trained[1]:.4f}, ahead by {gained:+.4f} "
-        f"({_beside(abs(gained), floor)})."
+        f"{line} Really trained: proposal {trained[0]:.4f}, best {trained[1]:.4f}, ahead by {gained:+.4f} ({beside})."
     )
 
 
 def show_forecast(
     console: Console, mixture: Mixture, forecaster: Forecaster, forecasts: Mapping[Split, Forecast]
 ) -> None:
-    """Show what training a mixture is predicted to give, and from how many truths that was learnt."""
-    bench = forecaster.instruments.bench
-    console.print(
-        f"Prediction for study {bench.config.name}: {_largest(mixture)} ({bench.target.measure.replace('-', ' ')})",
-        soft_wrap=True,
-    )
-    table = Table()
-    for heading in ("split", "merged (proxy)", "predicted if trained (interval)", "correction"):
-        table.add_column(heading)
+    """Show the predicted value of a mixture after training, and the number of truths behind the prediction."""
+    study, measure = forecaster.instruments.study, forecaster.instruments.target.measure
+    console.print(f"Prediction for study {study}: {_largest(mixture)} ({measure.replace('-', ' ')})", soft_wrap=True)
+    table = Table("split", "merged (proxy)", "predicted if trained (interval)", "correction")
     for split, one in forecasts.items():
         calibration = forecaster.calibrations[split]
         note = f"{calibration.family.name}, from {len(calibration.errors)} truths, errs by {calibration.rmse:.4f}"
@@ -191,7 +176,7 @@ def _forecast(one: Forecast) -> tuple[str, str]:
 
 
 def _beside(difference: float, floor: NoiseFloor | None, *, alone: bool = False) -> str:
-    """Say on which side of the noise a difference of two truths is, or, `alone`, one between a truth and a merge."""
+    """Compare with the noise a difference of two truths or, `alone`, of a truth and a merge."""
     if floor is None:
         return "noise not measured"
     margin = floor.margin_of_one if alone else floor.margin
@@ -199,5 +184,4 @@ def _beside(difference: float, floor: NoiseFloor | None, *, alone: bool = False)
 
 
 def _largest(mixture: Mixture) -> str:
-    used = sorted(mixture.as_dict().items(), key=lambda item: -item[1])[:3]
-    return ", ".join(f"{name} {weight:.2f}" for name, weight in used if weight >= 0.005)
+    return weights_in_words(mixture, most=MOST_WEIGHTS)

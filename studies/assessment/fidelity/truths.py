@@ -1,29 +1,35 @@
-"""Ground truths of a study: mixtures really trained here, and what they came to on both splits."""
+"""Ground truths of a study: mixtures really trained, here or elsewhere, and their readings on both splits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from objectives.agreement.noise import NoiseFloor
+from objectives.held_out import Floats
+from objectives.stand_ins.swarm_table import SwarmTable, read_swarm
 from pool.building.trained import TruthRun, train_runs
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine
+from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
-from studies.assessment.fidelity.readings import Instruments, Readings
+from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
 
 REPEATED = 4
-"""Mixtures that are trained again with other orders of the data, the first of the design."""
+"""The first mixtures of a design are trained again in other orders of the data."""
 
 
 @dataclass(frozen=True, eq=False)
 class Truths:
-    """N trained mixtures by name, their readings and noise by split, and where they come from, in words.
+    """N trained mixtures by name, with their readings.
 
-    `noise` has the names of the readings for which it was measured. `ignored` names what a table had beside domains.
+    noise: by split and reading, where measured
+    source: where the truths come from, in words
+    ignored: metrics of a swarm that are no held-out domain
     """
 
     mixtures: Mapping[str, Mixture]
@@ -35,24 +41,26 @@ class Truths:
 
 @dataclass(frozen=True)
 class TruthPlan:
-    """How truths are trained: repeats of some in other orders of the data, and how long.
+    """How truths are trained.
 
-    `as_long_as_members`: for the members' tokens times the members that a mixture uses, as the union of their data is
-    trained on in Na et al. 2024 (arXiv 2410.15661); else all for the tokens of one member.
+    repeats: trainings of some mixtures in other orders of the data
+    as_long_as_members: train for the members' tokens times the number of members in the mixture, as Na et al. 2024
+    (arXiv 2410.15661) train on the union of their data; else for the tokens of one member
     """
 
     repeats: int = 0
     as_long_as_members: bool = False
 
     def recipe(self, pool: Pool, mixture: Mixture, order: int = 0) -> Recipe:
-        """Return the recipe of one run."""
-        recipe = reordered(pool.config.recipe, order)
+        """Return the recipe of one run, in the given order of the data."""
+        recipe = pool.config.recipe
         members = len(pool.unit_mixture(mixture).support) if self.as_long_as_members else 1
-        return recipe.model_copy(update={"tokens": recipe.tokens * members})
+        order_seed = (recipe.order_seed + order) % 2**32
+        return recipe.model_copy(update={"order_seed": order_seed, "tokens": recipe.tokens * members})
 
     @property
     def source(self) -> str:
-        """Say by which recipe, in words."""
+        """Name the recipe in words."""
         longer = ", each for as long as its members together" if self.as_long_as_members else ""
         return f"trained here, by the members' recipe{longer}"
 
@@ -60,47 +68,39 @@ class TruthPlan:
 def train_truths(
     instruments: Instruments, plan: Mapping[str, Mixture], training: TruthPlan, engine: Engine = ONE_BY_ONE
 ) -> Truths:
-    """Train the mixtures of a plan, by an engine where that was not done before, and read them.
+    """Train the mixtures of a plan by an engine, and read them; what was trained before is recalled.
 
-    The first `REPEATED` are trained again, each time in another order, to measure the noise. What is
-    trained and read is kept at once, so a killed command goes on. Raises `PoolError` and `EngineError`.
+    The first `REPEATED` mixtures are trained again in other orders, to measure the noise. Each run is kept at once, so
+    a killed command goes on. Raises `PoolError` and `EngineError`.
     """
-    pool = instruments.bench.pool
-    orders = range(1 + training.repeats)
-    again = list(plan.values())[:REPEATED]
-    runs = [TruthRun(mixture, training.recipe(pool, mixture)) for mixture in plan.values()]
-    runs += [TruthRun(mixture, training.recipe(pool, mixture, order)) for order in orders[1:] for mixture in again]
-    _train_and_read(instruments, runs, engine)
-    readings = {split: _readings(instruments, split, runs[: len(plan)]) for split in SPLITS}
-    repeated = [[TruthRun(one, training.recipe(pool, one, order)) for one in again] for order in orders]
+
+    def runs_of(mixtures: list[Mixture], order: int = 0) -> list[TruthRun]:
+        return [TruthRun(one, training.recipe(instruments.pool, one, order)) for one in mixtures]
+
+    mixtures, orders = list(plan.values()), range(1 + training.repeats)
+    runs, repeated = runs_of(mixtures), [runs_of(mixtures[:REPEATED], order) for order in orders]
+    _train_and_read(instruments, [*runs, *(run for some in repeated[1:] for run in some)], engine)
+    readings = {split: _readings(instruments, split, runs) for split in SPLITS}
     noise = {split: _noise(instruments, split, repeated) for split in SPLITS}
     return Truths(plan, readings, noise, training.source)
 
 
 def known_truths(instruments: Instruments) -> Truths:
-    """Collect every mixture of two partitions or more whose truth is remembered on both splits, trained for whatever
-    reason.
-    """
-    recipe = instruments.bench.pool.config.recipe
-    store = instruments.bench.database.evaluations
-    found = [[one.mixture for one in store.all_of(instruments.truth(split, recipe).digest)] for split in SPLITS]
-    both = {mixture.digest for mixture in found[1]}
-    names = instruments.bench.pool.names
-    mixtures = [one.over(names) for one in found[0] if one.digest in both and len(one.support) > 1]
+    """Collect the mixtures of two partitions or more whose truth is remembered on both splits."""
+    recipe, names = instruments.pool.config.recipe, instruments.pool.names
+    digests = {split: instruments.truth(split, recipe).digest for split in SPLITS}
+    found = {split: [one.mixture for one in instruments.store.all_of(digests[split])] for split in SPLITS}
+    both = {mixture.digest for mixture in found["test"]}
+    mixtures = [one.over(names) for one in found["search"] if one.digest in both and len(one.support) > 1]
     runs = [TruthRun(mixture, recipe) for mixture in mixtures]
     readings = {split: _readings(instruments, split, runs) for split in SPLITS} if mixtures else {}
     named = {mixture.digest: mixture for mixture in mixtures}
     return Truths(named, readings, {split: {} for split in SPLITS}, TruthPlan().source)
 
 
-def reordered(recipe: Recipe, number: int) -> Recipe:
-    """Return the recipe with another order of the data, the `number`-th one."""
-    return recipe.model_copy(update={"order_seed": (recipe.order_seed + number) % 2**32})
-
-
 def _train_and_read(instruments: Instruments, runs: list[TruthRun], engine: Engine) -> None:
     with track("ground truths", len(runs), shown=engine.elsewhere) as show:
-        for done, run in enumerate(train_runs(instruments.bench.pool, runs, engine), start=1):
+        for done, run in enumerate(train_runs(instruments.pool, runs, engine), start=1):
             for split in SPLITS:
                 instruments.truth(split, run.recipe)(run.mixture)
             show(done, "")
@@ -111,7 +111,7 @@ def _readings(instruments: Instruments, split: Split, runs: list[TruthRun]) -> R
 
 
 def _noise(instruments: Instruments, split: Split, repeated: list[list[TruthRun]]) -> dict[str, NoiseFloor]:
-    """Measure the noise on runs that differ in the order of the data alone, a list an order."""
+    """Measure the noise on runs that differ only in the order of the data, one list for each order."""
     if len(repeated) < 2:
         return {}
     by_order = [_readings(instruments, split, runs) for runs in repeated]
@@ -119,3 +119,64 @@ def _noise(instruments: Instruments, split: Split, repeated: list[list[TruthRun]
         name: NoiseFloor.of(list(np.array([one[name] for one in by_order]).T), crossed=True) for name in by_order[0]
     }
     return {name: floor for name, floor in floors.items() if floor}
+
+
+def import_truths(instruments: Instruments, path: Path) -> Truths:
+    """Read truths measured elsewhere from a folder with ratios.csv and metrics.csv, or from its ratios.csv.
+
+    Metrics are losses in the study's measure, and hold for both splits. Several runs of one mixture count once, with
+    their mean, and measure the noise. Single partitions are left out. Raises `ConfigError` for the partition, the
+    domain or the run at fault.
+    """
+    table = read_swarm(path, path.with_name("metrics.csv")) if path.is_file() else read_swarm(path)
+    names, domains = instruments.pool.names, instruments.target.domains
+    _check(table, names, instruments.goals["search"].domains, path)
+    groups = _groups(table, names)
+    if not groups:
+        raise ConfigError(f"{path}: every run is of a single partition, where the merge is the member; add mixtures")
+    readings: dict[Split, Readings] = {}
+    noise: dict[Split, dict[str, NoiseFloor]] = {}
+    for split in SPLITS:  # targets relative to the seed differ between splits
+        by_name = {VALUE: _values(instruments, split, table.metrics)}
+        by_name |= {name: table.metrics[name] for name in domains if name in table.metrics}
+        grouped = {name: [values[rows] for rows in groups] for name, values in by_name.items()}
+        readings[split] = {name: np.array([group.mean() for group in some]) for name, some in grouped.items()}
+        floors = {name: NoiseFloor.of(some) for name, some in grouped.items()}
+        noise[split] = {name: floor for name, floor in floors.items() if floor}
+    mixtures = {
+        table.runs[rows[0]]: Mixture.from_array(table.names, table.weights[rows[0]]).over(names) for rows in groups
+    }
+    return Truths(mixtures, readings, noise, str(path), tuple(name for name in table.metrics if name not in domains))
+
+
+def _check(table: SwarmTable, names: tuple[str, ...], domains: tuple[str, ...], path: Path) -> None:
+    unknown = [name for name in table.names if name not in names]
+    if unknown:
+        raise ConfigError(
+            f"{path}: {unknown[0]!r} is no partition of the pool, which has {', '.join(names)}; truths are matched "
+            "by name"
+        )
+    missing = [name for name in domains if name not in table.metrics]
+    if missing:
+        raise ConfigError(
+            f"{path}: there is no metric for the study's held-out domain {missing[0]!r}; the table has "
+            f"{', '.join(table.metrics)}"
+        )
+
+
+def _groups(table: SwarmTable, names: tuple[str, ...]) -> list[list[int]]:
+    """Group the runs of mixtures, equal mixtures together."""
+    groups: dict[str, list[int]] = {}
+    for row, weights in enumerate(table.weights):
+        mixture = Mixture.from_array(table.names, weights)
+        if len(mixture.support) > 1:
+            groups.setdefault(mixture.over(names).digest, []).append(row)
+    return list(groups.values())
+
+
+def _values(instruments: Instruments, split: Split, metrics: Mapping[str, Floats]) -> Floats:
+    """Return the study's value of every run; domains have the sizes of the pool's held-out text."""
+    goal, table = instruments.goals[split], instruments.table(split)
+    sizes = goal.sizes(table.losses(np.zeros(len(table.domain))))
+    rows = np.array([metrics[name] for name in goal.domains]).T
+    return np.array([goal.value_of(row, sizes) for row in rows])

@@ -53,7 +53,7 @@ def test_a_study_over_groups_cannot_go_on_over_units(units: Path, mixscout) -> N
 
 def test_unions_are_even_and_trained_for_as_long_as_their_members_together(units: Path, mixscout) -> None:
     with workbench(read_study_file(units / "study.toml")) as bench:
-        (union,) = union_design(bench, 1).values()
+        (union,) = union_design(bench.space, 1, seed=bench.config.search.seed).values()
         assert union.weights == (0.5, 0.5)
         recipe = TruthPlan(as_long_as_members=True).recipe(bench.pool, union)
         assert recipe.tokens == 7 * bench.pool.config.recipe.tokens

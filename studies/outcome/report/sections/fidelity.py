@@ -12,10 +12,9 @@ from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.assessment.fidelity.fidelity import Fidelity, rule_name, run_fidelity
-from studies.assessment.fidelity.imported_truths import import_truths
 from studies.assessment.fidelity.picture import draw_domains, draw_scatter
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
-from studies.assessment.fidelity.truths import Truths, known_truths
+from studies.assessment.fidelity.truths import Truths, import_truths, known_truths
 from studies.opened.opened_study import best_mixture
 from studies.outcome.report.facts.drawing import one_panel
 from studies.outcome.report.facts.facts import Facts
@@ -46,7 +45,7 @@ def fidelity_section(facts: Facts) -> Section:
 def _remembered(facts: Facts) -> Fidelity | None:
     bench = facts.on_pool
     assert bench is not None
-    instruments = Instruments(bench)
+    instruments = Instruments.of(bench)
     try:
         truths = import_truths(instruments, facts.truths) if facts.truths else known_truths(instruments)
         if len(truths.mixtures) < LEAST_TRUTHS:
@@ -60,7 +59,7 @@ def _remembered(facts: Facts) -> Fidelity | None:
 
 
 def _recalled(instruments: Instruments, split: Split, truths: Truths) -> Readings:
-    proxy = instruments.proxy(split)
+    proxy = instruments.proxy_loss(split)
     return instruments.read(split, [proxy(mixture) for mixture in truths.mixtures.values()])
 
 
