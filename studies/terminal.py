@@ -12,6 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -41,7 +42,7 @@ def named_weights(text: str, names: Sequence[str], *, option: str) -> Mixture:
 
 
 def json_text(value: object) -> str:
-    """Dump a value, indented; NaN and infinities, which JSON does not have, as null."""
+    """Dump a value, indented: dataclasses as objects, NaN and infinities (which JSON lacks) as null."""
     return json.dumps(_finite(value), indent=2, allow_nan=False)
 
 
@@ -50,6 +51,8 @@ def _finite(value: object) -> object:
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: _finite(part) for key, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return _finite(asdict(value))
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_finite(part) for part in value]
     return value

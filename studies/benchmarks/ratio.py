@@ -1,4 +1,4 @@
-"""Ratios of two timings taken side by side: the machine's mood cancels, and the spread is shown."""
+"""Ratios of timings taken in turns: a slow machine slows both sides alike."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median, least and greatest of `repeats` paired ratios."""
+    """Median, least and greatest of `repeats` ratios."""
 
     median: float
     min: float
@@ -25,14 +25,14 @@ class Ratio:
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Return how long an action takes."""
+    """Time an action."""
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
 
 
 def paired(numerator: Callable[[], object], denominator: Callable[[], object], repeats: int) -> Ratio:
-    """Time both in turns, after one untimed round each, and return the ratio of their seconds."""
+    """Time both in turns, after an untimed round each, and return the ratio of their seconds."""
     numerator()
     denominator()
     return Ratio.of([seconds(numerator) / seconds(denominator) for _ in range(repeats)])

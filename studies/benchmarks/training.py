@@ -1,12 +1,12 @@
-"""The verb `bench training`: how fast members are trained, against a bare PyTorch loop, side by side in one run.
+"""The verb `bench training`: the throughput of a member's training over that of a bare PyTorch loop.
 
-Both train the same model on the same windows in the same order with the same AdamW, schedule, clipping and dtype. The
-bare loop has no checkpoints, no logging, no accelerate: what is left over is what `Trainer` costs.
+Both train one model on the same windows in the same order with equal AdamW, schedule, clipping and dtype. The bare loop
+has no checkpoints, logging or accelerate, so the difference is the cost of `Trainer`.
 """
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -32,11 +32,11 @@ VOCABULARY_130M = 32_000
 
 @dataclass(frozen=True)
 class Speed:
-    """What a timed training run was, and how fast.
+    """The throughput of a timed training run.
 
-    `ratio` is the throughput of a member's training over the bare loop's, paired; tokens per second are those of the
-    medians' rounds. `utilisation` is the share of `peak_teraflops` that the members' model FLOPs are (PaLM, appendix B:
-    6 P + 12 layers x width x T a token, P without the input embedding); None where no peak was given.
+    tokens_per_second, bare_tokens_per_second: of the median rounds
+    ratio: throughput of a member's training over the bare loop's, paired
+    utilisation: share of `peak_teraflops` reached by model FLOPs; None without a peak
     """
 
     parameters: int
@@ -49,14 +49,10 @@ class Speed:
     peak_teraflops: float | None
     utilisation: float | None
 
-    def as_json(self) -> dict[str, object]:
-        """Give what `bench training --json` prints of it."""
-        return dict(asdict(self))
-
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What is timed: `steps` optimiser steps, `repeats` paired rounds after one untimed, the pool's model or 130M."""
+    """Time `repeats` paired rounds of `steps` optimiser steps, on the pool's model or one of 130 million parameters."""
 
     steps: int
     repeats: int
@@ -65,40 +61,40 @@ class TrainingRequest:
 
 
 def run_training(pool: Pool, wanted: TrainingRequest) -> Speed:
-    """Measure the pool's recipe without the options that a bare loop has not. Raises `ConfigError` where it cannot."""
+    """Time the pool's recipe without options beyond a bare loop. Raises `ConfigError` for LoRA and small pools."""
     if pool.config.recipe.lora is not None:
         raise ConfigError("bench training compares full training: take [recipe.lora] out of the pool file")
-    context = SHAPE_130M.context if wanted.is_130m else pool.config.context
-    mixture = _readable(pool, context)
-    start = _start(pool, is_130m=wanted.is_130m)
-    recipe = _plain(pool.config.recipe, wanted.steps, context)
-    windows = training_windows(pool.corpus.train, mixture, recipe, context)
+    context, streams = SHAPE_130M.context if wanted.is_130m else pool.config.context, pool.corpus.train
+    long = [name for name, stream in streams.items() if len(stream) >= context]
+    if not long:
+        raise ConfigError(
+            f"no partition of pool {pool.config.name!r} has {context} training tokens: time a larger pool"
+        )
+    mixture, recipe = Mixture.uniform(long), _plain(pool.config.recipe, wanted.steps, context)
+    windows = training_windows(streams, mixture, recipe, context)
+    seed = pool.folder / "seed"
+    start = new_model(SHAPE_130M, VOCABULARY_130M, initial_seed=0) if wanted.is_130m else load_model(seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def train_member(model: PreTrainedModel) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            train(model, streams, mixture, recipe, scratch=Path(folder) / "run", label="timed", context=context)
+
+    def train_bare(model: PreTrainedModel) -> None:
+        bare_loop(model, windows, recipe, device)
+
     ours, bare = [], []
     with track("training timed", wanted.repeats + 1) as show:
         for round_number in range(wanted.repeats + 1):
-            timed = [lambda: _member(pool, mixture, start, recipe, context), lambda: _bare(start, windows, recipe)]
             if round_number % 2:  # alternated, so that a machine that warms up or slows down favours neither
-                second, first = _timed(timed[1]), _timed(timed[0])
+                second, first = _timed(start, train_bare), _timed(start, train_member)
             else:
-                first, second = _timed(timed[0]), _timed(timed[1])
+                first, second = _timed(start, train_member), _timed(start, train_bare)
             if round_number:
                 ours.append(first)
                 bare.append(second)
             show(round_number + 1, f"bare over ours {second / first:.3f}")
-    return _found(start, recipe, windows, wanted, ours, bare)
-
-
-def _found(
-    start: PreTrainedModel,
-    recipe: Recipe,
-    windows: TrainingWindows,
-    wanted: TrainingRequest,
-    ours: list[float],
-    bare: list[float],
-) -> Speed:
-    ratio = Ratio.of([slow / fast for slow, fast in zip(bare, ours, strict=True)])
-    speed = windows.tokens / Ratio.of(ours).median
-    peak = wanted.peak_teraflops
+    speed, peak = windows.tokens / Ratio.of(ours).median, wanted.peak_teraflops
     return Speed(
         parameters=sum(parameter.numel() for parameter in start.parameters()),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -106,27 +102,26 @@ def _found(
         tokens=windows.tokens,
         tokens_per_second=speed,
         bare_tokens_per_second=windows.tokens / Ratio.of(bare).median,
-        ratio=ratio,
+        ratio=Ratio.of([slow / fast for slow, fast in zip(bare, ours, strict=True)]),
         peak_teraflops=peak,
-        utilisation=speed * flops_per_token(start, windows.context) / (peak * 1e12) if peak else None,
+        utilisation=speed * flops_per_token(start, context) / (peak * 1e12) if peak else None,
     )
 
 
 def flops_per_token(model: PreTrainedModel, context: int) -> float:
-    """Count the model FLOPs of a token's forward and backward pass; what is computed again is not counted."""
+    """Count the model FLOPs a token: 6 P + 12 layers x width x T, P without an untied input embedding.
+
+    Recomputed activations do not count (Chowdhery et al. 2022, PaLM, arXiv 2204.02311, appendix B).
+    """
     config, table = model.config, cast(torch.nn.Embedding, model.get_input_embeddings()).weight
     weights = sum(parameter.numel() for parameter in model.parameters())
     if not config.tie_word_embeddings:
-        weights -= table.numel()  # reading a row of a table is no multiplication; a tied table is the output head too
+        weights -= table.numel()  # a look-up is no multiplication; a tied table is the output head too
     return 6 * weights + 12 * int(config.num_hidden_layers) * int(config.hidden_size) * context
 
 
-def _start(pool: Pool, *, is_130m: bool) -> PreTrainedModel:
-    return new_model(SHAPE_130M, VOCABULARY_130M, initial_seed=0) if is_130m else load_model(pool.folder / "seed")
-
-
 def _plain(recipe: Recipe, steps: int, context: int) -> Recipe:
-    """Keep batch, optimizer, schedule, clipping and precision, for so many steps without a checkpoint but the last."""
+    """Keep batch, optimiser, schedule, clipping and precision, with no checkpoint before the last step."""
     kept = recipe.model_dump(
         include={"batch_windows", "learning_rate", "schedule", "warmup_share", "weight_decay", "clip_norm", "precision"}
     )
@@ -134,39 +129,8 @@ def _plain(recipe: Recipe, steps: int, context: int) -> Recipe:
     return Recipe.model_validate({**kept, "tokens": tokens, "checkpoint_steps": steps + 1})
 
 
-def _readable(pool: Pool, context: int) -> Mixture:
-    """Weigh alike the partitions that have a window of so many tokens."""
-    long = [name for name, stream in pool.corpus.train.items() if len(stream) >= context]
-    if not long:
-        raise ConfigError(
-            f"no partition of pool {pool.config.name!r} has {context} training tokens: time a larger pool"
-        )
-    return Mixture.uniform(long)
-
-
-def _member(pool: Pool, mixture: Mixture, start: PreTrainedModel, recipe: Recipe, context: int) -> Callable[[], object]:
-    model = _copy(start)
-
-    def run() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            scratch = Path(folder) / "run"
-            train(model, pool.corpus.train, mixture, recipe, scratch=scratch, label="timed", context=context)
-
-    return run
-
-
-def _bare(start: PreTrainedModel, windows: TrainingWindows, recipe: Recipe) -> Callable[[], object]:
-    model = _copy(start)
-
-    def run() -> None:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        bare_loop(model, windows, recipe, device)
-
-    return run
-
-
 def bare_loop(model: PreTrainedModel, windows: TrainingWindows, recipe: Recipe, device: torch.device) -> None:
-    """Train in place as anyone would write it; it ends on the CPU, as a member's training does."""
+    """Train in place, as anyone would write the loop; end on the CPU, as a member's training does."""
     torch.nn.Module.to(model, device).train(True)
     norms = {name for name, _ in model.named_parameters() if "norm" in name}
     groups = [
@@ -202,12 +166,8 @@ def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> t
     return made
 
 
-def _copy(start: PreTrainedModel) -> PreTrainedModel:
+def _timed(start: PreTrainedModel, run: Callable[[PreTrainedModel], None]) -> float:
+    """Time the training of a copy, without the copying."""
     model = type(start)(start.config)
     model.load_state_dict(start.state_dict())
-    return model
-
-
-def _timed(prepare: Callable[[], Callable[[], object]]) -> float:
-    """Time what `prepare` made ready, without its making."""
-    return seconds(prepare())
+    return seconds(lambda: run(model))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from studies.command_line.options import JsonOption, PoolArgument, StudyArgument, print_answer
+from studies.command_line.options import JsonOption, PoolArgument, StudyArgument
 from studies.terminal import console, print_json, quiet_libraries
 
 bench_verbs = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
@@ -111,11 +111,12 @@ def objective(
 ) -> None:
     """Measure what an evaluation costs, as ratios: overhead, merge bandwidth, mergekit, early stopping."""
     quiet_libraries()
+    from dataclasses import asdict
+
     from studies.benchmarks.evaluation import tables
-    from studies.benchmarks.evaluation.adaptive import run_savings
+    from studies.benchmarks.evaluation.costs import run_costs
     from studies.benchmarks.evaluation.growth import run_growth
-    from studies.benchmarks.evaluation.objective import run_costs
-    from studies.benchmarks.evaluation.precision import run_precision
+    from studies.benchmarks.evaluation.shortcuts import run_precision, run_savings
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
 
@@ -125,8 +126,7 @@ def objective(
         check = run_precision(bench, 50) if precision else None
     points = run_growth(repeats) if growth else []
     if as_json:
-        found = {"growth": [point.as_json() for point in points], "precision": check.as_json() if check else None}
-        print_json({**costs.as_json(), **savings.as_json(), **found})
+        print_json({**asdict(costs), **asdict(savings), "growth": points, "precision": check})
         return
     tables.show_costs(console(), costs, savings)
     if points:
@@ -145,8 +145,8 @@ def memory(
 ) -> None:
     """Measure each way of holding the members: bytes, error of the merged loss, seconds of a merge as a ratio."""
     quiet_libraries()
-    from studies.benchmarks.evaluation.large_pool import run_large
-    from studies.benchmarks.evaluation.memory import run_memory, show_memory
+    from studies.benchmarks.evaluation.memory import run_large, run_memory
+    from studies.benchmarks.evaluation.tables import show_memory
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
 
@@ -155,7 +155,7 @@ def memory(
     if large:
         found.append(run_large(repeats))
     if as_json:
-        print_json([one.as_json() for one in found])
+        print_json(found)
         return
     for one in found:
         show_memory(console(), one)
@@ -181,7 +181,10 @@ def training(
 
     pool = open_pool(read_pool_file(pool_file))
     found = run_training(pool, TrainingRequest(steps, repeats, is_130m=model == "130M", peak_teraflops=peak))
-    print_answer(found, show_training, as_json=as_json)
+    if as_json:
+        print_json(found)
+    else:
+        show_training(console(), found)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")

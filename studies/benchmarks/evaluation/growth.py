@@ -1,25 +1,22 @@
-"""How making a model ready grows with the number of members and with the model's size, beside mergekit's.
+"""How making a model ready grows with the number of members and the model's size, beside mergekit's.
 
-The models are of real shapes with random parameters, written to a temporary folder and removed again: what is timed
-does not depend on their values.
+The models have real shapes and random parameters, in a temporary folder: timings do not depend on the values.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from objectives.held_out import Floats
 from objectives.merged_loss import MERGES_AT_ONCE
 from objectives.merging.merge import StackedPool
 from pool.checkpoints.checkpoint import new_model
 from pool.config.recipe import ModelShape
 from pool.progress import track
-from studies.benchmarks.evaluation.mergekit import check_mergekit, ready_by_mergekit
-from studies.benchmarks.ratio import Ratio, paired, seconds
+from studies.benchmarks.evaluation.costs import check_mergekit, ready_seconds
+from studies.benchmarks.ratio import Ratio, paired
 
 VOCABULARY = 4096
 MEMBER_COUNTS = (4, 16, 64)
@@ -33,9 +30,9 @@ MEMBERS_BY_SIZE = 8
 
 @dataclass(frozen=True)
 class Point:
-    """Seconds to make one mixture's model ready: ours, mergekit's, and their ratio, over the repeats.
+    """Seconds to make one mixture's model ready: ours, mergekit's, and mergekit's over ours.
 
-    `together_ratio`: merging and loading several mixtures by one matrix product, over merging them one by one.
+    `together_ratio`: merging several mixtures by one matrix product over merging them one by one.
     """
 
     parameters: int
@@ -45,13 +42,9 @@ class Point:
     versus_mergekit_ready: Ratio
     together_ratio: Ratio
 
-    def as_json(self) -> dict[str, object]:
-        """Give what `bench objective --growth --json` prints of it."""
-        return dict(asdict(self))
-
 
 def run_growth(repeats: int) -> list[Point]:
-    """Measure with 4 to 64 members of one size, and with 8 members of three sizes. Raises `ConfigError`."""
+    """Measure pools of 4 to 64 members, and of three model sizes. Raises `ConfigError` without mergekit."""
     check_mergekit()
     cases = [("1M", members) for members in MEMBER_COUNTS]
     cases += [(size, MEMBERS_BY_SIZE) for size in SHAPES]
@@ -69,30 +62,10 @@ def _measure(shape: ModelShape, members: int, repeats: int) -> Point:
         for seed, path in enumerate(folders.values()):
             new_model(shape, VOCABULARY, initial_seed=seed).save_pretrained(path)
         stacked = StackedPool(folders)
-        ours, theirs = _timings(stacked, folders, repeats)
+        ours, theirs = ready_seconds(stacked, folders, np.random.default_rng(0), repeats)
         together = _together(stacked, repeats)
     ratios = [slow / fast for slow, fast in zip(theirs, ours, strict=True)]
     return Point(stacked.flat.numel(), members, Ratio.of(ours), Ratio.of(theirs), Ratio.of(ratios), together)
-
-
-def _timings(
-    stacked: StackedPool, folders: Mapping[str, Path], repeats: int
-) -> tuple[Sequence[float], Sequence[float]]:
-    rng = np.random.default_rng(0)
-    draws = [rng.dirichlet(np.ones(len(folders))) for _ in range(repeats + 1)]
-
-    def merge(weights: Floats) -> None:
-        stacked.merge(weights)
-        stacked.synchronize()
-
-    theirs, ours = zip(
-        *(
-            (seconds(partial(ready_by_mergekit, folders, one, stacked.device)), seconds(partial(merge, one)))
-            for one in draws
-        ),
-        strict=True,
-    )
-    return ours[1:], theirs[1:]
 
 
 def _together(stacked: StackedPool, repeats: int) -> Ratio:

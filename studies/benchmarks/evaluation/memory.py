@@ -1,28 +1,29 @@
-"""The verb `bench memory`: what each way of holding a pool's members takes, errs and costs, beside float32 in memory.
+"""The verb `bench memory`: bytes, error and merge time of each way of holding members, beside float32 in memory.
 
-Members are packed into a temporary folder beside the pool, which stays as it is.
-
-The answer of `bench memory` for people.
+Members are packed into a temporary folder beside the pool, and the pool stays as it is.
 """
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+import torch
 
 from objectives.held_out import Floats
 from objectives.merged_loss import MergedLoss
 from objectives.merging.members.holding import Holding
 from objectives.merging.merge import StackedPool
-from pool.checkpoints.checkpoint import parameters_of
+from objectives.scoring.scorer import Scorer
+from objectives.scoring.window_table import WindowTable
+from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
+from pool.config.recipe import ModelShape
 from pool.progress import track
-from studies.benchmarks.evaluation.objective import random_mixture
+from pool.tokens.held_out import HeldOutWindows
+from studies.benchmarks.evaluation.costs import MERGES_TIMED, random_mixture
 from studies.benchmarks.ratio import Ratio, paired, seconds
 from studies.opened.on_pool import Workbench
 
@@ -38,16 +39,16 @@ WAYS = (
     Holding("resident", "int8", 0.5),
     Holding("resident", "int8", 0.2),
 )
-MERGES_TIMED = 20
-"""Merges timed together, by one mixture after another: one alone is about a millisecond."""
 
 
 @dataclass(frozen=True)
 class WayFigures:
-    """One way. Bytes are for each parameter of each member, in memory and on disk.
+    """One way of holding the members.
 
-    Errors are distances of the merged loss from that of the reference, in the goal's measure. `merge_ratio`: seconds of
-    merging over the reference's. `share_of_evaluation`: those of a merge over those of one evaluation in float32.
+    memory_bytes, disk_bytes: for each parameter of each member
+    largest_error, median_error: distance of the merged loss from the reference's, in the goal's measure
+    merge_ratio: seconds of merging over the reference's
+    share_of_evaluation: seconds of a merge over those of an evaluation in float32
     """
 
     holding: Holding
@@ -61,7 +62,7 @@ class WayFigures:
 
 @dataclass(frozen=True)
 class MemoryFigures:
-    """All ways on one pool of `members` of so many `parameters` each, over so many random `mixtures`."""
+    """All ways on one pool, over random mixtures; `parameters` are those of one member."""
 
     pool: str
     members: int
@@ -71,14 +72,10 @@ class MemoryFigures:
     """Standard deviation of the reference's losses over the mixtures."""
     ways: Sequence[WayFigures]
 
-    def as_json(self) -> dict[str, object]:
-        """Give what `bench memory --json` prints of it."""
-        return dict(asdict(self))
-
 
 @dataclass(frozen=True)
 class Workload:
-    """What is merged and scored: members, a folder with their seed, weights (N, K), and the loss of what is merged."""
+    """The members' folders, their seed's folder, the weights (N, K) to merge by, and how to score a merge."""
 
     pool: str
     folders: Mapping[str, Sequence[Path]]
@@ -91,7 +88,7 @@ class Workload:
 def run_memory(bench: Workbench, mixtures: int, repeats: int) -> MemoryFigures:
     """Measure on a study's own pool, goal and merge rule, on the search split."""
     rng = np.random.default_rng(bench.config.search.seed)
-    draws = [random_mixture(bench, rng).over(bench.stacked.names).array for _ in range(mixtures)]
+    draws = [random_mixture(bench.space, rng).over(bench.stacked.names).array for _ in range(mixtures)]
 
     def loss_of(stacked: StackedPool) -> Callable[[], float]:
         loss = MergedLoss(bench.pool, stacked, bench.target, "search", settings=bench.proxy)
@@ -103,7 +100,7 @@ def run_memory(bench: Workbench, mixtures: int, repeats: int) -> MemoryFigures:
 
 
 def measure(load: Workload, repeats: int) -> MemoryFigures:
-    """Hold the members in every way, one after the other, beside float32 in memory."""
+    """Hold the members in every way, one after another, beside float32 in memory."""
     with _beside(load.seed) as folder, track(f"pool {load.pool}", len(WAYS)) as show:
         reference = StackedPool(load.folders, holding=REFERENCE, folder=folder)
         expected, evaluation_seconds = _losses(reference, load)
@@ -126,7 +123,7 @@ def measure(load: Workload, repeats: int) -> MemoryFigures:
 
 
 def _losses(stacked: StackedPool, load: Workload) -> tuple[Floats, float]:
-    """Return the loss of every mixture (N,), and the median seconds of merging and scoring one."""
+    """Return the loss of every mixture (N,), and the median seconds of one evaluation."""
     loss = load.loss_of(stacked)
     found, spent = [], []
     for weights in load.weights:
@@ -158,34 +155,49 @@ def _beside(seed: Path) -> Iterator[Path]:
 
 def _clear(folder: Path) -> None:
     for path in folder.rglob("packed/*/*.npy"):
-        path.unlink()  # mapped ones stay readable until they are let go
+        path.unlink()  # mapped arrays stay readable until they are released
 
 
-HEADINGS = ("bytes", "on disk", "error, median", "largest", "merge over float32's", "min", "max", "of an evaluation")
+SHAPE = ModelShape(hidden_size=768, layers=12, attention_heads=12, intermediate_size=2304, context=128)
+VOCABULARY = 8192
+MEMBERS = 8
+STEP = 0.15
+"""Norm of a task vector, as a share of the seed's: that of the demo's members."""
+MIXTURES = 3
+WINDOWS = 4
 
 
-def show_memory(console: Console, found: MemoryFigures) -> None:
-    """Show a row for each way; bytes are for each parameter and member."""
-    console.print(
-        f"pool {found.pool}: {found.members} members of {found.parameters:,} parameters, {found.mixtures} random "
-        f"mixtures, whose losses have a standard deviation of {found.spread:.5f}"
+def run_large(repeats: int) -> MemoryFigures:
+    """Measure a pool of 98 million parameters a model, in a temporary folder of 3.5 GB.
+
+    The members are random steps from a random seed. Bytes and timings do not depend on their values; the errors say
+    little, because a random model predicts text about as well as guessing.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        new_model(SHAPE, VOCABULARY, initial_seed=0).save_pretrained(folder / "seed")
+        folders = {f"m{number}": (_stepped(folder, number),) for number in range(MEMBERS)}
+        weights = np.random.default_rng(0).dirichlet(np.ones(MEMBERS), size=MIXTURES)
+        load = Workload("of random models", folders, folder / "seed", weights, _loss_of, merges_timed=1)
+        return measure(load, repeats)
+
+
+def _stepped(folder: Path, number: int) -> Path:
+    model, generator = load_model(folder / "seed"), torch.Generator().manual_seed(number + 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            size = STEP * parameter.norm() / parameter.numel() ** 0.5
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * size)
+    model.save_pretrained(folder / f"m{number}")
+    return folder / f"m{number}"
+
+
+def _loss_of(stacked: StackedPool) -> Callable[[], float]:
+    shape = (WINDOWS, SHAPE.context)
+    tokens = np.random.default_rng(0).integers(0, VOCABULARY, size=shape, dtype=np.int32)
+    documents = np.arange(WINDOWS, dtype=np.int32)
+    table = WindowTable.of(
+        {"random": HeldOutWindows(tokens, tokens, documents, np.full(WINDOWS, tokens.size), WINDOWS)}, ["random"]
     )
-    table = Table("members")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right")
-    for way in found.ways:
-        table.add_row(
-            _named(way.holding),
-            f"{way.memory_bytes:.3f}",
-            f"{way.disk_bytes:.3f}",
-            f"{way.median_error:.1e}",
-            f"{way.largest_error:.1e}",
-            *(f"{figure:.2f}" for figure in (way.merge_ratio.median, way.merge_ratio.min, way.merge_ratio.max)),
-            f"{way.share_of_evaluation:.2%}",
-        )
-    console.print(table)
-
-
-def _named(holding: Holding) -> str:
-    kept = f", {holding.keep_share:.0%} kept" if holding.keep_share < 1 else ""
-    return f"{holding.held} {holding.stored}{kept}"
+    scorer = Scorer(stacked.model, table)
+    return lambda: float(scorer.score().sum() / tokens.size)

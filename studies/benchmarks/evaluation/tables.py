@@ -1,39 +1,26 @@
-"""The benchmarks' answers for people."""
+"""The answers of the benchmarks of evaluation, training and surrogates for people."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from studies.benchmarks.evaluation.adaptive import Savings
+from objectives.merging.members.holding import Holding
+from studies.benchmarks.evaluation.costs import Costs
 from studies.benchmarks.evaluation.growth import Point
-from studies.benchmarks.evaluation.objective import Costs
-from studies.benchmarks.evaluation.precision import PrecisionCheck
+from studies.benchmarks.evaluation.memory import MemoryFigures
+from studies.benchmarks.evaluation.shortcuts import PrecisionCheck, Savings
 from studies.benchmarks.ratio import Ratio
-from studies.benchmarks.surrogates.surrogate import Spread
-from studies.benchmarks.surrogates.surrogate import SurrogateResult as Predicted
+from studies.benchmarks.surrogates.surrogate import Spread, SurrogateResult
 from studies.benchmarks.training import Speed
+from studies.terminal import plain_table
 
 
 def show_costs(console: Console, costs: Costs, savings: Savings) -> None:
     """Show the ratios of `bench objective`."""
-    table = Table()
-    for heading in ("ratio", "median", "min", "max", "repeats"):
-        table.add_column(heading, justify="left" if heading == "ratio" else "right")
-    for name, ratio in _named(costs, savings).items():
-        figures = (f"{figure:.3g}" for figure in (ratio.median, ratio.min, ratio.max))
-        table.add_row(name, *figures, str(ratio.repeats))
-    console.print(table)
-    console.print(
-        f"early stopping: same best mixture in {savings.same_best_share:.0%} of {savings.adaptive_same_best.repeats} "
-        f"random searches of {savings.merges} merges; of {savings.winners} mixtures that beat the incumbent of their "
-        f"time, {savings.winners_stopped} were stopped"
-    )
-
-
-def _named(costs: Costs, savings: Savings) -> Mapping[str, Ratio]:
-    return {
+    table = plain_table("ratio", "median", "min", "max", "repeats")
+    named = {
         "evaluation over bare forward": costs.overhead_ratio,
         "evaluation over a plain loop with whole logits": costs.plain_ratio,
         "merge bandwidth over memory copy": costs.merge_bandwidth_ratio,
@@ -41,6 +28,14 @@ def _named(costs: Costs, savings: Savings) -> Mapping[str, Ratio]:
         "mergekit over ours, candidate decided": costs.versus_mergekit_candidate,
         "tokens read, stopping early over in full": savings.adaptive_tokens_ratio,
     }
+    for name, ratio in named.items():
+        table.add_row(name, *_figures(ratio, ".3g"), str(ratio.repeats))
+    console.print(table)
+    console.print(
+        f"early stopping: same best mixture in {savings.same_best_share:.0%} of {savings.adaptive_same_best.repeats} "
+        f"random searches of {savings.merges} merges; of {savings.winners} mixtures that beat the incumbent of their "
+        f"time, {savings.winners_stopped} were stopped"
+    )
 
 
 def show_training(console: Console, found: Speed) -> None:
@@ -56,57 +51,71 @@ def show_training(console: Console, found: Speed) -> None:
 
 
 def show_growth(console: Console, points: Sequence[Point]) -> None:
-    """Show how making a model ready grows."""
+    """Show the seconds of making a model ready, by members and size."""
     console.print("Making one mixture's model ready")
-    table = Table()
-    for heading in (
-        "parameters",
-        "members",
-        "ours, ms",
-        "mergekit, ms",
-        "mergekit over ours",
-        "min",
-        "max",
-        "8 at once over one by one",
-    ):
-        table.add_column(heading, justify="right")
+    headings = ("mergekit over ours", "min", "max", "8 at once over one by one")
+    table = plain_table("parameters", "members", "ours, ms", "mergekit, ms", *headings, left=0)
     for point in points:
-        ratio = point.versus_mergekit_ready
         table.add_row(
             f"{point.parameters:,}",
             str(point.members),
             f"{1000 * point.ours_seconds.median:.1f}",
             f"{1000 * point.mergekit_seconds.median:.0f}",
-            *(f"{figure:.0f}" for figure in (ratio.median, ratio.min, ratio.max)),
+            *_figures(point.versus_mergekit_ready, ".0f"),
             f"{point.together_ratio.median:.2f}",
         )
     console.print(table)
 
 
 def show_precision(console: Console, check: PrecisionCheck) -> None:
-    """Show what bfloat16 changes."""
+    """Show the effect of bfloat16."""
     console.print(f"bfloat16 against float32, {check.mixtures} mixtures")
+    changes = f"{check.mean_change:+.5f}, {check.largest_change:.5f}, {check.change_spread:.5f}"
     table = Table("", "", show_header=False)
     table.add_row("spread of the float32 losses (standard deviation)", f"{check.spread:.5f}")
-    table.add_row("change: mean, largest, standard deviation", _changes(check))
+    table.add_row("change: mean, largest, standard deviation", changes)
     table.add_row("Spearman, Kendall", f"{check.spearman:.4f}, {check.kendall:.4f}")
     table.add_row("best mixture", "the same" if check.same_best else f"another, {check.regret:.5f} worse")
     table.add_row("seconds, bfloat16 over float32", str(check.seconds_ratio))
     console.print(table)
 
 
-def _changes(check: PrecisionCheck) -> str:
-    return f"{check.mean_change:+.5f}, {check.largest_change:.5f}, {check.change_spread:.5f}"
+def show_memory(console: Console, found: MemoryFigures) -> None:
+    """Show a row for each way of holding members; bytes are for each parameter of each member."""
+    console.print(
+        f"pool {found.pool}: {found.members} members of {found.parameters:,} parameters, {found.mixtures} random "
+        f"mixtures, whose losses have a standard deviation of {found.spread:.5f}"
+    )
+    headings = ("bytes", "on disk", "error, median", "largest", "merge over float32's", "min", "max")
+    table = plain_table("members", *headings, "of an evaluation")
+    for way in found.ways:
+        table.add_row(
+            _named(way.holding),
+            f"{way.memory_bytes:.3f}",
+            f"{way.disk_bytes:.3f}",
+            f"{way.median_error:.1e}",
+            f"{way.largest_error:.1e}",
+            *_figures(way.merge_ratio, ".2f"),
+            f"{way.share_of_evaluation:.2%}",
+        )
+    console.print(table)
 
 
-def show_bench_surrogate(console: Console, results: Sequence[Predicted]) -> None:
-    """Show Spearman and RMSE of every surrogate, a table for each metric."""
+def _named(holding: Holding) -> str:
+    kept = f", {holding.keep_share:.0%} kept" if holding.keep_share < 1 else ""
+    return f"{holding.held} {holding.stored}{kept}"
+
+
+def _figures(ratio: Ratio, form: str) -> list[str]:
+    return [f"{figure:{form}}" for figure in (ratio.median, ratio.min, ratio.max)]
+
+
+def show_bench_surrogate(console: Console, results: Sequence[SurrogateResult]) -> None:
+    """Show Spearman and RMSE of every surrogate, with a table for each metric."""
     for metric in dict.fromkeys(one.metric for one in results):
         mine = [one for one in results if one.metric == metric]
         console.print(f"{metric}: predictions of {mine[0].unseen} unseen models, mean (least to greatest) over subsets")
-        table = Table()
-        for heading in ("surrogate", "runs", "subsets", "Spearman", "RMSE", "90 % hold"):
-            table.add_column(heading, justify="left" if heading == "surrogate" else "right")
+        table = plain_table("surrogate", "runs", "subsets", "Spearman", "RMSE", "90 % hold")
         for one in mine:
             held = "-" if math.isnan(one.coverage.mean) else f"{one.coverage.mean:.0%}"
             figures = (_spread(one.spearman), _spread(one.rmse), held)
