@@ -65,15 +65,15 @@ class Counts:
     `false_prunes` of them won all the same.
     """
 
-    merges: int
-    pruned: int
-    audited: int
-    forced: int
-    cached: int
-    failed: int
-    stopped_early: int
-    tokens_read: int
-    false_prunes: int
+    merges: int = 0
+    pruned: int = 0
+    audited: int = 0
+    forced: int = 0
+    cached: int = 0
+    failed: int = 0
+    stopped_early: int = 0
+    tokens_read: int = 0
+    false_prunes: int = 0
 
     def with_pruned(self, pruned: int) -> Counts:
         """Count so many pruned trials instead."""

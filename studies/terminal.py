@@ -1,11 +1,4 @@
-"""What every verb shares on the command line: the console, JSON, and libraries kept quiet.
-
-A mixture as it is typed on the command line: NAME=WEIGHT,NAME=WEIGHT.
-
-JSON that every reader accepts: what is not finite becomes null.
-
-Numbers on the command line, separated by commas.
-"""
+"""What the verbs share at the terminal: tables and JSON going out, mixtures and numbers coming in, quiet libraries."""
 
 import json
 import math
@@ -21,8 +14,32 @@ from pool.errors import ConfigError
 from pool.mixture import Mixture
 
 
+def console() -> Console:
+    """Make the console of answers: as wide as the terminal, or fixed without one."""
+    wide = None if sys.stdout.isatty() else 120
+    return Console(width=wide, highlight=False, markup=False)
+
+
+def plain_table(*headings: str, left: int = 1) -> Table:
+    """Make a table for people: the first `left` columns hold text, the others right-aligned numbers."""
+    table = Table()
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if place < left else "right")
+    return table
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object to stdout."""
+    print(json_text(value))
+
+
+def json_text(value: object) -> str:
+    """Dump a value, indented: dataclasses as objects, NaN and infinities (which JSON lacks) as null."""
+    return json.dumps(_finite(value), indent=2, allow_nan=False)
+
+
 def named_weights(text: str, names: Sequence[str], *, option: str) -> Mixture:
-    """Read `a=0.5,b=0.5` as a mixture over `names`. Raises `ConfigError` that names the part that does not fit."""
+    """Read `a=0.5,b=0.5` as a mixture over `names`. Raises `ConfigError` that names the part at fault."""
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, equals, number = (piece.strip() for piece in part.partition("="))
@@ -41,45 +58,21 @@ def named_weights(text: str, names: Sequence[str], *, option: str) -> Mixture:
         raise ConfigError(f"{option}: {error}") from None
 
 
-def json_text(value: object) -> str:
-    """Dump a value, indented: dataclasses as objects, NaN and infinities (which JSON lacks) as null."""
-    return json.dumps(_finite(value), indent=2, allow_nan=False)
+def parse_numbers(option: str, text: str, what: str, *, least: int) -> list[int]:
+    """Read `8,32,128` without repetitions. Raises `ConfigError` that names the part at fault."""
+    for part in text.split(","):
+        if not part.strip().isdecimal() or int(part) < least:
+            raise ConfigError(f"{option}: {part!r} is no number of {what}, which is {least} or more")
+    return list(dict.fromkeys(map(int, text.split(","))))
 
 
-def _finite(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return _finite(asdict(value))
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(part) for part in value]
-    return value
-
-
-def console() -> Console:
-    """Make the console of answers: as wide as the terminal, or fixed where there is none."""
-    wide = None if sys.stdout.isatty() else 120
-    return Console(width=wide, highlight=False, markup=False)
-
-
-def plain_table(*headings: str, left: int = 1) -> Table:
-    """Make a table for people: the first `left` columns hold text, the others right-aligned numbers."""
-    table = Table()
-    for place, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if place < left else "right")
-    return table
-
-
-def print_json(value: object) -> None:
-    """Print one JSON object to stdout."""
-
-    print(json_text(value))
+def parse_partitions(text: str) -> list[int]:
+    """Read the numbers of partitions of formulas; an optimum on a face needs three."""
+    return parse_numbers("--partitions", text, "partitions", least=3)
 
 
 def quiet_libraries() -> None:
-    """Keep libraries from talking over our progress, from looking for a network, and from telling it who asks."""
+    """Keep libraries from printing over the progress, from looking for a network, and from telemetry."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", os.environ["HF_HUB_OFFLINE"])
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -93,14 +86,13 @@ def quiet_libraries() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def parse_numbers(option: str, text: str, what: str, *, least: int) -> list[int]:
-    """Read `8,32,128`, given for an option, without repetitions. Raises `ConfigError` that names the part at fault."""
-    for part in text.split(","):
-        if not part.strip().isdecimal() or int(part) < least:
-            raise ConfigError(f"{option}: {part!r} is no number of {what}, which is {least} or more")
-    return list(dict.fromkeys(map(int, text.split(","))))
-
-
-def parse_partitions(text: str) -> list[int]:
-    """Read the numbers of partitions of formulas; an optimum on a face needs three."""
-    return parse_numbers("--partitions", text, "partitions", least=3)
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return _finite(asdict(value))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(part) for part in value]
+    return value

@@ -19,7 +19,7 @@ objectives/stand_ins  objectives/merging/members  objectives/merging  objectives
 objectives/downstream.py  objectives/trained_loss.py
 search/surrogates  search/trials.py  search/space.py  search/attempts.py  search/designs.py  search/strategies
 search/per_trial_sampler.py  search/stop.py  search/gate.py  search/history.py  search/crew.py  search/loop.py
-studies/terminal.py  studies/database/migrations  studies/database  studies/study_file  studies/running/trackers
+studies/terminal.py  studies/database/migrations  studies/database  studies/study_file
 studies/opened  studies/running  studies/answers  studies/assessment/pool_check  studies/assessment/fidelity
 studies/assessment/comparison  studies/assessment/ablation  studies/demo.py
 studies/benchmarks/ratio.py  studies/benchmarks/training.py  studies/benchmarks/surrogates

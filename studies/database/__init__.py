@@ -1,1 +1,1 @@
-"""Optuna's tables and ours: opened, locked, leased, remembered, waited for."""
+"""The study's database: Optuna's tables, evaluations, locks and leases."""

@@ -1,7 +1,7 @@
-"""Where a study's database is: a SQLite file, or PostgreSQL or MySQL by URL. A password is never shown.
+"""The address of a study's database: a SQLite file, or PostgreSQL or MySQL by URL. A password is never shown.
 
-The environment variable MIXSCOUT_STORAGE holds a whole URL, password included, and wins over the study file, which
-gets copied and committed and so may not hold one.
+The environment variable MIXSCOUT_STORAGE holds a whole URL with its password, and wins over the study file. Study files
+get copied and committed, so they may hold no password.
 """
 
 from __future__ import annotations
@@ -56,16 +56,13 @@ class Address:
 
 
 def address_of(written: str | None, default: Path) -> Address:
-    """Return the address in MIXSCOUT_STORAGE, else the one written in the study file, else the default file.
-
-    Raises `ConfigError`.
-    """
+    """Return the address in MIXSCOUT_STORAGE, else in the study file, else the default file. Raises `ConfigError`."""
     chosen = os.environ.get(VARIABLE) or written
     return parse(chosen, VARIABLE if os.environ.get(VARIABLE) else "`database`") if chosen else Address.of_file(default)
 
 
 def parse(text: str, where: str) -> Address:
-    """Read a path or a URL; `where` names its place in errors. Raises `ConfigError` for what cannot be opened."""
+    """Read a path or a URL; `where` names its place in errors. Raises `ConfigError`."""
     if "://" not in text:
         return Address.of_file(Path(text).absolute())
     try:
@@ -88,7 +85,7 @@ def parse(text: str, where: str) -> Address:
 
 
 def check_written(text: str, file: Path) -> None:
-    """Refuse a URL with a password in a study file, without showing it. Raises `ConfigError` with the way out."""
+    """Raise `ConfigError` for a URL with a password in a study file, without showing the password."""
     url = parse(text, f"{file}: 'database'").url
     if url.password is not None or _SECRETS & set(url.query):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What was evaluated is remembered: an equal mixture is never merged twice under an equal objective."""
+"""Objectives that remember: an equal mixture is never merged twice under an equal objective."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from studies.database.evaluations import EvaluationStore
 
 
 class RememberedObjective:
-    """An objective that looks into the store before it computes, and keeps what it computed.
+    """An objective that looks into the store before it computes, and keeps its evaluations.
 
-    Of several workers that want the same mixture one computes it, and the others wait for that. With a store that only
-    recalls, what is not remembered raises `NotRememberedError`. A value remembered without a gradient is computed again
-    for the gradient. An evaluation that stopped early is not kept: its value is an estimate.
+    Of several workers with the same mixture, one computes and the others wait. A store that only recalls raises
+    `NotRememberedError` for a new mixture. An evaluation without a gradient is computed again when the gradient is
+    asked for. One that stopped early is not kept: its value is an estimate.
     """
 
     foundation = None
@@ -48,7 +48,7 @@ class RememberedObjective:
         return inner and (lambda mixture, best: self._once(mixture, lambda one: inner(one, best)))
 
     def recall(self, mixture: Mixture) -> Evaluation | None:
-        """Return what is remembered of a mixture, or None; never compute."""
+        """Return the remembered evaluation of a mixture, or None; never compute."""
         return self._store.find(self.digest, mixture, self._foundation(mixture))
 
     def _once(
@@ -73,7 +73,7 @@ class RememberedObjective:
             return evaluation
 
     def _computed(self, mixture: Mixture, compute: Callable[[Mixture], Evaluation]) -> Evaluation:
-        """Compute, unless that was done just now and the database was away when it was to be kept."""
+        """Compute, unless the last evaluation is this one, and the database was away when it was to be kept."""
         if self._unkept is None or self._unkept.mixture.digest != mixture.digest:
             self._unkept = compute(mixture)
         return self._unkept

@@ -1,1 +1,1 @@
-"""A study file opened and checked, on a pool or on a table."""
+"""A study file opened and checked, on a pool or on a swarm."""

@@ -1,4 +1,4 @@
-"""From a study file to what is minimised: one target or several, with the seed's losses where they are needed."""
+"""The goal of a study file: one target or several, with the seed's losses for parts relative to them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,10 +13,7 @@ SeedMeasures = Callable[[tuple[str, ...]], Mapping[str, float]]
 
 
 def goal_of(config: StudyFile, seed_measures: SeedMeasures) -> Goal:
-    """Make the goal on one split; the seed is only scored for what is relative to it.
-
-    To be asked after `check_goal`.
-    """
+    """Make the goal on one split, after `check_goal`; the seed is scored only for constraints and worst-excess."""
     plain = _plain_targets(config)
     relative = list(config.constraints)
     if config.objective.aggregate == "worst-excess":
@@ -32,13 +29,13 @@ def goal_of(config: StudyFile, seed_measures: SeedMeasures) -> Goal:
 
 
 def check_goal(config: StudyFile, basis: Basis) -> None:
-    """Raise `ConfigError` that names the table and the domain or weight at fault."""
+    """Raise `ConfigError` that names the section and the domain or weight at fault."""
     _check_domains(config, basis)
     _plain_targets(config)
 
 
 def _plain_targets(config: StudyFile) -> dict[str, Target]:
-    """Make the targets by the name of their table, without anything that needs the seed."""
+    """Make the targets by name, without the parts relative to the seed."""
     measure = config.objective.measure
     aggregate = config.objective.aggregate or "macro"
     if config.objective.domains:

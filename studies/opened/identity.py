@@ -1,4 +1,4 @@
-"""What a study is made of, kept in the study itself: going on with anything else is refused by name."""
+"""The identity of a study: what the study is made of, kept in its record; to go on with another is refused by name."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,40 +11,22 @@ from pool.files.digests import digest_json
 from pool.files.records import library_versions
 from pool.parts.store import Pool
 from search.space import CappedSimplex
+from studies.study_file.sections import Course, Question, parts_marked
 from studies.study_file.study_file import StudyFile
 
 IDENTITY = "mixscout:identity"
 VERSIONS = "mixscout:versions"
 ACCEPTED = "mixscout:accepted"
-"""What was changed on the way: a list of {trials: how many there were, changed: part -> [before, after]}."""
-
-COURSE = {"strategy", "seed", "start", "start_from", "evidence_from", "gate", "early stopping"}
-"""Parts that may change on the way: neither a mixture's worth nor the mixture of a trial hangs on them."""
+"""Accepted changes: a list of {trials: how many there were, changed: part -> [before, after]}."""
 
 Identity = dict[str, object]
-
-QUESTION = (
-    *("pool", "table", "predictor", "held-out text", "target", "aggregate", "measure", "constraints"),
-    *(
-        "downstream tasks",
-        "merge rule",
-        "precision",
-        "compiled",
-        "stored members",
-        "space",
-        "groups",
-        "floors",
-        "kl",
-        "prior",
-    ),
-)
-"""The parts that decide what a value means and which mixtures are allowed; the others say how to search."""
+"""By part, in JSON types. The options of the study file are marked with the parts that record them."""
 
 
 def identity_of(
     config: StudyFile, pool: Pool, space: CappedSimplex, proxy: ProxySettings, objective: Objective
 ) -> Identity:
-    """Put together what decides the course of a study on a pool, part by part, in JSON types."""
+    """Make the identity of a study on a pool."""
     domains = dict.fromkeys([*config.target, *config.objective.domains, *config.constraints])
     domains |= dict.fromkeys(name for target in config.targets.values() for name in target)
     held_out = {name: pool.manifest.corpus.search[name].digest for name in domains}
@@ -66,7 +48,9 @@ def identity_of(
 
 
 def common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
-    """Give what every study has; the gate and the search without budget and stop rules, which may change."""
+    """Make the parts of every study's identity; budget and stop rules are in none, and may change at any time."""
+    strategy = config.search.strategy_found
+    patience = {"patience": strategy.patience} if strategy.patience is not None else {}
     return {
         "target": dict(config.target) or list(config.objective.domains) or config.targets,
         "aggregate": config.objective.aggregate or ("macro" if config.objective.domains else "weighted"),
@@ -76,7 +60,8 @@ def common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
             "max_members": space.max_members,
         },
         "floors": dict(zip(space.names, space.floors, strict=True)) if any(space.floors) else None,
-        **proposer_parts(config),
+        "strategy": {"name": strategy.name, **strategy.settings, **patience},
+        "seed": config.search.seed,
         "start": list(config.search.start),
         "start_from": config.search.start_from,
         "evidence_from": config.search.evidence_from,
@@ -86,24 +71,18 @@ def common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
     }
 
 
-def proposer_parts(config: StudyFile) -> Identity:
-    """Give the parts that say who proposes mixtures: all that studies of one comparison differ in."""
-    strategy = config.search.strategy_found
-    patience = {"patience": strategy.patience} if strategy.patience is not None else {}
-    return {"strategy": {"name": strategy.name, **strategy.settings, **patience}, "seed": config.search.seed}
-
-
 def different_questions(one: Identity, other: Identity) -> list[str]:
-    """Name the parts in which two studies ask different questions; where there are none, their values compare."""
-    parts = QUESTION if one.get("kl") or other.get("kl") else [part for part in QUESTION if part != "prior"]
+    """Name the parts in which two studies ask different questions; without any, their values compare."""
+    penalised = one.get("kl") or other.get("kl")
+    parts = [part for part in parts_marked(StudyFile, Question) if penalised or part != "prior"]
     return [part for part in parts if one.get(part) != other.get(part)]
 
 
 def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = False) -> None:
-    """Record the identity in a new study, or check that an old one has the same.
+    """Record the identity in a new study, or compare an old study's.
 
-    With `accept`, parts of its course may differ; they are recorded with the trials there were. Raises
-    `StudyMismatchError` that names every part that differs, and the ways out.
+    With `accept`, parts of the course may differ, and the change is recorded. Raises `StudyMismatchError` that names
+    every other part, and the ways out.
     """
     recorded = study.user_attrs.get(IDENTITY)
     if recorded is None:
@@ -114,7 +93,7 @@ def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = Fa
         study.set_user_attr(IDENTITY, identity)
         return
     different = [part for part in identity if recorded.get(part) != identity[part]]
-    if accept and different and set(different) <= COURSE:
+    if accept and different and not _fixed(different):
         _accept(study, {part: [recorded.get(part), identity[part]] for part in different})
         study.set_user_attr(IDENTITY, identity)
         return
@@ -127,17 +106,13 @@ def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = Fa
 
 
 def claim_versions(study: optuna.Study, *, accept: bool = False) -> None:
-    """Record the versions in a new study, or check that an old one goes on with the same.
+    """Record the versions in a new study, or compare an old study's: losses may differ in their last digits.
 
-    With `accept` others are recorded in their place, with the trials there were. Raises `StudyMismatchError` that names
-    every library whose version is another one: losses may differ in their last digits.
+    With `accept`, the change is recorded. Raises `StudyMismatchError` that names every library of another version.
     """
     before, now = study.user_attrs.get(VERSIONS), current_versions()
-    changed = (
-        {name: [before[name], now[name]] for name in now if name in before and before[name] != now[name]}
-        if before
-        else {}
-    )
+    old = before or {}
+    changed = {name: [old[name], now[name]] for name in now if name in old and old[name] != now[name]}
     if changed and not accept:
         said = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changed.items())
         raise StudyMismatchError(
@@ -152,7 +127,7 @@ def claim_versions(study: optuna.Study, *, accept: bool = False) -> None:
 
 
 def recorded_space(study: optuna.Study) -> CappedSimplex | None:
-    """Return the space that a study was started with; None when Mixscout did not make the study."""
+    """Return the space of a study by its record; None when Mixscout did not make the study."""
     recorded = study.user_attrs.get(IDENTITY)
     if recorded is None:
         return None
@@ -166,8 +141,14 @@ def _accept(study: optuna.Study, changed: Mapping[str, Sequence[object]]) -> Non
     study.set_user_attr(ACCEPTED, [*study.user_attrs.get(ACCEPTED, []), record])
 
 
+def _fixed(different: Sequence[str]) -> list[str]:
+    """Keep the parts outside a study's course: trials under another mixture's worth would not compare."""
+    course = parts_marked(StudyFile, Course)
+    return [part for part in different if part not in course]
+
+
 def _way_out(different: list[str], *, accept: bool) -> str:
-    fixed = [part for part in different if part not in COURSE]
+    fixed = _fixed(different)
     new = "give the study another name to start a new one; evaluations that are still valid are reused"
     if not fixed:
         return f"Put it back, go on all the same with `search --accept`, or {new}"
@@ -179,7 +160,7 @@ def _way_out(different: list[str], *, accept: bool) -> str:
 
 
 def _change(before: object, now: object) -> str:
-    """Say what came and went where that is the change: a pool that was extended, or has lost partitions."""
+    """Show both sides of a change; only the names that came and went where partitions did."""
     lists = [part.get("partitions") if isinstance(part, dict) else None for part in (before, now)]
     old, new = (list(names) if isinstance(names, list) else [] for names in lists)
     moved = [f"+{name}" for name in new if name not in old] + [f"-{name}" for name in old if name not in new]

@@ -25,7 +25,8 @@ from studies.opened.basis import Basis
 from studies.opened.goal import SeedMeasures, goal_of
 from studies.opened.identity import Identity, identity_of
 from studies.opened.opened_study import OpenedStudy, checked_space, study_database
-from studies.study_file.study_file import DownstreamConfig, EarlyStoppingConfig, ObjectiveConfig, StudyFile
+from studies.study_file.sections import DownstreamConfig, EarlyStoppingConfig, ObjectiveConfig
+from studies.study_file.study_file import StudyFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class Workbench(OpenedStudy):
 
 @contextmanager
 def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool = False) -> Iterator[Workbench]:
-    """Open all that a study file on a pool names, and check it; with `must_exist`, make no database.
+    """Open and check a study file on a pool; with `must_exist`, make no database.
 
     With `only_recalls` the members stay on disk, and a merge or a training run raises `NotRememberedError`.
     Raises a `MixscoutError` of the thing at fault; `ConfigError` for a study on a table.
@@ -106,7 +107,7 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
 
 
 def asked_pool(file: Path, *, age: int | None, by_groups: bool) -> Pool:
-    """Open a pool with members of an age in steps (as they ended for None), by partitions or by their groups."""
+    """Open a pool with members of an age in steps (None: as they ended), by partitions or by their groups."""
     pool = open_pool(read_pool_file(file))
     if age is not None:
         pool = pool.at_age(age)
@@ -114,7 +115,7 @@ def asked_pool(file: Path, *, age: int | None, by_groups: bool) -> Pool:
 
 
 def basis_of(pool: Pool) -> Basis:
-    """Take what a study file is checked against."""
+    """Make the basis of a pool."""
     recipe, root = pool.config.recipe, pool.config.root
     tokens = {name: pool.tokens[name] for name in pool.names}
     return Basis("pool", root, pool.names, tuple(pool.manifest.corpus.search), tokens, recipe.tokens)

@@ -1,4 +1,4 @@
-"""A study on a table of models already trained, opened and checked once: the table, and what predicts from it."""
+"""A study on a swarm of models already trained, opened and checked: the swarm, and a predictor fitted to it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,16 +22,16 @@ from studies.opened.opened_study import OpenedStudy, checked_space, study_databa
 from studies.study_file.study_file import StudyFile
 
 COVERAGE = 0.9
-"""Share of values that an interval is to hold."""
+"""Coverage of the intervals."""
 METHOD = f"automatic ({', '.join(FAMILIES)}), conformal {COVERAGE}"
-"""What a predictor is, for digests."""
+"""The predictor, as digests name it."""
 LEAST_RUNS = 8
-"""Fewer trained models than this say too little to choose a family and to calibrate."""
+"""Fewer trained models are too few to choose a family and to calibrate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SwarmBench(OpenedStudy):
-    """An opened study file on a table. `unseen` are runs of the table that nothing is fitted to, where it has some."""
+    """An opened study file on a swarm; `unseen` are runs kept out of every fit, if the swarm has any."""
 
     swarm: FittedSwarm
     unseen: SwarmTable | None
@@ -45,7 +45,7 @@ class SwarmBench(OpenedStudy):
 
 @contextmanager
 def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[SwarmBench]:
-    """Open all that a study file on a table names, checking it on the way; with `must_exist`, make no database.
+    """Open and check a study file on a swarm; with `must_exist`, make no database.
 
     Nothing is fitted before the first prediction. Raises a `MixscoutError` of the thing at fault.
     """

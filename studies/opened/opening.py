@@ -1,4 +1,4 @@
-"""Opening a study by what it stands on, for verbs that work on a pool and on a table alike."""
+"""Open a study on a pool or on a swarm, for verbs that work on both."""
 
 from contextlib import AbstractContextManager
 
@@ -7,7 +7,7 @@ from studies.study_file.study_file import StudyFile
 
 
 def open_study(config: StudyFile) -> AbstractContextManager[OpenedStudy]:
-    """Open a study file on a pool or on a table. Raises a `MixscoutError` of the thing at fault."""
+    """Open a study file. Raises a `MixscoutError` of the thing at fault."""
     if config.table is not None:
         from studies.opened.on_table import swarm_bench  # needs no models
 
@@ -18,7 +18,7 @@ def open_study(config: StudyFile) -> AbstractContextManager[OpenedStudy]:
 
 
 def open_to_read(config: StudyFile) -> AbstractContextManager[OpenedStudy]:
-    """Open a study that was started, for whoever merges and trains nothing. Raises a `MixscoutError`."""
+    """Open a started study without merging or training. Raises a `MixscoutError` of the thing at fault."""
     if config.table is not None:
         from studies.opened.on_table import swarm_bench
 

@@ -6,7 +6,7 @@ from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.space import CappedSimplex
 from studies.opened.basis import Basis
-from studies.study_file.search_tables import SpaceConfig
+from studies.study_file.sections import SpaceConfig
 
 
 def space_of(wanted: SpaceConfig, basis: Basis) -> CappedSimplex:

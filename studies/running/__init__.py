@@ -1,1 +1,1 @@
-"""The search itself, alone or by many."""
+"""A search under way: planned, advanced by one worker or several, tracked."""

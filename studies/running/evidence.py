@@ -1,7 +1,7 @@
-"""What another study found out, as far as it is true for this one: evidence that costs nothing of the budget.
+"""Evidence from another study: its evaluations, where they hold for this study's objective. They cost no budget.
 
-True is what is remembered under this study's objective: evaluated under it, or under one of another pool that agrees in
-everything the mixture rests on (a pool that was since extended by a partition, say).
+An evaluation holds under this objective, or under another pool's that agrees in everything the mixture rests on: a pool
+since extended by a partition, say.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from studies.database.remembered import RememberedObjective
 from studies.opened.identity import recorded_space
 
 EVIDENCE = "mixscout:evidence"
-"""On the study: from which study how many trials were taken over, once that is done."""
+"""Attribute of a study with its evidence: {study: name of the other, trials: how many were taken over}."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """An evaluation of another study's trial, valid here."""
+    """A valid evaluation of another study's trial."""
 
     trial_number: int
     evaluation: Evaluation
@@ -47,9 +47,9 @@ class Found:
 def find_evidence(
     storage: optuna.storages.BaseStorage, other: str, objective: RememberedObjective, space: CappedSimplex
 ) -> list[Found]:
-    """List what another study evaluated in full that holds for an objective and is feasible in a space.
+    """List another study's full evaluations that hold for an objective and are feasible in a space.
 
-    Raises `ConfigError` when there is no such study of ours, or nothing in it holds.
+    Raises `ConfigError` when there is no such study, Mixscout did not make it, or none of its evaluations holds.
     """
     where = f"[search] evidence_from: study {other!r}"
     try:
@@ -76,7 +76,7 @@ def find_evidence(
 
 
 def take_over(study: optuna.Study, other: str, found: Sequence[Found], space: CappedSimplex) -> None:
-    """Add evidence to a study as finished trials, once; what a killed worker added before is not added again."""
+    """Add evidence to a study as finished trials, each once, even after a worker was killed here."""
     if EVIDENCE in study.user_attrs:
         return
     there = {trial.user_attrs.get(START) for trial in study.get_trials(deepcopy=False)}

@@ -21,8 +21,8 @@ from studies.opened.basis import Basis
 from studies.opened.identity import recorded_space
 from studies.opened.opened_study import OpenedStudy
 from studies.opened.space import prior_of, training_budget
-from studies.study_file.search_tables import SpaceConfig, StartMixture, StopConfig
-from studies.study_file.study_file import GateConfig, StudyFile
+from studies.study_file.sections import GateConfig, SpaceConfig, StartMixture, StopConfig
+from studies.study_file.study_file import StudyFile
 
 
 def planned_search(bench: OpenedStudy) -> Search:

@@ -1,29 +1,72 @@
 """The verb `search`: advance a study to a total budget. Starting, resuming and joining in are the same thing."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import optuna
 
 from pool.progress import say, track
 from search.loop import Search, advance
 from search.trials import STOPPED_BY, Counts, count_trials
+from studies.database.database import Database
 from studies.database.errors import outlasting
 from studies.database.leases import exclusively
 from studies.opened.opened_study import OpenedStudy
-from studies.running.crew import DatabaseCrew
 from studies.running.evidence import EVIDENCE, Found, find_evidence, take_over
 from studies.running.plan import planned_search
-from studies.running.trackers.tracker import Tracker, figures_of, opened, step_of
+from studies.running.trackers import Tracker, figures_of, step_of, tracking
+
+LONGEST_WAIT_SECONDS = 1.0
+
+
+class DatabaseCrew:
+    """The workers that share a database, on this machine and on others: leases on trials, one proposal at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def look(self, study: optuna.Study) -> None:
+        """Read the study's trials; until the next look other workers' trials stay as they are."""
+        self._database.optuna.look(study._study_id)
+
+    @contextmanager
+    def asking(self, study: optuna.Study) -> Iterator[None]:
+        """Let no other worker ask for a trial, or propose, while the block runs."""
+        with exclusively(self._database.engine, self._database.address, _scope(study)):
+            yield
+
+    def take(self, study: optuna.Study, number: int) -> bool:
+        """Take a trial; False when another living worker has it."""
+        return self._database.leases.take(_scope(study), str(number))
+
+    def leave(self, study: optuna.Study, number: int) -> None:
+        """Leave a finished trial."""
+        self._database.leases.give_back(_scope(study), str(number))
+
+    def publish(self) -> None:
+        """Send the values held back of the trial in hand."""
+        self._database.optuna.send()
+
+    def busy(self, study: optuna.Study) -> set[int]:
+        """Name the trials of other living workers."""
+        return {int(item) for item in self._database.leases.held_by_others(_scope(study))}
+
+    def wait(self, times: int) -> None:
+        """Wait for others, at most a second."""
+        time.sleep(min(LONGEST_WAIT_SECONDS, 0.05 * 1.3**times))
 
 
 def run_search(bench: OpenedStudy, merges: int, *, accept: bool = False) -> Counts:
-    """Advance the study to `merges` evaluations in all, together with whatever other workers are at it.
+    """Advance the study to `merges` evaluations in all, together with any other workers.
 
-    A database that goes away is waited for. Raises `StudyMismatchError` when the study was started with something else,
-    unless that is part of its course and is to be accepted.
+    A database that goes away is waited for. Raises `StudyMismatchError` when the study was started with something else;
+    with `accept`, only when the difference is outside its course.
     """
     search = planned_search(bench)  # before the study is made: a mistake leaves none behind
     with exclusively(bench.database.engine, bench.database.address, "study"):
-        study = _opened(bench, accept=accept)
-    with opened(bench.config.search.tracker, bench.config.name, bench.root / "reports") as tracker:
+        study = _new_or_known_study(bench, accept=accept)
+    with tracking(bench.config.search.tracker, bench.config.name, bench.root / "reports") as tracker:
         counts = _advance(bench, study, search, merges, tracker)
     reason = study.user_attrs.get(STOPPED_BY)
     if reason:
@@ -31,11 +74,11 @@ def run_search(bench: OpenedStudy, merges: int, *, accept: bool = False) -> Coun
     return counts
 
 
-def _opened(bench: OpenedStudy, *, accept: bool) -> optuna.Study:
-    """Open or make the study, with the evidence it is to have."""
+def _new_or_known_study(bench: OpenedStudy, *, accept: bool) -> optuna.Study:
+    """Open or make the study, with its evidence from another."""
     other, storage = bench.config.search.evidence_from, bench.database.optuna
     found: list[Found] = []
-    if other and not _has_evidence(bench):
+    if other and not _has_evidence(bench.config.name, storage):
         found = find_evidence(storage, other, bench.objective, bench.space)
     study = bench.new_or_known_study(accept=accept)
     if other:
@@ -43,8 +86,7 @@ def _opened(bench: OpenedStudy, *, accept: bool) -> optuna.Study:
     return study
 
 
-def _has_evidence(bench: OpenedStudy) -> bool:
-    name, storage = bench.config.name, bench.database.optuna
+def _has_evidence(name: str, storage: optuna.storages.BaseStorage) -> bool:
     known = name in optuna.get_all_study_names(storage)
     return known and EVIDENCE in optuna.load_study(storage=storage, study_name=name).user_attrs
 
@@ -70,3 +112,7 @@ def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: in
 
         wait = bench.config.database_timeout_seconds
         return outlasting(go_on, patience_seconds=wait, progress=lambda: latest)
+
+
+def _scope(study: optuna.Study) -> str:
+    return f"study-{study._study_id}"

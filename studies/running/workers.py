@@ -1,9 +1,6 @@
-"""Several workers on one study, by an engine: processes of this machine or tasks of a cluster, replaced when they die.
+"""Several workers on one study: processes of this machine or tasks of a cluster, replaced when they die.
 
-A worker does what the command `mixscout worker` does: what is started here can as well be started by hand, on any
-machine that reaches the database, at any time.
-
-One worker on a study, as a job: wherever it is done, it opens the study file there and advances the study.
+A worker does the same as the command `mixscout worker`: on any machine that reaches the database, at any time.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ from studies.terminal import quiet_libraries
 
 @dataclass(frozen=True)
 class Worker:
-    """Advances the study of `study_file` to a total of `merges`; `storage` is its database's whole URL."""
+    """A job that advances the study of `study_file` to `merges` in all; `storage` is its database's whole URL."""
 
     study_file: Path
     merges: int
@@ -40,10 +37,7 @@ class Worker:
     storage: str = field(repr=False)
 
     def __call__(self) -> str | None:
-        """Work until the budget is spent; return in one line what stopped this worker before that, if anything did.
-
-        Nothing is raised: what stops one worker is no reason to stop the others.
-        """
+        """Work until the budget is spent; return an error as one line, for the other workers go on."""
         quiet_libraries()
         os.environ[VARIABLE] = self.storage
         try:
@@ -69,8 +63,8 @@ def parse_devices(text: str | None) -> tuple[str, ...]:
 def run_workers(study_file: Path, merges: int, engine: Engine, *, accept: bool = False) -> Counts:
     """Advance a study to `merges` evaluations in all by as many workers as the engine has places.
 
-    Raises `StudyError` with what a worker said when none is left and the study is not finished, and `ConfigError` for a
-    database that not all of them would reach.
+    Raises `StudyError` with a worker's error when none is left and the study is not finished, and `ConfigError` for a
+    database out of reach of another machine.
     """
     config = read_study_file(study_file)
     address = address_of(config.database, _root(config) / "mixscout.db")
@@ -83,7 +77,7 @@ def run_workers(study_file: Path, merges: int, engine: Engine, *, accept: bool =
     ):
 
         def made() -> int:
-            return outlasting(lambda: _counts(config, database), patience_seconds=wait).merges
+            return outlasting(lambda: _counts(config.name, database), patience_seconds=wait).merges
 
         def watch() -> None:
             nonlocal latest
@@ -97,7 +91,7 @@ def run_workers(study_file: Path, merges: int, engine: Engine, *, accept: bool =
             failures += [said for _, said in engine.run(jobs, watch=watch) if said]
         except EngineError as error:
             failures = [str(error)] * len(jobs)
-        return _outcome(config, database, merges, failures, alive=len(jobs) - len(failures))
+        return _outcome(config.name, database, merges, failures, alive=len(jobs) - len(failures))
 
 
 def _root(config: StudyFile) -> Path:
@@ -115,19 +109,19 @@ def _check_reach(address: Address, engine: Engine) -> None:
         )
 
 
-def _counts(config: StudyFile, database: Database) -> Counts:
-    """Count the study's trials; nothing yet where no worker has made it."""
-    if config.name not in optuna.get_all_study_names(database.optuna):
-        return Counts(0, 0, 0, 0, 0, 0, 0, 0, 0)
-    return count_trials(optuna.load_study(storage=database.optuna, study_name=config.name))
+def _counts(name: str, database: Database) -> Counts:
+    """Count a study's trials; none before a worker has made the study."""
+    if name not in optuna.get_all_study_names(database.optuna):
+        return Counts()
+    return count_trials(optuna.load_study(storage=database.optuna, study_name=name))
 
 
-def _outcome(config: StudyFile, database: Database, merges: int, failures: Sequence[str], *, alive: int) -> Counts:
-    counts = _counts(config, database)
+def _outcome(name: str, database: Database, merges: int, failures: Sequence[str], *, alive: int) -> Counts:
+    counts = _counts(name, database)
     if counts.merges >= merges:
         return counts
     if alive:
-        reason = optuna.load_study(storage=database.optuna, study_name=config.name).user_attrs.get(STOPPED_BY)
-        say(f"search {config.name}: stopped after {counts.merges} of {merges} merges by {reason}")
+        reason = optuna.load_study(storage=database.optuna, study_name=name).user_attrs.get(STOPPED_BY)
+        say(f"search {name}: stopped after {counts.merges} of {merges} merges by {reason}")
         return counts
     raise StudyError(f"no worker is left after {counts.merges} of {merges} merges: {failures[0]}")

@@ -1,1 +1,1 @@
-"""The TOML file as checked values, and its reference."""
+"""The study file as checked values, and the configuration reference."""

@@ -1,4 +1,4 @@
-"""The configuration reference, made from the models that check the files: `python -m studies.study_file.reference`."""
+"""The configuration reference, made from the checked models: `python -m studies.study_file.reference`."""
 
 import json
 from collections.abc import Iterator

@@ -1,106 +1,28 @@
-"""The study file (TOML): which pool, which target, which space, which search. Every field with its unit.
-
-What a study file may not ask for on a table, which has no tokens, no seed and no models: refused by name.
-"""
+"""The study file (TOML): its sections together, their checks against each other, and how it is read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from objectives.merging.members.holding import Held, Holding, StoredAs
-from objectives.scoring.scorer import Precision
-from objectives.target.aggregates import Aggregate
-from objectives.target.target import Measure
 from pool.files.toml import Config, Name, read_config
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
 from studies.database.address import check_written
-from studies.study_file.search_tables import SearchConfig, SpaceConfig, Weight
-
-
-class ObjectiveConfig(Config):
-    """What is minimised, and how a merge is made and scored."""
-
-    aggregate: Aggregate | None = None
-    """How domains become one value: `weighted` (the default, by [target]); for `domains`, `macro` (their default),
-    `micro` (every token counts alike), `worst` (minimax), or `worst-excess` (minimax of the loss less the seed's)."""
-    domains: tuple[str, ...] = ()
-    """Held-out domains of an aggregate that needs no weights, instead of [target]."""
-    measure: Measure = "nats-per-token"
-    """Unit of a domain's loss."""
-    precision: Precision = "float32"
-    """Precision of the forward pass; merges are float32."""
-    member_age: int | None = Field(None, ge=1)
-    """Merge members as they were after so many optimiser steps ([recipe] keep_every_steps kept them); as they ended
-    when left out. What is really trained is trained to the end."""
-    compiled: bool = False
-    """Compile the forward pass (torch.compile; needs a C++ compiler). Pays from a few hundred evaluations on."""
-
-    rule: Literal["identity", "power", "common-specific"] = "identity"
-    """From mixture to merge weights: the mixture itself; its powers, normalised; or the members' common direction whole
-    and the specific directions by the powers."""
-    exponent: float = Field(0.5, gt=0)
-    """Exponent of the powers; `identity` has none."""
-
-    held: Held = "auto"
-    """Where the members are while they are merged: `resident` in the device's memory; `streamed` to a GPU from the
-    host's; `mapped` from a file beside the pool; or the first of these that has room. No loss hangs on it."""
-    stored: StoredAs = "float32"
-    """As what the members' values are held: `float32`, `bfloat16`, or task vectors in `int8`. Losses hang on
-    it."""
-    keep_share: float = Field(1.0, gt=0, le=1)
-    """Share of each tensor of a task vector that is kept, the largest values; the others are the seed's."""
-
-    @property
-    def holding(self) -> Holding:
-        """How the members are held."""
-        return Holding(self.held, self.stored, self.keep_share)
-
-
-class EarlyStoppingConfig(Config):
-    """When an evaluation is abandoned half-way. Strategies that use gradients always evaluate in full."""
-
-    enabled: bool = True
-    """Stop early at all."""
-    error_rate: float = Field(0.05, gt=0, lt=0.5)
-    """Bound on the chance that a mixture that would have won is abandoned."""
-
-
-class DownstreamConfig(Config):
-    """Minimise the error on tasks of lm-evaluation-harness instead of a held-out loss (needs `mixscout[lm-eval]`)."""
-
-    tasks: tuple[str, ...] = Field(min_length=1)
-    """Names of tasks."""
-    task_folder: Path | None = None
-    """Folder of task files of your own, relative to the study file."""
-    metric: str = "acc"
-    """The metric that every task must report; its mean is optimised."""
-    shots: int = Field(0, ge=0)
-    """Examples in the prompt."""
-    documents: int | None = Field(None, ge=1)
-    """Most documents of a task; all of them when left out."""
-
-
-class GateConfig(Config):
-    """When a proposal is pruned before any merge."""
-
-    enabled: bool = True
-    """Prune at all."""
-    threshold: float = Field(0.2, ge=0, le=1)
-    """Prune below this predicted probability of beating the incumbent, or with several [targets] of adding to the
-    front."""
-    audit_rate: float = Field(0.02, ge=0, le=1)
-    """Share of such proposals evaluated all the same, to measure the false-prune rate; at most a tenth of merges."""
-    min_evidence: int = Field(12, ge=3)
-    """Evaluations before the gate says anything."""
-    patience: int = Field(100, ge=1)
-    """Pruned proposals in a row after which one is let through."""
-    max_false_prune_rate: float = Field(0.1, gt=0, le=1)
-    """Where audits show a larger share of false prunes than this, the threshold is lowered."""
+from studies.study_file.sections import (
+    Course,
+    DownstreamConfig,
+    EarlyStoppingConfig,
+    GateConfig,
+    ObjectiveConfig,
+    Question,
+    SearchConfig,
+    SpaceConfig,
+    Weight,
+)
 
 
 class StudyFile(Config):
@@ -108,28 +30,28 @@ class StudyFile(Config):
 
     name: Name
     """Name of the study in the database."""
-    pool: Path | None = None
+    pool: Annotated[Path | None, Question("pool", "held-out text")] = None
     """Path of the pool file, relative to the study file. A study has either a pool or a table."""
-    table: Path | None = None
+    table: Annotated[Path | None, Question("table", "predictor")] = None
     """Folder with a table of models already trained (ratios.csv and metrics.csv, or RegMix's files), relative to the
     study file. Domains are then the table's metrics, and a mixture is worth what is predicted from the table."""
-    target: dict[str, Weight] = {}
+    target: Annotated[dict[str, Weight], Question("target")] = {}
     """Held-out domain -> weight; the weights sum to 1. Minimised is the weighted mean of the domains' losses."""
-    targets: dict[Name, dict[str, Weight]] = {}
+    targets: Annotated[dict[Name, dict[str, Weight]], Question("target")] = {}
     """Several targets at once, by name, instead of `target`: a study of several objectives with a Pareto front."""
-    constraints: dict[str, float] = {}
+    constraints: Annotated[dict[str, float], Question("constraints")] = {}
     """Held-out domain -> how much worse than the seed it may become, in the objective's measure (negative: better)."""
     objective: ObjectiveConfig = ObjectiveConfig()
     """The proxy."""
-    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    early_stopping: Annotated[EarlyStoppingConfig, Course("early stopping")] = EarlyStoppingConfig()
     """Early stopping."""
-    downstream: DownstreamConfig | None = None
+    downstream: Annotated[DownstreamConfig | None, Question("downstream tasks")] = None
     """Downstream scores as the objective."""
-    space: SpaceConfig = SpaceConfig()
+    space: Annotated[SpaceConfig, Question("space", "groups", "floors")] = SpaceConfig()
     """The mixture space."""
     search: SearchConfig = SearchConfig()
     """The search."""
-    gate: GateConfig = GateConfig()
+    gate: Annotated[GateConfig, Course("gate")] = GateConfig()
     """The gate."""
     database: str | None = None
     """SQLite file, relative to the study file, or `postgresql://user@host/name` or `mysql://user@host/name`;
@@ -145,7 +67,7 @@ class StudyFile(Config):
         if (self.pool is None) == (self.table is None):
             raise ValueError("say what the study stands on by one of pool = FILE and table = FOLDER")
         if self.table is not None:
-            check_table_study(self)
+            _check_on_table(self)
         return self
 
     @model_validator(mode="after")
@@ -215,8 +137,8 @@ def read_study_file(path: Path) -> StudyFile:
     return config.model_copy(update=update)
 
 
-def check_table_study(config: StudyFile) -> None:
-    """Raise `ValueError` that names the first key that a table cannot serve, why, and the way out."""
+def _check_on_table(config: StudyFile) -> None:
+    """Raise `ValueError` that names the first key that a table cannot serve: it has no tokens, seed or models."""
     for problem in _problems(config):
         raise ValueError(f"{problem} (the study is on a table)")
 

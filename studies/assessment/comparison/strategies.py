@@ -16,7 +16,7 @@ from studies.assessment.comparison.course import Course, course_of, forwards_per
 from studies.opened.opened_study import OpenedStudy
 from studies.running.plan import planned_search
 from studies.running.run import run_search
-from studies.study_file.search_tables import StopConfig
+from studies.study_file.sections import StopConfig
 from studies.study_file.study_file import StudyFile
 
 

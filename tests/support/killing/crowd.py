@@ -34,7 +34,7 @@ from studies.database.database import Database, open_database
 from studies.database.errors import outlasting
 from studies.database.leases import exclusively
 from studies.database.remembered import RememberedObjective
-from studies.running.crew import DatabaseCrew
+from studies.running.run import DatabaseCrew
 
 NAMES = ("a", "b", "c", "d")
 OPTIMUM = Mixture.from_array(NAMES, [0.5, 0.3, 0.2, 0.0])

@@ -21,7 +21,7 @@ from search.surrogates.scheffe import ScheffeSurrogate
 from studies.database.database import open_database
 from studies.database.evaluations import EvaluationStore
 from studies.database.remembered import RememberedObjective
-from studies.running.crew import DatabaseCrew
+from studies.running.run import DatabaseCrew
 
 NAMES = ("a", "b", "c", "d")
 PLACES = {

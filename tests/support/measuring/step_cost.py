@@ -44,7 +44,7 @@ from studies.database.evaluations import EvaluationStore
 from studies.database.leases import Leases
 from studies.database.optuna_storage import StudyStorage, TrialStorage
 from studies.database.remembered import RememberedObjective
-from studies.running.crew import DatabaseCrew
+from studies.running.run import DatabaseCrew
 
 NAMES = tuple("abcdefgh")
 MERGES = 40

@@ -1,1 +1,0 @@
-"""Where the progress of a search is also written, for those who look at many runs in one place."""

@@ -1,0 +1,231 @@
+"""The sections of the study file, each a checked value, and the marks of their options."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from objectives.merging.members.holding import Held, Holding, StoredAs
+from objectives.scoring.scorer import Precision
+from objectives.target.aggregates import Aggregate
+from objectives.target.target import Measure
+from pool.files.toml import Config, Name
+from search.strategies.registry import STRATEGIES, find_strategy
+from search.strategies.strategy import Strategy
+
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+Weight = Annotated[float, Field(gt=0, le=1)]
+StartMixture = Literal["uniform", "proportional", "vertices", "unimax", "prior"]
+
+
+class Mark:
+    """A mark in an option's annotation; it names the parts of a study's identity that record the option."""
+
+    def __init__(self, *parts: str) -> None:
+        self.parts = parts
+
+
+class Question(Mark):
+    """The option decides the meaning of a value, or which mixtures are allowed."""
+
+
+class Course(Mark):
+    """The option says how to search, and may change on the way."""
+
+
+def parts_marked(section: type[BaseModel], mark: type[Mark]) -> tuple[str, ...]:
+    """Name the parts of the identity that carry a mark, in the order of the fields of a section and those below it."""
+    parts: dict[str, None] = {}
+    for field in section.model_fields.values():
+        parts |= dict.fromkeys(part for one in field.metadata if isinstance(one, mark) for part in one.parts)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            parts |= dict.fromkeys(parts_marked(field.annotation, mark))
+    return tuple(parts)
+
+
+class ObjectiveConfig(Config):
+    """What is minimised, and how a merge is made and scored."""
+
+    aggregate: Annotated[Aggregate | None, Question("aggregate")] = None
+    """How domains become one value: `weighted` (the default, by [target]); for `domains`, `macro` (their default),
+    `micro` (every token counts alike), `worst` (minimax), or `worst-excess` (minimax of the loss less the seed's)."""
+    domains: Annotated[tuple[str, ...], Question("target")] = ()
+    """Held-out domains of an aggregate that needs no weights, instead of [target]."""
+    measure: Annotated[Measure, Question("measure")] = "nats-per-token"
+    """Unit of a domain's loss."""
+    precision: Annotated[Precision, Question("precision")] = "float32"
+    """Precision of the forward pass; merges are float32."""
+    member_age: Annotated[int | None, Question("pool")] = Field(None, ge=1)
+    """Merge members as they were after so many optimiser steps ([recipe] keep_every_steps kept them); as they ended
+    when left out. What is really trained is trained to the end."""
+    compiled: Annotated[bool, Question("compiled")] = False
+    """Compile the forward pass (torch.compile; needs a C++ compiler). Pays from a few hundred evaluations on."""
+
+    rule: Annotated[Literal["identity", "power", "common-specific"], Question("merge rule")] = "identity"
+    """From mixture to merge weights: the mixture itself; its powers, normalised; or the members' common direction whole
+    and the specific directions by the powers."""
+    exponent: Annotated[float, Question("merge rule")] = Field(0.5, gt=0)
+    """Exponent of the powers; `identity` has none."""
+
+    held: Held = "auto"
+    """Where the members are while they are merged: `resident` in the device's memory; `streamed` to a GPU from the
+    host's; `mapped` from a file beside the pool; or the first of these that has room. No loss hangs on it."""
+    stored: Annotated[StoredAs, Question("stored members")] = "float32"
+    """As what the members' values are held: `float32`, `bfloat16`, or task vectors in `int8`. Losses hang on it."""
+    keep_share: Annotated[float, Question("stored members")] = Field(1.0, gt=0, le=1)
+    """Share of each tensor of a task vector that is kept, the largest values; the others are the seed's."""
+
+    @property
+    def holding(self) -> Holding:
+        """How the members are held."""
+        return Holding(self.held, self.stored, self.keep_share)
+
+
+class EarlyStoppingConfig(Config):
+    """When an evaluation is abandoned half-way. Strategies that use gradients always evaluate in full."""
+
+    enabled: bool = True
+    """Stop early at all."""
+    error_rate: float = Field(0.05, gt=0, lt=0.5)
+    """Bound on the chance that a mixture that would have won is abandoned."""
+
+
+class DownstreamConfig(Config):
+    """Minimise the error on tasks of lm-evaluation-harness instead of a held-out loss (needs `mixscout[lm-eval]`)."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    """Names of tasks."""
+    task_folder: Path | None = None
+    """Folder of task files of your own, relative to the study file."""
+    metric: str = "acc"
+    """The metric that every task must report; its mean is optimised."""
+    shots: int = Field(0, ge=0)
+    """Examples in the prompt."""
+    documents: int | None = Field(None, ge=1)
+    """Most documents of a task; all of them when left out."""
+
+
+class GateConfig(Config):
+    """When a proposal is pruned before any merge."""
+
+    enabled: bool = True
+    """Prune at all."""
+    threshold: float = Field(0.2, ge=0, le=1)
+    """Prune below this predicted probability of beating the incumbent, or with several [targets] of adding to the
+    front."""
+    audit_rate: float = Field(0.02, ge=0, le=1)
+    """Share of such proposals evaluated all the same, to measure the false-prune rate; at most a tenth of merges."""
+    min_evidence: int = Field(12, ge=3)
+    """Evaluations before the gate says anything."""
+    patience: int = Field(100, ge=1)
+    """Pruned proposals in a row after which one is let through."""
+    max_false_prune_rate: float = Field(0.1, gt=0, le=1)
+    """Where audits show a larger share of false prunes than this, the threshold is lowered."""
+
+
+class SpaceConfig(Config):
+    """Which mixtures are feasible."""
+
+    units: Literal["micro", "macro"] = "micro"
+    """What has a weight: `micro`, every partition or base unit; `macro`, every group of them, merged evenly within."""
+    max_members: int | None = Field(None, ge=1)
+    """Most partitions in one mixture; all of them when left out."""
+    caps: dict[str, Weight] = {}
+    """Largest weight of a partition; 1 where left out."""
+    floors: dict[str, Weight] = {}
+    """Smallest weight of a partition, which is then in every mixture; 0 where left out."""
+    fixed: dict[str, Weight] = {}
+    """Weight of a partition that is not searched."""
+    exclude: tuple[str, ...] = ()
+    """Partitions whose weight is always 0."""
+    max_epochs: float | None = Field(None, gt=0)
+    """Most times a partition may be repeated; caps its weight at tokens x max_epochs / training_budget_tokens."""
+    training_budget_tokens: int | None = Field(None, ge=1)
+    """Tokens of the training run the mixture is for; the members' own tokens when left out."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.training_budget_tokens is not None and self.max_epochs is None:
+            raise ValueError("training_budget_tokens does nothing without max_epochs: set both")
+        bounded = {"caps": set(self.caps), "floors": set(self.floors)}
+        for name in sorted(set(self.exclude) & set(self.fixed)):
+            raise ValueError(f"{name!r} is in both exclude and fixed: keep one")
+        for decided, names in (("exclude", set(self.exclude)), ("fixed", set(self.fixed))):
+            for table, others in bounded.items():
+                for name in sorted(names & others):
+                    raise ValueError(f"{name!r} is in both {decided} and {table}: keep one")
+        return self
+
+
+class StopConfig(Config):
+    """When to stop before the budget of merges is spent: whichever comes first. A rule that is left out is off."""
+
+    seconds: float | None = Field(None, gt=0)
+    """Seconds that one command may go on."""
+    tokens: int | None = Field(None, gt=0)
+    """Held-out tokens that the study may read in all, like `merges` a total."""
+    patience: int | None = Field(None, gt=0)
+    """Merges in a row without an improvement; those of the start design do not count."""
+    min_improvement: float = Field(0.0, ge=0)
+    """What counts as an improvement: more than this, in the objective's measure. Set it to the noise floor."""
+    min_expected_improvement: float | None = Field(None, gt=0)
+    """Stop when no random mixture is expected to improve by this much, from the gate's min_evidence on."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_improvement > 0 and self.patience is None:
+            raise ValueError("min_improvement does nothing without patience: set both")
+        return self
+
+
+class SearchConfig(Config):
+    """How the space is searched."""
+
+    strategy: Annotated[str, Course("strategy")] = Field(
+        "auto",
+        description=f"Who proposes mixtures: {', '.join(f'`{name}`' for name in STRATEGIES)}; or your own, as "
+        "`package.module:make`, where make(space, seed) returns an Optuna sampler.",
+    )
+    merges: int = Field(40, ge=1)
+    """Total budget of the study: evaluations charged. `--merges` overrides it."""
+    seed: Annotated[int, Course("seed")] = Field(0, ge=0, lt=2**32)
+    """Seed of proposals and audits."""
+    start: Annotated[tuple[StartMixture, ...], Course("start")] = ("uniform",)
+    """Mixtures evaluated first, projected where the space does not allow them; `vertices` means every single member,
+    `unimax` as even as [space] max_epochs (1 when left out) and the budget allow, `prior` that of [search.prior]."""
+    start_from: Annotated[Name | None, Course("start_from")] = None
+    """Another study in the same database, over the same partitions, whose best mixture is evaluated first."""
+    evidence_from: Annotated[Name | None, Course("evidence_from")] = None
+    """Another study in the same database, whose evaluations are taken over where they hold for this one. They cost
+    nothing of the budget; those of a pool that was since extended by a partition hold."""
+    prior: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Question("prior")] = {}
+    """A mixture to start from or to stay near: partition -> weight; the weights sum to 1."""
+    kl: Annotated[float, Question("kl")] = Field(0.0, ge=0)
+    """Times the KL divergence of the mixture from the prior (proportional to tokens when left out) is added to what is
+    minimised, in the objective's measure. Nothing is stopped early then: losses are compared without the penalty."""
+    tracker: TrackerName | None = None
+    """Where progress is also written, under ROOT/reports: `tensorboard`, `mlflow` or `wandb` (offline unless WANDB_MODE
+    says otherwise), each needing the extra of its name."""
+    retries: int = Field(2, ge=0)
+    """Times an evaluation that raised (out of memory, say) is tried again before its trial is kept as failed."""
+    stop: StopConfig = StopConfig()
+    """Stop rules."""
+
+    @field_validator("strategy")
+    @classmethod
+    def _check_strategy(cls, name: str) -> str:
+        find_strategy(name)
+        return name
+
+    @model_validator(mode="after")
+    def _check_prior(self) -> Self:
+        if "prior" in self.start and not self.prior:
+            raise ValueError("start names 'prior', but there is no [search.prior]: give it, or take 'prior' away")
+        if self.prior and not self.kl and "prior" not in self.start:
+            raise ValueError("[search.prior] does nothing: set kl, or put 'prior' into start")
+        return self
+
+    @property
+    def strategy_found(self) -> Strategy:
+        """The strategy by its name."""
+        return find_strategy(self.strategy)
