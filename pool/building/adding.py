@@ -14,7 +14,6 @@ from pool.errors import ConfigError, PoolError, PoolMismatchError
 from pool.files.records import MANIFEST, write_record
 from pool.files.whole import scratch_folder
 from pool.mixture import Mixture
-from pool.parts.given_seed import save_given_seed
 from pool.parts.layout import (
     CORPUS,
     POOL_RECORD,
@@ -28,7 +27,7 @@ from pool.parts.layout import (
     member_part,
     stage_folder,
 )
-from pool.parts.others import Seed, check_candidate
+from pool.parts.others import Seed, check_candidate, save_given_seed
 from pool.parts.provenance import label, recipe_changes
 from pool.parts.store import PoolManifest, verified
 from pool.progress import say
@@ -64,7 +63,8 @@ def add_member(config: PoolFile, name: str, source: Source) -> Added:
         corpus = material.corpus.manifest
         names = tuple(corpus.partitions)
         _check_place(folder, name, names, replace=source.replace)
-        layout = _layout(folder, name, scratch, corpus_is_new=material.new is not None)
+        new = {part for part in (TOKENIZER, SEED) if not (folder / part / MANIFEST).is_file()} | {member_part(name)}
+        layout = PoolLayout(folder, scratch, frozenset(new if material.new is None else new | {CORPUS}))
         seed = _seed(config, material, layout)
         what = f"--checkpoint for {label(name)}"
         candidate = check_candidate(source.folder, seed, what, tokenizer=source.tokenizer)
@@ -86,12 +86,6 @@ def add_member(config: PoolFile, name: str, source: Source) -> Added:
     cosine = f"the cosine of its parameters and the seed's is {candidate.cosine:.3f}"
     say(f"{label(name)}: imported; {known}; {cosine}")
     return Added(manifest, candidate.cosine, missing)
-
-
-def _layout(folder: Path, name: str, scratch: Path, *, corpus_is_new: bool) -> PoolLayout:
-    lacking = {part for part in (TOKENIZER, SEED) if not (folder / part / MANIFEST).is_file()}
-    new = lacking | {member_part(name)} | ({CORPUS} if corpus_is_new else set())
-    return PoolLayout(folder, scratch, frozenset(new))
 
 
 def _put_in_place(layout: PoolLayout, scratch: Path, *, is_complete: bool) -> None:

@@ -19,7 +19,6 @@ from pool.errors import PoolError, PoolMismatchError
 from pool.files.records import MANIFEST, read_record, write_record
 from pool.files.whole import new_folder, scratch_folder
 from pool.mixture import Mixture
-from pool.parts.given_seed import save_given_seed
 from pool.parts.layout import (
     CORPUS,
     MEMBERS,
@@ -33,6 +32,7 @@ from pool.parts.layout import (
     is_stage,
     member_part,
 )
+from pool.parts.others import save_given_seed
 from pool.parts.provenance import Provenance, describe_changes, label, member_provenance, seed_provenance
 from pool.parts.store import Pool, PoolManifest, verified
 from pool.progress import say, track

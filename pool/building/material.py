@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +14,8 @@ from pool.config.pool_file import TokenizerConfig
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.files.records import MANIFEST, read_record
 from pool.files.whole import new_folder, replace_folder
-from pool.parts.given_seed import read_given_seed
 from pool.parts.layout import CORPUS, SEED, TOKENIZER, PoolLayout, member_folder, stages
-from pool.parts.others import Foreign
+from pool.parts.others import Foreign, read_given_seed
 from pool.parts.provenance import describe_changes, describe_moves, member_changes, seed_changes, seed_mixture
 from pool.progress import say
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, PreparedCorpus, load_prepared
@@ -55,7 +54,9 @@ def prepare_material(request: Request, scratch: Path) -> Material:
     if material is None:
         material = _made(request, scratch, given.tokenizer if given else kept)
     corpus = material.corpus.manifest
-    _check_names(request.rebuild, corpus)
+    known = (EVERYTHING, SEED, *corpus.partitions)
+    if unknown := sorted(request.rebuild - set(known)):
+        raise ConfigError(f"--rebuild {unknown[0]}: no such member; there are {', '.join(known)}")
     seed = seed_mixture(config.seed.mixture, corpus) if seed_wanted and given is None else None
     if not request.anew:
         _refuse_changed(request, corpus)
@@ -149,13 +150,6 @@ def _check_settled(request: Request) -> None:
                 f"[corpus.{section.replace('/', '.')}]: its text changed while it was read; run the same command again "
                 "when nothing writes to it"
             )
-
-
-def _check_names(rebuild: Collection[str], corpus: CorpusManifest) -> None:
-    known = (EVERYTHING, SEED, *corpus.partitions)
-    unknown = sorted(set(rebuild) - set(known))
-    if unknown:
-        raise ConfigError(f"--rebuild {unknown[0]}: no such member; there are {', '.join(known)}")
 
 
 def _refuse_changed(request: Request, corpus: CorpusManifest) -> None:

@@ -145,10 +145,10 @@ def building(folder: Path, *, wait_seconds: float = 0) -> Iterator[Path | None]:
                 say(f"pool {folder.name!r}: put in place what a killed command had made and not yet put there")
             yield decided and decided.parent
     except OSError as error:
-        raise _unwritable(folder, error.filename, _reason(error.errno) or str(error)) from error
+        raise _unwritable(folder, error.errno, str(error), path=error.filename) from error
     except SafetensorError as error:
         number = re.search(r"\(os error (\d+)\)", str(error))
-        raise _unwritable(folder, None, _reason(int(number[1])) if number else first_line(error)) from error
+        raise _unwritable(folder, int(number[1]) if number else None, first_line(error)) from error
     except RuntimeError as error:  # what torch.save raises when the disk is full
         if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
             raise
@@ -158,16 +158,11 @@ def building(folder: Path, *, wait_seconds: float = 0) -> Iterator[Path | None]:
 _FULL = "the disk is full"
 
 
-def _reason(number: int | None) -> str:
-    if number is None:
-        return ""
-    is_full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return f"{_FULL} ({os.strerror(number)})" if is_full else os.strerror(number)
-
-
-def _unwritable(folder: Path, path: str | None, reason: str) -> PoolError:
-    where = path or f"into {folder}"
+def _unwritable(folder: Path, number: int | None, otherwise: str, *, path: str | None = None) -> PoolError:
+    reason = otherwise if number is None else os.strerror(number)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        reason = f"{_FULL} ({reason})"
     return PoolError(
-        f"pool {folder.name!r}: cannot write {where}: {reason}; make room or give write permission, and run the same "
-        "command again"
+        f"pool {folder.name!r}: cannot write {path or f'into {folder}'}: {reason}; make room or give write permission, "
+        "and run the same command again"
     )

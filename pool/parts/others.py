@@ -1,7 +1,10 @@
-"""A checkpoint made by others: loaded whole, as a causal language model, and judged as a member of a pool."""
+"""A checkpoint made by others: loaded whole, as a causal language model, as the seed or a member of a pool.
+
+A given seed in a folder is known by the digests of its files. The folder may be gone once the seed is in the pool.
+"""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,13 +15,17 @@ from pool.checkpoints.likeness import check_same_architecture, cosine_to_seed
 from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manifest
 from pool.checkpoints.others_files import ForeignFiles, find_foreign
 from pool.checkpoints.others_weights import at_rest, check_vocabulary, load_weights, rows_of
-from pool.errors import PoolError, PoolMismatchError
+from pool.config.pool_file import SeedConfig
+from pool.config.recipe import GivenShape
+from pool.errors import HubError, PoolError, PoolMismatchError
 from pool.files.digests import short
+from pool.files.hub import fetch, find_snapshot
 from pool.files.records import MANIFEST
 from pool.mixture import Mixture
 from pool.tokens.held_out import end_of_text
 from pool.tokens.tokenizer import load_tokenizer, tokenizer_digest
 
+_SEED = "[seed]"
 _PROBE_TOKENS = 8
 _PROBE_TOLERANCE = 1e-5
 """Of the largest logit: causal models measured exactly 0, a small untrained BERT 6e-4."""
@@ -85,6 +92,67 @@ def _load_tokenizer(folder: Path, model: PreTrainedModel, what: str) -> PreTrain
     except PoolError as error:
         raise PoolError(f"{what}: {folder}: {error}") from None
     return tokenizer
+
+
+def read_given_seed(wanted: SeedConfig, pool: Path) -> Foreign:
+    """Load and check the seed named in the pool file. Raises `PoolError`."""
+    files = _files(wanted, pool)
+    foreign = load_foreign(files, _SEED)
+    longest = int(foreign.model.config.max_position_embeddings)
+    if (context := wanted.context or longest) > longest:
+        raise PoolError(f"{_SEED} context {context} is more than the {longest} tokens the model was made for")
+    if wanted.hub is None:
+        return foreign
+    named = {"hub": wanted.hub, "revision": wanted.revision, "commit": files.folder.name}
+    return replace(foreign, origin=foreign.origin.model_copy(update=named))
+
+
+def save_given_seed(foreign: Foreign, context: int, folder: Path) -> CheckpointManifest:
+    manifest = imported_manifest(
+        foreign.origin,
+        shape=GivenShape(architecture=type(foreign.model).__name__, context=context),
+        start_digest=foreign.origin.weights_digest,
+        tokenizer_digest=foreign.origin.tokenizer_digest,
+    )
+    return save_checkpoint(foreign.model, foreign.tokenizer, folder, manifest)
+
+
+def given_seed_changes(seed: CheckpointManifest, wanted: SeedConfig, pool: Path) -> list[str]:
+    """Word the differences between the pool's seed and the one in the pool file."""
+    if seed.imported is None:
+        return ["what it starts from (trained here -> a checkpoint that is given)"]
+    changes = []
+    if seed.shape.context != wanted.context:
+        changes.append(f"context {seed.shape.context} -> {wanted.context}")
+    origin = seed.imported
+    # a commit may be named in place of its tag
+    if origin.hub != wanted.hub or wanted.revision not in (origin.revision, origin.commit):
+        before, now = (f"{one.hub} at {one.revision}" if one.hub else "a folder" for one in (origin, wanted))
+        changes.append(f"its source ({before} -> {now})")
+    elif wanted.checkpoint is not None and any(wanted.checkpoint.glob("*.safetensors")):
+        files = _files(wanted, pool)
+        weights, settings = (origin.weights_digest, files.weights_digest), (origin.config_digest, files.config_digest)
+        for name, (old, new) in (("weights", weights), ("config.json", settings)):
+            if old != new:
+                changes.append(f"its checkpoint's {name} ({short(old)} -> {short(new)})")
+    return changes
+
+
+def _files(wanted: SeedConfig, pool: Path) -> ForeignFiles:
+    folder = wanted.checkpoint or _downloaded(wanted.hub or "", wanted.revision or "")
+    if folder.resolve().is_relative_to(pool):
+        raise PoolError(f"{_SEED} checkpoint {folder} is in the pool itself, which may be rebuilt; copy it elsewhere")
+    return find_foreign(folder, _SEED, wanted.tokenizer)
+
+
+def _downloaded(hub: str, revision: str) -> Path:
+    try:
+        found = find_snapshot("model", hub, revision)
+        fetch(found, [name for name in found.files if "/" not in name and name.endswith((".safetensors", ".json"))])
+    except HubError as error:
+        named = f"hub model {hub!r} at {revision}"
+        raise PoolError(f"{_SEED} {named} {error}, or give a local folder as [seed] checkpoint") from None
+    return found.folder
 
 
 @dataclass(frozen=True)

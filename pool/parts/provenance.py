@@ -10,7 +10,7 @@ from pool.config.recipe import Mark, Recipe, Shape
 from pool.errors import ConfigError, PoolMismatchError
 from pool.files.digests import digest_json, short
 from pool.mixture import Mixture
-from pool.parts.given_seed import given_seed_changes
+from pool.parts.others import given_seed_changes
 from pool.tokens.prepared import CorpusManifest
 from pool.training.inputs import own_domains
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback, TrainerState
+from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback
 
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.recipe import Recipe
@@ -92,7 +92,10 @@ def attempt(model: Trainable, run: Run, part: int) -> TrainingCourse | None:
     if run.inputs.keeps_optimizer:
         assert trainer.optimizer is not None, "training made one"
         run_files.save_optimizer_state(trainer.optimizer, model, run.scratch / BESIDE / OPTIMIZER)
-    return _course(trainer.state)
+    history = trainer.state.log_history
+    losses = {int(entry["step"]): float(entry["loss"]) for entry in history if "loss" in entry}
+    looks = {int(entry["step"]): float(entry["eval_loss"]) for entry in history if "eval_loss" in entry}
+    return TrainingCourse(trainer.state.global_step, trainer.state.best_global_step if looks else None, losses, looks)
 
 
 def _callbacks(model: Trainable, run: Run) -> list[TrainerCallback]:
@@ -103,12 +106,6 @@ def _callbacks(model: Trainable, run: Run) -> list[TrainerCallback]:
     if every:
         callbacks.append(KeepAges(lambda: full_model(model), run.scratch, every))
     return callbacks
-
-
-def _course(state: TrainerState) -> TrainingCourse:
-    losses = {int(entry["step"]): float(entry["loss"]) for entry in state.log_history if "loss" in entry}
-    looks = {int(entry["step"]): float(entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry}
-    return TrainingCourse(state.global_step, state.best_global_step if looks else None, losses, looks)
 
 
 def sharded_attempt(model: PreTrainedModel, run: Run, part: int) -> TrainingCourse | None:

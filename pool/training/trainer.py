@@ -112,14 +112,10 @@ class RecipeTrainer(Trainer):
         decayed: list[str] = super().get_decay_parameter_names(model)
         if self._recipe.decayed == "not-norms":
             return decayed
-        tables = _embeddings(model)
+        modules = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+        head = cast(PreTrainedModel, model).get_output_embeddings()  # type: ignore[no-untyped-call]
+        tables = {id(module.weight) for module in (*modules, head) if module is not None}
         return [name for name, parameter in model.named_parameters() if name in decayed and id(parameter) not in tables]
-
-
-def _embeddings(model: nn.Module) -> set[int]:
-    modules = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    head = cast(PreTrainedModel, model).get_output_embeddings()  # type: ignore[no-untyped-call]
-    return {id(module.weight) for module in (*modules, head) if module is not None}
 
 
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}

@@ -17,7 +17,7 @@ from pool.config.pool_file import CorpusConfig, PoolFile, read_pool_file
 from pool.config.recipe import Recipe
 from pool.errors import PoolError, PoolMismatchError
 from pool.mixture import Mixture
-from pool.parts.given_seed import read_given_seed
+from pool.parts.others import read_given_seed
 from pool.parts.store import Pool, open_pool
 from pool.tokens.held_out import IGNORED, held_out_windows
 from pool.tokens.tokenizer import load_tokenizer
