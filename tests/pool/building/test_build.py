@@ -13,10 +13,17 @@ from safetensors.torch import load_file, save_file
 from tiny import edit, snapshot
 
 from pool.building.build import build_pool
+from pool.building.job import TrainingJob
+from pool.checkpoints.checkpoint import verify_checkpoint
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError, CorpusError, MixscoutError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file
 from pool.files.whole import new_folder
+from pool.mixture import Mixture
+from pool.parts import store
+from pool.parts.layout import PoolLayout
+from pool.parts.provenance import member_provenance
 from pool.parts.store import Pool, open_pool
 
 MEMBERS = "pools/tiny/members"
@@ -198,6 +205,44 @@ def test_a_member_trained_from_another_seed_is_refused_by_name(root: Path, tmp_p
     with pytest.raises(PoolError, match="member 'docs' in .* was trained from another seed; .*--rebuild docs"):
         _open(root)
     _refused(root, PoolMismatchError, "member 'docs' was trained before a change of what it starts from")
+
+
+def test_members_of_a_seed_that_is_lost_and_changed_are_refused_before_another_is_trained(root: Path) -> None:
+    edit(root / "pool.toml", "learning_rate = 5e-3", "learning_rate = 2e-3")
+    shutil.rmtree(root / "pools/tiny/seed")
+    shutil.rmtree(root / MEMBERS / "docs")
+    before = snapshot(root)
+    with pytest.raises(
+        PoolMismatchError, match="member 'code' .* what it starts from .*--rebuild code --rebuild prose"
+    ):
+        _build(root)
+    after = snapshot(root)
+    assert {name: after[name] for name in before} == before
+    assert not list((root / "pools/tiny").rglob("docs/model.safetensors"))
+
+
+def test_a_build_verifies_every_checkpoint_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verified: list[str] = []
+
+    def counted(folder: Path, what: str, remedy: str) -> CheckpointManifest:
+        verified.append(what)
+        return verify_checkpoint(folder, what, remedy)
+
+    monkeypatch.setattr(store, "verify_checkpoint", counted)
+    pool = _build(root)
+    assert sorted(verified) == ["member 'code'", "member 'docs'", "member 'prose'", "the seed"]
+    assert pool.manifest == _open(root).manifest
+
+
+def test_a_member_finished_by_another_process_is_verified(root: Path, tiny_pool: Pool) -> None:
+    folder, corpus = root / "pools/tiny", tiny_pool.manifest.corpus
+    vertex = Mixture.vertex(tiny_pool.names, "docs")
+    wanted = member_provenance(vertex, tiny_pool.config.recipe, corpus, tiny_pool.manifest.seed)
+    job = TrainingJob(PoolLayout(folder), folder / "members/docs", wanted, "member 'docs'")
+    assert job() == tiny_pool.manifest.members["docs"]
+    _alter(folder / "members/docs/model.safetensors")
+    with pytest.raises(PoolError, match="member 'docs': .* was truncated or altered since it was trained"):
+        job()
 
 
 def test_an_altered_configuration_is_refused_by_name(root: Path) -> None:
