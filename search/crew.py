@@ -1,19 +1,34 @@
-"""What the loop knows of other workers on the same study: who asks when, and which trials are being worked at.
+"""Who works at which trial: the other workers on a study, and evaluations that raise or whose worker dies.
 
 A running trial is a merge reserved: Optuna makes trials one by one, in a transaction, and one is asked for only while
-finished merges and running trials together are fewer than the budget.
+finished merges and running trials together are fewer than the budget. An evaluation that raises, or whose worker dies,
+is tried again a bounded number of times, then kept as failed; a death raises nothing, so every beginning is counted.
 """
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
 
 import optuna
-from optuna.trial import TrialState
+from optuna.exceptions import OptunaError
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
+from objectives.evaluation import Evaluation
+from pool.errors import MixscoutError, NonFiniteLossError, StudyError
 from search.history import History
+from search.optuna_private import is_running, taken_up
+from search.trials import BEGUN, RAISED, REASON
+
+MOST_BEGINNINGS = 12
+"""An evaluation begun this often, whose workers died every time or raised, is not begun again."""
+MOST_FAILED_IN_A_ROW = 3
+"""So many evaluations that raised, one after the other: something is wrong with all of them."""
 
 
 class Crew(Protocol):
@@ -83,8 +98,8 @@ def left_running(study: optuna.Study, history: History, merges: int, crew: Crew)
     for trial in history.running[: max(0, room)]:
         if trial.number in busy or not crew.take(study, trial.number):
             continue
-        if study._storage.get_trial(trial._trial_id).state is TrialState.RUNNING:
-            return optuna.Trial(study, trial._trial_id)
+        if is_running(study, trial):
+            return taken_up(study, trial)
         crew.leave(study, trial.number)  # it was finished a moment ago
     return None
 
@@ -92,3 +107,59 @@ def left_running(study: optuna.Study, history: History, merges: int, crew: Crew)
 def has_room(history: History, merges: int) -> bool:
     """Tell whether another trial may be asked for: it might become a merge, as every running one may."""
     return history.counts.merges + len(history.running) < merges
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why a trial has no value; `raised` when it was not the loss."""
+
+    reason: str
+    raised: bool
+
+
+def attempt(
+    trial: optuna.Trial, evaluate: Callable[[], Evaluation], *, retries: int, begin: Callable[[], None]
+) -> Evaluation | Failed:
+    """Evaluate, after an exception again up to `retries` times; `begin` is called before each time.
+
+    A loss that is not finite is not tried again, and errors of ours and of the database are the study's, not the
+    trial's: they are raised.
+    """
+    error: Exception | None = None
+    for _ in range(retries + 1):
+        begun = int(trial.user_attrs.get(BEGUN, 0))
+        if begun >= MOST_BEGINNINGS:
+            return Failed(f"begun {begun} times, and its worker died or it raised every time", raised=True)
+        trial.set_user_attr(BEGUN, begun + 1)
+        begin()
+        try:
+            return evaluate()
+        except NonFiniteLossError as found:
+            return Failed(str(found), raised=False)
+        except (MixscoutError, SQLAlchemyError, OptunaError):
+            raise
+        except Exception as found:
+            error = found.with_traceback(None)  # its frames hold the memory that ran out
+        gc.collect()
+    return Failed(f"{type(error).__name__}: {error} (tried {retries + 1} times)", raised=True)
+
+
+def keep_failed(study: optuna.Study, trial: optuna.Trial, failed: Failed) -> None:
+    """Keep a failed trial with its reason."""
+    trial.set_user_attr(REASON, failed.reason)
+    if failed.raised:
+        trial.set_user_attr(RAISED, True)
+    study.tell(trial, state=TrialState.FAIL)
+
+
+def check_not_hopeless(ended: list[FrozenTrial]) -> None:
+    """Raise `StudyError` when the last evaluations all raised: the rest of the budget would go the same way.
+
+    `ended` are the completed and failed trials in the order of their numbers.
+    """
+    last = ended[-MOST_FAILED_IN_A_ROW:]
+    if len(last) == MOST_FAILED_IN_A_ROW and all(RAISED in trial.user_attrs for trial in last):
+        raise StudyError(
+            f"the last {len(last)} evaluations failed, the last one by {last[-1].user_attrs[REASON]}; "
+            "nothing else was lost: put it right, and run the same command again"
+        )

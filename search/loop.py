@@ -18,8 +18,7 @@ from optuna.trial import TrialState
 
 from objectives.evaluation import Evaluation, Objective
 from pool.mixture import Mixture
-from search.attempts import Failed, attempt, check_not_hopeless, keep_failed
-from search.crew import ALONE, Crew, has_room, left_running
+from search.crew import ALONE, Crew, Failed, attempt, check_not_hopeless, has_room, keep_failed, left_running
 from search.gate import Decision, Gate
 from search.history import History
 from search.per_trial_sampler import PerTrialSampler

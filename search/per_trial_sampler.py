@@ -6,7 +6,6 @@ with the very mixture that the strategy proposes, a random one is proposed inste
 """
 
 import hashlib
-from collections.abc import Container
 from typing import Any
 
 import optuna
@@ -14,6 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from search.optuna_private import FilteredStudy, annotate
 from search.space import CappedSimplex
 from search.strategies.strategy import Strategy
 from search.strategies.uniform import RANDOM
@@ -52,7 +52,7 @@ class PerTrialSampler(BaseSampler):
         parameters = self._for(study, trial).sample_relative(visible, trial, search_space)
         if set(parameters) != set(self._space.free) or not self._is_taken(study, trial, parameters):
             return parameters
-        study._storage.set_trial_user_attr(trial._trial_id, ELSEWHERE, True)
+        annotate(study, trial, ELSEWHERE, True)
         elsewhere = RANDOM.make(self._space, derive_seed(self._seed, trial.number, "elsewhere"))
         return elsewhere.sample_relative(visible, trial, dict(self._space.distributions))
 
@@ -86,30 +86,15 @@ class PerTrialSampler(BaseSampler):
         return bool(taken) and self._space.project(self._space.point_of(parameters)).digest in taken
 
     def _visible(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
-        return _Visible(study, trial.number, self._strategy, self._space)
+        """Hide the trial that is proposed for, and pruned, running or poor ones as the strategy wants.
 
+        A trial taken up again may have parameters already; samplers would take them for another trial's.
+        """
 
-class _Visible(optuna.Study):
-    """A study as a sampler may see it: without the trial it proposes for, perhaps without pruned, running or poor ones.
+        def shown(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+            return self._lowest([one for one in trials if one.number != trial.number and self._shows(one)])
 
-    A trial that is taken up again may have been told parameters before, which samplers would take for another trial's.
-    What was drawn elsewhere would be taken for a step of the strategy's own by one that follows its own steps.
-    """
-
-    def __init__(self, study: optuna.Study, number: int, strategy: Strategy, space: CappedSimplex) -> None:
-        self.__dict__.update(study.__dict__)
-        self._number = number
-        self._strategy = strategy
-        self._space = space
-
-    def _get_trials(
-        self,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
-        use_cache: bool = False,
-    ) -> list[FrozenTrial]:
-        trials = super()._get_trials(deepcopy=deepcopy, states=states, use_cache=use_cache)
-        return self._lowest([trial for trial in trials if trial.number != self._number and self._shows(trial)])
+        return FilteredStudy(study, shown)
 
     def _lowest(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         most = self._strategy.most_shown
@@ -124,5 +109,5 @@ class _Visible(optuna.Study):
         if trial.state is TrialState.RUNNING:
             return self._strategy.running_trials == "shown" and self._space.stands_for_mixture(trial)
         if own and ELSEWHERE in trial.user_attrs:
-            return False
+            return False  # a strategy that follows its own steps would take the draw for one of them
         return own or trial.state is not TrialState.PRUNED

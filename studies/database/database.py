@@ -20,12 +20,12 @@ from sqlalchemy import Engine, create_engine, event, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from pool.errors import StorageError, first_line
+from search.optuna_private import StudyStorage, TrialStorage
 from studies.database.address import Address
 from studies.database.errors import explained, outlasting
 from studies.database.evaluations import EvaluationStore
 from studies.database.leases import Leases, exclusively
 from studies.database.migrations import versions
-from studies.database.optuna_storage import StudyStorage, TrialStorage
 
 LEASE_SECONDS = 60.0
 """Time for which a worker of another machine keeps its trial after its death."""

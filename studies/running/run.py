@@ -8,6 +8,7 @@ import optuna
 
 from pool.progress import say, track
 from search.loop import Search, advance
+from search.optuna_private import id_of
 from search.trials import STOPPED_BY, Counts, count_trials
 from studies.database.database import Database
 from studies.database.errors import outlasting
@@ -28,7 +29,7 @@ class DatabaseCrew:
 
     def look(self, study: optuna.Study) -> None:
         """Read the study's trials; until the next look other workers' trials stay as they are."""
-        self._database.optuna.look(study._study_id)
+        self._database.optuna.look(id_of(study))
 
     @contextmanager
     def asking(self, study: optuna.Study) -> Iterator[None]:
@@ -115,4 +116,4 @@ def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: in
 
 
 def _scope(study: optuna.Study) -> str:
-    return f"study-{study._study_id}"
+    return f"study-{id_of(study)}"

@@ -12,6 +12,7 @@ import optuna
 from optuna.artifacts import FileSystemArtifactStore
 
 from pool.errors import ConfigError
+from search.optuna_private import id_of
 from studies.database.database import storage_for_threads
 from studies.opened.opened_study import OpenedStudy
 from studies.opened.opening import open_to_read
@@ -51,7 +52,7 @@ def open_dashboard(config: StudyFile, study_file: Path, *, host: str, port: int)
         server = LoopbackServer.on(host, port, wsgi(storage, artifact_store=store))  # before the work: it may be taken
         try:
             _dress(Facts.of(bench, study_file), study, store)
-            yield Dashboard(server, f"{server.url}/dashboard/studies/{study._study_id}")
+            yield Dashboard(server, f"{server.url}/dashboard/studies/{id_of(study)}")
         finally:
             server.server_close()
 

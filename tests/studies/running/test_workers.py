@@ -18,8 +18,7 @@ from objectives.evaluation import Evaluation
 from objectives.stand_ins.analytic import QuadraticLoss
 from pool.errors import ConfigError, StudyError
 from pool.mixture import Mixture
-from search.attempts import MOST_BEGINNINGS
-from search.crew import Alone
+from search.crew import MOST_BEGINNINGS, Alone
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES

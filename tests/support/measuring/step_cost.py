@@ -27,6 +27,7 @@ from sqlalchemy import Connection, insert, text
 from objectives.stand_ins.analytic import QuadraticLoss
 from pool.mixture import Mixture
 from search.loop import Search, advance
+from search.optuna_private import StudyStorage, TrialStorage
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.trials import (
@@ -42,7 +43,6 @@ from studies.database.address import parse
 from studies.database.database import Database, open_database
 from studies.database.evaluations import EvaluationStore
 from studies.database.leases import Leases
-from studies.database.optuna_storage import StudyStorage, TrialStorage
 from studies.database.remembered import RememberedObjective
 from studies.running.run import DatabaseCrew
 

@@ -1,24 +1,19 @@
-"""Optuna's storage for a worker with one trial in hand: values are sent together, and its own trial is not read back.
+"""All that leans on Optuna's private names, in one file: another version of Optuna is tried here first.
 
-Optuna commits every parameter and attribute by itself and reads whole trials several times a step; with eight
-partitions that cost more than all else. What was not sent when a worker dies is written again by whoever goes on.
-For one thread. It leans on Optuna's tables, which are pinned with Optuna.
-
-Optuna's cache of finished trials, for a worker whose steps each see one history, read once.
-
-Optuna sorts all trials anew each time a list of them is asked for, and a step asks some ten times: with thousands of
-trials that was most of a step.
+Private are the ids of studies and trials, the trials a sampler sees, and the tables and the cache of the storage.
+pyproject therefore caps Optuna below the first version that was not tested.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import optuna
 from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
@@ -30,10 +25,49 @@ from sqlalchemy import CursorResult, insert, select, update
 from sqlalchemy.orm import Session
 
 
-class TrialStorage(RDBStorage):
-    """Holds back what is written on the trial in hand until `send`, or until its state is set.
+def id_of(study: optuna.Study) -> int:
+    """Return the id of a study in its storage."""
+    return study._study_id
 
-    With `still`, other workers' trials are as they were last read, so that a step sees one history.
+
+def is_running(study: optuna.Study, trial: FrozenTrial) -> bool:
+    """Read anew whether a trial is running."""
+    return study._storage.get_trial(trial._trial_id).state is TrialState.RUNNING
+
+
+def taken_up(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
+    """Take up a running trial under its own number."""
+    return optuna.Trial(study, trial._trial_id)
+
+
+def annotate(study: optuna.Study, trial: FrozenTrial, key: str, value: object) -> None:
+    """Set an attribute of a trial while its sampler proposes for it."""
+    study._storage.set_trial_user_attr(trial._trial_id, key, value)
+
+
+class FilteredStudy(optuna.Study):
+    """A study as a sampler may see it: with the trials that `shown` keeps."""
+
+    def __init__(self, study: optuna.Study, shown: Callable[[list[FrozenTrial]], list[FrozenTrial]]) -> None:
+        self.__dict__.update(study.__dict__)
+        self._shown = shown
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        return self._shown(super()._get_trials(deepcopy=deepcopy, states=states, use_cache=use_cache))
+
+
+class TrialStorage(RDBStorage):
+    """Storage for one worker with one trial in hand, in one thread.
+
+    Optuna commits every parameter and attribute by itself, and reads whole trials several times a step: with eight
+    partitions more cost than all else. Here the values of the trial in hand are held back until `send`, or until its
+    state is set, and the trial is not read back. Values lost with a dead worker are written again by its successor.
+    With `still`, other workers' trials stay as they were last read, so that a step sees one history.
     """
 
     def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
@@ -45,7 +79,7 @@ class TrialStorage(RDBStorage):
         super().__init__(url.replace("{", "{{").replace("}", "}}"), engine_kwargs)
 
     def send(self) -> None:
-        """Write what was held back, in one transaction. Raises `UpdateFinishedTrialError` when it is too late."""
+        """Write the held-back values in one transaction. Raises `UpdateFinishedTrialError` for a finished trial."""
         if self._in_hand is None or not (self._params or self._attributes):
             return
         with self._transaction() as session:
@@ -56,11 +90,11 @@ class TrialStorage(RDBStorage):
         self._sent()
 
     def let_go(self) -> None:
-        """Forget the trial in hand and what was held back of it."""
+        """Forget the trial in hand and its held-back values."""
         self._take_in_hand(None)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """Return the trial in hand as this worker knows it, another one as the database does."""
+        """Return the trial in hand from memory, another trial from the database."""
         if self._in_hand is not None and self._in_hand._trial_id == trial_id:
             return copy.deepcopy(self._in_hand)
         trial = super().get_trial(trial_id)
@@ -69,14 +103,14 @@ class TrialStorage(RDBStorage):
         return trial
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Hold back an attribute of the trial in hand; write another trial's."""
+        """Hold back an attribute of the trial in hand; write another trial's at once."""
         if self._in_hand is None or self._in_hand._trial_id != trial_id:
             super().set_trial_user_attr(trial_id, key, value)
             return
         self._in_hand.user_attrs[key] = self._attributes[key] = value
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Write what was held back, the values and the state, in one transaction."""
+        """Write held-back values, the trial's values and its state in one transaction."""
         trial = self._in_hand
         if trial is None or trial._trial_id != trial_id or not state.is_finished():
             return super().set_trial_state_values(trial_id, state, values)
@@ -174,7 +208,11 @@ class TrialStorage(RDBStorage):
 
 
 class StudyStorage(_CachedStorage):
-    """What a study is opened on. From one `look` to the next nothing changes but for new trials of one's own."""
+    """Optuna's cache over `TrialStorage`. From one `look` to the next, only this worker's own trials are new.
+
+    Optuna sorts all trials each time a list of them is asked for, some ten times a step: with thousands of trials that
+    was most of a step. Here the lists are kept until a trial is added.
+    """
 
     def __init__(self, trials: TrialStorage) -> None:
         super().__init__(trials)
@@ -183,18 +221,18 @@ class StudyStorage(_CachedStorage):
         self._lists: dict[tuple[int, frozenset[TrialState]], list[FrozenTrial]] = {}
 
     def look(self, study_id: int) -> None:
-        """Read what is new, and hold it still."""
+        """Read the new trials, and hold the history still."""
         self._stir()
         self._read_trials_from_remote_storage(study_id)
         self.trials.still = True
 
     def send(self) -> None:
-        """Send what was held back of the trial in hand."""
+        """Write the held-back values of the trial in hand."""
         self.trials.send()
 
     @contextmanager
     def worked_with(self) -> Iterator[None]:
-        """Start a worker's dealings with no trial in hand, and end them with nothing held back or still."""
+        """Begin a worker's steps with no trial in hand, and end them with nothing held back or still."""
         self.trials.let_go()
         try:
             yield
