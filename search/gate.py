@@ -18,8 +18,7 @@ from pool.mixture import Mixture
 from search.per_trial_sampler import derive_seed
 from search.space import CappedSimplex
 from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
-from search.surrogates.conformal import ConformalSurrogate
-from search.surrogates.surrogate import Floats, Observations, Prediction, Surrogate
+from search.surrogates.surrogate import ConformalSurrogate, Floats, Observations, Prediction, Surrogate
 from search.trials import GRADIENT, INTERVAL_COVERAGE, Verdict, audit_outcomes, interval_errors
 
 _SURE = 0.8

@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.optuna_private import FilteredStudy, annotate
 from search.space import CappedSimplex
+from search.strategies.baselines import RANDOM
 from search.strategies.strategy import Strategy
-from search.strategies.uniform import RANDOM
 from search.trials import ELSEWHERE, pruned_just_before, value_of
 
 

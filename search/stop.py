@@ -13,7 +13,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from search.space import CappedSimplex
-from search.strategies.proposals import evidence_of, expected_improvement
+from search.strategies.surrogate import evidence_of, expected_improvement
 from search.surrogates.surrogate import Floats, Surrogate
 from search.trials import START, STOPPED_EARLY, TOKENS_READ
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from objectives.agreement.bootstrap import Interval
+from objectives.agreement.statistics import Interval
 from objectives.held_out import Floats
 
 LEAST_TRUTHS = 6

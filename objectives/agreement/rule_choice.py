@@ -18,9 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from objectives.agreement.bootstrap import Interval, interval_of, resamples
 from objectives.agreement.calibration import FAMILIES, Calibration
-from objectives.agreement.statistics import regret_at_1, spearman
+from objectives.agreement.statistics import Interval, interval_of, regret_at_1, resamples, spearman
 from objectives.held_out import Floats
 
 ERROR_RATE = 0.05

@@ -8,8 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import norm
 
 from search.space import CappedSimplex, Weights
-from search.surrogates.scheffe import ScheffeSurrogate
-from search.surrogates.scheffe_prior import Prior, fit_prior
+from search.surrogates.scheffe import Prior, ScheffeSurrogate, fit_prior
 from search.surrogates.surrogate import Floats, Observations, Prediction, fitting_prefix
 from search.trials import GRADIENT, value_of
 

@@ -14,6 +14,7 @@ from optuna.samplers import BaseSampler
 from pool.errors import ConfigError
 from search.space import CappedSimplex
 from search.strategies.auto import AUTO
+from search.strategies.baselines import QMC, RANDOM
 from search.strategies.cmaes import CMAES
 from search.strategies.exhaustive import EXHAUSTIVE
 from search.strategies.gradient import GRADIENT_DESCENT
@@ -21,7 +22,6 @@ from search.strategies.greedy import GREEDY
 from search.strategies.of_optuna import GP, NSGA2, NSGA3, TPE
 from search.strategies.strategy import Strategy
 from search.strategies.surrogate import SURROGATE
-from search.strategies.uniform import QMC, RANDOM
 
 
 def load_strategy(name: str) -> Strategy:

@@ -13,8 +13,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from search.space import CappedSimplex, Weights
-from search.strategies.proposals import candidates_of, evidence_of, expected_improvement, fitted, is_new
 from search.strategies.strategy import INFORMED_PATIENCE, ReplayingSampler, Strategy
+from search.strategies.surrogate import candidates_of, evidence_of, expected_improvement, fitted, is_new
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Observations
 

@@ -1,58 +1,55 @@
-"""Boosted regression trees on the raw weights, as RegMix used them (Liu et al. 2024, arXiv 2407.01492, section 3).
+"""Boosted regression trees on the raw weights, as in RegMix (Liu et al. 2024, arXiv 2407.01492, section 3).
 
-Trees say nothing of their own uncertainty: the deviation is that of the out-of-fold residuals, the same everywhere.
-The folds are cut again whenever the evidence has grown by a quarter; what came since is out of every fold. Gradients
-are not used. Kept as its evidence and refitted, which gives the same numbers.
+Trees give no uncertainty: the deviation is that of the out-of-fold residuals, the same everywhere. Gradients are not
+used.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.ensemble import GradientBoostingRegressor
 
-from search.surrogates.surrogate import Floats, Observations, Prediction, fitting_prefix, folds
-
-_PARTS = 5
+from search.surrogates.surrogate import Floats, Observations, Places, Prediction, TwoStepSurrogate, folds
 
 
-class BoostedTreesSurrogate:
-    """Gradient boosting with few leaves a tree and half of the evaluations for each."""
+@dataclass(frozen=True, eq=False)
+class _Grown:
+    """Trees on all values, with the means (N,) of trees grown without each value."""
 
-    def __init__(self) -> None:
-        self._folded: tuple[int, list[GradientBoostingRegressor]] | None = None
-        self._model: GradientBoostingRegressor | None = None
-        self._out_of_fold: Floats | None = None
-        self._deviation = np.nan
-
-    def fit(self, observations: Observations) -> None:
-        """Grow the trees on all values; the folds are those of a prefix of them."""
-        prefix = fitting_prefix(len(observations))
-        parts = folds(prefix, _PARTS)
-        if self._folded is None or self._folded[0] != prefix:
-            self._folded = (prefix, [_grow(observations, np.setdiff1d(np.arange(prefix), part)) for part in parts])
-        self._model = _grow(observations, np.arange(len(observations)))
-        every = np.stack([model.predict(observations.weights) for model in self._folded[1]])
-        self._out_of_fold = every.mean(axis=0)
-        for row, part in zip(every, parts, strict=True):
-            self._out_of_fold[part] = row[part]
-        self._deviation = max(float(np.sqrt(np.mean((self._out_of_fold - observations.values) ** 2))), 1e-9)
+    trees: GradientBoostingRegressor
+    held_out: Floats
+    deviation: float
 
     def predict(self, weights: Floats) -> Prediction:
-        """Predict mixtures (N, K)."""
-        if self._model is None:
-            raise RuntimeError("fit the surrogate before asking it")
-        return self._spread(self._model.predict(weights))
+        return self._spread(self.trees.predict(weights))
 
     def out_of_fold(self) -> Prediction:
-        """Predict each fitted mixture (N,) by trees that were grown without it."""
-        if self._out_of_fold is None:
-            raise RuntimeError("fit the surrogate before asking it")
-        return self._spread(self._out_of_fold)
+        return self._spread(self.held_out)
 
     def _spread(self, mean: Floats) -> Prediction:
-        return Prediction(mean, np.full(len(mean), self._deviation))
+        return Prediction(mean, np.full(len(mean), self.deviation))
 
 
-def _grow(observations: Observations, which: np.ndarray[tuple[int], np.dtype[np.int64]]) -> GradientBoostingRegressor:
+class BoostedTreesSurrogate(TwoStepSurrogate[list[tuple[Places, GradientBoostingRegressor]], _Grown]):
+    """Gradient boosting with few leaves a tree, each tree on half of the evaluations."""
+
+    def choose(self, observations: Observations) -> list[tuple[Places, GradientBoostingRegressor]]:
+        """Cut the folds, and grow trees on each fold's complement."""
+        every = np.arange(len(observations))
+        return [(part, _grow(observations.take(np.setdiff1d(every, part)))) for part in folds(len(observations))]
+
+    def condition(self, choice: list[tuple[Places, GradientBoostingRegressor]], observations: Observations) -> _Grown:
+        """Grow trees on all values; a value since the last cut is out of every fold."""
+        every = np.stack([model.predict(observations.weights) for _, model in choice])
+        held_out = every.mean(axis=0)
+        for row, (part, _) in zip(every, choice, strict=True):
+            held_out[part] = row[part]
+        deviation = max(float(np.sqrt(np.mean((held_out - observations.values) ** 2))), 1e-9)
+        return _Grown(_grow(observations), held_out, deviation)
+
+
+def _grow(observations: Observations) -> GradientBoostingRegressor:
     model = GradientBoostingRegressor(
         n_estimators=300, learning_rate=0.05, max_leaf_nodes=6, max_depth=None, subsample=0.5, random_state=0
     )
-    return model.fit(observations.weights[which], observations.values[which])
+    return model.fit(observations.weights, observations.values)

@@ -1,27 +1,140 @@
 """Scheffe quadratic: L(w) = c + b'w + w'Qw, a Bayesian linear regression on values and gradients.
 
-Merges nearly follow it. An evaluation with its gradient is K equations, so the K (K + 1) / 2 coefficients that can be
-told apart on the simplex need about K / 2 of them; before that the prior decides. Solved in the dual, one unknown per
-equation (Rasmussen and Williams 2006, section 2.2). Leave-one-out predictions leave out a whole evaluation, its value
-and its gradient together.
+Merges nearly follow it. An evaluation with its gradient is K equations, so about K / 2 evaluations determine the
+K (K + 1) / 2 coefficients told apart on the simplex; before them the prior decides. The dual has one unknown per
+equation (Rasmussen and Williams 2006, section 2.2).
+
+The prior has four scales of coefficients and two of noise, found by penalised marginal likelihood. Its mean is a bowl
+with its bottom half an edge of the simplex down the slope. Bowl and penalty keep the fit sound from fewer equations
+than coefficients; plain ridge has neither, and loses its ranking there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
 
-from search.surrogates.scheffe_prior import Prior, fit_prior
-from search.surrogates.scheffe_rows import Coefficients, Rows, covariance, inverse_of, variances
-from search.surrogates.surrogate import Floats, Observations, Prediction, check_family, fitting_prefix
+from search.surrogates.scheffe_rows import Coefficients, Rows, covariance, grams, inverse_of, variances
+from search.surrogates.surrogate import Floats, Observations, Prediction, TwoStepSurrogate
 
+_CONSTANT_VARIANCE = 100.0
+_CENTER = np.log([1.0, 1.0, 0.5, 0.5, 0.01, 0.03])
+_SPREAD = np.array([1.0, 1.5, 1.5, 1.5, 1.5, 1.5])
+_BOUNDS = [(-7.0, 6.0)] * 4 + [(-9.0, 2.0)] * 2
+_MOST_EQUATIONS = 400  # so that choosing costs a fraction of a second for any number of partitions
 _CHUNK = 4_000_000
 """Entries of the largest matrix made while predicting: 32 MB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """The belief before the equations.
+
+    center: the mean of the values.
+    unit: the size of a partial derivative along the simplex, nats per unit of weight.
+    log_scales: (6,), in units: the linear coefficients, the shared diagonal, the own diagonals, the pairs, the noise of
+        a value, the noise of a derivative.
+    """
+
+    center: float
+    unit: float
+    log_scales: Floats
+
+    @property
+    def variances(self) -> Floats:
+        """The prior variances (5,) of the groups of coefficients, in units."""
+        return np.concatenate([[_CONSTANT_VARIANCE], np.exp(2 * self.log_scales[:4])])
+
+    @property
+    def value_noise(self) -> float:
+        """The noise variance of a value, in units."""
+        return float(np.exp(2 * self.log_scales[4]))
+
+    def noise(self, rows: Rows) -> Floats:
+        """The noise variance (R,) of each equation, in units."""
+        return _noise(self.log_scales, rows.is_value)
+
+    def residuals(self, rows: Rows) -> Floats:
+        """Return the targets of the equations (R,) less the prior's mean, in units."""
+        targets: Floats = (rows.target - self.center * rows.constant) / self.unit - _bowl(rows.u.shape[1]) * rows.trace
+        return targets
+
+    def restore(self, coefficients: Coefficients) -> Coefficients:
+        """Add the prior's mean to coefficients in units; the result is in nats per token."""
+        partitions = len(coefficients.linear)
+        bowl = coefficients.quadratic + _bowl(partitions) * np.eye(partitions)
+        constant = self.center + self.unit * coefficients.constant
+        return Coefficients(constant, self.unit * coefficients.linear, self.unit * bowl)
+
+
+def fit_prior(observations: Observations) -> Prior:
+    """Find the scales of highest penalised marginal likelihood, on some 400 equations at most."""
+    rows = Rows.of(_some(observations))
+    center = _CENTER + np.log(_bowl(observations.weights.shape[1])) * (np.arange(6) == 1)
+    start = Prior(float(observations.values.mean()), _unit(observations), center)
+    likelihood = _Likelihood(list(grams(rows, rows)), rows.is_value, start.residuals(rows), center)
+    found = minimize(likelihood, center, jac=True, method="L-BFGS-B", bounds=_BOUNDS, options={"maxiter": 40})
+    return Prior(start.center, start.unit, np.asarray(found.x, dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class _Likelihood:
+    """Negative log marginal likelihood (Rasmussen and Williams 2006, eqs. 5.8, 5.9) plus a normal penalty."""
+
+    grams: list[Floats]
+    is_value: npt.NDArray[np.bool_]
+    residuals: Floats
+    center: Floats
+
+    def __call__(self, log_scales: Floats) -> tuple[float, Floats]:
+        """Return the value and its partial derivatives (6,) with respect to the log scales."""
+        scales, noise = np.exp(2 * log_scales[:4]), _noise(log_scales, self.is_value)
+        covariance = _CONSTANT_VARIANCE * self.grams[0] + np.diag(noise)
+        for scale, gram in zip(scales, self.grams[1:], strict=True):
+            covariance += scale * gram
+        factor = cholesky(covariance, lower=True)
+        inverse = inverse_of(factor)
+        dual = inverse @ self.residuals
+        away = (log_scales - self.center) / _SPREAD
+        value = 0.5 * self.residuals @ dual + np.log(np.diag(factor)).sum() + 0.5 * away @ away
+        slopes = inverse - np.outer(dual, dual)
+        own = np.diag(slopes) * noise
+        groups = [scale * np.vdot(slopes, gram) for scale, gram in zip(scales, self.grams[1:], strict=True)]
+        return float(value), np.array([*groups, own[self.is_value].sum(), own[~self.is_value].sum()]) + away / _SPREAD
+
+
+def _bowl(partitions: int) -> float:
+    """Return the a of the bowl a |w|^2 with its bottom half an edge of the simplex away, at slopes of one unit."""
+    return float(np.sqrt(partitions / 2))
+
+
+def _noise(log_scales: Floats, is_value: npt.NDArray[np.bool_]) -> Floats:
+    value, derivative = np.exp(2 * log_scales[4:])
+    return np.where(is_value, float(value), float(derivative))
+
+
+def _unit(observations: Observations) -> float:
+    """Return the root mean square of the steepest gradient along the simplex; or an estimate from the values."""
+    known = observations.gradients[observations.differentiated]
+    if len(known):
+        unit = float(known.std(axis=1).max())
+    else:
+        unit = float(observations.values.std() / max(np.sqrt(observations.weights.var(axis=0).sum()), 1e-9))
+    return unit if unit > 1e-9 else 1.0
+
+
+def _some(observations: Observations) -> Observations:
+    """Keep evaluations at even steps, up to the most equations."""
+    equations = len(observations) + int(observations.differentiated.sum()) * (observations.weights.shape[1] - 1)
+    most = max(3, len(observations) * _MOST_EQUATIONS // equations)
+    if most >= len(observations):
+        return observations
+    return observations.take(np.linspace(0, len(observations) - 1, most).astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,82 +167,42 @@ class _Posterior:
         deviations: Floats = self.prior.unit * np.sqrt(left + self.prior.value_noise)
         return deviations
 
+    def predict(self, weights: Floats) -> Prediction:
+        """Predict mixtures (N, K); each deviation costs R^2."""
+        parts = np.array_split(weights, max(1, len(weights) * len(self.dual) // _CHUNK))
+        return Prediction(self.coefficients.value(weights), np.concatenate([self.deviation(part) for part in parts]))
 
-class ScheffeSurrogate:
-    """A Scheffe quadratic that uses gradients where there are any.
+    def out_of_fold(self) -> Prediction:
+        """Leave out each evaluation's equations B: mean_B = y_B - S [C^-1 y]_B, covariance S = ([C^-1]_BB)^-1."""
+        rows, count, inverse = self.rows, int(self.rows.is_value.sum()), inverse_of(self.factor)
+        errors, deviations = np.empty(count), np.empty(count)
+        for evaluation in range(count):
+            block = np.flatnonzero(rows.evaluation == evaluation)
+            covariance = np.linalg.inv(inverse[np.ix_(block, block)])
+            errors[evaluation] = covariance[0] @ self.dual[block]
+            deviations[evaluation] = np.sqrt(covariance[0, 0])
+        return Prediction(rows.target[:count] - self.prior.unit * errors, self.prior.unit * deviations)
 
-    Under a given prior, or else under one that is chosen again as the evidence grows.
+
+class ScheffeSurrogate(TwoStepSurrogate[Prior, _Posterior]):
+    """A Scheffe quadratic; under a given prior, or under one chosen again as the evidence grows.
+
+    A fold of `out_of_fold` is a whole evaluation, its value and its gradient together.
     """
 
     def __init__(self, prior: Prior | None = None) -> None:
+        super().__init__()
         self._given = prior
-        self._prior: tuple[int, Prior] | None = None
-        self._posterior: _Posterior | None = None
-        self._observations: Observations | None = None
 
     @property
     def coefficients(self) -> Coefficients:
-        """The posterior mean of the quadratic: the cheap way to value very many mixtures. Raises `RuntimeError`."""
-        return self._ready().coefficients
+        """The posterior mean of the quadratic, to value very many mixtures. Raises `RuntimeError` before a fit."""
+        return self.fitted.coefficients
 
-    def fit(self, observations: Observations) -> None:
-        """Solve for the coefficients; the prior's scales come from a prefix of the evidence."""
-        self._posterior = _Posterior.of(self._given or self._chosen(observations), Rows.of(observations))
-        self._observations = observations
+    def choose(self, observations: Observations) -> Prior:
+        """Choose the prior."""
+        return self._given or fit_prior(observations)
 
-    def predict(self, weights: Floats) -> Prediction:
-        """Predict mixtures (N, K); the deviations cost R^2 each, R the number of equations."""
-        posterior = self._ready()
-        parts = np.array_split(weights, max(1, len(weights) * len(posterior.dual) // _CHUNK))
-        deviation = np.concatenate([posterior.deviation(part) for part in parts])
-        return Prediction(posterior.coefficients.value(weights), deviation)
-
-    def out_of_fold(self) -> Prediction:
-        """Predict each evaluation (N,) from all the others, at the same prior."""
-        return _leave_out(self._ready())
-
-    def as_numbers(self) -> dict[str, object]:
-        """Give prior, evidence and coefficients in JSON's types."""
-        posterior, coefficients = self._ready(), self.coefficients
-        assert self._observations is not None
-        return {
-            "family": "scheffe",
-            "prior": [posterior.prior.center, posterior.prior.unit, *posterior.prior.log_scales.tolist()],
-            "constant": coefficients.constant,
-            "linear": coefficients.linear.tolist(),
-            "quadratic": coefficients.quadratic.tolist(),
-            **self._observations.as_numbers(),
-        }
-
-    @classmethod
-    def from_numbers(cls, numbers: Mapping[str, object]) -> Self:
-        """Solve again under the prior that `as_numbers` gave: the same predictions. Raises `ValueError`, `KeyError`."""
-        check_family(numbers, "scheffe")
-        center, unit, *log_scales = np.array(numbers["prior"], dtype=np.float64).tolist()
-        surrogate = cls(Prior(center, unit, np.array(log_scales)))
-        surrogate.fit(Observations.from_numbers(numbers))
-        return surrogate
-
-    def _chosen(self, observations: Observations) -> Prior:
-        prefix = fitting_prefix(len(observations))
-        if self._prior is None or self._prior[0] != prefix:
-            self._prior = (prefix, fit_prior(observations.take(slice(prefix))))
-        return self._prior[1]
-
-    def _ready(self) -> _Posterior:
-        if self._posterior is None:
-            raise RuntimeError("fit the surrogate before asking it")
-        return self._posterior
-
-
-def _leave_out(posterior: _Posterior) -> Prediction:
-    """Leave out each evaluation's equations B: mean_B = y_B - S [C^-1 y]_B, covariance S = ([C^-1]_BB)^-1."""
-    prior, rows = posterior.prior, posterior.rows
-    count, inverse = int(rows.is_value.sum()), inverse_of(posterior.factor)
-    errors, deviations = np.empty(count), np.empty(count)
-    for evaluation in range(count):
-        block = np.flatnonzero(rows.evaluation == evaluation)
-        covariance = np.linalg.inv(inverse[np.ix_(block, block)])
-        errors[evaluation] = covariance[0] @ posterior.dual[block]
-        deviations[evaluation] = np.sqrt(covariance[0, 0])
-    return Prediction(rows.target[:count] - prior.unit * errors, prior.unit * deviations)
+    def condition(self, choice: Prior, observations: Observations) -> _Posterior:
+        """Solve for the coefficients."""
+        return _Posterior.of(choice, Rows.of(observations))

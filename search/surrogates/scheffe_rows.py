@@ -5,11 +5,11 @@ L(w) = c + b'w + w'Qw is linear in its coefficients, and so are its values and d
     value at w:            coefficients (1, w, w w')
     derivative at w, z:    coefficients (0, z, z w' + w z')
 
-The last entry always is the symmetric part of a p', so a row is (constant, u, p, q): no K x K matrix is ever made, and
-Gram matrices are products of (R, K) arrays. Of a gradient the K - 1 components along the simplex are kept, in Helmert's
-orthonormal basis. Coefficients are independent a priori, in five groups (`GROUPS`): the constant; the linear ones; one
-diagonal shared by all partitions (the isotropic curvature of the landscape around its floor, which is what most of the
-curvature of merges is); each partition's own diagonal; the pairs.
+The last entry is the symmetric part of some p q', so a row is (constant, u, p, q): no K x K matrix is made, and Gram
+matrices are products of (R, K) arrays. A gradient gives K - 1 derivatives along the simplex, in Helmert's orthonormal
+basis. The prior has five independent groups of coefficients: constant, linear, a diagonal shared by all partitions
+(the isotropic curvature around the landscape's floor, most of the curvature of merges), each partition's own diagonal,
+and pairs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ from scipy.linalg import helmert, lapack
 
 from search.surrogates.surrogate import Floats, Observations
 
-GROUPS = ("constant", "linear", "shared diagonal", "own diagonal", "pairs")
-
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """R linear equations: `constant` (R,), `u`, `p`, `q` (R, K), `target` (R,) and the `evaluation` (R,) of each."""
+    """R linear equations: `constant` (R,), `u`, `p`, `q` (R, K), `target` (R,) and each one's `evaluation` (R,)."""
 
     constant: Floats
     u: Floats
@@ -64,7 +62,7 @@ class Rows:
 
     @property
     def is_value(self) -> npt.NDArray[np.bool_]:
-        """Tell (R,) which equations are values; the others are derivatives."""
+        """Tell (R,) values from derivatives."""
         return self.constant > 0
 
     @property
@@ -75,7 +73,7 @@ class Rows:
 
 
 def grams(left: Rows, right: Rows) -> Iterator[Floats]:
-    """Yield the (R, S) Gram matrix of each group of coefficients, in the order of `GROUPS`."""
+    """Yield the (R, S) Gram matrix of each group of coefficients, in the module's order."""
     yield np.outer(left.constant, right.constant)
     yield left.u @ right.u.T
     yield np.outer(left.trace, right.trace)
@@ -87,16 +85,16 @@ def grams(left: Rows, right: Rows) -> Iterator[Floats]:
 
 
 def covariance(left: Rows, right: Rows, group_variances: Floats) -> Floats:
-    """Return the sum (R, S) over groups of their `grams`, each times its prior variance (5,), by fewer products.
+    """Return the sum (R, S) of `grams` times the prior variances (5,), by fewer products.
 
-    All groups but the pairs' are products of row by row features, so one product of them side by side is their sum.
+    All groups but the pairs are products of features, so one product of all features is their sum.
     """
     constant, linear, shared, own, pairs = group_variances
     sizes = np.repeat([constant, linear, shared, own - pairs], [1, left.u.shape[1], 1, left.u.shape[1]])
     total: Floats = (_features(left) * sizes) @ _features(right).T
     product = left.p @ right.p.T
     product *= left.q @ right.q.T
-    if right.p is not right.q:  # where they are values, both products of the pairs are the same
+    if right.p is not right.q:  # of values, both products of the pairs are the same
         crossed = left.p @ right.q.T
         product += crossed * (crossed.T if left is right else left.q @ right.p.T)
         product *= 0.5
@@ -133,7 +131,7 @@ class Coefficients:
 
     @classmethod
     def from_dual(cls, rows: Rows, group_variances: Floats, dual: Floats) -> Coefficients:
-        """Sum the rows' coefficients with the weights `dual` (R,), each group (5,) times its prior variance."""
+        """Sum the rows' coefficients weighted by `dual` (R,), each group times its prior variance (5,)."""
         constant, linear, shared, own, pairs = group_variances
         outer = (rows.p * dual[:, None]).T @ rows.q
         quadratic = pairs * (outer + outer.T) / 2

@@ -1,27 +1,37 @@
-"""The seam between surrogates and whoever asks them: what is observed, what is predicted.
+"""The seam between surrogates and their callers: observations, predictions, and their calibration.
 
-When to choose again: what is dear to choose (hyperparameters, a family) is chosen on a prefix of the evidence.
-
-The prefix depends on the length of the evidence alone, so a resumed study chooses as an uninterrupted one does.
+Hyperparameters and families are costly to choose, so they are chosen on a prefix of the evidence. The prefix depends
+on the length of the evidence alone: a resumed study chooses as an undisturbed one.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm
 
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+
+_FIRST_PREFIX = 8
+_GROWTH = 1.25
+_SMALLEST_FACTOR = 1e-3  # errors of zero out of fold do not prove the next one zero
 
 
 @dataclass(frozen=True, eq=False)
 class Observations:
     """Evaluated mixtures, in the order of their evaluation.
 
-    `weights` (N, K), `values` (N,), nats per token, and `gradients` (N, K): partial derivatives with respect to the
-    raw weights, a row of NaN where they are not known. Only their component along the simplex (the mean removed)
-    says anything about mixtures. Raises `ValueError` when the shapes differ, or a number is not finite.
+    weights: (N, K).
+    values: (N,), nats per token.
+    gradients: (N, K) partial derivatives with respect to the raw weights, a row of NaN if unknown. Only the component
+        along the simplex (the mean removed) says anything about mixtures.
+
+    Raises `ValueError` for shapes that differ and numbers that are not finite.
     """
 
     weights: Floats
@@ -57,37 +67,24 @@ class Observations:
     def of_gradients(
         cls, weights: npt.ArrayLike, values: npt.ArrayLike, gradients: Sequence[npt.ArrayLike | None]
     ) -> Self:
-        """Observe values with the gradients (K,) where there are any, None elsewhere."""
+        """Observe values and gradients (K,), None for an unknown gradient."""
         plain = cls.of_values(weights, values)
         missing = np.full(plain.weights.shape[1:], np.nan)
         rows = [missing if row is None else np.array(row, dtype=np.float64) for row in gradients]
         return cls(plain.weights, plain.values, np.array(rows).reshape(len(rows), *missing.shape))
 
     def __len__(self) -> int:
-        """Count the evaluations, N."""
         return len(self.values)
 
     @property
     def differentiated(self) -> npt.NDArray[np.bool_]:
-        """Tell (N,) where the gradient is known."""
+        """Tell (N,) of each evaluation whether its gradient is known."""
         known: npt.NDArray[np.bool_] = np.all(np.isfinite(self.gradients), axis=1)
         return known
 
-    def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | slice) -> Self:
-        """Keep some of the evaluations, gradients and all."""
+    def take(self, which: npt.NDArray[np.bool_] | Places | slice) -> Self:
+        """Keep some of the evaluations."""
         return type(self)(self.weights[which], self.values[which], self.gradients[which])
-
-    def as_numbers(self) -> dict[str, object]:
-        """Give the observations in JSON's types; a partial that is not known is null."""
-        missing = [None] * self.weights.shape[1]
-        rows = zip(self.gradients.tolist(), self.differentiated.tolist(), strict=True)
-        gradients = [row if known else missing for row, known in rows]
-        return {"weights": self.weights.tolist(), "values": self.values.tolist(), "gradients": gradients}
-
-    @classmethod
-    def from_numbers(cls, numbers: Mapping[str, object]) -> Self:
-        """Read what `as_numbers` gave, beside whatever else is there. Raises `KeyError` where a part is missing."""
-        return cls(*(np.array(numbers[part], dtype=np.float64) for part in ("weights", "values", "gradients")))
 
 
 @dataclass(frozen=True)
@@ -98,19 +95,8 @@ class Prediction:
     deviation: Floats
 
 
-def check_family(numbers: Mapping[str, object], family: str) -> None:
-    """Raise `ValueError` when the numbers were written by a surrogate of another family."""
-    if numbers.get("family") != family:
-        raise ValueError(
-            f"these are not the numbers of a {family!r} surrogate: their family is {numbers.get('family')!r}"
-        )
-
-
-class Surrogate(Protocol):
-    """Learns the value of mixtures from evaluated ones. It sees mixtures, never the parameters behind them."""
-
-    def fit(self, observations: Observations) -> None:
-        """Learn from N >= 3 evaluations; equal observations give equal predictions, whatever was fitted before."""
+class Fitted(Protocol):
+    """A surrogate fitted to N mixtures."""
 
     def predict(self, weights: Floats) -> Prediction:
         """Predict mixtures (N, K). Raises `RuntimeError` before the first fit."""
@@ -119,21 +105,126 @@ class Surrogate(Protocol):
         """Predict each of the fitted mixtures (N,) from others only. Raises `RuntimeError` before the first fit."""
 
 
-_FIRST = 8
-_GROWTH = 1.25
+class Surrogate(Fitted, Protocol):
+    """Learns the value of mixtures from evaluated ones. A surrogate sees mixtures, never the parameters behind them."""
+
+    def fit(self, observations: Observations) -> None:
+        """Learn from N >= 3 evaluations; equal observations give equal predictions, whatever was fitted before."""
+
+
+Choice = TypeVar("Choice")
+FittedTo = TypeVar("FittedTo", bound=Fitted)
+
+
+class TwoStepSurrogate(ABC, Generic[Choice, FittedTo]):
+    """A surrogate fitted in two steps: a costly choice on a prefix of the evidence, then a fit to all of it."""
+
+    def __init__(self) -> None:
+        self._choice: tuple[int, Choice] | None = None
+        self._fitted: FittedTo | None = None
+
+    @abstractmethod
+    def choose(self, observations: Observations) -> Choice:
+        """Choose hyperparameters by a prefix of the evidence."""
+
+    @abstractmethod
+    def condition(self, choice: Choice, observations: Observations) -> FittedTo:
+        """Fit to all evidence at the choice."""
+
+    def fit(self, observations: Observations) -> None:
+        """Fit to all evidence, at a new choice if the prefix has grown."""
+        prefix = fitting_prefix(len(observations))
+        if self._choice is None or self._choice[0] != prefix:
+            self._choice = (prefix, self.choose(observations.take(slice(prefix))))
+        self._fitted = self.condition(self._choice[1], observations)
+
+    @property
+    def fitted(self) -> FittedTo:
+        """The latest fit. Raises `RuntimeError` before the first."""
+        if self._fitted is None:
+            raise RuntimeError("fit the surrogate before asking it")
+        return self._fitted
+
+    def predict(self, weights: Floats) -> Prediction:
+        """Predict mixtures (N, K)."""
+        return self.fitted.predict(weights)
+
+    def out_of_fold(self) -> Prediction:
+        """Predict each fitted mixture (N,) from others only."""
+        return self.fitted.out_of_fold()
 
 
 def fitting_prefix(count: int) -> int:
-    """Return the largest fitting point not above `count`: 8, 10, 13, 17, 22, ...; below 8, all there is."""
-    if count < _FIRST:
+    """Return the largest fitting point not above `count`: 8, 10, 13, 17, 22, ...; below 8, `count` itself."""
+    if count < _FIRST_PREFIX:
         return count
-    prefix = _FIRST
+    prefix = _FIRST_PREFIX
     while int(np.ceil(prefix * _GROWTH)) <= count:
         prefix = int(np.ceil(prefix * _GROWTH))
     return prefix
 
 
-def folds(count: int, parts: int) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def folds(count: int, parts: int = 5) -> list[Places]:
     """Split `count` evaluations into at most `parts` folds, at random but always alike."""
     order = np.random.default_rng(count).permutation(count)
     return [np.sort(order[start::parts]) for start in range(min(parts, count))]
+
+
+class ConformalSurrogate:
+    """Another surrogate's means, with deviations scaled until mean +- z deviation holds `coverage` of the values.
+
+    z is the normal quantile of (1 + coverage) / 2. The scale comes from normalised out-of-fold residuals (Papadopoulos
+    et al. 2002; Angelopoulos and Bates 2021, arXiv 2107.07511, section 2.2). The promise holds for mixtures like the
+    evidence; a search asks elsewhere, so audits are still needed. Raises `ValueError` unless 0 < coverage < 1.
+    """
+
+    def __init__(self, inner: Surrogate, *, coverage: float = 0.9) -> None:
+        if not 0 < coverage < 1:
+            raise ValueError(f"coverage is a probability inside (0, 1): got {coverage!r}")
+        self.inner = inner
+        self._coverage = coverage
+        self._factor = 1.0
+
+    @property
+    def factor(self) -> float:
+        """The factor of the inner deviations, above 1 if they were too small."""
+        return self._factor
+
+    def fit(self, observations: Observations) -> None:
+        """Fit the inner surrogate and calibrate it on its out-of-fold predictions."""
+        self.inner.fit(observations)
+        held_out = self.inner.out_of_fold()
+        self._factor = calibration_factor(observations.values - held_out.mean, held_out.deviation, self._coverage)
+
+    def predict(self, weights: Floats) -> Prediction:
+        """Predict mixtures (N, K), calibrated."""
+        return self._calibrated(self.inner.predict(weights))
+
+    def out_of_fold(self) -> Prediction:
+        """Give the inner out-of-fold predictions (N,), calibrated on all of them."""
+        return self._calibrated(self.inner.out_of_fold())
+
+    def _calibrated(self, prediction: Prediction) -> Prediction:
+        return Prediction(prediction.mean, prediction.deviation * self._factor)
+
+
+def calibration_factor(errors: Floats, deviations: Floats, coverage: float) -> float:
+    """Return the factor of deviations (N,) with which +- z of them hold `coverage` of the errors (N,)."""
+    quantile = conformal_quantile(np.abs(errors) / deviations, coverage)
+    return max(quantile / normal_quantile(coverage), _SMALLEST_FACTOR)
+
+
+def conformal_quantile(scores: Floats, coverage: float) -> float:
+    """Return the score of rank ceil((N + 1) coverage), at most N."""
+    rank = min(math.ceil((len(scores) + 1) * coverage), len(scores))
+    return float(np.sort(scores)[rank - 1])
+
+
+def normal_quantile(coverage: float) -> float:
+    """Return the z for which mean +- z deviations hold `coverage` of a normal law."""
+    return float(norm.ppf((1 + coverage) / 2))
+
+
+def coverage(prediction: Prediction, values: Floats, *, nominal: float = 0.9) -> float:
+    """Return the share of values (N,) inside mean +- z deviation, z the normal quantile of (1 + nominal) / 2."""
+    return float(np.mean(np.abs(values - prediction.mean) <= normal_quantile(nominal) * prediction.deviation))

@@ -10,13 +10,12 @@ from functools import cached_property
 
 import numpy as np
 
-from objectives.agreement.bootstrap import Interval
+from objectives.agreement.statistics import Interval
 from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.stand_ins.tabulated_loss import FittedSwarm, aggregated
 from objectives.target.target import Goal
-from search.surrogates.conformal import calibration_factor, normal_quantile
-from search.surrogates.surrogate import Prediction
+from search.surrogates.surrogate import Prediction, calibration_factor, normal_quantile
 from studies.answers.score import rank_correlation
 
 

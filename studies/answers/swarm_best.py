@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 from rich.console import Console
 
-from objectives.agreement.bootstrap import Interval
+from objectives.agreement.statistics import Interval
 from objectives.held_out import Floats
 from pool.mixture import SUM_TOLERANCE, Mixture
 from search.trials import Counts, count_trials

@@ -11,8 +11,7 @@ from pool.corpus.corpus import SPLITS
 from pool.errors import ConfigError
 from pool.progress import say
 from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
-from search.surrogates.conformal import ConformalSurrogate
-from search.surrogates.surrogate import Observations
+from search.surrogates.surrogate import ConformalSurrogate, Observations
 from studies.database.address import address_of
 from studies.database.remembered import RememberedObjective
 from studies.opened.basis import Basis

@@ -14,7 +14,7 @@ from search.loop import Search
 from search.space import CappedSimplex
 from search.stop import ExpectedImprovement, StopRules
 from search.surrogates.automatic import AutomaticSurrogate
-from search.surrogates.conformal import ConformalSurrogate
+from search.surrogates.surrogate import ConformalSurrogate
 from search.trials import START, best_trial, completed_trials
 from studies.database.database import Database
 from studies.opened.basis import Basis

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from objectives.agreement.bootstrap import Interval
 from objectives.agreement.calibration import ALPHA, LEAST_TRUTHS, Calibration
+from objectives.agreement.statistics import Interval
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import StudyError
 from pool.mixture import Mixture

@@ -14,8 +14,7 @@ from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.progress import track
 from search.surrogates.automatic import SURROGATES
-from search.surrogates.conformal import ConformalSurrogate, coverage
-from search.surrogates.surrogate import Observations
+from search.surrogates.surrogate import ConformalSurrogate, Observations, coverage
 from studies.opened.on_pool import Workbench
 
 

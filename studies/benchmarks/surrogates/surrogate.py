@@ -20,8 +20,7 @@ from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
 from pool.errors import ConfigError
 from pool.progress import track
 from search.surrogates.automatic import SURROGATES
-from search.surrogates.conformal import ConformalSurrogate, coverage
-from search.surrogates.surrogate import Observations, Prediction, Surrogate
+from search.surrogates.surrogate import ConformalSurrogate, Observations, Prediction, Surrogate, coverage
 from studies.benchmarks.surrogates import surrogate as regmix_regression
 
 REFERENCE = "RegMix's LightGBM"

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from objectives.agreement.bootstrap import bootstrap, interval_of, resamples
-from objectives.agreement.statistics import statistics_of
+from objectives.agreement.statistics import bootstrap, interval_of, resamples, statistics_of
 
 LOSSES = st.integers(3, 9).flatmap(
     lambda n: st.tuples(*[arrays(np.float64, n, elements=st.integers(-20, 20).map(lambda k: k / 8))] * 2)

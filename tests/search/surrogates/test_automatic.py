@@ -53,7 +53,7 @@ def test_families_that_disagree_widen_the_deviation() -> None:
     surrogate = _fitted(np.random.default_rng(2).normal(size=30))
     assert len(surrogate.shares) > 1
     assert sum(surrogate.shares.values()) == pytest.approx(1)
-    singles = [(share, single.predict(UNSEEN)) for share, single in surrogate._ready().values()]
+    singles = [(share, single.predict(UNSEEN)) for share, single in surrogate.fitted.chosen.values()]
     inside = np.sqrt(sum(share * prediction.deviation**2 for share, prediction in singles))
     assert np.all(surrogate.predict(UNSEEN).deviation >= inside)
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from search.surrogates.scheffe import ScheffeSurrogate
-from search.surrogates.scheffe_prior import _CENTER, _Likelihood, fit_prior
+from search.surrogates.scheffe import _CENTER, ScheffeSurrogate, _Likelihood, fit_prior
 from search.surrogates.scheffe_rows import Coefficients, Rows, covariance, grams, variances
 from search.surrogates.surrogate import Observations
 
@@ -76,7 +75,7 @@ def test_leaving_an_evaluation_out_leaves_its_gradient_out_too() -> None:
     for left_out in range(8):
         rest = observations.take(np.arange(8) != left_out)
         other = ScheffeSurrogate()
-        other._prior = (7, fit_prior(observations))
+        other._choice = (7, fit_prior(observations))
         other.fit(rest)
         prediction = other.predict(observations.weights[[left_out]])
         assert held_out.mean[left_out] == pytest.approx(prediction.mean[0], abs=1e-5)

@@ -1,6 +1,5 @@
 """The suite of the `Surrogate` protocol: every implementation keeps these promises."""
 
-import json
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -8,11 +7,10 @@ import pytest
 from scipy.stats import spearmanr
 
 from search.surrogates import automatic as registry
-from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.gaussian_process import FEW, TRANSFORMS, GaussianProcessSurrogate
 from search.surrogates.mixing_law import MixingLawSurrogate
 from search.surrogates.scheffe import ScheffeSurrogate
-from search.surrogates.surrogate import Observations, Surrogate
+from search.surrogates.surrogate import ConformalSurrogate, Observations, Surrogate
 
 SURROGATES: Mapping[str, Callable[[], Surrogate]] = {
     **registry.SURROGATES,
@@ -121,7 +119,7 @@ def test_closed_form_leave_one_out_is_what_leaving_one_out_gives() -> None:
     values = _quadratic(known)
     surrogate = GaussianProcessSurrogate(("raw",))
     surrogate.fit(Observations.of_values(known, values))
-    fitted = surrogate._ready()[0].whole
+    fitted = surrogate.fitted.law
     features = fitted.features(known)
     center, spread = values.mean(), values.std()
     for left_out in range(5):
@@ -151,33 +149,15 @@ def test_the_transform_is_chosen_by_what_the_values_follow(transform: str) -> No
     assert surrogate.transform == transform
 
 
-@pytest.mark.parametrize("family", [ScheffeSurrogate, MixingLawSurrogate])
-def test_linear_surrogates_come_back_from_json_as_they_went(family: type) -> None:
-    known, unseen = _mixtures(15, 5), _mixtures(4, 6)
-    slopes = [None if row % 2 else np.arange(6.0) for row in range(15)]
-    surrogate = family()
-    surrogate.fit(Observations.of_gradients(known, _quadratic(known), slopes))
-    again = family.from_numbers(json.loads(json.dumps(surrogate.as_numbers())))
-    assert np.array_equal(again.predict(unseen).mean, surrogate.predict(unseen).mean)
-    assert np.array_equal(again.predict(unseen).deviation, surrogate.predict(unseen).deviation)
-    assert again.as_numbers() == surrogate.as_numbers()
-
-
-@pytest.mark.parametrize("family", [ScheffeSurrogate, MixingLawSurrogate])
-def test_the_numbers_of_another_family_are_refused(family: type) -> None:
-    with pytest.raises(ValueError, match="not the numbers of a .* surrogate: their family is 'trees'"):
-        family.from_numbers({"family": "trees"})
-
-
 def test_the_mixing_law_finds_the_law_it_was_drawn_from() -> None:
     known, unseen = _mixtures(60, 7), _mixtures(50, 8)
     exponents = np.array([0.5, -1.0, -3.0, 0.2, -0.5, 1.0])
     surrogate = MixingLawSurrogate()
     surrogate.fit(Observations.of_values(known, 2 + np.exp(known @ exponents)))
     assert np.abs(surrogate.predict(unseen).mean - 2 - np.exp(unseen @ exponents)).max() < 0.01
-    numbers = surrogate.as_numbers()
-    assert numbers["floor"] == pytest.approx(2, abs=0.05)
-    assert numbers["exponents"] == pytest.approx(exponents, abs=0.1)
+    law = surrogate.fitted.law
+    assert law.center + law.spread * law.coefficients[0] == pytest.approx(2, abs=0.05)
+    assert law.coefficients[1:] + np.log(law.spread) == pytest.approx(exponents, abs=0.1)
 
 
 def test_the_mixing_law_s_one_step_leave_one_out_is_nearly_what_leaving_one_out_gives() -> None:
@@ -188,11 +168,8 @@ def test_the_mixing_law_s_one_step_leave_one_out_is_nearly_what_leaving_one_out_
     surrogate.fit(Observations.of_values(known, values))
     exact = []
     for left_out in range(40):
-        other = MixingLawSurrogate.from_numbers(
-            {
-                **surrogate.as_numbers(),
-                **Observations.of_values(known, values).take(np.arange(40) != left_out).as_numbers(),
-            }
-        )
+        other = MixingLawSurrogate()
+        other._choice = surrogate._choice
+        other.fit(Observations.of_values(known, values).take(np.arange(40) != left_out))
         exact.append(other.predict(known[[left_out]]).mean[0])
     assert np.abs(surrogate.out_of_fold().mean - exact).max() < 0.02

@@ -18,8 +18,7 @@ from objectives.stand_ins.problems import problem
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from search.gate import without_trees
-from search.surrogates.conformal import ConformalSurrogate
-from search.surrogates.surrogate import Observations
+from search.surrogates.surrogate import ConformalSurrogate, Observations
 from studies.answers.best import find_best
 from studies.answers.confirm import trained_loss
 from studies.opened.on_pool import workbench

@@ -12,11 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from objectives.agreement.bootstrap import Interval
+from objectives.agreement.statistics import Interval
 from objectives.held_out import Floats
 from search.gate import Evidence, without_trees
-from search.surrogates.conformal import ConformalSurrogate, conformal_quantile, normal_quantile
-from search.surrogates.surrogate import Observations, Prediction
+from search.surrogates.surrogate import (
+    ConformalSurrogate,
+    Observations,
+    Prediction,
+    conformal_quantile,
+    normal_quantile,
+)
 from search.trials import STOPPED_EARLY, value_of
 from studies.answers.goal_predictor import GoalPredictor
 from studies.opened.on_table import COVERAGE, SwarmBench

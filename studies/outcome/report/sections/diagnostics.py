@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from objectives.held_out import Floats
-from search.surrogates.conformal import coverage
-from search.surrogates.surrogate import Prediction
+from search.surrogates.surrogate import Prediction, coverage
 from search.trials import PREDICTED_DEVIATIONS, PREDICTED_MEANS
 from studies.outcome.report.facts.drawing import BLUE, GREY, ORANGE, one_panel
 from studies.outcome.report.facts.facts import Facts

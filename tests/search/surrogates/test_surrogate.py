@@ -8,11 +8,10 @@ from scipy.stats import norm
 
 from search.surrogates.additive_process import AdditiveProcessSurrogate
 from search.surrogates.boosted_trees import BoostedTreesSurrogate
-from search.surrogates.conformal import ConformalSurrogate
 from search.surrogates.gaussian_process import GaussianProcessSurrogate
 from search.surrogates.mixing_law import MixingLawSurrogate
 from search.surrogates.scheffe import ScheffeSurrogate
-from search.surrogates.surrogate import Floats, Observations, Prediction, Surrogate
+from search.surrogates.surrogate import ConformalSurrogate, Floats, Observations, Prediction, Surrogate
 
 SLOPES = np.array([1.0, -2, 0.5, 1.5, -1])
 
