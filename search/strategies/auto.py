@@ -1,16 +1,16 @@
-"""What to use when in doubt: descent on a model of the loss where there are gradients, else the surrogate.
+"""The strategy for when in doubt: descent on a model of the loss if there are gradients, else the surrogate.
 
-With gradients each proposal is the minimum, over the space, of a Scheffe quadratic fitted to all values and gradients,
-held back by a proximal term around the best mixture: loosened after every improvement, tightened after every failure,
-so that at worst it is a short projected gradient step. Where the slope is still steep after a step the quadratic bends
-too much (it has seen worse places), and the next step is stretched. On a quadratic loss it needs about as many
-evaluations as partitions in use. Once it has converged it explores by expected improvement.
+Each proposal is the minimum of a Scheffe quadratic, fitted to all values and gradients, plus a proximal term around
+the best mixture. The term loosens after every improvement and tightens after every failure, down to a short projected
+gradient step. If the slope is still steep after a step, the quadratic bends too much (it has seen worse places), and
+the next step is stretched. A quadratic loss takes about as many evaluations as partitions in use. Once converged,
+the strategy explores by expected improvement.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.space import CappedSimplex, Weights
@@ -27,31 +27,31 @@ FIRST_HOLD = 0.25
 LARGEST_HOLD = 300.0
 """Bounds of the proximal term, as multiples of the model's largest curvature."""
 STILL_STEEP = 0.5
-"""A step is stretched to twice the last one's stretch where so much of the slope along it was left at its end."""
+"""A step is stretched twice as far as the last if so much of the slope along the last was left at its end."""
 LARGEST_STRETCH = 16.0
 CONVERGED_MOVE = 1e-3
 STEPS = 300
 
 
 def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> Weights | None:
-    """Propose the next step of the descent, or by expected improvement where there is none to make."""
+    """Propose the next step of the descent, or by expected improvement once converged."""
     gradients = [trial for trial in trials if trial.state is TrialState.COMPLETE and GRADIENT in trial.user_attrs]
     if not gradients:
         return surrogate.propose(trials, space, seed)
-    observations = evidence_of(trials, space)
+    observations = surrogate.evidence_of(trials, space)
     if observations is None:
         return _first_step(gradients, space)
     hold, stretch = _pace(trials, space)
     best = observations.weights[int(np.argmin(observations.values))]
-    model = fitted(observations)
+    model = surrogate.fitted(observations)
     if hold <= LARGEST_HOLD:
         point = minimum(model.coefficients, best, hold, space)
         if stretch > 1:
             point = space.weights(best + stretch * (point - best))
-        if np.abs(point - best).max() >= CONVERGED_MOVE and is_new(point, observations):
+        if np.abs(point - best).max() >= CONVERGED_MOVE and surrogate.is_new(point, observations):
             return point
     point = surrogate.most_promising(model, observations, space, seed)
-    return point if is_new(point, observations) else None
+    return point if surrogate.is_new(point, observations) else None
 
 
 def minimum(model: Coefficients, best: Weights, hold: float, space: CappedSimplex) -> Weights:
@@ -78,7 +78,7 @@ def minimum(model: Coefficients, best: Weights, hold: float, space: CappedSimple
 
 
 def _first_step(gradients: Sequence[FrozenTrial], space: CappedSimplex) -> Weights:
-    """Step down the best point's gradient, half as far when it is the second step."""
+    """Step down the best point's gradient, half as far in the second step."""
     best = min(gradients, key=value_of)
     slope = np.array(best.user_attrs[GRADIENT], dtype=np.float64)
     spread = max(float(np.ptp(slope)), 1e-12)
@@ -86,10 +86,7 @@ def _first_step(gradients: Sequence[FrozenTrial], space: CappedSimplex) -> Weigh
 
 
 def _pace(trials: Sequence[FrozenTrial], space: CappedSimplex) -> tuple[float, float]:
-    """Follow the trials to the hold and the stretch of the next step; the start design changes neither.
-
-    What improved loosens the hold and may raise the stretch; what did not ends the stretch, or tightens the hold.
-    """
+    """Follow the trials to the hold and the stretch of the next step; the start design changes neither."""
     best, lowest = None, np.inf
     hold, stretch = 0.0, 1.0
     for trial in trials:
@@ -114,14 +111,9 @@ def _still_steep(before: FrozenTrial, after: FrozenTrial, space: CappedSimplex) 
     return falls < STILL_STEEP * fell < 0
 
 
-def make(space: CappedSimplex, seed: int) -> BaseSampler:
-    """Make the automatic sampler."""
-    return ReplayingSampler(space, seed, propose)
-
-
 AUTO = Strategy(
     "auto",
-    make,
+    partial(ReplayingSampler, propose=propose),
     pruned_trials="own",
     uses_gradient=True,
     gradient_optional=True,

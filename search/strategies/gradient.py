@@ -1,18 +1,17 @@
 """Spectral projected gradient on the capped simplex, with screened random restarts.
 
-One backward pass gives all K partial derivatives, so a step costs three forward passes whatever K is. Steps are
-Barzilai-Borwein, accepted if no worse than the worst of the last few, else halved (Birgin, Martinez and Raydan
-2000, SIAM J. Optim. 10, algorithm SPG2). The sampler keeps no state: it replays the study's trials. Once a
-descent has converged it proposes random points; the gate prunes those that promise nothing.
+One backward pass gives all K partial derivatives, so a step costs three forward passes for any K. Steps are
+Barzilai-Borwein; a step worse than the worst of the last few is halved (Birgin, Martinez and Raydan 2000, SIAM J.
+Optim. 10, algorithm SPG2). After convergence, points are random, and the gate prunes the unpromising.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.space import CappedSimplex, Weights
@@ -38,7 +37,7 @@ class _Point:
 
 @dataclass(frozen=True)
 class _Descent:
-    """A descent as far as it has come: where it stands, its step, and how much of the step to try next."""
+    """A descent under way: its place, its step, and the share of the step to try next."""
 
     at: _Point
     step: float
@@ -53,7 +52,7 @@ class _Descent:
         return cls(point, step, step, 1.0, (point.value,))
 
     def move(self, space: CappedSimplex) -> Weights:
-        """Return the full step (K,): where the projected gradient leads, minus where it stands."""
+        """Return the full projected step (K,)."""
         return space.weights(self.at.weights - self.step * self.at.gradient) - self.at.weights
 
     def propose(self, space: CappedSimplex) -> Weights:
@@ -66,7 +65,7 @@ class _Descent:
         return replace(self, share=self.share / 2)
 
     def after(self, point: _Point) -> _Descent:
-        """Go on from a newly evaluated point, or shorten the step when it is worse than all the recent ones."""
+        """Go on from an evaluated point, or shorten the step if the point is worse than all recent ones."""
         if point.value > max(self.recent):
             return self.shortened()
         moved = point.weights - self.at.weights
@@ -77,16 +76,15 @@ class _Descent:
 
 
 def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> Weights | None:
-    """Return the next point of the descent under way; None where there is none."""
-    descent = replay(trials, space)
+    """Return the next point of the descent under way; None without one."""
+    descent = _replayed(trials, space)
     return descent.propose(space) if descent else None
 
 
-def replay(trials: Sequence[FrozenTrial], space: CappedSimplex) -> _Descent | None:
-    """Follow the trials in order; return the descent under way, or None when a random point is due.
+def _replayed(trials: Sequence[FrozenTrial], space: CappedSimplex) -> _Descent | None:
+    """Follow the trials to the descent under way, the first from the best of the start design.
 
-    The first descent starts from the best of the start design. Steps that were pruned shorten the step, like
-    steps that were evaluated and found worse.
+    A pruned step shortens the next one, like a step found worse.
     """
     evaluated = [trial for trial in trials if trial.state is TrialState.COMPLETE and GRADIENT in trial.user_attrs]
     start = [trial for trial in evaluated if START in trial.user_attrs]
@@ -109,14 +107,9 @@ def _point(trial: FrozenTrial, space: CappedSimplex) -> _Point:
     return _Point(space.mixture_of(trial).array, value_of(trial), gradient)
 
 
-def make(space: CappedSimplex, seed: int) -> BaseSampler:
-    """Make the gradient sampler."""
-    return ReplayingSampler(space, seed, propose)
-
-
 GRADIENT_DESCENT = Strategy(
     "gradient",
-    make,
+    partial(ReplayingSampler, propose=propose),
     pruned_trials="own",
     uses_gradient=True,
     settings={

@@ -1,27 +1,33 @@
 """Bayesian optimisation on the mixture itself: a Scheffe quadratic, and the mixture of largest expected improvement.
 
-Many sampled mixtures are valued by the quadratic's mean, the best of them by expected improvement, and the very best
-improved by small moves. Every few proposals it is the average of the mixtures predicted to be best instead (RegMix, Liu
-et al. 2024, arXiv 2407.01492). Gradients are used where the study has any. Several objectives are summed with weights
-that are drawn for every proposal.
+The quadratic's mean ranks many sampled mixtures, expected improvement ranks the best of them, and small moves improve
+the very best. Every few proposals the average of the lowest predicted mixtures comes instead (RegMix, Liu et al. 2024,
+arXiv 2407.01492).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
 
 import numpy as np
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import norm
 
 from search.space import CappedSimplex, Weights
 from search.strategies.strategy import INFORMED_PATIENCE, ReplayingSampler, Strategy
-from search.strategies.surrogate import candidates_of, evidence_of, expected_improvement, fitted, is_new
-from search.surrogates.scheffe import ScheffeSurrogate
-from search.surrogates.surrogate import Observations
+from search.surrogates.scheffe import Prior, ScheffeSurrogate, fit_prior
+from search.surrogates.surrogate import Floats, Observations, Prediction, fitting_prefix
+from search.trials import GRADIENT, value_of
 
 RANDOM_FIRST = 8
-"""Evaluations without gradients before the surrogate says anything."""
+"""Evaluations without gradients before the surrogate proposes."""
+CANDIDATE_VALUES = 800_000
+"""Weights drawn as candidates: 100,000 mixtures of 8 partitions."""
+PROJECTED = 2_000
+"""Most candidates of a space with bounds: each is projected on its own."""
+MOST_EQUATIONS = 800
+"""Most equations solved for a proposal: an evaluation is one, or K with its gradient."""
 LOOKED_AT = 250
-"""Candidates of lowest predicted mean whose expected improvement is computed."""
+"""Candidates of lowest predicted mean, ranked by expected improvement."""
 AVERAGE_EVERY = 4
 AVERAGED = 128
 LOCAL_ROUNDS = 4
@@ -29,7 +35,7 @@ LOCAL_MOVES = 60
 
 
 def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> Weights | None:
-    """Propose by what the trials say; None, for a random point, while they say too little or nothing new."""
+    """Propose by the surrogate; None, for a random point, from too few trials or if the proposal is not new."""
     observations = evidence_of(trials, space, seed)
     if observations is None:
         return None
@@ -41,42 +47,121 @@ def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> W
     return point if is_new(point, observations) else None
 
 
+def evidence_of(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int = 0) -> Observations | None:
+    """Collect values and gradients of the completed trials; None from fewer than three.
+
+    Several objectives, each scaled to its range, are summed with random weights from the seed, so that proposals look
+    at all parts of the front (random scalarisation, Paria et al. 2019, arXiv 1805.12168). Losses are nearly convex in
+    the mixture, so weighted sums reach the front.
+    """
+    done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    if len(done) < 3:
+        return None
+    weights = space.weights_of_trials(done)
+    if len(done[0].values) > 1:
+        values = np.array([trial.values for trial in done])
+        shares = np.random.default_rng(seed).dirichlet(np.ones(values.shape[1]))
+        scaled = (values - values.min(axis=0)) / np.maximum(np.ptp(values, axis=0), 1e-12)
+        return Observations.of_values(weights, scaled @ shares)
+    gradients = [trial.user_attrs.get(GRADIENT) for trial in done]
+    return Observations.of_gradients(weights, [value_of(trial) for trial in done], gradients)
+
+
+def fitted(observations: Observations) -> ScheffeSurrogate:
+    """Fit a Scheffe quadratic, at most `MOST_EQUATIONS` of the lowest evaluations: the next is likely near them.
+
+    The prior is chosen once for each prefix of the evidence.
+    """
+    start = observations.take(slice(fitting_prefix(len(observations))))
+    parts = (start.weights, start.values, start.gradients)
+    surrogate = ScheffeSurrogate(_prior_of(start.weights.shape[1], *(part.tobytes() for part in parts)))
+    per_evaluation = np.where(observations.differentiated, observations.weights.shape[1], 1)
+    order = np.argsort(observations.values, kind="stable")
+    kept = order[np.cumsum(per_evaluation[order]) <= max(MOST_EQUATIONS, 3 * per_evaluation.max())]
+    surrogate.fit(observations.take(np.sort(kept)))
+    return surrogate
+
+
+@lru_cache(maxsize=8)
+def _prior_of(partitions: int, weights: bytes, values: bytes, gradients: bytes) -> Prior:
+    rows = (np.frombuffer(part).reshape(-1, partitions) for part in (weights, gradients))
+    return fit_prior(Observations(next(rows), np.frombuffer(values), next(rows)))
+
+
 def most_promising(surrogate: ScheffeSurrogate, observations: Observations, space: CappedSimplex, seed: int) -> Weights:
-    """Return the mixture (K,) of largest expected improvement that was found."""
+    """Return the mixture (K,) of largest expected improvement found."""
     incumbent = float(observations.values.min())
     rng = np.random.default_rng([seed, len(observations)])
-    candidates = candidates_of(space, 0)
-    order = np.argsort(surrogate.coefficients.value(candidates), kind="stable")[:LOOKED_AT]
-    best, improvement = _best_of(surrogate, candidates[order], incumbent)
-    for round_ in range(LOCAL_ROUNDS):
-        moves = rng.normal(0, 0.1 / 2**round_, size=(LOCAL_MOVES, len(best))) * (rng.random((LOCAL_MOVES, 1)) < 0.5)
-        moves += rng.normal(0, 0.02 / 2**round_, size=moves.shape)
-        near = space.weights_of(best + moves)
-        found, larger = _best_of(surrogate, near, incumbent)
-        best, improvement = (found, larger) if larger > improvement else (best, improvement)
+
+    def lost(weights: Weights) -> Floats:
+        return -expected_improvement(surrogate.predict(weights), incumbent)
+
+    def moves(width: float) -> Weights:
+        shape = (LOCAL_MOVES, len(space.names))
+        large = rng.normal(0, 0.1 * width, size=shape) * (rng.random((LOCAL_MOVES, 1)) < 0.5)
+        return large + rng.normal(0, 0.02 * width, size=shape)
+
+    start = _lowest_candidates(surrogate, space, LOOKED_AT)
+    return lowest_near(lost, start, (moves(1 / 2**number) for number in range(LOCAL_ROUNDS)), space)
+
+
+def lowest_near(
+    value: Callable[[Weights], Floats], start: Weights, rounds: Iterable[Weights], space: CappedSimplex
+) -> Weights:
+    """Lower `value` from the best of some mixtures (N, K), by rounds of moves (M, K) added to the best yet.
+
+    `value` takes mixtures (N, K) and gives (N,). Moved points are projected; the first of equals wins.
+    """
+    best, lowest = _lowest_of(value, start)
+    for moves in rounds:
+        found, lower = _lowest_of(value, space.weights_of(best + moves))
+        best, lowest = (found, lower) if lower < lowest else (best, lowest)
     return best
 
 
-def _best_of(surrogate: ScheffeSurrogate, candidates: Weights, incumbent: float) -> tuple[Weights, float]:
-    improvements = expected_improvement(surrogate.predict(candidates), incumbent)
-    at = int(np.argmax(improvements))
-    return candidates[at], float(improvements[at])
+def _lowest_of(value: Callable[[Weights], Floats], weights: Weights) -> tuple[Weights, float]:
+    values = value(weights)
+    at = int(np.argmin(values))
+    return weights[at], float(values[at])
 
 
 def _average(surrogate: ScheffeSurrogate, space: CappedSimplex) -> Weights:
-    candidates = candidates_of(space, 0)
-    order = np.argsort(surrogate.coefficients.value(candidates), kind="stable")[:AVERAGED]
-    return space.weights(candidates[order].mean(axis=0))
+    return space.weights(_lowest_candidates(surrogate, space, AVERAGED).mean(axis=0))
 
 
-def make(space: CappedSimplex, seed: int) -> BaseSampler:
-    """Make the surrogate sampler."""
-    return ReplayingSampler(space, seed, propose)
+def _lowest_candidates(surrogate: ScheffeSurrogate, space: CappedSimplex, count: int) -> Weights:
+    candidates = _candidates(space)
+    return candidates[np.argsort(surrogate.coefficients.value(candidates), kind="stable")[:count]]
+
+
+@lru_cache(maxsize=2)
+def _candidates(space: CappedSimplex) -> Weights:
+    """Draw feasible mixtures (N, K), from sparse to even, always the same for a space."""
+    rng = np.random.default_rng(0)
+    count, k = CANDIDATE_VALUES // len(space.names), len(space.names)
+    count = count if space.is_plain else min(count, PROJECTED)
+    concentrations = np.repeat([2 / k, 0.5, 1.0, 3.0], -(-count // 4))[:count]
+    drawn = rng.standard_gamma(concentrations[:, None], size=(count, k)) + 1e-12
+    weights: Weights = drawn / drawn.sum(axis=1, keepdims=True)
+    return weights if space.is_plain else space.weights_of(weights)
+
+
+def expected_improvement(prediction: Prediction, incumbent: float) -> Floats:
+    """E[max(incumbent - value, 0)] under normal predictions (N,) (Jones, Schonlau and Welch 1998, eq. 15)."""
+    deviation = np.maximum(prediction.deviation, 1e-12)
+    z = (incumbent - prediction.mean) / deviation
+    improvement: Floats = deviation * (z * norm.cdf(z) + norm.pdf(z))
+    return improvement
+
+
+def is_new(weights: Weights, observations: Observations) -> bool:
+    """Tell whether no evaluated mixture is this one (K,)."""
+    return bool(np.abs(observations.weights - weights).max(axis=1).min() > 1e-6)
 
 
 SURROGATE = Strategy(
     "surrogate",
-    make,
+    partial(ReplayingSampler, propose=propose),
     pruned_trials="elsewhere",
     several=True,
     patience=INFORMED_PATIENCE,

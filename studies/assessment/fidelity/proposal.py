@@ -20,6 +20,7 @@ from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from search.designs import draw
 from search.space import CappedSimplex
+from search.strategies.surrogate import lowest_near
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Floats, Observations
 from search.trials import STOPPED_EARLY, completed_trials
@@ -103,19 +104,13 @@ def _lowest(
     surrogate = ScheffeSurrogate()
     values = [one.value for one in evaluations]
     surrogate.fit(Observations.of_gradients(_weights(evaluations), values, [one.gradient for one in evaluations]))
-    candidates = [one.mixture.array for one in evaluations] + [draw(space, rng).array for _ in range(DRAWN)]
-    best = _best_of(space, calibration, surrogate, np.stack(candidates))
-    for radius in RADII:
-        moved = best + radius * rng.normal(size=(NEARBY, len(best)))
-        best = _best_of(space, calibration, surrogate, np.vstack([best, moved]))
-    return space.project(best)
 
+    def predicted(weights: Floats) -> Floats:
+        return calibration.predict(weights, surrogate.predict(weights).mean)
 
-def _best_of(space: CappedSimplex, calibration: Calibration, surrogate: ScheffeSurrogate, points: Floats) -> Floats:
-    weights = np.stack([space.project(point).array for point in points])
-    predicted = calibration.predict(weights, surrogate.predict(weights).mean)
-    lowest: Floats = weights[int(np.argmin(predicted))]
-    return lowest
+    start = [one.mixture.array for one in evaluations] + [draw(space, rng).array for _ in range(DRAWN)]
+    rounds = (radius * rng.normal(size=(NEARBY, len(space.names))) for radius in RADII)
+    return space.project(lowest_near(predicted, space.weights_of(np.stack(start)), rounds, space))
 
 
 def _weights(evaluations: Sequence[Evaluation]) -> Floats:

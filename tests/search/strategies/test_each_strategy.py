@@ -14,7 +14,7 @@ from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.loop import Search, advance
 from search.space import CappedSimplex
-from search.strategies import cmaes, exhaustive, greedy
+from search.strategies import baselines, libraries
 from search.strategies.registry import STRATEGIES, find_strategy
 from search.strategies.strategy import Strategy
 from search.trials import START
@@ -80,7 +80,7 @@ def test_cmaes_starts_at_the_best_of_the_start_design() -> None:
     study = optuna.create_study()
     start = {**UNIFORM, "good": OBJECTIVE.optimum}
     advance(study, Search(OBJECTIVE, SPACE, STRATEGIES["cmaes"], 0, None, start), 2)
-    mean = cmaes.replay(study.get_trials(deepcopy=False), SPACE).mean
+    mean = libraries.replay(study.get_trials(deepcopy=False), SPACE).mean
     assert SPACE.project(mean).array == pytest.approx(OBJECTIVE.optimum.array)
     assert mean.min() == pytest.approx(1 - mean.max()), "in the middle of the cube"
 
@@ -95,7 +95,7 @@ class _Flat(QuadraticLoss):
 def test_cmaes_starts_again_with_more_points_once_it_has_converged() -> None:
     space = CappedSimplex.of(NAMES, caps={"c": 0, "d": 0, "e": 0})
     study = _run("cmaes", 135, space=space, objective=_Flat(OBJECTIVE.optimum, [1.0] * 5))
-    assert cmaes.replay(study.get_trials(deepcopy=False), space).population_size > 6
+    assert libraries.replay(study.get_trials(deepcopy=False), space).population_size > 6
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -108,7 +108,7 @@ def test_a_space_of_one_or_no_parameter_is_searched_all_the_same(name: str) -> N
 
 def _soup(losses: dict[frozenset[str], float], names: Sequence[str], most: int) -> list[tuple[str, ...]]:
     """Cook a soup whose losses are given (1 where not), and list what it asked for."""
-    cook = greedy.soup(names, most)
+    cook = baselines.soup(names, most)
     asked = [next(cook)]
     while True:
         try:
@@ -150,7 +150,7 @@ def test_exhaustive_visits_every_coarse_mixture_once_and_then_goes_on_at_random(
     study = optuna.create_study()
     advance(study, Search(objective, space, STRATEGIES["exhaustive"], 0), 14)
     visited = [tuple(round(w, 9) for w in space.mixture_of(trial).weights) for trial in study.trials]
-    listed = list(exhaustive.candidates(space))
+    listed = list(baselines.candidates(space))
     coarse = {tuple(round(members.count(name) / len(members), 9) for name in NAMES[:3]) for members in listed}
     assert len(coarse) == 3 + 3 + 6
     assert set(visited[:12]) == coarse
