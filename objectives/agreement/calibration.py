@@ -1,12 +1,12 @@
-"""Calibration: from the proxy to the loss that training would give, learnt from N mixtures really trained.
+"""Calibration: from the proxy to the loss of training, learnt from N mixtures really trained.
 
-What is learnt is the correction truth - proxy, linear in features of the mixture and its proxy. The families, from
-stiff to supple: an offset; a line in the proxy; a line that counts the less, the nearer the mixture is to a single
-partition, where the merge is the trained model; a line plus a ridge on the weights. The stiffest is taken whose
-leave-one-out error is within a standard error of the smallest (Breiman et al. 1984, section 3.4.3): with a dozen
-truths the smallest one alone is often a supple family's luck. Intervals are the jackknife+ (Barber et al. 2021, Annals
-of Statistics 49(1), eq. 1.3): whatever the data, they hold 1 - 2 alpha of mixtures that are like the trained ones, and
-usually about 1 - alpha.
+The correction truth - proxy is linear in features of the mixture and its proxy. The families, from stiff to supple: an
+offset; a line in the proxy; a line that fades towards single partitions, where the merge is the trained model; a line
+plus a ridge on the weights. The choice is the stiffest family with a leave-one-out error within a standard error of
+the smallest (Breiman et al. 1984, section 3.4.3): from a dozen truths the smallest is often a supple family's luck.
+
+Intervals are the jackknife+ (Barber et al. 2021, Annals of Statistics 49(1), eq. 1.3). For mixtures like the trained
+ones they hold 1 - 2 alpha whatever the data, and usually about 1 - alpha.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ _NEGLIGIBLE = 1e-9
 
 @dataclass(frozen=True)
 class Family:
-    """Which features the correction is linear in; `ridge` penalises the squared slopes in the weights.
+    """The features of a correction.
 
-    With `fading` all is multiplied by 1 - sum_k w_k^2, which is zero at a single partition.
+    slope: a line in the proxy, not an offset alone.
+    fading: all features are multiplied by 1 - sum_k w_k^2, zero at a single partition.
+    ridge: the penalty of squared slopes in the weights; None for no such slopes.
     """
 
     name: str
@@ -50,7 +52,7 @@ class Family:
         return features * (1 - (weights**2).sum(axis=1, keepdims=True)) if self.fading else features
 
     def penalties(self, partitions: int) -> Floats:
-        """Return what the squared coefficients (D,) are penalised by; a breath on all keeps the system solvable."""
+        """Return the penalties of the squared coefficients (D,), none quite zero: the system stays solvable."""
         unpenalised = 1 + self.slope
         ridge = [self.ridge] * partitions if self.ridge is not None else []
         return np.array([_NEGLIGIBLE] * unpenalised + ridge)
@@ -66,9 +68,11 @@ FAMILIES = (
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A fitted correction: `coefficients` (D,), the influence (D, N) of each truth on them, and its `errors` (N,).
+    """A fitted correction.
 
-    `errors` are truth less prediction, each mixture predicted from the others.
+    coefficients: (D,).
+    influence: (D, N), of each truth on the coefficients.
+    errors: (N,), truth less prediction, each mixture predicted from the others.
     """
 
     family: Family
@@ -79,7 +83,7 @@ class Calibration:
 
     @classmethod
     def fit(cls, weights: Floats, proxy: Floats, truth: Floats, families: Sequence[Family] = FAMILIES) -> Calibration:
-        """Learn from mixtures (N, K), their proxies (N,) and truths (N,), by one of some families, the stiffest first.
+        """Learn from mixtures (N, K), proxies (N,) and truths (N,), choosing among families, the stiffest first.
 
         Raises `ValueError` for fewer than `LEAST_TRUTHS`.
         """
@@ -100,7 +104,7 @@ class Calibration:
         return predicted
 
     def intervals(self, weights: Floats, proxy: Floats) -> list[Interval]:
-        """Predict with jackknife+ intervals; infinite where too few truths carry the promise.
+        """Predict with jackknife+ intervals, infinite from too few truths.
 
         With mu_-i the prediction without truth i and R_i its absolute error: from the floor((N + 1) alpha)-th smallest
         mu_-i - R_i to the ceil((N + 1)(1 - alpha))-th smallest mu_-i + R_i, widened to hold the prediction.

@@ -1,7 +1,6 @@
-"""The noise floor: by how much really trained losses differ when nothing but the order of the data does.
+"""The noise floor: the spread of really trained losses when only the order of the data differs.
 
-A loss trained with one order is a draw; no proxy can be nearer to it than that, and no choice between two mixtures
-matters that is within it.
+No proxy can be nearer to a loss than the noise, and no choice between two mixtures within the noise matters.
 """
 
 from __future__ import annotations
@@ -18,10 +17,11 @@ from objectives.held_out import CONFIDENT, Floats
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """Standard deviation of one trained loss, with its 95 % interval, and of a difference of two.
+    """Standard deviations of trained losses.
 
-    `deviation_of_difference` is for two mixtures trained in the same order: what all mixtures share cancels.
-    `freedom` counts the degrees of freedom behind `deviation`.
+    deviation: of one loss, with its 95 % interval from `low` to `high`.
+    deviation_of_difference: of two mixtures trained in the same order, so that their common part cancels.
+    freedom: the degrees of freedom behind `deviation`.
     """
 
     deviation: float
@@ -32,12 +32,11 @@ class NoiseFloor:
 
     @classmethod
     def of(cls, groups: Sequence[Floats], *, crossed: bool = False) -> NoiseFloor | None:
-        """Estimate it from groups of losses, one group a mixture; None where no mixture was trained twice.
+        """Estimate from groups of losses, one group a mixture; None if no mixture was trained twice.
 
-        deviation^2 = sum_g sum_i (x_gi - mean_g)^2 / sum_g (n_g - 1). With `crossed`, the i-th loss of every group
-        (all of one size) is of the same order, and the deviation of a difference is sqrt(2) times what is left when
-        the means of mixtures and of orders are taken out (two-way analysis of variance without replication);
-        otherwise it is sqrt(2) times the deviation.
+        deviation^2 = sum_g sum_i (x_gi - mean_g)^2 / sum_g (n_g - 1). The deviation of a difference is sqrt(2) times
+        the deviation. With `crossed`, the i-th losses of all groups (of one size) share their order, and the means of
+        mixtures and of orders are taken out first (two-way analysis of variance without replication).
         """
         repeated = [group for group in groups if len(group) > 1]
         if not repeated:
@@ -51,18 +50,18 @@ class NoiseFloor:
 
     @property
     def margin(self) -> float:
-        """What a difference of two truths trained in the same order must exceed to be no chance (95 %)."""
+        """The largest chance difference of two truths trained in the same order (95 %)."""
         return CONFIDENT * self.deviation_of_difference
 
     @property
     def margin_of_one(self) -> float:
-        """By how much a single truth may be off by the order it was trained in (95 %)."""
+        """The largest chance error of a single truth (95 %)."""
         return CONFIDENT * self.deviation
 
     def ceiling(self, truths: Floats) -> float:
-        """Return the highest Pearson that any proxy could expect on truths (N,) this noisy.
+        """Return the highest Pearson any proxy can expect on truths (N,) this noisy.
 
-        sqrt(1 - noise variance / variance of the truths): 0 where all that differs is noise (Spearman 1904).
+        sqrt(1 - noise variance / variance of the truths), 0 for truths of noise alone (Spearman 1904).
         """
         variance = float(truths.var(ddof=1))
         return math.sqrt(max(0.0, 1 - self.deviation**2 / variance)) if variance > 0 else 0.0

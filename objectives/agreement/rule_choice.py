@@ -1,14 +1,14 @@
-"""Which merge rule serves best, judged on the truths of N mixtures.
+"""The choice of a merge rule, judged on the truths of N mixtures.
 
-Correlation over all mixtures once chose the rule whose optimum trained worse. So a rule is judged where choices are
-made, by a criterion in the unit of the loss:
+Correlation over all mixtures once chose a rule with an optimum that trained worse. The criterion judges a rule at the
+choices made with it, in the unit of the loss:
 
     criterion = weighted leave-one-out error + expected regret
     weighted error = sqrt(sum_i v_i e_i^2 / sum_i v_i),   v_i = exp(-(truth_i - lowest truth) / spread of the truths)
     expected regret = mean over resamples of: truth of the proxy's favourite less the lowest truth
 
-e_i is the error of the line truth = a + b proxy fitted without i, so a rule is not punished for a bias that
-calibration takes away. All rules see the same resamples of the mixtures, so their differences are paired.
+e_i is the error of the line truth = a + b proxy fitted without i: calibration removes a bias, so bias goes unpunished.
+All rules see the same resamples of the mixtures, so their differences are paired.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from objectives.agreement.calibration import FAMILIES, Calibration
-from objectives.agreement.statistics import Interval, interval_of, regret_at_1, resamples, spearman
+from objectives.agreement.statistics import Interval, interval_of, regret_at_1, resampled, spearman
 from objectives.held_out import Floats
 
 ERROR_RATE = 0.05
-"""Chance of recommending another rule than the study's own where none is better."""
+"""Chance of recommending another rule than the study's own although none is better."""
 LEAST_TO_CHOOSE = 12
 """From fewer truths no other rule is recommended: resamples of so few are too much alike to rule chance out."""
 _LINE = [family for family in FAMILIES if family.name == "line"]
@@ -31,10 +31,10 @@ _LINE = [family for family in FAMILIES if family.name == "line"]
 
 @dataclass(frozen=True)
 class RuleScore:
-    """How one rule did. All in the unit of the loss but for `spearman` and `wins`.
+    """The figures of one rule, in the unit of the loss except `spearman` and `wins`.
 
-    `behind` is its criterion less that of the study's own rule; `wins` the share of resamples in which its criterion is
-    the lowest of all.
+    behind: its criterion less that of the study's own rule.
+    wins: the share of resamples with its criterion the lowest of all.
     """
 
     name: str
@@ -49,9 +49,11 @@ class RuleScore:
 
 @dataclass(frozen=True)
 class RuleChoice:
-    """The rules, the lowest criterion first; `recommended` is the study's `own` unless another one is told apart.
+    """The rules, the lowest criterion first.
 
-    `truths` is how many trained mixtures it rests on.
+    own: the study's rule.
+    recommended: the same, unless another is better beyond chance.
+    truths: the number of trained mixtures.
     """
 
     scores: Sequence[RuleScore]
@@ -68,9 +70,8 @@ class RuleChoice:
 def choose_rule(proxies: Mapping[str, Floats], truth: Floats, *, own: str) -> RuleChoice:
     """Compare rules by their proxies (N,) of the same mixtures, with truths (N,).
 
-    Another rule than `own` is recommended when its criterion is lower in so many resamples that chance is ruled out,
-    Bonferroni-corrected for the number of rules, and there are `LEAST_TO_CHOOSE` truths. Raises `ValueError` for too
-    few truths to calibrate.
+    Recommending another rule than `own` takes `LEAST_TO_CHOOSE` truths and a lower criterion beyond chance,
+    Bonferroni-corrected for the number of rules. Raises `ValueError` for too few truths to calibrate.
     """
     parts = {name: _resampled(proxy, truth) for name, proxy in proxies.items()}
     criteria = {name: part.sum(axis=0) for name, part in parts.items()}
@@ -88,11 +89,12 @@ def _resampled(proxy: Floats, truth: Floats) -> Floats:
     errors = Calibration.fit(np.empty((len(truth), 0)), proxy, truth, _LINE).errors
     spread = float(truth.std()) or 1.0
     near = np.exp(-(truth - truth.min()) / spread)
-    parts = []
-    for rows in resamples(len(truth)):
-        weighted = np.sqrt((near * errors**2)[rows].sum(axis=1) / near[rows].sum(axis=1))
-        parts.append(np.stack([weighted, regret_at_1(proxy[rows], truth[rows])]))
-    return np.concatenate(parts, axis=1)
+
+    def parts(near: Floats, squares: Floats, proxy: Floats, truth: Floats) -> Floats:
+        weighted = np.sqrt((near * squares).sum(axis=-1) / near.sum(axis=-1))
+        return np.stack([weighted, regret_at_1(proxy, truth)])
+
+    return resampled(parts, near, errors**2, proxy, truth)
 
 
 def _score(name: str, proxy: Floats, truth: Floats, part: Floats, own: Floats, lowest: Floats) -> RuleScore:

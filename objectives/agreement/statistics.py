@@ -1,29 +1,99 @@
-"""How well a proxy stands for the ground truth: figures over N mixtures, losses in whatever unit both share.
+"""How well a proxy stands for the ground truth: figures over N mixtures with their intervals, in the losses' unit.
 
-Every statistic takes proxy and truth (..., N) and gives (...), so that resamples are one call. NaN where it is not
-defined (all values equal, no pair to judge).
+A statistic takes proxy and truth (..., N) and gives (...), NaN if undefined (all values equal, no pair to judge).
+Intervals are percentile intervals of the bootstrap over mixtures (Efron and Tibshirani 1993, chapter 13). They say how
+far a figure depends on the choice of mixtures; the noise of a training run is another matter.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+import scipy.stats
+from scipy.stats import DegenerateDataWarning, rankdata
 
 from objectives.held_out import Floats
 
 Statistic = Callable[[Floats, Floats], Floats]
 
 TOP_SHARE = 0.25
-"""Share of the mixtures that counts as the top, and as the low tail of the losses."""
+"""Share of the mixtures counted as the top, and as the low tail of the losses."""
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+_PAIRS_AT_ONCE = 4_000_000
+"""Pairs of mixtures compared at once: 32 MB for each array."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its interval, low <= value <= high; all NaN if undefined."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.value):
+            return "-"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    def as_json(self) -> dict[str, float]:
+        """Give the three numbers by name."""
+        return asdict(self)
+
+
+def bootstrap(
+    statistics: Mapping[str, Statistic], proxy: Floats, truth: Floats, *, seed: int = 0
+) -> dict[str, Interval]:
+    """Return every statistic of proxy and truth (N,) with its interval, all from the same resamples."""
+
+    def every(proxy: Floats, truth: Floats) -> Floats:
+        return np.stack([statistic(proxy, truth) for statistic in statistics.values()])
+
+    values, drawn = every(proxy, truth).tolist(), resampled(every, proxy, truth, seed=seed)
+    return {name: interval_of(value, row) for name, value, row in zip(statistics, values, drawn, strict=True)}
+
+
+def resampled(statistic: Callable[..., Floats], *samples: Floats, seed: int = 0) -> Floats:
+    """Return a statistic (..., B) of B resamples of N mixtures, the same mixtures from every sample (N,).
+
+    N and the seed decide the resamples.
+    """
+    count = len(samples[0])
+    if count < 2:  # scipy refuses a single mixture
+        return np.repeat(statistic(*samples)[..., None], RESAMPLES, axis=-1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # of figures undefined in some resamples
+        result = scipy.stats.bootstrap(
+            samples,
+            lambda *drawn, axis: statistic(*drawn),
+            n_resamples=RESAMPLES,
+            batch=max(1, _PAIRS_AT_ONCE // count**2),
+            vectorized=True,
+            paired=True,
+            method="percentile",
+            rng=np.random.default_rng([seed, count]),
+        )
+    distribution: Floats = result.bootstrap_distribution
+    return distribution
+
+
+def interval_of(value: float, drawn: Floats) -> Interval:
+    """Turn the values of resamples into an interval, widened to hold the value. Undefined resamples are left out."""
+    defined = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or not len(defined):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
 def statistics_of(count: int, *, noise_difference: float | None = None) -> Mapping[str, Statistic]:
     """Name the statistics for `count` mixtures.
 
-    `noise_difference` is by how much two truths differ by chance: pairs closer than that are no fair question, and
-    `accuracy_beyond_noise`, which there is where the noise is known, leaves them out.
+    `noise_difference` is the chance difference of two truths; `accuracy_beyond_noise` leaves closer pairs out.
     """
     beyond = {} if noise_difference is None else {"accuracy_beyond_noise": noise_difference}
     top = max(1, round(TOP_SHARE * count))
@@ -63,9 +133,9 @@ def kendall(proxy: Floats, truth: Floats) -> Floats:
 
 
 def decision_accuracy(proxy: Floats, truth: Floats, *, least: float = 0.0) -> Floats:
-    """Share of pairs that the proxy puts in the right order, of those whose truths differ by more than `least`.
+    """Share of pairs in the proxy's right order, of those with truths more than `least` apart.
 
-    A pair that the proxy holds equal counts half (Magnusson et al. 2025, DataDecide, arXiv 2504.11393).
+    A pair with equal proxies counts half (Magnusson et al. 2025, DataDecide, arXiv 2504.11393).
     """
     x, y = _pairs(proxy), _pairs(truth)
     asked = np.abs(y) > least
@@ -74,14 +144,13 @@ def decision_accuracy(proxy: Floats, truth: Floats, *, least: float = 0.0) -> Fl
 
 
 def top_k_overlap(proxy: Floats, truth: Floats, *, k: int) -> Floats:
-    """Share of the k mixtures with the lowest truth that are among the k with the lowest proxy."""
-    chosen, best = _lowest(proxy, k), _lowest(truth, k)
-    found: Floats = (chosen & best).sum(axis=-1) / k
+    """Share of the k mixtures with the lowest truth among the k with the lowest proxy."""
+    found: Floats = (_lowest(proxy, k) & _lowest(truth, k)).sum(axis=-1) / k
     return found
 
 
 def regret_at_1(proxy: Floats, truth: Floats) -> Floats:
-    """What choosing by the proxy costs: the truth of its favourite less the lowest truth; never negative."""
+    """Cost of choosing by the proxy: the truth of its favourite less the lowest truth; never negative."""
     favourite = np.take_along_axis(truth, proxy.argmin(axis=-1)[..., None], axis=-1)[..., 0]
     regret: Floats = favourite - truth.min(axis=-1)
     return regret
@@ -94,9 +163,8 @@ def rmse(proxy: Floats, truth: Floats) -> Floats:
 
 
 def low_tail_rmse(proxy: Floats, truth: Floats, *, k: int) -> Floats:
-    """The same over the k lowest truths, where choices are made."""
-    low = _lowest(truth, k)
-    error: Floats = np.sqrt((((proxy - truth) ** 2) * low).sum(axis=-1) / k)
+    """Root of the mean squared difference over the k lowest truths: choices are made there."""
+    error: Floats = np.sqrt((((proxy - truth) ** 2) * _lowest(truth, k)).sum(axis=-1) / k)
     return error
 
 

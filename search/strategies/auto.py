@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial, TrialState
 from search.space import CappedSimplex, Weights
 from search.strategies import surrogate
 from search.strategies.strategy import INFORMED_PATIENCE, ReplayingSampler, Strategy
-from search.strategies.surrogate import evidence_of, fitted, is_new
 from search.surrogates.scheffe_rows import Coefficients
 from search.trials import GRADIENT, START, value_of
 

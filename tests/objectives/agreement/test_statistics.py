@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from objectives.agreement.statistics import bootstrap, interval_of, resamples, statistics_of
+from objectives.agreement.statistics import bootstrap, interval_of, resampled, statistics_of
 
 LOSSES = st.integers(3, 9).flatmap(
     lambda n: st.tuples(*[arrays(np.float64, n, elements=st.integers(-20, 20).map(lambda k: k / 8))] * 2)
@@ -91,11 +91,20 @@ def test_a_constant_proxy_has_no_correlation_and_says_so() -> None:
     assert found["decision_accuracy"].value == 0.5
 
 
-def test_resamples_are_the_same_ones_every_time_whatever_their_portions() -> None:
-    whole = np.concatenate(list(resamples(500)))
-    assert whole.shape == (2000, 500) and whole.max() == 499
-    np.testing.assert_array_equal(whole, np.concatenate(list(resamples(500))))
-    assert len(list(resamples(5))) == 1
+@pytest.mark.parametrize("count", [5, 500])
+def test_resamples_are_the_same_ones_every_time_whatever_their_portions(count: int) -> None:
+    def drawn() -> np.ndarray:
+        return resampled(lambda rows: np.moveaxis(rows, -1, 0), np.arange(float(count)))
+
+    whole = drawn()
+    assert whole.shape == (count, 2000) and whole.max() == count - 1
+    np.testing.assert_array_equal(whole, drawn())
+    np.testing.assert_array_equal(whole.T, np.random.default_rng([0, count]).integers(0, count, (2000, count)))
+
+
+def test_a_single_mixture_has_a_figure_and_no_width() -> None:
+    found = bootstrap({"bias": statistics_of(1)["bias"]}, np.array([2.0]), np.array([1.5]))["bias"]
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
 
 
 def test_an_interval_leaves_out_resamples_without_a_figure() -> None:
