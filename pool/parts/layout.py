@@ -99,6 +99,7 @@ def check_one_disk(folder: Path) -> None:
 
 
 def exchange(stage: Path, new: Collection[str], gone: Collection[str]) -> None:
+    """Flush the new parts, decide for them, and put them in their places."""
     for part in (*new, *gone):
         (stage / _OLD / part).parent.mkdir(parents=True, exist_ok=True)
         (stage.parent / part).parent.mkdir(parents=True, exist_ok=True)

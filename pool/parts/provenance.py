@@ -27,6 +27,8 @@ def recipe_changes(old: Recipe, new: Recipe) -> dict[str, tuple[object, object]]
 
 @dataclass(frozen=True)
 class Provenance:
+    """Everything that decides a checkpoint's weights."""
+
     mixture: Mixture
     recipe: Recipe
     shape: Shape

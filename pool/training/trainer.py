@@ -86,6 +86,7 @@ class RecipeTrainer(Trainer):
 
     def training_step(self, model: nn.Module, *arguments: Any, **options: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(model, *arguments, **options)
+        # the penalty has a gradient only: the logged loss stays that of the text
         if self._penalty is not None and self.accelerator.sync_gradients:
             self._penalty.add_gradient(cast(nn.Module, self.model))
         return loss
