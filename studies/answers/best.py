@@ -1,4 +1,4 @@
-"""The verb `best`: the best mixture of a study beside the obvious baselines, on the search and the test split."""
+"""The verb `best`: the best mixture of a study beside the obvious baselines, on both splits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,13 +24,11 @@ SAMPLING_SEED = 0
 
 @dataclass(frozen=True)
 class Standing:
-    """One contender.
+    """One contender; `mixture` is None for the seed.
 
-    mixture: None for the seed
-    scores: by split
     feasible: whether the study's space allows the mixture
-    behind: by how much the contender is worse than the best mixture, by split
-    downstream: error on the tasks of a study that minimises downstream error
+    behind: difference from the best mixture, by split
+    downstream: error on downstream tasks, where minimised
     """
 
     mixture: Mixture | None
@@ -40,7 +38,6 @@ class Standing:
     downstream: float | None = None
 
     def as_json(self) -> Json:
-        """Give the object of a baseline."""
         return {
             **{split: self.scores[split].as_json() for split in SPLITS},
             "feasible": self.feasible,
@@ -51,10 +48,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Best:
-    """The best mixture of a study, the baselines by name, and the counts of trials.
-
-    `front` is the Pareto front of a study of several objectives, else empty.
-    """
+    """The best mixture, the baselines by name, counts of trials, and the Pareto front (empty for one objective)."""
 
     study: str
     best: Standing
@@ -63,7 +57,6 @@ class Best:
     front: Sequence[FrontPoint] = ()
 
     def as_json(self) -> Json:
-        """Give the object that `best --json` prints."""
         assert self.best.mixture is not None
         return {
             "study": self.study,
@@ -80,7 +73,7 @@ class Best:
 
 
 def find_best(bench: Workbench, study: optuna.Study) -> Best:
-    """Take the trial with the lowest search loss, and score its mixture and the baselines on both splits.
+    """Score the mixture of the lowest search loss and the baselines on both splits.
 
     Raises `StudyError` when no trial has a value yet.
     """
@@ -96,7 +89,7 @@ def find_best(bench: Workbench, study: optuna.Study) -> Best:
 
 
 def baseline_mixtures(bench: Workbench) -> dict[str, Mixture]:
-    """Name the obvious mixtures: uniform, token-proportional, and the single member best on the search split."""
+    """Name uniform, token-proportional, and the single member best on the search split."""
     names = bench.pool.names
     vertices = [Mixture.vertex(names, name) for name in names]
     return {
@@ -107,16 +100,15 @@ def baseline_mixtures(bench: Workbench) -> dict[str, Mixture]:
 
 
 def score_of(bench: Workbench, evaluation: Evaluation, split: Split) -> Score:
-    """Turn an evaluation on a split into a score."""
     assert evaluation.windows is not None, "reported mixtures are evaluated in full"
     table = bench.table(split)
     return Score(bench.goals[split], table, table.together(evaluation.windows))
 
 
 def run_diversity(bench: Workbench, best: Best) -> dict[str, Diversity]:
-    """Sample equally many texts from each contender, from the same test prompts with the same seed.
+    """Sample texts of half a context from each contender, by the same test prompts and seed.
 
-    A text is half a context long. Raises `ConfigError` when sacrebleu is missing.
+    Raises `ConfigError` when sacrebleu is missing.
     """
     table = bench.table("test")
     windows = table.inputs[table.lengths > PROMPT_TOKENS][:SAMPLED_TEXTS]

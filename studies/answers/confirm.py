@@ -1,4 +1,4 @@
-"""The verb `confirm`: really train the best mixture and the baselines, and compare with their merges."""
+"""The verb `confirm`: really train the best mixture and the baselines, and compare with merges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from studies.opened.on_pool import Workbench
 
 @dataclass(frozen=True)
 class Confirmed:
-    """One mixture with the evaluations of its merge (`proxy`) and of the trained model, on the test split."""
+    """One mixture, evaluated on the test split as a merge (`proxy`) and trained."""
 
     name: str
     mixture: Mixture
@@ -24,25 +24,22 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """All confirmed mixtures, trained from the seed at equal tokens."""
-
     study: str
     confirmed: Sequence[Confirmed]
 
     @property
     def different(self) -> Sequence[Confirmed]:
-        """The confirmed mixtures, equal ones once: the best mixture may be a baseline."""
+        """The confirmed mixtures, equal ones once."""
         return list({one.mixture.digest: one for one in self.confirmed}.values())
 
     @property
     def spearman(self) -> float | None:
-        """Rank correlation of proxy and trained test loss over different mixtures; None where undefined."""
+        """Rank correlation of proxy and trained loss over different mixtures; None where undefined."""
         return rank_correlation(
             [one.proxy.value for one in self.different], [one.trained.value for one in self.different]
         )
 
     def as_json(self) -> Json:
-        """Give the object that `confirm --json` prints."""
         return {
             "study": self.study,
             "confirmed": [
@@ -60,13 +57,13 @@ class Confirmation:
 
 
 def trained_loss(bench: Workbench) -> RememberedObjective:
-    """Make the loss of models really trained, on the test split; remembered in the study's database."""
+    """Make the remembered loss of trained models on the test split."""
     trained = TrainedLoss(bench.pool, bench.stacked, bench.goals["test"], "test", precision=bench.proxy.precision)
     return RememberedObjective(trained, bench.database.evaluations)
 
 
 def run_confirm(bench: Workbench, best: Mixture) -> Confirmation:
-    """Train the best mixture and the baselines by the members' recipe; what was trained before is recalled."""
+    """Train the contenders by the members' recipe, or recall them."""
     contenders, trained = {"best": best, **baseline_mixtures(bench)}, trained_loss(bench)
     confirmed = [
         Confirmed(name, mixture, bench.losses["test"](mixture), trained(mixture))

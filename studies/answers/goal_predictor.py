@@ -1,7 +1,7 @@
-"""Predict a study's goal from a swarm, with intervals calibrated on the goal's own out-of-fold errors.
+"""Predict a study's goal from a swarm, with intervals calibrated on out-of-fold errors.
 
-Errors of several metrics correlate, because the metrics come from the same models. Intervals calibrated per metric and
-then added may thus be too narrow or too wide. So the aggregate is calibrated once more, without a refit.
+Errors of metrics correlate, so intervals added from single metrics would be off. The aggregate is calibrated again,
+without a refit.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,7 @@ from studies.answers.score import rank_correlation
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How well runs were predicted by models not fitted to them.
-
-    runs: their number
-    spearman: rank correlation; NaN where undefined
-    rmse: in the swarm's unit
-    inside: share of values inside their interval
-    """
+    """Errors of predictions of N runs; `inside` is the share of values in their intervals."""
 
     runs: int
     spearman: float
@@ -36,7 +30,7 @@ class Accuracy:
 
 
 class GoalPredictor:
-    """Predicts a goal's value; intervals are to hold the share `coverage` of the values."""
+    """Predicts a goal's value; intervals hold the share `coverage` of values."""
 
     def __init__(self, swarm: FittedSwarm, goal: Goal, *, coverage: float) -> None:
         self._swarm = swarm
@@ -45,11 +39,10 @@ class GoalPredictor:
 
     @classmethod
     def of_metric(cls, swarm: FittedSwarm, metric: str, *, coverage: float) -> "GoalPredictor":
-        """Predict one metric alone."""
         return cls(swarm, Goal.of({metric: 1.0}), coverage=coverage)
 
     def measured(self, table: SwarmTable) -> Floats:
-        """Return the goal's value of each run (N,)."""
+        """Return the goal's measured values (N,)."""
         means = np.array([table.metrics[name] for name in self._goal.domains])
         return aggregated(self._goal, means, np.zeros_like(means))[0]
 
@@ -58,11 +51,11 @@ class GoalPredictor:
         return self._intervals(self._calibrated(*self._swarm.predict(self._goal.domains, weights)))
 
     def out_of_fold(self) -> list[Interval]:
-        """Predict each of the N runs from the other runs only."""
+        """Predict each run from the other runs only."""
         return self._intervals(self._calibrated(*self._swarm.out_of_fold(self._goal.domains)))
 
     def accuracy(self, unseen: SwarmTable | None = None) -> Accuracy:
-        """Judge predictions of unseen runs, or out of fold of the swarm's own runs."""
+        """Judge predictions of unseen runs, or out of fold of the swarm's own."""
         predicted = self.predict(unseen.weights) if unseen else self.out_of_fold()
         return _accuracy(predicted, self.measured(unseen or self._swarm.table))
 

@@ -1,4 +1,4 @@
-"""The picture of a study: weights of the best mixture, and the best loss so far against merges."""
+"""The picture of a study: weights of the best mixture, and best loss against merges."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -18,7 +18,7 @@ _BASELINE_STYLES = {"uniform": "--", "proportional": ":", "best_single_member": 
 
 
 def draw_study(best: Best, study: optuna.Study, path: Path) -> Path:
-    """Draw a PNG, or another format by the suffix, and return the path."""
+    """Draw the picture in the format of the suffix, and return the path."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     assert best.best.mixture is not None
@@ -34,7 +34,7 @@ def draw_study(best: Best, study: optuna.Study, path: Path) -> Path:
 
 
 def saved(figure: Figure, path: Path, *, dpi: int) -> Path:
-    """Save a figure, making its folder where there is none, and return the path."""
+    """Save a figure, make its folder if needed, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)
     return path
@@ -52,7 +52,7 @@ def draw_weights(axes: Axes, mixture: Mixture) -> None:
 
 
 def draw_progress(axes: Axes, values: Sequence[float], baselines: Mapping[str, float]) -> None:
-    """Draw the value of each merge in order, the lowest so far, and the baselines' values by name."""
+    """Draw each merge's value, the lowest so far, and the baselines'."""
     merges = range(1, len(values) + 1)
     axes.plot(merges, values, ".", color=GREY, alpha=0.6, label="each merge")
     axes.step(merges, list(accumulate(values, min)), where="post", color=BLUE, linewidth=2, label="best so far")

@@ -1,6 +1,6 @@
 """The verb `robustness`: whether the best mixture stays ahead on noisy text, in other case, and out of domain.
 
-All texts are of the test split. Perturbed text has other tokens, so losses are in bits per byte of each text's own.
+Perturbed text has other tokens, so losses are in bits per byte of each text's own.
 """
 
 from __future__ import annotations
@@ -35,14 +35,13 @@ ELSEWHERE = "out-of-domain"
 
 @dataclass(frozen=True)
 class Condition:
-    """The scores of all contenders, by name, on one kind of text; `different` names equal mixtures once."""
+    """Scores of all contenders on one kind of text; `different` names equal mixtures once."""
 
     scores: Mapping[str, Score]
     different: tuple[str, ...]
 
     @property
     def table(self) -> WindowTable:
-        """The windows that all contenders were scored on."""
         return self.scores[BEST].table
 
     @property
@@ -52,21 +51,20 @@ class Condition:
 
     @cached_property
     def behind(self) -> Mapping[str, PairedDifference]:
-        """By how many bits per byte each baseline is worse than the best mixture on the same documents."""
+        """Bits per byte by which each baseline is worse than the best mixture."""
         best = self.scores[BEST]
         return {name: score.behind(best) for name, score in self.scores.items() if name != BEST}
 
     def rises(self, plain: Condition) -> dict[str, float]:
-        """Return by how many bits per byte each contender is worse here than on the plain text."""
+        """Return the rise in bits per byte over plain text, by contender."""
         return {name: score.value - plain.scores[name].value for name, score in self.scores.items()}
 
     def spearman(self, plain: Condition) -> float | None:
-        """Return the rank correlation with the plain text over different contenders; None where undefined."""
+        """Return the rank correlation with plain text; None where undefined."""
         here, there = ([one.scores[name].value for name in self.different] for one in (self, plain))
         return rank_correlation(here, there)
 
     def as_json(self) -> Json:
-        """Give the size of the text, the order, every contender's score and the differences."""
         return {
             "tokens": int(self.table.tokens.sum()),
             "bytes": int(self.table.bytes.sum()),
@@ -79,11 +77,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Robustness:
-    """The best mixture, the baselines and the seed on plain text, on perturbed text and on other domains.
+    """The contenders on plain text, perturbed text and other domains.
 
-    contenders: mixtures by name; None for the seed
-    noise, noise_seed: share of characters edited, and the seed of the edits
-    elsewhere: out of domain; None where the goal uses every held-out domain of the pool
+    contenders: None for the seed
+    noise: share of characters edited
+    elsewhere: None where the goal uses every held-out domain
     """
 
     study: str
@@ -95,7 +93,6 @@ class Robustness:
     elsewhere: Condition | None
 
     def as_json(self) -> Json:
-        """Give the object that `robustness --json` prints."""
         best = self.contenders[BEST]
         assert best is not None
         conditions: dict[str, Json] = {PLAIN: self.plain.as_json()}
@@ -121,10 +118,9 @@ class Robustness:
 
 
 def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed: int) -> Robustness:
-    """Score the best mixture, the baselines and the seed under every condition, with one merge a contender.
+    """Score every contender under every condition, by one merge each.
 
-    Raises `StudyError` when no trial has a value yet, `NonFiniteLossError`, and `ValueError` for `noise` outside
-    [0, 1].
+    Raises `StudyError` without a value yet, `NonFiniteLossError`, and `ValueError` for `noise` outside [0, 1].
     """
     best = best_mixture(bench, study)
     contenders: dict[str, Mixture | None] = {BEST: best, **baseline_mixtures(bench), SEED: None}
@@ -147,7 +143,6 @@ def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed:
 
 
 def _judged(bench: Workbench, noise: float, seed: int) -> dict[str, tuple[Goal, WindowTable]]:
-    """Return goal and windows by condition; perturbed text is of the goal's domains."""
     # penalties and references hold for plain text and its measure only
     goal = bench.goals["test"].plain("bits-per-byte")
     windows = bench.pool.corpus.held_out["test"]
@@ -170,7 +165,7 @@ def _judged(bench: Workbench, noise: float, seed: int) -> dict[str, tuple[Goal, 
 def _nats(
     bench: Workbench, contenders: Mapping[str, Mixture | None], tables: Mapping[str, WindowTable]
 ) -> dict[str, dict[str, Floats]]:
-    """Return the nats (W,) by contender and condition. Raises `NonFiniteLossError`."""
+    """Return the nats (W,) by contender and condition."""
     model, precision = bench.stacked.model, bench.proxy.precision
     scorers = {condition: Scorer(model, table, precision=precision) for condition, table in tables.items()}
     nats: dict[str, dict[str, Floats]] = {}
@@ -184,6 +179,5 @@ def _nats(
 
 
 def _different(contenders: Mapping[str, Mixture | None]) -> tuple[str, ...]:
-    """Name the contenders, equal mixtures once: the best mixture may be a baseline."""
     digests = [mixture.digest if mixture else SEED for mixture in contenders.values()]
     return tuple(name for at, name in enumerate(contenders) if digests[at] not in digests[:at])

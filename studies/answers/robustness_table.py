@@ -1,4 +1,4 @@
-"""The answer of `robustness` for people: tables, and in words where the best mixture is behind."""
+"""The answer of `robustness` for people, with words where the best mixture is behind."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from studies.terminal import plain_table
 
 
 def show_robustness(console: Console, answer: Robustness) -> None:
-    """Show bits per byte on plain, perturbed and other text, then nats per token, each with its verdicts."""
+    """Show bits per byte with verdicts, then nats per token."""
     plain = answer.plain
     console.print(
         f"Robustness of study {answer.study}, test split (character noise {answer.noise:g}, seed {answer.noise_seed})"
@@ -66,7 +66,7 @@ def _show_verdict(console: Console, name: str, condition: Condition, plain: Cond
 
 
 def _standing(behind: Mapping[str, PairedDifference]) -> Iterator[str]:
-    """Say for each baseline whether the best mixture is ahead, behind or not told apart (95 %, paired)."""
+    """Say where the best mixture is ahead, behind or not told apart."""
     told = {name: paired.difference for name, paired in behind.items() if paired.told_apart}
     ahead = [_words(name) for name, difference in told.items() if difference > 0]
     behind_it = [f"{_words(name)} (by {-difference:.4f})" for name, difference in told.items() if difference < 0]

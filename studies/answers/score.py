@@ -1,4 +1,4 @@
-"""The figures that answers consist of: scores of one model on one split, comparisons with the best, Pareto fronts."""
+"""The figures of answers: scores of one model on one split, differences, Pareto fronts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from pool.mixture import Mixture
 from search.space import CappedSimplex
 
 Json = dict[str, object]
+_FIGURES = ("loss_nats", "standard_error", "perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity")
+_COUNTS = ("tokens", "bytes", "words", "documents")
 
 
 @dataclass(frozen=True)
 class Score:
-    """The nats (W,) of one model on the windows of a table, judged by a goal."""
+    """The nats (W,) of one model on a table's windows, judged by a goal."""
 
     goal: Goal
     table: WindowTable
@@ -32,30 +34,28 @@ class Score:
 
     @cached_property
     def domains(self) -> Mapping[str, HeldOutLoss]:
-        """Held-out loss by domain."""
         return self.table.losses(self.nats)
 
     @property
     def value(self) -> float:
-        """The scalar minimised, in the goal's measure, with penalties for broken constraints."""
+        """The scalar minimised, with penalties for broken constraints."""
         return self.goal.value(self.domains)
 
     @property
     def loss_nats(self) -> float:
-        """The goal's aggregate in nats per token, without penalties."""
+        """The goal's aggregate without penalties."""
         return self.goal.loss_nats(self.domains)
 
     @property
     def violations(self) -> Mapping[str, float]:
-        """How far each constrained domain is above its ceiling; negative below the ceiling."""
+        """How far each constrained domain is above its ceiling; negative below."""
         return self.goal.violations(self.domains)
 
     def behind(self, best: Score) -> PairedDifference:
-        """Return by how much this model is worse than the best one on the same documents."""
+        """Return the difference from the best model on the same documents."""
         return paired_difference(self.goal, self.table, self.nats, best.nats)
 
     def as_json(self) -> Json:
-        """Give the value, its standard error, the usual aggregates, the constraints and every domain."""
         return {
             "value": self.value,
             "measure": self.goal.measure,
@@ -78,7 +78,7 @@ class Score:
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """A mixture on the Pareto front, with its values by objective as searched and on the test split, if any."""
+    """A mixture on the Pareto front; `test` is empty for predictions."""
 
     mixture: Mixture
     by_objective: Mapping[str, float]
@@ -86,7 +86,7 @@ class FrontPoint:
 
 
 def pareto_front(study: optuna.Study, space: CappedSimplex, objectives: Sequence[str]) -> list[FrontPoint]:
-    """List the evaluated mixtures that no other beats in every objective; none for a study of a single objective."""
+    """List the mixtures unbeaten in every objective; none for a single objective."""
     if not objectives:
         return []
     points = [
@@ -97,7 +97,7 @@ def pareto_front(study: optuna.Study, space: CappedSimplex, objectives: Sequence
 
 
 def rank_correlation(some: Sequence[float], others: Sequence[float]) -> float | None:
-    """Return Spearman's correlation; None where one side is constant or a value is not finite."""
+    """Return Spearman's correlation; None where constant or not finite."""
     if len(set(some)) < 2 or len(set(others)) < 2:
         return None
     correlation = float(spearmanr(some, others).statistic)
@@ -105,7 +105,6 @@ def rank_correlation(some: Sequence[float], others: Sequence[float]) -> float | 
 
 
 def paired_json(paired: PairedDifference) -> Json:
-    """Give a difference, its standard error, and whether the difference is beyond chance."""
     return {
         "difference": paired.difference,
         "standard_error": paired.standard_error,
@@ -114,15 +113,4 @@ def paired_json(paired: PairedDifference) -> Json:
 
 
 def _domain_json(loss: HeldOutLoss) -> Json:
-    return {
-        "loss_nats": loss.loss_nats,
-        "standard_error": loss.standard_error,
-        "perplexity": loss.perplexity,
-        "bits_per_byte": loss.bits_per_byte,
-        "word_perplexity": loss.word_perplexity,
-        "byte_perplexity": loss.byte_perplexity,
-        "tokens": loss.tokens,
-        "bytes": loss.bytes,
-        "words": loss.words,
-        "documents": loss.documents,
-    }
+    return {name: getattr(loss, name) for name in (*_FIGURES, *_COUNTS)}

@@ -1,4 +1,4 @@
-"""The verb `best` on a swarm: the best mixture as predicted, beside uniform and the best model already trained."""
+"""The verb `best` on a swarm: the best mixture as predicted, beside uniform and the best trained model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,9 +21,9 @@ from studies.terminal import plain_table
 
 @dataclass(frozen=True)
 class SwarmForecast:
-    """A value or a metric of one mixture: predicted, and measured where a model was trained on the mixture.
+    """A prediction, and the measured value where a model was trained on the mixture.
 
-    The prediction of a trained mixture uses the other runs only: a fit to its own run would hide the error.
+    A trained mixture is predicted from the other runs: a fit to its own run would hide the error.
     """
 
     predicted: Interval
@@ -32,7 +32,7 @@ class SwarmForecast:
 
 @dataclass(frozen=True)
 class SwarmStanding:
-    """One contender: the goal's value, its metrics, and whether the study's space allows the mixture."""
+    """One contender with the goal's value and metrics."""
 
     mixture: Mixture
     value: SwarmForecast
@@ -40,7 +40,6 @@ class SwarmStanding:
     feasible: bool
 
     def as_json(self) -> Json:
-        """Give the object of a contender."""
         return {
             "mixture": self.mixture.as_dict(),
             "feasible": self.feasible,
@@ -51,13 +50,12 @@ class SwarmStanding:
 
 @dataclass(frozen=True)
 class SwarmBest:
-    """The best mixture of a study on a swarm, the baselines by name, and how far to believe the predictions.
+    """The best mixture of a study on a swarm, the baselines by name, and the accuracy of predictions.
 
     best_run: the run with the lowest measured value
-    distance: total variation, sum |w - v| / 2, between the best mixture and the nearest run
-    usual_distance: median total variation between a run and its nearest
-    unseen: None where the swarm has no runs kept for testing
-    front: Pareto front of a study of several objectives, else empty
+    distance: total variation, sum |w - v| / 2, from the best mixture to the nearest run
+    usual_distance: median distance of a run from its nearest
+    unseen: None without runs kept for testing
     """
 
     study: str
@@ -72,7 +70,6 @@ class SwarmBest:
     front: Sequence[FrontPoint] = ()
 
     def as_json(self) -> Json:
-        """Give the object that `best --json` prints."""
         return {
             "study": self.study,
             "mixture": self.best.mixture.as_dict(),
@@ -90,7 +87,7 @@ class SwarmBest:
 
 
 def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
-    """Take the trial with the lowest predicted value, and predict its mixture and the baselines with intervals.
+    """Predict the mixture of the lowest predicted value and the baselines.
 
     Raises `StudyError` when no trial has a value yet.
     """
@@ -139,7 +136,7 @@ def _usual_distance(runs: Floats) -> float:
 
 
 def show_swarm_best(console: Console, best: SwarmBest) -> None:
-    """Show the best mixture, its standing beside the baselines, and how far to believe the predictions."""
+    """Show the best mixture, the baselines, and how far to believe predictions."""
     trained = ": no model was trained on it" if best.best.value.measured is None else ""
     console.print(f"Best mixture of study {best.study}, as predicted{trained}")
     show_weights(console, best.best.mixture)

@@ -1,4 +1,4 @@
-"""The answers of `best`, `confirm` and `search` for people; bad news is said as plainly as good news."""
+"""The answers of `best`, `confirm` and `search` for people, with bad news said plainly."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,7 @@ BEST = "best mixture"
 
 
 def show_counts(console: Console, counts: Counts) -> None:
-    """Say what became of the proposals, and how often the gate was wrong."""
+    """Show the counts of proposals, and the gate's false-prune rate."""
     console.print(
         f"merges {counts.merges} (of which {counts.cached} remembered, {counts.failed} failed), "
         f"pruned {counts.pruned}, audited {counts.audited}, forced {counts.forced}"
@@ -30,7 +30,7 @@ def show_counts(console: Console, counts: Counts) -> None:
 
 
 def show_weights(console: Console, mixture: Mixture) -> None:
-    """Show the weights of a mixture, the largest first."""
+    """Show the weights, the largest first."""
     table = plain_table("partition", "weight")
     for name, weight in sorted(mixture.as_dict().items(), key=lambda item: -item[1]):
         table.add_row(name, f"{weight:.4f}" if weight > 0 else "0")
@@ -38,13 +38,12 @@ def show_weights(console: Console, mixture: Mixture) -> None:
 
 
 def weights_in_words(mixture: Mixture, *, most: int | None = None) -> str:
-    """List the largest weights, at most `most` of them, without those that round to nothing."""
+    """List at most `most` weights, the largest first, without those near zero."""
     used = sorted(mixture.as_dict().items(), key=lambda item: -item[1])[:most]
     return ", ".join(f"{name} {weight:.2f}" for name, weight in used if weight >= 0.005)
 
 
 def show_front(console: Console, front: Sequence[FrontPoint], meaning: str) -> None:
-    """Show a Pareto front, if there is one."""
     if not front:
         return
     console.print(f"Pareto front: {meaning}")
@@ -59,7 +58,7 @@ def show_front(console: Console, front: Sequence[FrontPoint], meaning: str) -> N
 
 
 def show_best(console: Console, best: Best, confirmation: Confirmation | None = None) -> None:
-    """Show the best mixture, its standing beside the baselines on every split, and where it is not ahead."""
+    """Show the best mixture, its standing on every split, and where it is behind."""
     assert best.best.mixture is not None
     console.print(f"Best mixture of study {best.study}")
     show_weights(console, best.best.mixture)
@@ -126,7 +125,6 @@ def _verdict(column: str, losses: Mapping[str, float]) -> str:
 
 
 def _show_paired(console: Console, baselines: Mapping[str, Standing]) -> None:
-    """Say which baselines can't be told apart from the best mixture on the same documents."""
     for split in SPLITS:
         differences = {name: standing.behind[split] for name, standing in baselines.items()}
         unclear = {name: paired for name, paired in differences.items() if not paired.told_apart}
@@ -145,7 +143,6 @@ def _show_constraints(console: Console, best: Standing) -> None:
 
 
 def show_diversity(console: Console, found: Mapping[str, Diversity]) -> None:
-    """Show self-BLEU and distinct-2 of every contender."""
     one = next(iter(found.values()))
     console.print(
         f"Diversity of {one.samples} sampled texts of {one.tokens // one.samples} tokens (test split's beginnings)"
@@ -157,7 +154,6 @@ def show_diversity(console: Console, found: Mapping[str, Diversity]) -> None:
 
 
 def show_confirmation(console: Console, confirmation: Confirmation) -> None:
-    """Show proxy and really trained test loss of every confirmed mixture."""
     console.print(f"Confirmation of study {confirmation.study}, test split")
     table = plain_table("mixture", "merged (proxy)", "really trained", "standard error")
     for one in confirmation.confirmed:

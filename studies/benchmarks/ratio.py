@@ -17,7 +17,6 @@ class Ratio:
 
     @classmethod
     def of(cls, ratios: Sequence[float]) -> "Ratio":
-        """Sum up ratios."""
         return cls(median(ratios), min(ratios), max(ratios), len(ratios))
 
     def __str__(self) -> str:
@@ -25,14 +24,13 @@ class Ratio:
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Time an action."""
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
 
 
 def paired(numerator: Callable[[], object], denominator: Callable[[], object], repeats: int) -> Ratio:
-    """Time both in turns, after an untimed round each, and return the ratio of their seconds."""
+    """Time both in turns, after an untimed round, and return the ratio."""
     numerator()
     denominator()
     return Ratio.of([seconds(numerator) / seconds(denominator) for _ in range(repeats)])

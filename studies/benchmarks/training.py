@@ -1,7 +1,7 @@
-"""The verb `bench training`: the throughput of a member's training over that of a bare PyTorch loop.
+"""The verb `bench training`: throughput of a member's training over a bare PyTorch loop's.
 
-Both train one model on the same windows in the same order with equal AdamW, schedule, clipping and dtype. The bare loop
-has no checkpoints, logging or accelerate, so the difference is the cost of `Trainer`.
+Both train one model on the same windows in the same order, with equal AdamW, schedule, clipping and dtype. The
+difference is the cost of `Trainer`.
 """
 
 import tempfile
@@ -32,11 +32,10 @@ VOCABULARY_130M = 32_000
 
 @dataclass(frozen=True)
 class Speed:
-    """The throughput of a timed training run.
+    """The throughput of a timed training.
 
-    tokens_per_second, bare_tokens_per_second: of the median rounds
-    ratio: throughput of a member's training over the bare loop's, paired
-    utilisation: share of `peak_teraflops` reached by model FLOPs; None without a peak
+    ratio: over the bare loop's throughput, paired
+    utilisation: model FLOPs over `peak_teraflops`; None without a peak
     """
 
     parameters: int
@@ -52,7 +51,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """Time `repeats` paired rounds of `steps` optimiser steps, on the pool's model or one of 130 million parameters."""
+    """Time `repeats` paired rounds of `steps` optimiser steps."""
 
     steps: int
     repeats: int
@@ -61,7 +60,7 @@ class TrainingRequest:
 
 
 def run_training(pool: Pool, wanted: TrainingRequest) -> Speed:
-    """Time the pool's recipe without options beyond a bare loop. Raises `ConfigError` for LoRA and small pools."""
+    """Time the pool's recipe without options beyond a bare loop. Raises `ConfigError`."""
     if pool.config.recipe.lora is not None:
         raise ConfigError("bench training compares full training: take [recipe.lora] out of the pool file")
     context, streams = SHAPE_130M.context if wanted.is_130m else pool.config.context, pool.corpus.train
@@ -121,7 +120,7 @@ def flops_per_token(model: PreTrainedModel, context: int) -> float:
 
 
 def _plain(recipe: Recipe, steps: int, context: int) -> Recipe:
-    """Keep batch, optimiser, schedule, clipping and precision, with no checkpoint before the last step."""
+    """Keep batch, optimiser, schedule, clipping and precision."""
     kept = recipe.model_dump(
         include={"batch_windows", "learning_rate", "schedule", "warmup_share", "weight_decay", "clip_norm", "precision"}
     )
@@ -130,7 +129,7 @@ def _plain(recipe: Recipe, steps: int, context: int) -> Recipe:
 
 
 def bare_loop(model: PreTrainedModel, windows: TrainingWindows, recipe: Recipe, device: torch.device) -> None:
-    """Train in place, as anyone would write the loop; end on the CPU, as a member's training does."""
+    """Train in place as anyone would, and end on the CPU."""
     torch.nn.Module.to(model, device).train(True)
     norms = {name for name, _ in model.named_parameters() if "norm" in name}
     groups = [

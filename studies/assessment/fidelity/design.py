@@ -1,4 +1,4 @@
-"""Choose the mixtures to train for judging the proxy: the best one, the baselines, and a spread over the space."""
+"""Choose mixtures to train for judging the proxy: the best, the baselines, and a spread."""
 
 from collections.abc import Iterable
 
@@ -20,8 +20,8 @@ ANCHOR = "mixscout:fidelity_anchor"
 def design(bench: Workbench, study: optuna.Study, count: int) -> dict[str, Mixture]:
     """Name `count` different mixtures of two partitions or more; a larger design keeps the smaller one.
 
-    Single partitions are left out: the model trained on one partition is the member, so proxy and truth agree by
-    construction. Raises `ConfigError` when the space has only those, and `StudyError` before the first evaluation.
+    A model trained on a single partition is the member, so single partitions are left out. Raises `ConfigError` for a
+    space without others, and `StudyError` before the first evaluation.
     """
     names, best = bench.pool.names, best_mixture(bench, study)
     named = {"best": best, "uniform": Mixture.uniform(names), "proportional": bench.pool.proportional()}
@@ -40,7 +40,7 @@ def design(bench: Workbench, study: optuna.Study, count: int) -> dict[str, Mixtu
 
 
 def union_design(space: CappedSimplex, count: int, *, seed: int) -> dict[str, Mixture]:
-    """Name `count` different even mixtures of random sizes from two on; a larger design keeps the smaller one.
+    """Name `count` even mixtures of random sizes from two on; a larger design keeps the smaller one.
 
     Raises `ConfigError` when the space has fewer.
     """

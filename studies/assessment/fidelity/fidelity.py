@@ -1,4 +1,4 @@
-"""How far the loss of the merge stands for the loss of training, on one pool and one goal."""
+"""How far the merge's loss stands for the loss of training, on one pool and goal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Agreement = Mapping[str, Interval]
 
 @dataclass(frozen=True, eq=False)
 class Agreed:
-    """Proxy and truth of N mixtures on one split; agreement and noise by reading."""
+    """Proxy and truth of N mixtures on one split, with agreement and noise by reading."""
 
     proxy: Readings
     truth: Readings
@@ -32,13 +32,13 @@ class Agreed:
 
     @property
     def ceiling(self) -> float | None:
-        """The highest Pearson correlation that the noise of the truths allows; None where no noise was measured."""
+        """The highest Pearson correlation that noise allows; None if not measured."""
         return self.noise[VALUE].ceiling(self.truth[VALUE]) if VALUE in self.noise else None
 
 
 @dataclass(frozen=True, eq=False)
 class Fidelity:
-    """The agreement of proxy and truth by split, and of merge rules on the search split."""
+    """Agreement by split, and the choice of merge rules on the search split."""
 
     study: str
     measure: str
@@ -48,14 +48,13 @@ class Fidelity:
 
     @property
     def mixtures(self) -> Mapping[str, Mixture]:
-        """The N trained mixtures by name."""
         return self.truths.mixtures
 
 
 def run_fidelity(
     instruments: Instruments, truths: Truths, proxies_by_split: Mapping[Split, Readings], rules: Mapping[str, MergeRule]
 ) -> Fidelity:
-    """Compare truths with their proxies, and on the search split with the merges by other rules."""
+    """Compare truths with their proxies and with merges by other rules."""
     by_split = {split: _agreed(truths, split, proxies_by_split[split]) for split in SPLITS}
     own = rule_name(instruments.proxy.rule)
     proxies = {own: by_split["search"].proxy[VALUE]}
@@ -71,14 +70,13 @@ def run_fidelity(
 
 
 def rules_with(exponents: Sequence[float]) -> dict[str, MergeRule]:
-    """Name the rules to compare: identity, and the other rules with each exponent."""
+    """Name identity, and the other rules with each exponent."""
     kinds = ("power", "common-specific")
     rules = [make_rule("identity", 1.0), *(make_rule(kind, exponent) for kind in kinds for exponent in exponents)]
     return {rule_name(rule): rule for rule in rules}
 
 
 def rule_name(rule: MergeRule) -> str:
-    """Name a rule with its exponent."""
     return " ".join(str(part) for part in rule.digest_parts.values())
 
 

@@ -1,4 +1,4 @@
-"""Predict from a mixture's merge what training would give, with an interval."""
+"""Predict the value after training from a mixture's merge, with an interval."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from studies.assessment.fidelity.truths import Truths
 
 @dataclass(frozen=True)
 class Forecast:
-    """The value of one mixture's merge on one split (`proxy`), and the predicted value after training."""
+    """The merge's value (`proxy`) and the predicted value after training, on one split."""
 
     proxy: float
     predicted: Interval
@@ -34,7 +34,6 @@ class Forecaster:
 
     @classmethod
     def learn(cls, instruments: Instruments, truths: Truths, proxies: Mapping[Split, Readings]) -> Forecaster:
-        """Learn from truths and the proxies of their mixtures."""
         weights = np.stack([mixture.array for mixture in truths.mixtures.values()])
         calibrations = {
             split: Calibration.fit(weights, proxies[split][VALUE], truths.readings[split][VALUE]) for split in SPLITS
@@ -42,7 +41,7 @@ class Forecaster:
         return cls(instruments, calibrations)
 
     def forecast(self, mixture: Mixture) -> dict[Split, Forecast]:
-        """Merge a mixture and predict the value after training, on both splits."""
+        """Merge a mixture and predict its value after training, by split."""
         found: dict[Split, Forecast] = {}
         weights = mixture.over(self.instruments.pool.names).array[None]
         for split in SPLITS:
@@ -52,7 +51,6 @@ class Forecaster:
         return found
 
     def as_json(self) -> Json:
-        """Give the family of correction, its leave-one-out error and the number of truths, by split."""
         return {
             split: {
                 "family": one.family.name,
@@ -65,7 +63,7 @@ class Forecaster:
 
 
 def proxies_of(instruments: Instruments, truths: Truths) -> dict[Split, Readings]:
-    """Merge the mixtures with known truth. Raises `StudyError` for fewer than a calibration needs."""
+    """Merge the mixtures with known truth. Raises `StudyError` for too few."""
     if len(truths.mixtures) < LEAST_TRUTHS:
         raise StudyError(
             f"study {instruments.study!r} knows the truth of {len(truths.mixtures)} mixtures, a prediction "
@@ -75,5 +73,4 @@ def proxies_of(instruments: Instruments, truths: Truths) -> dict[Split, Readings
 
 
 def forecast_json(forecasts: Mapping[Split, Forecast]) -> Json:
-    """Give the forecasts of one mixture by split."""
     return {split: {"proxy": one.proxy, "predicted": one.predicted.as_json()} for split, one in forecasts.items()}

@@ -1,4 +1,4 @@
-"""The picture of a fidelity report: proxy against truth, and the ranking within each held-out domain."""
+"""The picture of a fidelity report: proxy against truth, and agreement by domain."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ _MARKED = {"best": (ORANGE, "*", 170), "uniform": (GREEN, "s", 55), "proportiona
 
 
 def draw_fidelity(fidelity: Fidelity, split: Split, path: Path) -> Path:
-    """Draw a PNG, or another format by the suffix, and return the path."""
+    """Draw the picture in the format of the suffix, and return the path."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     draw_scatter(left, fidelity, split)
@@ -26,7 +26,7 @@ def draw_fidelity(fidelity: Fidelity, split: Split, path: Path) -> Path:
 
 
 def draw_scatter(axes: Axes, fidelity: Fidelity, split: Split) -> None:
-    """Draw trained value against merged value, one point a mixture."""
+    """Draw trained against merged values."""
     agreed = fidelity.by_split[split]
     proxy, truth = agreed.proxy[VALUE], agreed.truth[VALUE]
     both = np.concatenate([proxy, truth])
@@ -50,7 +50,7 @@ def draw_scatter(axes: Axes, fidelity: Fidelity, split: Split) -> None:
 
 
 def draw_domains(axes: Axes, fidelity: Fidelity, split: Split) -> None:
-    """Draw the Spearman correlation within every domain, with its interval."""
+    """Draw each domain's Spearman correlation with its interval."""
     agreement = fidelity.by_split[split].agreement
     names = [*(name for name in agreement if name != VALUE), VALUE]
     for place, name in enumerate(names):

@@ -37,8 +37,7 @@ RADII = (0.2, 0.07, 0.02)
 class Proposal:
     """The proposed mixture and the study's best one, with forecasts by split.
 
-    margins: how far two predictions may err apart (95 %)
-    new_merges: merges made for the proposal
+    margins: error of the difference of two predictions (95 %)
     """
 
     mixture: Mixture
@@ -49,18 +48,18 @@ class Proposal:
     new_merges: int
 
     def ahead(self, split: Split) -> float:
-        """Return the predicted lead of the proposal over the best mixture."""
+        """Return the predicted lead over the best mixture."""
         return self.best[split].predicted.value - self.forecasts[split].predicted.value
 
     def told_apart(self, split: Split) -> bool:
-        """Whether the lead is beyond the error of two predictions (95 %)."""
+        """Whether the lead is beyond the margin."""
         return abs(self.ahead(split)) > self.margins[split]
 
 
 def propose(
     bench: Workbench, forecaster: Forecaster, study: optuna.Study, known: Sequence[Mixture], *, new_merges: int
 ) -> Proposal:
-    """Minimise the calibrated prediction of the search split over the study's space, from the `known` mixtures on."""
+    """Minimise the calibrated prediction of the search split over the study's space."""
     calibration = forecaster.calibrations["search"]
     best = best_mixture(bench, study).over(bench.pool.names)
     evaluations = [bench.losses["search"](mixture) for mixture in _merged(bench, study, [best, *known])]
@@ -81,9 +80,9 @@ def propose(
 
 
 def _merged(bench: Workbench, study: optuna.Study, others: Sequence[Mixture]) -> list[Mixture]:
-    """List the mixtures of `others` and of fully merged trials, each once.
+    """List `others` and the mixtures of fully merged trials, each once.
 
-    Trials of a study of downstream scores are left out: their values are no held-out loss.
+    A study of downstream scores has no trials with held-out loss.
     """
     trials = [] if bench.config.downstream else completed_trials(study)
     full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]

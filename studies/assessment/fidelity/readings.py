@@ -1,4 +1,4 @@
-"""What is read off a mixture's merge and off its trained model: the study's value, and every held-out domain."""
+"""Read the study's value and every held-out domain off merges and trained models."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ Readings = Mapping[str, Floats]
 
 @dataclass(frozen=True)
 class Instruments:
-    """Reads merges and trained models on all held-out domains at once, and remembers the evaluations.
+    """Reads all held-out domains at once, and remembers the evaluations.
 
     goals: the study's goal by split
-    proxy: the study's own merge rule, and how merges are scored
+    proxy: the study's merge rule and scoring
     """
 
     study: str
@@ -48,37 +48,36 @@ class Instruments:
 
     @classmethod
     def of(cls, bench: Workbench) -> Instruments:
-        """Take the values of an opened study."""
         store = bench.database.evaluations
         return cls(bench.config.name, bench.pool, bench.stacked, bench.goals, bench.proxy, store)
 
     @property
     def target(self) -> Goal:
-        """The goal's domains, and all others with something to score on both splits."""
+        """The goal's domains, and others with text on both splits."""
         held_out, goal = self.pool.corpus.held_out, self.goals["search"]
         scored = [name for name in held_out["search"] if all(held_out[split][name].tokens for split in SPLITS)]
         return Goal.over(tuple(dict.fromkeys([*goal.domains, *scored])), "macro", measure=goal.measure)
 
     def table(self, split: Split) -> WindowTable:
-        """Return the windows of the goal's domains on a split."""
+        """Return the windows of the goal's domains."""
         return WindowTable.of(self.pool.corpus.held_out[split], self.goals[split].domains)
 
     def proxy_loss(self, split: Split) -> RememberedObjective:
-        """Make the loss of the merge by the study's own rule."""
+        """Make the loss of the merge by the study's rule."""
         return self._merged(self.target, split, self.proxy.rule)
 
     def proxy_value(self, rule: MergeRule) -> RememberedObjective:
-        """Make the study's value of the merge by any rule, on the search split; other domains are not scored."""
+        """Make the study's value of the merge by any rule, without other domains."""
         return self._merged(self.goals["search"], "search", rule)
 
     def truth(self, split: Split, recipe: Recipe) -> RememberedObjective:
-        """Make the loss of the model really trained by a recipe."""
+        """Make the loss of the model trained by a recipe."""
         precision = self.proxy.precision
         trained = TrainedLoss(self.pool, self.stacked, self.target, split, precision=precision, recipe=recipe)
         return RememberedObjective(trained, self.store)
 
     def merged(self, split: Split, mixtures: Sequence[Mixture]) -> Readings:
-        """Merge N mixtures by the study's own rule, and read them."""
+        """Merge N mixtures by the study's rule, and read them."""
         objective, evaluations = self.proxy_loss(split), []
         with track(f"merges, {split} split", len(mixtures)) as show:
             for mixture in mixtures:
@@ -87,7 +86,7 @@ class Instruments:
         return self.read(split, evaluations)
 
     def read(self, split: Split, evaluations: Sequence[Evaluation]) -> Readings:
-        """Turn N evaluations of all domains on a split into readings."""
+        """Turn N evaluations into readings."""
         goal, target = self.goals[split], self.target
         rows = np.array([measures_of(one.domains, target.domains, target.measure) for one in evaluations])
         values = np.array([goal.value(one.domains) for one in evaluations])

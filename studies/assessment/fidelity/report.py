@@ -1,4 +1,4 @@
-"""The verbs `fidelity` and `predict`: get the truths, compare, learn corrections, propose, and report."""
+"""The verbs `fidelity` and `predict`: truths, comparison, corrections, proposal, report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEW_MERGES = 8
 
 @dataclass(frozen=True)
 class FidelityRequest:
-    """How many mixtures to train, or the folder of truths measured elsewhere, and the exponents of rules to compare."""
+    """What to train or import, and the exponents of rules to compare."""
 
     mixtures: int
     repeats: int = 0
@@ -41,9 +41,9 @@ class FidelityRequest:
 
 @dataclass(frozen=True, eq=False)
 class FidelityReport:
-    """The comparison, the corrections learnt, the proposal, and the picture's path.
+    """The comparison, the corrections, the proposal and the picture's path.
 
-    `trained_proposal` holds the truths of the proposal and of the best mixture, if asked for.
+    `trained_proposal`: truths of the proposal and of the best mixture, if asked for.
     """
 
     fidelity: Fidelity
@@ -53,14 +53,13 @@ class FidelityReport:
     trained_proposal: Truths | None = None
 
     def trained(self, split: Split) -> tuple[float, float] | None:
-        """Return the trained values of the proposal and of the best mixture; None if not asked for."""
+        """Return the trained values of proposal and best mixture, if asked for."""
         if self.trained_proposal is None:
             return None
         proposal, best = self.trained_proposal.readings[split][VALUE].tolist()
         return proposal, best
 
     def as_json(self) -> Json:
-        """Give the object that `fidelity --json` prints."""
         fidelity, choice = self.fidelity, self.fidelity.rules
         return {
             "study": fidelity.study,
@@ -137,7 +136,7 @@ def _rule_json(score: RuleScore) -> Json:
 def make_report(
     bench: Workbench, study: optuna.Study, wanted: FidelityRequest, engine: Engine = ONE_BY_ONE
 ) -> FidelityReport:
-    """Train truths by an engine, or import them, and report. Raises a `MixscoutError` of the thing at fault."""
+    """Train truths by an engine, or import them, and report. Raises a `MixscoutError`."""
     instruments = Instruments.of(bench)
     training = TruthPlan(wanted.repeats, as_long_as_members=wanted.unions)
     if wanted.truths:
@@ -167,7 +166,7 @@ def _design(bench: Workbench, study: optuna.Study, wanted: FidelityRequest) -> d
 def forecast_mixture(
     bench: Workbench, study: optuna.Study, mixture: Mixture | None, truths: Path | None
 ) -> tuple[Mixture, Forecaster, dict[Split, Forecast]]:
-    """Predict the value after training of a mixture, or of the study's best one; nothing is trained."""
+    """Predict a mixture, or the study's best one, without training."""
     instruments = Instruments.of(bench)
     known = import_truths(instruments, truths) if truths else known_truths(instruments)
     forecaster = Forecaster.learn(instruments, known, proxies_of(instruments, known))

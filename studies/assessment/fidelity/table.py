@@ -1,4 +1,4 @@
-"""The answers of `fidelity` and `predict` for people: differences stand beside the noise floor."""
+"""The answers of `fidelity` and `predict` for people, with differences beside the noise."""
 
 import math
 from collections.abc import Mapping
@@ -24,7 +24,6 @@ MOST_WEIGHTS = 3
 
 
 def show_fidelity(console: Console, report: FidelityReport) -> None:
-    """Show mixtures, agreement on the test split, domains, rules, and the proposal."""
     fidelity = report.fidelity
     test = fidelity.by_split["test"]
     console.print(
@@ -157,7 +156,7 @@ def _ahead(report: FidelityReport, split: Split) -> str:
 def show_forecast(
     console: Console, mixture: Mixture, forecaster: Forecaster, forecasts: Mapping[Split, Forecast]
 ) -> None:
-    """Show the predicted value of a mixture after training, and the number of truths behind the prediction."""
+    """Show a mixture's predicted value, and the truths behind it."""
     study, measure = forecaster.instruments.study, forecaster.instruments.target.measure
     console.print(f"Prediction for study {study}: {_largest(mixture)} ({measure.replace('-', ' ')})", soft_wrap=True)
     table = Table("split", "merged (proxy)", "predicted if trained (interval)", "correction")
@@ -176,7 +175,7 @@ def _forecast(one: Forecast) -> tuple[str, str]:
 
 
 def _beside(difference: float, floor: NoiseFloor | None, *, alone: bool = False) -> str:
-    """Compare with the noise a difference of two truths or, `alone`, of a truth and a merge."""
+    """Compare with the noise of two truths or, `alone`, of a truth and a merge."""
     if floor is None:
         return "noise not measured"
     margin = floor.margin_of_one if alone else floor.margin

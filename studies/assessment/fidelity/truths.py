@@ -1,4 +1,4 @@
-"""Ground truths of a study: mixtures really trained, here or elsewhere, and their readings on both splits."""
+"""Ground truths of a study: mixtures really trained, here or elsewhere, and read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,10 +25,9 @@ REPEATED = 4
 
 @dataclass(frozen=True, eq=False)
 class Truths:
-    """N trained mixtures by name, with their readings.
+    """N trained mixtures by name, with readings, and noise where measured.
 
-    noise: by split and reading, where measured
-    source: where the truths come from, in words
+    source: origin in words
     ignored: metrics of a swarm that are no held-out domain
     """
 
@@ -43,16 +42,16 @@ class Truths:
 class TruthPlan:
     """How truths are trained.
 
-    repeats: trainings of some mixtures in other orders of the data
-    as_long_as_members: train for the members' tokens times the number of members in the mixture, as Na et al. 2024
-    (arXiv 2410.15661) train on the union of their data; else for the tokens of one member
+    repeats: further trainings of some mixtures, in other data orders
+    as_long_as_members: train as long as the members together, as on the union of their data in Na et al. 2024
+    (arXiv 2410.15661); else as long as one member
     """
 
     repeats: int = 0
     as_long_as_members: bool = False
 
     def recipe(self, pool: Pool, mixture: Mixture, order: int = 0) -> Recipe:
-        """Return the recipe of one run, in the given order of the data."""
+        """Return the recipe of one run."""
         recipe = pool.config.recipe
         members = len(pool.unit_mixture(mixture).support) if self.as_long_as_members else 1
         order_seed = (recipe.order_seed + order) % 2**32
@@ -60,7 +59,6 @@ class TruthPlan:
 
     @property
     def source(self) -> str:
-        """Name the recipe in words."""
         longer = ", each for as long as its members together" if self.as_long_as_members else ""
         return f"trained here, by the members' recipe{longer}"
 
@@ -68,10 +66,10 @@ class TruthPlan:
 def train_truths(
     instruments: Instruments, plan: Mapping[str, Mixture], training: TruthPlan, engine: Engine = ONE_BY_ONE
 ) -> Truths:
-    """Train the mixtures of a plan by an engine, and read them; what was trained before is recalled.
+    """Train the mixtures of a plan by an engine, or recall them, and read them.
 
-    The first `REPEATED` mixtures are trained again in other orders, to measure the noise. Each run is kept at once, so
-    a killed command goes on. Raises `PoolError` and `EngineError`.
+    The first `REPEATED` are trained again to measure the noise. Each run is kept at once, so a killed command goes on.
+    Raises `PoolError` and `EngineError`.
     """
 
     def runs_of(mixtures: list[Mixture], order: int = 0) -> list[TruthRun]:
@@ -86,7 +84,7 @@ def train_truths(
 
 
 def known_truths(instruments: Instruments) -> Truths:
-    """Collect the mixtures of two partitions or more whose truth is remembered on both splits."""
+    """Collect mixtures of two partitions or more with remembered truths on both splits."""
     recipe, names = instruments.pool.config.recipe, instruments.pool.names
     digests = {split: instruments.truth(split, recipe).digest for split in SPLITS}
     found = {split: [one.mixture for one in instruments.store.all_of(digests[split])] for split in SPLITS}
@@ -111,7 +109,7 @@ def _readings(instruments: Instruments, split: Split, runs: list[TruthRun]) -> R
 
 
 def _noise(instruments: Instruments, split: Split, repeated: list[list[TruthRun]]) -> dict[str, NoiseFloor]:
-    """Measure the noise on runs that differ only in the order of the data, one list for each order."""
+    """Measure the noise on runs that differ only in data order, a list each."""
     if len(repeated) < 2:
         return {}
     by_order = [_readings(instruments, split, runs) for runs in repeated]
@@ -122,11 +120,10 @@ def _noise(instruments: Instruments, split: Split, repeated: list[list[TruthRun]
 
 
 def import_truths(instruments: Instruments, path: Path) -> Truths:
-    """Read truths measured elsewhere from a folder with ratios.csv and metrics.csv, or from its ratios.csv.
+    """Read truths from a folder with ratios.csv and metrics.csv, or from its ratios.csv.
 
-    Metrics are losses in the study's measure, and hold for both splits. Several runs of one mixture count once, with
-    their mean, and measure the noise. Single partitions are left out. Raises `ConfigError` for the partition, the
-    domain or the run at fault.
+    Metrics are losses in the study's measure, for both splits. Runs of one mixture give its mean and the noise. Single
+    partitions are left out. Raises `ConfigError` for the partition, domain or run at fault.
     """
     table = read_swarm(path, path.with_name("metrics.csv")) if path.is_file() else read_swarm(path)
     names, domains = instruments.pool.names, instruments.target.domains
@@ -165,7 +162,6 @@ def _check(table: SwarmTable, names: tuple[str, ...], domains: tuple[str, ...], 
 
 
 def _groups(table: SwarmTable, names: tuple[str, ...]) -> list[list[int]]:
-    """Group the runs of mixtures, equal mixtures together."""
     groups: dict[str, list[int]] = {}
     for row, weights in enumerate(table.weights):
         mixture = Mixture.from_array(table.names, weights)
@@ -175,7 +171,7 @@ def _groups(table: SwarmTable, names: tuple[str, ...]) -> list[list[int]]:
 
 
 def _values(instruments: Instruments, split: Split, metrics: Mapping[str, Floats]) -> Floats:
-    """Return the study's value of every run; domains have the sizes of the pool's held-out text."""
+    """Return the study's value of every run, with the pool's domain sizes."""
     goal, table = instruments.goals[split], instruments.table(split)
     sizes = goal.sizes(table.losses(np.zeros(len(table.domain))))
     rows = np.array([metrics[name] for name in goal.domains]).T

@@ -1,4 +1,4 @@
-"""Measure a pool's members: their losses, task vectors and loss barriers. The verdict is made elsewhere."""
+"""Measure a pool's members: losses, task vectors and loss barriers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ Ends = tuple[Mixture, Mixture]
 
 @dataclass(frozen=True)
 class Lines:
-    """Walk at most `most_pairs` lines between members, the lowest cosines first, with `points` inside each line."""
+    """At most `most_pairs` lines between members, lowest cosines first, with `points` inside each."""
 
     points: int = 3
     most_pairs: int = 36
@@ -40,17 +40,15 @@ class Lines:
 
 @dataclass(frozen=True)
 class DomainLosses:
-    """Losses of one model in nats per token, by held-out domain; NaN or infinite where the model breaks down."""
+    """Nats per token of one model by held-out domain; may be NaN or infinite."""
 
     by_domain: Mapping[str, float]
 
     @property
     def mean(self) -> float:
-        """Unweighted mean over domains."""
         return float(np.mean(list(self.by_domain.values())))
 
     def as_json(self) -> Json:
-        """Give the losses and their mean."""
         return {"loss_nats": dict(self.by_domain), "mean_loss_nats": self.mean}
 
 
@@ -59,12 +57,12 @@ class PoolCheck:
     """The members of a pool, measured on one split.
 
     points: points inside each line
-    uniform: the merge of all members at equal weights
-    tokens: tokens each member was trained on; None if unknown
-    own_domains: the domain of a member's own text; members without one are left out
-    forgotten_nats: rise of the loss on held-out text of the seed's mixture during training; None if not measured
-    barriers: nats on the mean of domains, for each pair whose line was walked
-    barriers_to_mean: the same between each member and the uniform merge
+    uniform: the merge at equal weights
+    tokens: trained on; None if unknown
+    own_domains: domains of members' own text, where they exist
+    forgotten_nats: rise on held-out text of the seed's mixture; None if not measured
+    barriers: nats on the mean of domains, where a line was walked
+    barriers_to_mean: the same from each member to the uniform merge
     """
 
     pool: str
@@ -93,16 +91,16 @@ class PoolCheck:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """All K (K - 1) / 2 pairs of members."""
+        """All K (K - 1) / 2 pairs."""
         return tuple(combinations(self.names, 2))
 
     def of_pairs(self, matrix: Floats) -> dict[Pair, float]:
-        """Read the pairs off a symmetric matrix (K, K)."""
+        """Read pairs off a symmetric matrix (K, K)."""
         rows = {name: row for row, name in enumerate(self.names)}
         return {(one, other): float(matrix[rows[one], rows[other]]) for one, other in self.pairs}
 
     def barrier_matrix(self) -> Floats:
-        """Return barriers (K, K + 1), the last column to the uniform merge; NaN where no line was walked."""
+        """Return barriers (K, K + 1), the last column to the uniform merge; NaN where not walked."""
         rows = {name: row for row, name in enumerate(self.names)}
         matrix = np.full((len(rows), len(rows) + 1), np.nan)
         for (one, other), nats in self.barriers.items():
@@ -112,7 +110,6 @@ class PoolCheck:
         return matrix
 
     def as_json(self) -> Json:
-        """Give everything measured; a pair is written as ONE/OTHER, since no name may contain a slash."""
         vectors = self.vectors
         norms, relative = vectors.norms.tolist(), vectors.relative_norms.tolist()
         return {
@@ -141,14 +138,14 @@ class PoolCheck:
 
 
 def by_pair_name(values: Mapping[Pair, float]) -> dict[str, float]:
-    """Name each pair ONE/OTHER."""
+    """Name each pair ONE/OTHER; no name may contain a slash."""
     return {"/".join(pair): value for pair, value in values.items()}
 
 
 def run_pool_check(pool: Pool, lines: Lines) -> PoolCheck:
-    """Measure all members of a verified pool; the root's database remembers evaluations.
+    """Measure all members of a verified pool, and remember evaluations in the root's database.
 
-    Raises `PoolError` for a member that holds NaN, `CorpusError` without held-out text, and `StorageError`.
+    Raises `PoolError` for NaN in a member, `CorpusError` without held-out text, and `StorageError`.
     """
     stacked = StackedPool(pool.member_folders, folder=pool.folder)
     vectors = compare_task_vectors(stacked, pool.folder / "seed")
@@ -157,8 +154,6 @@ def run_pool_check(pool: Pool, lines: Lines) -> PoolCheck:
 
 
 class _Reader:
-    """Reads the loss of merges and of the seed on every held-out domain that has something to score."""
-
     def __init__(self, pool: Pool, stacked: StackedPool, store: EvaluationStore) -> None:
         scored = [name for name, windows in pool.corpus.held_out[SPLIT].items() if windows.tokens]
         if not scored:
@@ -175,7 +170,7 @@ class _Reader:
         return self._resident()
 
     def merge(self, mixture: Mixture) -> DomainLosses:
-        """Read a mixture's merge; a loss that is not finite is read too, but not remembered."""
+        """Read a merge; a loss that is not finite is not remembered."""
         try:
             return _losses(self._objective(mixture).domains)
         except NonFiniteLossError:
@@ -220,7 +215,6 @@ def _check(pool: Pool, reader: _Reader, vectors: TaskVectors, lines: Lines) -> P
 
 
 def _least_alike(vectors: TaskVectors, most: int) -> Sequence[Pair]:
-    """Choose the `most` pairs of the lowest cosines, in the order of members."""
     first, second = np.triu_indices(len(vectors.names), k=1)
     chosen = np.sort(np.argsort(vectors.cosines[first, second], kind="stable")[:most])
     return [(vectors.names[first[place]], vectors.names[second[place]]) for place in chosen]

@@ -1,4 +1,4 @@
-"""The pictures of a pool check: a heat map for each matrix, in colours told apart by the colour-blind."""
+"""The pictures of a pool check: a heat map for each matrix, readable by the colour-blind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +19,10 @@ NOT_MEASURED = "#D9D9D9"
 
 @dataclass(frozen=True)
 class HeatMap:
-    """One matrix with its labels; blue is good and red is bad.
+    """A labelled matrix; blue is good and red is bad.
 
-    bar: label of the colour bar
-    colours: values that are coloured, within `most` of `middle`
-    written: values written in the cells, in the format `form`
+    colours: within `most` of `middle`
+    written: values written in cells, by the format `form`
     """
 
     title: str
@@ -39,7 +38,7 @@ class HeatMap:
 
 
 def draw_pool_check(check: PoolCheck, reports: Path) -> list[Path]:
-    """Draw a PNG for each matrix into a folder, and return the paths."""
+    """Draw a PNG for each matrix, and return the paths."""
     maps = {"transfer": _transfer(check)}
     if check.pairs:
         maps |= {"cosines": _cosines(check), "sign-conflicts": _sign_conflicts(check), "barriers": _barriers(check)}
@@ -79,7 +78,7 @@ def _barriers(check: PoolCheck) -> HeatMap:
 
 
 def heat_map_figure(one: HeatMap) -> Figure:
-    """Draw a heat map; what is not finite is grey."""
+    """Draw a heat map, grey where not finite."""
     height, width = 2.0 + 0.42 * len(one.rows), 3.0 + ROOM_FOR_COLOUR_BAR + 0.62 * len(one.columns)
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""A pool for people: its parts, the overlap of its text, and the check of its members with the verdict last."""
+"""A pool for people: its parts, its overlap, and its check with the verdict last."""
 
 import math
 
@@ -19,7 +19,6 @@ MOST_PAIRS = 30
 
 
 def show_pool(console: Console, manifest: PoolManifest) -> None:
-    """Show partitions with their members, held-out domains and digests."""
     console.print(f"Pool {manifest.name}")
     table = _whole_names("partition", "documents", "tokens", "bytes", "text", "available", "member", "training\nloss")
     for name, part in manifest.corpus.partitions.items():
@@ -48,7 +47,7 @@ def _seed_origin(seed: CheckpointManifest) -> str:
 
 
 def _whole_names(*headings: str) -> Table:
-    """A table that folds long names, because half a name is no name."""
+    """A table that folds long names instead of cutting them."""
     table = Table()
     for heading in headings:
         left = heading in ("partition", "domain", "text", "member")
@@ -61,7 +60,7 @@ def _counts(part: TextSummary) -> tuple[str, str, str, str]:
 
 
 def show_overlap(console: Console, overlap: Overlap) -> None:
-    """Show the share of held-out documents with a shared passage, and how many training documents have one."""
+    """Show shares of held-out documents, and counts of training documents, with a shared passage."""
     console.print(f"Held-out documents with a run of {WORDS} words that also stands in training text")
     table = Table("held-out domain", "documents")
     table.add_column("share of them, by partition", ratio=1)
@@ -81,7 +80,6 @@ def show_overlap(console: Console, overlap: Overlap) -> None:
 
 
 def show_pool_check(console: Console, check: PoolCheck, verdict: PoolVerdict) -> None:
-    """Show what was measured and what follows."""
     count = len(check.domains)
     console.print(f"Pool {check.pool}: loss in nats per token, {check.split} split, mean of {count} domains")
     _show_members(console, check)

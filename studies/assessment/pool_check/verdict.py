@@ -20,24 +20,21 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class PoolVerdict:
-    """The reasons why a pool is unlikely to merge well; empty for a good pool."""
+    """Reasons against merging the pool; none for a good pool."""
 
     reasons: tuple[str, ...]
 
     @property
     def likely(self) -> bool:
-        """Whether nothing measured speaks against merging."""
         return not self.reasons
 
     @property
     def words(self) -> str:
-        """The verdict in one sentence."""
         if self.likely:
             return "Nothing measured speaks against merging this pool."
         return f"This pool is unlikely to merge well: {len(self.reasons)} of the checks failed."
 
     def as_json(self) -> dict[str, object]:
-        """Give the verdict, the reasons and the thresholds."""
         return {
             "likely_to_merge_well": self.likely,
             "words": self.words,
@@ -51,7 +48,7 @@ class PoolVerdict:
 
 
 def judge(check: PoolCheck) -> PoolVerdict:
-    """Judge a pool by its losses, task vectors and barriers, not by sign conflicts."""
+    """Judge by losses, task vectors and barriers, not by sign conflicts."""
     return PoolVerdict((*_of_losses(check), *_of_vectors(check), *_of_barriers(check)))
 
 
@@ -124,7 +121,6 @@ def _of_barriers(check: PoolCheck) -> Iterator[str]:
 
 
 def _ranked(values: Mapping[str, float]) -> str:
-    """List cases with their values, the farthest from zero first."""
     return _listed([f"{name} ({value:.3g})" for name, value in sorted(values.items(), key=lambda item: -abs(item[1]))])
 
 

@@ -1,7 +1,7 @@
-"""The verb `bench objective`: the cost of an evaluation, as ratios of timings taken in turns.
+"""The verb `bench objective`: the cost of an evaluation, as ratios of timings in turns.
 
-Nothing is simulated: the study's own pool is merged, its windows are scored, and a temporary database keeps the
-evaluations. The rival is a user without Mixscout: mergekit to disk, load, and a plain forward pass.
+The study's own pool, windows and a real database are timed. The rival is mergekit to disk, load, and a plain forward
+pass.
 """
 
 import logging
@@ -41,11 +41,11 @@ MERGES_TIMED = 20
 class Costs:
     """Ratios of seconds, and one of bytes per second.
 
-    overhead_ratio: an evaluation kept in the database over the bare forward passes on the same batches
-    plain_ratio: the same evaluation over a plain loop with whole logits
-    merge_bandwidth_ratio: bytes per second of merging over those of copying the members
+    overhead_ratio: an evaluation, kept, over the bare forward passes
+    plain_ratio: the same over a plain loop with whole logits
+    merge_bandwidth_ratio: merging over copying the members
     versus_mergekit_ready: mergekit to disk and loading over our merge
-    versus_mergekit_candidate: the same with scoring over our merge and decision, in a random search
+    versus_mergekit_candidate: the same with scoring over our decision, in a random search
     """
 
     overhead_ratio: Ratio
@@ -56,7 +56,7 @@ class Costs:
 
 
 def run_costs(bench: Workbench, repeats: int) -> Costs:
-    """Measure. Raises `ConfigError` when mergekit is not installed, or for a study on groups of members."""
+    """Measure. Raises `ConfigError` without mergekit, or for groups of members."""
     check_mergekit()
     if bench.pool.groups:
         raise ConfigError("bench objective measures merges of single members: take [space] units = 'macro' away")
@@ -95,12 +95,12 @@ def run_costs(bench: Workbench, repeats: int) -> Costs:
 
 
 def random_mixture(space: CappedSimplex, rng: np.random.Generator) -> Mixture:
-    """Draw a point as the random strategy does."""
+    """Draw as the random strategy does."""
     return space.project(rng.random(len(space.names)))
 
 
 def _bandwidth(stacked: StackedPool, repeats: int) -> Ratio:
-    """Compare merging K members of P values, (K + 1) P moved, with copying them, 2 K P moved."""
+    """Compare merging K members of P values, (K + 1) P moved, with copying, 2 K P moved."""
     stack, k = stacked.stack, len(stacked.names)
     copy, uniform = torch.empty_like(stack), np.full(k, 1 / k)
 
@@ -122,7 +122,7 @@ def _bandwidth(stacked: StackedPool, repeats: int) -> Ratio:
 def ready_seconds(
     stacked: StackedPool, folders: Mapping[str, Path], rng: np.random.Generator, repeats: int
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Time making random mixtures ready: ours and mergekit's, in turns, after an untimed round."""
+    """Time making random mixtures ready, by us and mergekit in turns."""
 
     def merge(weights: Floats) -> None:
         stacked.merge(weights)
@@ -145,7 +145,7 @@ def _search(loss: MergedLoss, mixtures: Sequence[Mixture]) -> Mixture:
 
 
 def check_mergekit() -> None:
-    """Raise `ConfigError` when mergekit is not installed."""
+    """Raise `ConfigError` without mergekit."""
     try:
         import mergekit.merge  # noqa: F401
     except ImportError:
@@ -153,7 +153,7 @@ def check_mergekit() -> None:
 
 
 def ready_by_mergekit(folders: Mapping[str, Path], weights: Floats, device: torch.device) -> PreTrainedModel:
-    """Merge members by weights (K,) with mergekit's `linear` into a temporary folder, and load the result."""
+    """Merge by weights (K,) with mergekit's `linear` to disk, and load."""
     from mergekit.config import MergeConfiguration
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
@@ -174,7 +174,7 @@ def ready_by_mergekit(folders: Mapping[str, Path], weights: Floats, device: torc
 
 
 def plain_loss(model: PreTrainedModel, table: WindowTable, windows_at_once: int) -> Floats:
-    """Return the nats of every window (W,), from whole logits, in the table's order."""
+    """Return the nats (W,) of a table's windows, from whole logits."""
     parts = []
     with torch.inference_mode():
         for start in range(0, len(table.inputs), windows_at_once):

@@ -1,6 +1,6 @@
-"""How making a model ready grows with the number of members and the model's size, beside mergekit's.
+"""How making a model ready grows with members and size, beside mergekit's.
 
-The models have real shapes and random parameters, in a temporary folder: timings do not depend on the values.
+Models have real shapes and random parameters: timings do not depend on values.
 """
 
 import tempfile
@@ -30,9 +30,9 @@ MEMBERS_BY_SIZE = 8
 
 @dataclass(frozen=True)
 class Point:
-    """Seconds to make one mixture's model ready: ours, mergekit's, and mergekit's over ours.
+    """Seconds to make one mixture's model ready.
 
-    `together_ratio`: merging several mixtures by one matrix product over merging them one by one.
+    together_ratio: merging several mixtures by one product over merging one by one
     """
 
     parameters: int
@@ -44,7 +44,7 @@ class Point:
 
 
 def run_growth(repeats: int) -> list[Point]:
-    """Measure pools of 4 to 64 members, and of three model sizes. Raises `ConfigError` without mergekit."""
+    """Measure pools of several counts and sizes. Raises `ConfigError` without mergekit."""
     check_mergekit()
     cases = [("1M", members) for members in MEMBER_COUNTS]
     cases += [(size, MEMBERS_BY_SIZE) for size in SHAPES]

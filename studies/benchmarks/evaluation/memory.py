@@ -1,6 +1,6 @@
-"""The verb `bench memory`: bytes, error and merge time of each way of holding members, beside float32 in memory.
+"""The verb `bench memory`: each way of holding members beside float32 in memory.
 
-Members are packed into a temporary folder beside the pool, and the pool stays as it is.
+Members are packed into a temporary folder beside the pool.
 """
 
 import tempfile
@@ -46,7 +46,7 @@ class WayFigures:
     """One way of holding the members.
 
     memory_bytes, disk_bytes: for each parameter of each member
-    largest_error, median_error: distance of the merged loss from the reference's, in the goal's measure
+    largest_error, median_error: of the merged loss, in the goal's measure
     merge_ratio: seconds of merging over the reference's
     share_of_evaluation: seconds of a merge over those of an evaluation in float32
     """
@@ -62,7 +62,7 @@ class WayFigures:
 
 @dataclass(frozen=True)
 class MemoryFigures:
-    """All ways on one pool, over random mixtures; `parameters` are those of one member."""
+    """All ways on one pool; `parameters` of one member."""
 
     pool: str
     members: int
@@ -75,7 +75,7 @@ class MemoryFigures:
 
 @dataclass(frozen=True)
 class Workload:
-    """The members' folders, their seed's folder, the weights (N, K) to merge by, and how to score a merge."""
+    """Members' folders, weights (N, K) to merge by, and how to score a merge."""
 
     pool: str
     folders: Mapping[str, Sequence[Path]]
@@ -86,7 +86,7 @@ class Workload:
 
 
 def run_memory(bench: Workbench, mixtures: int, repeats: int) -> MemoryFigures:
-    """Measure on a study's own pool, goal and merge rule, on the search split."""
+    """Measure a study's own pool, goal and rule on the search split."""
     rng = np.random.default_rng(bench.config.search.seed)
     draws = [random_mixture(bench.space, rng).over(bench.stacked.names).array for _ in range(mixtures)]
 
@@ -100,7 +100,7 @@ def run_memory(bench: Workbench, mixtures: int, repeats: int) -> MemoryFigures:
 
 
 def measure(load: Workload, repeats: int) -> MemoryFigures:
-    """Hold the members in every way, one after another, beside float32 in memory."""
+    """Hold the members in every way, one after another."""
     with _beside(load.seed) as folder, track(f"pool {load.pool}", len(WAYS)) as show:
         reference = StackedPool(load.folders, holding=REFERENCE, folder=folder)
         expected, evaluation_seconds = _losses(reference, load)
@@ -123,7 +123,7 @@ def measure(load: Workload, repeats: int) -> MemoryFigures:
 
 
 def _losses(stacked: StackedPool, load: Workload) -> tuple[Floats, float]:
-    """Return the loss of every mixture (N,), and the median seconds of one evaluation."""
+    """Return losses (N,), and the median seconds of an evaluation."""
     loss = load.loss_of(stacked)
     found, spent = [], []
     for weights in load.weights:
@@ -147,7 +147,7 @@ def _merging(stacked: StackedPool, load: Workload) -> Callable[[], None]:
 
 @contextmanager
 def _beside(seed: Path) -> Iterator[Path]:
-    """Yield a temporary folder with a pool's seed, on its disk."""
+    """Yield a temporary folder with the seed, on the pool's disk."""
     with tempfile.TemporaryDirectory(dir=seed.parent, prefix=".bench-") as name:
         (Path(name) / "seed").symlink_to(seed.resolve())
         yield Path(name)
@@ -170,8 +170,7 @@ WINDOWS = 4
 def run_large(repeats: int) -> MemoryFigures:
     """Measure a pool of 98 million parameters a model, in a temporary folder of 3.5 GB.
 
-    The members are random steps from a random seed. Bytes and timings do not depend on their values; the errors say
-    little, because a random model predicts text about as well as guessing.
+    Members are random steps from a random seed. Its errors say little: a random model predicts no better than guessing.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

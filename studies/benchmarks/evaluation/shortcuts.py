@@ -1,4 +1,4 @@
-"""Whether shortcuts of an evaluation change the answer: early stopping in a random search, and bfloat16."""
+"""Whether shortcuts of an evaluation change the answer: early stopping and bfloat16."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,11 +22,11 @@ from studies.opened.on_pool import Workbench
 
 @dataclass(frozen=True)
 class Savings:
-    """Random searches with early stopping against the same searches without, over seeds.
+    """Random searches with early stopping against the same without, over seeds.
 
-    adaptive_tokens_ratio: tokens read with early stopping over tokens read without
+    adaptive_tokens_ratio: tokens read, with over without
     adaptive_same_best: 1 where the best mixture is the same
-    winners, winners_stopped: mixtures better than the incumbent of their time, and those of them stopped all the same
+    winners: mixtures better than their time's incumbent; `winners_stopped` of them were stopped
     """
 
     adaptive_tokens_ratio: Ratio
@@ -39,11 +39,10 @@ class Savings:
 
 @dataclass(frozen=True)
 class PrecisionCheck:
-    """bfloat16 less float32 over mixtures, in the goal's measure.
+    """bfloat16 less float32, in the goal's measure.
 
-    spread: standard deviation of the float32 values
-    change_spread: standard deviation of the change; a constant change costs nothing
-    regret: how much worse bfloat16's best mixture is, in float32
+    spread, change_spread: standard deviations of float32 values and of changes
+    regret: excess of bfloat16's best mixture, in float32
     """
 
     mixtures: int
@@ -59,7 +58,7 @@ class PrecisionCheck:
 
 
 class _Recalled:
-    """A loss that is computed once for each mixture, for the search without early stopping."""
+    """A loss computed once for each mixture."""
 
     gradient = challenge = foundation = None
 
@@ -75,7 +74,7 @@ class _Recalled:
 
 
 def run_savings(bench: Workbench, *, seeds: int, merges: int) -> Savings:
-    """Run a random search with and without early stopping for each seed, which also orders the windows."""
+    """Run random searches with and without early stopping; the seed orders the windows, too."""
     space, random = bench.space, STRATEGIES["random"]
     tokens, same, winners, stopped = [], [], 0, 0
     with track(f"early stopping, random search of {merges} merges", seeds) as show:
@@ -110,7 +109,7 @@ def _best(study: optuna.Study, mixture_of: Callable[[optuna.trial.FrozenTrial], 
 
 
 def _winners(full: optuna.Study, early: optuna.Study) -> tuple[int, int]:
-    """Count the mixtures better than the incumbent of the search with early stopping, and those of them stopped."""
+    """Count mixtures better than the incumbent of `early`, and those stopped."""
     incumbent, winners, stopped = float("inf"), 0, 0
     for plain, trial in zip(completed_trials(full), completed_trials(early), strict=True):
         was_stopped = bool(trial.user_attrs[STOPPED_EARLY])

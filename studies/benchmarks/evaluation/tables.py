@@ -1,4 +1,4 @@
-"""The answers of the benchmarks of evaluation, training and surrogates for people."""
+"""The answers of the benchmarks for people."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,6 @@ from studies.terminal import plain_table
 
 
 def show_costs(console: Console, costs: Costs, savings: Savings) -> None:
-    """Show the ratios of `bench objective`."""
     table = plain_table("ratio", "median", "min", "max", "repeats")
     named = {
         "evaluation over bare forward": costs.overhead_ratio,
@@ -39,7 +38,6 @@ def show_costs(console: Console, costs: Costs, savings: Savings) -> None:
 
 
 def show_training(console: Console, found: Speed) -> None:
-    """Show the throughput of `bench training`."""
     console.print(
         f"{found.parameters:,} parameters, {found.precision}, {found.device}: {found.tokens:,} tokens a run\n"
         f"member training {found.tokens_per_second:,.0f} tokens/s, bare loop {found.bare_tokens_per_second:,.0f}\n"
@@ -51,7 +49,6 @@ def show_training(console: Console, found: Speed) -> None:
 
 
 def show_growth(console: Console, points: Sequence[Point]) -> None:
-    """Show the seconds of making a model ready, by members and size."""
     console.print("Making one mixture's model ready")
     headings = ("mergekit over ours", "min", "max", "8 at once over one by one")
     table = plain_table("parameters", "members", "ours, ms", "mergekit, ms", *headings, left=0)
@@ -68,7 +65,6 @@ def show_growth(console: Console, points: Sequence[Point]) -> None:
 
 
 def show_precision(console: Console, check: PrecisionCheck) -> None:
-    """Show the effect of bfloat16."""
     console.print(f"bfloat16 against float32, {check.mixtures} mixtures")
     changes = f"{check.mean_change:+.5f}, {check.largest_change:.5f}, {check.change_spread:.5f}"
     table = Table("", "", show_header=False)
@@ -81,7 +77,7 @@ def show_precision(console: Console, check: PrecisionCheck) -> None:
 
 
 def show_memory(console: Console, found: MemoryFigures) -> None:
-    """Show a row for each way of holding members; bytes are for each parameter of each member."""
+    """Show each way; bytes are for each parameter of each member."""
     console.print(
         f"pool {found.pool}: {found.members} members of {found.parameters:,} parameters, {found.mixtures} random "
         f"mixtures, whose losses have a standard deviation of {found.spread:.5f}"
@@ -111,7 +107,7 @@ def _figures(ratio: Ratio, form: str) -> list[str]:
 
 
 def show_bench_surrogate(console: Console, results: Sequence[SurrogateResult]) -> None:
-    """Show Spearman and RMSE of every surrogate, with a table for each metric."""
+    """Show Spearman and RMSE of every surrogate by metric."""
     for metric in dict.fromkeys(one.metric for one in results):
         mine = [one for one in results if one.metric == metric]
         console.print(f"{metric}: predictions of {mine[0].unseen} unseen models, mean (least to greatest) over subsets")
