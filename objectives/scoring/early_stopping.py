@@ -17,7 +17,7 @@ from scipy.stats import t as student
 from objectives.held_out import Floats
 from objectives.scoring.paired import window_sizes
 from objectives.scoring.window_table import Rows, WindowTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 
 LOOKS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Shares of the windows after which an evaluation may stop."""

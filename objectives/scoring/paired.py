@@ -12,7 +12,7 @@ import numpy as np
 
 from objectives.held_out import CONFIDENT, Floats
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 
 
 @dataclass(frozen=True)

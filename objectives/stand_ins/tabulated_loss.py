@@ -13,7 +13,7 @@ import numpy as np
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
 

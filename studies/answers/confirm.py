@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from objectives.evaluation import Evaluation
-from objectives.trained_loss import TrainedLoss
+from objectives.losses.trained_loss import TrainedLoss
 from pool.mixture import Mixture
 from studies.answers.best import baseline_mixtures
 from studies.answers.score import Json, rank_correlation

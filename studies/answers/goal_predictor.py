@@ -14,7 +14,7 @@ from objectives.agreement.statistics import Interval
 from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.stand_ins.tabulated_loss import FittedSwarm, aggregated
-from objectives.target.target import Goal
+from objectives.target import Goal
 from search.surrogates.surrogate import Prediction, calibration_factor, normal_quantile
 from studies.answers.score import rank_correlation
 

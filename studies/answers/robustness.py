@@ -17,7 +17,7 @@ from objectives.scoring.paired import PairedDifference
 from objectives.scoring.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_windows
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from pool.tokens.held_out import HeldOutWindows

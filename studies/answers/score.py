@@ -14,8 +14,7 @@ from scipy.stats import spearmanr
 from objectives.held_out import Floats, HeldOutLoss, perplexity_of
 from objectives.scoring.paired import PairedDifference, paired_difference
 from objectives.scoring.window_table import WindowTable
-from objectives.target.aggregates import Aggregate
-from objectives.target.target import Goal
+from objectives.target import Aggregate, Goal
 from pool.mixture import Mixture
 from search.space import CappedSimplex
 

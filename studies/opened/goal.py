@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from objectives.target.target import Goal, Target
+from objectives.target import Goal, Target
 from pool.errors import ConfigError
 from studies.opened.basis import Basis
 from studies.study_file.study_file import StudyFile

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import optuna
 
 from objectives.evaluation import Objective
-from objectives.merged_loss import ProxySettings
+from objectives.losses.merged_loss import ProxySettings
 from pool.errors import StudyMismatchError
 from pool.files.digests import digest_json
 from pool.files.records import library_versions

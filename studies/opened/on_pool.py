@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from objectives.merged_loss import MergedLoss, ProxySettings
+from objectives.losses.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.members.holding import Holding
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import MergeRule, make_rule
 from objectives.scoring.early_stopping import EarlyStopping
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal, measures_of
+from objectives.target import Goal, measures_of
 from pool.config.pool_file import read_pool_file
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError
@@ -148,7 +148,7 @@ def downstream_error(
     wanted: DownstreamConfig, pool: Pool, stacked: StackedPool, rule: MergeRule, store: EvaluationStore
 ) -> RememberedObjective:
     """Make the objective of downstream scores. Raises `ConfigError` where its extra is missing."""
-    from objectives.downstream import DownstreamError, Tasks  # an extra
+    from objectives.losses.downstream import DownstreamError, Tasks  # an extra
 
     tasks = Tasks(wanted.tasks, wanted.task_folder, wanted.metric, wanted.shots, wanted.documents)
     return RememberedObjective(DownstreamError(pool, stacked, tasks, rule=rule), store)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.corpus.corpus import Split
 from pool.errors import StudyError
 from pool.mixture import Mixture

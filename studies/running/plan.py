@@ -5,7 +5,7 @@ from collections.abc import Container
 import optuna
 
 from objectives.evaluation import Objective
-from objectives.regularised import regularised
+from objectives.losses.regularised import regularised
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.designs import unimax

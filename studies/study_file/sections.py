@@ -7,8 +7,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from objectives.merging.members.holding import Held, Holding, StoredAs
 from objectives.scoring.scorer import Precision
-from objectives.target.aggregates import Aggregate
-from objectives.target.target import Measure
+from objectives.target import Aggregate, Measure
 from pool.files.toml import Config, Name
 from search.strategies.registry import STRATEGIES, find_strategy
 from search.strategies.strategy import Strategy

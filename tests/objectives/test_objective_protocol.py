@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import create_engine
 
 from objectives.evaluation import Objective
-from objectives.merged_loss import MergedLoss, ProxySettings
+from objectives.losses.merged_loss import MergedLoss, ProxySettings
+from objectives.losses.trained_loss import TrainedLoss
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import make_rule
 from objectives.stand_ins.analytic import QuadraticLoss
 from objectives.stand_ins.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
 from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.stand_ins.tabulated_loss import FittedSwarm, TabulatedLoss
-from objectives.target.target import Goal
-from objectives.trained_loss import TrainedLoss
+from objectives.target import Goal
 from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool

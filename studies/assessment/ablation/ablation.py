@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from objectives.held_out import CONFIDENT, Floats
-from objectives.target.target import Measure
+from objectives.target import Measure
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from studies.answers.score import Json

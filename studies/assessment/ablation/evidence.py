@@ -13,11 +13,11 @@ import numpy as np
 
 from objectives.evaluation import Objective
 from objectives.held_out import Floats
-from objectives.merged_loss import MergedLoss
+from objectives.losses.merged_loss import MergedLoss
 from objectives.scoring.paired import PairedDifference, paired_difference
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from studies.database.remembered import RememberedObjective

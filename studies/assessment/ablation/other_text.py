@@ -17,7 +17,7 @@ from objectives.held_out import Floats
 from objectives.scoring.perturbation import PERTURBATIONS, Kind, perturbed, rewritten_windows
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.corpus.corpus import SPLITS, Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture

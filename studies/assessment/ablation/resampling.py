@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from objectives.held_out import Floats
 from objectives.scoring.paired import window_sizes
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 
 RESAMPLES = 400
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
-from objectives.merged_loss import MergedLoss, ProxySettings
+from objectives.losses.merged_loss import MergedLoss, ProxySettings
+from objectives.losses.trained_loss import TrainedLoss
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import MergeRule
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal, measures_of
-from objectives.trained_loss import TrainedLoss
+from objectives.target import Goal, measures_of
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture

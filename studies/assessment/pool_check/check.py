@@ -7,10 +7,10 @@ from itertools import combinations
 import numpy as np
 
 from objectives.held_out import Floats, HeldOutLoss
-from objectives.merged_loss import MergedLoss
+from objectives.losses.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.merging.task_vectors import TaskVectors, barrier_nats, compare_task_vectors
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.corpus.corpus import Split
 from pool.errors import CorpusError, NonFiniteLossError
 from pool.mixture import Mixture

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from objectives.held_out import Floats
-from objectives.merged_loss import MergedLoss
+from objectives.losses.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.scoring.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from objectives.merged_loss import MERGES_AT_ONCE
+from objectives.losses.merged_loss import MERGES_AT_ONCE
 from objectives.merging.merge import StackedPool
 from pool.checkpoints.checkpoint import new_model
 from pool.config.recipe import ModelShape

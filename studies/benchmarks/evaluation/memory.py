@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from objectives.held_out import Floats
-from objectives.merged_loss import MergedLoss
+from objectives.losses.merged_loss import MergedLoss
 from objectives.merging.members.holding import Holding
 from objectives.merging.merge import StackedPool
 from objectives.scoring.scorer import Scorer

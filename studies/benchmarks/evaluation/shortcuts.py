@@ -8,7 +8,7 @@ import optuna
 from scipy.stats import kendalltau, spearmanr
 
 from objectives.evaluation import Evaluation
-from objectives.merged_loss import MergedLoss
+from objectives.losses.merged_loss import MergedLoss
 from objectives.scoring.early_stopping import EarlyStopping
 from pool.mixture import Mixture
 from pool.progress import track

@@ -9,7 +9,7 @@ import numpy as np
 
 from objectives.evaluation import Evaluation
 from objectives.stand_ins.swarm_table import SwarmTable, write_swarm
-from objectives.target.target import measures_of
+from objectives.target import measures_of
 from pool.errors import StudyError
 from pool.files.whole import refuse_occupied
 from studies.opened.on_pool import Workbench

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from objectives.merged_loss import MergedLoss
+from objectives.losses.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.merging.task_vectors import barrier_nats, mixture_between, shares_between
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 

@@ -14,13 +14,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from objectives.merged_loss import MergedLoss
+from objectives.losses.merged_loss import MergedLoss
 from objectives.merging.members.holding import Free, Held, Holding, StoredAs, choose
 from objectives.merging.members.layout import FlatLayout
 from objectives.merging.members.steps import LARGEST_CODE, dequantised, quantised
 from objectives.merging.merge import StackedPool
 from objectives.merging.task_vectors import compare_task_vectors
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import ModelShape

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from objectives.merged_loss import MergedLoss
+from objectives.losses.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.scoring.early_stopping import segments
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.recipe import ModelShape
 from pool.errors import PoolError

@@ -7,12 +7,12 @@ import pytest
 
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
-from objectives.merged_loss import MergedLoss, ProxySettings
+from objectives.losses.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.merge import StackedPool
 from objectives.scoring.early_stopping import LOOKS, Challenge, EarlyStopping, Estimate, segments
 from objectives.scoring.paired import paired_difference
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.tokens.held_out import IGNORED, HeldOutWindows

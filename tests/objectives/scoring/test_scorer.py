@@ -10,12 +10,12 @@ from transformers import GraniteConfig, GraniteForCausalLM, PreTrainedTokenizerF
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from objectives.held_out import HeldOutLoss
-from objectives.merged_loss import MergedLoss, ProxySettings
+from objectives.losses.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import CommonSpecific, Identity, MergeRule, Power
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal, Target
+from objectives.target import Goal, Target
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import CorpusConfig
 from pool.errors import NonFiniteLossError

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, read_swarms, write_swarm
 from objectives.stand_ins.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
-from objectives.target.target import Goal, Target
+from objectives.target import Goal, Target
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.surrogates.surrogate import Prediction

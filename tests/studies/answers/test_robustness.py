@@ -7,7 +7,7 @@ import pytest
 from tiny import edit
 
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.parts.store import Pool
 from studies.answers.robustness import Condition
 from studies.answers.score import Score

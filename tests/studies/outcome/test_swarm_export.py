@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tiny import edit, snapshot
 
-from objectives.merged_loss import MergedLoss
+from objectives.losses.merged_loss import MergedLoss
 from objectives.stand_ins.swarm_table import read_swarm
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.mixture import Mixture
 from studies.opened.on_pool import workbench
 from studies.running.run import run_search

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
-from objectives.target.target import measures_of
+from objectives.target import measures_of
 from studies.outcome.report.facts.drawing import BLUE, GREY, ORANGE, one_panel, shown
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Chart, Section, Table

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 from objectives.held_out import HeldOutLoss
-from objectives.merged_loss import MergedLoss
-from objectives.target.target import Goal
+from objectives.losses.merged_loss import MergedLoss
+from objectives.target import Goal
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.assessment.pool_check.picture import HeatMap, heat_map_figure

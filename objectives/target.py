@@ -8,7 +8,7 @@ constraint (Nocedal and Wright 2006, section 17.2). So every strategy handles co
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -16,13 +16,56 @@ from typing import Literal
 import numpy as np
 
 from objectives.held_out import Floats, HeldOutLoss
-from objectives.target.aggregates import AGGREGATES, Aggregate
 from pool.mixture import SUM_TOLERANCE
 
 Measure = Literal["nats-per-token", "bits-per-byte"]
 
 PENALTY = 10.0
 """Cost of one unit above a ceiling; no sane exchange rate between domains comes near it."""
+
+
+Aggregate = Literal["weighted", "macro", "micro", "worst", "worst-excess"]
+AggregateFunction = Callable[[Floats, Floats, Floats, Floats], tuple[float, Floats]]
+"""From weights (E,), measures (E,), sizes (E,) and references (E,) to the value and d value / d measure (E,)."""
+
+
+def weighted(weights: Floats, measures: Floats, sizes: Floats, references: Floats) -> tuple[float, Floats]:
+    """sum_e t_e m_e."""
+    return float(weights @ measures), weights
+
+
+def macro(weights: Floats, measures: Floats, sizes: Floats, references: Floats) -> tuple[float, Floats]:
+    """Mean over domains: every domain counts alike."""
+    return weighted(np.full(len(measures), 1 / len(measures)), measures, sizes, references)
+
+
+def micro(weights: Floats, measures: Floats, sizes: Floats, references: Floats) -> tuple[float, Floats]:
+    """All nats over all tokens (or bytes): every token counts alike."""
+    return weighted(sizes / sizes.sum(), measures, sizes, references)
+
+
+def worst(weights: Floats, measures: Floats, sizes: Floats, references: Floats) -> tuple[float, Floats]:
+    """max_e m_e (minimax); the slope is that of the worst domain, the first of equals."""
+    return worst_excess(weights, measures, sizes, np.zeros(len(measures)))
+
+
+def worst_excess(weights: Floats, measures: Floats, sizes: Floats, references: Floats) -> tuple[float, Floats]:
+    """max_e (m_e - r_e), r_e the seed's: the domain that gains least (Sagawa et al. 2020; Xie et al. 2023).
+
+    Plain minimax sees only the domain that is hardest for every model.
+    """
+    excess = measures - references
+    at = int(np.argmax(excess))
+    return float(excess[at]), np.eye(len(measures))[at]
+
+
+AGGREGATES: dict[Aggregate, AggregateFunction] = {
+    "weighted": weighted,
+    "macro": macro,
+    "micro": micro,
+    "worst": worst,
+    "worst-excess": worst_excess,
+}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from objectives.merging.rules import Identity, MergeRule
 from objectives.scoring.early_stopping import Challenge, EarlyStopping, Estimate, segments
 from objectives.scoring.scorer import Precision, Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.corpus.corpus import Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture

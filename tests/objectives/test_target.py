@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives.held_out import Floats, HeldOutLoss
-from objectives.target.aggregates import AGGREGATES, Aggregate
-from objectives.target.target import PENALTY, Goal, Target
+from objectives.target import AGGREGATES, PENALTY, Aggregate, Goal, Target
 
 REFERENCES = {"a": 1.0, "b": 2.5}
 

@@ -5,11 +5,11 @@ import optuna
 import pytest
 
 from objectives.evaluation import Evaluation
-from objectives.merged_loss import MergedLoss
+from objectives.losses.merged_loss import MergedLoss
+from objectives.losses.regularised import RegularisedLoss, divergence, regularised
 from objectives.merging.merge import StackedPool
-from objectives.regularised import RegularisedLoss, divergence, regularised
 from objectives.stand_ins.analytic import QuadraticLoss
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from search.loop import Search, advance

@@ -3,11 +3,11 @@
 import time
 
 from objectives.evaluation import Evaluation
-from objectives.merged_loss import objective_digest
+from objectives.losses.merged_loss import objective_digest
 from objectives.merging.merge import StackedPool
 from objectives.scoring.scorer import Precision, Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target.target import Goal
+from objectives.target import Goal
 from pool.building.trained import train_to_mixture
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import Split

@@ -1,1 +1,0 @@
-"""From losses by domain to what is minimised."""
