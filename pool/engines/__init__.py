@@ -1,1 +1,1 @@
-"""Where independent jobs are done: here, in processes, in a group, on Ray."""
+"""Where independent jobs run: in this process, in others, in a group, on Ray."""

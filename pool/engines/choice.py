@@ -1,4 +1,4 @@
-"""Which engine does a command's jobs: the one place that decides."""
+"""The choice of an engine from the options of a command."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pool.engines.engine import ONE_BY_ONE, Engine
-from pool.engines.ray_cluster import AUTO, check_address
-from pool.engines.ray_tasks import ray_tasks
-from pool.engines.resources import ANY, Resources
+from pool.engines.ray_tasks import AUTO, check_address, ray_tasks
+from pool.engines.resources import ANY, Resources, visible_devices
 from pool.errors import ConfigError
 
 EngineName = Literal["processes", "ray"]
@@ -16,9 +15,9 @@ EngineName = Literal["processes", "ray"]
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """What a command was told: the engine, how many `workers`, what each of them takes, and where a Ray cluster is.
+    """The options of a command about engines: `workers`, what each takes, and the address of a Ray cluster.
 
-    Raises `ConfigError` at birth for what does not go together.
+    Raises `ConfigError` for options that contradict each other.
     """
 
     engine: EngineName | None = None
@@ -41,16 +40,15 @@ class EngineRequest:
 
     @property
     def resources(self) -> Resources:
-        """What each job takes."""
+        """The resources of each job."""
         return Resources(self.num_cpus, self.num_gpus)
 
 
 @contextmanager
 def chosen(wanted: EngineRequest, devices: Sequence[str] = (), otherwise: Resources = ANY) -> Iterator[Engine]:
-    """Yield the engine that was asked for: Ray, processes with `devices` or those there are, or neither.
+    """Yield the wanted engine: Ray, processes on `devices` or all visible devices, or one by one.
 
-    A job takes what was asked for, and `otherwise` where nothing was.
-    Raises `EngineError` and `ConfigError`.
+    `otherwise` fills in unset resources. Raises `EngineError` and `ConfigError`.
     """
     resources = wanted.resources.over(otherwise)
     if wanted.engine == "ray":
@@ -61,7 +59,6 @@ def chosen(wanted: EngineRequest, devices: Sequence[str] = (), otherwise: Resour
     elif wanted.workers is None and not devices:
         yield ONE_BY_ONE
     else:
-        from pool.engines.processes import Processes
-        from pool.engines.resources import visible_devices  # this and joblib take a moment
+        from pool.engines.processes import Processes  # joblib loads slowly
 
         yield Processes(wanted.workers or len(devices), devices or visible_devices(), resources)

@@ -1,4 +1,4 @@
-"""What engines with several places share: keep the places busy, begin lost jobs again, give up in the end."""
+"""Dispatching jobs to several places: keep the places busy, begin lost jobs again, give up in the end."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -6,8 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any
 
-from pool.engines.engine import MOST_LOSSES, Job, Result, check_names
-from pool.engines.said import Listener
+from pool.engines.engine import MOST_LOSSES, Job, Listener, Result, check_names
 from pool.errors import EngineError
 from pool.progress import say
 
@@ -15,9 +14,9 @@ POLL_SECONDS = 0.5
 
 
 class LostError(Exception):
-    """The process that was at a job is gone; the message says what is known of it.
+    """The process of a job died, for the reason in the message.
 
-    From how many losses in a row on memory is taken to be the reason: `starved_after`, or None where it is not.
+    `starved_after` losses in a row mean a lack of memory; None if memory is not the reason.
     """
 
     def __init__(self, message: str, starved_after: int | None = None) -> None:
@@ -26,14 +25,14 @@ class LostError(Exception):
 
 
 KILLED = 2
-"""A kill may be the system's for want of memory, or anyone's: the second one in a row is taken to be for memory."""
+"""The system kills for lack of memory, but others kill too: only a second kill in a row counts as lack of memory."""
 STARVED = 1
-"""Whoever ended it says that it was for want of memory."""
+"""The engine itself reports a lack of memory."""
 
 
 @dataclass
 class _Losses:
-    """How often a job was lost in a row without getting further, and how far it was then."""
+    """Losses of a job in a row without progress, and its progress at the last loss."""
 
     times: int = 0
     progress: object = None
@@ -44,7 +43,7 @@ class _Losses:
         self.progress, self.reason = progress, str(error)
 
     def remedy(self, job: Job[Any], error: LostError) -> str | None:
-        """Say how the job is gone on with; None where it is given up. There is an end to taking less memory."""
+        """Say how the job goes on; None to give up. Memory cannot shrink for ever, so this ends."""
         if error.starved_after is not None and self.times >= error.starved_after and (less := job.spare()):
             return f"it is gone on with, {less}"
         return "it is gone on with" if self.times < MOST_LOSSES else None
@@ -57,9 +56,9 @@ def dispatch(
     places: int,
     watch: Callable[[], None],
 ) -> Iterator[tuple[str, Result]]:
-    """Do jobs, `places` at a time, by `begin`, whose futures raise `LostError` where a process died.
+    """Do jobs, `places` at a time; futures of `begin` raise `LostError` when a process dies.
 
-    A lost job is begun again after those that wait. Raises `EngineError` as `Engine.run` does.
+    A lost job joins the end of the queue. Raises as `Engine.run`.
     """
     check_names(jobs)
     waiting, running = deque(jobs), dict[Future[Result], Job[Result]]()

@@ -1,39 +1,40 @@
-"""The protocol `Engine`: do independent named jobs, and give each result as soon as it is there.
+"""The protocol `Engine`, which does independent named jobs, and its simplest implementation: one by one, here.
 
-A job may be done twice: a process or a machine that dies in the middle is replaced, and the next one finds what the
-first had kept. Who waits knows nothing of where that happens.
-
-One job after the other, in this process: no engine's engine, and the one whose results the others must give.
+A job may run twice: after a process or machine dies, another begins the job again and finds what the first kept. Jobs
+speak to the waiting process through files, which cluster nodes share too.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+from pool.progress import heard_by, say
 
 MOST_LOSSES = 3
-"""A job whose process died this often without getting further is given up."""
+"""A job is given up after so many deaths in a row without progress."""
 
 Result = TypeVar("Result")
 
 
 def _nothing() -> None:
-    """Know of no progress, and watch nothing."""
+    """Report no progress, and watch nothing."""
 
 
 def _as_it_is() -> str:
-    """Know of no way to take less memory."""
+    """Offer no way to take less memory."""
     return ""
 
 
 @dataclass(frozen=True)
 class Job(Generic[Result]):
-    """A piece of work by name, which may be begun again anywhere: what it had kept is then not done twice.
+    """A named piece of work, which keeps its progress and may be begun again anywhere.
 
-    `work` and its result cross to other processes and machines. `progress` is asked where the results are waited for:
-    an answer other than the one at the job's last loss means that it got further in between. `said` is a file, seen
-    there too, by which what the job says comes to who waits. `spare` has the job take less memory from now on, and says
-    how; empty where it cannot.
+    work: called on the other side; crosses processes and machines with its result.
+    progress: asked on the waiting side; another answer than at the last loss means that the job got further.
+    said: shared file for the job's lines of progress.
+    spare: makes the job take less memory from now on and says how; empty if impossible.
     """
 
     name: str
@@ -48,26 +49,26 @@ class Engine(Protocol):
 
     @property
     def elsewhere(self) -> bool:
-        """Whether jobs are done out of sight, so that who waits has to show their progress."""
+        """Whether jobs run out of sight, so that the waiting process shows their progress."""
 
     @property
     def places(self) -> int:
-        """How many jobs are done at a time."""
+        """How many jobs run at a time."""
 
     @property
     def machines(self) -> int:
-        """On how many machines they are done: on several, files must be on a file system that these share."""
+        """How many machines do jobs; several need a shared file system."""
 
     def run(self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = _nothing) -> Iterator[tuple[str, Result]]:
-        """Do every job, and yield its name and result as soon as it is done; call `watch` every now and then.
+        """Do every job, and yield names and results as jobs finish; call `watch` now and then.
 
-        What a job raises is raised, and ends the others; they have kept what they keep. Raises `EngineError` for jobs
-        that were given up, once all others are done, and `ValueError` where two jobs have one name.
+        An exception of a job is raised and ends the other jobs. Raises `EngineError` for given-up jobs after all others
+        are done, and `ValueError` for equal names.
         """
 
 
 def check_names(jobs: Sequence[Job[Result]]) -> None:
-    """Raise `ValueError` where two jobs have one name: their results could not be told apart."""
+    """Raise `ValueError` for two jobs of one name."""
     names = [job.name for job in jobs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -75,7 +76,7 @@ def check_names(jobs: Sequence[Job[Result]]) -> None:
 
 
 class OneByOne:
-    """Does jobs in their order. Nothing can be lost but with the whole process, so nothing is retried."""
+    """Does jobs in order in this process, without retries: a loss ends the whole process."""
 
     elsewhere = False
     places = 1
@@ -84,7 +85,7 @@ class OneByOne:
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
-        """Do every job, and yield its name and result as soon as it is done."""
+        """Do every job, and yield names and results."""
         check_names(jobs)
         for job in jobs:
             result = job.work()
@@ -93,3 +94,53 @@ class OneByOne:
 
 
 ONE_BY_ONE = OneByOne()
+
+
+@contextlib.contextmanager
+def said_into(path: Path | None) -> Iterator[None]:
+    """Append this process's lines of progress to `path` while the block runs; drop them without a writable path."""
+
+    def write(line: str) -> None:
+        if path is not None:
+            with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
+
+    with heard_by(write):
+        yield
+
+
+class Listener:
+    """Repeats the lines of jobs under their names, each line once."""
+
+    def __init__(self, jobs: Iterable[Job[Any]]) -> None:
+        self._files = {job.name: job.said for job in jobs if job.said is not None}
+        self._read = dict.fromkeys(self._files, 0)
+
+    def __enter__(self) -> "Listener":
+        self._remove()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listen(self._files)
+        self._remove()
+
+    def listen(self, names: Iterable[str]) -> None:
+        """Say the new lines of these jobs; an incomplete line waits."""
+        for name in names:
+            for line in self._new_lines(name):
+                say(line if line.startswith(name) else f"{name}: {line}")
+
+    def _new_lines(self, name: str) -> list[str]:
+        path = self._files.get(name)
+        if path is None or not path.is_file():
+            return []
+        with path.open("rb") as stream:
+            stream.seek(self._read[name])
+            new = stream.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read[name] += len(whole)
+        return whole.decode("utf-8", "replace").splitlines()
+
+    def _remove(self) -> None:
+        for path in self._files.values():
+            path.unlink(missing_ok=True)

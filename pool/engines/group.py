@@ -1,7 +1,6 @@
-"""Processes of this machine that do one piece of work together: they begin, and end, as one.
+"""A group of processes on this machine which do one piece of work together, and begin and end together.
 
-torch starts them, and the system ends them when the process that started them is gone. They find each other by a file,
-and speak over the loopback device.
+The system ends them when their starter is gone. They meet through a file and talk over loopback.
 """
 
 import multiprocessing
@@ -22,25 +21,25 @@ import torch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import spawn
 
-from pool.engines.engine import Job
-from pool.engines.said import Listener, said_into
+from pool.engines.engine import Job, Listener, said_into
 from pool.errors import MixscoutError, PoolError
 from pool.progress import mute
 
 
 def is_first() -> bool:
     """Tell whether this process is the first of its group, or alone."""
-    return not _is_grouped() or torch.distributed.get_rank() == 0
+    return not is_grouped() or torch.distributed.get_rank() == 0
 
 
-def _is_grouped() -> bool:
+def is_grouped() -> bool:
+    """Tell whether this process belongs to a group."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 _NO_MEMORY, _REFUSES, _RAISED = 77, 78, 79
 _POLL_SECONDS = 0.5
 _LINGER_SECONDS = 2.0
-"""After one process ended badly, the time in which the others end by what happened to that one."""
+"""After one process fails, the others get this time to fail because of it."""
 _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
 
@@ -53,16 +52,16 @@ class Ending(Enum):
 
 
 def run_group(work: Callable[[], bool], count: int, label: str) -> Ending:
-    """Have `count` processes do `work` together, a GPU each where there are some, and say under `label` what one says.
+    """Have `count` processes do `work` together, a GPU each if there are any; repeat the first one's lines by `label`.
 
-    `work` crosses to them by pickle; it returns whether memory sufficed. What one of them raises is raised as
-    `PoolError`, where it is something that a user can cause, or else as `RuntimeError` with where it was.
+    `work` is pickled, and returns whether memory sufficed. Raises `PoolError` for our own errors, and `RuntimeError`
+    with the traceback for others.
     """
     with tempfile.TemporaryDirectory() as name:
         member = _Member(work, count, Path(name), os.getpid())
         with Listener([Job(label, lambda: None, said=member.said)]) as listener:
             if multiprocessing.get_start_method(allow_none=True) == "loky":
-                multiprocessing.set_start_method("spawn", force=True)  # a worker's own is unknown to its children
+                multiprocessing.set_start_method("spawn", force=True)  # children do not know a loky worker's own method
             processes: Sequence[BaseProcess] = spawn(member, nprocs=count, join=False).processes  # type: ignore[no-untyped-call]
             try:
                 codes = _codes(processes, lambda: listener.listen([label]))
@@ -70,12 +69,12 @@ def run_group(work: Callable[[], bool], count: int, label: str) -> Ending:
                 for process in processes:
                     process.kill()
                 for process in processes:
-                    process.join()  # until its memory is given back
+                    process.join()  # until its memory is free
         return _ending(codes, member, label)
 
 
 def _codes(processes: Sequence[BaseProcess], listen: Callable[[], None]) -> list[int | None]:
-    """Wait until all ended, or one ended badly, and return what they exited with; None of those that go on."""
+    """Wait until all end or one fails; return the exit codes, None for running processes."""
     while alive := [process.sentinel for process in processes if process.exitcode is None]:
         wait(alive, _POLL_SECONDS)
         listen()
@@ -86,7 +85,7 @@ def _codes(processes: Sequence[BaseProcess], listen: Callable[[], None]) -> list
 
 
 def _ending(codes: Sequence[int | None], member: "_Member", label: str) -> Ending:
-    """Find the reason among what followed from it: where one process is gone, the others' talk with it fails."""
+    """Find the cause: after one process dies, the others fail too, because they cannot reach it."""
     if not any(codes):
         return Ending.WELL
     if _REFUSES in codes:
@@ -101,7 +100,7 @@ def _ending(codes: Sequence[int | None], member: "_Member", label: str) -> Endin
 
 @dataclass(frozen=True)
 class _Member:
-    """What a process of the group does; called with its number there."""
+    """The work of one process of the group; called there with its number."""
 
     work: Callable[[], bool]
     count: int
@@ -110,18 +109,18 @@ class _Member:
 
     @property
     def said(self) -> Path:
-        """File of what the first process says."""
+        """File for the lines of the first process."""
         return self.folder / "said"
 
     def written(self, number: int) -> str:
-        """Return what a process wrote when it raised."""
+        """Return the error message of a process."""
         return (self.folder / str(number)).read_text(encoding="utf-8")
 
     def __call__(self, number: int) -> None:
-        _prctl_pr_set_pdeathsig(signal.SIGKILL)  # torch's own SIGINT may be raised where nobody hears it
+        _prctl_pr_set_pdeathsig(signal.SIGKILL)  # torch asks for SIGINT, which a process may miss
         if os.getppid() != self.starter:
-            os._exit(_RAISED)  # it was gone before
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it is told as well, and ends it
+            os._exit(_RAISED)  # the starter died before
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the starter gets SIGINT too, and ends the group
         mute()
         try:
             self._meet(number)
@@ -134,7 +133,7 @@ class _Member:
         if code in (_REFUSES, _RAISED):
             (self.folder / str(number)).write_text(text, encoding="utf-8")
         if code:
-            os._exit(code)  # in order, it might wait for the others
+            os._exit(code)  # an orderly exit might wait for the others
         torch.distributed.destroy_process_group()
 
     def _meet(self, number: int) -> None:

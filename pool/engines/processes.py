@@ -1,7 +1,7 @@
-"""Processes of this machine, by joblib's loky: started afresh, so CUDA is safe in them, with a device each.
+"""Processes of this machine, by joblib's loky: started afresh, so that CUDA is safe, with their own devices.
 
-Every place has an executor of its own with one process in it, so that a process that dies takes no other with it and it
-is known which job it was at. Its environment is set before its Python starts, so before torch does.
+Each place has its own executor of one process, so a death is known to concern one job. The environment is set before
+Python starts there, hence before torch.
 """
 
 import contextlib
@@ -18,19 +18,18 @@ from typing import cast
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
 from pool.engines.dispatch import KILLED, LostError, dispatch
-from pool.engines.engine import Job, Result
+from pool.engines.engine import Job, Result, said_into
 from pool.engines.resources import ANY, NO_DEVICE, Resources, room_of, shared_out
-from pool.engines.said import said_into
 from pool.errors import EngineError
 from pool.progress import mute, say
 
 
 class Processes:
-    """Does jobs in `places` processes; shares of the `devices` (`cpu` for none) are given to the places in turn.
+    """Does jobs in `places` processes, or as many as have room; places take shares of `devices` in turn.
 
-    Where `resources` says what each job takes, no more are done at a time than this machine has room for. Unless
-    OMP_NUM_THREADS says otherwise, a process has as many threads as it needs CPUs, or an even share of the machine's.
-    Raises `EngineError` where there is no room for one.
+    The device `cpu` stands for no GPU. Without OMP_NUM_THREADS, a process has a thread for each of its CPUs, or an even
+    share of the machine's.
+    Raises `EngineError` without room for one job.
     """
 
     elsewhere = True
@@ -48,7 +47,7 @@ class Processes:
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
-        """Do every job, and yield its name and result as soon as it is done."""
+        """Do every job, and yield names and results as jobs finish."""
         count = min(self.places, len(jobs))
         places = [_Place(self._environment(number, count)) for number in range(count)]
 
@@ -70,7 +69,7 @@ class Processes:
 
 
 class _Place:
-    """One process, replaced when it died."""
+    """One process, replaced after its death."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
@@ -112,7 +111,7 @@ def _heard(work: Callable[[], Result], said: Path | None) -> Result:
 
 
 def _room(devices: Sequence[str], resources: Resources, wanted: int) -> int:
-    """Count the places that have room; as many as are wanted where nothing is said of what a job needs."""
+    """Count the places with room; all `wanted` if jobs name no resources."""
     has = {"CPU": float(os.cpu_count() or 1), "GPU": float(sum(device != NO_DEVICE for device in devices))}
     if not resources.cpus and not resources.gpus:
         return wanted
@@ -127,7 +126,7 @@ def _room(devices: Sequence[str], resources: Resources, wanted: int) -> int:
 
 @contextlib.contextmanager
 def _stopped_at_the_end(places: Sequence[_Place]) -> Iterator[None]:
-    """Stop the processes when the block ends, also by SIGTERM."""
+    """Stop the processes after the block, also on SIGTERM."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)

@@ -1,35 +1,158 @@
-"""Tasks on the nodes of a Ray cluster: what joblib's processes do on one machine, over several.
+"""Jobs as tasks on the nodes of a Ray cluster: a running cluster, or one of this machine for the time of a command.
 
-Ray places tasks, sets their CUDA_VISIBLE_DEVICES and notices dead nodes; a lost task is begun again by `dispatch`, as a
-lost process is. Jobs cross as cloudpickle within one trusted cluster, and are kept nowhere.
+Ray places tasks, sets their CUDA_VISIBLE_DEVICES and notices dead nodes; `dispatch` begins lost tasks again. Jobs cross
+as cloudpickle. Access to a cluster's ports is access to run code, unless the cluster asks for a token (`ray start` does
+after `ray get-auth-token`). A cluster started here does, listens on loopback only, and has no dashboard.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pool.engines.dispatch import KILLED, STARVED, LostError, dispatch
-from pool.engines.engine import Job, Result
-from pool.engines.ray_cluster import Patience, connected, largest, living_nodes, room_for
-from pool.engines.resources import Resources
-from pool.engines.said import said_into
-from pool.errors import EngineError, last_line
+from pool.engines.engine import Job, Result, said_into
+from pool.engines.resources import Resources, room_of
+from pool.errors import ConfigError, EngineError, first_line, last_line
 from pool.progress import say
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
+LOCAL, AUTO = "local", "auto"
+_OF_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+_SEVERAL_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Read when Ray is imported. If it is on, as on Linux, Ray on loopback listens on every address."""
+_HOST_AND_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})")
+_REACH_SECONDS = 5.0
+WAIT_SECONDS = 600.0
+"""How long jobs wait for a large enough node: nodes come back, and autoscalers take minutes."""
+
+
+def check_address(address: str) -> None:
+    """Raise `ConfigError` unless the address is `auto`, `local` or HOST:PORT."""
+    if address not in (LOCAL, AUTO) and not _HOST_AND_PORT.fullmatch(address):
+        raise ConfigError(
+            f"--address {address!r} is no Ray cluster's; write HOST:PORT of its head node, auto for the cluster that "
+            "this machine belongs to, or local for one of this machine alone"
+        )
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Connect to a cluster while the block runs; an older connection is used and stays open.
+
+    Raises `EngineError` if Ray is not installed, or the cluster is out of reach or has other versions.
+    """
+    if address == LOCAL:
+        os.environ.setdefault(_SEVERAL_MACHINES, "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray  # an extra
+    except ImportError:
+        raise EngineError("--engine ray needs Ray: pip install 'mixscout[cluster]', on every machine") from None
+    if ray.is_initialized():
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        # Ray prints twenty lines to stdout for each dead process; `dispatch` says one
+        yield from _connected(address)
+
+
+def _connected(address: str) -> Iterator[None]:
+    import ray
+
+    try:
+        _connect(address)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise EngineError(
+            f"no Ray cluster could be reached at {address}: {first_line(error).rstrip('.')}; start one with `ray start "
+            "--head` on the first machine and `ray start --address=HOST:PORT` on the others, and run this command on "
+            "one of them (with RAY_AUTH_MODE=token where the cluster asks for a token), or give --address local"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    if address == LOCAL:
+        ray.init(
+            address=LOCAL,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+        )
+        return
+    found = _HOST_AND_PORT.fullmatch(address)
+    if found:  # Ray itself tries for minutes
+        host = found[1].strip("[]")
+        if host in _OF_THIS_MACHINE:  # as Ray does
+            host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        socket.create_connection((host, int(found[2])), timeout=_REACH_SECONDS).close()
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+
+
+def living_nodes() -> list[dict[str, Any]]:
+    """List the living nodes in Ray's description."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def room_for(resources: Resources) -> int:
+    """Count the jobs with room on the idle cluster."""
+    return sum(room_of(node["Resources"], resources) for node in living_nodes())
+
+
+def largest() -> str:
+    """Say the most CPUs and the most GPUs of a node."""
+    resources = [node["Resources"] for node in living_nodes()]
+    cpus, gpus = (max((one.get(name, 0) for one in resources), default=0) for name in ("CPU", "GPU"))
+    return f"{cpus:g} CPUs and {gpus:g} GPUs"
+
+
+class Patience:
+    """Waits for room for one job, up to `WAIT_SECONDS`."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._without: float | None = None
+
+    def check(self) -> None:
+        """Say when a wait begins. Raises `EngineError` after too long a wait."""
+        if room_for(self._resources):
+            self._without = None
+        elif self._without is None:
+            self._without = time.monotonic()
+            say(
+                f"no node of the Ray cluster has {self._resources} any more, which each job takes; the largest of "
+                f"{len(living_nodes())} has {largest()}: waiting up to {WAIT_SECONDS:g} seconds for one that has"
+            )
+        elif time.monotonic() - self._without > WAIT_SECONDS:
+            raise EngineError(
+                f"no node of the Ray cluster had {self._resources} for {WAIT_SECONDS:g} seconds; the largest has "
+                f"{largest()}: start one again, or give other --num-cpus and --num-gpus, and run the same command "
+                "again; what was finished is kept"
+            )
+
 
 @contextmanager
 def ray_tasks(address: str, places: int | None, resources: Resources) -> Iterator[RayTasks]:
-    """Connect to a cluster while the block runs. Raises `EngineError`, also where no node has room for a job."""
+    """Yield the engine, connected while the block runs. Raises `EngineError`, also without room for one job."""
     with connected(address):
         has_gpus = any(node["Resources"].get("GPU", 0) for node in living_nodes())
         resources = resources.over(Resources(cpus=1.0, gpus=float(has_gpus)))
@@ -45,7 +168,7 @@ def ray_tasks(address: str, places: int | None, resources: Resources) -> Iterato
 
 
 class RayTasks:
-    """Does jobs as tasks of the cluster that this process is connected to."""
+    """Does jobs as tasks of the connected cluster."""
 
     elsewhere = True
 
@@ -55,13 +178,13 @@ class RayTasks:
 
     @property
     def machines(self) -> int:
-        """How many machines the cluster's nodes are on."""
+        """How many machines hold the nodes."""
         return len({node["NodeManagerHostname"] for node in living_nodes()})
 
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
-        """Do every job, and yield its name and result as soon as it is done."""
+        """Do every job, and yield names and results as jobs finish."""
         import ray
 
         as_task: Any = ray.remote(num_cpus=self._resources.cpus or 0, num_gpus=self._resources.gpus or 0, max_retries=0)
@@ -86,7 +209,7 @@ class RayTasks:
         try:
             yield from dispatch(jobs, begin, places=self.places, watch=watch_all)
         finally:
-            for reference in begun:  # does nothing to those that are done
+            for reference in begun:  # no effect on finished tasks
                 ray.cancel(reference, force=True)
 
 
@@ -109,7 +232,7 @@ def _end(done: Future[Any], outcome: Future[Any]) -> None:
 
 
 def _translated(error: BaseException) -> BaseException:
-    """Say what a task's end means: a loss, what the job itself raised, or trouble of the cluster."""
+    """Translate a task's error: a loss, an exception of the job, or a failure of the cluster."""
     from ray import exceptions
 
     if isinstance(error, exceptions.NodeDiedError | exceptions.ObjectLostError):

@@ -1,8 +1,6 @@
-"""What a job takes of the machine or node where it is done.
+"""CPUs, GPUs and memory: the resources of a job, the devices of this machine, and the end of memory.
 
-Which devices training processes share out.
-
-Running out of memory in training: told apart from other errors, and answered with smaller parts of a batch.
+torch is imported only when needed: pool files use `Resources` too.
 """
 
 from __future__ import annotations
@@ -12,14 +10,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from pool.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Resources:
-    """CPUs and GPUs, in Ray's units; None where the engine chooses. Raises `ConfigError` for what no job can take."""
+    """CPUs and GPUs of a job; None lets the engine choose. Raises `ConfigError` for impossible amounts."""
 
     cpus: float | None = None
     gpus: float | None = None
@@ -32,7 +28,7 @@ class Resources:
             raise ConfigError(f"a job takes a share of one GPU or whole ones: num_gpus is {gpus:g}")
 
     def over(self, others: Resources) -> Resources:
-        """Return these needs, with the others' where nothing is said here."""
+        """Return these resources, with unset ones taken from `others`."""
         return Resources(
             others.cpus if self.cpus is None else self.cpus,
             others.gpus if self.gpus is None else self.gpus,
@@ -47,9 +43,9 @@ ANY = Resources()
 
 
 def room_of(has: Mapping[str, float], resources: Resources) -> int:
-    """Count the jobs that what a machine `has` (its `CPU` and `GPU`) suffices for; what is not needed is no limit.
+    """Count the jobs with room on a machine that `has` so many `CPU` and `GPU`.
 
-    A share of a GPU is of one GPU. `resources` must name at least one of the two.
+    A fraction of a GPU lies on one GPU. `resources` must set CPUs or GPUs.
     """
     room = []
     if resources.cpus:
@@ -64,8 +60,8 @@ NO_DEVICE = "cpu"
 
 
 def visible_devices() -> tuple[str, ...]:
-    """Name the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES does; none without CUDA."""
-    import torch  # seconds, which a command without several processes need not take
+    """Name the CUDA devices of this process as CUDA_VISIBLE_DEVICES does; none without CUDA."""
+    import torch
 
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not torch.cuda.is_available():
@@ -74,10 +70,10 @@ def visible_devices() -> tuple[str, ...]:
 
 
 def shared_out(devices: Sequence[str], gpus: float | None) -> tuple[str, ...]:
-    """Return what CUDA_VISIBLE_DEVICES says for each share of `devices`, in their order; empty to leave it as it is.
+    """Divide `devices` into shares of `gpus` devices, at least one; return the CUDA_VISIBLE_DEVICES of each share.
 
-    A share is one device, or as many as the whole number `gpus` says; those too few for another share are left over.
-    `cpu` among the devices, and 0 GPUs, are a share without any.
+    Devices too few for another share stay unused. `cpu`, and 0 GPUs, give a share without devices. No devices, no
+    shares.
     """
     if gpus == 0:
         return ("",)
@@ -90,14 +86,18 @@ _SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "c
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory was too small: the device's, or this machine's as far as Python or torch are told."""
+    """Tell whether an error means a lack of memory, of the device or of this machine."""
+    import torch
+
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
 
 
 def give_back_memory() -> None:
-    """Free what a failed attempt left behind."""
+    """Free the memory of a failed attempt."""
+    import torch
+
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

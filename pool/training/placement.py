@@ -10,7 +10,7 @@ from accelerate.utils import get_balanced_memory
 from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from pool.engines.group import _is_grouped
+from pool.engines.group import is_grouped
 from pool.progress import say
 
 DeviceMap = Mapping[str, int | str]
@@ -62,7 +62,7 @@ def sharded_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
 
 def as_first_says(value: float) -> float:
     """Return the first process's value in all processes: they must decide alike."""
-    if not _is_grouped():
+    if not is_grouped():
         return value
     agreed = torch.tensor(value, dtype=torch.float64)
     torch.distributed.broadcast(agreed, src=0)

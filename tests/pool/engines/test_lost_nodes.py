@@ -9,7 +9,7 @@ import pytest
 from jobs import Noted, begun_by
 from ray_nodes import SMALL, ray_cluster
 
-from pool.engines import ray_cluster as ray_room
+from pool.engines import ray_tasks as ray_room
 from pool.engines.engine import Job
 from pool.engines.ray_tasks import RayTasks, ray_tasks
 from pool.engines.resources import Resources
