@@ -1,1 +1,1 @@
-"""Models on disk, ours and those others made: safetensors only, nothing missing, left over or quantised."""
+"""Models on disk, made here or elsewhere: safetensors only, verified, never quantised."""

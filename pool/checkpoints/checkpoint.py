@@ -1,58 +1,98 @@
-"""Models on disk: safetensors only, no remote code, and weights believed only under their digest."""
+"""Models of the pool: made from a shape, saved, loaded, and verified by digest; safetensors only, no remote code."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoints.families import family_config
 from pool.checkpoints.manifest import CheckpointManifest
-from pool.config.recipe import ModelShape
+from pool.config.recipe import Family, ModelShape
 from pool.errors import PoolError, first_line
 from pool.files.digests import digest_file
 from pool.files.records import MANIFEST, read_record, write_record
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+END_OF_TEXT_ID = 0
+"""The one special token of a tokenizer trained here."""
 
 
 def new_model(shape: ModelShape, vocabulary: int, *, initial_seed: int) -> PreTrainedModel:
-    """Build a float32 model with random parameters; the global random state is left as it was."""
-    config = family_config(shape, vocabulary)
+    """Build a float32 model with random parameters; the global random state stays."""
+    config = _family_config(shape, vocabulary)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(initial_seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
         return cast(PreTrainedModel, model)
 
 
-def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load a checkpoint from a local folder, in evaluation mode.
+def _family_config(shape: ModelShape, vocabulary: int) -> PretrainedConfig:
+    """Configure a family without dropout: a run continued after a kill must reach the same parameters."""
+    config: PretrainedConfig = AutoConfig.for_model(
+        shape.family,
+        vocab_size=vocabulary,
+        tie_word_embeddings=shape.tie_embeddings,
+        bos_token_id=END_OF_TEXT_ID,
+        eos_token_id=END_OF_TEXT_ID,
+        pad_token_id=None,
+        **_SETTINGS[shape.family](shape),
+    )
+    return config
 
-    Raises `PoolError` naming the folder when it is missing, truncated or not safetensors.
-    """
+
+def _rotary(shape: ModelShape) -> dict[str, object]:
+    return {
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.attention_heads,
+        "num_key_value_heads": shape.attention_heads,
+        "intermediate_size": shape.intermediate_size,
+        "max_position_embeddings": shape.context,
+        "attention_dropout": 0.0,
+    }
+
+
+def _gpt2(shape: ModelShape) -> dict[str, object]:
+    return {
+        "n_embd": shape.hidden_size,
+        "n_layer": shape.layers,
+        "n_head": shape.attention_heads,
+        "n_inner": shape.intermediate_size,
+        "n_positions": shape.context,
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout"), 0.0),
+    }
+
+
+_SETTINGS: Mapping[Family, Callable[[ModelShape], dict[str, object]]] = {
+    "llama": _rotary,
+    "gpt2": _gpt2,
+    "qwen2": _rotary,
+    "olmo2": _rotary,
+}
+
+
+def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Load a local checkpoint in evaluation mode. Raises `PoolError` for missing, truncated or other files."""
     if not (folder / WEIGHTS).is_file():
         raise PoolError(f"{folder / WEIGHTS} is missing; only safetensors checkpoints are read")
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
-    except Exception as error:  # transformers and safetensors raise many types for one fact: not loadable
+    except Exception as error:  # many types for one fact: not loadable
         raise PoolError(f"{folder}: not a checkpoint that can be loaded: {first_line(error)}") from None
     return cast(PreTrainedModel, model.eval())  # type: ignore[no-untyped-call]
 
 
 def parameters_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Return a module's floating-point parameters by name, tied ones once (P values in all)."""
+    """Return the floating-point parameters by name, tied ones once (P values in all)."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 def check_finite(model: PreTrainedModel, what: str, remedy: str) -> None:
-    """Raise `PoolError` naming the first tensor of `what` that holds NaN or infinity, and the remedy."""
+    """Raise `PoolError` with the `remedy` for a tensor of `what` with NaN or infinity."""
     for name, tensor in parameters_of(model).items():
         if not bool(torch.isfinite(tensor).all()):
             raise PoolError(f"{what} has NaN or infinite values in {name}; {remedy}")
@@ -61,7 +101,7 @@ def check_finite(model: PreTrainedModel, what: str, remedy: str) -> None:
 def save_checkpoint(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, manifest: CheckpointManifest
 ) -> CheckpointManifest:
-    """Write model, tokenizer and, last, the manifest with the digests of the weights and config just written."""
+    """Write model, tokenizer and, last, the manifest with the digests of weights and config; return the manifest."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     digests = {"weights_digest": digest_file(folder / WEIGHTS), "config_digest": digest_file(folder / CONFIG)}
@@ -71,9 +111,9 @@ def save_checkpoint(
 
 
 def verify_checkpoint(folder: Path, what: str, remedy: str) -> CheckpointManifest:
-    """Read a checkpoint's manifest and compare the digests of its weights and config.
+    """Read a checkpoint's manifest, and compare the digests of weights and config.
 
-    Raises `PoolError` naming `what` and the `remedy` when something is missing, truncated or altered.
+    Raises `PoolError` with the `remedy` if a file of `what` is missing, truncated or altered.
     """
     manifest = read_record(folder / MANIFEST, CheckpointManifest)
     for name, expected in ((WEIGHTS, manifest.weights_digest), (CONFIG, manifest.config_digest)):

@@ -1,4 +1,4 @@
-"""Whether two models may be averaged: one class, configuration and set of tensors, and one began as the other."""
+"""Whether two models may be averaged: equal class, configuration and tensor shapes, and a common seed."""
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -7,18 +7,17 @@ from pool.checkpoints.checkpoint import parameters_of
 from pool.errors import PoolError
 
 LEAST_COSINE_TO_SEED = 0.1
-"""Of matrices of two models: unrelated ones are near 0 (one over the root of their size), and a member that has turned
-so far from its seed would not merge either."""
+"""Cosines of unrelated matrices are near 0 (1 / sqrt of their size); a member so far from its seed would not merge."""
 _CHANGES_NOTHING = {
     *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache", "return_dict"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "pretraining_tp", "task_specific_params"),
     *("id2label", "label2id", "output_attentions", "output_hidden_states", "chunk_size_feed_forward"),
 }
-"""Entries of a configuration that do not decide what a model computes from its tensors."""
+"""Entries of a configuration without effect on the computation."""
 
 
 def check_same_tensors(model: PreTrainedModel, like: PreTrainedModel, what: str) -> None:
-    """Compare names, shapes and buffers with those of the pool. Raises `PoolError` naming the first that differs."""
+    """Compare names, shapes and buffers with a model of the pool. Raises `PoolError` for the first difference."""
     _check_shapes(model, like, what)
     _check_buffers(model, like, what)
 
@@ -43,7 +42,7 @@ def _check_buffers(model: PreTrainedModel, like: PreTrainedModel, what: str) -> 
 
 
 def check_same_architecture(model: PreTrainedModel, seed: PreTrainedModel, what: str) -> None:
-    """Compare class, configuration, tensors and buffers with the seed's. Raises `PoolError` naming what differs."""
+    """Compare class, configuration, tensors and buffers with the seed. Raises `PoolError` for a difference."""
     kinds = type(model).__name__, type(seed).__name__
     if kinds[0] != kinds[1]:
         raise PoolError(
@@ -63,9 +62,9 @@ def check_same_architecture(model: PreTrainedModel, seed: PreTrainedModel, what:
 
 
 def cosine_to_seed(model: PreTrainedModel, seed: PreTrainedModel, what: str) -> float:
-    """Return the cosine of the matrices of a model and its seed, in [-1, 1]; vectors, such as norms, are alike in all.
+    """Return the cosine of the matrices of a model and its seed, in [-1, 1]; vectors, such as norms, are left out.
 
-    Raises `PoolError` where they are unrelated.
+    Raises `PoolError` for unrelated models.
     """
     ours, dot, squares = parameters_of(seed), 0.0, [0.0, 0.0]
     for name, tensor in parameters_of(model).items():

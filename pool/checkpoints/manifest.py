@@ -1,7 +1,4 @@
-"""The JSON records that say what a checkpoint and a pool are; read strictly, written last.
-
-Versions of what a checkpoint's weights may hang on, for its manifest.
-"""
+"""`CheckpointManifest`: the JSON record of a checkpoint, written last."""
 
 from pool.config.recipe import Recipe, Shape
 from pool.files.records import Record, library_versions
@@ -10,9 +7,11 @@ TRAINING_LIBRARIES = ("torch", "transformers", "numpy")
 
 
 class Origin(Record):
-    """Where a checkpoint that was not trained here comes from: digests of what it was there.
+    """The source of a checkpoint trained elsewhere.
 
-    `seed_recorded` tells whether a record of ours beside it named the seed; on the hub, `revision` was `commit`.
+    *_digest: digests of the files there.
+    seed_recorded: whether a manifest of ours beside the checkpoint named the seed.
+    hub, revision, commit: repository on the hub, the revision asked for, and its commit then.
     """
 
     weights_digest: str
@@ -25,39 +24,40 @@ class Origin(Record):
 
 
 class HeldOutCourse(Record):
-    """The course of a run that could stop early: held-out nats per token by step, and the step that was kept."""
+    """Held-out nats per token by step in a run with early stopping, and the step of the kept checkpoint."""
 
     best_step: int
     loss_nats: dict[int, float]
 
 
 class SeedTextLoss(Record):
-    """Nats per token on held-out text of the seed's mixture, by the seed and by what was trained from it."""
+    """Nats per token on held-out text of the seed's mixture, before and after training from the seed."""
 
     before_nats: float
     after_nats: float
 
     @property
     def rise_nats(self) -> float:
-        """What was forgotten; negative where the text got easier."""
+        """Forgetting; negative after an improvement."""
         return self.after_nats - self.before_nats
 
 
 class AgeDigests(Record):
-    """Digests of a checkpoint kept along the way: of its weights and its configuration."""
+    """Digests of a checkpoint kept during training."""
 
     weights: str
     config: str
 
 
 class CheckpointManifest(Record):
-    """What a checkpoint is. `weights_digest` is of model.safetensors.
+    """The record of a checkpoint.
 
-    Where it is `imported`, there is no loss, a recipe and the `tokens` it was trained on only if a record of ours named
-    them, and for a seed no mixture.
-    What a recipe's options add is there where they are used: the digests of the held-out text that stopped it and its
-    course, the digests of what is kept beside it: the optimizer's state, the adapter that was merged into it, its ages
-    by optimiser steps.
+    An imported checkpoint has no loss, and a recipe and tokens only if a record of ours named them; an imported seed
+    has no mixture. Options of the recipe fill in the rest:
+
+    held_out_digests, held_out: text and course of early stopping.
+    optimizer_digest, adapter_digest: files kept beside the weights.
+    ages: checkpoints kept during training, by optimiser steps.
     """
 
     mixture: dict[str, float]
@@ -90,7 +90,7 @@ def imported_manifest(
     mixture: dict[str, float] | None = None,
     record: CheckpointManifest | None = None,
 ) -> CheckpointManifest:
-    """Describe a checkpoint trained elsewhere, about to be saved; what is known of its training is in a `record`."""
+    """Describe a checkpoint trained elsewhere, before saving; `record` is its own manifest, if any."""
     return CheckpointManifest(
         mixture=mixture or {},
         recipe=record.recipe if record is not None else None,

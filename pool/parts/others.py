@@ -11,10 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.checkpoints.checkpoint import check_finite, load_model, parameters_of, save_checkpoint, verify_checkpoint
+from pool.checkpoints.foreign import ForeignFiles, at_rest, check_vocabulary, find_foreign, load_weights, rows_of
 from pool.checkpoints.likeness import check_same_architecture, cosine_to_seed
 from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manifest
-from pool.checkpoints.others_files import ForeignFiles, find_foreign
-from pool.checkpoints.others_weights import at_rest, check_vocabulary, load_weights, rows_of
 from pool.config.pool_file import SeedConfig
 from pool.config.recipe import GivenShape
 from pool.errors import HubError, PoolError, PoolMismatchError
