@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.errors import ConfigError
-from pool.tokens.held_out import end_of_text
+from pool.tokens.tokenizer import end_of_text
 
 SAMPLES_AT_ONCE = 32
 """Texts generated together; fixed, since the random numbers are drawn batch by batch."""

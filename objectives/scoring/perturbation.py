@@ -10,7 +10,7 @@ from typing import Literal, cast
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from pool.config.pool_file import CorpusConfig
+from pool.config.pool_file import ScoredText
 from pool.errors import CorpusError
 from pool.tokens.held_out import IGNORED, HeldOutWindows, held_out_windows
 
@@ -110,7 +110,7 @@ def _edited(edit: str, piece: str, text: str, rng: np.random.Generator) -> str:
     return piece
 
 
-def _without_limits(documents: Iterable[str]) -> CorpusConfig:
+def _without_limits(documents: Iterable[str]) -> ScoredText:
     """Make limits that cut nothing: a byte-level token covers at least one byte."""
     most = sum(len(text.encode("utf-8", "surrogatepass")) for text in documents)
-    return CorpusConfig(source="demo", held_out_tokens=most, held_out_document_tokens=most)
+    return ScoredText(most, most)

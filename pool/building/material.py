@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from pool.building.request import EVERYTHING, Request
 from pool.checkpoints.manifest import CheckpointManifest, Origin
 from pool.config.pool_file import TokenizerConfig
+from pool.corpus.files import digest_text
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.files.records import MANIFEST, read_record
 from pool.files.whole import new_folder, replace_folder
@@ -19,10 +20,8 @@ from pool.parts.others import Foreign, read_given_seed
 from pool.parts.provenance import describe_changes, describe_moves, member_changes, seed_changes, seed_mixture
 from pool.progress import say
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, PreparedCorpus, load_prepared
-from pool.tokens.reading import read_text
+from pool.tokens.preparing import read_text, tokenise
 from pool.tokens.reuse import Earlier
-from pool.tokens.text_digest import digest_text
-from pool.tokens.tokenising import tokenise
 from pool.tokens.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
 
 
@@ -128,24 +127,24 @@ def _made(request: Request, scratch: Path, tokenizer: PreTrainedTokenizerFast | 
     if tokenizer is not None and not request.anew:  # also a corpus that waits for another build
         corpora = [folder / CORPUS for folder in (config.folder, *stages(config.folder))]
         earlier = Earlier.find(corpora, source, tokenizer_digest(tokenizer))
-    text = read_text(config, scratch, earlier)
+    text = read_text(config.corpus, scratch, earlier)
     _check_settled(request)
     if tokenizer is None:
-        tokenizer = train_tokenizer(text.corpus, config.tokenizer)
+        tokenizer = train_tokenizer(text.corpus.partitions, config.tokenizer)
     new = scratch / CORPUS
     new.mkdir()
     request.seen.write(new)
-    manifest = tokenise(text, tokenizer, config, new, source)
+    manifest = tokenise(text, tokenizer, config.corpus, new, source)
     if text.kept:
-        say(f"corpus: {len(text.kept)} of {len(text.tables)} sources as they were")
+        say(f"corpus: {len(text.kept)} of {len(text.sections)} sources as they were")
     say(f"corpus: {len(manifest.partitions)} partitions, {len(manifest.search)} held-out domains")
     return Material(load_prepared(new, manifest), tokenizer, new)
 
 
 def _check_settled(request: Request) -> None:
-    now = digest_text(request.config, request.seen.digest_of)
-    for section, digest in request.text.tables.items():
-        if now.tables[section] != digest:
+    now = digest_text(request.config.corpus, request.config.context, request.seen.digest_of)
+    for section, digest in request.text.sections.items():
+        if now.sections[section] != digest:
             raise CorpusError(
                 f"[corpus.{section.replace('/', '.')}]: its text changed while it was read; run the same command again "
                 "when nothing writes to it"

@@ -8,10 +8,10 @@ from typing import Any
 
 from pool.config.pool_file import PoolFile
 from pool.config.recipe import Mark, Recipe
+from pool.corpus.files import TextDigest, digest_text
 from pool.files.digests import Watcher, digest_json
 from pool.files.records import MANIFEST
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, member_part, stage_folder
-from pool.tokens.text_digest import TextDigest, digest_text
 
 EVERYTHING = "all"
 _OF_A_RECIPE = set(Recipe.marked(Mark.WITHOUT_EFFECT)) - {"keep_every_steps"}
@@ -33,7 +33,7 @@ class Request:
     @cached_property
     def text(self) -> TextDigest:
         """Digest of the [corpus] section and its text. Raises `CorpusError` for a missing file."""
-        return digest_text(self.config, self.seen.digest_of)
+        return digest_text(self.config.corpus, self.config.context, self.seen.digest_of)
 
     @cached_property
     def stage(self) -> Path | None:

@@ -1,20 +1,43 @@
-"""Which files a source stands for, and what their content digests to: patterns, folders, one error a bad path."""
+"""The files that the corpus sections of a pool file name: found, checked, and digested by their content."""
 
 import glob
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import zstandard
 
-from pool.config.sources import TextSource
+from pool.config.pool_file import CorpusConfig
+from pool.config.sources import PartitionSource, TextSource
+from pool.corpus.demo import demo_source_versions
+from pool.corpus.embeddings import describe_embedding_model
 from pool.errors import CorpusError
+from pool.files.digests import DigestOf, digest_file, digest_json
 
+
+WINDOW_FORMAT = 2
+"""Raised when the same text gives other windows than before, so that old windows are made again."""
 _BLOCK_BYTES = 2**20
 
 
-def paths_of(name: str, source: TextSource) -> list[Path]:
-    """List the paths of partition or held-out domain `name`; a path that exists is a name, not a pattern.
+@dataclass(frozen=True)
+class TextDigest:
+    """Digests of everything that decides a corpus's tokens, except the tokenizer.
 
-    Raises `CorpusError` for a pattern that nothing matches.
+    whole: digest of all sections and settings
+    sections: digest of each section with the settings, by `partitions/NAME` or `held_out/NAME`; empty for the demo
+    context: tokens of a window
+    """
+
+    whole: str
+    sections: Mapping[str, str]
+    context: int
+
+
+def paths_of(name: str, source: TextSource) -> list[Path]:
+    """List the paths of a partition or held-out domain. An existing path is a name, never a pattern.
+
+    Raises `CorpusError` for a pattern without a match.
     """
     paths: list[Path] = []
     for file in source.files:
@@ -48,7 +71,7 @@ def check_path(name: str, path: Path, source: TextSource) -> None:
 
 
 def _check_frames(name: str, path: Path) -> None:
-    """Read a Zstandard file through to the end of its last frame: its readers take one cut short for whole."""
+    """Read a Zstandard file to the end of its last frame: `zstandard`'s readers accept a truncated file."""
     try:
         with path.open("rb") as stream:
             frame = None
@@ -61,3 +84,47 @@ def _check_frames(name: str, path: Path) -> None:
         raise CorpusError(f"{name}: {path} cannot be read as Zstandard: {error}; download or write it again") from None
     if frame is not None:
         raise CorpusError(f"{name}: {path} ends in the middle of a Zstandard frame; download or write it again")
+
+
+def digest_text(config: CorpusConfig, context: int, digest_of: DigestOf = digest_file) -> TextDigest:
+    """Digest the corpus settings, and the content (never the path) of every source file by `digest_of`.
+
+    Raises `CorpusError` naming a file that is missing.
+    """
+    settings = config.model_dump(mode="json", exclude={"partitions", "held_out", "text_root"})
+    described = {
+        kind: {name: describe_source(name, source, digest_of) for name, source in sources.items()}
+        for kind, sources in (("partitions", config.partitions), ("held_out", config.held_out))
+    }
+    made_by = {"context": context, "windows": WINDOW_FORMAT}
+    versions = demo_source_versions() if config.source == "demo" else {}
+    whole = {"settings": settings, "order": list(config.partitions), "versions": versions, **described, **made_by}
+    own = {key: value for key, value in settings.items() if key != "groups"}
+    sections = {
+        f"{kind}/{name}": digest_json({"settings": own, "table": one, **made_by})
+        for kind, some in described.items()
+        for name, one in some.items()
+    }
+    return TextDigest(digest_json(whole), sections, context)
+
+
+def describe_source(name: str, source: TextSource, digest_of: DigestOf = digest_file) -> dict[str, object]:
+    """Describe how a source is read and split, with the content digests of its files and of its embedding model.
+
+    Raises `CorpusError` naming a file that is missing.
+    """
+    how = source.model_dump(mode="json", exclude={"files": True, "cluster": {"embeddings"}})
+    if isinstance(source, PartitionSource) and source.cluster is not None and source.cluster.embeddings is not None:
+        how["cluster"]["embeddings"] = describe_embedding_model(name, source.cluster.embeddings, digest_of)
+    return {**how, "files": sorted(_digest(name, path, digest_of) for path in paths_of(name, source))}
+
+
+def _digest(name: str, path: Path, digest_of: DigestOf) -> str:
+    try:
+        if not path.is_dir():
+            return digest_of(path)
+        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest_json({file.relative_to(path).as_posix(): digest_of(file) for file in inside})
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CorpusError(f"{name}: {path}: {reason}; correct `files` in the pool file") from None

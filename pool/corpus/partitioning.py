@@ -1,4 +1,4 @@
-"""From the tables [corpus.partitions.NAME] to partitions: each as it stands, or split by a column or by topic."""
+"""From sections [corpus.partitions.NAME] to partitions: each whole, or split by a column or by topic."""
 
 import hashlib
 import re
@@ -16,11 +16,14 @@ from pool.errors import CorpusError
 from pool.files.records import Record
 
 
-class TableRecord(Record):
-    """What one table gave: `units` by partition, held-out `domains`; `source` digests its text and how it is read.
+class SectionRecord(Record):
+    """What one section of the pool file gave a corpus.
 
-    Its hashes file, of digest `hashes`, has a row (32,) uint8 for each different document: first the `own`, those that
-    it has in the corpus, then those that tables before it have.
+    source: digest of its text and of how it is read
+    units: base units by partition
+    domains: held-out domains
+    own: number of its different documents that are in the corpus
+    hashes: digest of its hashes file, rows (32,) uint8: its own documents first, then those that earlier sections have
     """
 
     source: str
@@ -31,67 +34,67 @@ class TableRecord(Record):
 
 
 MOST_VALUES = 10_000
-"""Different values of a column; one that has more names documents, not partitions."""
+"""Different values of a column; a column with more names documents, not partitions."""
 MISSING, OTHER = "missing", "other"
 _LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
-class FilledTable:
-    """What one table of the pool file gave: partitions in order, held-out domains.
+class FilledSection:
+    """What one section gave: partitions in order, and held-out domains.
 
-    `refused` says which of the documents that the store refused were its own, as other tables have them; `kept`, where
-    it was not read, what it had given an earlier corpus.
+    refused: numbers, in the store's count, of its documents that other sections have
+    kept: its record in an earlier corpus, where it was not read
     """
 
     partitions: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     refused: range = range(0)
-    kept: TableRecord | None = None
+    kept: SectionRecord | None = None
 
 
 def fill_partitions(
     store: DocumentStore,
-    tables: Mapping[str, PartitionSource],
-    keep: Callable[[str], TableRecord | None] = lambda name: None,
-) -> dict[str, FilledTable]:
-    """Put the documents of every table into the places of its partitions.
+    sections: Mapping[str, PartitionSource],
+    keep: Callable[[str], SectionRecord | None] = lambda name: None,
+) -> dict[str, FilledSection]:
+    """Put the documents of every section into the places of its partitions.
 
-    `keep` puts those of a table that need not be read into the store, where it can. Raises `CorpusError` for text that
-    cannot be read or split, and for two partitions of one name.
+    `keep` fills the store from an earlier corpus where it can. Raises `CorpusError` for text that cannot be read or
+    split, and for two partitions of one name.
     """
     names: list[str] = []
-    filled: dict[str, FilledTable] = {}
-    for name, table in tables.items():
+    filled: dict[str, FilledSection] = {}
+    for name, section in sections.items():
         before, kept = store.refused, keep(name)
-        new = list(kept.units) if kept is not None else _fill(store, name, table)
-        twice = sorted(set(new) & {*names, *(set(tables) - {name})})
+        new = list(kept.units) if kept is not None else _fill(store, name, section)
+        twice = sorted(set(new) & {*names, *(set(sections) - {name})})
         if twice:
             raise CorpusError(
                 f"{name}: it is split into {twice[0]!r}, and there is a partition of that name; rename it"
             )
         names += new
-        filled[name] = FilledTable(tuple(new), refused=range(before, store.refused), kept=kept)
+        filled[name] = FilledSection(tuple(new), refused=range(before, store.refused), kept=kept)
     return filled
 
 
-def _fill(store: DocumentStore, name: str, table: PartitionSource) -> list[str]:
-    if table.partition_by is not None:
-        return _fill_by_column(store, name, table, table.partition_by)
-    add_documents(store, name, training_place(name), read_documents(name, table))
-    if table.cluster is None:
+def _fill(store: DocumentStore, name: str, section: PartitionSource) -> list[str]:
+    if section.partition_by is not None:
+        return _fill_by_column(store, name, section, section.partition_by)
+    add_documents(store, name, training_place(name), read_documents(name, section))
+    if section.cluster is None:
         return [name]
-    topics = split_by_topic(store, training_place(name), table.cluster, what=name)
+    topics = split_by_topic(store, training_place(name), section.cluster, what=name)
     named = safe_names(name, topics)
     for topic, place in topics.items():
         store.rename(place, training_place(named[topic]))
     return [named[topic] for topic in topics]
 
 
-def _fill_by_column(store: DocumentStore, name: str, table: PartitionSource, field: str) -> list[str]:
+def _fill_by_column(store: DocumentStore, name: str, section: PartitionSource, field: str) -> list[str]:
     places: dict[str, str] = {}
     found = Counter[str]()
-    for text, value in read_labelled_documents(name, table, field):
+    for text, value in read_labelled_documents(name, section, field):
         place = places.setdefault(value or MISSING, f"{field} = {value!r} of {name!r}")
         if len(places) > MOST_VALUES:
             raise CorpusError(
@@ -100,7 +103,7 @@ def _fill_by_column(store: DocumentStore, name: str, table: PartitionSource, fie
         found[store.add(place, text)] += 1
     refuse_duplicates(name, found, set(places.values()))
     sizes = {value: store.documents(place).bytes for value, place in places.items()}
-    kept = _kept(name, field, table, {value: size for value, size in sizes.items() if size})
+    kept = _kept(name, field, section, {value: size for value, size in sizes.items() if size})
     named = safe_names(name, kept)
     for value, place in places.items():
         store.rename(place, training_place(named.get(value, f"{name}-{OTHER}")))
@@ -108,22 +111,22 @@ def _fill_by_column(store: DocumentStore, name: str, table: PartitionSource, fie
     return list(dict.fromkeys([*(named[value] for value in sorted(kept)), *merged]))
 
 
-def _kept(name: str, field: str, table: PartitionSource, sizes: Mapping[str, int]) -> list[str]:
-    """Choose the values that become partitions of their own: the largest ones, where they are too many."""
-    if table.max_partitions is None or len(sizes) <= table.max_partitions:
+def _kept(name: str, field: str, section: PartitionSource, sizes: Mapping[str, int]) -> list[str]:
+    """Choose the values that become partitions: all, or the largest where there are too many."""
+    if section.max_partitions is None or len(sizes) <= section.max_partitions:
         return list(sizes)
-    if table.rest == "refuse":
+    if section.rest == "refuse":
         raise CorpusError(
             f"{name}: column {field!r} has {len(sizes)} different values, more than max_partitions "
-            f"{table.max_partitions}; raise it, or merge the smallest with rest = 'merge'"
+            f"{section.max_partitions}; raise it, or merge the smallest with rest = 'merge'"
         )
-    return sorted(sizes, key=lambda value: (-sizes[value], value))[: table.max_partitions - 1]
+    return sorted(sizes, key=lambda value: (-sizes[value], value))[: section.max_partitions - 1]
 
 
 def safe_names(prefix: str, values: Collection[str]) -> dict[str, str]:
     """Name a partition for each value: PREFIX-value, of letters, digits, `.`, `_` and `-` alone, and all different.
 
-    A value that is no such name, or would be the same as another one or too long, ends with a piece of its hash.
+    A value that would be empty, too long, or equal to another (ignoring case) ends with a piece of its hash.
     """
     plain = {value: _ascii(value) for value in values}
     counts = Counter(name.lower() for name in plain.values())

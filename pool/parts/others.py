@@ -21,8 +21,7 @@ from pool.files.digests import short
 from pool.files.hub import fetch, find_snapshot
 from pool.files.records import MANIFEST
 from pool.mixture import Mixture
-from pool.tokens.held_out import end_of_text
-from pool.tokens.tokenizer import load_tokenizer, tokenizer_digest
+from pool.tokens.tokenizer import end_of_text, load_tokenizer, tokenizer_digest
 
 _SEED = "[seed]"
 _PROBE_TOKENS = 8

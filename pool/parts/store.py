@@ -10,6 +10,7 @@ from typing import Self
 from pool.checkpoints.checkpoint import verify_checkpoint
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile
+from pool.corpus.files import digest_text
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.files.digests import digest_json, read_seen
 from pool.files.records import Record, read_record
@@ -17,7 +18,6 @@ from pool.mixture import Groups, Mixture, to_units
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, building, is_unfinished, member_folder
 from pool.parts.provenance import describe_changes, label, member_changes, seed_changes
 from pool.tokens.prepared import CorpusManifest, PreparedCorpus, load_prepared
-from pool.tokens.text_digest import digest_text
 from pool.tokens.tokenizer import kept_tokenizer
 from pool.training.run_files import age_digests, age_folder
 
@@ -150,7 +150,7 @@ def open_pool(config: PoolFile) -> Pool:
 def _check_sources(config: PoolFile, built_from: str) -> None:
     seen = read_seen(config.folder / CORPUS)
     try:
-        same = digest_text(config, seen.digest_of).whole == built_from
+        same = digest_text(config.corpus, config.context, seen.digest_of).whole == built_from
     except CorpusError:
         return  # a built pool does not need its text any more
     if not same:

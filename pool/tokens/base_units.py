@@ -1,4 +1,4 @@
-"""Base units: a big partition cut into near-equal pieces, by document, each with a member of its own."""
+"""Base units: a big partition cut by document into near-equal pieces, each with a member of its own."""
 
 import heapq
 from collections.abc import Collection, Mapping
@@ -6,7 +6,6 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerFast
 
-from pool.config.pool_file import CorpusConfig
 from pool.corpus.corpus import Corpus, corpus_of, training_place
 from pool.corpus.document_store import Page, StoredDocuments
 from pool.errors import CorpusError
@@ -14,23 +13,22 @@ from pool.mixture import group_units
 from pool.tokens.tokenizer import plain_backend
 
 Units = Mapping[str, tuple[str, ...]]
-"""Partition -> its base units, itself alone where it is not cut."""
+"""Partition -> its base units; an uncut partition is its own unit."""
 _MEASURED_DOCUMENTS = 256
-"""Documents on which bytes a token are measured; hashes order them, so the first ones are a random sample."""
+"""Documents on which tokens per byte are measured: the first by hash, so a random sample."""
 
 
 def cut_into_units(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: CorpusConfig
+    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, unit_tokens: int | None
 ) -> tuple[Corpus, dict[str, tuple[str, ...]]]:
-    """Cut partitions as the pool file wants it, and return the corpus of units, and the units of each partition.
+    """Cut partitions into units of about `unit_tokens` (None: no cut); return the corpus of units, and the units.
 
-    Without base units the corpus is the same. The same text and tokenizer give the same units. Raises `CorpusError` for
-    names that clash.
+    The same text and tokenizer give the same units. Raises `CorpusError` for names that clash.
     """
-    if config.base_units_tokens is None or not corpus.partitions:
+    if unit_tokens is None or not corpus.partitions:
         return corpus, {name: (name,) for name in corpus.partitions}
     units = {
-        name: _cut(name, documents, _count(documents, tokenizer, config.base_units_tokens))
+        name: _cut(name, documents, _count(documents, tokenizer, unit_tokens))
         for name, documents in corpus.partitions.items()
     }
     _check_names(units, corpus.held_out.keys())
@@ -38,29 +36,26 @@ def cut_into_units(
     return corpus_of(store, [one for some in units.values() for one in some], tuple(corpus.held_out)), units
 
 
-def groups_of(units: Units, domains: Collection[str], config: CorpusConfig) -> dict[str, tuple[str, ...]]:
-    """Put the units of all partitions into groups as the pool file wants it; none without base units and groups.
+def groups_of(units: Units, domains: Collection[str], groups: Units) -> dict[str, tuple[str, ...]]:
+    """Put the units of all partitions into groups, given as patterns of partition names.
 
-    Raises `CorpusError` for names that clash, a held-out domain's too, and groups that do not fit.
+    Raises `CorpusError` for clashing names, held-out domains' included, and for groups that do not fit.
     """
-    if config.base_units_tokens is None and not config.groups:
-        return {}
     _check_names(units, domains)
-    return group_units(tuple(units), units, config.groups)
+    return group_units(tuple(units), units, groups)
 
 
-def _count(documents: StoredDocuments, tokenizer: PreTrainedTokenizerFast, tokens: int | None) -> int:
-    if tokens is None:
-        return 1
+def _count(documents: StoredDocuments, tokenizer: PreTrainedTokenizerFast, unit_tokens: int) -> int:
     texts = list(islice(documents, _MEASURED_DOCUMENTS))
     encodings = plain_backend(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
     per_byte = sum(len(one.ids) + 1 for one in encodings) / sum(len(text.encode("utf-8", "replace")) for text in texts)
-    return min(len(documents), max(1, round(documents.bytes * per_byte / tokens)))
+    return min(len(documents), max(1, round(documents.bytes * per_byte / unit_tokens)))
 
 
 def _cut(name: str, documents: StoredDocuments, count: int) -> tuple[str, ...]:
-    """Move documents, in the order of their hashes, each into the smallest unit so far: no two units differ in bytes by
-    more than the longest document.
+    """Move each document, in hash order, into the smallest unit so far.
+
+    So no two units differ in bytes by more than the longest document.
     """
     if count == 1:
         return (name,)
@@ -80,7 +75,7 @@ def _cut(name: str, documents: StoredDocuments, count: int) -> tuple[str, ...]:
 
 
 def _check_names(units: Units, domains: Collection[str]) -> None:
-    """Refuse names that clash, a held-out domain's too: one that has a partition's name stands for its text."""
+    """Refuse clashing names; a held-out domain may share the name of a whole partition only."""
     names = [unit for some in units.values() for unit in some] + [name for name, some in units.items() if len(some) > 1]
     for name in names:
         if len(name) > 80:

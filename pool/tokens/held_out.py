@@ -1,9 +1,8 @@
-"""From text to tokens: held-out windows.
+"""Held-out text as windows to score, cut as in the rolling log-likelihood of lm-evaluation-harness.
 
-Held-out windows never cross documents, and are those of lm-evaluation-harness's rolling log-likelihood: the first
-window of a document is prefixed with the end-of-text token, the next with the token before it, and the last one of
-several reaches back so that it is full too; every token is predicted exactly once. Bytes and words are counted from
-the raw text that those tokens cover, not from decoded tokens.
+Windows never cross documents. A document's first window begins with the end-of-text token, each later one with the
+token before it. The last of several windows reaches back until it is full. Every token is predicted exactly once.
+Bytes and words are counted in the raw text under those tokens, not in decoded tokens.
 """
 
 import re
@@ -16,10 +15,10 @@ import numpy.typing as npt
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
-from pool.config.pool_file import CorpusConfig
-from pool.errors import CorpusError, PoolError
+from pool.config.pool_file import ScoredText
+from pool.errors import CorpusError
 from pool.files.digests import digest_arrays
-from pool.tokens.tokenizer import plain_backend
+from pool.tokens.tokenizer import end_of_text, plain_backend
 
 IGNORED = -100
 _DOCUMENTS_AT_ONCE = 256
@@ -29,12 +28,13 @@ Tokens = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class HeldOutWindows:
-    """Held-out text of one domain and split, ready to score.
+    """W windows of T tokens, of one domain and split.
 
-    `inputs` (W, T) and `targets` (W, T) int32, right-padded; a target that is padding, or was predicted in the
-    window before, is `IGNORED`. `document` (W,) int32 numbers the document a window comes from, `window_bytes`
-    (W,) int64 counts the raw UTF-8 bytes its targets cover. `words` counts what stands between white space in
-    the text covered, as lm-evaluation-harness does.
+    inputs: (W, T), right-padded
+    targets: (W, T); `IGNORED` for padding and for tokens predicted in the window before
+    document: (W,), the number of each window's document
+    window_bytes: (W,), raw UTF-8 bytes under each window's targets
+    words: runs between white space in the covered text, as lm-evaluation-harness counts them
     """
 
     inputs: Tokens
@@ -51,12 +51,12 @@ class HeldOutWindows:
 
     @property
     def tokens(self) -> int:
-        """Number of predicted tokens."""
+        """Predicted tokens."""
         return int(self.window_tokens.sum())
 
     @property
     def bytes(self) -> int:
-        """Raw UTF-8 bytes that the targets cover."""
+        """Raw UTF-8 bytes under the targets."""
         return int(self.window_bytes.sum())
 
     @property
@@ -66,26 +66,21 @@ class HeldOutWindows:
 
     @property
     def digest(self) -> str:
-        """Digest of what is scored."""
+        """Digest of all fields."""
         return digest_arrays([self.inputs, self.targets, self.document, self.window_bytes, np.array([self.words])])
 
 
 def held_out_windows(
-    name: str,
-    documents: Iterable[str],
-    tokenizer: PreTrainedTokenizerFast,
-    config: CorpusConfig,
-    context: int,
+    name: str, documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, scored: ScoredText, context: int
 ) -> HeldOutWindows:
-    """Cut the beginnings of documents into windows of at most `context` tokens.
+    """Cut the beginnings of documents, up to the limits `scored`, into windows of `context` tokens.
 
-    Reads up to `held_out_tokens` tokens, at most `held_out_document_tokens` of a document; the last document
-    is cut where a token boundary is a character boundary. Raises `CorpusError` when nothing can be scored.
+    A cut document ends on a character boundary. Raises `CorpusError` when nothing can be scored.
     """
     prefix = end_of_text(tokenizer)
     parts = [
         _document_windows(number, text, encoding, tokens, prefix=prefix, context=context)
-        for number, (text, encoding, tokens) in enumerate(_beginnings(documents, tokenizer, config))
+        for number, (text, encoding, tokens) in enumerate(_beginnings(documents, tokenizer, scored))
     ]
     if not parts:
         raise CorpusError(f"held-out domain {name!r} has no token to score; add text or raise held_out_tokens")
@@ -99,17 +94,18 @@ def held_out_windows(
 
 
 def _beginnings(
-    documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, config: CorpusConfig
+    documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, scored: ScoredText
 ) -> Iterator[tuple[str, Encoding, int]]:
-    """Yield documents with the number of tokens to score of each, until `held_out_tokens` are used up."""
-    left = config.held_out_tokens
-    for text, encoding in _encode(documents, tokenizer):
-        tokens = whole_characters(encoding, min(left, config.held_out_document_tokens))
-        if tokens > 0:
-            yield text, encoding, tokens
-            left -= tokens
-        if left <= 0:
-            break
+    """Yield documents, and the number of tokens to score of each."""
+    left, backend, iterator = scored.tokens, plain_backend(tokenizer), iter(documents)
+    while some := list(islice(iterator, _DOCUMENTS_AT_ONCE)):
+        for text, encoding in zip(some, backend.encode_batch(some, add_special_tokens=False), strict=True):
+            tokens = whole_characters(encoding, min(left, scored.document_tokens))
+            if tokens > 0:
+                yield text, encoding, tokens
+                left -= tokens
+            if left <= 0:
+                return
 
 
 def _document_windows(
@@ -134,8 +130,14 @@ def _document_windows(
     )
 
 
+def _padded(ids: Sequence[int], length: int, value: int) -> Tokens:
+    padded = np.full(length, value, dtype=np.int32)
+    padded[: len(ids)] = ids
+    return padded
+
+
 def whole_characters(encoding: Encoding, limit: int) -> int:
-    """Return the largest number of tokens up to `limit` that ends on a character boundary."""
+    """Return the largest number of tokens, at most `limit`, that ends on a character boundary."""
     offsets = encoding.offsets
     if len(offsets) <= limit:
         return len(offsets)
@@ -145,32 +147,5 @@ def whole_characters(encoding: Encoding, limit: int) -> int:
 
 
 def bytes_covered(text: str, encoding: Encoding, tokens: int) -> int:
-    """Count the raw UTF-8 bytes that the first tokens of a text stand for; at least one token."""
+    """Count the raw UTF-8 bytes under a text's first `tokens` tokens, at least one."""
     return len(text[: encoding.offsets[tokens - 1][1]].encode("utf-8", "surrogatepass"))
-
-
-def _padded(ids: Sequence[int], length: int, value: int) -> Tokens:
-    padded = np.full(length, value, dtype=np.int32)
-    padded[: len(ids)] = ids
-    return padded
-
-
-def _encode(documents: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[str, Encoding]]:
-    backend = plain_backend(tokenizer)
-    iterator = iter(documents)
-    while some := list(islice(iterator, _DOCUMENTS_AT_ONCE)):
-        yield from zip(some, backend.encode_batch(some, add_special_tokens=False), strict=True)
-
-
-def end_of_text(tokenizer: PreTrainedTokenizerFast) -> int:
-    """Return the token that stands before every document: the beginning-of-text token, or else the end's.
-
-    Raises `PoolError` for a tokenizer that has neither.
-    """
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if isinstance(token, int):
-            return token
-    raise PoolError(
-        "the tokenizer has neither a bos_token nor an eos_token to stand before a document; set one in its "
-        "tokenizer_config.json"
-    )

@@ -18,7 +18,7 @@ from pool.tokens.stream import digest_stream, map_stream
 
 
 class TextSummary(Record):
-    """Counts and digest of one partition's training text, or of one split of a held-out domain."""
+    """Counts and digest of one split of a held-out domain."""
 
     documents: int
     tokens: int
@@ -27,13 +27,13 @@ class TextSummary(Record):
 
 
 class PartitionSummary(TextSummary):
-    """The same for training text kept, and the tokens that the partition has in all (estimated where some were cut)."""
+    """The same of a partition's kept training text; `available_tokens` are all it has, estimated where text was cut."""
 
     available_tokens: int
 
 
 class CorpusManifest(Record):
-    """The prepared corpus: counts and digests, and the digest of where it came from."""
+    """Counts and digests of a prepared corpus, and the digests of its text and its tokenizer."""
 
     source_digest: str
     tokenizer_digest: str
@@ -49,18 +49,18 @@ TRAIN, HELD_OUT = Path("train"), Path("held_out")
 
 
 def stream_file(unit: str) -> Path:
-    """Where a corpus has the training tokens of a partition or base unit."""
+    """Return the place, in a corpus, of the training tokens of a partition or base unit."""
     return TRAIN / f"{unit}.npy"
 
 
 def windows_file(domain: str, split: Split) -> Path:
-    """Where a corpus has one split of a held-out domain."""
+    """Return the place, in a corpus, of one split of a held-out domain."""
     return HELD_OUT / f"{domain}.{split}.safetensors"
 
 
 @dataclass(frozen=True)
 class PreparedCorpus:
-    """Training tokens (N,) int32 by partition, held-out windows by split and domain."""
+    """Training tokens (N,) int32 by partition, and held-out windows by split and domain."""
 
     train: Mapping[str, Tokens]
     held_out: Mapping[Split, Mapping[str, HeldOutWindows]]
@@ -68,9 +68,9 @@ class PreparedCorpus:
 
 
 def load_prepared(folder: Path, manifest: CorpusManifest) -> PreparedCorpus:
-    """Read a prepared corpus, memory-mapped where it is for training.
+    """Read a prepared corpus, its training tokens memory-mapped.
 
-    Raises `PoolError` naming the file when one is missing or is not what the manifest says.
+    Raises `PoolError` naming a file that is missing or differs from the manifest.
     """
     train = load_streams(folder, {name: summary.digest for name, summary in manifest.partitions.items()})
     splits: dict[Split, Mapping[str, TextSummary]] = {"search": manifest.search, "test": manifest.test}
@@ -82,17 +82,16 @@ def load_prepared(folder: Path, manifest: CorpusManifest) -> PreparedCorpus:
 
 
 def load_search_windows(folder: Path, name: str, manifest: CorpusManifest) -> HeldOutWindows:
-    """Read the search split of one held-out domain. Raises `PoolError` where it is not what the manifest says."""
+    """Read the search split of one held-out domain. Raises `PoolError` where it differs from the manifest."""
     return _load_windows(folder, name, "search", manifest.search[name])
 
 
 def load_streams(folder: Path, digests: Mapping[str, str]) -> dict[str, Tokens]:
-    """Read the training tokens of some partitions, memory-mapped. Raises `PoolError` where a digest is another one."""
-    return {name: _load_stream(folder, name, digest) for name, digest in digests.items()}
+    """Map the training tokens of some partitions into memory. Raises `PoolError` where a digest differs."""
+    return {name: _load_stream(folder / stream_file(name), digest) for name, digest in digests.items()}
 
 
-def _load_stream(folder: Path, name: str, expected: str) -> Tokens:
-    path = folder / stream_file(name)
+def _load_stream(path: Path, expected: str) -> Tokens:
     try:
         stream, digest = map_stream(path), digest_stream(path)
     except (OSError, ValueError) as error:

@@ -1,32 +1,41 @@
-"""A partition's training stream: its documents as one row of tokens in a .npy file, written as they come.
+"""A partition's training stream: its documents as one row of tokens in a .npy file.
 
-The file is mapped into memory, never read into it, so a stream may be larger than memory.
+Documents are encoded here, or in several processes where the text pays for starting them. The file is written as tokens
+come and mapped into memory, so a stream may be larger than memory.
 """
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
+import joblib
 import numpy as np
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from pool.errors import CorpusError
+from pool.errors import CorpusError, PoolError
 from pool.files.whole import rows_into
-from pool.tokens.encoding import EncodedBatch, encoded
-from pool.tokens.held_out import Tokens, bytes_covered, end_of_text, whole_characters
-from pool.tokens.tokenizer import plain_backend
+from pool.tokens.held_out import Tokens, bytes_covered, whole_characters
+from pool.tokens.tokenizer import end_of_text, plain_backend
 
-_BLOCK_BYTES = 2**22
 BYTES_A_TOKEN = 4
-"""About how much text a token stands for; decides nothing but the number of processes and how progress is shown."""
+"""A rough guess, only for the number of processes and the progress shown."""
+_DIGESTED_BYTES = 2**22
+_DOCUMENTS_AT_ONCE = 256
+_BYTES_A_PROCESS = 32_000_000
+"""Text that takes several times as long to encode as a process takes to start."""
 _MOST_CUTS = 256
-"""Documents tried for the last places: where a character has several tokens, none may fit what a cut leaves."""
+"""Documents tried for the last places: a character of several tokens may not fit."""
 
 
 @dataclass(frozen=True)
 class TrainingStream:
-    """Training text of one partition: `tokens` (N,) int32 mapped from a file, the raw UTF-8 `bytes` they cover."""
+    """Training text of one partition: tokens (N,) mapped from a file, the raw UTF-8 bytes they cover, documents."""
 
     tokens: Tokens
     bytes: int
@@ -35,7 +44,12 @@ class TrainingStream:
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """At most `limit` tokens, at least one window of `context`; `text_bytes` there are in all."""
+    """How much text becomes tokens.
+
+    limit: most tokens
+    context: least tokens, one window
+    text_bytes: size of all text there is
+    """
 
     limit: int
     context: int
@@ -46,9 +60,14 @@ class StreamLimits:
         """About how much of the text the limit lets through."""
         return min(self.text_bytes, self.limit * BYTES_A_TOKEN)
 
-    def share_done(self, tokens: int, size: int) -> float:
-        """Which share of the work is done when so many tokens, of so many bytes of text, are written."""
-        return max(tokens / self.limit, size / self.text_bytes)
+
+@dataclass(frozen=True)
+class _Batch:
+    """All tokens (N,) of consecutive documents, and the tokens and UTF-8 bytes of each."""
+
+    tokens: Tokens
+    lengths: list[int]
+    bytes: list[int]
 
 
 def training_stream(
@@ -60,10 +79,10 @@ def training_stream(
     *,
     watch: Callable[[float], None] = lambda share: None,
 ) -> TrainingStream:
-    """Write documents to `path`, each preceded by the end-of-text token, up to the limit; the last one may be cut.
+    """Write documents to `path` up to the limit, the end-of-text token before each; the last may be cut.
 
-    `watch` is told after each document which share of the work is done. Raises `CorpusError` when the partition holds
-    less than one window.
+    `watch` is told the share done after each document. Raises `CorpusError` for less than one window, and `PoolError`
+    when an encoding process died.
     """
     count, total, total_bytes = 0, 0, 0
     with rows_into(path, np.int32) as add:
@@ -72,7 +91,7 @@ def training_stream(
             total_bytes += size
             count += 1
             total += len(tokens)
-            watch(asked.share_done(total, total_bytes))
+            watch(max(total / asked.limit, total_bytes / asked.text_bytes))
     if total < asked.context:
         raise CorpusError(
             f"partition {name!r} has {total} training tokens, fewer than one window of {asked.context}; "
@@ -82,18 +101,18 @@ def training_stream(
 
 
 def map_stream(path: Path) -> Tokens:
-    """Map a stream (N,) into memory, read-only. Raises `OSError` or `ValueError` for a file that is none."""
+    """Map a stream (N,) into memory, read-only. Raises `OSError` or `ValueError` for another kind of file."""
     tokens: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)
     return tokens
 
 
 def digest_stream(path: Path) -> str:
-    """Digest a stream as `digest_arrays` would, from the file: mapped pages would count as this process's memory."""
+    """Digest a stream as `digest_arrays` does, but from the file: mapped pages count as this process's memory."""
     tokens = map_stream(path)
     outer = hashlib.sha256(f"{tokens.dtype.str}{tokens.shape}".encode())
     with path.open("rb") as stream:
         stream.seek(path.stat().st_size - tokens.nbytes)
-        while block := stream.read(_BLOCK_BYTES):
+        while block := stream.read(_DIGESTED_BYTES):
             outer.update(block)
     return outer.hexdigest()
 
@@ -101,10 +120,11 @@ def digest_stream(path: Path) -> str:
 def _pieces(
     documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, asked: StreamLimits
 ) -> Iterator[tuple[Tokens, int]]:
-    """Yield documents with the end-of-text token before each, and the bytes they cover, until the limit is reached."""
+    """Yield each document's tokens, end-of-text first, and the bytes they cover, until the limit is reached."""
     left, cuts = asked.limit, 0
     again = enumerate(documents)
-    for number, (tokens, size) in enumerate(_encoded_one_by_one(documents, tokenizer, asked)):
+    batches = _encoded(documents, plain_backend(tokenizer), asked.expected_bytes)
+    for number, (tokens, size) in enumerate(one for batch in batches for one in _split(batch)):
         if len(tokens) >= left:
             text = next(text for place, text in again if place == number)
             tokens, size = _beginning(text, tokenizer, left - 1)
@@ -116,15 +136,8 @@ def _pieces(
             return
 
 
-def _encoded_one_by_one(
-    documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, asked: StreamLimits
-) -> Iterator[tuple[Tokens, int]]:
-    return (one for batch in encoded(documents, tokenizer, asked.expected_bytes) for one in _split(batch))
-
-
-def _split(batch: EncodedBatch) -> Iterator[tuple[Tokens, int]]:
-    ends = np.cumsum(batch.lengths)
-    for end, length, size in zip(ends.tolist(), batch.lengths.tolist(), batch.bytes.tolist(), strict=True):
+def _split(batch: _Batch) -> Iterator[tuple[Tokens, int]]:
+    for end, length, size in zip(np.cumsum(batch.lengths).tolist(), batch.lengths, batch.bytes, strict=True):
         yield batch.tokens[end - length : end], size
 
 
@@ -133,3 +146,43 @@ def _beginning(text: str, tokenizer: PreTrainedTokenizerFast, limit: int) -> tup
     tokens = whole_characters(encoding, limit)
     size = bytes_covered(text, encoding, tokens) if tokens else 0
     return np.array(encoding.ids[:tokens], dtype=np.int32), size
+
+
+def _encoded(documents: Iterable[str], backend: Tokenizer, expected_bytes: int) -> Iterator[_Batch]:
+    """Yield documents in batches, in order; only a few batches are in memory. `expected_bytes` decides on processes."""
+    iterator = iter(documents)
+    batches = iter(lambda: list(islice(iterator, _DOCUMENTS_AT_ONCE)), [])
+    processes = min(joblib.cpu_count(), expected_bytes // _BYTES_A_PROCESS)
+    if processes < 2:
+        yield from (_encode(backend, batch) for batch in batches)
+        return
+    written = backend.to_str()
+    parallel = joblib.Parallel(n_jobs=processes, return_as="generator", pre_dispatch="2 * n_jobs", batch_size=1)
+    results = parallel(joblib.delayed(_encode_elsewhere)(written, batch) for batch in batches)
+    try:
+        for result in results:  # noqa: UP028  (`yield from` would close them at once, and warn)
+            yield result
+    except TerminatedWorkerError:
+        raise PoolError(
+            "a process that encodes text died, perhaps for want of memory; run the same command again, with "
+            "LOKY_MAX_CPU_COUNT=1 if it dies again"
+        ) from None
+    finally:
+        with warnings.catch_warnings():  # of tasks still under way
+            warnings.simplefilter("ignore")
+            results.close()
+
+
+def _encode_elsewhere(written: str, texts: list[str]) -> _Batch:
+    return _encode(_read(written), texts)
+
+
+@lru_cache(maxsize=1)
+def _read(written: str) -> Tokenizer:
+    return Tokenizer.from_str(written)
+
+
+def _encode(backend: Tokenizer, texts: list[str]) -> _Batch:
+    ids = [np.array(each.ids, dtype=np.int32) for each in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+    return _Batch(np.concatenate(ids), [len(each) for each in ids], sizes)

@@ -1,8 +1,7 @@
-"""The pool's tokenizer: byte-level BPE, trained once on the corpus and then kept, since all models share it.
+"""The pool's tokenizer: byte-level BPE trained once on the corpus, or the seed's own; every model of a pool shares it.
 
-The tokenizer's core, as text is encoded with here: whole texts, and offsets that leave no character out.
-
-Tokenizers of others may cut texts off, fill them up, or trim white space from offsets, of which bytes are counted.
+Text is encoded by its plain core. A tokenizer made elsewhere may truncate, pad, or trim white space from offsets, and
+bytes are counted by offsets.
 """
 
 import json
@@ -12,15 +11,22 @@ from pathlib import Path
 from typing import cast
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedTokenizerFast
 
 from pool.config.pool_file import TokenizerConfig
-from pool.corpus.corpus import Corpus
 from pool.errors import PoolError, PoolMismatchError
 from pool.files.digests import digest_json
 from pool.files.records import MANIFEST, Record, read_record, write_record
+
+END_OF_TEXT = "<|endoftext|>"
+_SPLITTING = ("normalizer", "pre_tokenizer")
+
+
+class TokenizerManifest(Record):
+    """How the tokenizer was trained (None: the seed brought it), and its digest."""
+
+    config: TokenizerConfig | None
+    digest: str
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -28,12 +34,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return cast(PreTrainedTokenizerFast, tokenizer)
-    except Exception as error:  # as for models: many types, one fact
+    except Exception as error:  # transformers raises many types for one fact
         raise PoolError(f"{folder}: not a tokenizer that can be loaded: {error}") from None
 
 
 def plain_backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """Return what encodes for a tokenizer: its own backend where that is plain, else a plain copy."""
+    """Return the tokenizer's core without truncation, padding and post-processing: itself, or a copy."""
     backend = tokenizer.backend_tokenizer
     if backend.truncation is None and backend.padding is None and backend.post_processor is None:
         return backend
@@ -49,21 +55,24 @@ def _plain(written: str) -> Tokenizer:
     return backend
 
 
-END_OF_TEXT = "<|endoftext|>"
-_SPLITTING = ("normalizer", "pre_tokenizer")
+def end_of_text(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the token that stands before every document: the beginning-of-text token, or else the end-of-text token.
+
+    Raises `PoolError` for a tokenizer with neither.
+    """
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if isinstance(token, int):
+            return token
+    raise PoolError(
+        "the tokenizer has neither a bos_token nor an eos_token to stand before a document; set one in its "
+        "tokenizer_config.json"
+    )
 
 
-class TokenizerManifest(Record):
-    """What the tokenizer was trained with (None: it came with the seed), and its digest."""
-
-    config: TokenizerConfig | None
-    digest: str
-
-
-def train_tokenizer(corpus: Corpus, config: TokenizerConfig) -> PreTrainedTokenizerFast:
+def train_tokenizer(partitions: Mapping[str, Iterable[str]], config: TokenizerConfig) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer on the beginning of every partition, evenly.
 
-    It has no normaliser and loses nothing: decoding the tokens of a text gives the text.
+    Without a normaliser it loses nothing: decoding a text's tokens gives the text.
     """
     tokenizer = _untrained()
     trainer = trainers.BpeTrainer(
@@ -72,7 +81,7 @@ def train_tokenizer(corpus: Corpus, config: TokenizerConfig) -> PreTrainedTokeni
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_sample(corpus.partitions, config.sample_bytes), trainer)
+    tokenizer.train_from_iterator(_sample(partitions, config.sample_bytes), trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
     )
@@ -96,7 +105,7 @@ def _sample(partitions: Mapping[str, Iterable[str]], total_bytes: int) -> Iterat
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Digest a tokenizer's vocabulary and merges, and how it splits text where that is not as in those trained here."""
+    """Digest a tokenizer's vocabulary and merges, and its splitting where that differs from tokenizers trained here."""
     parts, ours = (json.loads(one.to_str()) for one in (tokenizer.backend_tokenizer, _untrained()))
     added = [token["content"] for token in parts["added_tokens"]]
     if all(parts[key] == ours[key] for key in _SPLITTING) and added == [END_OF_TEXT]:
@@ -110,16 +119,16 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, config: TokenizerConfig |
     write_record(folder / MANIFEST, TokenizerManifest(config=config, digest=tokenizer_digest(tokenizer)))
 
 
-def kept_tokenizer(folder: Path, config: TokenizerConfig | None, pool: str) -> PreTrainedTokenizerFast | None:
-    """Load the pool's tokenizer from its folder, or None where there is none yet.
+def kept_tokenizer(folder: Path, wanted: TokenizerConfig | None, pool: str) -> PreTrainedTokenizerFast | None:
+    """Load a pool's tokenizer from its folder; None where there is none yet.
 
-    Raises `PoolMismatchError` when the [tokenizer] table has changed since, or the tokenizer itself has.
+    Raises `PoolMismatchError` when it changed, or was trained otherwise than `wanted`.
     """
     if not (folder / MANIFEST).is_file():
         return None
     manifest = read_record(folder / MANIFEST, TokenizerManifest)
     tokenizer = load_tokenizer(folder)
-    if manifest.config != config or manifest.digest != tokenizer_digest(tokenizer):
+    if manifest.config != wanted or manifest.digest != tokenizer_digest(tokenizer):
         raise PoolMismatchError(
             f"pool {pool!r}: its tokenizer, or the [tokenizer] table, has changed, and every model of a pool "
             "shares one tokenizer; build anew with `mixscout pool build POOL.toml --rebuild all`, or give the pool "

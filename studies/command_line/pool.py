@@ -154,11 +154,11 @@ def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: 
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
     from pool.corpus.overlap import find_overlap
-    from pool.tokens.reading import read_corpus
+    from pool.tokens.preparing import read_text
     from studies.assessment.pool_check.tables import show_overlap
 
     config = read_pool_file(pool_file, text_root)
-    found = find_overlap(read_corpus(config), config.corpus.scored)
+    found = find_overlap(read_text(config.corpus).corpus, config.corpus.scored)
     if as_json:
         print_json({"pool": config.name, **found.as_json()})
     else:

@@ -10,11 +10,10 @@ import pytest
 
 from pool import progress
 from pool.config.pool_file import PoolFile, read_pool_file
+from pool.corpus.files import digest_text
 from pool.progress import track, track_reading, track_text
-from pool.tokens import encoding
-from pool.tokens.reading import read_text
-from pool.tokens.text_digest import digest_text
-from pool.tokens.tokenising import tokenise
+from pool.tokens import stream
+from pool.tokens.preparing import read_text, tokenise
 from pool.tokens.tokenizer import load_tokenizer
 
 MEGABYTES = 4
@@ -43,12 +42,18 @@ def _steps(said: str, label: str) -> list[int]:
 def test_reading_and_tokenising_are_seen_to_move_within_one_partition(
     big: PoolFile, tiny_config: PoolFile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = read_text(big)
+    text = read_text(big.corpus)
     said = capsys.readouterr().err
     assert _steps(said, "reading text, MB") == [1, 2, 3]
     assert "corpus: reading text, MB: 2 partition 'web'\n" in said
     (tmp_path / "corpus").mkdir()
-    tokenise(text, load_tokenizer(tiny_config.folder / "tokenizer"), big, tmp_path / "corpus", digest_text(big))
+    tokenise(
+        text,
+        load_tokenizer(tiny_config.folder / "tokenizer"),
+        big.corpus,
+        tmp_path / "corpus",
+        digest_text(big.corpus, big.context),
+    )
     said = capsys.readouterr().err
     assert _steps(said, "tokens, MB of text") == [0, 1, 2] and "corpus: tokens, MB of text: 1/2 web\n" in said
     assert _steps(said, "held-out tokens, MB of text") == [0, 1, 2]
@@ -62,12 +67,16 @@ def test_tokenising_by_several_processes_is_seen_to_move(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(encoding, "_BYTES_A_PROCESS", 1_000)
-    monkeypatch.setattr(encoding, "_DOCUMENTS_AT_ONCE", 32)
+    monkeypatch.setattr(stream, "_BYTES_A_PROCESS", 1_000)
+    monkeypatch.setattr(stream, "_DOCUMENTS_AT_ONCE", 32)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
     (tmp_path / "corpus").mkdir()
     tokenise(
-        read_text(big), load_tokenizer(tiny_config.folder / "tokenizer"), big, tmp_path / "corpus", digest_text(big)
+        read_text(big.corpus),
+        load_tokenizer(tiny_config.folder / "tokenizer"),
+        big.corpus,
+        tmp_path / "corpus",
+        digest_text(big.corpus, big.context),
     )
     assert _steps(capsys.readouterr().err, "tokens, MB of text") == [0, 1, 2]
 

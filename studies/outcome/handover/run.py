@@ -11,7 +11,7 @@ from pool.files.whole import new_folder, write_text
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.tokens.base_units import cut_into_units
-from pool.tokens.reading import read_corpus
+from pool.tokens.preparing import read_text
 from pool.tokens.tokenizer import load_tokenizer
 from studies.opened.on_pool import Workbench
 from studies.outcome.handover.interleave import interleave_script
@@ -63,8 +63,8 @@ def run_handover(
 
 def _write_text(pool: Pool, plan: HandoverPlan, folder: Path) -> None:
     folder.mkdir()
-    text, tokenizer = read_corpus(pool.config), load_tokenizer(pool.folder / "tokenizer")
-    corpus, _ = cut_into_units(text, tokenizer, pool.config.corpus)
+    text, tokenizer = read_text(pool.config.corpus).corpus, load_tokenizer(pool.folder / "tokenizer")
+    corpus, _ = cut_into_units(text, tokenizer, pool.config.corpus.base_units_tokens)
     for name in plan.used:
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
             for document in corpus.partitions[name]:

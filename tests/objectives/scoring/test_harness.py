@@ -11,12 +11,12 @@ from lm_eval.tasks import TaskManager
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model
-from pool.config.pool_file import CorpusConfig
+from pool.config.pool_file import ScoredText
 from pool.parts.store import Pool
 from pool.tokens.held_out import held_out_windows
 from pool.tokens.tokenizer import load_tokenizer
 
-ALL = CorpusConfig(source="demo", held_out_tokens=10**6, held_out_document_tokens=10**6)
+ALL = ScoredText(10**6, 10**6)
 TASK = """
 task: rolling
 dataset_path: json

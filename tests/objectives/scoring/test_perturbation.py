@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from objectives.scoring.perturbation import PERTURBATIONS, perturbed, raw_documents, rewritten_windows
-from pool.config.pool_file import CorpusConfig, PoolFile
+from pool.config.pool_file import PoolFile, ScoredText
 from pool.parts.store import Pool
 from pool.tokens.held_out import held_out_windows
 from pool.tokens.tokenizer import load_tokenizer
 
 CONTEXT = 32
-ALL = CorpusConfig(source="demo", held_out_tokens=10**6, held_out_document_tokens=10**6)
+ALL = ScoredText(10**6, 10**6)
 texts = st.text(min_size=1, max_size=80)
 documents = st.lists(texts, min_size=1, max_size=6)
 rates = st.floats(0, 1)
@@ -46,7 +46,7 @@ def test_text_that_holds_the_end_of_text_token_or_untidy_spaces_comes_back_exact
 
 def test_documents_that_a_limit_cut_come_back_as_far_as_they_are_scored(tokenizer) -> None:
     texts = ["漢字 and words, " * 30, "🙂" * 50, "x" * 10]
-    config = CorpusConfig(source="demo", held_out_tokens=10**6, held_out_document_tokens=41)
+    config = ScoredText(10**6, 41)
     for cut, whole in zip(
         raw_documents(held_out_windows("d", texts, tokenizer, config, CONTEXT), tokenizer), texts, strict=True
     ):

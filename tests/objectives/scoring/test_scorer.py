@@ -17,14 +17,14 @@ from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal, Target
 from pool.checkpoints.checkpoint import load_model
-from pool.config.pool_file import CorpusConfig
+from pool.config.pool_file import ScoredText
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.tokens.held_out import IGNORED, HeldOutWindows, held_out_windows
 from pool.tokens.tokenizer import load_tokenizer
 
-ALL = CorpusConfig(source="demo", held_out_tokens=10**6, held_out_document_tokens=10**6)
+ALL = ScoredText(10**6, 10**6)
 RULES = [Identity(), Power(0.5), Power(2.0), CommonSpecific(0.5), CommonSpecific(1.0)]
 TEXTS = ["Grüße — 漢字 🙂 and plain words, " * 6, "short", "def f(x):\n\treturn x ** 2\n" * 9, "é"]
 

@@ -10,8 +10,8 @@ import zstandard
 
 from pool.config.sources import TextSource
 from pool.corpus.documents import read_documents
+from pool.corpus.files import describe_source
 from pool.errors import CorpusError
-from pool.tokens.text_digest import describe_source
 
 
 def _read(path: Path, **options: str) -> list[str]:

@@ -22,11 +22,11 @@ from pool.config.sources import PartitionSource
 from pool.corpus.corpus import training_place
 from pool.corpus.document_store import DocumentStore
 from pool.corpus.embeddings import TOKENS, Embedder, load_embedding_model
+from pool.corpus.files import describe_source
 from pool.corpus.partitioning import fill_partitions
 from pool.errors import ConfigError, CorpusError, PoolMismatchError
 from pool.files.digests import digest_json
 from pool.parts.store import open_pool
-from pool.tokens.text_digest import describe_source
 
 WRITERS = {"bert": write_bert, "roberta": write_roberta, "llama": write_llama, "gpt2": write_foreign}
 WEIGHTS = "model.safetensors"

@@ -18,7 +18,7 @@ from pool.corpus.document_store import DocumentStore
 from pool.corpus.partitioning import fill_partitions, safe_names
 from pool.errors import ConfigError, CorpusError
 from pool.files.toml import Name
-from pool.tokens.reading import read_corpus
+from pool.tokens.preparing import read_text
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -155,6 +155,6 @@ def test_every_partition_of_a_split_source_has_a_held_out_domain_of_its_own(tmp_
         'name = "x"\n[corpus]\nheld_out_documents = 4\n[corpus.partitions.n]\n'
         'files = ["a.jsonl"]\npartition_by = "topic"\n'
     )
-    corpus = read_corpus(read_pool_file(tmp_path / "pool.toml"))
+    corpus = read_text(read_pool_file(tmp_path / "pool.toml").corpus).corpus
     assert list(corpus.partitions) == list(corpus.held_out) == ["n-a", "n-b"]
     assert len(corpus.partitions["n-a"]) == 16

@@ -13,7 +13,7 @@ from pool.config.pool_file import PoolFile, read_pool_file
 from pool.errors import CorpusError, PoolMismatchError
 from pool.files.digests import SEEN, Watcher, digest_file, read_seen
 from pool.parts.store import open_pool
-from pool.tokens.reading import read_text
+from pool.tokens.preparing import read_text
 
 HOUR_NS = 3600 * 10**9
 

@@ -72,7 +72,7 @@ def test_a_tokenizer_of_others_neither_cuts_nor_fills_up_nor_leaves_white_space_
     text = "Licensed under the Apache License, Version 2.0: you may not use this file.   \n\n  \n"
     tokenizer = load_tokenizer(foreign)
     assert len(tokenizer.backend_tokenizer.encode("word").ids) == 7, "its own way of encoding fills up"
-    windows = held_out_windows("one", [text], tokenizer, CorpusConfig(source="demo"), 4)
+    windows = held_out_windows("one", [text], tokenizer, CorpusConfig(source="demo").scored, 4)
     assert windows.bytes == len(text)
     assert tokenizer.decode(windows.targets[windows.targets != IGNORED]) == text
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pool.config.pool_file import CorpusConfig, PoolFile
+from pool.config.pool_file import PoolFile, ScoredText
 from pool.errors import CorpusError
 from pool.parts.store import Pool
 from pool.tokens.held_out import IGNORED, held_out_windows
@@ -16,7 +16,7 @@ from pool.tokens.tokenizer import load_tokenizer
 
 CONTEXT = 32
 documents = st.lists(st.text(min_size=1, max_size=80), min_size=1, max_size=6)
-ALL = CorpusConfig(source="demo", held_out_tokens=10**6, held_out_document_tokens=10**6)
+ALL = ScoredText(10**6, 10**6)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_held_out_bytes_are_the_raw_utf8_bytes_and_tokens_decode_to_the_text(tok
 def test_a_cut_document_counts_the_bytes_of_the_text_it_keeps(
     tokenizer, texts: list[str], per_document: int, in_all: int
 ) -> None:
-    config = CorpusConfig(source="demo", held_out_tokens=in_all, held_out_document_tokens=per_document)
+    config = ScoredText(in_all, per_document)
     try:
         windows = held_out_windows("d", texts, tokenizer, config, CONTEXT)
     except CorpusError:

@@ -16,14 +16,13 @@ from tiny import snapshot
 from pool.config.pool_file import CorpusConfig, PoolFile
 from pool.config.recipe import ModelShape
 from pool.config.sources import PartitionSource, TextSource
+from pool.corpus.files import digest_text
 from pool.errors import CorpusError
 from pool.files.records import read_record
 from pool.tokens import reuse as module
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, load_prepared
-from pool.tokens.reading import read_text
+from pool.tokens.preparing import read_text, tokenise
 from pool.tokens.reuse import Earlier
-from pool.tokens.text_digest import digest_text
-from pool.tokens.tokenising import tokenise
 from pool.tokens.tokenizer import load_tokenizer, tokenizer_digest
 
 
@@ -82,13 +81,13 @@ class Maker:
     def make(self, config: PoolFile, folder: Path, *earlier: Path) -> Made:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        source = digest_text(config)
+        source = digest_text(config.corpus, config.context)
         found = Earlier.find(earlier, source, tokenizer_digest(self.tokenizer))
         with counted_documents() as documents:
-            text = read_text(config, folder.parent, found)
-        manifest = tokenise(text, self.tokenizer, config, folder, source)
+            text = read_text(config.corpus, folder.parent, found)
+        manifest = tokenise(text, self.tokenizer, config.corpus, folder, source)
         load_prepared(folder, manifest)
-        tables = text.tables or dict.fromkeys(source.tables)
+        tables = text.sections or dict.fromkeys(source.sections)
         return Made(manifest, tables.keys() - text.kept.keys(), len(documents))
 
     def again(self, before: PoolFile, after: PoolFile, folder: Path) -> Made:
@@ -288,8 +287,10 @@ def test_another_context_reads_everything(maker: Maker, tmp_path: Path) -> None:
 def test_another_tokenizer_takes_over_nothing(maker: Maker, tmp_path: Path) -> None:
     config = _config(tmp_path / "old", BOTH)
     maker.make(config, tmp_path / "before")
-    assert Earlier.find([tmp_path / "before"], digest_text(config), tokenizer_digest(maker.tokenizer)).tables
-    assert Earlier.find([tmp_path / "before"], digest_text(config), "another").tables == {}
+    assert Earlier.find(
+        [tmp_path / "before"], digest_text(config.corpus, config.context), tokenizer_digest(maker.tokenizer)
+    ).sections
+    assert Earlier.find([tmp_path / "before"], digest_text(config.corpus, config.context), "another").sections == {}
 
 
 def test_where_overlap_is_dropped_everything_is_read_as_any_held_out_text_decides(maker: Maker, tmp_path: Path) -> None:
@@ -302,8 +303,8 @@ def test_where_overlap_is_dropped_everything_is_read_as_any_held_out_text_decide
 
 def test_the_demo_is_read_whole(maker: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {name: [_text(number) for number in one.documents] for name, one in (("a", A), ("b", B), ("h", H))}
-    monkeypatch.setattr("pool.tokens.reading.demo_partitions", lambda: {name: texts[name] for name in "ab"})
-    monkeypatch.setattr("pool.tokens.reading.demo_held_out", lambda: {"h": texts["h"]})
+    monkeypatch.setattr("pool.tokens.preparing.demo_partitions", lambda: {name: texts[name] for name in "ab"})
+    monkeypatch.setattr("pool.tokens.preparing.demo_held_out", lambda: {"h": texts["h"]})
     config = PoolFile(name="x", root=tmp_path, corpus=CorpusConfig(source="demo"), model=ModelShape(context=8))
     assert maker.again(config, config, tmp_path).documents == 88
 

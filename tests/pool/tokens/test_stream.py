@@ -17,7 +17,7 @@ from pool.config.pool_file import PoolFile, read_pool_file
 from pool.corpus.document_store import DocumentStore
 from pool.errors import CorpusError
 from pool.files.digests import digest_arrays
-from pool.tokens import encoding
+from pool.tokens import stream
 from pool.tokens.stream import StreamLimits, digest_stream, training_stream
 from pool.tokens.tokenizer import load_tokenizer
 
@@ -48,7 +48,7 @@ def test_several_processes_write_the_same_stream_as_one(
     texts = [f"document {number}: naïve — 漢字 🙂 " * (number % 7 + 1) for number in range(1500)]
     limits = StreamLimits(40_000, 32, sum(len(text.encode()) for text in texts))
     one = training_stream("p", texts, tokenizer, limits, tmp_path / "one.npy")
-    monkeypatch.setattr(encoding, "_BYTES_A_PROCESS", 1_000)
+    monkeypatch.setattr(stream, "_BYTES_A_PROCESS", 1_000)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
     two = training_stream("p", texts, tokenizer, limits, tmp_path / "two.npy")
     assert (one.bytes, one.documents) == (two.bytes, two.documents)

@@ -25,7 +25,7 @@ from pool.corpus.document_store import DocumentStore
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.tokens.reading import read_corpus
+from pool.tokens.preparing import read_text
 from pool.tokens.tokenizer import load_tokenizer
 from studies.opened.on_pool import workbench
 from studies.outcome.handover.interleave import interleave_script
@@ -89,7 +89,7 @@ def test_the_script_runs_and_draws_the_mixture_s_shares_of_tokens(handed_over: P
 
 
 def test_the_text_is_that_of_training_and_of_no_held_out_document(handed_over: Path, built_root: Path) -> None:
-    corpus = read_corpus(read_pool_file(built_root / "pool.toml"))
+    corpus = read_text(read_pool_file(built_root / "pool.toml").corpus).corpus
     kept_out = {text for domain in corpus.held_out.values() for split in domain.values() for text in split}
     assert {path.name for path in (handed_over / "text").iterdir()} == {"code.jsonl", "docs.jsonl"}
     for name in MIXTURE.support:
