@@ -1,1 +1,1 @@
-"""From source files to documents in partitions and held-out splits."""
+"""Source files become documents in partitions and in held-out splits."""

@@ -1,7 +1,7 @@
 """A corpus: training documents in partitions, and held-out documents in two splits per domain.
 
-The surprising thing: splits are made by ranking documents by a hash of their text, so they depend neither on
-the order of files nor on a random state, and an exact duplicate can never stand on both sides.
+Splits rank documents by a hash of their text. They depend neither on the order of files nor on a random state, and an
+exact duplicate never stands on both sides.
 """
 
 from collections import Counter
@@ -21,10 +21,9 @@ SPLITS: tuple[Split, Split] = ("search", "test")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Training documents by partition and held-out documents by domain and split, all in one store.
+    """Training documents by partition and held-out documents by domain and split, each in one place of one store.
 
-    No document is in two of these places: the store holds a text once. Checked at birth: nothing is empty.
-    Raises `CorpusError`.
+    Raises `CorpusError` for an empty partition or split.
     """
 
     partitions: Mapping[str, StoredDocuments]
@@ -51,10 +50,9 @@ def make_corpus(
     kept_out: HeldOutSize,
     store: DocumentStore,
 ) -> Corpus:
-    """Drop exact duplicates, set some of each partition aside, and split held-out text in two.
+    """Drop exact duplicates, keep some of each partition out of training, and split held-out text in two.
 
-    A document that stands in several partitions is kept in the first. Held-out files are not cleaned of what
-    stands in a partition or in another held-out domain: that overlap raises `CorpusError`, naming the domain.
+    A document of several partitions stays in the first. A held-out document found elsewhere raises `CorpusError`.
     """
     for name, texts in partitions.items():
         add_documents(store, name, training_place(name), (text for text in texts if text.strip()))
@@ -63,7 +61,7 @@ def make_corpus(
 
 
 def check_domains(partitions: Collection[str], held_out: Collection[str], kept_out: HeldOutSize) -> None:
-    """Raise `CorpusError` for a held-out domain of the name of one that a partition gives, and where there is none."""
+    """Raise `CorpusError` where there is no held-out domain, or two of one name."""
     for name in partitions:
         if name in held_out and kept_out != HeldOutSize():
             raise CorpusError(f"held-out domain {name!r} has the name of a partition: rename it")
@@ -74,7 +72,7 @@ def check_domains(partitions: Collection[str], held_out: Collection[str], kept_o
 def with_held_out(
     store: DocumentStore, partitions: Sequence[str], held_out: Mapping[str, Iterable[str]], kept_out: HeldOutSize
 ) -> Corpus:
-    """Make a corpus of partitions whose documents are in their places already, as `make_corpus` does."""
+    """Make a corpus of partitions already in the store, as `make_corpus` does."""
     domains = []
     for name in partitions:
         count = kept_out.of(len(store.documents(training_place(name))))
@@ -88,13 +86,13 @@ def with_held_out(
 
 
 def add_documents(store: DocumentStore, name: str, place: str, texts: Iterable[str]) -> None:
-    """Keep the documents of a partition in a place. Raises `CorpusError` where other partitions have all of them."""
+    """Keep a partition's documents in a place. Raises `CorpusError` where other partitions have all of them."""
     places = Counter(store.add(place, text) for text in texts)
     refuse_duplicates(name, places, {place})
 
 
 def refuse_duplicates(name: str, places: Mapping[str, int], own: AbstractSet[str]) -> None:
-    """Raise `CorpusError` where documents were read, counted by the places they have, and none is in one of `own`."""
+    """Raise `CorpusError` where documents, counted by place, are all outside the places `own`."""
     if places and own.isdisjoint(places):
         count, others = sum(places.values()), ", ".join([*islice(places, 3), *(["others"] if len(places) > 3 else [])])
         raise CorpusError(
@@ -104,7 +102,7 @@ def refuse_duplicates(name: str, places: Mapping[str, int], own: AbstractSet[str
 
 
 def corpus_of(store: DocumentStore, partitions: Sequence[str], domains: Sequence[str]) -> Corpus:
-    """Look at a store as a corpus. Raises `CorpusError` for what is empty."""
+    """View a store as a corpus. Raises `CorpusError` for an empty partition or split."""
     return Corpus(
         {name: store.documents(training_place(name)) for name in partitions},
         {name: {split: store.documents(held_out_place(name, split)) for split in SPLITS} for name in domains},
@@ -117,7 +115,7 @@ def training_place(partition: str) -> str:
 
 
 def domain_place(domain: str) -> str:
-    """Name the place of a held-out domain's documents until they are split."""
+    """Name the place of a held-out domain's documents before their split."""
     return f"held-out domain {domain!r}"
 
 
@@ -144,6 +142,6 @@ def _add_domain(store: DocumentStore, name: str, texts: Iterable[str]) -> None:
 
 
 def _set_aside(store: DocumentStore, place: str, count: int, *, domain: str) -> None:
-    """Move the first `count` documents of a place, by turns, into the two splits of a domain."""
+    """Move the first `count` documents of a place alternately into the two splits of a domain."""
     turns = islice(cycle([held_out_place(domain, split) for split in SPLITS]), count)
     store.reassign(place, lambda page: [next(turns, place) for _ in page.found])

@@ -1,12 +1,8 @@
-"""The demo corpus: real text that lies in every Python installation that has Mixscout's dependencies.
+"""The demo corpus: real text in every Python installation that has Mixscout's dependencies.
 
-Eight partitions of different kinds, and one held-out domain (`language_reference`, the prose of the Python
-language reference that `pydoc` shows) that no partition covers. All but the standard library and that prose
-come from pinned packages, so two machines with one Python version read the same text.
-
-What Mixscout's own requirements have installed, and nothing else that happens to lie beside them.
-
-The demo corpus reads package descriptions and licences: a package that a user adds later must not change it.
+Eight partitions of different kinds, and one held-out domain no partition covers: the Python language reference, as
+`pydoc` shows it. Python and pinned packages decide the text, so equal versions give equal text. Only requirements of
+Mixscout are read: a package that a user adds later must not change the demo.
 """
 
 import ast
@@ -25,13 +21,46 @@ from packaging.requirements import Requirement
 from pool.files.records import library_versions
 
 DISTRIBUTION = "mixscout"
+MAX_PARTITION_BYTES = 1_200_000
+MAX_DOCUMENT_CHARACTERS = 8_000
+MIN_DOCUMENT_CHARACTERS = 200
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "sympy", "sqlalchemy", "alembic", "transformers", "optuna")
+HELD_OUT_DOMAIN = "language_reference"
+
+_NOT_PINNED = ("setuptools", "wheel")
+_STDLIB_LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "encodings", "pydoc_data", "site-packages", "dist-packages"}
+_LEGAL = ("METADATA", "LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
+
+
+def demo_partitions() -> dict[str, list[str]]:
+    """Collect the documents of each partition, up to `MAX_PARTITION_BYTES`, in a fixed order."""
+    sources: dict[str, Callable[[], Iterable[str]]] = {
+        "stdlib_code": _stdlib_code,
+        "unit_tests": lambda: _texts(_shuffled("test_*.py", *map(_site, ("numpy", "scipy", "sklearn", "sympy")))),
+        "cpp_headers": lambda: _texts(_shuffled("*.h", _site("torch") / "include")),
+        "scientific_docstrings": lambda: _docstrings("scipy", "numpy"),
+        "machine_learning_docstrings": lambda: _docstrings("sklearn", "transformers"),
+        "computer_algebra_code": lambda: _code("sympy"),
+        "licences": _licences,
+        "database_code": lambda: _code("sqlalchemy", "alembic"),
+    }
+    return {name: _up_to_size(documents()) for name, documents in sources.items()}
+
+
+def demo_held_out() -> dict[str, list[str]]:
+    """Collect the documents of the held-out domain, one a topic of the language reference."""
+    return {HELD_OUT_DOMAIN: _up_to_size(text for _, text in sorted(topics.items()))}
+
+
+def demo_source_versions() -> dict[str, str]:
+    """Return the versions that decide the text: of Python, and of the packages read."""
+    everything = [f"{distribution.name}=={distribution.version}" for distribution in _pinned()]
+    return {**library_versions(PACKAGES), "licences": " ".join(everything)}
 
 
 def required_distributions() -> list[Distribution]:
-    """List the installed distributions that Mixscout requires, directly or not, by name; itself is left out.
-
-    Extras are left out too: what is needed to develop it, or for an optional verb, changes no demo.
-    """
+    """List the installed distributions that Mixscout requires, directly or not, by name. Extras are left out."""
     found: dict[str, Distribution] = {}
     waiting = [Requirement(DISTRIBUTION)]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -60,64 +89,8 @@ def _requirements(distribution: Distribution, extras: set[str]) -> Iterator[Requ
             yield requirement
 
 
-MAX_PARTITION_BYTES = 1_200_000
-MAX_DOCUMENT_CHARACTERS = 8_000
-MIN_DOCUMENT_CHARACTERS = 200
-
-PACKAGES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "sympy",
-    "sqlalchemy",
-    "alembic",
-    "transformers",
-    "optuna",
-)
-HELD_OUT_DOMAIN = "language_reference"
-
-_NOT_PINNED = ("setuptools", "wheel")
-_STDLIB_LEFT_OUT = {
-    "test",
-    "tests",
-    "idlelib",
-    "lib2to3",
-    "encodings",
-    "pydoc_data",
-    "site-packages",
-    "dist-packages",
-}
-
-
-def demo_partitions() -> dict[str, list[str]]:
-    """Collect the documents of each partition, capped at `MAX_PARTITION_BYTES`, in a fixed order."""
-    sources: dict[str, Callable[[], Iterable[str]]] = {
-        "stdlib_code": _stdlib_code,
-        "unit_tests": _unit_tests,
-        "cpp_headers": lambda: _whole_files(_site("torch") / "include", "*.h"),
-        "scientific_docstrings": lambda: _docstrings("scipy", "numpy"),
-        "machine_learning_docstrings": lambda: _docstrings("sklearn", "transformers"),
-        "computer_algebra_code": lambda: _code("sympy"),
-        "licences": _licences,
-        "database_code": lambda: _code("sqlalchemy", "alembic"),
-    }
-    return {name: _up_to_size(documents()) for name, documents in sources.items()}
-
-
-def demo_held_out() -> dict[str, list[str]]:
-    """Collect the documents of the domain that no partition covers: the language reference, a topic each."""
-    return {HELD_OUT_DOMAIN: _up_to_size(text for _, text in sorted(topics.items()))}
-
-
-def demo_source_versions() -> dict[str, str]:
-    """Name what decides the text: the Python version and the versions of the packages read."""
-    everything = [
-        f"{distribution.name}=={distribution.version}"
-        for distribution in required_distributions()
-        if not distribution.name.lower().startswith(_NOT_PINNED)
-    ]
-    return {**library_versions(PACKAGES), "licences": " ".join(everything)}
+def _pinned() -> list[Distribution]:
+    return [one for one in required_distributions() if not one.name.lower().startswith(_NOT_PINNED)]
 
 
 def _up_to_size(texts: Iterable[str]) -> list[str]:
@@ -148,26 +121,20 @@ def _site(package: str) -> Path:
 
 def _stdlib_code() -> Iterator[str]:
     root = Path(sysconfig.get_path("stdlib"))
-    return _texts(path for path in _files(root, "*.py") if not _STDLIB_LEFT_OUT & set(path.relative_to(root).parts))
-
-
-def _unit_tests() -> Iterator[str]:
-    roots = [_site(package) for package in ("numpy", "scipy", "sklearn", "sympy")]
-    return _texts(path for path in _shuffled(roots, "test_*.py"))
+    found = _shuffled("*.py", root)
+    return _texts(path for path in found if not _STDLIB_LEFT_OUT & set(path.relative_to(root).parts))
 
 
 def _code(*packages: str) -> Iterator[str]:
-    roots = [_site(package) for package in packages]
-    return _texts(path for path in _shuffled(roots, "*.py") if "tests" not in path.parts)
+    return _texts(path for path in _shuffled("*.py", *map(_site, packages)) if "tests" not in path.parts)
 
 
 def _docstrings(*packages: str) -> Iterator[str]:
-    roots = [_site(package) for package in packages]
-    files = (path for path in _shuffled(roots, "*.py") if "tests" not in path.parts)
-    return chain.from_iterable(docstrings_of(text) for text in _texts(files))
+    return chain.from_iterable(docstrings_of(text) for text in _code(*packages))
 
 
 def docstrings_of(source: str) -> Iterator[str]:
+    """Yield the docstrings of a module; none where it cannot be parsed."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -180,33 +147,19 @@ def docstrings_of(source: str) -> Iterator[str]:
 
 
 def _licences() -> Iterator[str]:
-    names = ("METADATA", "LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
-    for folder in sorted(_descriptions(), key=lambda path: path.name.lower()):
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        yield from _texts(path for path in files if path.name.upper().startswith(names))
-
-
-def _descriptions() -> set[Path]:
-    """Find the .dist-info folders of what Mixscout requires, but for what no version pins."""
-    return {
+    folders = {
         Path(str(distribution.locate_file(file.parts[0])))
-        for distribution in required_distributions()
-        if not distribution.name.lower().startswith(_NOT_PINNED)
+        for distribution in _pinned()
         for file in distribution.files or ()
         if file.parts[0].endswith(".dist-info")
     }
+    for folder in sorted(folders, key=lambda path: path.name.lower()):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        yield from _texts(path for path in files if path.name.upper().startswith(_LEGAL))
 
 
-def _whole_files(root: Path, pattern: str) -> Iterator[str]:
-    return _texts(_files(root, pattern))
-
-
-def _files(root: Path, pattern: str) -> list[Path]:
-    return _shuffled([root], pattern)
-
-
-def _shuffled(roots: list[Path], pattern: str) -> list[Path]:
-    """List files in an order that looks random and is the same on every machine: by hash of their path."""
+def _shuffled(pattern: str, *roots: Path) -> list[Path]:
+    """List files by hash of their path: an order that looks random and is the same on every machine."""
     found = [
         (hashlib.sha256(f"{root.name}/{path.relative_to(root).as_posix()}".encode()).digest(), path)
         for root in roots

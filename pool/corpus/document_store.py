@@ -1,7 +1,7 @@
-"""Documents on disk, each once, in the order of a hash of its text: memory stays the same however large the corpus is.
+"""Documents on disk, each once, ordered by a hash of its text: memory stays flat however large the corpus is.
 
-Texts are appended to a spool file; a small SQLite index says where each stands and which place it belongs to (a
-partition, a split of a domain). Both files lose their names as soon as they are open, so a kill leaves nothing behind.
+Texts are appended to a spool file. A small SQLite index says where each text starts and which place has it: a
+partition, or a split of a domain. Both files are unlinked as soon as they are open, so a kill leaves nothing behind.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,14 +23,14 @@ CREATE TABLE refused (number INTEGER PRIMARY KEY, key BLOB);
 """
 
 Found = tuple[bytes, int, int]
-"""Key, where the text starts in the spool, its bytes."""
+"""Key, start of the text in the spool, its bytes."""
 
 
 class DocumentStore:
-    """Documents by place; a text that is there already is not taken again, whatever the place.
+    """Documents by place. A text already in the store is refused, whatever its place.
 
-    `folder` is where the files are kept while the store lives; the system's temporary folder when left out. `watch` is
-    told the place and the bytes of every document it is given. Raises `OSError` when the disk is full.
+    `folder` holds the files while the store lives (default: the system's temporary folder). `watch` is told place and
+    bytes of every document given. A full disk raises `OSError`.
     """
 
     def __init__(
@@ -42,9 +43,8 @@ class DocumentStore:
         os.close(handle)
         self._index = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            self._index.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise _disk_error(error) from error
+            with _disk_errors():
+                self._index.executescript(_SCHEMA)
         finally:
             Path(path).unlink()
         self._index.execute("BEGIN")
@@ -53,7 +53,7 @@ class DocumentStore:
         """How many documents were given that had another place already."""
 
     def add(self, place: str, text: str) -> str:
-        """Keep a document, and return the place it has: another one when the same text was there before."""
+        """Keep a document and return its place: an earlier place where the text was already there."""
         content = text.encode("utf-8", "surrogatepass")
         self._watch(place, len(content))
         key = hashlib.sha256(content).digest()
@@ -69,13 +69,9 @@ class DocumentStore:
         return place
 
     def claim(self, place: str, keys: Iterable[bytes]) -> int:
-        """Give documents a place by their keys, without their texts; return how many had none before."""
+        """Give documents a place by their keys, without texts; return how many had no place before."""
         before, number = self._index.total_changes, self._number(place)
-        rows = ((key, number) for key in keys)
-        try:
-            self._index.executemany("INSERT OR IGNORE INTO documents VALUES (?, ?, 0, 0)", rows)
-        except sqlite3.Error as error:
-            raise _disk_error(error) from error
+        self._run_many("INSERT OR IGNORE INTO documents VALUES (?, ?, 0, 0)", ((key, number) for key in keys))
         return self._index.total_changes - before
 
     def has(self, key: bytes) -> bool:
@@ -83,11 +79,11 @@ class DocumentStore:
         return self._run("SELECT 1 FROM documents WHERE key = ?", (key,)).fetchone() is not None
 
     def forget(self, place: str) -> None:
-        """Take the documents of a place away, as if they had never been there."""
+        """Remove the documents of a place without a trace."""
         self._run("DELETE FROM documents WHERE place = ?", (self._number(place),))
 
     def refused_keys(self, which: range) -> Iterator[bytes]:
-        """Yield the keys of refused documents in order, each once; `which` numbers the refusals as `refused` counts."""
+        """Yield the keys of refused documents in order, each once; `which` numbers them as `refused` counts."""
         query = "SELECT DISTINCT key FROM refused WHERE number > ? AND number <= ? ORDER BY key"
         yield from (key for (key,) in self._run(query, (which.start, which.stop)))
 
@@ -98,21 +94,18 @@ class DocumentStore:
         return StoredDocuments(self, place, *self._run(counts, (self._number(place),)).fetchone())
 
     def reassign(self, place: str, choose: Callable[["Page"], Sequence[str]]) -> None:
-        """Give every document of a place a new one: `choose` is shown a page of them at a time, in order."""
+        """Give every document of a place a new place: `choose` returns one for each document of a page."""
         for page in self.pages(place):
             moved = zip(choose(page), page.found, strict=True)
             rows = [(self._number(to), key) for to, (key, _, _) in moved if to != place]
-            try:
-                self._index.executemany("UPDATE documents SET place = ? WHERE key = ?", rows)
-            except sqlite3.Error as error:
-                raise _disk_error(error) from error
+            self._run_many("UPDATE documents SET place = ? WHERE key = ?", rows)
 
     def rename(self, place: str, into: str) -> None:
-        """Move all documents of a place into another one."""
+        """Move all documents of a place into another."""
         self._run("UPDATE documents SET place = ? WHERE place = ?", (self._number(into), self._number(place)))
 
     def pages(self, place: str) -> Iterator["Page"]:
-        """Yield the documents of a place some at a time, in order."""
+        """Yield the documents of a place in order, some at a time."""
         self._spool.flush()
         query = "SELECT key, start, bytes FROM documents WHERE place = ? AND key > ? ORDER BY key LIMIT ?"
         found: list[Found] = self._run(query, (self._number(place), b"", _PAGE)).fetchall()
@@ -128,15 +121,17 @@ class DocumentStore:
         return self._numbers.setdefault(place, len(self._numbers))
 
     def _run(self, statement: str, values: Sequence[object]) -> sqlite3.Cursor:
-        try:
+        with _disk_errors():
             return self._index.execute(statement, tuple(values))
-        except sqlite3.Error as error:
-            raise _disk_error(error) from error
+
+    def _run_many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        with _disk_errors():
+            self._index.executemany(statement, rows)
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some documents that follow each other: their sizes in bytes, and on demand their texts."""
+    """Consecutive documents: their sizes, and their texts on demand."""
 
     store: DocumentStore
     found: tuple[Found, ...]
@@ -153,7 +148,7 @@ class Page:
 
 @dataclass(frozen=True)
 class StoredDocuments:
-    """The documents of one place, read from disk each time they are gone through; `bytes` in all."""
+    """The documents of one place, read from disk at each iteration; `bytes` in all."""
 
     store: DocumentStore
     place: str
@@ -168,5 +163,9 @@ class StoredDocuments:
             yield from page.texts()
 
 
-def _disk_error(error: sqlite3.Error) -> OSError:
-    return OSError(f"the index of the corpus: {error}")
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(f"the index of the corpus: {error}") from error

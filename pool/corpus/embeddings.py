@@ -1,10 +1,7 @@
-"""Documents as vectors of a model that the user has: the mean over tokens of its last hidden states, of unit length.
+"""Documents as vectors of a user's model: the mean of its last hidden states over tokens, of unit length.
 
-Only a document's beginning is read. Batches are filled in the order of length, and each is computed on one thread, as
-many at a time as torch has threads: the vectors hang neither on the number of cores nor, but for rounding, on what
-else is in their batch.
-
-The files of a model that texts are embedded by: found, checked as those of a given seed are, and digested.
+Only a document's beginning is read. Batches are filled in order of length and computed on one thread each, as many at a
+time as torch has threads. So vectors depend neither on the number of cores nor, but for rounding, on their batch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,19 +22,56 @@ from pool.engines.resources import give_back_memory
 from pool.errors import CorpusError, PoolError, first_line
 from pool.files.digests import DigestOf
 
+TOKENS = 256
+"""Most tokens read of a document, special ones included."""
+_CHARACTERS = 16 * TOKENS
+_DOCUMENTS_AT_ONCE = 1024
+_TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 32768}
+"""Tokens of one batch, by device."""
+_BEHIND = ("pooler.",)
+"""Weights behind the last hidden states; a checkpoint with a head of its own lacks them."""
 
-def find_embedding_model(name: str, folder: Path) -> ForeignFiles:
-    """Find and check the files of the model that splits partition `name`, before any of them is loaded.
+Embeddings = npt.NDArray[np.float32]
+"""N documents by D dimensions, each row of unit length."""
 
-    Raises `CorpusError` for a folder that is none, without safetensors or a tokenizer, or that asks for code.
-    """
-    with as_corpus_error():
-        return find_foreign(folder, called(name))
+
+@dataclass(frozen=True)
+class EmbeddingModel:
+    """A checked float32 model and its truncating tokenizer; messages call it `where`."""
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    where: str
+
+    @property
+    def filler(self) -> int:
+        """The padding token; some models count positions by it."""
+        return int(getattr(self.model.config, "pad_token_id", None) or 0)
+
+    @torch.inference_mode()
+    def means(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the last hidden states (B, D) over unmasked tokens (B, T).
+
+        Raises `CorpusError` for a model that cannot read the tokens.
+        """
+        try:
+            states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+            means: torch.Tensor = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+        except Exception as error:  # models raise many types for one fact
+            raise CorpusError(
+                f"{self.where} cannot embed {ids.shape[1]} tokens of text: {first_line(error)}; give an encoder or a "
+                "decoder of text alone, or a smaller one"
+            ) from None
+        return means
 
 
 def describe_embedding_model(name: str, folder: Path, digest_of: DigestOf) -> dict[str, str]:
-    """Say what decides a model's embeddings: the content of its files, wherever they are. Raises `CorpusError`."""
-    files = replace(find_embedding_model(name, folder), digest_of=digest_of)
+    """Digest the files that decide a model's embeddings, wherever they are.
+
+    Raises `CorpusError` for a folder without a model, safetensors or a tokenizer, or with code of its own.
+    """
+    with _as_corpus_error():
+        files = replace(find_foreign(folder, _called(name)), digest_of=digest_of)
     try:
         return {
             "weights": files.weights_digest,
@@ -46,77 +80,32 @@ def describe_embedding_model(name: str, folder: Path, digest_of: DigestOf) -> di
         }
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CorpusError(f"{called(name)}: {error.filename or folder}: {reason}; give a folder to be read") from None
+        raise CorpusError(f"{_called(name)}: {error.filename or folder}: {reason}; give a folder to be read") from None
 
 
-def called(name: str) -> str:
-    """Return what messages call the model that splits partition `name`."""
+def _called(name: str) -> str:
     return f"[corpus.partitions.{name}.cluster] embeddings"
 
 
 @contextmanager
-def as_corpus_error() -> Iterator[None]:
-    """Raise what is wrong with a checkpoint as `CorpusError`: the text cannot be split without it."""
+def _as_corpus_error() -> Iterator[None]:
+    """Without the model the text cannot be split: a fault of the checkpoint is a fault of the corpus."""
     try:
         yield
     except PoolError as error:
         raise CorpusError(str(error)) from None
 
 
-TOKENS = 256
-"""Most tokens read of a document, special ones included; fewer where the model was made for fewer."""
-_CHARACTERS = 16 * TOKENS
-_DOCUMENTS_AT_ONCE = 1024
-"""Documents tokenised and put in order at once."""
-_TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 32768}
-"""In a batch, of which there are as many in memory as torch has threads."""
-_BEHIND = ("pooler.",)
-"""What some encoders have behind their last hidden states, and a checkpoint with a head of its own lacks."""
-
-Embeddings = npt.NDArray[np.float32]
-"""N documents by D dimensions, each row of unit length."""
-
-
-@dataclass(frozen=True)
-class EmbeddingModel:
-    """A checked model in float32, and its tokenizer, which cuts texts off; `where` is what messages call it."""
-
-    model: PreTrainedModel
-    tokenizer: Tokenizer
-    where: str
-
-    @property
-    def filler(self) -> int:
-        """The token that shorter documents of a batch are filled up with: some models count positions by it."""
-        return int(getattr(self.model.config, "pad_token_id", None) or 0)
-
-    @torch.inference_mode()
-    def means(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return the mean of the last hidden states (B, D) over the tokens (B, T) where the mask is 1.
-
-        Raises `CorpusError` for a model that cannot read them.
-        """
-        try:
-            states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-            means: torch.Tensor = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
-        except Exception as error:  # models raise many types for one fact: not made for this
-            raise CorpusError(
-                f"{self.where} cannot embed {ids.shape[1]} tokens of text: {first_line(error)}; give an encoder or a "
-                "decoder of text alone, or a smaller one"
-            ) from None
-        return means
-
-
 def load_embedding_model(name: str, folder: Path) -> EmbeddingModel:
     """Load the model that splits partition `name`, from safetensors and without code of its own.
 
-    Raises `CorpusError` naming what is missing or does not fit.
+    Raises `CorpusError` naming a part that is missing or does not fit.
     """
-    with as_corpus_error():
-        files = find_embedding_model(name, folder)
-        where = f"{called(name)}: {folder}"
-        model = _load_model(files, called(name))
-        tokenizer = _load_tokenizer(files.tokenizer / TOKENIZER, called(name))
+    with _as_corpus_error():
+        files = find_foreign(folder, _called(name))
+        where = f"{_called(name)}: {folder}"
+        model = _load_model(files, _called(name))
+        tokenizer = _load_tokenizer(files.tokenizer / TOKENIZER, _called(name))
         check_vocabulary(model, tokenizer.get_vocab().values(), where)
         rows = rows_of(model, where)
     longest = min(TOKENS, _positions(model) or TOKENS)
@@ -124,7 +113,7 @@ def load_embedding_model(name: str, folder: Path) -> EmbeddingModel:
     tokenizer.enable_truncation(longest)
     ready = EmbeddingModel(model, tokenizer, where)
     probe = torch.arange(longest)[None] % rows
-    ready.means(probe, torch.ones_like(probe))  # here, as a GPU would only say that something was out of bounds
+    ready.means(probe, torch.ones_like(probe))  # here: a GPU would only report an index out of bounds
     return ready
 
 
@@ -140,7 +129,7 @@ def _load_model(files: ForeignFiles, what: str) -> PreTrainedModel:
 
 
 def _positions(model: PreTrainedModel) -> int | None:
-    """Return how many tokens a model was made for, None where it says none: some count them from each other."""
+    """Return the most tokens of a model; None for a model with relative positions."""
     positions = getattr(model.config, "max_position_embeddings", None)
     return positions if isinstance(positions, int) and positions > 0 else None
 
@@ -155,7 +144,7 @@ def _load_tokenizer(path: Path, what: str) -> Tokenizer:
 
 
 class Embedder:
-    """Vectoriser by a model, on a GPU where torch sees one; `watch` is told how many documents it embedded so far."""
+    """Embed documents by a model, on a GPU where torch sees one; `watch` is told the number done so far."""
 
     def __init__(self, model: EmbeddingModel, watch: Callable[[int], None] = lambda done: None) -> None:
         self._model, self._watch, self._done = model, watch, 0
@@ -163,23 +152,23 @@ class Embedder:
         torch.nn.Module.to(model.model, self._device)
 
     def fit(self, texts: Sequence[str]) -> Embeddings:
-        """Return the vectors of the sample: there is nothing to learn from it."""
+        """Return the vectors of the sample; a model learns nothing from it."""
         return self.of(texts)
 
     def of(self, texts: Sequence[str]) -> Embeddings:
-        """Return the vectors of documents (N, D). Raises `CorpusError` where the model's states are not finite."""
+        """Return vectors (N, D). Raises `CorpusError` where hidden states are not finite."""
         parts = [
             self._some(texts[first : first + _DOCUMENTS_AT_ONCE]) for first in range(0, len(texts), _DOCUMENTS_AT_ONCE)
         ]
         return np.concatenate(parts)
 
     def leave(self) -> None:
-        """Give the GPU back."""
+        """Free the GPU."""
         torch.nn.Module.to(self._model.model, "cpu")
         give_back_memory()
 
     def _some(self, texts: Sequence[str]) -> Embeddings:
-        """Embed documents in the order of their length; one without tokens is read as a filler."""
+        """Embed documents in order of length; a document without tokens is read as padding."""
         beginnings = [text[:_CHARACTERS] for text in texts]
         ids = [each.ids or [self._model.filler] for each in self._model.tokenizer.encode_batch_fast(beginnings)]
         batches = list(_batches([len(each) for each in ids], _TOKENS_AT_ONCE[self._device.type]))
@@ -202,10 +191,10 @@ class Embedder:
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
                 yield from workers.map(self._embed, batches)
         finally:
-            torch.set_num_threads(threads)  # the workers' one is what torch gives to threads to come
+            torch.set_num_threads(threads)  # else torch gives new threads the workers' one
 
     def _embed(self, rows: list[list[int]]) -> Embeddings:
-        """Embed documents of some tokens each, filled up to the longest (B, T), and masked there."""
+        """Embed the tokens of documents, padded and masked to the longest (B, T)."""
         lengths = torch.tensor([len(row) for row in rows])
         mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
         ids = torch.full(mask.shape, self._model.filler)
@@ -217,7 +206,7 @@ class Embedder:
 
 
 def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Yield the numbers of documents in batches of like lengths: (B, T) of at most so many tokens, or B = 1."""
+    """Yield the numbers of documents in batches of like lengths: at most `tokens` a batch (B, T), or B = 1."""
     batch: list[int] = []
     for number in sorted(range(len(lengths)), key=lambda number: lengths[number]):
         if batch and (len(batch) + 1) * lengths[number] > tokens:

@@ -1,7 +1,7 @@
-"""Rows of JSON Lines, one at a time: each line by itself, so that nothing depends on what other lines hold.
+"""Rows of JSON Lines, each line by itself.
 
-`datasets` takes the types of all columns from the first megabyte, and refuses a file where a column that nobody asked
-for is of another type later on; what looks like a date is no text to it any more.
+`datasets` infers the types of all columns from the first megabyte. It refuses a file with another type later on, even
+in an unused column, and turns text like a date into a date.
 """
 
 import bz2
@@ -24,10 +24,10 @@ _DECODER = json.JSONDecoder()
 
 
 def json_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield the objects of a file, each with the number of its line; a compressed file is read as it is.
+    """Yield the objects of a file, compressed or not, each with the number of its line.
 
-    A file that is one list is read whole, and its items are numbered; a text among them is a row of the column `text`.
-    Raises `CorpusError` naming the line, and what decompressing raises.
+    A file of one list is read whole and its items are numbered; a text item becomes a row with column `text`. Raises
+    `CorpusError` naming the line, and errors of decompression.
     """
     with _opened(path) as stream:
         lines = ((number, line) for number, line in enumerate(stream, start=1) if not line.isspace())
@@ -58,14 +58,14 @@ def _opened_zstandard(path: Path) -> io.BufferedIOBase:
 _OPENERS: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
     b"\x1f\x8b": gzip.open,
     b"\x28\xb5\x2f\xfd": _opened_zstandard,
-    b"\x50\x2a\x4d\x18": _opened_zstandard,  # a frame to be skipped, with which pzstd begins
+    b"\x50\x2a\x4d\x18": _opened_zstandard,  # a skippable frame, the first of pzstd
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
 }
 
 
 def _values(line: bytes, number: int) -> Iterator[object]:
-    """Yield what a line holds: one value, or several where files were put together without a line's end between."""
+    """Yield the values of a line: several where files were joined without a newline between them."""
     text, end = _decoded(line, f"line {number}").strip(), 0
     while end < len(text):
         try:

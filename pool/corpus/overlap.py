@@ -1,9 +1,7 @@
-"""Passages that training and held-out text share: found by the hashes of runs of words, reported, or left out.
+"""Passages shared by training and held-out text: found by hashes of runs of words, reported, or dropped.
 
-What is indexed is the held-out text that can be scored, so memory follows held_out_tokens and not the corpus; the
-training text is gone through once. A tokenizer gives every word a token at least, so words are a safe count.
-
-Runs of words as numbers: what tells whether two texts share a passage, whatever their case and punctuation.
+Only held-out text that can be scored is indexed, so memory follows held_out_tokens, not the corpus. Training text is
+read once. Every word has at least one token, so the index covers all scored tokens.
 """
 
 import hashlib
@@ -21,23 +19,23 @@ from pool.corpus.document_store import DocumentStore, Page
 from pool.errors import CorpusError
 
 WORDS = 13
-"""Words of a run: what GPT-3 was decontaminated with (Brown et al. 2020, arXiv 2005.14165, appendix C)."""
+"""Words of a run, as in the decontamination of GPT-3 (Brown et al. 2020, arXiv 2005.14165, appendix C)."""
 _WORD = re.compile(r"\w+")
 _BASE = 0x9E3779B97F4A7C15
-"""Odd, so that no word's number is lost when it is multiplied (the golden ratio's bits, as in Fibonacci hashing)."""
+"""Odd, so that multiplying loses no bits (the golden ratio's bits, as in Fibonacci hashing)."""
 
 Hashes = npt.NDArray[np.uint64]
 
 
 def words_of(text: str) -> list[str]:
-    """Split a text into lower-case words; punctuation and white space are dropped."""
+    """Split a text into lower-case words, without punctuation."""
     return _WORD.findall(text.lower())
 
 
 def ngram_hashes(words: list[str]) -> Hashes:
     """Hash every run of `WORDS` words (N,): h = sum_i hash(word_i) base^i modulo 2^64.
 
-    The same on every machine and in every process; empty where there are fewer words.
+    The same in every process; empty for fewer words.
     """
     count = len(words) - WORDS + 1
     if count < 1:
@@ -59,11 +57,13 @@ DROPPED = "dropped for its overlap"
 
 @dataclass(frozen=True)
 class Overlap:
-    """How far training and held-out text share passages.
+    """Documents with a shared run of words.
 
-    `shared` counts, by partition and domain, the held-out documents with a run of words that stands in the partition;
-    `checked` counts by domain the documents looked at, `too_short` those of them without such a run at all.
-    `training` counts by partition the training documents with a shared run, of `documents`.
+    shared: held-out documents with a run of the partition, by partition and domain
+    checked: held-out documents looked at, by domain
+    too_short: those of them shorter than a run, by domain
+    training: training documents with a shared run, by partition
+    documents: all training documents, by partition
     """
 
     shared: Mapping[str, Mapping[str, int]]
@@ -73,7 +73,7 @@ class Overlap:
     documents: Mapping[str, int]
 
     def as_json(self) -> dict[str, object]:
-        """Return counts, and the shares of held-out documents, in JSON types."""
+        """Return the counts, and the shares of held-out documents."""
         shares = {
             partition: {name: count / self.checked[name] for name, count in row.items()}
             for partition, row in self.shared.items()
@@ -83,7 +83,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class _Index:
-    """Sorted hashes (H,) of held-out text; of each entry (M,) the place of its hash and its document."""
+    """Sorted hashes (H,) of held-out text, and the hash and document of each entry (M,)."""
 
     hashes: Hashes
     hash_of_entry: npt.NDArray[np.int64]
@@ -91,7 +91,7 @@ class _Index:
     domain_of_document: Sequence[str]
 
     def found(self, hashes: Hashes) -> npt.NDArray[np.int64]:
-        """Return the places of those hashes that are in the index."""
+        """Return the places of the hashes found in the index."""
         if not len(self.hashes):
             return np.empty(0, dtype=np.int64)
         places = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
@@ -99,7 +99,7 @@ class _Index:
         return found
 
     def documents(self, places: npt.NDArray[np.bool_]) -> dict[str, int]:
-        """Count by domain the documents that have a hash whose place is marked (H,)."""
+        """Count the documents with a marked hash (H,), by domain."""
         numbers = np.unique(self.document_of_entry[places[self.hash_of_entry]])
         counts = dict.fromkeys(self.domain_of_document, 0)
         for number in numbers.tolist():
@@ -108,7 +108,7 @@ class _Index:
 
 
 def find_overlap(corpus: Corpus, scored: ScoredText) -> Overlap:
-    """Compare all training text with the held-out text that can be scored."""
+    """Compare all training text with the scored held-out text."""
     texts = [(name, words) for name in corpus.held_out for words in _scored_words(corpus, name, scored)]
     index = _index(texts)
     shared: dict[str, dict[str, int]] = {}
@@ -132,9 +132,9 @@ def find_overlap(corpus: Corpus, scored: ScoredText) -> Overlap:
 
 
 def without_overlap(corpus: Corpus, scored: ScoredText) -> Corpus:
-    """Take away training documents that share a run of words with held-out text that can be scored.
+    """Drop training documents that share a run of words with scored held-out text.
 
-    Raises `CorpusError` naming a partition of which nothing is left.
+    Raises `CorpusError` naming an emptied partition.
     """
     index = _index([(name, words) for name in corpus.held_out for words in _scored_words(corpus, name, scored)])
     store: DocumentStore = next(iter(corpus.partitions.values())).store
@@ -154,7 +154,7 @@ def without_overlap(corpus: Corpus, scored: ScoredText) -> Corpus:
 
 
 def _scored_words(corpus: Corpus, domain: str, scored: ScoredText) -> Iterable[list[str]]:
-    """Yield the words that can be scored of a domain's documents, of both splits."""
+    """Yield the scored words of each document, of both splits."""
     splits: Mapping[Split, Iterable[str]] = corpus.held_out[domain]
     for split in SPLITS:
         left = scored.tokens

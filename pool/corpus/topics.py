@@ -1,8 +1,7 @@
-"""Splitting text by topic: documents as vectors, of their words or of a model; k-means; each topic named by its words.
+"""Split text by topic: vectors of documents by words or by a model, k-means, topics named by their words.
 
-The topics are found on a sample, the documents whose hashes come first, and given to all others page by page.
-
-Documents as vectors of their words: TF-IDF of hashed words, reduced to a few dimensions, of unit length.
+Topics are found on a sample, the first documents by hash; all others join the nearest topic, page by page. All sums are
+made on one thread: several threads add in an order of their own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,7 @@ from pool.errors import CorpusError
 from pool.progress import track
 
 WORD = r"(?u)\b[^\W\d_]{3,}\b"
-"""What a word is: letters alone."""
+"""A word: three letters or more."""
 _FEATURES, _DIMENSIONS = 2**16, 64
 
 Vectors = npt.NDArray[np.floating]
@@ -36,7 +35,7 @@ Vectors = npt.NDArray[np.floating]
 
 
 class WordVectors:
-    """Vectoriser by words for a sample of so many documents, at random by `seed` where it is at all."""
+    """Vectors by words: TF-IDF of hashed words, reduced to few dimensions, of unit length."""
 
     def __init__(self, documents: int, seed: int) -> None:
         self._pipeline = make_pipeline(
@@ -49,10 +48,7 @@ class WordVectors:
         )
 
     def fit(self, texts: Sequence[str]) -> Vectors:
-        """Learn from the sample which words tell documents apart, and return its vectors (N, D).
-
-        The sums are made on one thread: those of several are in an order of their own.
-        """
+        """Learn from the sample, and return its vectors (N, D)."""
         with threadpool_limits(limits=1):
             return cast(Vectors, self._pipeline.fit_transform(texts))
 
@@ -63,29 +59,29 @@ class WordVectors:
 
 
 _CHARACTERS = 20_000
-"""Of each document, its beginning: topics show early, and one long document cannot fill the memory."""
+"""Characters read of a document: topics show early, and a long document cannot fill the memory."""
 _VOCABULARY = 20_000
 _WORDS_IN_NAME = 3
 
 Labels = npt.NDArray[np.int32]
-"""The number of a topic for each document."""
+"""The topic's number of each document."""
 
 
 class Vectoriser(Protocol):
-    """Documents as vectors: the same text gives the same vectors, whatever the number of cores."""
+    """Documents as vectors, the same whatever the number of cores."""
 
     def fit(self, texts: Sequence[str]) -> Vectors:
-        """Learn from a sample what there is to learn, and return its vectors (N, D). Raises `ValueError`."""
+        """Learn from a sample, and return its vectors (N, D). Raises `ValueError`."""
 
     def of(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of documents (N, D)."""
 
 
 def split_by_topic(store: DocumentStore, place: str, config: ClusterConfig, *, what: str) -> dict[str, str]:
-    """Move the documents of a place into one place a topic, and return these by the topics' names.
+    """Move the documents of a place into one place per topic; return the places by the topics' names.
 
-    The same text, and the same model where one is named, give the same topics: sums are made on one thread. Raises
-    `CorpusError` for fewer documents than topics, for text without words, and for a model that cannot embed it.
+    The same text and model give the same topics. Raises `CorpusError` for fewer documents than topics, for text without
+    words, and for a model that cannot embed the text.
     """
     sample = [text[:_CHARACTERS] for text in islice(store.documents(place), config.sample_documents)]
     if len(sample) < config.k:
@@ -99,7 +95,7 @@ def split_by_topic(store: DocumentStore, place: str, config: ClusterConfig, *, w
             raise CorpusError(f"{what}: cannot be split by topic: {error}; give it other text") from None
         names = words.names(labels, config.k)
         places = [f"{place}, topic {number}" for number in range(config.k)]
-        known = iter(labels.tolist())  # of the documents that come first, which were the sample
+        known = iter(labels.tolist())  # the sample: the first documents
 
         def choose(page: Page) -> list[str]:
             numbers = list(islice(known, len(page.found)))
@@ -114,7 +110,6 @@ def split_by_topic(store: DocumentStore, place: str, config: ClusterConfig, *, w
 
 @contextmanager
 def _vectoriser(config: ClusterConfig, documents: StoredDocuments, sample: int, what: str) -> Iterator[Vectoriser]:
-    """Make what the table names, and show how far it is where that takes long."""
     if config.embeddings is None:
         yield WordVectors(sample, config.seed)
         return
@@ -129,18 +124,18 @@ def _vectoriser(config: ClusterConfig, documents: StoredDocuments, sample: int, 
 
 @dataclass(frozen=True)
 class _Clusters:
-    """K clusters of vectors (N, D), by sums on one thread: those of several are in an order of their own."""
+    """K clusters of vectors (N, D)."""
 
     means: MiniBatchKMeans
 
     def found(self, vectors: Vectors) -> Labels:
-        """Find the clusters of a sample, and say which of them each document is in (N,)."""
+        """Find the clusters of a sample, and return each document's (N,)."""
         with threadpool_limits(limits=1):
             labels: Labels = self.means.fit_predict(vectors)
         return labels
 
     def nearest(self, vectors: Vectors) -> Labels:
-        """Say which cluster each other document is nearest to (N,)."""
+        """Return the cluster nearest to each document (N,)."""
         with threadpool_limits(limits=1):
             labels: Labels = self.means.predict(vectors)
         return labels
@@ -148,7 +143,7 @@ class _Clusters:
 
 @dataclass(frozen=True)
 class _Words:
-    """Which of N documents has which of W words: a sparse 0/1 matrix (N, W), and the words."""
+    """Words of documents: a sparse 0/1 matrix (N, W), and the W words."""
 
     counts: csr_matrix
     words: Sequence[str]

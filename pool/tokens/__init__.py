@@ -1,1 +1,1 @@
-"""From documents to tokens on disk, made once and reused where nothing changed."""
+"""Documents become tokens on disk, made once and reused while nothing changes."""

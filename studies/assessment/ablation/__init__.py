@@ -1,1 +1,1 @@
-"""What each partition contributes, to which held-out domain, and how far that can be believed."""
+"""What each partition contributes to each held-out domain, and how reliably."""

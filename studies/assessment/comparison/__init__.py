@@ -1,1 +1,1 @@
-"""Strategies against each other at equal budgets."""
+"""Strategies against each other at equal budgets: courses, regret, and duels."""
