@@ -14,7 +14,6 @@ from pool.corpus.embeddings import describe_embedding_model
 from pool.errors import CorpusError
 from pool.files.digests import DigestOf, digest_file, digest_json
 
-
 WINDOW_FORMAT = 2
 """Raised when the same text gives other windows than before, so that old windows are made again."""
 _BLOCK_BYTES = 2**20
