@@ -24,7 +24,7 @@ def export(
     quiet_libraries()
     from studies.answers.best import find_best
     from studies.opened.on_pool import workbench
-    from studies.outcome.handover.checkpoint import run_export
+    from studies.outcome.handover.export import run_export
     from studies.study_file.study_file import read_study_file
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
@@ -43,7 +43,7 @@ def table(
     """Write what a study has evaluated as ratios.csv and metrics.csv: another target then needs no new merge."""
     quiet_libraries()
     from studies.opened.on_pool import workbench
-    from studies.outcome.handover.swarm import run_table
+    from studies.outcome.handover.export import run_table
     from studies.study_file.study_file import read_study_file
 
     with workbench(read_study_file(study_file), must_exist=True) as bench:
@@ -103,7 +103,7 @@ def report(study_file: StudyArgument, truths: TruthsOption = None, as_json: Json
     Nothing is merged or trained for it; what is missing says which command makes it.
     """
     quiet_libraries()
-    from studies.outcome.report.run import run_report
+    from studies.outcome.report.report import run_report
     from studies.study_file.study_file import read_study_file
 
     written = run_report(read_study_file(study_file), study_file, truths)

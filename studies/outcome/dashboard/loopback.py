@@ -1,7 +1,7 @@
-"""A web server that answers this machine only: bound to a loopback address, and deaf to pages of other sites.
+"""A web server for this machine only: bound to a loopback address, and deaf to pages of other sites.
 
 The dashboard asks for no password and can delete studies. A page of another site can make a browser call a loopback
-address under a name of its own (DNS rebinding); such calls carry that name, and are refused.
+address under a name of its own (DNS rebinding). Such a call carries the name, and is refused.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class LoopbackServer(ThreadingMixIn, WSGIServer):
 
 
 class QuietHandler(WSGIRequestHandler):
-    """Handles a request without a line on stderr for each of them."""
+    """Handles requests without a line on stderr for each."""
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
 
 def check_loopback(host: str) -> None:
-    """Raise `ConfigError` for a host that others than this machine could reach."""
+    """Raise `ConfigError` for a host that other machines could reach."""
     if not _is_loopback(host):
         raise ConfigError(
             f"--host: {host!r} is no loopback address, and the dashboard has no password and can delete studies; leave "
@@ -64,7 +64,7 @@ def check_loopback(host: str) -> None:
 
 
 def to_this_machine(application: WSGIApplication) -> WSGIApplication:
-    """Refuse requests that were made under another name than this machine's loopback ones."""
+    """Refuse requests under another name than this machine's loopback names."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not _is_loopback(_host_of(str(environ.get("HTTP_HOST", "")))):
@@ -76,7 +76,7 @@ def to_this_machine(application: WSGIApplication) -> WSGIApplication:
 
 
 def _host_of(header: str) -> str:
-    """Take the port and the brackets of IPv6 off."""
+    """Drop the port, and the brackets of an IPv6 address."""
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.partition(":")[0]

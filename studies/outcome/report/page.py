@@ -1,21 +1,22 @@
-"""The report as one page of HTML that needs nothing beside it: no script, no network, its figures inside it.
+"""The report as one page of HTML with its figures inside: no script, no network.
 
-The page forbids its own reader to load anything (a content security policy), so what is in it can not call home.
+A content security policy forbids the browser to load anything, so nothing in the page can call home.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
-from studies.outcome.report.facts.drawing import as_data_uri, shown, width_px
-from studies.outcome.report.facts.section import Cell, Table
-from studies.outcome.report.report import Report
+from studies.outcome.report.facts.drawing import shown
+from studies.outcome.report.facts.section import Cell, Section, Table
 
 LONG = 16
 """A table of more rows is folded up."""
@@ -23,12 +24,12 @@ MOST_ROWS = 400
 """Rows of a table in the page; the CSV file has all of them."""
 UNKNOWN = "-"
 _WIDEST, _NARROWEST = 1.3, 0.8
-"""How far a figure may be scaled from the size it was drawn in before its letters are too large or too small."""
+"""Scales of a figure within which its letters stay readable."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """A figure inside the page, and how wide it may become."""
+    """A figure as an SVG image in a data URI, and the CSS that bounds its width."""
 
     uri: str
     style: str
@@ -36,13 +37,18 @@ class Image:
     @classmethod
     def of(cls, figure: Figure) -> Image:
         """Take a figure as it was drawn."""
-        width = width_px(figure)
+        image = io.BytesIO()
+        figure.savefig(image, format="svg", metadata={"Date": None, "Creator": None})
+        width = round(figure.get_figwidth() * 96)  # CSS pixels
         narrowest, widest = round(_NARROWEST * width), round(_WIDEST * width)
-        return cls(as_data_uri(figure), f"width: 100%; min-width: {narrowest}px; max-width: {widest}px")
+        return cls(
+            "data:image/svg+xml;base64," + base64.b64encode(image.getvalue()).decode(),
+            f"width: 100%; min-width: {narrowest}px; max-width: {widest}px",
+        )
 
 
-def render(report: Report, figures: Mapping[str, Figure]) -> str:
-    """Return the page; `figures` are those of the report's charts by name."""
+def render(study: str, summary: str, sections: Sequence[Section], figures: Mapping[str, Figure]) -> str:
+    """Return the page of a study; `figures` are those of the sections' charts by name."""
     environment = Environment(
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
@@ -53,7 +59,9 @@ def render(report: Report, figures: Mapping[str, Figure]) -> str:
     here = files("studies.outcome.report")
     template = environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
-        report=report,
+        study=study,
+        summary=summary,
+        sections=sections,
         images={name: Image.of(figure) for name, figure in figures.items()},
         style=here.joinpath("page.css").read_text(encoding="utf-8"),
         figures=_columns_of_numbers,

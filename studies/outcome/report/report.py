@@ -1,25 +1,34 @@
-"""A study's report: its sections in the order in which they are read."""
+"""The verb `report`: the sections in their order, written as a page with its figures as PNG, CSV and JSON."""
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from pool.errors import StudyError
+from pool.files.whole import new_folder, write_text
 from search.trials import count_trials
 from studies.answers.score import Json
+from studies.opened.opening import open_to_read
+from studies.outcome.report.facts.drawing import in_style
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import Chart, Section, Table
-from studies.outcome.report.sections.contributions import contributions_section
-from studies.outcome.report.sections.diagnostics import surrogate_section
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.page import render
+from studies.outcome.report.sections.course import gate_section, progress_section
 from studies.outcome.report.sections.fidelity import fidelity_section
-from studies.outcome.report.sections.gate_course import gate_section
+from studies.outcome.report.sections.members import contributions_section, transfer_section
 from studies.outcome.report.sections.mixtures import mixtures_section
-from studies.outcome.report.sections.progress import progress_section
 from studies.outcome.report.sections.reproduction import reproduction_section
 from studies.outcome.report.sections.slices import slices_section
 from studies.outcome.report.sections.standings import best_section
+from studies.outcome.report.sections.surrogate import surrogate_section
 from studies.outcome.report.sections.trade_off import trade_off_section
-from studies.outcome.report.sections.transfer import transfer_section
+from studies.study_file.study_file import StudyFile
+from studies.terminal import json_text
 
 SECTIONS: Sequence[Callable[[Facts], Section]] = (
     best_section,
@@ -34,6 +43,8 @@ SECTIONS: Sequence[Callable[[Facts], Section]] = (
     fidelity_section,
     reproduction_section,
 )
+PAGE, DATA = "report.html", "report.json"
+PNG_DPI = 160
 
 
 @dataclass(frozen=True)
@@ -51,18 +62,53 @@ class Report:
 
     @property
     def tables(self) -> list[Table]:
-        """All tables by name, each once: what is drawn may also be shown."""
+        """All tables by name, each once: a chart's table may also be shown."""
         named = {table.name: table for section in self.sections for table in section.all_tables}
         return list(named.values())
 
     def as_json(self) -> Json:
-        """Give all but the pictures."""
+        """Give everything but the pictures."""
         sections = {section.key: section.as_json() for section in self.sections}
         return {"study": self.study, "summary": self.summary, "sections": sections}
 
 
+@dataclass(frozen=True)
+class Written:
+    """A report and the folder it is in."""
+
+    report: Report
+    folder: Path
+
+    @property
+    def page(self) -> Path:
+        """The page."""
+        return self.folder / PAGE
+
+    def as_json(self) -> Json:
+        """Give the object that `report --json` prints."""
+        return {**self.report.as_json(), "page": str(self.page), "files": sorted(map(str, self.folder.iterdir()))}
+
+
+def run_report(config: StudyFile, study_file: Path, truths: Path | None = None) -> Written:
+    """Write a study's report to ROOT/reports/STUDY, whole or not at all, in place of an earlier report.
+
+    `truths` is a folder of models really trained elsewhere. Raises `StudyError` when the study was not started or
+    the folder holds something else than a report, and `ConfigError` for truths that are not the study's.
+    """
+    with open_to_read(config) as bench:
+        report = make_report(Facts.of(bench, study_file, truths))
+        folder = bench.root / "reports" / config.name
+        if folder.exists() and not (folder / PAGE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StudyError(
+                f"{folder} exists and holds no report of before; move it away, or give the study another name"
+            )
+        with new_folder(folder) as new, in_style():
+            _write(report, new)
+    return Written(report, folder)
+
+
 def make_report(facts: Facts) -> Report:
-    """Collect all sections; nothing is merged or trained for them."""
+    """Collect all sections from what is remembered: no section merges or trains."""
     return Report(facts.study.study_name, _summary(facts), [section(facts) for section in SECTIONS])
 
 
@@ -74,3 +120,27 @@ def _summary(facts: Facts) -> str:
         return f"{spent}; there is no best mixture yet."
     lowest = facts.values.min() if len(facts.values) else float("nan")
     return f"{spent}, {counts.pruned} proposals were pruned; the lowest {facts.unit} is {lowest:.4f}."
+
+
+def _write(report: Report, folder: Path) -> None:
+    figures = {chart.name: chart.draw() for chart in report.charts}
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=PNG_DPI, metadata={"Software": None})
+    for table in report.tables:
+        write_text(folder / f"{table.name}.csv", as_csv(table))
+    write_text(folder / DATA, json_text(report.as_json()))
+    write_text(folder / PAGE, render(report.study, report.summary, report.sections, figures))
+
+
+def as_csv(table: Table) -> str:
+    """Write a table with every digit of its numbers; an unknown cell is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([_plain(cell) for cell in row] for row in table.rows)
+    return text.getvalue()
+
+
+def _plain(cell: Cell) -> Cell:
+    unknown = cell is None or (isinstance(cell, float) and not math.isfinite(cell))
+    return "" if unknown else cell

@@ -23,8 +23,7 @@ from small_table import write_small_study
 from studies.database.address import VARIABLE, parse
 from studies.database.database import open_database
 from studies.outcome.dashboard.loopback import LoopbackServer
-from studies.outcome.dashboard.note import BEGIN, END, merged_with
-from studies.outcome.dashboard.run import open_dashboard
+from studies.outcome.dashboard.run import BEGIN, END, merged_with, open_dashboard
 from studies.study_file.study_file import read_study_file
 
 

@@ -28,11 +28,9 @@ from pool.parts.store import Pool
 from pool.tokens.preparing import read_text
 from pool.tokens.tokenizer import load_tokenizer
 from studies.opened.on_pool import workbench
-from studies.outcome.handover.interleave import interleave_script
-from studies.outcome.handover.mergekit_files import METHODS, mergekit_yaml
-from studies.outcome.handover.olmo import olmo_core_yaml
 from studies.outcome.handover.plan import make_plan
 from studies.outcome.handover.run import run_handover
+from studies.outcome.handover.stacks import METHODS, interleave_script, mergekit_yaml, olmo_core_yaml
 from studies.study_file.study_file import read_study_file
 
 MIXTURE = Mixture.of({"code": 0.55, "docs": 0.45, "prose": 0.0})
@@ -108,7 +106,7 @@ def test_the_script_on_the_demo_corpus_draws_its_documents(tmp_path: Path, tiny_
     share = plan.used["code"]
     shares = {"licences": replace(share, document_share=0.25), "stdlib_code": replace(share, document_share=0.75)}
     (tmp_path / "draw.py").write_text(
-        interleave_script(replace(plan, shares=shares, documents=400), tiny_pool, tmp_path)
+        interleave_script(replace(plan, shares=shares, documents=400), tiny_pool.config, tmp_path)
     )
     drawn = [row["text"] for row in runpy.run_path(str(tmp_path / "draw.py"))["mixture"]]
     licences = set(corpus.partitions["licences"])
@@ -120,7 +118,7 @@ def test_without_text_the_script_reads_the_pool_s_own_files_and_says_what_they_h
     tiny_pool: Pool, tmp_path: Path
 ) -> None:
     mixture = Mixture.uniform(tiny_pool.names)
-    script = interleave_script(make_plan("tiny", tiny_pool, mixture, 30_000), tiny_pool, None)
+    script = interleave_script(make_plan("tiny", tiny_pool, mixture, 30_000), tiny_pool.config, None)
     assert "they also hold the documents that were kept out of training" in script
     (tmp_path / "draw.py").write_text(script)
     module = runpy.run_path(str(tmp_path / "draw.py"))
@@ -167,7 +165,7 @@ def test_mergekit_s_merge_is_ours(handed_over: Path, tiny_stack: StackedPool, tm
 
 def test_a_recipe_has_the_rule_s_merge_weights_not_the_mixture(tiny_pool: Pool) -> None:
     weights = {"code": 0.7, "docs": 0.4, "prose": -0.1}
-    described = yaml.safe_load(mergekit_yaml(tiny_pool, MIXTURE, weights, "linear"))
+    described = yaml.safe_load(mergekit_yaml(tiny_pool.folder / "seed", tiny_pool.member_folders, weights, "linear"))
     assert [model["parameters"]["weight"] for model in described["models"]] == [0.7, 0.4, -0.1]
 
 

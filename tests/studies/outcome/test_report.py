@@ -23,12 +23,11 @@ from studies.answers.best import find_best
 from studies.answers.confirm import trained_loss
 from studies.opened.on_pool import workbench
 from studies.opened.opening import open_to_read
-from studies.outcome.report.facts.drawing import masked
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.surface import Surface
-from studies.outcome.report.report import SECTIONS
-from studies.outcome.report.run import run_report
-from studies.outcome.report.sections.contributions import contributions_section
+from studies.outcome.report.report import SECTIONS, run_report
+from studies.outcome.report.sections.members import contributions_section
+from studies.outcome.report.sections.reproduction import masked
 from studies.outcome.report.sections.standings import best_section
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file

@@ -1,13 +1,5 @@
-"""What the report's figures have in common: colours that the colour-blind tell apart, sizes that a phone can show.
+"""The style of the report's figures: colours that the colour-blind tell apart, sizes that a phone can show."""
 
-Passwords taken out of text that is about to be shown to whoever gets the page.
-"""
-
-from __future__ import annotations
-
-import base64
-import io
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,12 +7,11 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#666666"
-"""Okabe and Ito's palette, its pink darkened; never the only thing by which two things differ."""
+PURPLE = "#AA4499"
+"""Joins the colours of `studies.answers.picture`. A colour is never the only difference between two marks."""
 PICTURE_SCALE = "cividis"
 WIDTH = 4.6
-"""Inches: at the width of a phone, letters are then nearly their own size."""
-MARKS = ("o", "s", "^", "D", "v", "P")
+"""Inches. On a phone, letters then keep nearly their own size."""
 
 
 @contextmanager
@@ -48,34 +39,11 @@ def without_frame(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def legend_below(figure: Figure, *, columns: int = 1) -> None:
+    """Put the legend under the panel: inside a small figure it would cover points."""
+    figure.legend(loc="outside lower left", ncols=columns, frameon=False)
+
+
 def shown(name: str) -> str:
     """Write a name for people."""
     return name.replace("_", " ")
-
-
-def as_data_uri(figure: Figure) -> str:
-    """Return a figure as an SVG image inside a URI, so that a page needs no other file."""
-    image = io.BytesIO()
-    figure.savefig(image, format="svg", metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(image.getvalue()).decode()
-
-
-def width_px(figure: Figure) -> int:
-    """Return the width that a figure was made for, in CSS pixels."""
-    return round(figure.get_figwidth() * 96)
-
-
-MASK = "***"
-_IN_URL = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/:@\"']*:)[^\s@\"']+(?=@)", re.IGNORECASE)
-_IN_QUERY = re.compile(r"(?P<before>[?&](?:password|passwd|sslpassword|token|secret)=)[^\s&\"']+", re.IGNORECASE)
-_ASSIGNED = re.compile(
-    r"(?P<before>[\w.-]*(?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*)(?P<quote>[\"']).*?(?P=quote)",
-    re.IGNORECASE,
-)
-
-
-def masked(text: str) -> str:
-    """Replace passwords in URLs, and quoted values of keys that sound secret, by asterisks."""
-    text = _IN_URL.sub(rf"\g<before>{MASK}", text)
-    text = _IN_QUERY.sub(rf"\g<before>{MASK}", text)
-    return _ASSIGNED.sub(rf"\g<before>\g<quote>{MASK}\g<quote>", text)

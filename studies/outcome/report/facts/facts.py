@@ -1,4 +1,4 @@
-"""What every section of a report reads: an opened study, its evaluated trials, and what was fitted to them."""
+"""The facts that sections read: an opened study, its evaluated trials, and the surface fitted to them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from studies.outcome.report.facts.surface import Surface, surface_of
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """A study, opened to be read; `study_file` is where its file is. `trials` are those with a value, by number.
+    """A study, opened to be read.
 
-    `truths` is a table of models really trained elsewhere, where the proxy is to be judged by it.
+    trials: the N trials with a value, by number.
+    truths: folder of models really trained elsewhere, to judge the proxy by; None for the study's own.
     """
 
     bench: OpenedStudy
@@ -42,12 +43,12 @@ class Facts:
 
     @property
     def on_pool(self) -> Workbench | None:
-        """The bench of a study on a pool; None on a table."""
+        """The opened study on a pool; None on a swarm."""
         return self.bench if isinstance(self.bench, Workbench) else None
 
     @property
     def on_table(self) -> SwarmBench | None:
-        """The bench of a study on a table; None on a pool."""
+        """The opened study on a swarm; None on a pool."""
         return self.bench if isinstance(self.bench, SwarmBench) else None
 
     @property
@@ -57,7 +58,7 @@ class Facts:
 
     @property
     def unit(self) -> str:
-        """What a value is, in words."""
+        """The quantity that values are, in words."""
         if self.bench.config.downstream:
             return "downstream error"
         if self.on_table:
@@ -71,7 +72,7 @@ class Facts:
 
     @cached_property
     def weights(self) -> Floats:
-        """Those mixtures' weights (N, K)."""
+        """The weights of the mixtures (N, K)."""
         return np.array([mixture.array for mixture in self.mixtures]).reshape(-1, len(self.names))
 
     @cached_property
@@ -81,13 +82,13 @@ class Facts:
 
     @property
     def best(self) -> Mixture | None:
-        """The mixture with the lowest value; None where nothing was evaluated yet."""
+        """The mixture with the lowest value; None before the first evaluation."""
         trial = best_trial(self.trials)
         return self.bench.space.mixture_of(trial) if trial else None
 
     @cached_property
     def surface(self) -> Surface | None:
-        """What predicts the value of mixtures; None with too few evaluations."""
+        """The predictor of values; None with too few evaluations."""
         return surface_of(self.bench, self.trials)
 
     @property

@@ -1,4 +1,4 @@
-"""What a report is made of, in frozen values: sections of tables, charts and texts. The page decides how they look."""
+"""The parts of a report as frozen values: sections of tables, charts and texts. The page decides on their look."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from studies.answers.score import Json
 
 Cell = str | float | int | bool | None
-"""None is what is not known."""
+"""None means unknown."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under named `columns`; the first cell of a row names it. `name` becomes that of a CSV file."""
+    """Rows of cells under named `columns`; the first cell names its row. `name` becomes the name of a CSV file."""
 
     name: str
     caption: str
@@ -29,9 +29,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, drawn when asked for; `alt` says in words what is to be seen. `name` becomes that of a PNG file.
+    """A figure that is drawn when it is asked for.
 
-    `table` holds what is drawn.
+    name: becomes the name of a PNG file.
+    alt: the figure in words.
+    table: the figure's data.
     """
 
     name: str

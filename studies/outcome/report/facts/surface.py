@@ -1,7 +1,7 @@
-"""The response surface of a study: what predicts the value of any mixture, and how well it does out of fold.
+"""The response surface of a study: a predictor of any mixture's value, and its out-of-fold errors.
 
-On a pool it is the gate's own surrogate, fitted to what was merged; on a table the study's own predictors. Both have
-conformal intervals.
+On a pool the predictor is the gate's surrogate, fitted to the merges. On a swarm it is the study's own predictor.
+Both have conformal intervals.
 """
 
 from __future__ import annotations
@@ -28,16 +28,20 @@ from studies.opened.on_table import COVERAGE, SwarmBench
 from studies.opened.opened_study import OpenedStudy
 
 _SAME = 1e-6
-"""Total variation below which two mixtures are one."""
+"""Total variation below which two mixtures count as one."""
 LEAST_EVALUATIONS = 8
-"""Fewer say too little to fit anything, and to calibrate it."""
+"""Fewer are too few to fit a predictor and to calibrate it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """N mixtures `weights` (N, K) with the values `measured` (N,), and predictions of each from the others.
+    """A predictor with the N mixtures it was fitted to.
 
-    `predict` takes mixtures (M, K). `measured_are` says in words what was measured.
+    weights: the mixtures (N, K).
+    measured: their values (N,).
+    out_of_fold: prediction of each mixture from the others.
+    predict: prediction at mixtures (M, K).
+    measured_are: the evaluated things in words.
     """
 
     weights: Floats
@@ -48,16 +52,15 @@ class Surface:
 
     @property
     def reach(self) -> float:
-        """How many deviations from the mean the interval goes."""
+        """The half-width of an interval in standard deviations."""
         return normal_quantile(COVERAGE)
 
     def half_widths(self, weights: Floats) -> Floats:
-        """Return half the intervals (M,) of predictions at mixtures (M, K): the predictor's own, or what distance says.
+        """Return half the interval (M,) of the predictions at mixtures (M, K).
 
-        The predictor's are calibrated where most mixtures were evaluated, near the best one; between there and the
-        vertices they were found too small (docs/decisions/0046). So the size of an out-of-fold error is also taken as a
-        multiple of the distance to the nearest other measured mixture. The multiple that the share `COVERAGE` of them
-        keep (conformal prediction), times the distance, is the least half-width there is.
+        half = max(reach * deviation, multiple * distance to the nearest measured mixture). The deviations are
+        calibrated near the best mixture, and were found too small towards the vertices (docs/decisions/0046).
+        `multiple` is the conformal quantile of |out-of-fold error| / distance to the nearest other mixture.
         """
         apart = _distances(self.weights, self.weights)
         np.fill_diagonal(apart, np.inf)
@@ -69,13 +72,13 @@ class Surface:
 
 
 def _distances(some: Floats, others: Floats) -> Floats:
-    """Return the total variation (M, N) between mixtures (M, K) and others (N, K)."""
+    """Return the total variation (M, N) between mixtures (M, K) and (N, K)."""
     distances: Floats = np.abs(some[:, None] - others[None]).sum(axis=2) / 2
     return distances
 
 
 def surface_of(bench: OpenedStudy, trials: Sequence[FrozenTrial]) -> Surface | None:
-    """Fit what predicts a study's value; None with too few evaluations. Those stopped early are left out."""
+    """Fit the surface, without evaluations stopped early; None with too few others."""
     if isinstance(bench, SwarmBench):
         return _of_table(bench)
     full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]

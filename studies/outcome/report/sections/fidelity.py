@@ -1,9 +1,10 @@
-"""Proxy against truth, where models were really trained for it and remembered."""
+"""Fidelity: proxy against truth, for remembered models that were really trained."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -11,46 +12,48 @@ from objectives.agreement.calibration import LEAST_TRUTHS
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
+from pool.parts.store import Pool
 from studies.assessment.fidelity.fidelity import Fidelity, rule_name, run_fidelity
 from studies.assessment.fidelity.picture import draw_domains, draw_scatter
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
 from studies.assessment.fidelity.truths import Truths, import_truths, known_truths
-from studies.opened.opened_study import best_mixture
+from studies.opened.on_pool import Workbench
 from studies.outcome.report.facts.drawing import one_panel
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 
-KEY, TITLE = "fidelity", "Does the merge stand for training?"
-
 
 def fidelity_section(facts: Facts) -> Section:
-    """Compare the truths that are remembered with their proxies, or say which command trains some."""
-    if facts.on_pool is None:
-        return Section(KEY, TITLE, missing="A table's values are of models really trained: there is no proxy to judge.")
-    found = _remembered(facts)
+    """Compare the remembered truths with their proxies, or say which command trains some."""
+    section, bench, truths = (
+        partial(Section, "fidelity", "Does the merge stand for training?"),
+        facts.on_pool,
+        facts.truths,
+    )
+    if bench is None:
+        return section(missing="A table's values are of models really trained: there is no proxy to judge.")
+    found = _remembered(bench, truths, facts.best)
     if found is None:
         few = f"Fewer than {LEAST_TRUTHS} mixtures were really trained for it."
-        if facts.truths:
-            few = f"The mixtures of {facts.truths} are too few, or were not merged yet."
-        option = f" --truths {facts.truths}" if facts.truths else ""
-        missing = f"{few} Run: mixscout fidelity {facts.study_file.name}{option}"
-        return Section(KEY, TITLE, missing=missing)
+        if truths:
+            few = f"The mixtures of {truths} are too few, or were not merged yet."
+        option = f" --truths {truths}" if truths else ""
+        return section(missing=f"{few} Run: mixscout fidelity {facts.study_file.name}{option}")
     statistics = found.by_split["test"].agreement[VALUE]
     rows: list[list[Cell]] = [[name, one.value, one.low, one.high] for name, one in statistics.items()]
     columns = ("statistic", "value", "low", "high")
     table = Table("agreement", "Agreement on the test split, with 95 % intervals over mixtures", columns, rows)
-    return Section(KEY, TITLE, tables=[table], charts=[_scatter(found), _domains(found)])
+    return section(tables=[table], charts=[_scatter(found), _domains(found)])
 
 
-def _remembered(facts: Facts) -> Fidelity | None:
-    bench = facts.on_pool
-    assert bench is not None
+def _remembered(bench: Workbench, imported: Path | None, best: Mixture | None) -> Fidelity | None:
+    """Compare truths, imported or the study's own, with their proxies; None where too few are remembered."""
     instruments = Instruments.of(bench)
     try:
-        truths = import_truths(instruments, facts.truths) if facts.truths else known_truths(instruments)
+        truths = import_truths(instruments, imported) if imported else known_truths(instruments)
         if len(truths.mixtures) < LEAST_TRUTHS:
             return None
-        truths = _named(facts, truths)
+        truths = _named(truths, bench.pool, best)
         own = {rule_name(bench.proxy.rule): bench.proxy.rule}
         proxies = {split: _recalled(instruments, split, truths) for split in SPLITS}
         return run_fidelity(instruments, truths, proxies, own)
@@ -63,14 +66,11 @@ def _recalled(instruments: Instruments, split: Split, truths: Truths) -> Reading
     return instruments.read(split, [proxy(mixture) for mixture in truths.mixtures.values()])
 
 
-def _named(facts: Facts, truths: Truths) -> Truths:
+def _named(truths: Truths, pool: Pool, best: Mixture | None) -> Truths:
     """Name the mixtures that the picture marks; the others keep their digests."""
-    bench = facts.on_pool
-    assert bench is not None
-    known = {bench.pool.proportional().digest: "proportional"}
-    known[Mixture.uniform(bench.pool.names).digest] = "uniform"
-    if facts.best is not None:
-        known[best_mixture(bench, facts.study).digest] = "best"
+    known = {pool.proportional().digest: "proportional", Mixture.uniform(pool.names).digest: "uniform"}
+    if best is not None:
+        known[best.digest] = "best"
     mixtures = {known.get(one.digest, one.digest[:12]): one for one in truths.mixtures.values()}
     return replace(truths, mixtures=mixtures)
 
@@ -89,14 +89,9 @@ def _scatter(found: Fidelity) -> Chart:
 
 
 def _domains(found: Fidelity) -> Chart:
+    ranked = {name: one["spearman"] for name, one in found.by_split["test"].agreement.items()}
     rows: list[list[Cell]] = [
-        [
-            "the study's value" if name == VALUE else name,
-            one["spearman"].value,
-            one["spearman"].low,
-            one["spearman"].high,
-        ]
-        for name, one in found.by_split["test"].agreement.items()
+        ["the study's value" if name == VALUE else name, one.value, one.low, one.high] for name, one in ranked.items()
     ]
     table = Table("fidelity-domains", "Spearman by domain", ("domain", "Spearman", "low", "high"), rows)
     caption = "How well merges rank mixtures, by held-out domain; 1 is perfect, 0 is chance."

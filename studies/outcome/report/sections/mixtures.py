@@ -1,8 +1,6 @@
-"""The evaluated mixtures on a triangle: the three partitions that weigh most in the best mixture, the rest pooled.
+"""Where the search has been: the evaluated mixtures on a triangle and as lines, coloured by their value.
 
-The evaluated mixtures as lines over the partitions, coloured by their value.
-
-Where the search has been: the evaluated mixtures on a triangle and as lines.
+The triangle's corners are the three partitions of largest weight in the best mixture.
 """
 
 from __future__ import annotations
@@ -19,18 +17,30 @@ from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
 from pool.mixture import Mixture
-from studies.outcome.report.facts.drawing import GREY, ORANGE, PICTURE_SCALE, WIDTH, new_figure, shown, without_frame
+from studies.answers.picture import GREY, ORANGE
+from studies.outcome.report.facts.drawing import PICTURE_SCALE, WIDTH, new_figure, shown, without_frame
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 _LEAST_SHARE = 0.02
-"""Mixtures with less than this in the three corners have no place among them."""
+"""Mixtures with a smaller share in the three corners have no place on the triangle."""
 _GRID = (0.2, 0.4, 0.6, 0.8)
+MOST_AS_LINES = 500
+"""More lines are drawn as one raster image: a page with so many paths is slow."""
+
+
+def mixtures_section(facts: Facts) -> Section:
+    """Show both views; a triangle needs three partitions."""
+    section, best = partial(Section, "mixtures", "Where the search has been"), facts.best
+    if best is None:
+        return section(missing=facts.search_first)
+    triangle = [ternary_chart(facts, best)] if len(facts.names) >= 3 else []
+    return section(charts=[*triangle, parallel_chart(facts, best)])
 
 
 def ternary_chart(facts: Facts, best: Mixture) -> Chart:
-    """Draw K >= 3 partitions; a mark's place is its shares among the three, its size how much of it they are."""
+    """Draw three of K partitions: a mark's place is its shares among the three, its size their sum."""
     order = sorted(range(len(best.names)), key=lambda k: -best.weights[k])[:3]
     corners = [best.names[k] for k in order]
     amounts = facts.weights[:, order]
@@ -51,11 +61,11 @@ def ternary_chart(facts: Facts, best: Mixture) -> Chart:
         f"{shown(name)} {best.as_dict()[name]:.1%}" for name in corners
     )
     table = Table("ternary", caption, ("trial", *corners, "all others", facts.unit), rows)
-    draw = partial(_draw, corners, amounts[kept], facts.values[kept], best.array[order], facts.unit)
+    draw = partial(_draw_ternary, corners, amounts[kept], facts.values[kept], best.array[order], facts.unit)
     return Chart("ternary", caption, alt, draw, table)
 
 
-def _draw(corners: Sequence[str], amounts: Floats, values: Floats, best: Floats, unit: str) -> Figure:
+def _draw_ternary(corners: Sequence[str], amounts: Floats, values: Floats, best: Floats, unit: str) -> Figure:
     figure = new_figure(3.9)
     axes = figure.subplots()
     _draw_triangle(axes, corners)
@@ -92,7 +102,7 @@ def _draw_triangle(axes: Axes, corners: Sequence[str]) -> None:
             ends += np.array([_CORNERS[second], _CORNERS[third]]) * (1 - share)
             axes.plot(ends[:, 0], ends[:, 1], color=GREY, linewidth=0.4, alpha=0.6)
     axes.text(0, -0.04, shown(corners[0]), ha="left", va="top")
-    axes.text(1, -0.1, shown(corners[1]), ha="right", va="top")  # lower than the other, so that long names have room
+    axes.text(1, -0.1, shown(corners[1]), ha="right", va="top")  # lower, so that long names have room
     axes.text(0.5, _CORNERS[2, 1] + 0.03, shown(corners[2]), ha="center", va="bottom")
     axes.set_aspect("equal")
     axes.set_axis_off()
@@ -100,52 +110,35 @@ def _draw_triangle(axes: Axes, corners: Sequence[str]) -> None:
     axes.set_ylim(-0.18, 0.95)
 
 
-MOST_AS_LINES = 500
-"""From here on the lines are drawn as one picture of dots: a page with so many paths is slow."""
-
-
 def parallel_chart(facts: Facts, best: Mixture) -> Chart:
-    """Draw every evaluated mixture, the partitions by their weight in the best one."""
+    """Draw every evaluated mixture over the partitions, in the order of their weights in the best mixture."""
     order = sorted(range(len(best.names)), key=lambda k: -best.weights[k])
     names = [best.names[k] for k in order]
-    rows = [
-        [trial.number, *facts.weights[row, order].tolist(), float(facts.values[row])]
-        for row, trial in enumerate(facts.trials)
-    ]
+    weights = facts.weights[:, order]
+    rows = [[trial.number, *weights[row].tolist(), float(facts.values[row])] for row, trial in enumerate(facts.trials)]
     caption = (
         f"Weights of all {len(rows)} evaluated mixtures; colour is the {facts.unit}, dark blue the lowest; the thick "
         "line with marks is the best mixture."
     )
     alt = f"{len(rows)} lines over {len(names)} partitions, from {shown(names[0])} to {shown(names[-1])}"
     table = Table("mixtures", "All evaluated mixtures", ("trial", *names, facts.unit), rows)
-    return Chart("parallel", caption, alt, partial(_draw_parallel, facts, best, order), table)
+    draw = partial(_draw_lines, names, weights, facts.values, best.array[order], facts.unit)
+    return Chart("parallel", caption, alt, draw, table)
 
 
-def _draw_parallel(facts: Facts, best: Mixture, order: list[int]) -> Figure:
-    figure = new_figure(3.9, width=max(WIDTH, 1.2 + 0.42 * len(order)))
+def _draw_lines(names: Sequence[str], weights: Floats, values: Floats, best: Floats, unit: str) -> Figure:
+    figure = new_figure(3.9, width=max(WIDTH, 1.2 + 0.42 * len(names)))
     axes = figure.subplots()
-    scale = Normalize(float(facts.values.min()), float(facts.values.max()))
-    colours = colormaps[PICTURE_SCALE](scale(facts.values))
-    places = np.arange(len(order))
-    as_dots = len(facts.values) > MOST_AS_LINES
-    for row in np.argsort(-facts.values):
-        axes.plot(places, facts.weights[row, order], color=colours[row], linewidth=0.9, alpha=0.75, rasterized=as_dots)
-    axes.plot(places, best.array[order], "o-", color=ORANGE, linewidth=2.4, markersize=5)
-    axes.set_xticks(places, [shown(best.names[k]) for k in order], rotation=40, ha="right", rotation_mode="anchor")
+    scale = Normalize(float(values.min()), float(values.max()))
+    colours = colormaps[PICTURE_SCALE](scale(values))
+    places = np.arange(len(names))
+    as_dots = len(values) > MOST_AS_LINES
+    for row in np.argsort(-values):
+        axes.plot(places, weights[row], color=colours[row], linewidth=0.9, alpha=0.75, rasterized=as_dots)
+    axes.plot(places, best, "o-", color=ORANGE, linewidth=2.4, markersize=5)
+    axes.set_xticks(places, list(map(shown, names)), rotation=40, ha="right", rotation_mode="anchor")
     axes.set_ylabel("weight")
     axes.set_ylim(-0.02, 1.02)
-    figure.colorbar(ScalarMappable(scale, PICTURE_SCALE), ax=axes, pad=0.02).set_label(facts.unit)
+    figure.colorbar(ScalarMappable(scale, PICTURE_SCALE), ax=axes, pad=0.02).set_label(unit)
     without_frame(axes)
     return figure
-
-
-KEY, TITLE = "mixtures", "Where the search has been"
-
-
-def mixtures_section(facts: Facts) -> Section:
-    """Show both views; a triangle needs three partitions."""
-    best = facts.best
-    if best is None:
-        return Section(KEY, TITLE, missing=facts.search_first)
-    triangle = [ternary_chart(facts, best)] if len(facts.names) >= 3 else []
-    return Section(KEY, TITLE, charts=[*triangle, parallel_chart(facts, best)])

@@ -1,22 +1,33 @@
-"""Everything needed to get the same again: digests, versions, both files, and the commands."""
+"""Everything needed to get the same again: digests, versions, both files, and the commands.
+
+The page may be passed on, so passwords in it are masked.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import optuna
+
 from search.trials import count_trials
 from studies.opened.identity import ACCEPTED, IDENTITY, VERSIONS, current_versions
-from studies.outcome.report.facts.drawing import masked
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Passage, Section, Table
 
-KEY, TITLE = "reproduction", "Reproduce this"
+MASK = "***"
+_IN_URL = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/:@\"']*:)[^\s@\"']+(?=@)", re.IGNORECASE)
+_IN_QUERY = re.compile(r"(?P<before>[?&](?:password|passwd|sslpassword|token|secret)=)[^\s&\"']+", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"(?P<before>[\w.-]*(?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*)(?P<quote>[\"']).*?(?P=quote)",
+    re.IGNORECASE,
+)
 
 
 def reproduction_section(facts: Facts) -> Section:
-    """Show what the study was started with, what is installed now, and the files as they are."""
+    """Show the study's identity, versions then and now, and both files."""
     passages = [
         Passage("Commands", _commands(facts)),
         Passage(f"Study file {facts.study_file.name}", _text(facts.study_file)),
@@ -29,7 +40,11 @@ def reproduction_section(facts: Facts) -> Section:
     if accepted:
         notes.append(f"The study's course was changed on the way: {json.dumps(accepted)}")
     return Section(
-        KEY, TITLE, notes=notes, tables=[_digests(facts), _parts(facts), _versions(facts)], passages=passages
+        "reproduction",
+        "Reproduce this",
+        notes=notes,
+        tables=[_digests(facts), _identity(facts.study), _versions(facts.study)],
+        passages=passages,
     )
 
 
@@ -57,17 +72,24 @@ def _digests(facts: Facts) -> Table:
     return Table("digests", "Digests, and where the study is kept", ("of", "digest"), rows)
 
 
-def _parts(facts: Facts) -> Table:
-    identity: Mapping[str, object] = facts.study.user_attrs[IDENTITY]
+def _identity(study: optuna.Study) -> Table:
+    identity: Mapping[str, object] = study.user_attrs[IDENTITY]
     rows = [[part, masked(value if isinstance(value, str) else json.dumps(value))] for part, value in identity.items()]
     return Table("identity", "What the study was started with", ("part", "value"), rows)
 
 
-def _versions(facts: Facts) -> Table:
-    before, now = facts.study.user_attrs.get(VERSIONS, {}), current_versions()
+def _versions(study: optuna.Study) -> Table:
+    before, now = study.user_attrs.get(VERSIONS, {}), current_versions()
     rows = [[name, before.get(name), version] for name, version in now.items()]
     return Table("versions", "Versions", ("library", "when started", "now"), rows)
 
 
 def _text(path: Path) -> str:
     return masked(path.read_text(encoding="utf-8"))
+
+
+def masked(text: str) -> str:
+    """Replace passwords in URLs, and quoted values of keys that sound secret, by asterisks."""
+    text = _IN_URL.sub(rf"\g<before>{MASK}", text)
+    text = _IN_QUERY.sub(rf"\g<before>{MASK}", text)
+    return _ASSIGNED.sub(rf"\g<before>\g<quote>{MASK}\g<quote>", text)

@@ -14,26 +14,27 @@ from matplotlib.figure import Figure
 from objectives.held_out import Floats
 from pool.mixture import Mixture
 from search.space import CappedSimplex
-from studies.outcome.report.facts.drawing import BLUE, GREY, ORANGE, new_figure, shown, without_frame
+from studies.answers.picture import BLUE, GREY, ORANGE
+from studies.outcome.report.facts.drawing import new_figure, shown, without_frame
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 from studies.outcome.report.facts.surface import LEAST_EVALUATIONS, Surface
 
 POINTS = 33
 NEAR = 0.1
-"""Total variation from the line up to which an evaluated mixture is drawn: the share of weight that lies elsewhere."""
+"""Greatest total variation between the line and an evaluated mixture that is drawn."""
 ON_THE_LINE = 0.005
 MOST_PANELS = 12
-
-KEY, TITLE = "slices", "Response surface around the best mixture"
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """The line from the best mixture to the vertex of `partition`: `weights` (M,) of that partition along it.
+    """M mixtures on the line from the best mixture to the vertex of `partition`.
 
-    The interval at each is the predicted mean +- `half` (M,). `allowed` (M,) says which of these mixtures the study's
-    space holds. `near` are the evaluated mixtures close to the line: weight, value, and distance from it (3, N).
+    weights: the partition's weight along the line (M,).
+    predicted, half: the interval predicted +- half (M,).
+    allowed: whether the study's space holds the mixture (M,).
+    near: weight, value and distance from the line of the evaluated mixtures close to it (3, N).
     """
 
     partition: str
@@ -46,10 +47,12 @@ class Slice:
 
 def slices_section(facts: Facts) -> Section:
     """Show slices, or why there are none."""
+    section = partial(Section, "slices", "Response surface around the best mixture")
     best, surface = facts.best, facts.surface
     if best is None or surface is None:
-        needs = f"Slices need {LEAST_EVALUATIONS} evaluated mixtures. Run: mixscout search {facts.study_file.name}"
-        return Section(KEY, TITLE, missing=needs)
+        return section(
+            missing=f"Slices need {LEAST_EVALUATIONS} evaluated mixtures. Run: mixscout search {facts.study_file.name}"
+        )
     slices = [_slice(surface, facts.bench.space, best, name) for name in best.names if best.as_dict()[name] < 1]
     slices.sort(key=lambda one: -best.as_dict()[one.partition])
     drawn = slices[:MOST_PANELS]
@@ -61,14 +64,14 @@ def slices_section(facts: Facts) -> Section:
         f"Points: {surface.measured_are} on the line (filled) or within "
         f"{NEAR:.0%} of it (hollow). The vertical line is the best mixture, grey is outside the study's space.{more}"
     )
-    alt = "; ".join(f"{shown(one.partition)}: {_course(one)}" for one in drawn)
+    alt = "; ".join(f"{shown(one.partition)}: from {one.predicted[0]:.3f} to {one.predicted[-1]:.3f}" for one in drawn)
     table = Table(
         "slices",
         "Predictions along the slices",
         ("partition", "weight", "mean", "low", "high", "allowed"),
         [row for one in slices for row in _rows(one)],
     )
-    return Section(KEY, TITLE, charts=[Chart("slices", caption, alt, partial(_draw, facts.unit, drawn), table)])
+    return section(charts=[Chart("slices", caption, alt, partial(_draw, facts.unit, drawn), table)])
 
 
 def _slice(surface: Surface, space: CappedSimplex, best: Mixture, partition: str) -> Slice:
@@ -82,7 +85,7 @@ def _slice(surface: Surface, space: CappedSimplex, best: Mixture, partition: str
 
 
 def _near(surface: Surface, start: Floats, direction: Floats, at: int) -> Floats:
-    """Find the evaluated mixtures close to a line, and put them where on it they are nearest to."""
+    """Find the evaluated mixtures close to a line, and project them onto it."""
     steps = np.clip((surface.weights - start) @ direction / (direction @ direction), 0, 1)
     nearest = start + steps[:, None] * direction
     distance = np.abs(surface.weights - nearest).sum(axis=1) / 2
@@ -94,10 +97,6 @@ def _rows(one: Slice) -> list[list[Cell]]:
     columns = (one.weights, one.predicted, one.predicted - one.half, one.predicted + one.half)
     numbers = zip(*(column.tolist() for column in columns), one.allowed.tolist(), strict=True)
     return [[one.partition, *row] for row in numbers]
-
-
-def _course(one: Slice) -> str:
-    return f"from {one.predicted[0]:.3f} to {one.predicted[-1]:.3f}"
 
 
 def _draw(unit: str, slices: Sequence[Slice]) -> Figure:

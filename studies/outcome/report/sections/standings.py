@@ -1,4 +1,4 @@
-"""The best mixture beside the obvious ones, with the standard errors of their held-out losses."""
+"""The best mixture beside the baselines, with intervals of their held-out losses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import optuna
 from matplotlib.figure import Figure
 
 from objectives.evaluation import Evaluation, Objective
@@ -17,22 +18,23 @@ from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.answers.best import baseline_mixtures, score_of
 from studies.answers.confirm import trained_loss
-from studies.answers.picture import draw_weights
+from studies.answers.picture import BLUE, GREEN, ORANGE, draw_weights
 from studies.answers.score import Score
-from studies.answers.swarm_best import SwarmStanding, find_swarm_best
+from studies.answers.swarm_best import find_swarm_best
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
-from studies.outcome.report.facts.drawing import BLUE, GREEN, MARKS, ORANGE, one_panel, shown
+from studies.opened.on_table import SwarmBench
+from studies.outcome.report.facts.drawing import legend_below, one_panel, shown
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 
 BEST = "best mixture"
-KEY, TITLE = "best", "Best mixture"
+MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 @dataclass(frozen=True)
 class Figures:
-    """A value with its 95 % interval (a table's: the predictors'), and by how much it is behind the best mixture."""
+    """A value with its interval, and its distance behind the best mixture in words."""
 
     value: float
     low: float
@@ -41,35 +43,31 @@ class Figures:
 
 
 Standings = Mapping[str, Mapping[str, Figures]]
-"""By what was measured, and then by contender."""
+"""By the measured quantity, and then by contender."""
 
 
 def best_section(facts: Facts) -> Section:
     """Show weights and standings."""
-    best = facts.best
+    section, best = partial(Section, "best", "Best mixture"), facts.best
     if best is None:
-        return Section(KEY, TITLE, missing=facts.search_first)
-    weights = sorted(best.as_dict().items(), key=lambda item: -item[1])
-    mixture = Table("best-mixture", "Weights of the best mixture", ("partition", "weight"), weights)
-    alt = "Bars: " + ", ".join(f"{shown(name)} {weight:.1%}" for name, weight in weights if weight > 0)
-    caption = f"Weights of the best mixture of study {facts.study.study_name}"
-    standings = of_table(facts) if facts.on_table else of_pool(facts, best)
-    return Section(
-        KEY,
-        TITLE,
-        notes=_notes(facts, standings),
-        tables=[_table(facts, standings)],
-        charts=[
-            Chart("best-mixture", caption, alt, partial(_draw_weights, best), mixture),
-            _chart(facts, standings),
-        ],
+        return section(missing=facts.search_first)
+    if facts.on_table:
+        standings = of_table(facts.on_table, facts.study)
+        notes = ["Predicted from the table of models already trained. What was trained is predicted from the others."]
+    else:
+        assert facts.on_pool is not None
+        standings = of_pool(facts.on_pool, best)
+        notes = _notes(standings, facts.study_file.name)
+    table = _table(facts.unit, standings)
+    return section(
+        notes=notes,
+        tables=[table],
+        charts=[_weights_chart(facts.study.study_name, best), _standings_chart(facts.unit, standings, table)],
     )
 
 
-def of_pool(facts: Facts, best: Mixture) -> dict[str, dict[str, Figures]]:
-    """Read off what is remembered of the best mixture and the baselines; what is not, is left out."""
-    bench = facts.on_pool
-    assert bench is not None
+def of_pool(bench: Workbench, best: Mixture) -> Standings:
+    """Recall the losses of the best mixture and the baselines, without those that nobody evaluated."""
     contenders = {BEST: best, **_baselines(bench)}
     sources: Mapping[str, tuple[Objective, Split]] = {
         "search split, merged": (bench.losses["search"], "search"),
@@ -82,13 +80,13 @@ def of_pool(facts: Facts, best: Mixture) -> dict[str, dict[str, Figures]]:
     return {what: figures for what, figures in found.items() if figures}
 
 
-def of_table(facts: Facts) -> dict[str, dict[str, Figures]]:
-    """Predict the best mixture and the baselines from the table."""
-    assert facts.on_table is not None
-    answer = find_swarm_best(facts.on_table, facts.study)
+def of_table(bench: SwarmBench, study: optuna.Study) -> Standings:
+    """Predict the best mixture and the baselines from the swarm."""
+    answer = find_swarm_best(bench, study)
     standings = {BEST: answer.best, "uniform": answer.baselines["uniform"]}
     standings[f"best run ({answer.best_run})"] = answer.baselines["best_run"]
-    predicted = {name: _predicted(one) for name, one in standings.items()}
+    intervals = {name: one.value.predicted for name, one in standings.items()}
+    predicted = {name: Figures(one.value, one.low, one.high) for name, one in intervals.items()}
     measured = {
         name: Figures(one.value.measured, math.nan, math.nan)
         for name, one in standings.items()
@@ -102,16 +100,11 @@ def known_baselines(bench: Workbench) -> dict[str, float]:
     return {name: one.value for name, one in _known(_baselines(bench), bench.objective).items()}
 
 
-def _predicted(standing: SwarmStanding) -> Figures:
-    interval = standing.value.predicted
-    return Figures(interval.value, interval.low, interval.high)
-
-
 def _baselines(bench: Workbench) -> dict[str, Mixture]:
     names = bench.pool.names
     try:
         return baseline_mixtures(bench)
-    except NotRememberedError:  # which member is best is known once all of them were scored
+    except NotRememberedError:  # the best member is known once all of them were scored
         return {"uniform": Mixture.uniform(names), "proportional": bench.pool.proportional()}
 
 
@@ -144,21 +137,28 @@ def _around(value: float, error: float, behind: str = "") -> Figures:
     return Figures(value, value - half, value + half, behind)
 
 
-def _table(facts: Facts, standings: Standings) -> Table:
+def _table(unit: str, standings: Standings) -> Table:
     rows: list[list[Cell]] = [
         [name, what, one.value, one.low, one.high, one.behind]
         for what, contenders in standings.items()
         for name, one in ((shown(name), one) for name, one in contenders.items())
     ]
-    columns = ("mixture", "measured on", facts.unit, "low", "high", "behind the best mixture")
+    columns = ("mixture", "measured on", unit, "low", "high", "behind the best mixture")
     return Table("standings", "Best mixture and baselines, with intervals", columns, rows)
 
 
-def _chart(facts: Facts, standings: Standings) -> Chart:
-    table = _table(facts, standings)
+def _weights_chart(study: str, best: Mixture) -> Chart:
+    weights = sorted(best.as_dict().items(), key=lambda item: -item[1])
+    table = Table("best-mixture", "Weights of the best mixture", ("partition", "weight"), weights)
+    alt = "Bars: " + ", ".join(f"{shown(name)} {weight:.1%}" for name, weight in weights if weight > 0)
+    caption = f"Weights of the best mixture of study {study}"
+    return Chart("best-mixture", caption, alt, partial(_draw_weights, best), table)
+
+
+def _standings_chart(unit: str, standings: Standings, table: Table) -> Chart:
     alt = "; ".join(f"{row[0]}, {row[1]}: {row[2]:.4f}" for row in table.rows)
     caption = "The same as points with their intervals; lower is better."
-    return Chart("standings", caption, alt, partial(_draw_standings, facts.unit, standings), table)
+    return Chart("standings", caption, alt, partial(_draw_standings, unit, standings), table)
 
 
 def _draw_weights(best: Mixture) -> Figure:
@@ -180,19 +180,16 @@ def _draw_standings(unit: str, standings: Standings) -> Figure:
     axes.set_yticks(range(len(names)), [shown(name) for name in names])
     axes.invert_yaxis()
     axes.set_xlabel(unit)
-    figure.legend(loc="outside lower left", ncols=2, frameon=False)
+    legend_below(figure, columns=2)
     return figure
 
 
-def _notes(facts: Facts, standings: Standings) -> list[str]:
-    if facts.on_table:
-        return ["Predicted from the table of models already trained. What was trained is predicted from the others."]
+def _notes(standings: Standings, file: str) -> list[str]:
     said = [
         "Intervals are 95 %, over documents. They are wide because documents differ; what a mixture is behind the best "
         "one is compared on the same documents, and is much surer."
     ]
     whole = all(len(standings.get(f"{split} split, merged", {})) == 4 for split in SPLITS)
-    file = facts.study_file.name
     if not whole:
         said.append(f"Not everything was scored on both splits yet. Run: mixscout best {file}")
     if BEST not in standings.get("test split, really trained", {}):

@@ -1,4 +1,4 @@
-"""What one target or held-out domain costs another: the Pareto front of several targets, or two domains' losses."""
+"""The trade-off between targets, or between two held-out domains: the Pareto front."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
 from objectives.target import measures_of
-from studies.outcome.report.facts.drawing import BLUE, GREY, ORANGE, one_panel, shown
+from studies.answers.picture import BLUE, GREY, ORANGE
+from studies.outcome.report.facts.drawing import legend_below, one_panel, shown
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Chart, Section, Table
-
-KEY, TITLE = "trade-off", "Trade-off"
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """N mixtures by their figures (N, D) under D `names`: `marked` are those on the front of all D, none beats them."""
+    """N mixtures, named by `labels`, with figures (N, D) under D `names`."""
 
     labels: Sequence[str]
     names: Sequence[str]
     figures: Floats
 
     @property
-    def marked(self) -> npt.NDArray[np.bool_]:
-        """Tell (N,) which points no other one beats or equals in everything while being better in something."""
+    def front(self) -> npt.NDArray[np.bool_]:
+        """Whether a mixture is on the Pareto front (N,): no other is as low in everything and lower in something."""
         no_worse = (self.figures[:, None] <= self.figures[None]).all(axis=2)
         better = (self.figures[:, None] < self.figures[None]).any(axis=2)
         beaten: npt.NDArray[np.bool_] = np.any(no_worse & better, axis=0)
@@ -38,17 +37,19 @@ class Plane:
 
 def trade_off_section(facts: Facts) -> Section:
     """Show the front, or the two domains that count most."""
+    several = facts.bench.several
+    section = partial(Section, "trade-off")
     if facts.best is None:
-        return Section(KEY, TITLE, missing=facts.search_first)
-    plane = _targets(facts) if facts.bench.several else _domains(facts)
+        return section("Trade-off", missing=facts.search_first)
+    plane = _targets(facts) if several else _domains(facts)
     if plane is None or len(plane.names) < 2:
-        return Section(
-            KEY,
-            TITLE,
+        return section(
+            "Trade-off",
             missing="Fewer than two held-out domains were scored together. Put another one under [target] or "
             f"[targets.NAME] of {facts.study_file.name} and run: mixscout search {facts.study_file.name}",
         )
-    return Section(KEY, "Pareto front" if facts.bench.several else TITLE, charts=[_chart(facts, plane)])
+    what = "trained models of the table" if facts.on_table and not several else "evaluated mixtures"
+    return section("Pareto front" if several else "Trade-off", charts=[_chart(plane, what)])
 
 
 def _targets(facts: Facts) -> Plane:
@@ -60,11 +61,8 @@ def _targets(facts: Facts) -> Plane:
 def _domains(facts: Facts) -> Plane | None:
     if facts.on_table:
         table = facts.on_table.swarm.table
-        names = [
-            *facts.bench.target.domains,
-            *(name for name in table.metrics if name not in facts.bench.target.domains),
-        ]
-        return Plane(table.runs, names[:2], np.array([table.metrics[name] for name in names[:2]]).T)
+        metrics = list(dict.fromkeys([*facts.bench.target.domains, *table.metrics]))[:2]
+        return Plane(table.runs, metrics, np.array([table.metrics[name] for name in metrics]).T)
     assert facts.on_pool is not None
     bench = facts.on_pool
     known = {one.mixture.digest: one for one in bench.database.evaluations.all_of(bench.losses["search"].digest)}
@@ -77,16 +75,15 @@ def _domains(facts: Facts) -> Plane | None:
     return Plane(labels, domains, np.array(rows)) if rows else None
 
 
-def _chart(facts: Facts, plane: Plane) -> Chart:
+def _chart(plane: Plane, what: str) -> Chart:
     first, second = plane.names[:2]
     of_all = " (the table has all targets)" if len(plane.names) > 2 else ""
-    what = "trained models of the table" if facts.on_table and not facts.bench.several else "evaluated mixtures"
     caption = (
         f"{len(plane.figures)} {what} by {shown(first)} and {shown(second)}, lower is better for both. Squares: the "
-        f"{int(plane.marked.sum())} that no other one beats{of_all}."
+        f"{int(plane.front.sum())} that no other one beats{of_all}."
     )
-    marked = plane.marked.tolist()
-    rows = [[label, *row, on] for label, row, on in zip(plane.labels, plane.figures.tolist(), marked, strict=True)]
+    cells = zip(plane.labels, plane.figures.tolist(), plane.front.tolist(), strict=True)
+    rows = [[label, *row, on] for label, row, on in cells]
     table = Table("trade-off", caption, ("mixture", *plane.names, "on the front"), rows)
     lowest = plane.figures[:, :2].min(axis=0)
     alt = f"Scatter; the lowest {shown(first)} is {lowest[0]:.4f}, the lowest {shown(second)} {lowest[1]:.4f}"
@@ -95,7 +92,7 @@ def _chart(facts: Facts, plane: Plane) -> Chart:
 
 def _draw(plane: Plane) -> Figure:
     figure, axes = one_panel(4.0)
-    on = plane.marked
+    on = plane.front
     axes.plot(*plane.figures[~on, :2].T, "o", color=GREY, markersize=4, alpha=0.7, label="beaten by another")
     front = plane.figures[on, :2]
     front = front[np.argsort(front[:, 0])]
@@ -103,5 +100,5 @@ def _draw(plane: Plane) -> Figure:
     axes.plot(*front.T, style, color=ORANGE, markersize=6, linewidth=1, label="on the front", markeredgecolor=BLUE)
     axes.set_xlabel(shown(plane.names[0]))
     axes.set_ylabel(shown(plane.names[1]))
-    figure.legend(loc="outside lower left", ncols=2, frameon=False)
+    legend_below(figure, columns=2)
     return figure

@@ -1,0 +1,134 @@
+"""The course of the search: the best value so far, and the gate's judgements over the trials."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from optuna.trial import FrozenTrial
+
+from search.trials import CHANCE, THRESHOLD, VERDICT, Counts, Verdict, count_trials, finished_trials
+from studies.answers.picture import BLUE, GREEN, ORANGE, draw_progress
+from studies.outcome.report.facts.drawing import PURPLE, legend_below, one_panel
+from studies.outcome.report.facts.facts import Facts
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.sections.standings import known_baselines
+
+LEAST_CHANCE = 1e-6
+"""Smaller chances are drawn here: a logarithmic axis has no place for zero."""
+_MARKS = {
+    Verdict.EVALUATE: (BLUE, "o"),
+    Verdict.PRUNE: (ORANGE, "x"),
+    Verdict.AUDIT: (GREEN, "s"),
+    Verdict.FORCED: (PURPLE, "^"),
+}
+
+
+def progress_section(facts: Facts) -> Section:
+    """Show every evaluation in order and the lowest so far."""
+    section = partial(Section, "progress", "Best so far")
+    if not len(facts.values):
+        return section(missing=facts.search_first)
+    values = facts.values.tolist()
+    best = list(accumulate(values, min))
+    numbers = [trial.number for trial in facts.trials]
+    rows = list(zip(range(1, len(values) + 1), numbers, values, best, strict=True))
+    said = facts.unit + (", the mean of the targets" if facts.bench.several else "")
+    table = Table("progress", "Every evaluation", ("evaluation", "trial", facts.unit, "best so far"), rows)
+    alt = f"Steps from {best[0]:.4f} down to {best[-1]:.4f} after {len(best)} evaluations"
+    caption = f"Each evaluated mixture, and the lowest so far: {said}. Horizontal lines are baselines."
+    baselines = {} if facts.on_pool is None else known_baselines(facts.on_pool)
+    draw = partial(_draw_progress, values, baselines, facts.unit)
+    return section(charts=[Chart("progress", caption, alt, draw, table)])
+
+
+def gate_section(facts: Facts) -> Section:
+    """Show the counts, and each proposal's chance of winning beside the threshold."""
+    counts = count_trials(facts.study)
+    judged = [trial for trial in finished_trials(facts.study) if trial.user_attrs.get(CHANCE) is not None]
+    section = partial(
+        Section,
+        "gate",
+        "Gate",
+        notes=[f"False-prune rate, measured on the audits: {counts.false_prune_rate()}."],
+        tables=[_counts(counts)],
+    )
+    if judged:
+        return section(charts=[_chances(judged)])
+    file, gate = facts.study_file.name, facts.bench.config.gate
+    if gate.enabled:
+        return section(
+            missing=f"No proposal was judged yet: the gate begins after {gate.min_evidence} evaluations. "
+            f"Run: mixscout search {file} --merges with more"
+        )
+    return section(
+        missing=f"The gate is off in {file}. Without `enabled = false` under [gate], "
+        f"run: mixscout search {file} --accept"
+    )
+
+
+def _counts(counts: Counts) -> Table:
+    rows: list[list[Cell]] = [
+        ["merges charged", counts.merges],
+        ["of which remembered", counts.cached],
+        ["of which failed", counts.failed],
+        ["of which stopped early", counts.stopped_early],
+        ["pruned", counts.pruned],
+        ["audited", counts.audited],
+        ["false prunes among the audits", counts.false_prunes],
+        ["forced", counts.forced],
+        ["held-out tokens read", counts.tokens_read],
+    ]
+    return Table("gate", "Where the proposals went", ("proposals", "number"), rows)
+
+
+def _chances(judged: Sequence[FrozenTrial]) -> Chart:
+    said = [trial.user_attrs for trial in judged]
+    rows: list[list[Cell]] = [
+        [trial.number, str(one[VERDICT]), float(one[CHANCE]), float(one[THRESHOLD])]
+        for trial, one in zip(judged, said, strict=True)
+    ]
+    table = Table("gate-course", "Every judged proposal", ("trial", "verdict", "chance of winning", "threshold"), rows)
+    verdicts = [row[1] for row in rows]
+    alt = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts)
+    caption = (
+        "Each judged proposal's predicted chance of winning, and the threshold below which proposals are pruned. "
+        f"Chances under {LEAST_CHANCE:g} are drawn there."
+    )
+    return Chart("gate-course", caption, alt, partial(_draw_chances, judged), table)
+
+
+def _draw_progress(values: Sequence[float], baselines: Mapping[str, float], unit: str) -> Figure:
+    figure, axes = one_panel(4.0)
+    draw_progress(axes, values, baselines)
+    axes.set_ylabel(unit)
+    legend = axes.get_legend()
+    if legend:
+        legend.remove()
+    legend_below(figure, columns=2)
+    return figure
+
+
+def _draw_chances(judged: Sequence[FrozenTrial]) -> Figure:
+    figure, axes = one_panel(3.8)
+    for verdict, (colour, mark) in _MARKS.items():
+        of_it = [trial for trial in judged if trial.user_attrs[VERDICT] == verdict]
+        if of_it:
+            numbers = [trial.number for trial in of_it]
+            axes.plot(
+                numbers, _drawn(of_it, CHANCE), mark, color=colour, markersize=5, label=f"{verdict} ({len(of_it)})"
+            )
+    numbers, thresholds = [trial.number for trial in judged], _drawn(judged, THRESHOLD)
+    axes.step(numbers, thresholds, where="mid", color="black", linewidth=1, label="threshold")
+    axes.set_yscale("log")
+    axes.set_ylim(min([*thresholds, *_drawn(judged, CHANCE), 0.01]) / 2, 1.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("trial")
+    axes.set_ylabel("chance of winning")
+    legend_below(figure, columns=3)
+    return figure
+
+
+def _drawn(trials: Sequence[FrozenTrial], key: str) -> list[float]:
+    return [max(LEAST_CHANCE, trial.user_attrs[key]) for trial in trials]
