@@ -21,7 +21,7 @@ search/per_trial_sampler.py  search/stop.py  search/gate.py  search/history.py  
 studies/terminal.py  studies/database/migrations  studies/database  studies/study_file
 studies/opened  studies/running  studies/answers  studies/assessment/pool_check  studies/assessment/fidelity
 studies/assessment/comparison  studies/assessment/ablation  studies/demo.py
-studies/benchmarks/ratio.py  studies/benchmarks/training.py  studies/benchmarks/surrogates
+studies/benchmarks/ratio.py  studies/benchmarks/training.py  studies/benchmarks/surrogates.py
 studies/benchmarks/evaluation  studies/benchmarks/strategies
 studies/outcome/handover  studies/outcome/report/facts  studies/outcome/report/sections  studies/outcome/report
 studies/outcome/dashboard  studies/command_line

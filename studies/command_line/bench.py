@@ -1,5 +1,6 @@
 """The verbs of `mixscout bench`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,9 +34,7 @@ def search(
 ) -> None:
     """Compare strategies on formulas with a known optimum; `mixscout compare` does it on a study of your own."""
     quiet_libraries()
-    from studies.benchmarks.strategies import regret
-    from studies.benchmarks.strategies import table as strategy_tables
-    from studies.benchmarks.strategies.picture import draw_regret
+    from studies.benchmarks.strategies import regret, shown
     from studies.benchmarks.strategies.regret import parse_entries
     from studies.terminal import parse_partitions
 
@@ -43,11 +42,11 @@ def search(
     cases = regret.cases(parse_partitions(partitions), [noise])
     results = regret.run_regret(cases, wanted, seeds, jobs=jobs)
     if picture:
-        draw_regret(results, picture)
+        shown.draw_regret(results, picture)
     if as_json:
         print_json([one.as_json() for one in results])
     else:
-        strategy_tables.show_regret(console(), results)
+        shown.show_regret(console(), results)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench gate --entries random:200,tpe:200 --partitions 8 --seeds 5`")
@@ -64,8 +63,7 @@ def gate(
 ) -> None:
     """Measure what the gate saves and whether it keeps its promises, on formulas with a known optimum."""
     quiet_libraries()
-    from studies.benchmarks.strategies import gate
-    from studies.benchmarks.strategies import table as strategy_tables
+    from studies.benchmarks.strategies import gate, shown
     from studies.benchmarks.strategies.regret import cases, parse_entries
     from studies.terminal import parse_partitions
 
@@ -75,7 +73,7 @@ def gate(
     if as_json:
         print_json([one.as_json() for one in results])
     else:
-        strategy_tables.show_gate(console(), results)
+        shown.show_gate(console(), results)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench proposals --partitions 128 --trials 1000`")
@@ -88,7 +86,7 @@ def proposals(
 ) -> None:
     """Measure what a proposal costs in a study that has many trials, in processor seconds."""
     quiet_libraries()
-    from studies.benchmarks.strategies import table as strategy_tables
+    from studies.benchmarks.strategies import shown
     from studies.benchmarks.strategies.proposals import run_proposals
     from studies.benchmarks.strategies.regret import parse_strategies
 
@@ -96,7 +94,7 @@ def proposals(
     if as_json:
         print_json([one.as_json() for one in costs])
     else:
-        strategy_tables.show_proposals(console(), costs)
+        shown.show_proposals(console(), costs)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench objective study.toml --seeds 20 --growth --precision`")
@@ -198,14 +196,14 @@ def surrogate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure how every surrogate predicts trained models that it has not seen, beside RegMix's regression."""
+    from studies.benchmarks import surrogates as benchmark
     from studies.benchmarks.evaluation.tables import show_bench_surrogate
-    from studies.benchmarks.surrogates import surrogate as benchmark
     from studies.terminal import parse_numbers
 
     wanted = parse_numbers("--sizes", sizes, "runs", least=benchmark.LEAST_RUNS)
     results = benchmark.run_surrogates(table, metric or [], wanted, subsets)
     if as_json:
-        print_json(benchmark.as_json(results))
+        print_json([asdict(result) for result in results])
     else:
         show_bench_surrogate(console(), results)
 
@@ -221,8 +219,8 @@ def landscape(
 ) -> None:
     """Measure how surrogates predict unseen merges of your pool, from values alone and with gradients."""
     quiet_libraries()
-    from studies.benchmarks.strategies.table import show_landscape
-    from studies.benchmarks.surrogates import landscape
+    from studies.benchmarks.strategies.shown import show_landscape
+    from studies.benchmarks.surrogates import run_landscape
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
     from studies.terminal import parse_numbers
@@ -232,8 +230,8 @@ def landscape(
         for option, text in (("--values", values), ("--gradients", gradients))
     )
     with workbench(read_study_file(study_file)) as bench:
-        fits = landscape.run_landscape(bench, merges, steep, unseen=unseen, seed=seed)
+        fits = run_landscape(bench, merges, steep, unseen=unseen, seed=seed)
     if as_json:
-        print_json(landscape.as_json(fits))
+        print_json([asdict(fit) for fit in fits])
     else:
         show_landscape(console(), fits)

@@ -12,7 +12,7 @@ from studies.benchmarks.evaluation.growth import Point
 from studies.benchmarks.evaluation.memory import MemoryFigures
 from studies.benchmarks.evaluation.shortcuts import PrecisionCheck, Savings
 from studies.benchmarks.ratio import Ratio
-from studies.benchmarks.surrogates.surrogate import Spread, SurrogateResult
+from studies.benchmarks.surrogates import Spread, SurrogateResult
 from studies.benchmarks.training import Speed
 from studies.terminal import plain_table
 

@@ -1,1 +1,1 @@
-"""On formulas with a known optimum."""
+"""Benchmarks of strategies and the gate on formulas with a known optimum."""

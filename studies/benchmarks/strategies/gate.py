@@ -1,8 +1,7 @@
-"""The verb `bench gate`: what the gate saves and what it costs, on formulas with a known optimum.
+"""The verb `bench gate`: savings and cost of the gate, on formulas with a known optimum.
 
-Every strategy searches with the gate and without, from the same start and seed. Three questions: is it worse anywhere
-at equal merges; with how many merges does it reach what the ungated search has at the end; and are its promises kept
-(false prunes of all proposals, since a formula can be asked about every one of them; coverage of its intervals).
+Every strategy searches with and without the gate, from one start and seed. The formula is asked about every pruned
+proposal, so false prunes are counted exactly.
 """
 
 import math
@@ -16,29 +15,28 @@ from joblib import Parallel, delayed
 from optuna.trial import TrialState
 from threadpoolctl import threadpool_limits
 
-from objectives.stand_ins.analytic import AnalyticLoss, one_percent_regret, regret
-from pool.mixture import Mixture
+from objectives.stand_ins.analytic import AnalyticLoss
 from pool.progress import track
 from search.gate import Gate, GateRule
-from search.loop import Search, advance
 from search.space import CappedSimplex
-from search.strategies.registry import STRATEGIES
 from search.trials import completed_trials, finished_trials, interval_errors, value_of
-from studies.benchmarks.strategies.regret import Case, Entry
+from studies.benchmarks.strategies.regret import Case, Entry, course_of, searched
 from studies.terminal import quiet_libraries
 
 EVEN_PERCENT = 0.01
-"""Regrets no further apart are the same: where both found the optimum, how many zeros follow says nothing."""
+"""Regrets this close are equal: both searches found the optimum."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One seed with the gate and without.
+    """One seed with and without the gate.
 
-    Regrets at equal merges, the gated search's last, in percent of the uniform mixture's. `merges_to_ungated` is after
-    how many merges the gated search had what the ungated one has at the end; infinite where never. `false_prunes` of
-    `pruned` proposals would have beaten the incumbent of their time. `covered` of `predicted` evaluations the gate had
-    predicted, audits and forced ones included, were inside its 90 % interval.
+    gated_percent, ungated_percent: regret at the gated search's last merge, in percent of the uniform mixture's.
+    merges_to_ungated: merges of the gated search to the final regret of the ungated search; infinite if never.
+    pruned: pruned proposals.
+    false_prunes: pruned proposals better than the incumbent of their time.
+    predicted: evaluations with a prediction of the gate, audits and forced evaluations included.
+    covered: predicted evaluations inside their 90 % interval.
     """
 
     gated_percent: float
@@ -52,7 +50,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class GateResult:
-    """A strategy on a case over the seeds."""
+    """A strategy on a case: one pair for each seed."""
 
     case: Case
     entry: Entry
@@ -60,7 +58,7 @@ class GateResult:
 
     @property
     def gained_percent(self) -> tuple[float, float, float]:
-        """By how much less the gated search regrets at equal merges: median, least and greatest over the seeds."""
+        """Regret saved by the gate at equal merges: median, least and greatest over the seeds."""
         gains = [pair.ungated_percent - pair.gated_percent for pair in self.pairs]
         return float(np.median(gains)), min(gains), max(gains)
 
@@ -71,18 +69,18 @@ class GateResult:
 
     @property
     def false_prune_rate(self) -> float:
-        """Over all pruned proposals of all seeds; NaN where none was pruned."""
+        """False prunes over all prunes; NaN without prunes."""
         pruned = sum(pair.pruned for pair in self.pairs)
         return sum(pair.false_prunes for pair in self.pairs) / pruned if pruned else math.nan
 
     @property
     def coverage(self) -> float:
-        """Share of predicted evaluations inside their 90 % interval, over all seeds; NaN where none was predicted."""
+        """Share of predicted evaluations inside their 90 % interval; NaN without predictions."""
         predicted = sum(pair.predicted for pair in self.pairs)
         return sum(pair.covered for pair in self.pairs) / predicted if predicted else math.nan
 
     def as_json(self) -> dict[str, object]:
-        """Give what `--json` prints of it; what is not finite is null."""
+        """Return the values of `--json`; numbers that are not finite are null."""
         figures = {
             "merges_to_ungated": self.merges_to_ungated,
             "false_prune_rate": self.false_prune_rate,
@@ -103,7 +101,7 @@ class GateResult:
 
 @dataclass(frozen=True)
 class GatePlan:
-    """How often every search is made, by which rule, and after how many merges the gated ones end (None: as others)."""
+    """Seeds, rule of the gate, and merges of gated searches (None: as many as ungated ones)."""
 
     seeds: int
     rule: GateRule = field(default_factory=GateRule)
@@ -111,7 +109,7 @@ class GatePlan:
 
 
 def run_gate(cases: Sequence[Case], entries: Sequence[Entry], plan: GatePlan, *, jobs: int) -> list[GateResult]:
-    """Run every entry on every case, once a seed, in `jobs` processes."""
+    """Run every entry on every case and seed, in `jobs` processes."""
     work = list(product(cases, entries))
     tasks = (delayed(run_pair)(case, entry, seed, plan) for case, entry in work for seed in range(plan.seeds))
     pairs = Parallel(n_jobs=jobs, return_as="generator")(tasks)
@@ -124,38 +122,19 @@ def run_gate(cases: Sequence[Case], entries: Sequence[Entry], plan: GatePlan, *,
 
 
 def run_pair(case: Case, entry: Entry, seed: int, plan: GatePlan) -> Pair:
-    """Search once with the gate and once without; in one thread, so that the last digits are the same everywhere."""
+    """Search once with and once without the gate, in one thread, for equal last digits everywhere."""
     quiet_libraries()
     with threadpool_limits(1):
-        return _paired(case, entry, seed, plan)
+        objective = case.make(seed)
+        fewer = replace(entry, merges=min(plan.gated_merges or entry.merges, entry.merges))
+        gated = searched(objective, fewer, seed, Gate(plan.rule, seed=seed))
+        ungated = _percents(searched(objective, entry, seed, None), objective)
+        percents = _percents(gated, objective)
+        return Pair(percents[-1], ungated[fewer.merges], _reaches(percents, ungated[-1]), *_judged(gated, objective))
 
 
-def _paired(case: Case, entry: Entry, seed: int, plan: GatePlan) -> Pair:
-    objective = case.make(seed)
-    fewer = replace(entry, merges=min(plan.gated_merges or entry.merges, entry.merges))
-    gated = _searched(objective, fewer, seed, Gate(plan.rule, seed=seed))
-    ungated = _courses(_searched(objective, entry, seed, None), objective)
-    course = _courses(gated, objective)
-    return Pair(course[-1], ungated[fewer.merges], _reaches(course, ungated[-1]), *_judged(gated, objective))
-
-
-def _searched(objective: AnalyticLoss, entry: Entry, seed: int, gate: Gate | None) -> optuna.Study:
-    study = optuna.create_study()
-    space = CappedSimplex.of(objective.partitions)
-    start = {"uniform": Mixture.uniform(objective.partitions)}
-    advance(study, Search(objective, space, STRATEGIES[entry.strategy], seed, gate, start), entry.merges)
-    return study
-
-
-def _courses(study: optuna.Study, objective: AnalyticLoss) -> list[float]:
-    """Return the incumbent's regret in percent after every merge; the incumbent has the lowest (noisy) value."""
-    space, unit = CappedSimplex.of(objective.partitions), one_percent_regret(objective)
-    lowest, percents = math.inf, [100.0]
-    for trial in completed_trials(study):
-        found = value_of(trial) < lowest
-        percents.append(regret(objective, space.mixture_of(trial)) / unit if found else percents[-1])
-        lowest = min(lowest, value_of(trial))
-    return percents
+def _percents(study: optuna.Study, objective: AnalyticLoss) -> list[float]:
+    return [100.0, *course_of(study, objective).regret_percent]
 
 
 def _reaches(percents: Sequence[float], wanted: float) -> float:
@@ -164,7 +143,7 @@ def _reaches(percents: Sequence[float], wanted: float) -> float:
 
 
 def _judged(study: optuna.Study, objective: AnalyticLoss) -> tuple[int, int, int, int]:
-    """Count pruned, falsely pruned, predicted and covered trials, by asking the formula about each."""
+    """Count pruned, falsely pruned, predicted and covered trials."""
     space, incumbent = CappedSimplex.of(objective.partitions), math.inf
     pruned = false = 0
     for trial in finished_trials(study):

@@ -1,8 +1,7 @@
-"""The verb `bench proposals`: what a proposal costs in a study that already has many trials.
+"""The verb `bench proposals`: the cost of a proposal in a study with many trials.
 
-The study is in memory and its trials come from a formula, with gradients where the strategy asks for them, so the cost
-is the strategy's and Optuna's alone. Processor seconds of one thread, not of the clock: what else runs on the machine
-hardly shows.
+The study is in memory and a formula gives its trials, so the cost is the strategy's and Optuna's alone. Processor
+seconds of one thread hardly depend on other work of the machine.
 """
 
 import time
@@ -27,14 +26,15 @@ from studies.benchmarks.ratio import Ratio
 from studies.terminal import quiet_libraries
 
 PATIENCE = 1
-"""No gate stands here, so nothing is pruned."""
+"""Without a gate, nothing is pruned."""
 
 
 @dataclass(frozen=True)
 class ProposalCost:
-    """Processor seconds of one proposal: median, least and greatest of the `repeats` after the first.
+    """Processor seconds of a proposal.
 
-    `first_seconds` is the first in a process, which also draws the candidates and chooses the prior.
+    first_seconds: first proposal of a process, which also draws the candidates and chooses the prior.
+    seconds: median, least and greatest of the later ones.
     """
 
     strategy: str
@@ -44,12 +44,12 @@ class ProposalCost:
     seconds: Ratio
 
     def as_json(self) -> dict[str, object]:
-        """Give what `--json` prints of it."""
+        """Return the values of `--json`."""
         return asdict(self)
 
 
 def run_proposals(strategies: Sequence[str], partitions: int, trials: int, repeats: int) -> list[ProposalCost]:
-    """Measure every strategy on a study of its own with so many trials."""
+    """Measure every strategy on its own study of so many trials."""
     quiet_libraries()
     objective = problem("scheffe", "face", partitions, seed=0)
     costs = []
@@ -76,7 +76,7 @@ def _cost(strategy: Strategy, objective: AnalyticLoss, trials: int, repeats: int
 
 
 def _approaching(objective: AnalyticLoss, count: int) -> list[Mixture]:
-    """Draw mixtures that come nearer the optimum, as a search's do."""
+    """Draw mixtures ever nearer the optimum, as in a search."""
     rng = np.random.default_rng(1)
     drawn = rng.dirichlet(np.full(len(objective.partitions), 0.5), size=count)
     nearness = np.linspace(0, 0.95, count)[:, None]

@@ -1,9 +1,7 @@
 """The verb `bench search`: strategies on formulas with a known optimum, regret against merges.
 
-Budgets are in forward-equivalents, so a merge with its gradient counts three. Regret is noise-free, of the mixture with
-the lowest (noisy) value so far, as a percentage of what the uniform mixture regrets: 100 is to have searched nothing.
-
-Who runs in a benchmark of strategies, with what budget.
+Budgets are in forward-equivalents: a merge with its gradient counts three. Regret is noise-free, of the mixture with
+the lowest (noisy) value so far, in percent of the uniform mixture's regret.
 """
 
 import math
@@ -23,23 +21,26 @@ from objectives.stand_ins.problems import Placement, ProblemKind, available, pro
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.progress import track
+from search.gate import Gate
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.trials import GRADIENT, completed_trials, value_of
 from studies.terminal import quiet_libraries
 
+REACHED_PERCENT = 1.0
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A strategy and the merges it is given."""
+    """A strategy and its budget of merges."""
 
     strategy: str
     merges: int
 
 
 def parse_entries(text: str) -> list[Entry]:
-    """Read `gradient:10,tpe:100`. Raises `ConfigError` that names the part that does not fit."""
+    """Read `gradient:10,tpe:100`. Raises `ConfigError` for an unfit part."""
     entries = []
     for part in text.split(","):
         name, _, merges = part.partition(":")
@@ -50,7 +51,7 @@ def parse_entries(text: str) -> list[Entry]:
 
 
 def parse_strategies(text: str | None) -> list[str]:
-    """Read `auto,tpe`; all strategies for None. Raises `ConfigError` that names what is none."""
+    """Read `auto,tpe`; all strategies for None. Raises `ConfigError` for an unknown name."""
     names = list(STRATEGIES) if text is None else text.split(",")
     unknown = [name for name in names if name not in STRATEGIES]
     if unknown:
@@ -58,12 +59,9 @@ def parse_strategies(text: str | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-REACHED_PERCENT = 1.0
-
-
 @dataclass(frozen=True)
 class Case:
-    """A problem without its seed; `noise_nats` is the standard deviation of what is added to values."""
+    """A problem without its seed; `noise_nats` is the standard deviation of noise on values."""
 
     kind: ProblemKind
     placement: Placement
@@ -72,7 +70,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """A short name, such as `scheffe-face-32`, with the noise where there is some."""
+        """A short name such as `scheffe-face-32` or `scheffe-face-32-noise-0.01`."""
         noise = f"-noise-{self.noise_nats:g}" if self.noise_nats else ""
         return f"{self.kind}-{self.placement}-{self.partitions}{noise}"
 
@@ -83,30 +81,27 @@ class Case:
 
 @dataclass(frozen=True)
 class RegretCourse:
-    """One search: the incumbent's regret after every merge, and the forward-equivalents spent by then."""
+    """The incumbent's regret after each merge of a search, and the forward-equivalents spent by then."""
 
     forwards: tuple[int, ...]
     regret_percent: tuple[float, ...]
 
     @property
     def forwards_to_one_percent(self) -> float:
-        """The forward-equivalents after which the regret stayed at or below 1 %; infinite where it did not."""
+        """Forward-equivalents after which the regret stays at or below 1 %; infinite if never."""
         above = [at for at, percent in enumerate(self.regret_percent) if percent > REACHED_PERCENT]
         after = above[-1] + 1 if above else 0
         return float(self.forwards[after]) if after < len(self.forwards) else math.inf
 
     def at(self, forwards: int) -> float:
-        """The regret after so many forward-equivalents; that of the uniform mixture before the first merge."""
+        """Return the regret after so many forward-equivalents; 100 before the first merge."""
         done = int(np.searchsorted(self.forwards, forwards, side="right"))
         return self.regret_percent[done - 1] if done else 100.0
 
 
 @dataclass(frozen=True)
 class RegretResult:
-    """A strategy on a case over the seeds: median (least to greatest), regret in percent, and one course a seed.
-
-    `forwards_to_one_percent` is infinite where more than half of the seeds did not get there; `reached` counts them.
-    """
+    """A strategy on a case: one course for each seed."""
 
     case: Case
     entry: Entry
@@ -114,22 +109,22 @@ class RegretResult:
 
     @property
     def forwards_to_one_percent(self) -> float:
-        """Median over the seeds."""
+        """Median over the seeds, infinite if most never get there."""
         return float(np.median([course.forwards_to_one_percent for course in self.courses]))
 
     @property
     def reached(self) -> int:
-        """Seeds that got to 1 %."""
+        """Seeds at or below 1 % in the end."""
         return sum(math.isfinite(course.forwards_to_one_percent) for course in self.courses)
 
     @property
     def final_percent(self) -> Floats:
-        """Regret at the end (3,): median, least and greatest over the seeds."""
+        """Final regret (3,): median, least and greatest over the seeds."""
         ends = [course.regret_percent[-1] for course in self.courses]
         return np.array([np.median(ends), min(ends), max(ends)])
 
     def as_json(self) -> dict[str, object]:
-        """Give what `--json` prints of it; an infinite number is null."""
+        """Return the values of `--json`; an infinite number is null."""
         median, least, most = self.final_percent.tolist()
         needed = self.forwards_to_one_percent
         return {
@@ -146,13 +141,13 @@ class RegretResult:
 
 
 def cases(partitions: Sequence[int], noises: Sequence[float]) -> list[Case]:
-    """List every law with its optimum everywhere it can be, at every size and noise."""
+    """List every law with its optimum in every possible place, at every size and noise."""
     combined = product(available(), partitions, noises)
     return [Case(kind, placement, size, noise) for (kind, placement), size, noise in combined]
 
 
 def run_regret(wanted: Sequence[Case], entries: Sequence[Entry], seeds: int, *, jobs: int) -> list[RegretResult]:
-    """Run every entry on every case, once a seed, in `jobs` processes; the answer does not depend on their number."""
+    """Run every entry on every case and seed, in `jobs` processes; their number changes no result."""
     work = list(product(wanted, entries))
     tasks = (delayed(run_course)(case, entry, seed) for case, entry in work for seed in range(seeds))
     courses: Iterator[RegretCourse] = Parallel(n_jobs=jobs, return_as="generator")(tasks)
@@ -166,22 +161,25 @@ def run_regret(wanted: Sequence[Case], entries: Sequence[Entry], seeds: int, *, 
 
 
 def run_course(case: Case, entry: Entry, seed: int) -> RegretCourse:
-    """Search once from the uniform mixture, ungated; in one thread, so that the last digits are the same everywhere."""
+    """Search once without a gate, in one thread, for equal last digits everywhere."""
     quiet_libraries()
     with threadpool_limits(1):
-        return _searched(case, entry, seed)
+        objective = case.make(seed)
+        return course_of(searched(objective, entry, seed, None), objective)
 
 
-def _searched(case: Case, entry: Entry, seed: int) -> RegretCourse:
-    objective = case.make(seed)
+def searched(objective: AnalyticLoss, entry: Entry, seed: int, gate: Gate | None) -> optuna.Study:
+    """Search once from the uniform mixture."""
     study = optuna.create_study()
     start = {"uniform": Mixture.uniform(objective.partitions)}
     space = CappedSimplex.of(objective.partitions)
-    advance(study, Search(objective, space, STRATEGIES[entry.strategy], seed, None, start), entry.merges)
-    return _course(study, objective, space)
+    advance(study, Search(objective, space, STRATEGIES[entry.strategy], seed, gate, start), entry.merges)
+    return study
 
 
-def _course(study: optuna.Study, objective: AnalyticLoss, space: CappedSimplex) -> RegretCourse:
+def course_of(study: optuna.Study, objective: AnalyticLoss) -> RegretCourse:
+    """Follow the incumbent, the mixture of the lowest (noisy) value, through a study."""
+    space = CappedSimplex.of(objective.partitions)
     unit, spent = one_percent_regret(objective), 0
     lowest, percent = math.inf, math.nan
     forwards, percents = [], []
@@ -195,10 +193,10 @@ def _course(study: optuna.Study, objective: AnalyticLoss, space: CappedSimplex) 
 
 
 def shares_of(results: Sequence[RegretResult], strategy: str, reference: str) -> Mapping[str, float]:
-    """Return the forward-equivalents to 1 % of a strategy over those of a reference, by case, medians over seeds.
+    """Return the ratio of forward-equivalents to 1 %, strategy over reference, by case, as medians over seeds.
 
-    Where the reference did not get there its whole budget stands in, so the share is an upper bound; infinite where the
-    strategy did not.
+    A reference without success counts with its whole budget: the ratio is an upper bound. A strategy without success
+    gives infinity.
     """
     by_name = {(one.case.name, one.entry.strategy): one for one in results}
     shares = {}

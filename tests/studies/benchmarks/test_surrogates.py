@@ -8,8 +8,8 @@ import pytest
 
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, read_swarms
 from search.surrogates.automatic import SURROGATES
-from studies.benchmarks.surrogates import surrogate as regmix_regression
-from studies.benchmarks.surrogates.surrogate import REFERENCE, methods, run_surrogates, split
+from studies.benchmarks import surrogates as benchmark
+from studies.benchmarks.surrogates import REFERENCE, methods, run_surrogates, split
 
 REGMIX = Path(__file__).parents[2] / "support" / "swarm" / "regmix"
 COMMAND = ("bench", "surrogate", "--table", REGMIX, "--metric", "the_pile_pile_cc")
@@ -74,7 +74,7 @@ def test_what_cannot_be_asked_is_refused_in_one_line(mixscout) -> None:
 
 
 def test_the_reference_is_left_out_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(regmix_regression, "find_spec", lambda name: None)
+    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
     assert list(methods()) == [*SURROGATES]
 
 
@@ -98,5 +98,5 @@ def test_the_reference_is_what_regmix_runs() -> None:
     stopping = early_stopping(stopping_rounds=3, verbose=False)
     test = [(unseen.weights, truth)]
     published.fit(train.weights, values, eval_set=test, eval_metric="l2", callbacks=[stopping])
-    ours = regmix_regression.predict(train.weights, values, unseen.weights, truth)
+    ours = benchmark.predict(train.weights, values, unseen.weights, truth)
     assert np.allclose(ours, published.predict(unseen.weights), atol=1e-12)

@@ -1,0 +1,122 @@
+"""Results of the benchmarks on formulas for people: tables, and the picture of `bench search`."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from studies.assessment.comparison.picture import COLOURS, STYLES
+from studies.benchmarks.strategies import gate, proposals, regret
+from studies.benchmarks.surrogates import Fit
+from studies.terminal import plain_table
+
+FLOOR_PERCENT = 0.01
+"""End of the axis; lower regrets are drawn there."""
+
+
+def show_regret(console: Console, results: Sequence[regret.RegretResult]) -> None:
+    """Show the budget to 1 % regret and the final regret, by case and strategy."""
+    console.print("Forward-equivalents to 1 % of the uniform mixture's regret, and regret at the end in percent")
+    table = plain_table("case", "strategy", "merges", "to 1 % (median)", "reached", "regret %", "min", "max", left=2)
+    for one in results:
+        reached = f"{one.reached}/{len(one.courses)}"
+        ends = (f"{percent:.2f}" for percent in one.final_percent)
+        table.add_row(one.case.name, one.entry.strategy, str(one.entry.merges), _needed(one), reached, *ends)
+    console.print(table)
+    _show_shares(console, results)
+
+
+def show_gate(console: Console, results: Sequence[gate.GateResult]) -> None:
+    """Show gains and kept promises of the gate, by case and strategy."""
+    console.print(
+        "With the gate against without: merges to the ungated search's end, gain at equal merges (percent of "
+        "the uniform mixture's regret), and how often its 90 % intervals hold"
+    )
+    headings = ("to the ungated end", "gained", "min", "max", "false prunes", "coverage")
+    table = plain_table("case", "strategy", "merges", *headings, left=2)
+    for one in results:
+        gained = (f"{percent:+.2f}" for percent in one.gained_percent)
+        rates = (_share(one.false_prune_rate), _share(one.coverage))
+        row = (one.case.name, one.entry.strategy, str(one.entry.merges), f"{one.merges_to_ungated:g}")
+        table.add_row(*row, *gained, *rates)
+    console.print(table)
+
+
+def show_proposals(console: Console, costs: Sequence[proposals.ProposalCost]) -> None:
+    """Show the cost of a proposal, by strategy."""
+    one = costs[0]
+    console.print(f"Processor seconds a proposal, {one.partitions} partitions, {one.trials} trials before it")
+    table = plain_table("strategy", "median", "min", "max", "first")
+    for cost in costs:
+        figures = (cost.seconds.median, cost.seconds.min, cost.seconds.max, cost.first_seconds)
+        table.add_row(cost.strategy, *(f"{figure:.3f}" for figure in figures))
+    console.print(table)
+
+
+def show_landscape(console: Console, fits: Sequence[Fit]) -> None:
+    """Show Spearman correlation and RMSE of every fit."""
+    one = fits[0]
+    console.print(f"Predictions of {one.unseen} unseen merges, whose values spread by {one.spread:.4f}")
+    table = plain_table("surrogate", "from", "merges", "Spearman", "RMSE", "90 % intervals hold", left=2)
+    for fit in fits:
+        source = "values and gradients" if fit.gradients else "values"
+        figures = (f"{fit.spearman:.4f}", f"{fit.rmse:.4f}", f"{fit.coverage:.0%}")
+        table.add_row(fit.surrogate, source, str(fit.evaluations), *figures)
+    console.print(table)
+
+
+def _show_shares(console: Console, results: Sequence[regret.RegretResult]) -> None:
+    shares = regret.shares_of(results, "auto", "tpe")
+    if shares:
+        console.print(
+            f"auto needs at most {max(shares.values()):.2f} of the forward-equivalents of tpe "
+            f"({median(shares.values()):.2f} in the median case); where tpe did not get there, its budget counts"
+        )
+
+
+def _needed(one: regret.RegretResult) -> str:
+    needed = one.forwards_to_one_percent
+    return f"{needed:g}" if math.isfinite(needed) else f"> {one.courses[0].forwards[-1]}"
+
+
+def _share(share: float) -> str:
+    return "none" if math.isnan(share) else f"{share:.1%}"
+
+
+def draw_regret(results: Sequence[regret.RegretResult], path: Path) -> Path:
+    """Draw regret against forward-equivalents: median and quartiles over cases and seeds, a panel for each size."""
+    sizes = sorted({one.case.partitions for one in results})
+    figure = Figure(figsize=(1 + 4.2 * len(sizes), 4.4), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(sizes), sharey=True))
+    for axes, size in zip(panels, sizes, strict=True):
+        _draw_size(axes, [one for one in results if one.case.partitions == size])
+        axes.set_title(f"{size} partitions", loc="left")
+    panels[0].set_ylabel("regret, % of the uniform mixture's")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _draw_size(axes: Axes, results: Sequence[regret.RegretResult]) -> None:
+    strategies = list(dict.fromkeys(one.entry.strategy for one in results))
+    for at, strategy in enumerate(strategies):
+        courses = [course for one in results if one.entry.strategy == strategy for course in one.courses]
+        forwards = np.unique(np.concatenate([course.forwards for course in courses]))
+        percents = np.array([[course.at(spent) for spent in forwards] for course in courses])
+        low, middle, high = np.quantile(np.maximum(percents, FLOOR_PERCENT), [0.25, 0.5, 0.75], axis=0)
+        colour, style = COLOURS[at % len(COLOURS)], STYLES[at // len(COLOURS) % len(STYLES)]
+        axes.plot(forwards, middle, color=colour, linestyle=style, label=strategy)
+        axes.fill_between(forwards, low, high, color=colour, alpha=0.12, linewidth=0)
+    axes.axhline(1, color="#666666", linewidth=0.8, linestyle=":")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_ylim(FLOOR_PERCENT, 150)
+    axes.set_xlabel("forward-equivalents")
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,1 +1,0 @@
-"""Predictions of merges and of trained models."""
