@@ -1,4 +1,4 @@
-"""The pool file (TOML): which corpus, which seed, which recipe. Every field with its unit."""
+"""The pool file: corpus, tokenizer, model, seed and recipe as checked values."""
 
 import math
 import os
@@ -16,7 +16,7 @@ from pool.files.toml import Config, HubName, Name, Revision, read_config
 
 @dataclass(frozen=True)
 class ScoredText:
-    """How much held-out text can be scored: most tokens of a domain's split, and of one document."""
+    """Most scored tokens of a domain's split, and of one document."""
 
     tokens: int
     document_tokens: int
@@ -24,44 +24,44 @@ class ScoredText:
 
 @dataclass(frozen=True)
 class HeldOutSize:
-    """How much of a partition is kept out of training: a share of its documents, or a number of them."""
+    """Documents of a partition kept out of training: a share or a number."""
 
     share: float = 0.0
     documents: int | None = None
 
     def of(self, count: int) -> int:
-        """Return how many of `count` documents are kept out."""
+        """Return the number kept out of `count` documents."""
         return math.ceil(count * self.share) if self.documents is None else min(self.documents, count)
 
 
 class CorpusConfig(Config):
-    """Where the text comes from, and how much of it is kept out of training."""
+    """The source of the text, and the part kept out of training."""
 
     source: Literal["files", "demo"] = "files"
-    """`files`: the tables below. `demo`: real text found in the Python installation itself."""
+    """`files`: the sections below. `demo`: real text of the Python installation itself."""
     text_root: Path = Path()
-    """Folder that `files` are relative to, itself relative to the pool file; the environment variable
-    MIXSCOUT_TEXT_ROOT wins, and the option `--text-root` over both."""
+    """Folder of relative `files`, itself relative to the pool file; the environment variable MIXSCOUT_TEXT_ROOT wins
+    over this key, and the option `--text-root` over both."""
     partitions: dict[Name, PartitionSource] = {}
-    """Training text, one table per partition."""
+    """Training text, one section for each partition."""
     held_out: dict[Name, TextSource] = {}
-    """Held-out domains with files of their own, that no partition covers."""
+    """Held-out domains with their own text, outside all partitions."""
     held_out_share: float = Field(0.1, ge=0, le=0.5)
     """Share of each partition's documents kept out of training, as a held-out domain of the same name;
     half of it is the search split, half the test split. 0 makes no such domain."""
     held_out_documents: int | None = Field(None, ge=2)
-    """Number of each partition's documents kept out of training in this way, instead of a share."""
+    """Number of such documents of each partition, instead of a share."""
     base_units_tokens: int | None = Field(None, ge=1)
-    """Cut every partition that has more training tokens than this into near-equal base units of about so many, by
-    document, named PARTITION-number: each has a member of its own, and train_tokens is kept of each."""
+    """Cut every partition with more training tokens by document into near-equal base units of about this size, named
+    PARTITION-number. Each unit has its own member, and keeps up to train_tokens."""
     groups: dict[Name, tuple[str, ...]] = {}
-    """Group -> patterns (`*`, `?`) of partitions, whose members [space] units = "macro" merges evenly; a partition that
-    is in none is a group of its own, with all of its base units."""
+    """Group -> patterns (`*`, `?`) of partitions; [space] units = "macro" merges the members of a group evenly. A
+    partition outside all groups is a group of its own, with all of its base units."""
     drop_overlap: bool = False
-    """Leave out training documents that share a run of 13 words with held-out text that is scored."""
+    """Leave out training documents with a run of 13 words from scored held-out text."""
     train_tokens: int = Field(400_000, ge=1)
-    """Most training tokens kept of a partition, or of a base unit. What is trained here reads these alone, again where
-    its recipe asks for more, which a build says; caps and proportions go by all that the partition has."""
+    """Most training tokens kept of a partition or base unit. A recipe of more tokens reads them again, and a build says
+    so; caps and proportions count all tokens of the partition."""
     held_out_tokens: int = Field(8_192, ge=1)
     """Most tokens kept per held-out domain and split."""
     held_out_document_tokens: int = Field(1_024, ge=1)
@@ -87,47 +87,47 @@ class CorpusConfig(Config):
 
     @property
     def scored(self) -> ScoredText:
-        """How much of the held-out text can be scored."""
+        """Limits of scored held-out text."""
         return ScoredText(self.held_out_tokens, self.held_out_document_tokens)
 
     @property
     def kept_out(self) -> HeldOutSize:
-        """How much of each partition is kept out of training."""
+        """Documents of each partition kept out of training."""
         if self.held_out_documents is not None:
             return HeldOutSize(documents=self.held_out_documents)
         return HeldOutSize(share=self.held_out_share)
 
 
 class TokenizerConfig(Config):
-    """A byte-level BPE tokenizer, trained once on the corpus and then kept."""
+    """A byte-level BPE tokenizer, trained once on the corpus."""
 
     vocabulary: int = Field(2048, ge=257)
     """Number of tokens, the 256 bytes and the end-of-text token included."""
     sample_bytes: int = Field(4_000_000, ge=1_000)
-    """Bytes of training text the tokenizer is trained on, spread evenly over the partitions."""
+    """Bytes of training text for the tokenizer, spread evenly over the partitions."""
 
 
 class SeedConfig(Config):
-    """The seed checkpoint: the shared ancestor of all members. It is trained here, or was trained already."""
+    """The seed checkpoint, the shared ancestor of all members: trained here, or trained already."""
 
     mixture: Literal["uniform", "proportional"] | dict[Name, float] = "uniform"
-    """What the seed is trained on: a named mixture, or a weight per partition."""
+    """Training mixture of the seed: a named one, or a weight for each partition."""
     initial_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the initial parameters."""
     checkpoint: Path | None = None
     """Folder of a checkpoint to start from instead, relative to the pool file: safetensors, config.json and
-    tokenizer.json; a `checkpoint-N` of a Trainer run will do. Model and tokenizer are then its own."""
+    tokenizer.json, such as `checkpoint-N` of a Trainer run. It brings model and tokenizer."""
     hub: HubName | None = None
-    """Name of a model on the Hugging Face hub to start from instead. It is downloaded once, when the environment allows
-    a network by HF_HUB_OFFLINE=0; only safetensors and JSON are, and no code of a model is ever run."""
+    """Name of a model on the Hugging Face hub to start from instead. Its safetensors and JSON files are downloaded
+    once, if the environment allows a network by HF_HUB_OFFLINE=0; no code of a model is ever run."""
     revision: Revision | None = None
-    """Commit (all 40 digits) or tag of the model on the hub. A tag is looked up when the seed is taken over, and its
-    commit recorded; where it moves afterwards, the pool stays as it is until `--rebuild seed`."""
+    """Commit (all 40 digits) or tag of the model on the hub. The pool records a tag's commit when it takes the seed
+    over; if the tag moves later, the pool stays as it is until `--rebuild seed`."""
     tokenizer: Path | None = None
-    """Folder of the checkpoint's tokenizer.json, relative to the pool file, where it is not beside the weights."""
+    """Folder of tokenizer.json, relative to the pool file, if the checkpoint's folder lacks it."""
     context: int | None = Field(None, ge=8)
-    """Window length in tokens, in training and in scoring, for a `checkpoint` or `hub` model; at most what the model
-    was made for."""
+    """Window length in tokens, in training and in scoring, for a `checkpoint` or `hub` model; at most the model's own
+    limit."""
     recipe: SeedRecipe = SeedRecipe()
     """How the seed is trained."""
 
@@ -159,7 +159,7 @@ class SeedConfig(Config):
 
     @property
     def is_given(self) -> bool:
-        """Whether the seed was trained already."""
+        """Whether the seed is a checkpoint trained already."""
         return self.checkpoint is not None or self.hub is not None
 
     def resolved(self, base: Path) -> Self:
@@ -172,9 +172,9 @@ class PoolFile(Config):
     """A pool file."""
 
     name: Name
-    """Name of the pool: it is kept in ROOT/pools/NAME."""
+    """Name of the pool, in the folder ROOT/pools/NAME."""
     root: Path = Path()
-    """Folder that holds pools, database and reports, relative to the pool file."""
+    """Folder of pools, database and reports, relative to the pool file."""
     corpus: CorpusConfig
     """The text."""
     tokenizer: TokenizerConfig = TokenizerConfig()
@@ -184,7 +184,7 @@ class PoolFile(Config):
     seed: SeedConfig = SeedConfig()
     """The seed checkpoint."""
     recipe: Recipe = Recipe()
-    """How members are trained, and the models that confirm a mixture."""
+    """How members and ground truths are trained."""
 
     @model_validator(mode="after")
     def _check_seed(self) -> Self:
@@ -217,7 +217,7 @@ class PoolFile(Config):
 
     @property
     def folder(self) -> Path:
-        """Where the pool is kept."""
+        """Folder of the pool."""
         return self.root / "pools" / self.name
 
     @property
@@ -232,7 +232,7 @@ class PoolFile(Config):
 
 
 def read_pool_file(path: Path, text_root: Path | None = None) -> PoolFile:
-    """Read a pool file and make its paths absolute; `text_root` takes the place of its own. Raises `ConfigError`."""
+    """Read a pool file and make its paths absolute; `text_root` replaces its own. Raises `ConfigError`."""
     config = read_config(path, PoolFile)
     base = path.resolve().parent
     text_root = text_root or base / os.environ.get("MIXSCOUT_TEXT_ROOT", config.corpus.text_root)

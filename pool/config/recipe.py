@@ -1,7 +1,4 @@
-"""How a model is trained: one recipe for the seed, one for every member and every confirmation run.
-
-The tables within a recipe, each an option of its own that is off where there is no table.
-"""
+"""The shape of a model, and the recipe of a training run: of the seed, of members, of ground truths."""
 
 from enum import Enum, auto
 from typing import Annotated, Literal, Self
@@ -15,37 +12,37 @@ from pool.files.toml import Config
 
 
 class StopEarly(Config):
-    """Stop when the loss on held-out text of the partition itself no longer falls; the best checkpoint is kept."""
+    """Stop when the loss on the partition's own held-out text no longer falls; keep the best checkpoint."""
 
     every_steps: int = Field(20, ge=1)
-    """Optimiser steps between two looks at the partition's own held-out text (its search split, never the test
-    split), which are also the steps between checkpoints."""
+    """Optimiser steps between two evaluations on the partition's own held-out text (its search split, never the test
+    split), and between two checkpoints."""
     patience: int = Field(3, ge=1)
-    """Looks in a row without a new lowest loss after which training stops."""
+    """Evaluations in a row without a new lowest loss before training stops."""
 
 
 class SeedPenalty(Config):
-    """Pull members back to the seed while they are trained, against forgetting."""
+    """Pull members back to the seed during training, against forgetting."""
 
     kind: Literal["l2", "ewc"] = "l2"
     """`l2`: every parameter alike; `ewc`: each by its diagonal Fisher information on the seed's text (Kirkpatrick et
     al. 2017)."""
     strength: float = Field(gt=0)
-    """Half of it times the (weighted) squared distance from the seed is added to the loss in nats. With `ewc`, 1 weighs
-    the estimated rise of the loss on the seed's text like the loss on the member's own."""
+    """The loss in nats grows by strength / 2 times the (weighted) squared distance from the seed. With `ewc`, strength
+    1 weighs the estimated rise of the loss on the seed's text like the loss on the member's own text."""
     fisher_windows: int = Field(128, ge=1)
-    """Windows of the seed's training text on which the Fisher information is measured, once."""
+    """Windows of the seed's training text for the one measurement of the Fisher information."""
 
 
 class Lora(Config):
-    """Train low-rank adapters, merged into full weights at the end (needs `mixscout[lora]`)."""
+    """Train low-rank adapters and merge them into full weights at the end (needs `mixscout[lora]`)."""
 
     rank: int = Field(8, ge=1)
     """Rank of each update."""
     alpha: int = Field(16, ge=1)
     """An update is scaled by alpha / rank."""
     targets: tuple[str, ...] = ("all-linear",)
-    """Names of the linear layers that are adapted, or the one word `all-linear`: all but the output head."""
+    """Names of the adapted linear layers, or the one word `all-linear` for all but the output head."""
 
 
 class Mark(Enum):
@@ -66,8 +63,8 @@ class ModelShape(Config):
     """A small decoder, built from a transformers configuration."""
 
     family: Family = "llama"
-    """Which decoder: `gpt2` learns positions and has biases, `qwen2` biases in attention only, `olmo2` norms after its
-    sublayers; none drops anything out."""
+    """Architecture: `gpt2` has learned positions and biases, `qwen2` biases in attention only, `olmo2` norms after its
+    sublayers. None uses dropout."""
     hidden_size: int = Field(128, ge=8)
     """Width of the residual stream; a multiple of `attention_heads`."""
     layers: int = Field(3, ge=1)
@@ -91,19 +88,19 @@ class ModelShape(Config):
 
     @property
     def digest_parts(self) -> dict[str, object]:
-        """What decides the model, in JSON types; the first family, which is older than the choice, goes unsaid."""
+        """Parts of the model's digest; digests of the first family are older than the key and lack it."""
         return self.model_dump(exclude={"family"} if self.family == "llama" else None)
 
 
 class GivenShape(Config):
-    """A model that was trained elsewhere: the class that transformers has for it, and the window length used here."""
+    """A model trained elsewhere: its class in transformers, and the window length used here."""
 
     architecture: str
     context: int
 
     @property
     def digest_parts(self) -> dict[str, object]:
-        """What decides the model, in JSON types; all else about it is in the digest of its weights."""
+        """Parts of the model's digest; the digest of its weights covers the rest."""
         return self.model_dump()
 
 
@@ -126,37 +123,37 @@ class Recipe(Config):
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay."""
     decayed: Annotated[Literal["all", "not-norms", "matrices"], Mark.YOUNGER] = "not-norms"
-    """Parameters that weight decay is applied to: all; all but norms and biases (Trainer's own grouping); or but for
-    norms, biases, embeddings and the output head."""
+    """Parameters under weight decay: `all`; `not-norms`, all but norms and biases (Trainer's own grouping); `matrices`,
+    all but norms, biases, embeddings and the output head."""
     clip_norm: float = Field(1.0, gt=0)
-    """Gradient norm above which gradients are scaled down."""
+    """Largest gradient norm; larger gradients are scaled down."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward and backward pass; parameters stay float32."""
     accumulate: Annotated[int, Mark.YOUNGER] = Field(1, ge=1)
-    """Parts that a batch is summed over, one after the other: less memory, the same steps; divides batch_windows."""
+    """Parts of a batch, summed one after the other: less memory, the same steps. Divides batch_windows."""
     gradient_checkpointing: Annotated[bool, Mark.WITHOUT_EFFECT] = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time;
     does not change the result."""
     device_map: Annotated[Literal["auto"] | None, Mark.WITHOUT_EFFECT] = None
-    """`auto` spreads the layers evenly over all GPUs that the process sees, for a model that does not fit one; does not
-    change the result. Merging and scoring want the model on one device all the same."""
+    """`auto` spreads the layers evenly over all visible GPUs, for a model too large for one; does not change the
+    result. Merging and scoring still need the model on one device."""
     fsdp: Annotated[int | None, Mark.WITHOUT_EFFECT] = Field(None, ge=2)
-    """Shards that parameters, gradients and optimizer state are cut into (PyTorch's fully sharded data parallel), for a
-    model that does not fit one GPU: one GPU each, all of which work at once on parts of each batch; without GPUs, one
-    process each. Divides batch_windows / accumulate. Changes the order of sums, not the result otherwise."""
+    """Shards of parameters, gradients and optimizer state (PyTorch's fully sharded data parallel), for a model too
+    large for one GPU. Each shard has its own GPU, or its own process without GPUs, and trains a part of each batch.
+    Divides batch_windows / accumulate. Changes only the order of sums in the result."""
     num_cpus: Annotated[float | None, Mark.WITHOUT_EFFECT, Mark.MEMBERS_ONLY] = Field(None, ge=0)
-    """CPUs that each run takes where several are trained side by side (`--workers`, `--engine ray`): a node's on Ray,
-    threads in processes. `--num-cpus` wins; does not change the result (members only)."""
+    """CPUs of each run when several train side by side (`--workers`, `--engine ray`): a node's CPUs on Ray, threads in
+    processes. `--num-cpus` wins; does not change the result (members only)."""
     num_gpus: Annotated[float | None, Mark.WITHOUT_EFFECT, Mark.MEMBERS_ONLY] = Field(None, ge=0)
-    """GPUs that each such run takes and sees: several for a `device_map` or `fsdp`, 0.5 for two runs on one, 0 for
-    none. `--num-gpus` wins; one where there are some if left out; does not change the result (members only)."""
+    """GPUs of each such run: several for a `device_map` or `fsdp`, 0.5 for two runs on one GPU, 0 for none; by default
+    one if there are any. `--num-gpus` wins; does not change the result (members only)."""
     continue_optimizer: Annotated[bool, Mark.YOUNGER, Mark.MEMBERS_ONLY] = False
-    """Begin with AdamW's moments as they stood at the end of the seed's training (members only)."""
+    """Begin with AdamW's moments from the end of the seed's training (members only)."""
     replay_share: Annotated[float, Mark.YOUNGER, Mark.MEMBERS_ONLY] = Field(0.0, ge=0, lt=1)
-    """Share of the windows that are drawn from the seed's mixture instead, against forgetting (members only)."""
+    """Share of windows drawn from the seed's mixture instead, against forgetting (members only)."""
     window_offset: Annotated[bool, Mark.YOUNGER] = False
-    """Shift the windows of each pass over a partition but the first by less than a window, another shift each pass, so
-    that a small partition is not read in the same pieces again."""
+    """Shift the windows of each later pass over a partition by a new amount below one window, so that a small partition
+    is not read in the same pieces again."""
     early_stopping: Annotated[StopEarly | None, Mark.YOUNGER] = None
     """Stop when held-out loss no longer falls."""
     seed_penalty: Annotated[SeedPenalty | None, Mark.YOUNGER, Mark.MEMBERS_ONLY] = None
@@ -164,12 +161,12 @@ class Recipe(Config):
     lora: Annotated[Lora | None, Mark.YOUNGER, Mark.MEMBERS_ONLY] = None
     """Train low-rank adapters (members only)."""
     keep_every_steps: Annotated[int | None, Mark.WITHOUT_EFFECT, Mark.MEMBERS_ONLY] = Field(None, ge=1)
-    """Keep each member as it was after every so many optimiser steps, so that a study can merge members of an age
-    ([objective] member_age); does not change the member (members only)."""
+    """Keep a copy of each member after every so many optimiser steps: a study can merge members of one age ([objective]
+    member_age). Does not change the member (members only)."""
     order_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order in which windows are read."""
     checkpoint_steps: Annotated[int, Mark.WITHOUT_EFFECT] = Field(100, ge=1)
-    """Steps between the checkpoints from which a killed run goes on; does not change the result."""
+    """Steps between checkpoints, where a killed run goes on; does not change the result."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -206,12 +203,12 @@ class Recipe(Config):
 
     @property
     def resources(self) -> Resources:
-        """What a run takes where several are trained side by side."""
+        """Resources of each run when several train side by side."""
         return Resources(self.num_cpus, self.num_gpus)
 
     @property
     def batch_of_a_process(self) -> int:
-        """Windows of each batch that one process reads: all of them without `fsdp`."""
+        """Windows of each batch for one process: all of them without `fsdp`."""
         return self.batch_windows // (self.fsdp or 1)
 
     def steps(self, context: int) -> int:
@@ -224,7 +221,7 @@ class Recipe(Config):
 
     @property
     def reads_seed_text(self) -> bool:
-        """Whether the result depends on the training text of the seed."""
+        """Whether the result depends on the seed's training text."""
         return self.replay_share > 0 or (self.seed_penalty is not None and self.seed_penalty.kind == "ewc")
 
     @property
@@ -234,7 +231,7 @@ class Recipe(Config):
 
     @property
     def digest_parts(self) -> dict[str, object]:
-        """What changes the result, in JSON types; younger options count where they are set."""
+        """Options with an effect on the result, in JSON types; younger ones only where set."""
         written = self.model_dump(mode="json", exclude={*Recipe.marked(Mark.WITHOUT_EFFECT)})
         unset = {name for name in Recipe.marked(Mark.YOUNGER) if written[name] == Recipe.model_fields[name].default}
         return {name: value for name, value in written.items() if name not in unset}

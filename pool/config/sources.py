@@ -1,4 +1,4 @@
-"""The pool file's tables [corpus.partitions.NAME] and [corpus.held_out.NAME]: where text is, and how it is read."""
+"""The sections [corpus.partitions.NAME] and [corpus.held_out.NAME]: places and formats of text."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pool.files.toml import Config, HubName
 
 CHUNK_BYTES = 2**20
-"""Text read at once; all of its rows are in memory as Python objects, so ten times as much took 50 MB more."""
+"""Text read at once; ten times as much took 50 MB more memory for rows as Python objects."""
 
 
 def _is_commit(revision: str) -> str:
@@ -26,25 +26,25 @@ class TextSource(Config):
     """Text of one partition or one held-out domain: files, or a data set of the Hugging Face hub."""
 
     files: tuple[Path, ...] = ()
-    """Paths, relative to [corpus] text_root; one that is no path is a pattern (`*`, `?`, `[]`, `**`). Compressed files
-    (.gz, .zst) are read as they are."""
+    """Paths or patterns (`*`, `?`, `[]`, `**`), relative to [corpus] text_root. Compressed files (.gz, .zst) are read
+    as they are."""
     hub: HubName | None = None
-    """Name of a data set on the Hugging Face hub, instead of `files`. It is downloaded once, when the environment
-    allows a network by HF_HUB_OFFLINE=0; of its files only those of the subset and split (Parquet, JSON, CSV, Arrow,
-    text) are, and no code of a data set is ever fetched or run."""
+    """Name of a data set on the Hugging Face hub, instead of `files`. The files of the subset and split (Parquet, JSON,
+    CSV, Arrow, text) are downloaded once, if the environment allows a network by HF_HUB_OFFLINE=0; no code of a data
+    set is ever fetched or run."""
     revision: Commit | None = None
-    """Commit of the data set on the hub, all 40 digits; no other commit is ever read for it."""
+    """Commit of the data set on the hub, all 40 digits."""
     subset: str | None = None
     """Name of a configuration of the data set on the hub."""
     split: str = "train"
-    """Split of a data set on the hub, or of a saved folder that has several."""
+    """Split of a data set on the hub, or of a saved folder of several splits."""
     format: Literal["jsonl", "text", "parquet", "saved"] = "jsonl"
-    """What files hold. `jsonl`, `parquet`: a document a row; what its other columns hold does not matter. `text`: see
-    `document`. `saved`: folders written by `save_to_disk` of `datasets`."""
+    """Format of the files. `jsonl`, `parquet`: a document a row, other columns ignored. `text`: see `document`.
+    `saved`: folders written by `save_to_disk` of `datasets`."""
     document: Literal["paragraph", "line", "file"] = "paragraph"
-    """What is one document in `text` files; paragraphs have a blank line between them."""
+    """Unit of one document in `text` files; a blank line ends a paragraph."""
     column: str = "text"
-    """Column that holds the text (all but `text`)."""
+    """Column of the text (all formats but `text`)."""
 
     @model_validator(mode="after")
     def _check_one_source(self) -> Self:
@@ -61,12 +61,12 @@ class TextSource(Config):
 
     @property
     def is_plain_text(self) -> bool:
-        """Whether rows are pieces of plain text, without columns of the user's."""
+        """Whether rows are plain text, without columns of the user."""
         return self.hub is None and self.format == "text"
 
     @property
     def text_column(self) -> str:
-        """The column that holds the text."""
+        """Column of the text."""
         return "text" if self.is_plain_text else self.column
 
     def resolved(self, base: Path) -> Self:
@@ -75,18 +75,18 @@ class TextSource(Config):
 
 
 class ClusterConfig(Config):
-    """Partitions by topic: k-means of documents as vectors, of their words (TF-IDF) or of a model."""
+    """Partitions by topic: k-means of documents as vectors, from TF-IDF or a model."""
 
     k: int = Field(ge=2, le=512)
-    """Number of clusters, each a partition named by its most telling words."""
+    """Number of clusters; each is a partition, named by its most telling words."""
     sample_documents: int = Field(20_000, ge=2)
-    """Documents that the clusters are found on; the others join the nearest one."""
+    """Documents used to find the clusters; the others join the nearest cluster."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of k-means, and of the decomposition of TF-IDF."""
     embeddings: Path | None = None
-    """Folder of a model whose embeddings take the place of TF-IDF, relative to the pool file: config.json, safetensors
-    and tokenizer.json of an encoder or a decoder of text, such as a sentence encoder or a seed checkpoint. It reads the
-    beginning of every document, which may take minutes without a GPU; no pickle and no code of a model is ever run."""
+    """Folder of a model for embeddings instead of TF-IDF, relative to the pool file: config.json, safetensors and
+    tokenizer.json of a sentence encoder, another encoder, or a decoder such as a seed checkpoint. It reads the
+    beginning of every document, in minutes without a GPU; no pickle and no code of a model is ever run."""
 
     def resolved(self, base: Path) -> Self:
         """Make the path absolute, relative to a folder."""
@@ -96,15 +96,15 @@ class ClusterConfig(Config):
 
 
 class PartitionSource(TextSource):
-    """Text of one partition, or of several that it is split into."""
+    """Text of one partition, or of several after a split."""
 
     partition_by: str | None = None
-    """Column whose values split the text into partitions, each named NAME-value as it is written; rows without one go
-    to NAME-missing."""
+    """Column of values to split the text by, into partitions named NAME-value; rows without a value go to
+    NAME-missing."""
     max_partitions: int | None = Field(None, ge=2)
-    """Most partitions that `partition_by` may give."""
+    """Most partitions of `partition_by`."""
     rest: Literal["refuse", "merge"] = "refuse"
-    """What happens where it would give more: `refuse`, or `merge` the smallest into NAME-other."""
+    """What to do with more partitions than that: `refuse`, or `merge` the smallest into NAME-other."""
     cluster: ClusterConfig | None = None
     """Split the text by topic."""
 
@@ -121,10 +121,10 @@ class PartitionSource(TextSource):
         return self
 
     def with_model_from(self, base: Path) -> Self:
-        """Make the path of a model that splits the text absolute, relative to a folder."""
+        """Make the path of the embedding model absolute, relative to a folder."""
         return self if self.cluster is None else self.model_copy(update={"cluster": self.cluster.resolved(base)})
 
     @property
     def is_split(self) -> bool:
-        """Whether the table stands for several partitions."""
+        """Whether the section stands for several partitions."""
         return self.partition_by is not None or self.cluster is not None
