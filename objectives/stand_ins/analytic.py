@@ -1,7 +1,7 @@
 """Objectives with a formula and a known optimum: strategies are tested on them in milliseconds.
 
-Every formula is convex, so the Karush-Kuhn-Tucker conditions at `optimum` prove that no mixture is better; they are
-checked at birth. What a search lost is its `regret`, which never sees the noise.
+Every formula is convex, so the Karush-Kuhn-Tucker conditions, checked at birth, prove its optimum. `regret` is free of
+noise.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class AnalyticLoss(ABC):
     def with_noise(self, noise_nats: float, *, seed: int) -> Self:
         """Return the same formula with normal noise of standard deviation `noise_nats` on its values.
 
-        The noise of a mixture is drawn from its canonical digest and the seed: asked again, it has the same value.
-        The gradient stays that of the formula. Raises `ValueError`.
+        A mixture's canonical digest and the seed decide its noise, so a mixture keeps its value. Gradients have no
+        noise.
         """
         if not 0 <= noise_nats < float("inf") or seed < 0:
             raise ValueError(f"noise must be finite, and neither it nor its seed below 0: got {noise_nats!r}, {seed!r}")
@@ -76,7 +76,7 @@ class AnalyticLoss(ABC):
         return noisy
 
     def __call__(self, mixture: Mixture) -> Evaluation:
-        """Evaluate the formula."""
+        """Evaluate the formula, noise included."""
         return self._evaluation(mixture, with_gradient=False)
 
     def gradient(self, mixture: Mixture) -> Evaluation:
@@ -107,9 +107,9 @@ class AnalyticLoss(ABC):
 
 
 class QuadraticLoss(AnalyticLoss):
-    """L(w) = floor + sum_k c_k (w_k - optimum_k)^2, lowest at `optimum`, a mixture (so also on the simplex).
+    """L(w) = floor + sum_k c_k (w_k - optimum_k)^2, with `curvature` c (K,) > 0 nats.
 
-    `curvature` (K,) > 0 nats. The simplest of them: at its optimum even the unconstrained gradient is zero.
+    The simplest formula: at its optimum even the unconstrained gradient is zero.
     """
 
     def __init__(self, optimum: Mixture, curvature: Sequence[float], *, floor: float = 0.0) -> None:
@@ -138,24 +138,23 @@ def formula_digest(kind: str, names: Sequence[str], *coefficients: Floats) -> st
 
 
 def kkt_residual(partials: Floats, weights: Floats) -> float:
-    """Return how far a mixture is from meeting the optimality conditions on the simplex, nats, >= 0.
+    """Return a mixture's largest violation of the optimality conditions on the simplex, nats, >= 0.
 
-    With nu = sum_k w_k g_k: g_k = nu where w_k > 0, and g_k >= nu where w_k = 0 (Nocedal and Wright 2006, theorem
-    12.1). For a convex function they are sufficient, too. `partials` g and `weights` w are (K,).
+    With nu = sum_k w_k g_k: g_k = nu for w_k > 0, and g_k >= nu for w_k = 0 (Nocedal and Wright 2006, theorem 12.1),
+    sufficient for a convex function. `partials` g and `weights` w are (K,).
     """
     above = partials - float(weights @ partials)
     return float(np.where(weights > 0, np.abs(above), np.maximum(-above, 0.0)).max())
 
 
 def regret(objective: AnalyticLoss, mixture: Mixture) -> float:
-    """Return the noise-free value of a mixture minus the best there is, nats per token, >= 0 up to rounding."""
+    """Return the noise-free value of a mixture minus the best value, nats per token, >= 0 up to rounding."""
     return float(objective.exact(mixture.over(objective.partitions).array[None])[0]) - objective.best_value
 
 
 def one_percent_regret(objective: AnalyticLoss) -> float:
-    """Return what "1 % regret" means, nats per token: a hundredth of the regret of the uniform mixture.
+    """Return the unit "1 % regret", nats per token: a hundredth of the regret of the uniform mixture.
 
-    So 100 % is to have searched nothing, and problems of any size and scale compare. Zero where the uniform mixture
-    is the optimum.
+    100 % is no search at all, so problems of any size and scale compare. Zero if the uniform mixture is the optimum.
     """
     return regret(objective, Mixture.uniform(objective.partitions)) / 100

@@ -1,13 +1,9 @@
-"""Tables of models that others have already trained: the weights of every run, and its metrics.
+"""Swarms: models trained elsewhere on many mixtures, as the weights and the metrics of every run.
 
 Two forms are read: Olmix's (`ratios.csv` and `metrics.csv`) and RegMix's (`train_mixture_1m.csv` and
 `train_pile_loss_1m.csv`, perhaps with a `test_` pair beside them). Runs are joined by id and columns by name, never
-by position.
-
-Writing a swarm as `ratios.csv` and `metrics.csv`, in the form that is read back.
-
-Columns always carry RegMix's decoration (`train_NAME`, `metric/NAME_val_loss`): readers strip it where every column
-has it, so any name comes back as it was, one that is itself decorated or that means a run's id included.
+by position. Swarms are written in Olmix's form with RegMix's decoration (`train_NAME`, `metric/NAME_val_loss`): readers
+strip a decoration shared by every column, so any name comes back, even a decorated one or a name of an id column.
 """
 
 import csv
@@ -27,7 +23,7 @@ from pool.files.digests import digest_arrays, digest_json
 from pool.files.whole import new_folder, write_text
 
 ID_COLUMNS = ("run_id", "run", "index", "name")
-"""What identifies a run, the first that both files have; none of them is ever a partition or a metric."""
+"""Columns of run ids: the first in both files joins them. None is ever a partition or a metric."""
 SUM_ROUNDING = 0.01
 """How far rounded weights may be from summing to one."""
 
@@ -57,9 +53,9 @@ class SwarmTable:
 
 
 def read_swarm(source: Path, metrics: Path | None = None) -> SwarmTable:
-    """Read a swarm from a folder (its training runs), or from a file of weights and one of metrics.
+    """Read a swarm from a folder (its training runs), or from a file of weights and a file of metrics.
 
-    Weights are divided by their sum, which rounding keeps from being one. Raises `ConfigError` that names the file,
+    Weights are divided by their sum: rounded weights do not quite sum to one. Raises `ConfigError`, naming the file,
     the run and the column at fault.
     """
     if metrics is not None:
@@ -68,9 +64,9 @@ def read_swarm(source: Path, metrics: Path | None = None) -> SwarmTable:
 
 
 def read_swarms(folder: Path) -> tuple[SwarmTable, SwarmTable | None]:
-    """Read the training runs of a folder and, where it has some of its own, the runs to test on.
+    """Read the training runs of a folder, and its test runs if there are any, with columns in the same order.
 
-    The test's partitions are put in the order of the training runs'. Raises `ConfigError` as `read_swarm` does.
+    Raises `ConfigError` like `read_swarm`.
     """
     train, test = _find_pairs(folder)
     table = _read_pair(*train)
@@ -206,7 +202,7 @@ def _check_weights(run: str, row: Mapping[str, float], path: Path) -> None:
 
 
 def _stripped(columns: Sequence[str], prefix: str, suffix: str, path: Path) -> tuple[str, ...]:
-    """Strip a prefix and a suffix, each where every column has it."""
+    """Strip a prefix and a suffix, each if every column has it."""
     before = prefix if all(name.startswith(prefix) for name in columns) else ""
     after = suffix if suffix and all(name.endswith(suffix) for name in columns) else ""
     names = tuple(name.removeprefix(before).removesuffix(after) for name in columns)

@@ -1,7 +1,7 @@
-"""An objective that merges nothing: it predicts from a table of models that others have already trained.
+"""An objective without merges: predictions from a swarm, one predictor a metric.
 
-One predictor is fitted for every metric and their predictions are aggregated, so another target needs no refit. What
-predicts is handed in, so that this floor knows of no surrogate.
+Predictions are aggregated to the target, so another target needs no refit. Predictors are handed in: this floor knows
+no surrogate.
 """
 
 import time
@@ -31,7 +31,7 @@ class Predicted(Protocol):
 
 
 class Predictor(Protocol):
-    """What has learnt one metric from the runs of a table."""
+    """A predictor of one metric, fitted to the runs of a swarm."""
 
     def predict(self, weights: Floats, /) -> Predicted:
         """Predict mixtures (N, K)."""
@@ -45,10 +45,9 @@ FitPredictor = Callable[[Floats, Floats], Predictor]
 
 
 class FittedSwarm:
-    """A swarm with a predictor for each of its metrics, fitted when it is first asked for.
+    """A swarm with a predictor for each metric, fitted at its first use.
 
-    `method` names what `fit_predictor` does, settings included, since digests must tell two of them apart. `watch` is
-    told the metric before each fit.
+    `method` names `fit_predictor` and its settings, for the digest. `watch` is told the metric before each fit.
     """
 
     def __init__(
@@ -82,10 +81,10 @@ class FittedSwarm:
 
 
 class TabulatedLoss:
-    """What a mixture is worth by the predictors of a swarm, in the unit of its metrics.
+    """The value of a mixture by the predictors of a swarm, in the unit of its metrics.
 
-    The goal's domains are metrics of the table; its `measure` says nothing here. `standard_error` is the spread
-    that the predictors themselves give, metrics taken as independent. Raises `ValueError`.
+    The goal's domains are metrics of the swarm; its `measure` does not matter. `standard_error` is the predictors' own
+    deviation, metrics taken as independent. Raises `ValueError` for a goal the swarm cannot serve.
     """
 
     gradient = challenge = foundation = None

@@ -14,7 +14,7 @@ from objectives.losses.trained_loss import TrainedLoss
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import make_rule
 from objectives.stand_ins.analytic import QuadraticLoss
-from objectives.stand_ins.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
+from objectives.stand_ins.problems import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
 from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.stand_ins.tabulated_loss import FittedSwarm, TabulatedLoss
 from objectives.target import Goal

@@ -6,8 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from objectives.stand_ins.analytic import AnalyticLoss, QuadraticLoss, kkt_residual, one_percent_regret, regret
-from objectives.stand_ins.mixing_laws import ExponentialLawLoss, LinearLawLoss, ScheffeLoss
-from objectives.stand_ins.problems import BEST_NATS, SIZES, SPREAD_NATS, available, problem, problems
+from objectives.stand_ins.problems import (
+    BEST_NATS,
+    SIZES,
+    SPREAD_NATS,
+    ExponentialLawLoss,
+    LinearLawLoss,
+    ScheffeLoss,
+    available,
+    problem,
+    problems,
+)
 from pool.mixture import Mixture
 
 PROBLEMS = problems(seed=3)
