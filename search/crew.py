@@ -1,8 +1,8 @@
-"""Who works at which trial: the other workers on a study, and evaluations that raise or whose worker dies.
+"""Workers and trials: who works at which trial, and evaluations that raise or lose their worker.
 
-A running trial is a merge reserved: Optuna makes trials one by one, in a transaction, and one is asked for only while
-finished merges and running trials together are fewer than the budget. An evaluation that raises, or whose worker dies,
-is tried again a bounded number of times, then kept as failed; a death raises nothing, so every beginning is counted.
+A running trial reserves a merge: a trial is asked for only while finished merges and running trials together are fewer
+than the budget. A failed evaluation is tried again a bounded number of times, then kept as failed. A worker's death
+raises nothing, so every beginning is counted.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ from search.optuna_private import is_running, taken_up
 from search.trials import BEGUN, RAISED, REASON
 
 MOST_BEGINNINGS = 12
-"""An evaluation begun this often, whose workers died every time or raised, is not begun again."""
+"""An evaluation begun so often, and ended each time by a death or an exception, is not begun again."""
 MOST_FAILED_IN_A_ROW = 3
-"""So many evaluations that raised, one after the other: something is wrong with all of them."""
+"""So many evaluations raising in a row have a fault in common."""
 
 
 class Crew(Protocol):
     """The other workers, seen from one of them."""
 
     def look(self, study: optuna.Study) -> None:
-        """Read the study's trials; until the next look they are as they are now, but for one's own."""
+        """Read the study's trials; others' trials stay so until the next look."""
 
     def asking(self, study: optuna.Study) -> AbstractContextManager[None]:
-        """Let no other worker ask for a trial, or propose, while the block runs."""
+        """Keep other workers from asking and proposing while the block runs."""
 
     def take(self, study: optuna.Study, number: int) -> bool:
-        """Take a trial; False when another worker is at it."""
+        """Take a trial; False if another worker has it."""
 
     def leave(self, study: optuna.Study, number: int) -> None:
-        """Leave a trial that is finished."""
+        """Leave a finished trial."""
 
     def publish(self) -> None:
-        """Let others see what was written on the trial in hand."""
+        """Let others see the trial in hand as written so far."""
 
     def busy(self, study: optuna.Study) -> set[int]:
-        """Name the trials that other living workers are at."""
+        """Name the trials of other living workers."""
 
     def wait(self, times: int) -> None:
-        """Wait for others to finish something, the longer the more `times` it was waited for in a row."""
+        """Wait for others, the longer the more `times` in a row."""
 
 
 class Alone:
-    """No other workers: what is left running is nobody's."""
+    """No other workers: trials left running are nobody's."""
 
     def look(self, study: optuna.Study) -> None:
         """Do nothing."""
@@ -89,9 +89,9 @@ ALONE = Alone()
 
 
 def left_running(study: optuna.Study, history: History, merges: int, crew: Crew) -> optuna.Trial | None:
-    """Take up the first trial that a dead worker left, under its own number; None where there is none.
+    """Take up the first trial of a dead worker, under its own number; None without one.
 
-    One beyond the budget stays as it is until the budget is extended: only trials before it count against its place.
+    A trial beyond the budget waits until the budget is extended.
     """
     room = merges - history.counts.merges
     busy = crew.busy(study) if history.running else set()
@@ -105,13 +105,13 @@ def left_running(study: optuna.Study, history: History, merges: int, crew: Crew)
 
 
 def has_room(history: History, merges: int) -> bool:
-    """Tell whether another trial may be asked for: it might become a merge, as every running one may."""
+    """Tell whether another trial may be asked for: each running trial may become a merge."""
     return history.counts.merges + len(history.running) < merges
 
 
 @dataclass(frozen=True)
 class Failed:
-    """Why a trial has no value; `raised` when it was not the loss."""
+    """The reason a trial has no value; `raised` unless the loss was not finite."""
 
     reason: str
     raised: bool
@@ -120,10 +120,9 @@ class Failed:
 def attempt(
     trial: optuna.Trial, evaluate: Callable[[], Evaluation], *, retries: int, begin: Callable[[], None]
 ) -> Evaluation | Failed:
-    """Evaluate, after an exception again up to `retries` times; `begin` is called before each time.
+    """Evaluate, after an exception again up to `retries` times; call `begin` before each try.
 
-    A loss that is not finite is not tried again, and errors of ours and of the database are the study's, not the
-    trial's: they are raised.
+    A loss that is not finite is not tried again. Our own and the database's errors are raised: they are the study's.
     """
     error: Exception | None = None
     for _ in range(retries + 1):
@@ -153,9 +152,9 @@ def keep_failed(study: optuna.Study, trial: optuna.Trial, failed: Failed) -> Non
 
 
 def check_not_hopeless(ended: list[FrozenTrial]) -> None:
-    """Raise `StudyError` when the last evaluations all raised: the rest of the budget would go the same way.
+    """Raise `StudyError` if the last evaluations all raised: the rest of the budget would go the same way.
 
-    `ended` are the completed and failed trials in the order of their numbers.
+    `ended` are the completed and failed trials by number.
     """
     last = ended[-MOST_FAILED_IN_A_ROW:]
     if len(last) == MOST_FAILED_IN_A_ROW and all(RAISED in trial.user_attrs for trial in last):

@@ -1,12 +1,4 @@
-"""A spread of mixtures over a space, to be trained for real: every next one is far from those before it.
-
-Best-candidate sampling (Mitchell 1991, SIGGRAPH): the i-th mixture is, of a handful drawn at random, the one farthest
-from its predecessors. It depends on its predecessors and on (seed, i) alone, so a longer spread begins with the
-shorter one. The handful is small on purpose: the farthest of very many are corners of the simplex, where a merge is
-nearly a member, and agrees with training for that reason alone.
-
-Mixtures to begin with that are computed rather than named.
-"""
+"""Mixtures computed without a search: a spread over the space, and UniMax."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +10,7 @@ from search.space import CappedSimplex, Weights
 HANDFUL = 8
 """Candidates of which the farthest is taken."""
 CONCENTRATION = 2.0
-"""Of the Dirichlet law on a subset: above one, so that few mixtures are all but a single partition."""
+"""Of the Dirichlet law on a subset; above one, so that few mixtures are nearly a single partition."""
 _TRIES = 100
 
 
@@ -27,8 +19,11 @@ def spread(
 ) -> list[Mixture]:
     """Return `count` feasible mixtures of two partitions or more, far from each other and from those `before`.
 
-    Every third one is drawn half-way to `near`, where there is one: what is decided, is decided near the optimum.
-    Raises `ValueError` when the space has no mixture of two partitions.
+    Best-candidate sampling (Mitchell 1991, SIGGRAPH): the i-th mixture is, of a handful drawn at random, the farthest
+    from its predecessors. The handful is small: the farthest of many are corners of the simplex, where a merge is
+    nearly a member and agrees with training anyway. Predecessors and (seed, i) decide a mixture, so a longer spread
+    begins with the shorter. Every third mixture is drawn half-way to `near`, the optimum, where decisions are made.
+    Raises `ValueError` if the space has no mixture of two partitions.
     """
     found: list[Mixture] = []
     taken = [mixture.over(space.names).array for mixture in before]
@@ -42,9 +37,9 @@ def spread(
 
 
 def draw(space: CappedSimplex, rng: np.random.Generator, towards: Mixture | None = None) -> Mixture:
-    """Draw a feasible mixture: a random number of partitions, a random subset, Dirichlet weights on it.
+    """Draw a feasible mixture: a random number of partitions, a random subset, Dirichlet weights, half-way `towards`.
 
-    With `towards`, half-way there. Raises `ValueError` when there is none of two partitions or more.
+    Raises `ValueError` if the space has no mixture of two partitions or more.
     """
     allowed = [space.names.index(name) for name in space.allowed]
     for _ in range(_TRIES):
@@ -69,8 +64,8 @@ def _distance(point: Weights, taken: Sequence[Weights]) -> float:
 def unimax(tokens: Mapping[str, int], budget_tokens: float, max_epochs: float) -> Mixture:
     """Spread a budget as evenly as repetition allows (UniMax, Chung et al. 2023, arXiv 2304.09151, algorithm 1).
 
-    Partitions in the order of their tokens, the smallest first, get an equal part of the budget that is left, or
-    `max_epochs` times their tokens where that is less. Raises `ValueError` for a budget or epochs not above zero.
+    Partitions, the smallest first, get an equal part of the remaining budget, or `max_epochs` times their tokens if
+    less. Raises `ValueError` for a budget or epochs not above zero.
     """
     if not budget_tokens > 0 or not max_epochs > 0:
         raise ValueError(f"budget and epochs must be above 0: got {budget_tokens!r} and {max_epochs!r}")

@@ -1,8 +1,7 @@
-"""The gate: prunes a proposal before any merge when it is unlikely to beat the incumbent.
+"""The gate: prunes a proposal before any merge if it is unlikely to beat the incumbent, or to add to the front.
 
-With several objectives it is pruned when it is unlikely to add to the front. A share of what it would prune is
-evaluated all the same (an audit), so its false-prune rate is measured, not assumed, and where it is too high the
-threshold is lowered. It cannot livelock: after `patience` pruned proposals in a row it lets the next one through.
+A share of the unlikely proposals is evaluated all the same (an audit), so the false-prune rate is measured, and too
+high a rate lowers the threshold. After `patience` pruned proposals in a row the next one is evaluated: no livelock.
 """
 
 import math
@@ -23,29 +22,34 @@ from search.trials import GRADIENT, INTERVAL_COVERAGE, Verdict, audit_outcomes, 
 
 _SURE = 0.8
 _MOST_AUDITS = 0.1
-"""Share of the merges that audits may take: near an optimum a small share of what is pruned is most of the merges."""
+"""Largest share of audits in the merges: near an optimum a small share of the pruned would be most of the merges."""
 _WIDENING = 0.3
-"""Step of the logarithm of the intervals' width; N predictions are off their coverage by at most 1 / (N step) of it."""
+"""Step of the logarithm of the intervals' width: N predictions miss their coverage by at most 1 / (N step)."""
 _REMEMBERED = 50
-"""Errors that say how wide intervals have to be."""
+"""Latest errors behind the width of intervals."""
 _LEAST_USUAL = 1e-9
 _WIDEST = 3.0
-"""Bound of that logarithm, either way."""
+"""Bound of the logarithm of the width, either way."""
 _DRAWS = 2_000
-"""Samples of a prediction of several objectives; their share gives a chance to about 0.005 at the default threshold."""
+"""Samples of a prediction of several objectives: enough for a chance within 0.005 at the default threshold."""
 
 
 def without_trees() -> Surrogate:
-    """Make the automatic surrogate without boosted trees: most of its time, and never the best on merges."""
+    """Make the automatic surrogate without boosted trees: they take most of its time, and are never best on merges."""
     return AutomaticSurrogate({name: make for name, make in FAMILIES.items() if name != "boosted_trees"})
 
 
 @dataclass(frozen=True)
 class GateRule:
-    """When to prune: below `threshold` probability of beating the incumbent, once there is enough evidence.
+    """The rule of pruning.
 
-    `audit_rate` is the share of such proposals evaluated all the same. Where these audits say that more than
-    `max_false_prune_rate` of what is pruned would have won, the threshold is lowered. Raises `ValueError` out of range.
+    threshold: proposals below this probability of winning are pruned.
+    audit_rate: the share of them evaluated all the same.
+    min_evidence: evaluations before the first pruning.
+    patience: pruned proposals in a row before the next is evaluated.
+    max_false_prune_rate: the threshold falls while audits show a higher rate of wins.
+
+    Raises `ValueError` for values out of range.
     """
 
     threshold: float = 0.2
@@ -65,11 +69,13 @@ class GateRule:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Evaluated mixtures `weights` (N, K) and their `values` (N, D) in D objectives, in the order of their trials.
+    """The completed trials, in the order of their numbers.
 
-    `gradients` (K,) where they are known; with several objectives they never are. `audits`, in order, tell of each
-    audit whether it would have won; `errors`, in order, of each evaluation that the gate had predicted, its errors (D,)
-    in halves of its intervals.
+    weights: their mixtures (N, K).
+    values: (N, D), in D objectives.
+    gradients: N gradients (K,), None if unknown, as always with several objectives.
+    audits: of each audit, whether it won.
+    errors: of each predicted evaluation, its errors (D,) in halves of its intervals.
     """
 
     weights: Floats
@@ -85,7 +91,7 @@ class Evidence:
 
     @classmethod
     def of_mixtures(cls, trials: Sequence[FrozenTrial], mixtures: Sequence[Mixture]) -> "Evidence":
-        """Read completed trials, whose mixtures are known already."""
+        """Read completed trials with known mixtures."""
         objectives = len(trials[0].values) if trials else 1
         partitions = len(mixtures[0].names) if mixtures else 0
         return cls(
@@ -98,7 +104,7 @@ class Evidence:
 
     @property
     def front(self) -> Floats:
-        """The values (M, D) that no others beat in every objective; with one objective, the incumbent's."""
+        """The values (M, D) beaten by no others in every objective; with one objective, the incumbent's."""
         if self.values.shape[1] == 1:
             return np.array([[self.values.min()]])
         values: Floats = np.unique(self.values, axis=0)
@@ -114,10 +120,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict with what it rests on: the chance of winning, its threshold, and the predictions (D,).
-
-    All but the verdict are None or empty where nothing was predicted.
-    """
+    """A verdict, with the chance of winning, its threshold and the predictions (D,), None or empty without any."""
 
     verdict: Verdict
     chance: float | None = None
@@ -129,7 +132,7 @@ class Decision:
 class Gate:
     """Judges proposals by calibrated surrogates, one an objective.
 
-    The same evidence, trial number and seed give the same verdict.
+    Evidence, trial number and seed decide the verdict.
     """
 
     def __init__(self, rule: GateRule, make_surrogate: Callable[[], Surrogate] = without_trees, *, seed: int) -> None:
@@ -141,7 +144,7 @@ class Gate:
         self._fitted_on = 0
 
     def threshold(self, evidence: Evidence) -> float:
-        """Return the probability of winning below which proposals are pruned, given the audits."""
+        """Return the threshold of pruning, given the audits."""
         return adapted_threshold(self.rule.threshold, evidence.audits, most=self.rule.max_false_prune_rate)
 
     def judge(
@@ -153,7 +156,7 @@ class Gate:
         pruned_in_a_row: int,
         patience: int | None = None,
     ) -> Decision:
-        """Say what to do with a proposal. `patience` is the rule's where it is not given."""
+        """Judge a proposal. `patience` defaults to the rule's."""
         if len(evidence.values) < self.rule.min_evidence or self.rule.threshold == 0:
             return Decision(Verdict.EVALUATE)
         prediction = self._predict(mixture, evidence)
@@ -192,9 +195,9 @@ class Gate:
 
 
 def chance_of_winning(prediction: Prediction, front: Floats, *, seed: int) -> float:
-    """Return the probability that no point of the front (M, D) is at least as good in every objective.
+    """Return the probability of no point of the front (M, D) being at least as good in every objective.
 
-    `prediction` (D,) is normal and independent from objective to objective. Exact for one objective, else from draws.
+    `prediction` (D,) is normal and independent between objectives. Exact for one objective, else from draws.
     """
     mean, deviation = prediction.mean, prediction.deviation
     if front.shape[1] == 1:
@@ -207,9 +210,8 @@ def chance_of_winning(prediction: Prediction, front: Floats, *, seed: int) -> fl
 def adapted_threshold(threshold: float, audits: Sequence[bool], *, most: float) -> float:
     """Lower a probability threshold by halves while audits show more than the share `most` of false prunes.
 
-    `audits`, in order: whether what would have been pruned beat the incumbent of its time. Under a Jeffreys prior, once
-    the rate since the last change is above `most` with probability 0.8 the threshold is halved; once it is below with
-    that probability it is doubled, up to `threshold`. Without audits it stays.
+    `audits` tell in order whether each won. The rate since the last change has a Jeffreys prior. Once the rate is above
+    `most` with probability 0.8, the threshold is halved; once below with that probability, doubled, up to `threshold`.
     """
     current, false, seen = threshold, 0, 0
     for was_false in audits:
@@ -223,13 +225,12 @@ def adapted_threshold(threshold: float, audits: Sequence[bool], *, most: float) 
 
 
 def interval_width(errors: Sequence[float]) -> float:
-    """Return by what deviations are to be multiplied, given the errors so far in halves of their intervals.
+    """Return the factor of deviations, given the errors so far in halves of their intervals.
 
-    A search asks where it has no evidence yet, so calibration on the evidence does not carry over to what is asked
-    next. The last errors say how wide the next interval has to be (conformal prediction's quantile of them). And as
-    what is asked next may again be otherwise, each miss widens it and each hit narrows it, by as much as keeps the
-    share of hits at `INTERVAL_COVERAGE` in the long run whatever the surrogate does (quantile tracking: Gibbs and
-    Candes 2021, arXiv 2106.00170; Angelopoulos, Candes and Tibshirani 2023, arXiv 2307.16895, eq. 3 and 5).
+    A search asks away from its evidence, so calibration on the evidence does not carry over. The latest errors give the
+    width (conformal prediction's quantile). Each miss widens it and each hit narrows it, so that the share of hits
+    stays at `INTERVAL_COVERAGE` in the long run for any surrogate (quantile tracking: Gibbs and Candes 2021, arXiv
+    2106.00170; Angelopoulos, Candes and Tibshirani 2023, arXiv 2307.16895, eq. 3 and 5).
     """
     width, logarithm = 1.0, 0.0
     scores: list[float] = []

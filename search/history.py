@@ -1,7 +1,7 @@
-"""A study as its loop reads it: what a look costs depends on what is new since the last one, not on what there is.
+"""The loop's view of a study: a look costs as much as the news since the last one.
 
-Finished trials never change, so what was counted once is kept. Everything is in the order of trial numbers, also
-where several workers finish theirs in another order.
+Finished trials never change, so nothing is counted twice. Everything is in the order of trial numbers, also if several
+workers finish theirs in another order.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from search.trials import Counts, count_of, value_of
 
 
 class History:
-    """The trials of one study as they were at the last look. Mixtures are read in `space`."""
+    """The trials of one study at the last look, with their mixtures in `space`."""
 
     def __init__(self, study: optuna.Study, space: CappedSimplex) -> None:
         self.running: list[FrozenTrial] = []
-        """Trials that were asked for and are not finished, by number."""
+        """Trials asked for and not finished, by number."""
         self.ended: list[FrozenTrial] = []
         """Completed and failed trials by number: all but the pruned ones."""
         self._study = study
@@ -37,7 +37,7 @@ class History:
         self._mixtures: dict[int, Mixture] = {}
 
     def look(self) -> None:
-        """Read what has changed."""
+        """Read the news."""
         trials = self._study.get_trials(deepcopy=False)
         looked_at = [*self._unfinished, *range(self._read, len(trials))]
         self._read = len(trials)
@@ -63,12 +63,12 @@ class History:
 
     @property
     def counts(self) -> Counts:
-        """Where the proposals went."""
+        """The proposals, counted by their fate."""
         return self._counts.with_pruned(len(self._pruned))
 
     @property
     def evidence(self) -> Evidence:
-        """What the gate judges by."""
+        """The evidence of the gate."""
         if self._evidence is None:
             completed = self.completed
             for trial in completed:
@@ -84,6 +84,6 @@ class History:
 
     @property
     def pruned_in_a_row(self) -> int:
-        """How many trials at the end were pruned."""
+        """The number of pruned trials at the end."""
         last = self.ended[-1].number if self.ended else -1
         return len(self._pruned) - bisect_right(self._pruned, last)

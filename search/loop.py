@@ -1,7 +1,7 @@
 """The loop: propose, judge, evaluate, tell, until the budget of merges is spent, and not one more.
 
-A trial that a killed process left running is taken up again under its own number: proposals, verdicts and
-seeds depend on the study's trials alone, so it ends as it would have. Several processes may advance one study.
+Proposals, verdicts and seeds depend on the study's trials alone. So a trial left running by a killed process is taken
+up under its own number and ends alike, and several processes may advance one study.
 """
 
 from __future__ import annotations
@@ -49,13 +49,16 @@ from search.trials import (
 
 @dataclass(frozen=True)
 class Search:
-    """What a study is advanced with. `start` is evaluated first, by name; without a `gate` nothing is pruned.
+    """The parts of a search.
 
-    With `stop_early`, evaluations that cannot beat the incumbent are abandoned half-way, where the objective can and
-    the strategy needs no gradients. `stop` ends it before the budget. With `several` objectives no gradients are asked
-    for: there would be one for each. An evaluation that raises is tried again up to `retries` times. Raises
-    `ValueError` when the strategy needs
-    gradients and the objective has none.
+    start: mixtures by name, evaluated first and never judged.
+    gate: None to prune nothing.
+    several: the objective has several values; gradients are not asked for, there would be one for each.
+    stop_early: abandon evaluations unable to beat the incumbent, if the objective can and no gradients are needed.
+    stop: rules to stop before the budget.
+    retries: how often a raising evaluation is tried again.
+
+    Raises `ValueError` if the strategy needs gradients and the objective has none.
     """
 
     objective: Objective
@@ -74,7 +77,7 @@ class Search:
             raise ValueError(f"strategy {self.strategy.name!r} needs an objective with gradients")
 
     def evaluate(self, mixture: Mixture, incumbent: Evaluation | None) -> Evaluation:
-        """Evaluate with the gradient where the strategy uses it, else against the incumbent where there is one."""
+        """Evaluate with the gradient if the strategy uses gradients, else against the incumbent if given."""
         if self.wants_gradient:
             assert self.objective.gradient is not None
             return self.objective.gradient(mixture)
@@ -91,7 +94,7 @@ class Search:
 
     @property
     def patience(self) -> int:
-        """After how many pruned proposals in a row the next one is let through: as rule and strategy say."""
+        """The pruned proposals in a row before the next is let through, by rule and strategy."""
         if self.gate is None:
             return 1
         own, rule = self.strategy.patience, self.gate.rule.patience
@@ -99,7 +102,7 @@ class Search:
 
     @property
     def stops_early(self) -> bool:
-        """Whether evaluations are abandoned half-way at all."""
+        """Whether evaluations may be abandoned half-way."""
         return self.stop_early and not self.wants_gradient and self.objective.challenge is not None
 
 
@@ -111,11 +114,11 @@ def advance(
     crew: Crew = ALONE,
     watch: Callable[[Counts, float], None] = lambda counts, best: None,
 ) -> Counts:
-    """Advance a study to a total of `merges` evaluations charged; does nothing when it has them.
+    """Advance a study to a total of `merges` evaluations charged; do nothing if they are there.
 
-    Other workers may advance it at the same time: this one is back when all merges are made, its own and theirs. A stop
-    rule that ends it sooner is recorded in the study, as `STOPPED_BY`. `watch` is called with the counts and the lowest
-    value yet whenever they may have changed.
+    Other workers may advance the study at the same time; this one returns once all merges are made. A stop rule ending
+    the search sooner is recorded in the study as `STOPPED_BY`. `watch` is called with the counts and the lowest value
+    yet whenever they may have changed.
     """
     started = time.monotonic()
     study.sampler = PerTrialSampler(search.strategy, search.space, seed=search.seed, patience=search.patience)
@@ -150,7 +153,7 @@ def advance(
 
 
 class _Work:
-    """What one worker works with, and the evaluation that has to be beaten, looked up again only when it changes."""
+    """One worker's tools, and the evaluation to beat, looked up again only if it changes."""
 
     def __init__(self, study: optuna.Study, search: Search, crew: Crew, history: History) -> None:
         self.study = study
@@ -160,12 +163,12 @@ class _Work:
         self._known: Evaluation | None = None
 
     def look(self) -> None:
-        """Read what others did."""
+        """Read the others' news."""
         self.crew.look(self.study)
         self.history.look()
 
     def to_beat(self, trial: optuna.Trial) -> Evaluation | None:
-        """Return it; None where nothing stops early, and for the start design, which is evaluated in full."""
+        """Return the incumbent; None if nothing stops early, and for the start design, evaluated in full."""
         if START in trial.user_attrs or not self.search.stops_early:
             return None
         best = best_trial(self.history.completed)
@@ -178,7 +181,7 @@ class _Work:
 
 
 def _ask(work: _Work, merges: int) -> optuna.Trial | None:
-    """Ask for a trial and its proposal, before another worker proposes; None where there is no room for one."""
+    """Ask for a trial and its proposal, before another worker proposes; None without room in the budget."""
     if not has_room(work.history, merges):
         return None
     trial = work.study.ask()
@@ -236,7 +239,7 @@ def _record_evaluation(trial: optuna.Trial, evaluation: Evaluation, *, with_grad
         trial.set_user_attr(VIOLATION, evaluation.violation)
     if math.isfinite(evaluation.standard_error):
         trial.set_user_attr(STANDARD_ERROR, evaluation.standard_error)
-    # One that was not asked for, and is there because another study's evaluation was remembered, would be a gift.
+    # A gradient not asked for, from another study's remembered evaluation, would be a gift.
     if evaluation.gradient is not None and with_gradient:
         trial.set_user_attr(GRADIENT, list(evaluation.gradient))
 

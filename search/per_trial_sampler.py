@@ -1,8 +1,6 @@
-"""One sampler per trial, seeded by (study seed, trial number): what makes resuming exact.
+"""One sampler per trial, seeded by (study seed, trial number): the reason resuming is exact.
 
-A sampler that lives as long as its process forgets its random state when the process dies. This one makes the
-strategy's sampler anew for every trial, and shows it only the trials it may learn from. Where another worker is busy
-with the very mixture that the strategy proposes, a random one is proposed instead.
+A sampler as long-lived as its process loses its random state with the process.
 """
 
 import hashlib
@@ -21,16 +19,15 @@ from search.trials import ELSEWHERE, pruned_just_before, value_of
 
 
 def derive_seed(study_seed: int, trial_number: int, purpose: str) -> int:
-    """Derive a 32-bit seed from the study's seed, a trial's number and what it is for."""
+    """Derive a 32-bit seed from the study's seed, a trial's number and a purpose."""
     text = f"{study_seed}:{trial_number}:{purpose}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 class PerTrialSampler(BaseSampler):
-    """Delegates each trial to a fresh sampler of the strategy.
+    """Delegates each trial to a fresh sampler of the strategy, shown the trials it may learn from.
 
-    `patience` is the number of pruned proposals in a row after which the gate lets one through; that one is
-    always the strategy's own.
+    After `patience` pruned proposals in a row the gate lets one through: always the strategy's own, never a random one.
     """
 
     def __init__(self, strategy: Strategy, space: CappedSimplex, *, seed: int, patience: int) -> None:
@@ -63,7 +60,7 @@ class PerTrialSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> object:
-        """Ask a sampler of the parameter's own, so that a trial interrupted between two of them goes on alike."""
+        """Ask a sampler of the parameter's own, so that a trial interrupted between two parameters goes on alike."""
         sampler = self._make(study, trial.number, f"propose:{param_name}")
         return sampler.sample_independent(self._visible(study, trial), trial, param_name, param_distribution)
 
@@ -86,7 +83,7 @@ class PerTrialSampler(BaseSampler):
         return bool(taken) and self._space.project(self._space.point_of(parameters)).digest in taken
 
     def _visible(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
-        """Hide the trial that is proposed for, and pruned, running or poor ones as the strategy wants.
+        """Hide the trial in hand, and pruned, running or poor trials as the strategy says.
 
         A trial taken up again may have parameters already; samplers would take them for another trial's.
         """

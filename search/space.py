@@ -1,8 +1,8 @@
-"""The mixture space: one parameter per partition, and the projection that makes any point of it a mixture.
+"""The mixture space: one parameter per partition, and the projection of any point to a mixture.
 
 A point z of the cube [0, 1]^K stands for its Euclidean projection onto the capped simplex
-{w : floor_k <= w_k <= cap_k, sum w = 1}. Exact zeros come by themselves (this is the subset), bounds always hold, and
-a mixture is its own parameters: projecting it changes nothing (Duchi et al. 2008, ICML, for the simplex).
+{w : floor_k <= w_k <= cap_k, sum w = 1}. The projection gives exact zeros (the subset), keeps all bounds, and leaves a
+mixture alone, so a mixture is its own parameters (Duchi et al. 2008, ICML, for the simplex).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Weights = npt.NDArray[np.float64]
 class CappedSimplex:
     """The feasible mixtures over K partitions: `floors` <= w <= `caps` (K,), at most `max_members` weights above zero.
 
-    A cap of zero excludes a partition; a floor equal to the cap fixes it. Both leave it no Optuna parameter. Without
-    `floors` all are zero. Raises `ValueError` when nothing is feasible.
+    A cap of zero excludes a partition, and a floor equal to the cap fixes it; neither has an Optuna parameter. Floors
+    are zero if not given. Raises `ValueError` if nothing is feasible.
     """
 
     names: tuple[str, ...]
@@ -55,7 +55,7 @@ class CappedSimplex:
         floors: Mapping[str, float] | None = None,
         max_members: int | None = None,
     ) -> CappedSimplex:
-        """Build with some caps and floors given (the others are 1 and 0), by default without a limit on members."""
+        """Build with some caps and floors (the others are 1 and 0), by default without a limit on members."""
         above, below = caps or {}, floors or {}
         return cls(
             tuple(names),
@@ -66,12 +66,12 @@ class CappedSimplex:
 
     @cached_property
     def allowed(self) -> tuple[str, ...]:
-        """The partitions that are not excluded."""
+        """The partitions with a cap above zero."""
         return tuple(name for name, cap in zip(self.names, self.caps, strict=True) if cap > 0)
 
     @cached_property
     def free(self) -> tuple[str, ...]:
-        """The partitions whose weight is neither fixed nor excluded: those with a parameter."""
+        """The partitions with a parameter: neither fixed nor excluded."""
         bounds = zip(self.names, self.floors, self.caps, strict=True)
         return tuple(name for name, floor, cap in bounds if floor < cap)
 
@@ -81,11 +81,11 @@ class CappedSimplex:
         return {name: FloatDistribution(0.0, 1.0) for name in self.free}
 
     def project(self, point: npt.ArrayLike) -> Mixture:
-        """Project a point (K,). With `max_members`, the largest coordinates that can reach 1 stay, floors first."""
+        """Project a point (K,). `max_members` keeps floors, then the largest coordinates to reach 1."""
         return Mixture.from_array(self.names, self.weights(np.asarray(point, dtype=np.float64)))
 
     def weights(self, z: Weights) -> Weights:
-        """Return the weights (K,) of the mixture that a point (K,) is projected to."""
+        """Return the weights (K,) of a projected point (K,)."""
         if self.is_plain:
             plain: Weights = project_to_simplex(z[None])[0]
             return plain
@@ -98,7 +98,7 @@ class CappedSimplex:
         return clipped
 
     def weights_of(self, points: Weights) -> Weights:
-        """Return the weights (N, K) of points (N, K); all at once where the space has no bounds of its own."""
+        """Return the weights (N, K) of projected points (N, K)."""
         return project_to_simplex(points) if self.is_plain else np.stack([self.weights(point) for point in points])
 
     @cached_property
@@ -111,7 +111,7 @@ class CappedSimplex:
         return bool(np.allclose(self.project(mixture.over(self.names).array).array, mixture.over(self.names).array))
 
     def parameters(self, mixture: Mixture) -> dict[str, float]:
-        """Give the Optuna parameters of a mixture: its free weights, after projection where it is not feasible."""
+        """Give the Optuna parameters of a mixture: its free weights, projected."""
         return self.parameters_of(self.project(mixture.over(self.names).array).array)
 
     def parameters_of(self, point: Weights) -> dict[str, float]:
@@ -120,7 +120,7 @@ class CappedSimplex:
         return {name: coordinates[name] for name in self.free}
 
     def point_of(self, parameters: Mapping[str, float]) -> Weights:
-        """Return the point (K,) of the cube that has these parameters; fixed weights stand for themselves."""
+        """Return the point (K,) of the cube with these parameters; fixed weights stand for themselves."""
         free = set(self.free)
         bounds = zip(self.names, self.floors, strict=True)
         return np.array([parameters[name] if name in free else floor for name, floor in bounds], dtype=np.float64)
@@ -130,21 +130,21 @@ class CappedSimplex:
         return self.project(self.point_of({name: trial.suggest_float(name, 0.0, 1.0) for name in self.free}))
 
     def stands_for_mixture(self, trial: optuna.trial.FrozenTrial) -> bool:
-        """Tell whether a trial has all its parameters: one that is being proposed has not."""
+        """Tell whether a trial has all its parameters, unlike a trial being proposed."""
         return all(name in trial.params for name in self.free)
 
     def mixture_of(self, trial: optuna.trial.FrozenTrial) -> Mixture:
-        """Recover the mixture that a trial with all its parameters stands for."""
+        """Recover the mixture of a trial with all its parameters."""
         return _recovered(self, self._read(trial.params))
 
     def weights_of_trials(self, trials: Sequence[optuna.trial.FrozenTrial]) -> Weights:
-        """Recover the weights (N, K) of the mixtures that some trials, at least one, stand for."""
+        """Recover the weights (N, K) of N >= 1 trials."""
         return np.stack([_recovered_weights(self, self._read(trial.params)) for trial in trials])
 
     def _read(self, parameters: Mapping[str, float]) -> tuple[float, ...]:
-        read: tuple[float, ...] = (
-            self._reader(parameters) if len(self.free) > 1 else tuple(map(parameters.__getitem__, self.free))
-        )
+        if len(self.free) < 2:
+            return tuple(parameters[name] for name in self.free)
+        read: tuple[float, ...] = self._reader(parameters)
         return read
 
     @cached_property
@@ -221,7 +221,7 @@ class CappedSimplex:
 
 @lru_cache(maxsize=2**15)
 def _recovered(space: CappedSimplex, free: tuple[float, ...]) -> Mixture:
-    """Project what was projected before: every step asks for the mixtures of all trials."""
+    """Project once: every step asks for the mixtures of all trials."""
     return space.project(space.point_of(dict(zip(space.free, free, strict=True))))
 
 
@@ -242,8 +242,8 @@ def project_to_simplex(points: Weights) -> Weights:
 def project_to_capped_simplex(z: Weights, caps: Weights, total: float = 1.0) -> Weights:
     """Return the w nearest to `z` (K,) with 0 <= w <= caps and sum w = `total`; exact, in O(K log K).
 
-    w = clip(z - tau, 0, caps); the sum falls piecewise linearly in tau, with a kink at each z_k and z_k - cap_k,
-    so tau is found on the one segment where the sum crosses the total. Needs sum(caps) >= total.
+    w = clip(z - tau, 0, caps). The sum is piecewise linear in tau with a kink at each z_k and z_k - cap_k, so tau lies
+    on the one segment crossing the total. Needs sum(caps) >= total.
     """
     if total <= 0 or not caps.any():
         return np.zeros_like(caps)

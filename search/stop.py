@@ -1,6 +1,6 @@
-"""When to stop before the budget of merges is spent. Whichever rule holds first stops the search, and says so.
+"""Rules to stop before the budget of merges is spent; the first to hold stops the search and says why.
 
-All but the clock depend on the study's trials alone, so a resumed study stops where an undisturbed one would have.
+All but the clock depend on the study's trials alone, so a resumed study stops at the same trial.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ CANDIDATES = 4096
 
 @dataclass(frozen=True)
 class ExpectedImprovement:
-    """Stops when no random mixture of the space promises more than `below`, by a surrogate of its own.
+    """Stops once no random mixture of the space promises more than `below`, by a surrogate of its own.
 
-    It says nothing before `min_evidence` evaluations. The mixtures are drawn from `seed`. Single objective only.
+    The rule is silent before `min_evidence` evaluations. Single objective only.
     """
 
     below: float
@@ -36,12 +36,12 @@ class ExpectedImprovement:
 
     @cached_property
     def candidates(self) -> Floats:
-        """The mixtures asked about (4096, K)."""
+        """Random mixtures (4096, K)."""
         points = np.random.default_rng(self.seed).random((CANDIDATES, len(self.space.names)))
         return self.space.weights_of(points)
 
     def best(self, trials: Sequence[FrozenTrial]) -> float | None:
-        """Return the largest expected improvement on the lowest value yet; None while there is too little evidence."""
+        """Return the largest expected improvement on the lowest value yet; None from too little evidence."""
         observations = evidence_of(trials, self.space)
         if observations is None or len(observations) < self.min_evidence:
             return None
@@ -54,9 +54,12 @@ class ExpectedImprovement:
 class StopRules:
     """Reasons to stop; None turns one off.
 
-    `seconds` of this command, `tokens` read by the study in all, `patience` in merges (those of the start design do
-    not count) without an improvement by more than `min_improvement`, and the expected improvement.
-    Raises `ValueError` for what is not above zero.
+    seconds: of this command.
+    tokens: read by the study in all.
+    patience: merges in a row, without the start design, improving by no more than `min_improvement`.
+    expected_improvement: the rule above.
+
+    Raises `ValueError` for limits not above zero.
     """
 
     seconds: float | None = None
@@ -74,7 +77,7 @@ class StopRules:
             raise ValueError(f"min_improvement must be 0 or more: got {self.min_improvement!r}")
 
     def reason(self, trials: Sequence[FrozenTrial], seconds: float) -> str | None:
-        """Say why to stop, given the finished trials by number and how long this command has run; None to go on."""
+        """Say why to stop, given the finished trials by number and the seconds of this command; None to go on."""
         if self.seconds is not None and seconds >= self.seconds:
             return f"seconds: {self.seconds:g} have passed"
         if self.tokens is not None and tokens_read(trials) >= self.tokens:
@@ -92,15 +95,15 @@ class StopRules:
 
 
 def tokens_read(trials: Sequence[FrozenTrial]) -> int:
-    """Sum the held-out tokens that trials have read."""
+    """Sum the held-out tokens read by trials."""
     return sum(trial.user_attrs.get(TOKENS_READ, 0) for trial in trials)
 
 
 def merges_without_improvement(trials: Sequence[FrozenTrial], min_improvement: float) -> int:
-    """Count the merges since one improved on all before it by more than `min_improvement`.
+    """Count the merges since the last improvement on all earlier ones by more than `min_improvement`.
 
-    With several objectives it has to improve on each earlier one in some objective. Values that were estimated when
-    an evaluation stopped early improve nothing.
+    With several objectives, improving on a merge takes a better value in one of them. Evaluations stopped early improve
+    nothing: their values are estimates.
     """
     improvements: list[Sequence[float]] = []
     count = 0

@@ -1,4 +1,4 @@
-"""What the search writes on an Optuna trial, and how it is read back: attribute names stand here only."""
+"""The search's attributes of an Optuna trial, written and read by the names here alone."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from operator import attrgetter
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest
+
+from search.surrogates.surrogate import normal_quantile
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 class Verdict(StrEnum):
-    """What the gate says of a proposal."""
+    """The gate's word on a proposal."""
 
     EVALUATE = "evaluate"
     PRUNE = "prune"
     AUDIT = "audit"
-    """Would be pruned, is evaluated all the same, so that the false-prune rate is measured."""
+    """Evaluated although unlikely to win, to measure the false-prune rate."""
     FORCED = "forced"
-    """Would be pruned, but too many in a row were: evaluated so that no strategy starves."""
+    """Evaluated although unlikely to win, after too many pruned in a row: no strategy starves."""
 
 
 VERDICT = "mixscout:verdict"
@@ -39,30 +43,35 @@ GRADIENT = "mixscout:gradient"
 REASON = "mixscout:reason"
 TOKENS_READ = "mixscout:tokens_read"
 SECONDS = "mixscout:seconds"
-"""What a trial took: proposing, judging and evaluating; after a kill, the second attempt alone."""
+"""Of proposing, judging and evaluating; after a kill, of the second attempt alone."""
 STANDARD_ERROR = "mixscout:standard_error"
 STOPPED_EARLY = "mixscout:stopped_early"
 VIOLATION = "mixscout:violation"
 IMPORTED = "mixscout:imported"
-"""Evidence of another study: its name. It was not evaluated here, and is no part of the budget."""
+"""The name of another study, the source of this evidence; not evaluated here, and outside the budget."""
 ELSEWHERE = "mixscout:elsewhere"
-"""Drawn at random, because another worker was busy with what the strategy proposed."""
+"""Drawn at random: another worker was busy with the strategy's proposal."""
 BEGUN = "mixscout:begun"
-"""How often the evaluation was begun, by whichever worker."""
+"""How often the evaluation was begun, by any worker."""
 RAISED = "mixscout:raised"
-"""The evaluation failed by an exception or by its workers' deaths, not by a loss that is not finite."""
+"""The evaluation failed by an exception or by its workers' deaths, not by an infinite loss or NaN."""
 STOPPED_BY = "mixscout:stopped_by"
-"""On the study: the stop rule that ended it before its budget, in words; None when none did."""
+"""On the study: the stop rule that ended it before its budget, in words, or None."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Where a study's proposals went.
+    """The proposals of a study, counted by their fate.
 
-    `merges` is the budget spent: evaluations charged, of which `cached` were remembered from before and
-    `failed` had no finite loss and `stopped_early` were abandoned half-way, their value estimated; all together they
-    read `tokens_read` held-out tokens. `pruned` cost nothing. `audited` were evaluated against the gate's advice, and
-    `false_prunes` of them won all the same.
+    merges: the budget spent, that is evaluations charged.
+    pruned: proposals that cost nothing.
+    audited: evaluations against the gate's advice.
+    forced: evaluations after too many pruned in a row.
+    cached: merges remembered from before.
+    failed: merges without a finite loss.
+    stopped_early: merges abandoned half-way, their value estimated.
+    tokens_read: held-out tokens read by all merges.
+    false_prunes: audits that won all the same.
     """
 
     merges: int = 0
@@ -80,12 +89,12 @@ class Counts:
         return replace(self, pruned=pruned)
 
     def plus(self, more: Counts, ended: Sequence[FrozenTrial]) -> Counts:
-        """Add the counts of further trials to these; `ended` are all that completed or failed, by number."""
+        """Add the counts of further trials; `ended` are all completed and failed trials, by number."""
         added = Counts(*(one + other for one, other in zip(astuple(self), astuple(more), strict=True)))
         return replace(added, false_prunes=_false_prunes(ended)) if added.audited else added
 
     def false_prune_rate(self) -> str:
-        """Say the measured false-prune rate with its 95 % Wilson interval, or that none was measured."""
+        """Say the measured false-prune rate with its 95 % Wilson interval, or the lack of audits."""
         if self.audited == 0:
             return "not measured (no audit)"
         interval = binomtest(self.false_prunes, self.audited).proportion_ci(method="wilson")
@@ -96,20 +105,22 @@ class Counts:
 
 
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """List the finished trials in the order of their numbers."""
-    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return sorted(study.get_trials(deepcopy=False, states=states), key=attrgetter("number"))
+    """List the finished trials by number."""
+    return _by_number(study, FINISHED)
 
 
 def started_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """List the finished and the running trials in the order of their numbers."""
-    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
-    return sorted(study.get_trials(deepcopy=False, states=states), key=lambda trial: trial.number)
+    """List the finished and the running trials by number."""
+    return _by_number(study, (*FINISHED, TrialState.RUNNING))
 
 
 def completed_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """List the trials with a value in the order of their numbers."""
-    return [trial for trial in finished_trials(study) if trial.state is TrialState.COMPLETE]
+    """List the trials with a value by number."""
+    return _by_number(study, (TrialState.COMPLETE,))
+
+
+def _by_number(study: optuna.Study, states: tuple[TrialState, ...]) -> list[FrozenTrial]:
+    return sorted(study.get_trials(deepcopy=False, states=states), key=attrgetter("number"))
 
 
 def value_of(trial: FrozenTrial) -> float:
@@ -119,21 +130,21 @@ def value_of(trial: FrozenTrial) -> float:
 
 
 def best_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """Return the completed trial with the lowest value of those evaluated in full, the first of equals.
+    """Return the lowest completed trial evaluated in full, the first of equals.
 
-    One that breaks a constraint is returned only where all do.
+    A trial breaking a constraint comes after all trials keeping theirs.
     """
     full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
     return min(full, key=lambda trial: (violation_of(trial) > 0, value_of(trial)), default=None)
 
 
 def violation_of(trial: FrozenTrial) -> float:
-    """Return how far a constrained domain is above its ceiling at worst; 0 where every constraint is kept."""
+    """Return the largest excess of a constrained domain over its ceiling; 0 if every constraint is kept."""
     return float(trial.user_attrs.get(VIOLATION, 0.0))
 
 
 def pruned_just_before(study: optuna.Study, number: int) -> int:
-    """Count the pruned trials in a row before a trial's number; unfinished ones between them do not end it."""
+    """Count the pruned trials in a row before a trial's number, passing over unfinished ones."""
     count = 0
     for trial in reversed(study.get_trials(deepcopy=False)[:number]):
         if trial.state in (TrialState.COMPLETE, TrialState.FAIL):
@@ -143,9 +154,9 @@ def pruned_just_before(study: optuna.Study, number: int) -> int:
 
 
 def audit_outcomes(completed: Sequence[FrozenTrial]) -> list[bool]:
-    """Tell of each audit, in number order, whether it won: no value before it is as good in every objective.
+    """Tell of each audit among the completed trials, by number, whether it won.
 
-    `completed` are the completed trials by number.
+    An audit wins if no trial before it is as good in every objective.
     """
     audits = [at for at, trial in enumerate(completed) if trial.user_attrs.get(VERDICT) == Verdict.AUDIT]
     if not audits:
@@ -155,18 +166,18 @@ def audit_outcomes(completed: Sequence[FrozenTrial]) -> list[bool]:
 
 
 def interval_errors(completed: Sequence[FrozenTrial]) -> list[tuple[float, ...]]:
-    """Give of each trial that the gate predicted, in number order, its errors (D,) in halves of its intervals.
+    """Give the errors (D,) of each trial with the gate's prediction, by number, in halves of its intervals.
 
-    The intervals are means +- the normal quantile for `INTERVAL_COVERAGE` deviations, as they were when it judged: they
-    held their value where the error is at most 1. An interval of no width holds nothing but its mean.
+    An interval is mean +- z deviation, z the normal quantile for `INTERVAL_COVERAGE`, and holds its value if the error
+    is at most 1. An interval of no width holds its mean alone.
     """
-    predicted = [trial for trial in completed if PREDICTED_MEANS in trial.user_attrs]
-    quantile = float(norm.ppf((1 + INTERVAL_COVERAGE) / 2))
+    z = normal_quantile(INTERVAL_COVERAGE)
     errors = []
-    for trial in predicted:
-        deviations = trial.user_attrs[PREDICTED_DEVIATIONS]
-        each = zip(trial.values, trial.user_attrs[PREDICTED_MEANS], deviations, strict=True)
-        errors.append(tuple(_in_halves(abs(value - mean), quantile * deviation) for value, mean, deviation in each))
+    for trial in completed:
+        if PREDICTED_MEANS in trial.user_attrs:
+            means, deviations = trial.user_attrs[PREDICTED_MEANS], trial.user_attrs[PREDICTED_DEVIATIONS]
+            each = zip(trial.values, means, deviations, strict=True)
+            errors.append(tuple(_in_halves(abs(value - mean), z * deviation) for value, mean, deviation in each))
     return errors
 
 
@@ -177,14 +188,14 @@ def _in_halves(error: float, half: float) -> float:
 
 
 def count_trials(study: optuna.Study) -> Counts:
-    """Count where a study's proposals went."""
+    """Count a study's proposals by their fate."""
     trials = finished_trials(study)
     ended = [trial for trial in trials if trial.state is not TrialState.PRUNED]
     return count_of(ended, pruned=len(trials) - len(ended))
 
 
 def count_of(ended: Sequence[FrozenTrial], *, pruned: int) -> Counts:
-    """Count completed and failed trials, by number, beside so many pruned ones; imported ones do not count."""
+    """Count completed and failed trials, by number, beside pruned ones; imported trials do not count."""
     own = [trial for trial in ended if IMPORTED not in trial.user_attrs]
     completed = [trial for trial in own if trial.state is TrialState.COMPLETE]
     return Counts(
