@@ -59,29 +59,22 @@ class Crew(Protocol):
 class Alone:
     """No other workers: trials left running are nobody's."""
 
-    def look(self, study: optuna.Study) -> None:
-        """Do nothing."""
+    def look(self, study: optuna.Study) -> None: ...
 
     def asking(self, study: optuna.Study) -> AbstractContextManager[None]:
-        """Do nothing."""
         return nullcontext()
 
     def take(self, study: optuna.Study, number: int) -> bool:
-        """Take it."""
         return True
 
-    def leave(self, study: optuna.Study, number: int) -> None:
-        """Do nothing."""
+    def leave(self, study: optuna.Study, number: int) -> None: ...
 
-    def publish(self) -> None:
-        """Do nothing."""
+    def publish(self) -> None: ...
 
     def busy(self, study: optuna.Study) -> set[int]:
-        """Name none."""
         return set()
 
     def wait(self, times: int) -> None:
-        """Wait a little."""
         time.sleep(0.01)
 
 
@@ -144,7 +137,6 @@ def attempt(
 
 
 def keep_failed(study: optuna.Study, trial: optuna.Trial, failed: Failed) -> None:
-    """Keep a failed trial with its reason."""
     trial.set_user_attr(REASON, failed.reason)
     if failed.raised:
         trial.set_user_attr(RAISED, True)

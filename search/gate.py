@@ -86,12 +86,10 @@ class Evidence:
 
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], space: CappedSimplex) -> "Evidence":
-        """Read completed trials."""
         return cls.of_mixtures(trials, [space.mixture_of(trial) for trial in trials])
 
     @classmethod
     def of_mixtures(cls, trials: Sequence[FrozenTrial], mixtures: Sequence[Mixture]) -> "Evidence":
-        """Read completed trials with known mixtures."""
         objectives = len(trials[0].values) if trials else 1
         partitions = len(mixtures[0].names) if mixtures else 0
         return cls(
@@ -114,7 +112,6 @@ class Evidence:
         return front
 
     def observations(self, objective: int) -> Observations:
-        """One objective for a surrogate."""
         return Observations.of_gradients(self.weights, self.values[:, objective], self.gradients)
 
 
@@ -144,7 +141,6 @@ class Gate:
         self._fitted_on = 0
 
     def threshold(self, evidence: Evidence) -> float:
-        """Return the threshold of pruning, given the audits."""
         return adapted_threshold(self.rule.threshold, evidence.audits, most=self.rule.max_false_prune_rate)
 
     def judge(
@@ -178,7 +174,6 @@ class Gate:
         return Verdict.AUDIT if draw < self.rule.audit_rate else Verdict.PRUNE
 
     def _predict(self, mixture: Mixture, evidence: Evidence) -> Prediction:
-        """Predict every objective (D,) of a mixture."""
         count, objectives = evidence.values.shape
         if not self._surrogates:
             self._surrogates = [ConformalSurrogate(self._make(), coverage=INTERVAL_COVERAGE) for _ in range(objectives)]

@@ -58,17 +58,14 @@ class History:
 
     @property
     def completed(self) -> list[FrozenTrial]:
-        """The trials with a value."""
         return [trial for trial in self.ended if trial.state is TrialState.COMPLETE]
 
     @property
     def counts(self) -> Counts:
-        """The proposals, counted by their fate."""
         return self._counts.with_pruned(len(self._pruned))
 
     @property
     def evidence(self) -> Evidence:
-        """The evidence of the gate."""
         if self._evidence is None:
             completed = self.completed
             for trial in completed:

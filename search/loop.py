@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from objectives.evaluation import Evaluation, Objective
 from pool.mixture import Mixture
+from search import trials
 from search.crew import ALONE, Crew, Failed, attempt, check_not_hopeless, has_room, keep_failed, left_running
 from search.gate import Decision, Gate
 from search.history import History
@@ -25,26 +26,7 @@ from search.per_trial_sampler import PerTrialSampler
 from search.space import CappedSimplex
 from search.stop import StopRules
 from search.strategies.strategy import Strategy
-from search.trials import (
-    CACHED,
-    CHANCE,
-    GRADIENT,
-    PREDICTED_DEVIATIONS,
-    PREDICTED_MEANS,
-    RAISED,
-    SECONDS,
-    STANDARD_ERROR,
-    START,
-    STOPPED_BY,
-    STOPPED_EARLY,
-    THRESHOLD,
-    TOKENS_READ,
-    VERDICT,
-    VIOLATION,
-    Counts,
-    Verdict,
-    best_trial,
-)
+from search.trials import START, STOPPED_BY, Counts, Verdict, best_trial
 
 
 @dataclass(frozen=True)
@@ -163,7 +145,6 @@ class _Work:
         self._known: Evaluation | None = None
 
     def look(self) -> None:
-        """Read the others' news."""
         self.crew.look(self.study)
         self.history.look()
 
@@ -202,7 +183,7 @@ def _step(work: _Work, trial: optuna.Trial) -> None:
     with suppress(UpdateFinishedTrialError):  # this worker was taken for dead, and another has finished its trial
         _finish(work, trial)
     work.crew.leave(work.study, trial.number)
-    if trial.user_attrs.get(RAISED):
+    if trial.user_attrs.get(trials.RAISED):
         work.look()
         check_not_hopeless(work.history.ended)
 
@@ -214,7 +195,7 @@ def _finish(work: _Work, trial: optuna.Trial) -> None:
     decision = _judge(work, trial, mixture)
     _record(trial, decision)
     if decision.verdict is Verdict.PRUNE:
-        trial.set_user_attr(SECONDS, time.monotonic() - started)
+        trial.set_user_attr(trials.SECONDS, time.monotonic() - started)
         study.tell(trial, state=TrialState.PRUNED)
         return
     found = attempt(
@@ -223,7 +204,7 @@ def _finish(work: _Work, trial: optuna.Trial) -> None:
         retries=search.retries,
         begin=work.crew.publish,
     )
-    trial.set_user_attr(SECONDS, time.monotonic() - started)
+    trial.set_user_attr(trials.SECONDS, time.monotonic() - started)
     if isinstance(found, Failed):
         keep_failed(study, trial, found)
         return
@@ -232,16 +213,16 @@ def _finish(work: _Work, trial: optuna.Trial) -> None:
 
 
 def _record_evaluation(trial: optuna.Trial, evaluation: Evaluation, *, with_gradient: bool) -> None:
-    trial.set_user_attr(CACHED, evaluation.cached)
-    trial.set_user_attr(TOKENS_READ, evaluation.tokens_read)
-    trial.set_user_attr(STOPPED_EARLY, evaluation.stopped_early)
+    trial.set_user_attr(trials.CACHED, evaluation.cached)
+    trial.set_user_attr(trials.TOKENS_READ, evaluation.tokens_read)
+    trial.set_user_attr(trials.STOPPED_EARLY, evaluation.stopped_early)
     if evaluation.violation > 0:
-        trial.set_user_attr(VIOLATION, evaluation.violation)
+        trial.set_user_attr(trials.VIOLATION, evaluation.violation)
     if math.isfinite(evaluation.standard_error):
-        trial.set_user_attr(STANDARD_ERROR, evaluation.standard_error)
+        trial.set_user_attr(trials.STANDARD_ERROR, evaluation.standard_error)
     # A gradient not asked for, from another study's remembered evaluation, would be a gift.
     if evaluation.gradient is not None and with_gradient:
-        trial.set_user_attr(GRADIENT, list(evaluation.gradient))
+        trial.set_user_attr(trials.GRADIENT, list(evaluation.gradient))
 
 
 def _judge(work: _Work, trial: optuna.Trial, mixture: Mixture) -> Decision:
@@ -257,9 +238,9 @@ def _judge(work: _Work, trial: optuna.Trial, mixture: Mixture) -> Decision:
 
 
 def _record(trial: optuna.Trial, decision: Decision) -> None:
-    trial.set_user_attr(VERDICT, decision.verdict.value)
+    trial.set_user_attr(trials.VERDICT, decision.verdict.value)
     if decision.chance is not None:
-        trial.set_user_attr(CHANCE, decision.chance)
-        trial.set_user_attr(THRESHOLD, decision.threshold)
-        trial.set_user_attr(PREDICTED_MEANS, list(decision.means))
-        trial.set_user_attr(PREDICTED_DEVIATIONS, list(decision.deviations))
+        trial.set_user_attr(trials.CHANCE, decision.chance)
+        trial.set_user_attr(trials.THRESHOLD, decision.threshold)
+        trial.set_user_attr(trials.PREDICTED_MEANS, list(decision.means))
+        trial.set_user_attr(trials.PREDICTED_DEVIATIONS, list(decision.deviations))

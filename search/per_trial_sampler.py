@@ -38,7 +38,6 @@ class PerTrialSampler(BaseSampler):
         self._made: tuple[int, BaseSampler] | None = None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Ask the trial's sampler."""
         return self._for(study, trial).infer_relative_search_space(self._visible(study, trial), trial)
 
     def sample_relative(

@@ -66,7 +66,6 @@ class CappedSimplex:
 
     @cached_property
     def allowed(self) -> tuple[str, ...]:
-        """The partitions with a cap above zero."""
         return tuple(name for name, cap in zip(self.names, self.caps, strict=True) if cap > 0)
 
     @cached_property
@@ -77,7 +76,6 @@ class CappedSimplex:
 
     @cached_property
     def distributions(self) -> dict[str, FloatDistribution]:
-        """The Optuna parameters: a float in [0, 1] for every free partition."""
         return {name: FloatDistribution(0.0, 1.0) for name in self.free}
 
     def project(self, point: npt.ArrayLike) -> Mixture:
@@ -103,11 +101,9 @@ class CappedSimplex:
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether every mixture is feasible."""
         return min(self.caps) == 1 and max(self.floors) == 0 and self.max_members == len(self.names)
 
     def contains(self, mixture: Mixture) -> bool:
-        """Tell whether a mixture keeps all bounds and the limit on members."""
         return bool(np.allclose(self.project(mixture.over(self.names).array).array, mixture.over(self.names).array))
 
     def parameters(self, mixture: Mixture) -> dict[str, float]:
@@ -126,7 +122,6 @@ class CappedSimplex:
         return np.array([parameters[name] if name in free else floor for name, floor in bounds], dtype=np.float64)
 
     def suggest(self, trial: optuna.Trial) -> Mixture:
-        """Ask a trial for its parameters, and project."""
         return self.project(self.point_of({name: trial.suggest_float(name, 0.0, 1.0) for name in self.free}))
 
     def stands_for_mixture(self, trial: optuna.trial.FrozenTrial) -> bool:

@@ -36,7 +36,6 @@ class ExpectedImprovement:
 
     @cached_property
     def candidates(self) -> Floats:
-        """Random mixtures (4096, K)."""
         points = np.random.default_rng(self.seed).random((CANDIDATES, len(self.space.names)))
         return self.space.weights_of(points)
 
@@ -95,7 +94,6 @@ class StopRules:
 
 
 def tokens_read(trials: Sequence[FrozenTrial]) -> int:
-    """Sum the held-out tokens read by trials."""
     return sum(trial.user_attrs.get(TOKENS_READ, 0) for trial in trials)
 
 

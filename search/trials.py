@@ -85,7 +85,6 @@ class Counts:
     false_prunes: int = 0
 
     def with_pruned(self, pruned: int) -> Counts:
-        """Count so many pruned trials instead."""
         return replace(self, pruned=pruned)
 
     def plus(self, more: Counts, ended: Sequence[FrozenTrial]) -> Counts:
@@ -105,17 +104,14 @@ class Counts:
 
 
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """List the finished trials by number."""
     return _by_number(study, FINISHED)
 
 
 def started_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """List the finished and the running trials by number."""
     return _by_number(study, (*FINISHED, TrialState.RUNNING))
 
 
 def completed_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """List the trials with a value by number."""
     return _by_number(study, (TrialState.COMPLETE,))
 
 
@@ -188,7 +184,6 @@ def _in_halves(error: float, half: float) -> float:
 
 
 def count_trials(study: optuna.Study) -> Counts:
-    """Count a study's proposals by their fate."""
     trials = finished_trials(study)
     ended = [trial for trial in trials if trial.state is not TrialState.PRUNED]
     return count_of(ended, pruned=len(trials) - len(ended))

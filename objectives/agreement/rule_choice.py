@@ -63,7 +63,6 @@ class RuleChoice:
 
     @property
     def told_apart(self) -> bool:
-        """Whether another rule than the study's own is better beyond chance."""
         return self.recommended != self.own
 
 

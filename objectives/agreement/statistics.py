@@ -41,7 +41,6 @@ class Interval:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
     def as_json(self) -> dict[str, float]:
-        """Give the three numbers by name."""
         return asdict(self)
 
 
@@ -112,7 +111,6 @@ def statistics_of(count: int, *, noise_difference: float | None = None) -> Mappi
 
 
 def pearson(proxy: Floats, truth: Floats) -> Floats:
-    """Linear correlation."""
     x, y = (values - values.mean(axis=-1, keepdims=True) for values in (proxy, truth))
     scale = np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
     constant = (np.ptp(proxy, axis=-1) == 0) | (np.ptp(truth, axis=-1) == 0)
@@ -157,7 +155,6 @@ def regret_at_1(proxy: Floats, truth: Floats) -> Floats:
 
 
 def rmse(proxy: Floats, truth: Floats) -> Floats:
-    """Root of the mean squared difference."""
     error: Floats = np.sqrt(((proxy - truth) ** 2).mean(axis=-1))
     return error
 

@@ -55,12 +55,10 @@ class AnalyticLoss(ABC):
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The optimum's partitions."""
         return self.optimum.names
 
     @property
     def digest(self) -> str:
-        """Digest of the formula and its noise."""
         return digest_json({"formula": self._formula_digest, "noise": [self.noise_nats, self._noise_seed]})
 
     def with_noise(self, noise_nats: float, *, seed: int) -> Self:
@@ -76,11 +74,9 @@ class AnalyticLoss(ABC):
         return noisy
 
     def __call__(self, mixture: Mixture) -> Evaluation:
-        """Evaluate the formula, noise included."""
         return self._evaluation(mixture, with_gradient=False)
 
     def gradient(self, mixture: Mixture) -> Evaluation:
-        """Evaluate the formula and its partial derivatives."""
         return self._evaluation(mixture, with_gradient=True)
 
     def _evaluation(self, mixture: Mixture, *, with_gradient: bool) -> Evaluation:
@@ -122,12 +118,10 @@ class QuadraticLoss(AnalyticLoss):
         super().__init__(optimum, digest_json(parts))
 
     def exact(self, weights: Floats) -> Floats:
-        """Return floor + sum_k c_k (w_k - optimum_k)^2."""
         values: Floats = self._floor + (weights - self._center) ** 2 @ self._curvature
         return values
 
     def partials(self, weights: Floats) -> Floats:
-        """Return 2 c_k (w_k - optimum_k)."""
         slopes: Floats = 2 * self._curvature * (weights - self._center)
         return slopes
 

@@ -61,12 +61,10 @@ class ScheffeLoss(AnalyticLoss):
         return cls(optimum, linear, quadratic)
 
     def exact(self, weights: Floats) -> Floats:
-        """Return b'w + w'Qw."""
         values: Floats = weights @ self._linear + ((weights @ self._quadratic) * weights).sum(axis=1)
         return values
 
     def partials(self, weights: Floats) -> Floats:
-        """Return b + 2 Q w."""
         slopes: Floats = self._linear + 2 * self._quadratic @ weights
         return slopes
 
@@ -82,12 +80,10 @@ class LinearLawLoss(AnalyticLoss):
         super().__init__(optimum, formula_digest("linear", partitions, slopes))
 
     def exact(self, weights: Floats) -> Floats:
-        """Return b'w."""
         values: Floats = weights @ self._slopes
         return values
 
     def partials(self, weights: Floats) -> Floats:
-        """Return b."""
         return self._slopes.copy()
 
 
@@ -126,12 +122,10 @@ class ExponentialLawLoss(AnalyticLoss):
         return cls(optimum, best_value - float(excess.sum()), levels, shifted)
 
     def exact(self, weights: Floats) -> Floats:
-        """Return c + sum_e exp(a_e + t_e'w)."""
         values: Floats = self._offset + np.exp(self._levels + weights @ self._slopes.T).sum(axis=1)
         return values
 
     def partials(self, weights: Floats) -> Floats:
-        """Return sum_e t_e exp(a_e + t_e'w)."""
         slopes: Floats = np.exp(self._levels + self._slopes @ weights) @ self._slopes
         return slopes
 

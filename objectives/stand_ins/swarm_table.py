@@ -41,12 +41,10 @@ class SwarmTable:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of names, weights and metrics."""
         arrays = [self.weights, *self.metrics.values()]
         return digest_json([list(self.names), list(self.metrics), digest_arrays(arrays)])
 
     def take(self, rows: Sequence[int]) -> "SwarmTable":
-        """Keep some of the runs, in the order given."""
         kept = list(rows)
         metrics = {name: values[kept] for name, values in self.metrics.items()}
         return SwarmTable(tuple(self.runs[row] for row in kept), self.names, self.weights[kept], metrics)

@@ -22,19 +22,16 @@ class Predicted(Protocol):
     """Mean and standard deviation of one metric, both (N,)."""
 
     @property
-    def mean(self) -> Floats:
-        """The means (N,)."""
+    def mean(self) -> Floats: ...
 
     @property
-    def deviation(self) -> Floats:
-        """The standard deviations (N,)."""
+    def deviation(self) -> Floats: ...
 
 
 class Predictor(Protocol):
     """A predictor of one metric, fitted to the runs of a swarm."""
 
-    def predict(self, weights: Floats, /) -> Predicted:
-        """Predict mixtures (N, K)."""
+    def predict(self, weights: Floats, /) -> Predicted: ...
 
     def out_of_fold(self) -> Predicted:
         """Predict each of the runs (N,) from others only."""
@@ -102,7 +99,6 @@ class TabulatedLoss:
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The table's partitions."""
         return self._swarm.table.names
 
     def __call__(self, mixture: Mixture) -> Evaluation:

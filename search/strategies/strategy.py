@@ -62,13 +62,11 @@ class ReplayingSampler(BaseSampler):
         self._propose = propose
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Give the space's parameters."""
         return dict(self._space.distributions)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, float]:
-        """Propose all parameters at once."""
         if not search_space:
             return {}
         point = self._propose(started_trials(study), self._space, self._seed)
@@ -79,5 +77,4 @@ class ReplayingSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> object:
-        """Refuse: parameters are proposed together."""
         raise AssertionError(f"parameter {param_name!r} is not of the space")

@@ -96,7 +96,6 @@ class AdditiveProcessSurrogate(ProcessSurrogate[_AdditiveLaw]):
         super().__init__(transforms)
 
     def learn(self, transform: str, weights: Floats, values: Floats) -> _AdditiveLaw:
-        """Take the likeliest of the length scales, with its shares and noise."""
         weights, values = weights[:MOST], values[:MOST]
         features = Features.of(transform, weights)
         standard = (values - values.mean()) / max(float(values.std()), 1e-12)
@@ -142,7 +141,6 @@ def _log_likelihood(rotated: Floats, spectrum: Floats) -> float:
 
 
 def _matern(distances: Floats) -> Floats:
-    """Matern-5/2 of distances in length scales."""
     scaled = np.sqrt(5) * np.abs(distances)
     kernel: Floats = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
     return kernel

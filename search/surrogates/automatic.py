@@ -69,7 +69,6 @@ class AutomaticSurrogate(TwoStepSurrogate[_Weighed, _Weighed]):
         return dict(self.fitted.errors)
 
     def choose(self, observations: Observations) -> _Weighed:
-        """Weigh the families."""
         fitted = {name: make() for name, make in self._families.items()}
         for surrogate in fitted.values():
             surrogate.fit(observations)
@@ -80,14 +79,12 @@ class AutomaticSurrogate(TwoStepSurrogate[_Weighed, _Weighed]):
         return _Weighed(errors, {name: (score / sum(kept.values()), fitted[name]) for name, score in kept.items()})
 
     def condition(self, choice: _Weighed, observations: Observations) -> _Weighed:
-        """Fit the families in use."""
         for _, surrogate in choice.chosen.values():
             surrogate.fit(observations)
         return choice
 
 
 def _pooled(predictions: list[tuple[float, Prediction]]) -> Prediction:
-    """Return mean and deviation of the mixture of normal laws."""
     mean = np.sum([share * prediction.mean for share, prediction in predictions], axis=0)
     variances = [share * (given.deviation**2 + (given.mean - mean) ** 2) for share, given in predictions]
     return Prediction(mean, np.sqrt(np.sum(variances, axis=0)))

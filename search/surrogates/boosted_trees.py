@@ -34,7 +34,6 @@ class BoostedTreesSurrogate(TwoStepSurrogate[list[tuple[Places, GradientBoosting
     """Gradient boosting with few leaves a tree, each tree on half of the evaluations."""
 
     def choose(self, observations: Observations) -> list[tuple[Places, GradientBoostingRegressor]]:
-        """Cut the folds, and grow trees on each fold's complement."""
         every = np.arange(len(observations))
         return [(part, _grow(observations.take(np.setdiff1d(every, part)))) for part in folds(len(observations))]
 

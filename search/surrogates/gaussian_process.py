@@ -42,17 +42,14 @@ class Features:
 
     @classmethod
     def of(cls, transform: str, weights: Floats) -> Features:
-        """Standardise by the mixtures (N, K)."""
         raw = TRANSFORMS[transform](weights)
         return cls(transform, raw.mean(axis=0), raw.std(axis=0))
 
     @property
     def varies(self) -> npt.NDArray[np.bool_]:
-        """Tell (K,) which weights differ between mixtures."""
         return self.spread > 1e-9
 
     def __call__(self, weights: Floats) -> Floats:
-        """Return the features (N, K) of mixtures (N, K)."""
         features: Floats = (TRANSFORMS[self.transform](weights) - self.mean) / np.where(self.varies, self.spread, 1.0)
         return features
 
@@ -61,8 +58,7 @@ class Law(Protocol):
     """A covariance of features with its hyperparameters."""
 
     @property
-    def features(self) -> Features:
-        """The features of mixtures."""
+    def features(self) -> Features: ...
 
     def predictor(self, weights: Floats, values: Floats) -> Callable[[Floats], Prediction]:
         """Return predictions given the values (N,) of mixtures (N, K)."""
@@ -92,14 +88,11 @@ class Folded(Generic[LawOf]):
 
 @dataclass(frozen=True)
 class Conditioned(Generic[LawOf]):
-    """A folded law given all evidence."""
-
     law: LawOf
     predict: Callable[[Floats], Prediction]
     leave_one_out: Prediction
 
     def out_of_fold(self) -> Prediction:
-        """Give the leave-one-out predictions (N,)."""
         return self.leave_one_out
 
 
@@ -114,19 +107,12 @@ class ProcessSurrogate(TwoStepSurrogate[Folded[LawOf], Conditioned[LawOf]]):
     def learn(self, transform: str, weights: Floats, values: Floats) -> LawOf:
         """Learn hyperparameters under a transform from the values (N,) of mixtures (N, K)."""
 
-    @property
-    def transform(self) -> str:
-        """The transform in use. Raises `RuntimeError` before the first fit."""
-        return self.fitted.law.features.transform
-
     def choose(self, observations: Observations) -> Folded[LawOf]:
-        """Learn a law under each transform, and choose by leave-one-out error."""
         weights, values = observations.weights, observations.values
         candidates = [self._folded(name, weights, values) for name in self._transforms]
         return min(candidates, key=lambda one: float(np.mean((one.leave_one_out(weights, values).mean - values) ** 2)))
 
     def condition(self, choice: Folded[LawOf], observations: Observations) -> Conditioned[LawOf]:
-        """Condition on all values."""
         evidence = observations.weights, observations.values
         return Conditioned(choice.whole, choice.whole.predictor(*evidence), choice.leave_one_out(*evidence))
 
@@ -167,7 +153,6 @@ class GaussianProcessSurrogate(ProcessSurrogate[_MaternLaw]):
         super().__init__(transforms)
 
     def learn(self, transform: str, weights: Floats, values: Floats) -> _MaternLaw:
-        """Maximise the likelihood."""
         features, dimensions = Features.of(transform, weights), weights.shape[1]
         matern = Matern(np.full(dimensions, np.sqrt(dimensions)), (0.1, 1e3), nu=2.5)
         kernel = ConstantKernel(1.0, (1e-2, 1e3)) * matern + WhiteKernel(1e-3, (1e-8, 1.0))

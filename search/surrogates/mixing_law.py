@@ -59,7 +59,6 @@ class MixingLawSurrogate(TwoStepSurrogate[_Law, _Fitted]):
     """A log-linear mixing law; its penalty and start are chosen again as the evidence grows."""
 
     def choose(self, observations: Observations) -> _Law:
-        """Fit from every start under every penalty, and take the smallest leave-one-out error."""
         weights, values = observations.weights, observations.values
         standard = (values - values.mean()) / _spread(values)
         starts = [_start(weights, standard, floor) for floor in _FLOORS]
@@ -67,7 +66,6 @@ class MixingLawSurrogate(TwoStepSurrogate[_Law, _Fitted]):
         return min(laws, key=lambda law: float(np.mean((law.leave_one_out(weights, values).mean - values) ** 2)))
 
     def condition(self, choice: _Law, observations: Observations) -> _Fitted:
-        """Fit to all values, from the chosen law."""
         law = _fit(observations.weights, observations.values, choice.penalty, choice.coefficients)
         return _Fitted(law, observations)
 

@@ -52,7 +52,6 @@ class Prior:
 
     @property
     def value_noise(self) -> float:
-        """The noise variance of a value, in units."""
         return float(np.exp(2 * self.log_scales[4]))
 
     def noise(self, rows: Rows) -> Floats:
@@ -155,7 +154,6 @@ class _Posterior:
 
     @cached_property
     def coefficients(self) -> Coefficients:
-        """The posterior mean."""
         return self.prior.restore(Coefficients.from_dual(self.rows, self.prior.variances, self.dual))
 
     def deviation(self, weights: Floats) -> Floats:
@@ -168,7 +166,6 @@ class _Posterior:
         return deviations
 
     def predict(self, weights: Floats) -> Prediction:
-        """Predict mixtures (N, K); each deviation costs R^2."""
         parts = np.array_split(weights, max(1, len(weights) * len(self.dual) // _CHUNK))
         return Prediction(self.coefficients.value(weights), np.concatenate([self.deviation(part) for part in parts]))
 
@@ -200,9 +197,7 @@ class ScheffeSurrogate(TwoStepSurrogate[Prior, _Posterior]):
         return self.fitted.coefficients
 
     def choose(self, observations: Observations) -> Prior:
-        """Choose the prior."""
         return self._given or fit_prior(observations)
 
     def condition(self, choice: Prior, observations: Observations) -> _Posterior:
-        """Solve for the coefficients."""
         return _Posterior.of(choice, Rows.of(observations))

@@ -37,7 +37,6 @@ class Rows:
 
     @classmethod
     def of_values(cls, weights: Floats, values: Floats) -> Rows:
-        """One equation per mixture."""
         return cls(np.ones(len(weights)), weights, weights, weights, values, np.arange(len(weights)))
 
     @classmethod
@@ -139,6 +138,5 @@ class Coefficients:
         return cls(float(constant * (dual @ rows.constant)), linear * (dual @ rows.u), quadratic)
 
     def value(self, weights: Floats) -> Floats:
-        """Return L at mixtures (N, K)."""
         values: Floats = self.constant + weights @ self.linear + ((weights @ self.quadratic) * weights).sum(axis=1)
         return values

@@ -59,7 +59,6 @@ class Observations:
 
     @classmethod
     def of_values(cls, weights: npt.ArrayLike, values: npt.ArrayLike) -> Self:
-        """Observe values alone."""
         array = np.array(weights, dtype=np.float64)
         return cls(array, np.array(values, dtype=np.float64), np.full(array.shape, np.nan))
 
@@ -83,7 +82,6 @@ class Observations:
         return known
 
     def take(self, which: npt.NDArray[np.bool_] | Places | slice) -> Self:
-        """Keep some of the evaluations."""
         return type(self)(self.weights[which], self.values[which], self.gradients[which])
 
 
@@ -132,7 +130,6 @@ class TwoStepSurrogate(ABC, Generic[Choice, FittedTo]):
         """Fit to all evidence at the choice."""
 
     def fit(self, observations: Observations) -> None:
-        """Fit to all evidence, at a new choice if the prefix has grown."""
         prefix = fitting_prefix(len(observations))
         if self._choice is None or self._choice[0] != prefix:
             self._choice = (prefix, self.choose(observations.take(slice(prefix))))
@@ -146,11 +143,9 @@ class TwoStepSurrogate(ABC, Generic[Choice, FittedTo]):
         return self._fitted
 
     def predict(self, weights: Floats) -> Prediction:
-        """Predict mixtures (N, K)."""
         return self.fitted.predict(weights)
 
     def out_of_fold(self) -> Prediction:
-        """Predict each fitted mixture (N,) from others only."""
         return self.fitted.out_of_fold()
 
 
@@ -191,17 +186,14 @@ class ConformalSurrogate:
         return self._factor
 
     def fit(self, observations: Observations) -> None:
-        """Fit the inner surrogate and calibrate it on its out-of-fold predictions."""
         self.inner.fit(observations)
         held_out = self.inner.out_of_fold()
         self._factor = calibration_factor(observations.values - held_out.mean, held_out.deviation, self._coverage)
 
     def predict(self, weights: Floats) -> Prediction:
-        """Predict mixtures (N, K), calibrated."""
         return self._calibrated(self.inner.predict(weights))
 
     def out_of_fold(self) -> Prediction:
-        """Give the inner out-of-fold predictions (N,), calibrated on all of them."""
         return self._calibrated(self.inner.out_of_fold())
 
     def _calibrated(self, prediction: Prediction) -> Prediction:

@@ -146,7 +146,7 @@ def test_the_transform_is_chosen_by_what_the_values_follow(transform: str) -> No
     values = TRANSFORMS[transform](known) @ np.array([1.0, -2, 0.5, 1.5, -1, 0.3])
     surrogate = GaussianProcessSurrogate()
     surrogate.fit(Observations.of_values(known, values))
-    assert surrogate.transform == transform
+    assert surrogate.fitted.law.features.transform == transform
 
 
 def test_the_mixing_law_finds_the_law_it_was_drawn_from() -> None:
