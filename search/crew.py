@@ -1,8 +1,7 @@
 """Workers and trials: who works at which trial, and evaluations that raise or lose their worker.
 
-A running trial reserves a merge: a trial is asked for only while finished merges and running trials together are fewer
-than the budget. A failed evaluation is tried again a bounded number of times, then kept as failed. A worker's death
-raises nothing, so every beginning is counted.
+A running trial reserves a merge. A failed evaluation is tried again a bounded number of times. A worker's death raises
+nothing, so every beginning is counted.
 """
 
 from __future__ import annotations

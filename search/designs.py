@@ -19,11 +19,10 @@ def spread(
 ) -> list[Mixture]:
     """Return `count` feasible mixtures of two partitions or more, far from each other and from those `before`.
 
-    Best-candidate sampling (Mitchell 1991, SIGGRAPH): the i-th mixture is, of a handful drawn at random, the farthest
-    from its predecessors. The handful is small: the farthest of many are corners of the simplex, where a merge is
-    nearly a member and agrees with training anyway. Predecessors and (seed, i) decide a mixture, so a longer spread
-    begins with the shorter. Every third mixture is drawn half-way to `near`, the optimum, where decisions are made.
-    Raises `ValueError` if the space has no mixture of two partitions.
+    Best-candidate sampling (Mitchell 1991, SIGGRAPH): each mixture is, of a handful drawn at random, the farthest from
+    its predecessors. The farthest of many would be corners, where a merge is nearly a member. A longer spread begins
+    with the shorter. Every third mixture is drawn half-way to `near`, the optimum, where decisions are made. Raises
+    `ValueError` if the space has no mixture of two partitions.
     """
     found: list[Mixture] = []
     taken = [mixture.over(space.names).array for mixture in before]

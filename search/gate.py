@@ -1,7 +1,7 @@
 """The gate: prunes a proposal before any merge if it is unlikely to beat the incumbent, or to add to the front.
 
-A share of the unlikely proposals is evaluated all the same (an audit), so the false-prune rate is measured, and too
-high a rate lowers the threshold. After `patience` pruned proposals in a row the next one is evaluated: no livelock.
+A share of the unlikely is evaluated all the same (an audit), so the false-prune rate is measured, and too high a rate
+lowers the threshold. After `patience` pruned proposals in a row the next one is evaluated: no livelock.
 """
 
 import math
@@ -203,10 +203,10 @@ def chance_of_winning(prediction: Prediction, front: Floats, *, seed: int) -> fl
 
 
 def adapted_threshold(threshold: float, audits: Sequence[bool], *, most: float) -> float:
-    """Lower a probability threshold by halves while audits show more than the share `most` of false prunes.
+    """Lower a probability threshold while audits, in order, show more than the share `most` of false prunes.
 
-    `audits` tell in order whether each won. The rate since the last change has a Jeffreys prior. Once the rate is above
-    `most` with probability 0.8, the threshold is halved; once below with that probability, doubled, up to `threshold`.
+    Under a Jeffreys prior of the rate since the last change, the threshold is halved once the rate is above `most` with
+    probability 0.8, and doubled, up to `threshold`, once below with that probability.
     """
     current, false, seen = threshold, 0, 0
     for was_false in audits:
@@ -223,9 +223,9 @@ def interval_width(errors: Sequence[float]) -> float:
     """Return the factor of deviations, given the errors so far in halves of their intervals.
 
     A search asks away from its evidence, so calibration on the evidence does not carry over. The latest errors give the
-    width (conformal prediction's quantile). Each miss widens it and each hit narrows it, so that the share of hits
-    stays at `INTERVAL_COVERAGE` in the long run for any surrogate (quantile tracking: Gibbs and Candes 2021, arXiv
-    2106.00170; Angelopoulos, Candes and Tibshirani 2023, arXiv 2307.16895, eq. 3 and 5).
+    width (conformal prediction's quantile); a miss widens it and a hit narrows it, to keep the share of hits at
+    `INTERVAL_COVERAGE` for any surrogate (quantile tracking: Gibbs and Candes 2021, arXiv 2106.00170; Angelopoulos,
+    Candes and Tibshirani 2023, arXiv 2307.16895, eq. 3 and 5).
     """
     width, logarithm = 1.0, 0.0
     scores: list[float] = []

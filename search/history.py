@@ -1,8 +1,4 @@
-"""The loop's view of a study: a look costs as much as the news since the last one.
-
-Finished trials never change, so nothing is counted twice. Everything is in the order of trial numbers, also if several
-workers finish theirs in another order.
-"""
+"""The loop's view of a study, by trial numbers: a look costs as much as the news since the last one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The loop: propose, judge, evaluate, tell, until the budget of merges is spent, and not one more.
 
-Proposals, verdicts and seeds depend on the study's trials alone. So a trial left running by a killed process is taken
-up under its own number and ends alike, and several processes may advance one study.
+Proposals, verdicts and seeds depend on the study's trials alone. So a trial left by a killed process ends alike under
+its own number, and several processes may advance one study.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ class Search:
 
     start: mixtures by name, evaluated first and never judged.
     gate: None to prune nothing.
-    several: the objective has several values; gradients are not asked for, there would be one for each.
+    several: of several objectives no gradients are asked for.
     stop_early: abandon evaluations unable to beat the incumbent, if the objective can and no gradients are needed.
-    stop: rules to stop before the budget.
     retries: how often a raising evaluation is tried again.
 
     Raises `ValueError` if the strategy needs gradients and the objective has none.
@@ -96,11 +95,10 @@ def advance(
     crew: Crew = ALONE,
     watch: Callable[[Counts, float], None] = lambda counts, best: None,
 ) -> Counts:
-    """Advance a study to a total of `merges` evaluations charged; do nothing if they are there.
+    """Advance a study to a total of `merges` evaluations charged, by all its workers together.
 
-    Other workers may advance the study at the same time; this one returns once all merges are made. A stop rule ending
-    the search sooner is recorded in the study as `STOPPED_BY`. `watch` is called with the counts and the lowest value
-    yet whenever they may have changed.
+    A stop rule ending the search sooner is recorded in the study as `STOPPED_BY`. `watch` is called with the counts and
+    the lowest value yet whenever they may have changed.
     """
     started = time.monotonic()
     study.sampler = PerTrialSampler(search.strategy, search.space, seed=search.seed, patience=search.patience)

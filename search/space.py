@@ -1,8 +1,8 @@
 """The mixture space: one parameter per partition, and the projection of any point to a mixture.
 
 A point z of the cube [0, 1]^K stands for its Euclidean projection onto the capped simplex
-{w : floor_k <= w_k <= cap_k, sum w = 1}. The projection gives exact zeros (the subset), keeps all bounds, and leaves a
-mixture alone, so a mixture is its own parameters (Duchi et al. 2008, ICML, for the simplex).
+{w : floor_k <= w_k <= cap_k, sum w = 1}. The projection gives exact zeros (the subset) and leaves a mixture alone, so
+a mixture is its own parameters (Duchi et al. 2008, ICML, for the simplex).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Weights = npt.NDArray[np.float64]
 class CappedSimplex:
     """The feasible mixtures over K partitions: `floors` <= w <= `caps` (K,), at most `max_members` weights above zero.
 
-    A cap of zero excludes a partition, and a floor equal to the cap fixes it; neither has an Optuna parameter. Floors
-    are zero if not given. Raises `ValueError` if nothing is feasible.
+    A partition excluded (cap 0) or fixed (floor = cap) has no Optuna parameter. Raises `ValueError` if nothing is
+    feasible.
     """
 
     names: tuple[str, ...]

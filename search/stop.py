@@ -100,8 +100,8 @@ def tokens_read(trials: Sequence[FrozenTrial]) -> int:
 def merges_without_improvement(trials: Sequence[FrozenTrial], min_improvement: float) -> int:
     """Count the merges since the last improvement on all earlier ones by more than `min_improvement`.
 
-    With several objectives, improving on a merge takes a better value in one of them. Evaluations stopped early improve
-    nothing: their values are estimates.
+    With several objectives one of them has to improve. Evaluations stopped early improve nothing: their values are
+    estimates.
     """
     improvements: list[Sequence[float]] = []
     count = 0

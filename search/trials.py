@@ -63,15 +63,12 @@ STOPPED_BY = "mixscout:stopped_by"
 class Counts:
     """The proposals of a study, counted by their fate.
 
-    merges: the budget spent, that is evaluations charged.
-    pruned: proposals that cost nothing.
-    audited: evaluations against the gate's advice.
-    forced: evaluations after too many pruned in a row.
-    cached: merges remembered from before.
-    failed: merges without a finite loss.
-    stopped_early: merges abandoned half-way, their value estimated.
+    merges: the budget spent. Of them `cached` were remembered from before, `failed` had no finite loss, and
+        `stopped_early` were abandoned half-way, their value estimated.
+    pruned: proposals without a merge.
+    audited: merges against the gate's advice, with `false_prunes` winning all the same.
+    forced: merges after too many pruned in a row.
     tokens_read: held-out tokens read by all merges.
-    false_prunes: audits that won all the same.
     """
 
     merges: int = 0
@@ -164,8 +161,7 @@ def audit_outcomes(completed: Sequence[FrozenTrial]) -> list[bool]:
 def interval_errors(completed: Sequence[FrozenTrial]) -> list[tuple[float, ...]]:
     """Give the errors (D,) of each trial with the gate's prediction, by number, in halves of its intervals.
 
-    An interval is mean +- z deviation, z the normal quantile for `INTERVAL_COVERAGE`, and holds its value if the error
-    is at most 1. An interval of no width holds its mean alone.
+    An interval is mean +- z deviation, z the normal quantile for `INTERVAL_COVERAGE`; without width it holds its mean.
     """
     z = normal_quantile(INTERVAL_COVERAGE)
     errors = []

@@ -1,12 +1,9 @@
 """Calibration: from the proxy to the loss of training, learnt from N mixtures really trained.
 
-The correction truth - proxy is linear in features of the mixture and its proxy. The families, from stiff to supple: an
-offset; a line in the proxy; a line that fades towards single partitions, where the merge is the trained model; a line
-plus a ridge on the weights. The choice is the stiffest family with a leave-one-out error within a standard error of
-the smallest (Breiman et al. 1984, section 3.4.3): from a dozen truths the smallest is often a supple family's luck.
-
-Intervals are the jackknife+ (Barber et al. 2021, Annals of Statistics 49(1), eq. 1.3). For mixtures like the trained
-ones they hold 1 - 2 alpha whatever the data, and usually about 1 - alpha.
+The correction truth - proxy is linear in features of the mixture and its proxy. The choice is the stiffest family with
+a leave-one-out error within a standard error of the smallest (Breiman et al. 1984, section 3.4.3): from a dozen truths
+the smallest is often a supple family's luck. Intervals are the jackknife+ (Barber et al. 2021, Annals of Statistics
+49(1), eq. 1.3): for mixtures like the trained ones they hold 1 - 2 alpha whatever the data, usually about 1 - alpha.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ class Family:
     """The features of a correction.
 
     slope: a line in the proxy, not an offset alone.
-    fading: all features are multiplied by 1 - sum_k w_k^2, zero at a single partition.
+    fading: times 1 - sum_k w_k^2, zero at a single partition, where the merge is the trained model.
     ridge: the penalty of squared slopes in the weights; None for no such slopes.
     """
 

@@ -1,7 +1,4 @@
-"""The noise floor: the spread of really trained losses when only the order of the data differs.
-
-No proxy can be nearer to a loss than the noise, and no choice between two mixtures within the noise matters.
-"""
+"""The noise floor: the spread of really trained losses when only the order of the data differs."""
 
 from __future__ import annotations
 
@@ -34,9 +31,9 @@ class NoiseFloor:
     def of(cls, groups: Sequence[Floats], *, crossed: bool = False) -> NoiseFloor | None:
         """Estimate from groups of losses, one group a mixture; None if no mixture was trained twice.
 
-        deviation^2 = sum_g sum_i (x_gi - mean_g)^2 / sum_g (n_g - 1). The deviation of a difference is sqrt(2) times
-        the deviation. With `crossed`, the i-th losses of all groups (of one size) share their order, and the means of
-        mixtures and of orders are taken out first (two-way analysis of variance without replication).
+        deviation^2 = sum_g sum_i (x_gi - mean_g)^2 / sum_g (n_g - 1), times sqrt(2) for a difference. With `crossed`,
+        the i-th losses of all groups share their order, and the means of mixtures and orders are taken out of the
+        difference (two-way analysis of variance without replication).
         """
         repeated = [group for group in groups if len(group) > 1]
         if not repeated:

@@ -1,14 +1,14 @@
 """The choice of a merge rule, judged on the truths of N mixtures.
 
-Correlation over all mixtures once chose a rule with an optimum that trained worse. The criterion judges a rule at the
-choices made with it, in the unit of the loss:
+Correlation over all mixtures once chose a rule with an optimum that trained worse. So a rule is judged at the choices
+made with it, in the unit of the loss:
 
     criterion = weighted leave-one-out error + expected regret
     weighted error = sqrt(sum_i v_i e_i^2 / sum_i v_i),   v_i = exp(-(truth_i - lowest truth) / spread of the truths)
     expected regret = mean over resamples of: truth of the proxy's favourite less the lowest truth
 
 e_i is the error of the line truth = a + b proxy fitted without i: calibration removes a bias, so bias goes unpunished.
-All rules see the same resamples of the mixtures, so their differences are paired.
+All rules see the same resamples.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """How well a proxy stands for the ground truth: figures over N mixtures with their intervals, in the losses' unit.
 
-A statistic takes proxy and truth (..., N) and gives (...), NaN if undefined (all values equal, no pair to judge).
-Intervals are percentile intervals of the bootstrap over mixtures (Efron and Tibshirani 1993, chapter 13). They say how
-far a figure depends on the choice of mixtures; the noise of a training run is another matter.
+A statistic takes proxy and truth (..., N) and gives (...), NaN if undefined. Intervals are percentile intervals of the
+bootstrap over mixtures (Efron and Tibshirani 1993, chapter 13), without the noise of a training run.
 """
 
 import warnings

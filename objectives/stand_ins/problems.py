@@ -1,8 +1,7 @@
 """Mixing laws as objectives with a known optimum, and a table of problems of realistic scale.
 
 Merges nearly follow Scheffe's quadratic, with the linear law its simplest case; really trained models follow the
-exponential law. `with_optimum` takes free coefficients and solves for the others, so that the optimality conditions
-hold at a given mixture to rounding, without numerical optimisation.
+exponential law. `with_optimum` solves for the coefficients not given, without numerical optimisation.
 """
 
 from __future__ import annotations
@@ -144,8 +143,8 @@ def problem(
 ) -> AnalyticLoss:
     """Make a problem over so many `partitions`, its optimum inside the simplex, on a face or at a vertex.
 
-    The best value is `BEST_NATS`. Random mixtures (Dirichlet, about as sparse as random points of the search space)
-    spread by `SPREAD_NATS`. The seed decides all. Raises `ValueError` for a combination not `available`.
+    The best value is `BEST_NATS`; random mixtures, about as sparse as random points of the search space, spread by
+    `SPREAD_NATS`. Raises `ValueError` for a combination not `available`.
     """
     if (kind, placement) not in available():
         known = ", ".join(f"{a} {b}" for a, b in available())

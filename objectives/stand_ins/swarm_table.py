@@ -1,9 +1,9 @@
 """Swarms: models trained elsewhere on many mixtures, as the weights and the metrics of every run.
 
-Two forms are read: Olmix's (`ratios.csv` and `metrics.csv`) and RegMix's (`train_mixture_1m.csv` and
-`train_pile_loss_1m.csv`, perhaps with a `test_` pair beside them). Runs are joined by id and columns by name, never
-by position. Swarms are written in Olmix's form with RegMix's decoration (`train_NAME`, `metric/NAME_val_loss`): readers
-strip a decoration shared by every column, so any name comes back, even a decorated one or a name of an id column.
+Read are Olmix's form (`ratios.csv` and `metrics.csv`) and RegMix's (`train_mixture_1m.csv` and
+`train_pile_loss_1m.csv`, perhaps with a `test_` pair). Runs are joined by id and columns by name. Written is Olmix's
+form with RegMix's decoration (`train_NAME`, `metric/NAME_val_loss`): readers strip a decoration shared by every
+column, so any name comes back.
 """
 
 import csv
@@ -53,8 +53,7 @@ class SwarmTable:
 def read_swarm(source: Path, metrics: Path | None = None) -> SwarmTable:
     """Read a swarm from a folder (its training runs), or from a file of weights and a file of metrics.
 
-    Weights are divided by their sum: rounded weights do not quite sum to one. Raises `ConfigError`, naming the file,
-    the run and the column at fault.
+    Weights are divided by their sum, not quite one after rounding. Raises `ConfigError`, naming file, run and column.
     """
     if metrics is not None:
         return _read_pair(source, metrics)

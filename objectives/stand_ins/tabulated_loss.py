@@ -78,10 +78,10 @@ class FittedSwarm:
 
 
 class TabulatedLoss:
-    """The value of a mixture by the predictors of a swarm, in the unit of its metrics.
+    """The value of a mixture by the predictors of a swarm, in the unit of its metrics: the goal's domains.
 
-    The goal's domains are metrics of the swarm; its `measure` does not matter. `standard_error` is the predictors' own
-    deviation, metrics taken as independent. Raises `ValueError` for a goal the swarm cannot serve.
+    `standard_error` is the predictors' deviation, metrics taken as independent. Raises `ValueError` for a goal the
+    swarm cannot serve.
     """
 
     gradient = challenge = foundation = None

@@ -1,10 +1,9 @@
 """The strategy for when in doubt: descent on a model of the loss if there are gradients, else the surrogate.
 
 Each proposal is the minimum of a Scheffe quadratic, fitted to all values and gradients, plus a proximal term around
-the best mixture. The term loosens after every improvement and tightens after every failure, down to a short projected
-gradient step. If the slope is still steep after a step, the quadratic bends too much (it has seen worse places), and
-the next step is stretched. A quadratic loss takes about as many evaluations as partitions in use. Once converged,
-the strategy explores by expected improvement.
+the best mixture. The term loosens after an improvement and tightens after a failure. If the slope is still steep after
+a step, the quadratic bends too much, and the next step is stretched. A quadratic loss takes about as many evaluations
+as partitions in use. Once converged, the strategy explores by expected improvement.
 """
 
 from collections.abc import Sequence

@@ -30,10 +30,9 @@ def propose_random(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: in
 
 
 def propose_sobol(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> Weights:
-    """Return the next point of a scrambled Sobol sequence (Owen 1998), more even than chance.
+    """Return the next point of a scrambled Sobol sequence (Owen 1998), counted by the proposals made.
 
-    The number of proposals made, without the start design, is the place in the sequence. Optuna's QMCSampler counts
-    its points in the study, so a search killed between counting and proposing skips a point.
+    Optuna's QMCSampler counts its points in the study, so a search killed before proposing skips a point.
     """
     sequence = qmc.Sobol(len(space.free), scramble=True, rng=np.random.default_rng(seed))
     done = sum(START not in trial.user_attrs for trial in trials)
@@ -57,8 +56,7 @@ def propose_exhaustive(trials: Sequence[FrozenTrial], space: CappedSimplex, seed
 def candidates(space: CappedSimplex) -> Iterator[Subset]:
     """List uniform subsets by size, then a grid on the simplex, all within `max_members`.
 
-    A candidate is a list of members with equal weights. On the grid a member may be listed several times. Some
-    candidates are equal, at the latest once projected.
+    Members have equal weights, and a member may come several times. Some candidates are equal.
     """
     sizes = range(1, min(LARGEST_SUBSET, space.max_members, len(space.allowed)) + 1)
     yield from chain.from_iterable(combinations(space.allowed, size) for size in sizes)

@@ -23,9 +23,8 @@ STRATEGIES: dict[str, Strategy] = {
 def find_strategy(name: str) -> Strategy:
     """Return a strategy by its name, or the user's own by `package.module:make`.
 
-    make(space, seed) returns an Optuna sampler, checked at its first use. The sampler sees evaluated trials only, and
-    the proposal after a pruned one is random: a sampler repeating its proposal would never end.
-    Raises `ValueError` for an unknown name, and for a function not to be imported or called.
+    make(space, seed) returns an Optuna sampler, which sees evaluated trials only. The proposal after a pruned one is
+    random: a sampler repeating itself would never end. Raises `ValueError`.
     """
     if ":" in name:
         return Strategy(name, _checked(name, _imported(name)), pruned_trials="elsewhere", several=True)

@@ -22,18 +22,17 @@ class Strategy:
     """A strategy and its part in the search.
 
     name: its name in the study file.
-    make: (space, seed) -> a sampler for one trial. The sampler reads the study's history alone, so a resumed study
-        makes the proposals of an undisturbed one.
-    pruned_trials: `hidden`: the sampler sees no pruned trial. `elsewhere`: likewise, and the proposal after a pruned
-        trial is random, because the sampler would repeat itself. `own`: the sampler reads pruned trials.
-    uses_gradient: mixtures are evaluated with their gradients, and the objective must have them.
-    gradient_optional: an objective without gradients will do, too.
-    several: the strategy can search for the front of several objectives.
-    one_seed: all trials share one seed, for a sequence running from trial to trial.
-    running_trials: whether the sampler sees the proposals in hand of other workers.
-    most_shown: the sampler sees at most so many completed trials, the lowest; None for all.
-    patience: pruned proposals in a row before the next is evaluated, if the gate's rule is no sooner; 0: never prune.
-    settings: the sampler's settings, for the study's record.
+    make: (space, seed) -> a sampler for one trial, proposing from the study's history alone.
+    pruned_trials: `hidden`: never seen. `elsewhere`: likewise, and the proposal after one is random, because the
+        sampler would repeat itself. `own`: the sampler reads them.
+    uses_gradient: mixtures are evaluated with gradients, and the objective must have them.
+    gradient_optional: unless it has none.
+    several: it can search for the front of several objectives.
+    one_seed: all trials share a seed, for a sequence running through them.
+    running_trials: whether the sampler sees the proposals of other workers in hand.
+    most_shown: the sampler sees so many completed trials at most, the lowest.
+    patience: pruned proposals in a row before the next is evaluated, if sooner than by the gate's rule; 0: never prune.
+    settings: for the study's record.
     """
 
     name: str

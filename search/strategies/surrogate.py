@@ -1,8 +1,7 @@
 """Bayesian optimisation on the mixture itself: a Scheffe quadratic, and the mixture of largest expected improvement.
 
-The quadratic's mean ranks many sampled mixtures, expected improvement ranks the best of them, and small moves improve
-the very best. Every few proposals the average of the lowest predicted mixtures comes instead (RegMix, Liu et al. 2024,
-arXiv 2407.01492).
+Every few proposals the average of the lowest predicted mixtures comes instead (RegMix, Liu et al. 2024, arXiv
+2407.01492).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -50,9 +49,8 @@ def propose(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int) -> W
 def evidence_of(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int = 0) -> Observations | None:
     """Collect values and gradients of the completed trials; None from fewer than three.
 
-    Several objectives, each scaled to its range, are summed with random weights from the seed, so that proposals look
-    at all parts of the front (random scalarisation, Paria et al. 2019, arXiv 1805.12168). Losses are nearly convex in
-    the mixture, so weighted sums reach the front.
+    Several objectives, each scaled to its range, are summed with random weights from the seed (random scalarisation,
+    Paria et al. 2019, arXiv 1805.12168). Losses are nearly convex in the mixture, so sums reach the front.
     """
     done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     if len(done) < 3:

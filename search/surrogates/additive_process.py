@@ -1,8 +1,7 @@
 """Additive Gaussian process: a sum of functions of one weight each (Duvenaud et al. 2011, arXiv 1112.4394, order one).
 
-From few evaluations of many partitions it beats models of all weights at once: a loss depends on most partitions each
-by itself. The shares of the partitions start equal, and take two steps towards the largest likelihood; more steps fit
-few evaluations all too well. Gradients are not used.
+From few evaluations of many partitions it beats models of all weights at once. The shares of the partitions take two
+steps from equal towards the largest likelihood; more steps overfit. Gradients are not used.
 """
 
 from __future__ import annotations

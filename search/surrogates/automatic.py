@@ -1,8 +1,8 @@
 """The surrogate families by name, and their combination by out-of-fold errors.
 
-No family wins on merges and on really trained swarms alike. A clearly best family decides alone; nearly equal families
-are averaged, because out-of-fold errors cannot tell them apart. On RegMix's swarm, from 64 runs on, the best family
-alone was up to 0.006 of Spearman below the best in hindsight; the average mostly was above.
+No family wins on merges and on really trained swarms alike. Nearly equal families are averaged, because out-of-fold
+errors cannot tell them apart: on RegMix's swarm, from 64 runs on, the best family alone was up to 0.006 of Spearman
+below the best in hindsight, and the average mostly above.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,9 +1,8 @@
 """Gaussian process over mixtures: Matern-5/2 with one length scale per partition (scikit-learn).
 
-The process sees a transform of the weights. Merges favour raw weights and really trained swarms log(w + 1e-3), so the
-transform of smallest leave-one-out error is taken. While evaluations are few, hyperparameters overfit: each
-leave-one-out prediction then comes from hyperparameters learnt without its fold. Gradients are not used: a Scheffe
-quadratic makes more of them.
+Merges favour raw weights and really trained swarms log(w + 1e-3), so the transform of smallest leave-one-out error is
+taken. Few evaluations overfit hyperparameters: their leave-one-out predictions come from hyperparameters learnt without
+the fold. Gradients are not used: a Scheffe quadratic makes more of them.
 """
 
 from __future__ import annotations

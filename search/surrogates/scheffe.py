@@ -1,12 +1,9 @@
 """Scheffe quadratic: L(w) = c + b'w + w'Qw, a Bayesian linear regression on values and gradients.
 
 Merges nearly follow it. An evaluation with its gradient is K equations, so about K / 2 evaluations determine the
-K (K + 1) / 2 coefficients told apart on the simplex; before them the prior decides. The dual has one unknown per
-equation (Rasmussen and Williams 2006, section 2.2).
-
-The prior has four scales of coefficients and two of noise, found by penalised marginal likelihood. Its mean is a bowl
-with its bottom half an edge of the simplex down the slope. Bowl and penalty keep the fit sound from fewer equations
-than coefficients; plain ridge has neither, and loses its ranking there.
+K (K + 1) / 2 coefficients; before them the prior decides. The dual has one unknown per equation (Rasmussen and
+Williams 2006, section 2.2). The prior's mean is a bowl with its bottom half an edge of the simplex down the slope. Its
+scales are found by penalised marginal likelihood: plain ridge loses its ranking from few equations.
 """
 
 from __future__ import annotations
@@ -193,7 +190,7 @@ class ScheffeSurrogate(TwoStepSurrogate[Prior, _Posterior]):
 
     @property
     def coefficients(self) -> Coefficients:
-        """The posterior mean of the quadratic, to value very many mixtures. Raises `RuntimeError` before a fit."""
+        """The posterior mean of the quadratic. Raises `RuntimeError` before a fit."""
         return self.fitted.coefficients
 
     def choose(self, observations: Observations) -> Prior:

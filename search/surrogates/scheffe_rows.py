@@ -5,11 +5,10 @@ L(w) = c + b'w + w'Qw is linear in its coefficients, and so are its values and d
     value at w:            coefficients (1, w, w w')
     derivative at w, z:    coefficients (0, z, z w' + w z')
 
-The last entry is the symmetric part of some p q', so a row is (constant, u, p, q): no K x K matrix is made, and Gram
-matrices are products of (R, K) arrays. A gradient gives K - 1 derivatives along the simplex, in Helmert's orthonormal
-basis. The prior has five independent groups of coefficients: constant, linear, a diagonal shared by all partitions
-(the isotropic curvature around the landscape's floor, most of the curvature of merges), each partition's own diagonal,
-and pairs.
+The last entry is the symmetric part of some p q', so a row is (constant, u, p, q), and no K x K matrix is made. A
+gradient gives K - 1 derivatives along the simplex, in Helmert's orthonormal basis. The prior has five independent
+groups of coefficients: constant, linear, a diagonal shared by all partitions (most of the curvature of merges), each
+partition's own diagonal, and pairs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The seam between surrogates and their callers: observations, predictions, and their calibration.
 
-Hyperparameters and families are costly to choose, so they are chosen on a prefix of the evidence. The prefix depends
-on the length of the evidence alone: a resumed study chooses as an undisturbed one.
+Choices costly to make are made on a prefix of the evidence. Its length depends on the evidence's alone, so a resumed
+study chooses as an undisturbed one.
 """
 
 import math
@@ -28,10 +28,9 @@ class Observations:
 
     weights: (N, K).
     values: (N,), nats per token.
-    gradients: (N, K) partial derivatives with respect to the raw weights, a row of NaN if unknown. Only the component
-        along the simplex (the mean removed) says anything about mixtures.
+    gradients: (N, K), by the raw weights, a row of NaN if unknown; only the component along the simplex counts.
 
-    Raises `ValueError` for shapes that differ and numbers that are not finite.
+    Raises `ValueError` for shapes that differ and numbers not finite.
     """
 
     weights: Floats
@@ -169,8 +168,8 @@ class ConformalSurrogate:
     """Another surrogate's means, with deviations scaled until mean +- z deviation holds `coverage` of the values.
 
     z is the normal quantile of (1 + coverage) / 2. The scale comes from normalised out-of-fold residuals (Papadopoulos
-    et al. 2002; Angelopoulos and Bates 2021, arXiv 2107.07511, section 2.2). The promise holds for mixtures like the
-    evidence; a search asks elsewhere, so audits are still needed. Raises `ValueError` unless 0 < coverage < 1.
+    et al. 2002; Angelopoulos and Bates 2021, arXiv 2107.07511, section 2.2), so the promise is for mixtures like the
+    evidence. Raises `ValueError` unless 0 < coverage < 1.
     """
 
     def __init__(self, inner: Surrogate, *, coverage: float = 0.9) -> None:
