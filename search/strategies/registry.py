@@ -36,7 +36,7 @@ def find_strategy(name: str) -> Strategy:
 def _imported(name: str) -> Callable[[CappedSimplex, int], object]:
     module_name, _, attribute = name.partition(":")
     try:
-        found: Callable[[CappedSimplex, int], object] = getattr(importlib.import_module(module_name), attribute)
+        found: object = getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:
         raise ValueError(
             f"strategy {name!r} cannot be imported: {error}; install its package, or put its folder on PYTHONPATH"

@@ -88,8 +88,11 @@ class Folded(Generic[LawOf]):
 @dataclass(frozen=True)
 class Conditioned(Generic[LawOf]):
     law: LawOf
-    predict: Callable[[Floats], Prediction]
+    predictor: Callable[[Floats], Prediction]
     leave_one_out: Prediction
+
+    def predict(self, weights: Floats) -> Prediction:
+        return self.predictor(weights)
 
     def out_of_fold(self) -> Prediction:
         return self.leave_one_out
