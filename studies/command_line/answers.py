@@ -21,7 +21,7 @@ def best(
 ) -> None:
     """Show the best mixture beside uniform, token-proportional, the best single member and the seed.
 
-    On a table of models already trained: as predicted, beside uniform and the best of those models.
+    A study on a swarm shows the predicted best mixture, beside uniform and the best trained model.
     """
     quiet_libraries()
     from dataclasses import asdict

@@ -1,7 +1,6 @@
 """The command line: the verbs in the order of the help, from a pool to what is done with an answer.
 
-Answers go to stdout, progress to stderr. A fault that users can cause is one line, and exit code 1.
-Heavy imports stand inside the verbs of this room, so that `--help` answers at once.
+Answers go to stdout, progress to stderr. Heavy imports stand inside the verbs, so `--help` answers at once.
 """
 
 import sys
@@ -33,7 +32,6 @@ app = typer.Typer(
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
-    """Hold the options of the command itself."""
     if version:
         from importlib.metadata import version as version_of
 
@@ -61,7 +59,7 @@ app.add_typer(bench_verbs, name="bench")
 
 
 def main() -> None:
-    """Run the command line; a `MixscoutError`, or a file that cannot be used, is printed as one line."""
+    """Run the command line. A `MixscoutError` or a file error is one line and exit code 1."""
     try:
         app()
     except MixscoutError as error:

@@ -35,8 +35,12 @@ assessment_verbs = typer.Typer()
 )
 def fidelity(
     study_file: StudyArgument,
-    mixtures: Annotated[int, typer.Option(help="How many to train; asking for more later keeps those there are.")] = 12,
-    repeats: Annotated[int, typer.Option(min=0, help="Train some again in so many other data orders.")] = 0,
+    mixtures: Annotated[
+        int, typer.Option(help="Mixtures to train in all. A larger number later keeps those trained.")
+    ] = 12,
+    repeats: Annotated[
+        int, typer.Option(min=0, help="Further data orders in which some mixtures are trained again.")
+    ] = 0,
     workers: WorkersOption = None,
     engine: EngineOption = None,
     address: AddressOption = None,
@@ -47,11 +51,13 @@ def fidelity(
     train_proposal: Annotated[bool, typer.Option("--train-proposal", help="Really train the proposal too.")] = False,
     unions: Annotated[
         bool,
-        typer.Option("--unions", help="Train even unions of partitions, each for as long as its members together."),
+        typer.Option(
+            "--unions", help="Also train even unions of partitions, each on as many tokens as its members together."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Really train a spread of mixtures, and see whether the loss of the merge tells how training would end."""
+    """Really train a spread of mixtures, and measure how well the loss of a merge predicts the loss of training."""
     quiet_libraries()
     from pool.engines import choice as engines
     from studies.assessment.fidelity.report import FidelityRequest, make_report, parse_exponents
@@ -73,12 +79,12 @@ def fidelity(
 def predict(
     study_file: StudyArgument,
     mixture: Annotated[
-        str | None, typer.Option(metavar="NAME=WEIGHT,...", help="What to predict; the study's best where left out.")
+        str | None, typer.Option(metavar="NAME=WEIGHT,...", help="The mixture to predict; by default the study's best.")
     ] = None,
     truths: TruthsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict what training a mixture would give, from its merge and the truths known; nothing is trained."""
+    """Predict the loss of training on a mixture, from its merge and the known truths. Nothing is trained."""
     quiet_libraries()
     from studies.assessment.fidelity.forecast import forecast_json
     from studies.assessment.fidelity.report import forecast_mixture
@@ -106,7 +112,7 @@ def ablate(
     study_file: StudyArgument,
     merges: Annotated[int, typer.Option(min=1, help="Most coalitions to merge for the Shapley values.")] = 255,
     game: Annotated[
-        Literal["uniform", "best"], typer.Option(help="Which mixture coalitions of partitions are taken from.")
+        Literal["uniform", "best"], typer.Option(help="The mixture from which coalitions of partitions are cut.")
     ] = "uniform",
     split: Annotated[Literal["search", "test"], typer.Option(help="Held-out text to score on.")] = "search",
     goal_only: Annotated[bool, typer.Option("--goal-only", help="Score the goal's domains alone.")] = False,
@@ -114,9 +120,9 @@ def ablate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of orders, noise and resampling.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what each partition contributes to each held-out domain, and how far that can be believed.
+    """Show the contribution of each partition to each held-out domain, and how sure it is.
 
-    Writes a heat map and a CSV file into the root's reports folder. Asked again, it merges nothing.
+    Writes a heat map and a CSV file into the root's reports folder. A second run merges nothing.
     """
     quiet_libraries()
     from studies.assessment.ablation.csv_file import ablation_stem, write_csv
@@ -144,10 +150,11 @@ def ablate(
 )
 def compare(
     study_files: Annotated[
-        list[Path], typer.Argument(metavar="STUDY.toml...", help="One study file, or several of studies already run.")
+        list[Path],
+        typer.Argument(metavar="STUDY.toml...", help="One study file, or several files of studies already run."),
     ],
     strategies: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help=f"Who competes. [default: {DEFAULT_STRATEGIES}]")
+        str | None, typer.Option(metavar="NAME,...", help=f"The competing strategies. [default: {DEFAULT_STRATEGIES}]")
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help=f"Searches of each strategy. [default: {DEFAULT_SEEDS}]")
@@ -156,16 +163,16 @@ def compare(
         int | None,
         typer.Option(
             min=1,
-            help="Budget of each search in forward-equivalents: merges, of which one with its gradient counts three. "
+            help="Budget of each search in forward-equivalents. A merge counts one, with its gradient three. "
             f"[default: {DEFAULT_MERGES}]",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare strategies on a study at equal budgets, over several seeds; or studies that have been run.
+    """Compare strategies on one study at equal budgets over several seeds, or compare studies already run.
 
-    Asked again, it goes on: after a kill, with more seeds, strategies or merges. Writes a picture and a CSV file into
-    the folder `reports` beside the study's database.
+    A second run continues: after a kill, or with more seeds, strategies or merges. Writes a picture and a CSV file
+    into the folder `reports` beside the study's database.
     """
     quiet_libraries()
     from studies.assessment.comparison.csv_file import write_comparison

@@ -12,12 +12,14 @@ from studies.terminal import console, print_json, quiet_libraries
 bench_verbs = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
 
 
-Entries = Annotated[str | None, typer.Option(metavar="STRATEGY:MERGES,...", help="Who runs, with how many merges.")]
+Entries = Annotated[
+    str | None, typer.Option(metavar="STRATEGY:MERGES,...", help="Strategies, each with its number of merges.")
+]
 Seeds = Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed.")]
 Partitions = Annotated[str, typer.Option(metavar="K,K,...", help="Numbers of partitions of the formulas.")]
 Noise = Annotated[float, typer.Option(min=0, help="Standard deviation of noise on the formulas' values, nats.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
-Picture = Annotated[Path | None, typer.Option(metavar="PNG", help="Also draw it.")]
+Picture = Annotated[Path | None, typer.Option(metavar="PNG", help="Also draw a picture into this file.")]
 
 
 @bench_verbs.command(
@@ -32,7 +34,7 @@ def search(
     picture: Picture = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare strategies on formulas with a known optimum; `mixscout compare` does it on a study of your own."""
+    """Compare strategies on formulas with a known optimum. `mixscout compare` compares them on your own study."""
     quiet_libraries()
     from studies.benchmarks.strategies import regret, shown
     from studies.benchmarks.strategies.regret import parse_entries
@@ -61,7 +63,7 @@ def gate(
     jobs: Jobs = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what the gate saves and whether it keeps its promises, on formulas with a known optimum."""
+    """Measure the gate's savings and false prunes, on formulas with a known optimum."""
     quiet_libraries()
     from studies.benchmarks.strategies import gate, shown
     from studies.benchmarks.strategies.regret import cases, parse_entries
@@ -78,13 +80,15 @@ def gate(
 
 @bench_verbs.command(epilog="Example: `mixscout bench proposals --partitions 128 --trials 1000`")
 def proposals(
-    strategies: Annotated[str | None, typer.Option(metavar="STRATEGY,...", help="Which; all where none.")] = None,
+    strategies: Annotated[
+        str | None, typer.Option(metavar="STRATEGY,...", help="Strategies to measure; by default all.")
+    ] = None,
     partitions: Annotated[int, typer.Option(min=3, help="Partitions of the formula.")] = 128,
-    trials: Annotated[int, typer.Option(min=3, help="Trials that the study has already.")] = 1000,
+    trials: Annotated[int, typer.Option(min=3, help="Trials already in the study.")] = 1000,
     repeats: Annotated[int, typer.Option(min=1, help="Proposals after the first.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what a proposal costs in a study that has many trials, in processor seconds."""
+    """Measure the cost of a proposal in a study with many trials, in processor seconds."""
     quiet_libraries()
     from studies.benchmarks.strategies import shown
     from studies.benchmarks.strategies.proposals import run_proposals
@@ -107,7 +111,7 @@ def objective(
     precision: Annotated[bool, typer.Option("--precision", help="Also bfloat16 against float32, 50 mixtures.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what an evaluation costs, as ratios: overhead, merge bandwidth, mergekit, early stopping."""
+    """Measure the cost of an evaluation, as ratios: overhead, merge bandwidth, mergekit, early stopping."""
     quiet_libraries()
     from dataclasses import asdict
 
@@ -170,7 +174,7 @@ def training(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how fast members are trained, against a bare PyTorch loop: same model, batch, dtype, windows."""
+    """Measure the speed of training members against a bare PyTorch loop: same model, batch, dtype, windows."""
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
     from pool.parts.store import open_pool
@@ -189,13 +193,16 @@ def training(
 def surrogate(
     table: Annotated[Path, typer.Option(metavar="DIR", help="Trained models: RegMix's tables, or ratios and metrics.")],
     metric: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="What to predict (`mean`: of all metrics); all where none.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Metric to predict, `mean` for the mean of all; by default each."),
     ] = None,
-    sizes: Annotated[str, typer.Option(metavar="N,N,...", help="From how many trained models.")] = "32,64,128,256,512",
+    sizes: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Numbers of trained models to fit.")
+    ] = "32,64,128,256,512",
     subsets: Annotated[int, typer.Option(min=1, help="Random subsets of each size.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how every surrogate predicts trained models that it has not seen, beside RegMix's regression."""
+    """Measure every surrogate's predictions of unseen trained models, beside RegMix's regression."""
     from studies.benchmarks import surrogates as benchmark
     from studies.benchmarks.evaluation.tables import show_bench_surrogate
     from studies.terminal import parse_numbers
@@ -211,13 +218,15 @@ def surrogate(
 @bench_verbs.command(epilog="Example: `mixscout bench landscape study.toml --values 20,40 --gradients 4,8`")
 def landscape(
     study_file: StudyArgument,
-    values: Annotated[str, typer.Option(metavar="N,N,...", help="From how many merges.")] = "10,20,40,80",
-    gradients: Annotated[str, typer.Option(metavar="N,N,...", help="From how many merges with gradients.")] = "3,5,8",
+    values: Annotated[str, typer.Option(metavar="N,N,...", help="Numbers of merges to fit.")] = "10,20,40,80",
+    gradients: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Numbers of merges with gradients to fit.")
+    ] = "3,5,8",
     unseen: Annotated[int, typer.Option(min=3, help="Merges to predict.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the mixtures.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how surrogates predict unseen merges of your pool, from values alone and with gradients."""
+    """Measure surrogates' predictions of unseen merges of your pool, from values alone and with gradients."""
     quiet_libraries()
     from studies.benchmarks.strategies.shown import show_landscape
     from studies.benchmarks.surrogates import run_landscape

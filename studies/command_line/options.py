@@ -14,33 +14,32 @@ PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The poo
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
 TextRootOption = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR", exists=True, file_okay=False, resolve_path=True, help="Folder that the corpus's files are in."
-    ),
+    typer.Option(metavar="DIR", exists=True, file_okay=False, resolve_path=True, help="Folder of the corpus's files."),
 ]
 TruthsOption = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Truths measured elsewhere: a folder with ratios.csv and metrics.csv."),
+    typer.Option(metavar="DIR", help="Folder of truths measured elsewhere: ratios.csv and metrics.csv."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 NoiseOption = Annotated[float, typer.Option(min=0, max=1, help="Share of characters that the noise edits.")]
 
-WorkersOption = Annotated[int | None, typer.Option(min=1, help="How many work side by side, a device each.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Number of workers side by side, one device each.")]
 EngineOption = Annotated[
-    EngineName | None, typer.Option(help="Where they work: processes of this machine, or tasks of a Ray cluster.")
+    EngineName | None,
+    typer.Option(help="Where workers run: as processes of this machine, or as tasks of a Ray cluster."),
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option(metavar="auto|local|HOST:PORT", help="The Ray cluster; auto is the one this machine belongs to."),
+    typer.Option(metavar="auto|local|HOST:PORT", help="The Ray cluster; auto is this machine's own."),
 ]
 CpusOption = Annotated[
     float | None,
-    typer.Option("--num-cpus", min=0, help="CPUs that each takes: a Ray node's (one if left out), or threads."),
+    typer.Option("--num-cpus", min=0, help="CPUs of each worker: of a Ray node (by default one), or threads."),
 ]
 GpusOption = Annotated[
     float | None,
-    typer.Option("--num-gpus", min=0, help="GPUs that each takes and sees; if left out, one where there are some."),
+    typer.Option("--num-gpus", min=0, help="GPUs that each worker takes and sees; by default one, if there is any."),
 ]
 
 

@@ -40,7 +40,7 @@ def table(
     folder: FolderArgument,
     as_json: JsonOption = False,
 ) -> None:
-    """Write what a study has evaluated as ratios.csv and metrics.csv: another target then needs no new merge."""
+    """Write a study's evaluations as a swarm: ratios.csv and metrics.csv. Another target then needs no new merge."""
     quiet_libraries()
     from studies.opened.on_pool import workbench
     from studies.outcome.handover.export import run_table
@@ -65,7 +65,7 @@ def handover(
     study_file: StudyArgument,
     folder: FolderArgument,
     tokens: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of the training run; the study's training budget when left out.")
+        int | None, typer.Option(min=1, help="Tokens of the training run; by default the study's training budget.")
     ] = None,
     text: Annotated[
         bool, typer.Option("--text", help="Also the training documents of the partitions, as JSONL.")
@@ -98,9 +98,9 @@ def handover(
 
 @outcome_verbs.command(epilog="Examples: `mixscout report study.toml`, `mixscout report study.toml --json`")
 def report(study_file: StudyArgument, truths: TruthsOption = None, as_json: JsonOption = False) -> None:
-    """Write all that is known of a study on one page that needs no network, with its figures as PNG, CSV and JSON.
+    """Write a study's report: one page that needs no network, with its figures as PNG, CSV and JSON.
 
-    Nothing is merged or trained for it; what is missing says which command makes it.
+    The report merges and trains nothing. A section without data names the command that makes them.
     """
     quiet_libraries()
     from studies.outcome.report.report import run_report
@@ -123,9 +123,9 @@ def dashboard(
     host: Annotated[str, typer.Option(help="Loopback address to listen on; there is no password.")] = "127.0.0.1",
     as_json: JsonOption = False,
 ) -> None:
-    """Open optuna-dashboard on a study, with a note and our figures in it, for this machine only. Ctrl-C ends it.
+    """Open optuna-dashboard on a study, with a note and the report's figures, for this machine only. Ctrl-C ends it.
 
-    Needs `mixscout[dashboard]`. The study may go on meanwhile, and its samplers see nothing of it.
+    Needs `mixscout[dashboard]`. The study may run meanwhile: its samplers notice nothing.
     """
     quiet_libraries()
     from studies.outcome.dashboard.run import open_dashboard

@@ -39,9 +39,9 @@ def build(
     text_root: TextRootOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Build what is missing of a pool: corpus, tokenizer, seed, members. The same line goes on after a kill.
+    """Build the missing parts of a pool: corpus, tokenizer, seed, members. After a kill, the same line resumes.
 
-    With workers, members are trained side by side.
+    With --workers, members are trained side by side.
     """
     quiet_libraries()
     from pool.building.build import build_pool
@@ -82,15 +82,15 @@ def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A partition of the pool file.")],
     checkpoint: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the checkpoint: safetensors only.")],
     tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of its tokenizer.json, where that is another one.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of tokenizer.json, if not the checkpoint's.")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of the member there is.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the member that is there.")] = False,
     text_root: TextRootOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take in a member that was trained elsewhere from the pool's seed, after checking that it fits.
+    """Add a member that was trained elsewhere from the pool's seed, after checking that it fits.
 
-    Its partition is not trained by `pool build` then. A checkpoint that does not fit leaves the pool as it was.
+    `pool build` then does not train its partition. A checkpoint that does not fit leaves the pool unchanged.
     """
     quiet_libraries()
     from pool.building.adding import Source, add_member
@@ -122,12 +122,12 @@ def add(
 def check(
     pool_file: PoolArgument,
     points: Annotated[int, typer.Option(min=1, help="Points on the line between two models.")] = 3,
-    pairs: Annotated[int, typer.Option(min=0, help="Most pairs whose line is walked, the least alike first.")] = 36,
+    pairs: Annotated[int, typer.Option(min=0, help="Most pairs of models to examine, the least alike first.")] = 36,
     as_json: JsonOption = False,
 ) -> None:
     """Tell whether a pool is likely to merge well: transfer between members, task vectors, loss barriers.
 
-    Writes a picture of each matrix into the root's reports folder. Asked again, it merges nothing.
+    Writes a picture of each matrix into the root's reports folder. A second run merges nothing.
     """
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
@@ -150,7 +150,7 @@ def check(
 
 @pool_verbs.command(epilog="Examples: `mixscout pool overlap pool.toml`, `mixscout pool overlap pool.toml --json`")
 def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: JsonOption = False) -> None:
-    """Tell which held-out documents share a passage of 13 words with training text. Reads the text, builds nothing."""
+    """List the held-out documents that share a passage of 13 words with training text. Builds nothing."""
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
     from pool.corpus.overlap import find_overlap
@@ -173,10 +173,10 @@ def units(
     mixture: Annotated[
         str | None, typer.Option(metavar="NAME=WEIGHT,...", help="A mixture over groups, or over units.")
     ] = None,
-    macro: Annotated[bool, typer.Option("--macro", help="All groups alike; without it, all units alike.")] = False,
+    macro: Annotated[bool, typer.Option("--macro", help="Weigh all groups alike; by default, all units.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the groups of a pool's base units, and turn weights over groups into weights over units and back."""
+    """Show the groups of a pool's base units, and convert weights between groups and units."""
     quiet_libraries()
     from pool.config.pool_file import read_pool_file
     from pool.mixture import Mixture, even_within_groups, to_groups, to_units
@@ -198,7 +198,7 @@ def units(
 
 
 def _asked_mixture(text: str, groups: "Groups", *, macro: bool) -> "Mixture":
-    """Read a mixture over groups or over units, whichever its first name is of."""
+    """Read a mixture over groups or over units: the first name decides."""
     from pool.errors import ConfigError
     from pool.mixture import to_units
     from studies.terminal import named_weights

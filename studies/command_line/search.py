@@ -18,13 +18,16 @@ from studies.command_line.options import (
 from studies.terminal import console, print_json, quiet_libraries
 
 MergesOption = Annotated[
-    int | None, typer.Option(min=1, help="Total budget of the study, what is done already included.")
+    int | None, typer.Option(min=1, help="Total budget of the study, merges already done included.")
 ]
 DevicesOption = Annotated[
     str | None, typer.Option(metavar="0,1", help="GPUs of the workers, in turn; `cpu` for none. One worker each.")
 ]
 AcceptOption = Annotated[
-    bool, typer.Option("--accept", help="Go on though strategy, seed, gate, start or versions changed; it is recorded.")
+    bool,
+    typer.Option(
+        "--accept", help="Go on after a change of strategy, seed, gate, start or versions. The study records it."
+    ),
 ]
 
 search_verbs = typer.Typer()
@@ -45,7 +48,7 @@ def search(
     accept: AcceptOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Advance a study to its budget of merges. The same line starts, resumes after a kill, and extends."""
+    """Advance a study to its budget of merges. The same line starts, resumes and extends it."""
     wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     _advance(study_file, merges, wanted, devices, accept=accept, as_json=as_json)
 
@@ -59,9 +62,9 @@ def worker(
     accept: AcceptOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Join a study as one more worker, from this machine or another one that reaches its database, at any time.
+    """Join a study as one more worker, at any time, from any machine that reaches its database.
 
-    It ends when the study has its budget. Killed, it leaves its trial to the others.
+    The worker ends when the study has its budget. A killed worker leaves its trial to the others.
     """
     _advance(study_file, merges, EngineRequest(workers=workers), devices, accept=accept, as_json=as_json)
 
