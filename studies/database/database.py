@@ -28,7 +28,7 @@ from studies.database.leases import Leases, exclusively
 from studies.database.migrations import versions
 
 LEASE_SECONDS = 60.0
-"""Time for which a worker of another machine keeps its trial after its death."""
+"""Time for which another machine's worker keeps its trial after its death."""
 LONGEST_WAIT_TO_OPEN_SECONDS = 10.0
 """A worker may start while the server restarts; a wrong address should not take long to say so."""
 VERSION_TABLE = "mixscout_version"
@@ -51,10 +51,9 @@ class Database:
 def open_database(
     where: Address | Path, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS
 ) -> Iterator[Database]:
-    """Open the database, make or upgrade its tables, and translate its errors while the block runs.
+    """Open the database, make its tables, renew this process's leases, and translate errors while the block runs.
 
-    This process's leases are renewed meanwhile. Raises `StorageError` when the database is locked for longer than the
-    timeout, not writable, out of reach, of another version, or no database.
+    Raises `StorageError` for a database locked beyond the timeout, not writable, out of reach, or of another version.
     """
     address = where if isinstance(where, Address) else Address.of_file(where)
     _check_file(address)
@@ -159,7 +158,7 @@ def revision_of(engine: Engine) -> str | None:
 
 
 def _is_current(engine: Engine, address: Address) -> bool:
-    """Tell whether the tables are this version's. Raises `StorageError` for those of an older or newer one."""
+    """Tell whether tables are there. Raises `StorageError` for those of another version."""
     revision, head = revision_of(engine), _revisions().get_current_head()
     if revision in _UNRELEASED or (revision is None and inspect(engine).has_table("evaluations")):
         raise StorageError(

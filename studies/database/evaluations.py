@@ -1,7 +1,6 @@
-"""The table of evaluations, one row for each mixture of each objective.
+"""The evaluations of a database: one row a mixture and objective, by their digests.
 
-The key is (objective digest, canonical mixture digest), so a changed pool, text or target finds nothing; except that
-what rests on members that are the same in both pools holds in both (see `Objective.foundation`).
+An evaluation of another pool holds where both rest on the same members (`Objective.foundation`).
 """
 
 from __future__ import annotations
@@ -12,24 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, get_args
 
+import sqlalchemy as sa
 from safetensors.numpy import load, save
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Double,
-    Engine,
-    Integer,
-    LargeBinary,
-    String,
-    UniqueConstraint,
-    and_,
-    bindparam,
-    case,
-    insert,
-    or_,
-    select,
-    update,
-)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -49,34 +32,34 @@ class EvaluationRow(Row):
     """One full evaluation; `windows` are nats by window, as safetensors, and `domains` sums of losses."""
 
     __tablename__ = "evaluations"
-    __table_args__ = (UniqueConstraint("objective_digest", "mixture_digest"),)
+    __table_args__ = (sa.UniqueConstraint("objective_digest", "mixture_digest"),)
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    objective_digest: Mapped[str] = mapped_column(String(64))
-    mixture_digest: Mapped[str] = mapped_column(String(64))
-    kind: Mapped[str] = mapped_column(String(16))
-    mixture: Mapped[dict[str, float]] = mapped_column(JSON)
-    value: Mapped[float] = mapped_column(Double)
-    standard_error: Mapped[float | None] = mapped_column(Double, nullable=True)
-    objective_values: Mapped[list[float]] = mapped_column(JSON)
-    violation: Mapped[float] = mapped_column(Double)
-    domains: Mapped[dict[str, dict[str, float]]] = mapped_column(JSON)
-    windows: Mapped[bytes | None] = mapped_column(LargeBinary(2**31), nullable=True)
-    gradient: Mapped[dict[str, float] | None] = mapped_column(JSON(none_as_null=True), nullable=True)
-    jacobian: Mapped[dict[str, dict[str, float]] | None] = mapped_column(JSON(none_as_null=True), nullable=True)
-    seconds: Mapped[float] = mapped_column(Double)
-    tokens_read: Mapped[int] = mapped_column(BigInteger)
-    created_unix: Mapped[float] = mapped_column(Double)
-    foundation: Mapped[str | None] = mapped_column(String(64), index=True, nullable=True)
+    id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
+    objective_digest: Mapped[str] = mapped_column(sa.String(64))
+    mixture_digest: Mapped[str] = mapped_column(sa.String(64))
+    kind: Mapped[str] = mapped_column(sa.String(16))
+    mixture: Mapped[dict[str, float]] = mapped_column(sa.JSON)
+    value: Mapped[float] = mapped_column(sa.Double)
+    standard_error: Mapped[float | None] = mapped_column(sa.Double, nullable=True)
+    objective_values: Mapped[list[float]] = mapped_column(sa.JSON)
+    violation: Mapped[float] = mapped_column(sa.Double)
+    domains: Mapped[dict[str, dict[str, float]]] = mapped_column(sa.JSON)
+    windows: Mapped[bytes | None] = mapped_column(sa.LargeBinary(2**31), nullable=True)
+    gradient: Mapped[dict[str, float] | None] = mapped_column(sa.JSON(none_as_null=True), nullable=True)
+    jacobian: Mapped[dict[str, dict[str, float]] | None] = mapped_column(sa.JSON(none_as_null=True), nullable=True)
+    seconds: Mapped[float] = mapped_column(sa.Double)
+    tokens_read: Mapped[int] = mapped_column(sa.BigInteger)
+    created_unix: Mapped[float] = mapped_column(sa.Double)
+    foundation: Mapped[str | None] = mapped_column(sa.String(64), index=True, nullable=True)
 
 
-_OWN = and_(
-    EvaluationRow.objective_digest == bindparam("objective"), EvaluationRow.mixture_digest == bindparam("mixture")
+_OWN = sa.and_(
+    EvaluationRow.objective_digest == sa.bindparam("objective"), EvaluationRow.mixture_digest == sa.bindparam("mixture")
 )
 _FIND = (
-    select(EvaluationRow.id)
-    .where(or_(_OWN, EvaluationRow.foundation == bindparam("foundation")))
-    .order_by(case((_OWN, 0), else_=1), EvaluationRow.id)
+    sa.select(EvaluationRow.id)
+    .where(sa.or_(_OWN, EvaluationRow.foundation == sa.bindparam("foundation")))
+    .order_by(sa.case((_OWN, 0), else_=1), EvaluationRow.id)
     .limit(1)
 )
 """Finds only the id, the objective's own evaluation first: most mixtures are asked for before there is a row."""
@@ -94,7 +77,7 @@ class Cost:
 class EvaluationStore:
     """The evaluations of one database; with `only_recalls`, its objectives refuse to compute."""
 
-    def __init__(self, engine: Engine, leases: Leases, *, only_recalls: bool = False) -> None:
+    def __init__(self, engine: sa.Engine, leases: Leases, *, only_recalls: bool = False) -> None:
         self._engine = engine
         self._leases = leases
         self.only_recalls = only_recalls
@@ -117,7 +100,9 @@ class EvaluationStore:
     def all_of(self, objective_digest: str) -> list[Evaluation]:
         """Return all evaluations of an objective, the earliest first."""
         query = (
-            select(EvaluationRow).where(EvaluationRow.objective_digest == objective_digest).order_by(EvaluationRow.id)
+            sa.select(EvaluationRow)
+            .where(EvaluationRow.objective_digest == objective_digest)
+            .order_by(EvaluationRow.id)
         )
         with Session(self._engine) as session:
             return [_evaluation(row, Mixture.of(row.mixture), objective_digest) for row in session.scalars(query)]
@@ -127,7 +112,7 @@ class EvaluationStore:
         row = EvaluationRow
         columns = (row.mixture_digest, row.seconds, row.tokens_read, row.gradient.is_not(None))
         with Session(self._engine) as session:
-            found = session.execute(select(*columns).where(row.objective_digest == objective_digest))
+            found = session.execute(sa.select(*columns).where(row.objective_digest == objective_digest))
             return {mixture: Cost(seconds, tokens, bool(steep)) for mixture, seconds, tokens, steep in found}
 
     def keep(self, evaluation: Evaluation, foundation: str | None = None) -> None:
@@ -136,12 +121,12 @@ class EvaluationStore:
         columns = {**_columns(evaluation), "foundation": foundation}
         try:
             with Session(self._engine) as session, session.begin():
-                session.execute(insert(EvaluationRow).values(**key, **columns))
+                session.execute(sa.insert(EvaluationRow).values(**key, **columns))
         except IntegrityError:  # it is there already, perhaps from another process a moment ago
             if evaluation.gradient is None:
                 return
             with Session(self._engine) as session, session.begin():
-                session.execute(update(EvaluationRow).filter_by(**key).values(**columns))
+                session.execute(sa.update(EvaluationRow).filter_by(**key).values(**columns))
 
     @contextmanager
     def alone(self, objective_digest: str, mixture: Mixture) -> Iterator[None]:

@@ -1,8 +1,7 @@
-"""Locks and leases: what one worker does while the others leave it alone.
+"""Locks for a block of code, and leases for an evaluation: a row that a worker renews while it lives.
 
-A lock lasts for a block of code, and ends with its holder's connection. A lease lasts for an evaluation: a row under a
-unique key that its worker renews while it lives. Optuna's heartbeats would fail a stale trial; a lease lets another
-worker go on with the same trial, so that a study has exactly its budget.
+Optuna's heartbeats would fail a stale trial; a lease lets another worker go on with the same trial, so that a study has
+exactly its budget.
 """
 
 from __future__ import annotations
@@ -17,51 +16,35 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
+import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Double,
-    Engine,
-    MetaData,
-    String,
-    Table,
-    cast,
-    delete,
-    func,
-    insert,
-    select,
-    text,
-    true,
-    update,
-)
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from studies.database.address import Address
 
 POLL_SECONDS = 0.005
 RENEWALS = 4
-"""Times a lease is renewed before it would end: a missed renewal does not lose it."""
+"""Renewals of a lease before it would end: a missed one loses nothing."""
 
-TABLES = MetaData()
+TABLES = sa.MetaData()
 """Mixscout's own tables."""
 
-LEASES = Table(
+LEASES = sa.Table(
     "leases",
     TABLES,
-    Column("scope", String(64), primary_key=True),
-    Column("item", String(64), primary_key=True),
-    Column("holder", String(128), nullable=False),
-    Column("expires_unix", Double, nullable=False),
+    sa.Column("scope", sa.String(64), primary_key=True),
+    sa.Column("item", sa.String(64), primary_key=True),
+    sa.Column("holder", sa.String(128), nullable=False),
+    sa.Column("expires_unix", sa.Double, nullable=False),
 )
-"""The work of each worker, and its end in seconds by the database's clock: workers' own clocks may differ."""
+"""The work of each worker, and the lease's end by the database's clock: workers' own clocks may differ."""
 
 
 @contextmanager
-def exclusively(engine: Engine, address: Address, name: str) -> Iterator[None]:
+def exclusively(engine: sa.Engine, address: Address, name: str) -> Iterator[None]:
     """Wait for the lock of a name, and hold it while the block runs.
 
-    A server has advisory locks. SQLite's writes need its only lock, so a file beside the database is locked instead.
+    SQLite's writes need its only lock, so a file beside the database is locked; servers have advisory locks.
     """
     if address.file:
         with FileLock(address.file.with_name(f".{address.file.name}.{name}.lock"), poll_interval=POLL_SECONDS):
@@ -70,54 +53,54 @@ def exclusively(engine: Engine, address: Address, name: str) -> Iterator[None]:
     with engine.connect() as connection:
         if address.kind == "postgresql":
             key = int.from_bytes(sha256(f"mixscout:{name}".encode()).digest()[:8], "big", signed=True)
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
             yield
             connection.commit()
             return
         names = {"name": f"mixscout:{sha256(f'{address.url.database}:{name}'.encode()).hexdigest()[:40]}"}
-        while connection.scalar(text("SELECT GET_LOCK(:name, 3600)"), names) != 1:
+        while connection.scalar(sa.text("SELECT GET_LOCK(:name, 3600)"), names) != 1:
             pass
         try:
             yield
         finally:
-            connection.execute(text("SELECT RELEASE_LOCK(:name)"), names)
+            connection.execute(sa.text("SELECT RELEASE_LOCK(:name)"), names)
 
 
 class Leases:
     """The leases of one database, as one worker sees them."""
 
-    def __init__(self, engine: Engine, *, seconds: float) -> None:
+    def __init__(self, engine: sa.Engine, *, seconds: float) -> None:
         self._engine = engine
         self._seconds = seconds
         self.holder = f"{_place()}:{os.getpid()}:{_began(os.getpid())}"
 
     def take(self, scope: str, item: str) -> bool:
-        """Take a lease, or keep it; False when another worker has it. A dead holder's lease is free."""
+        """Take a lease, or keep it; False when another living worker has it."""
         expires = self._now() + self._seconds
         try:
             with self._engine.begin() as connection:
                 connection.execute(
-                    insert(LEASES).values(scope=scope, item=item, holder=self.holder, expires_unix=expires)
+                    sa.insert(LEASES).values(scope=scope, item=item, holder=self.holder, expires_unix=expires)
                 )
             return True
         except IntegrityError:
             pass  # somebody has it, or had it
         this = (LEASES.c.scope == scope) & (LEASES.c.item == item)
         with self._engine.begin() as connection:
-            before = connection.scalar(select(LEASES.c.holder).where(this)) or self.holder
+            before = connection.scalar(sa.select(LEASES.c.holder).where(this)) or self.holder
             dead = before == self.holder or is_dead(before)
-            free = true() if dead else LEASES.c.expires_unix < self._now()
-            taken = update(LEASES).where(this, LEASES.c.holder == before, free)
+            free = sa.true() if dead else LEASES.c.expires_unix < self._now()
+            taken = sa.update(LEASES).where(this, LEASES.c.holder == before, free)
             return connection.execute(taken.values(holder=self.holder, expires_unix=expires)).rowcount == 1
 
     def give_back(self, scope: str, item: str) -> None:
-        """End a lease; another worker's lease stays."""
+        """End a lease of this worker."""
         self._delete(LEASES.c.scope == scope, LEASES.c.item == item)
 
     def held_by_others(self, scope: str) -> set[str]:
         """List the items of a scope that other living workers hold."""
         alive = LEASES.c.expires_unix >= self._now()
-        theirs = select(LEASES.c.item, LEASES.c.holder).where(
+        theirs = sa.select(LEASES.c.item, LEASES.c.holder).where(
             LEASES.c.scope == scope, LEASES.c.holder != self.holder, alive
         )
         with self._engine.connect() as connection:
@@ -133,7 +116,7 @@ class Leases:
     def renew(self) -> None:
         """Renew all leases of this worker."""
         with self._engine.begin() as connection:
-            mine = update(LEASES).where(LEASES.c.holder == self.holder)
+            mine = sa.update(LEASES).where(LEASES.c.holder == self.holder)
             connection.execute(mine.values(expires_unix=self._now() + self._seconds))
 
     @contextmanager
@@ -155,17 +138,17 @@ class Leases:
             with suppress(SQLAlchemyError):  # the server may be back before the lease is over
                 self.renew()
 
-    def _delete(self, *which: ColumnElement[bool]) -> None:
+    def _delete(self, *which: sa.ColumnElement[bool]) -> None:
         with self._engine.begin() as connection:
-            connection.execute(delete(LEASES).where(LEASES.c.holder == self.holder, *which))
+            connection.execute(sa.delete(LEASES).where(LEASES.c.holder == self.holder, *which))
 
-    def _now(self) -> ColumnElement[float]:
+    def _now(self) -> sa.ColumnElement[float]:
         kind = self._engine.dialect.name
         if kind == "postgresql":
-            return cast(func.extract("epoch", func.clock_timestamp()), Double)
+            return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Double)
         if kind == "sqlite":
-            return cast(text("(julianday('now') - 2440587.5) * 86400.0"), Double)
-        return cast(func.unix_timestamp(func.now(6)), Double)
+            return sa.cast(sa.text("(julianday('now') - 2440587.5) * 86400.0"), sa.Double)
+        return sa.cast(sa.func.unix_timestamp(sa.func.now(6)), sa.Double)
 
 
 def is_dead(holder: str) -> bool:
@@ -185,10 +168,7 @@ def _place() -> str:
 
 
 def _began(number: int) -> str | None:
-    """Return the start of a process in the kernel's ticks; None for a dead process.
-
-    Ticks since boot stay when the clock is set anew; psutil's create_time moves with the clock.
-    """
+    """Return the start of a process in ticks since boot; None for a dead one. psutil's would move with the clock."""
     try:
         stat = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

@@ -14,8 +14,7 @@ class RememberedObjective:
     """An objective that looks into the store before it computes, and keeps its evaluations.
 
     Of several workers with the same mixture, one computes and the others wait. A store that only recalls raises
-    `NotRememberedError` for a new mixture. An evaluation without a gradient is computed again when the gradient is
-    asked for. One that stopped early is not kept: its value is an estimate.
+    `NotRememberedError`. An evaluation that stopped early is not kept: its value is an estimate.
     """
 
     foundation = None

@@ -1,8 +1,9 @@
-"""A study on a pool, opened and checked: the pool, its stacked members, and the goal and the loss on both splits."""
+"""A study on a pool, opened and checked: the pool, its stacked members, goals and losses."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from objectives.losses.merged_loss import MergedLoss, ProxySettings
@@ -12,7 +13,7 @@ from objectives.merging.rules import MergeRule, make_rule
 from objectives.scoring.early_stopping import EarlyStopping
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from objectives.target import Goal, measures_of
+from objectives.target import Goal, Target, measures_of
 from pool.config.pool_file import read_pool_file
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError
@@ -21,10 +22,10 @@ from pool.parts.store import Pool, open_pool
 from studies.database.address import address_of
 from studies.database.evaluations import EvaluationStore
 from studies.database.remembered import RememberedObjective
-from studies.opened.basis import Basis
-from studies.opened.goal import SeedMeasures, goal_of
+from studies.opened.goal import goal_of, targets_of
 from studies.opened.identity import Identity, identity_of
 from studies.opened.opened_study import OpenedStudy, checked_space, study_database
+from studies.opened.space import Basis
 from studies.study_file.sections import DownstreamConfig, EarlyStoppingConfig, ObjectiveConfig
 from studies.study_file.study_file import StudyFile
 
@@ -33,10 +34,8 @@ from studies.study_file.study_file import StudyFile
 class Workbench(OpenedStudy):
     """An opened study file on a pool.
 
-    pool: as the study asks for it: at one age of its members, by partitions or by groups.
-    stacked: the members, and the resident model their merges are made in.
-    proxy: how a mixture becomes a merge and a score.
-    losses: loss of the merge on each split, remembered. `objective` is the search split's, or downstream scores.
+    pool: with members of the age asked for, by partitions or by groups.
+    losses: remembered loss of the merge, by split; `objective` is the search split's, or downstream scores.
     """
 
     pool: Pool
@@ -46,12 +45,10 @@ class Workbench(OpenedStudy):
 
     @property
     def identity(self) -> Identity:
-        """What the study may not change."""
         return identity_of(self.config, self.pool, self.space, self.proxy, self.objective)
 
     @property
     def members_held(self) -> str | None:
-        """Where the members are held and why, when the study file leaves that to the program."""
         return str(self.stacked.choice) if self.config.objective.held == "auto" else None
 
     def table(self, split: Split) -> WindowTable:
@@ -80,13 +77,14 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
         )
     pool = asked_pool(config.pool, age=config.objective.member_age, by_groups=config.space.units == "macro")
     basis = basis_of(pool)
+    targets = targets_of(config, basis)
     space = checked_space(config, basis)
     address = address_of(config.database, basis.root / "mixscout.db")
     with study_database(config, address, must_exist=must_exist) as database:
         if only_recalls:
             database = replace(database, evaluations=database.evaluations.to_recall_from())
         stacked = stack(pool, config.objective.holding, merges=not only_recalls)
-        goals = {split: goal_of(config, _seed_measures(pool, stacked, split, config.objective)) for split in SPLITS}
+        goals = goals_of(targets, config.constraints, pool, stacked, config.objective)
         proxy = proxy_of(config.objective, config.early_stopping)
         losses = losses_of(pool, stacked, goals, proxy, database.evaluations)
         objective = losses["search"]
@@ -115,7 +113,6 @@ def asked_pool(file: Path, *, age: int | None, by_groups: bool) -> Pool:
 
 
 def basis_of(pool: Pool) -> Basis:
-    """Make the basis of a pool."""
     recipe, root = pool.config.recipe, pool.config.root
     tokens = {name: pool.tokens[name] for name in pool.names}
     return Basis("pool", root, pool.names, tuple(pool.manifest.corpus.search), tokens, recipe.tokens)
@@ -129,15 +126,31 @@ def stack(pool: Pool, holding: Holding, *, merges: bool) -> StackedPool:
 
 
 def proxy_of(wanted: ObjectiveConfig, stopping: EarlyStoppingConfig) -> ProxySettings:
-    """Make the settings of merging and scoring."""
     rule = make_rule(wanted.rule, wanted.exponent)
     return ProxySettings(rule, wanted.precision, wanted.compiled, EarlyStopping(stopping.error_rate))
+
+
+def goals_of(
+    targets: Mapping[str, Target],
+    constraints: Mapping[str, float],
+    pool: Pool,
+    stacked: StackedPool,
+    wanted: ObjectiveConfig,
+) -> dict[Split, Goal]:
+    """Make the goal on each split; parts relative to the seed differ."""
+
+    def seed_measures(split: Split, domains: tuple[str, ...]) -> dict[str, float]:
+        stacked.load(pool.folder / "seed", "the seed")
+        table = WindowTable.of(pool.corpus.held_out[split], domains)
+        losses = table.losses(Scorer(stacked.model, table, precision=wanted.precision).score())
+        return dict(zip(domains, measures_of(losses, domains, wanted.measure).tolist(), strict=True))
+
+    return {split: goal_of(targets, constraints, wanted.aggregate, partial(seed_measures, split)) for split in SPLITS}
 
 
 def losses_of(
     pool: Pool, stacked: StackedPool, goals: Mapping[Split, Goal], proxy: ProxySettings, store: EvaluationStore
 ) -> dict[Split, RememberedObjective]:
-    """Make the loss of the merge on each split."""
     return {
         split: RememberedObjective(MergedLoss(pool, stacked, goal, split, settings=proxy), store)
         for split, goal in goals.items()
@@ -152,13 +165,3 @@ def downstream_error(
 
     tasks = Tasks(wanted.tasks, wanted.task_folder, wanted.metric, wanted.shots, wanted.documents)
     return RememberedObjective(DownstreamError(pool, stacked, tasks, rule=rule), store)
-
-
-def _seed_measures(pool: Pool, stacked: StackedPool, split: Split, wanted: ObjectiveConfig) -> SeedMeasures:
-    def measures(domains: tuple[str, ...]) -> dict[str, float]:
-        stacked.load(pool.folder / "seed", "the seed")
-        table = WindowTable.of(pool.corpus.held_out[split], domains)
-        losses = table.losses(Scorer(stacked.model, table, precision=wanted.precision).score())
-        return dict(zip(domains, measures_of(losses, domains, wanted.measure).tolist(), strict=True))
-
-    return measures

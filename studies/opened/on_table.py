@@ -14,10 +14,10 @@ from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
 from search.surrogates.surrogate import ConformalSurrogate, Observations
 from studies.database.address import address_of
 from studies.database.remembered import RememberedObjective
-from studies.opened.basis import Basis
-from studies.opened.goal import goal_of
+from studies.opened.goal import goal_of, targets_of
 from studies.opened.identity import Identity, common_parts
 from studies.opened.opened_study import OpenedStudy, checked_space, study_database
+from studies.opened.space import Basis
 from studies.study_file.study_file import StudyFile
 
 COVERAGE = 0.9
@@ -37,7 +37,6 @@ class SwarmBench(OpenedStudy):
 
     @property
     def identity(self) -> Identity:
-        """What the study may not change."""
         swarm = {"table": self.swarm.table.digest, "predictor": self.swarm.method}
         return {**swarm, **common_parts(self.config, self.space)}
 
@@ -53,8 +52,8 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Swar
     if len(table.runs) < LEAST_RUNS:
         raise ConfigError(f"{config.table}: {len(table.runs)} runs are too few to predict from; give {LEAST_RUNS}")
     basis = Basis("table", config.table.parent, table.names, tuple(table.metrics), tokens={}, recipe_tokens=0)
+    goal = goal_of(targets_of(config, basis), {}, config.objective.aggregate, lambda domains: {})
     space = checked_space(config, basis)
-    goal = goal_of(config, lambda domains: {})
     address = address_of(config.database, basis.root / "mixscout.db")
     with study_database(config, address, must_exist=must_exist) as database:
         swarm = FittedSwarm(table, fit_predictor, method=METHOD, watch=lambda metric: _say(metric, table))

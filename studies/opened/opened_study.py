@@ -1,4 +1,4 @@
-"""What every opened study has, on a pool or on a swarm, and how its record in the database is opened."""
+"""An opened study, on a pool or on a swarm, and its record in the database."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -17,10 +17,8 @@ from search.trials import best_trial, completed_trials
 from studies.database.address import Address
 from studies.database.database import Database, open_database
 from studies.database.remembered import RememberedObjective
-from studies.opened.basis import Basis
-from studies.opened.goal import check_goal
 from studies.opened.identity import Identity, claim_identity, claim_versions
-from studies.opened.space import check_prior, space_of
+from studies.opened.space import Basis, check_prior, space_of
 from studies.study_file.study_file import StudyFile
 
 
@@ -28,9 +26,8 @@ from studies.study_file.study_file import StudyFile
 class OpenedStudy(ABC):
     """An opened study file.
 
-    basis: what the file is checked against.
-    goals: what is minimised, by split; a goal relative to the seed differs between splits.
-    objective: the search split's goal as an objective, without a penalty; it remembers its evaluations.
+    goals: the goal by split; one relative to the seed differs between splits.
+    objective: the search split's goal, without a penalty, remembered.
     """
 
     config: StudyFile
@@ -43,11 +40,11 @@ class OpenedStudy(ABC):
     @property
     @abstractmethod
     def identity(self) -> Identity:
-        """What the study may not change."""
+        """The record that a study may not change."""
 
     @property
     def members_held(self) -> str | None:
-        """Where a pool's members are held and why, when the program chose the place."""
+        """The place of a pool's members and the reason, when the program chose it."""
         return None
 
     @property
@@ -91,8 +88,7 @@ class OpenedStudy(ABC):
 
 
 def checked_space(config: StudyFile, basis: Basis) -> CappedSimplex:
-    """Check a study file against its basis, and make its space. Raises `ConfigError`."""
-    check_goal(config, basis)
+    """Make the space of a study file, and check prior and strategy against it. Raises `ConfigError`."""
     space = space_of(config.space, basis)
     check_prior(config.search.prior, config.search.kl, basis, space)
     config.search.strategy_found.make(space, config.search.seed)  # a user's own strategy may be broken

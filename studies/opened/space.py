@@ -1,12 +1,49 @@
-"""The mixture space and the prior of a study file, checked against its basis."""
+"""The basis of a study (partitions and domains of a pool or a swarm), and the space and prior over it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.space import CappedSimplex
-from studies.opened.basis import Basis
 from studies.study_file.sections import SpaceConfig
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The K partitions, and the E domains that mixtures of them are judged on.
+
+    root: folder of the pool or of the swarm; reports are written under it.
+    domains: held-out domains of a pool, metrics of a swarm.
+    tokens: tokens by partition; empty for a swarm.
+    recipe_tokens: tokens of the training of one member; 0 for a swarm.
+    """
+
+    kind: Literal["pool", "table"]
+    root: Path
+    names: tuple[str, ...]
+    domains: tuple[str, ...]
+    tokens: Mapping[str, int]
+    recipe_tokens: int
+
+    def proportional(self) -> Mixture:
+        """Weigh partitions by their tokens."""
+        return Mixture.proportional(self.tokens)
+
+    def check_partitions(self, section: str, names: Iterable[str]) -> None:
+        """Raise `ConfigError` for a name in a section that is no partition."""
+        self._check(section, names, self.names, "partition")
+
+    def check_domains(self, section: str, names: Iterable[str]) -> None:
+        """Raise `ConfigError` for a name in a section that is no domain."""
+        self._check(section, names, self.domains, "held-out domain" if self.kind == "pool" else "metric")
+
+    def _check(self, section: str, names: Iterable[str], known: tuple[str, ...], noun: str) -> None:
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise ConfigError(f"[{section}] {unknown[0]!r} is no {noun} of the {self.kind}; it has {', '.join(known)}")
 
 
 def space_of(wanted: SpaceConfig, basis: Basis) -> CappedSimplex:
@@ -16,7 +53,7 @@ def space_of(wanted: SpaceConfig, basis: Basis) -> CappedSimplex:
     """
     sections: dict[str, Collection[str]] = {"caps": wanted.caps, "floors": wanted.floors, "fixed": wanted.fixed}
     for section, names in {**sections, "exclude": wanted.exclude}.items():
-        check_partitions(f"space.{section}", names, basis)
+        basis.check_partitions(f"space.{section}", names)
     caps = {**_epoch_caps(wanted, basis), **dict.fromkeys(wanted.exclude, 0.0)}
     for name, cap in {**wanted.caps, **wanted.fixed}.items():
         caps[name] = min(caps[name], cap)
@@ -32,14 +69,6 @@ def training_budget(wanted: SpaceConfig, basis: Basis) -> int:
     return wanted.training_budget_tokens or basis.recipe_tokens
 
 
-def check_partitions(section: str, names: Collection[str], basis: Basis) -> None:
-    """Raise `ConfigError` for a name that is no partition."""
-    unknown = sorted(set(names) - set(basis.names))
-    if unknown:
-        known = ", ".join(basis.names)
-        raise ConfigError(f"[{section}] {unknown[0]!r} is no partition of the {basis.kind}; it has {known}")
-
-
 def prior_of(weights: Mapping[str, float], basis: Basis) -> Mixture:
     """Return the prior of a study file; proportional to tokens without weights. Raises `ValueError`."""
     return Mixture.of(weights).over(basis.names) if weights else basis.proportional()
@@ -49,7 +78,7 @@ def check_prior(weights: Mapping[str, float], kl: float, basis: Basis, space: Ca
     """Raise `ConfigError` for a prior over other partitions, one that is no mixture, and an infinite penalty."""
     if not weights and not kl:
         return  # no prior is asked for, and a swarm has no token counts to take one from
-    check_partitions("search.prior", weights, basis)
+    basis.check_partitions("search.prior", weights)
     try:
         prior = prior_of(weights, basis)
     except ValueError as error:

@@ -1,8 +1,4 @@
-"""Evidence from another study: its evaluations, where they hold for this study's objective. They cost no budget.
-
-An evaluation holds under this objective, or under another pool's that agrees in everything the mixture rests on: a pool
-since extended by a partition, say.
-"""
+"""Evidence from another study: its evaluations that hold here, say under a pool since extended. They cost no budget."""
 
 from __future__ import annotations
 

@@ -17,10 +17,9 @@ from search.surrogates.automatic import AutomaticSurrogate
 from search.surrogates.surrogate import ConformalSurrogate
 from search.trials import START, best_trial, completed_trials
 from studies.database.database import Database
-from studies.opened.basis import Basis
 from studies.opened.identity import recorded_space
 from studies.opened.opened_study import OpenedStudy
-from studies.opened.space import prior_of, training_budget
+from studies.opened.space import Basis, prior_of, training_budget
 from studies.study_file.sections import GateConfig, SpaceConfig, StartMixture, StopConfig
 from studies.study_file.study_file import StudyFile
 

@@ -22,39 +22,32 @@ LONGEST_WAIT_SECONDS = 1.0
 
 
 class DatabaseCrew:
-    """The workers that share a database, on this machine and on others: leases on trials, one proposal at a time."""
+    """The workers that share a database, as a `Crew`: leases on trials, and one proposal at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def look(self, study: optuna.Study) -> None:
-        """Read the study's trials; until the next look other workers' trials stay as they are."""
         self._database.optuna.look(id_of(study))
 
     @contextmanager
     def asking(self, study: optuna.Study) -> Iterator[None]:
-        """Let no other worker ask for a trial, or propose, while the block runs."""
         with exclusively(self._database.engine, self._database.address, _scope(study)):
             yield
 
     def take(self, study: optuna.Study, number: int) -> bool:
-        """Take a trial; False when another living worker has it."""
         return self._database.leases.take(_scope(study), str(number))
 
     def leave(self, study: optuna.Study, number: int) -> None:
-        """Leave a finished trial."""
         self._database.leases.give_back(_scope(study), str(number))
 
     def publish(self) -> None:
-        """Send the values held back of the trial in hand."""
         self._database.optuna.send()
 
     def busy(self, study: optuna.Study) -> set[int]:
-        """Name the trials of other living workers."""
         return {int(item) for item in self._database.leases.held_by_others(_scope(study))}
 
     def wait(self, times: int) -> None:
-        """Wait for others, at most a second."""
         time.sleep(min(LONGEST_WAIT_SECONDS, 0.05 * 1.3**times))
 
 

@@ -26,7 +26,7 @@ class Tracker(Protocol):
 
 
 class TensorboardTracker:
-    """Event files under FOLDER/tensorboard/STUDY, one a command: `tensorboard --logdir` shows them."""
+    """One event file a command, under FOLDER/tensorboard/STUDY."""
 
     def __init__(self, study: str, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -34,17 +34,15 @@ class TensorboardTracker:
         self._writer = SummaryWriter(str(folder / "tensorboard" / study))
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write one scalar a figure."""
         for name, value in figures.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Close the event file."""
         self._writer.close()
 
 
 class MlflowTracker:
-    """A run in FOLDER/mlflow.db, or at MLFLOW_TRACKING_URI; a study that goes on goes on in its run."""
+    """One run a study, in FOLDER/mlflow.db or at MLFLOW_TRACKING_URI, by a client of its own."""
 
     def __init__(self, study: str, folder: Path) -> None:
         from mlflow.entities import Metric
@@ -62,17 +60,15 @@ class MlflowTracker:
         self._client.update_run(self._run, status="RUNNING")
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write one metric a figure, through a client of its own: no global run is touched."""
         now = round(time.time() * 1000)
         self._client.log_batch(self._run, [self._metric(name, value, now, step) for name, value in figures.items()])
 
     def close(self) -> None:
-        """Mark the run as finished."""
         self._client.set_terminated(self._run)
 
 
 class WandbTracker:
-    """A run of the study's group under FOLDER/wandb, one a command; offline unless WANDB_MODE says otherwise."""
+    """One run a command in the study's group, under FOLDER/wandb; offline unless WANDB_MODE says otherwise."""
 
     def __init__(self, study: str, folder: Path) -> None:
         import wandb
@@ -84,13 +80,11 @@ class WandbTracker:
         self._run = wandb.init(project="mixscout", group=study, dir=str(folder), mode=mode, settings=settings)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Log all figures at once."""
         self._run.log(dict(figures), step=step)
 
     def close(self) -> None:
-        """Finish the run, and wait for the process that writes its last rows."""
         self._run.finish()
-        self._teardown()
+        self._teardown()  # waits for the process that writes the last rows
 
 
 TRACKERS: Mapping[TrackerName, Callable[[str, Path], Tracker]] = {

@@ -1,7 +1,4 @@
-"""Several workers on one study: processes of this machine or tasks of a cluster, replaced when they die.
-
-A worker does the same as the command `mixscout worker`: on any machine that reaches the database, at any time.
-"""
+"""Several workers on one study: processes of this machine or tasks of a cluster, replaced when they die."""
 
 from __future__ import annotations
 

@@ -1,17 +1,7 @@
 """Mixscout's own tables: evaluations, and leases on work."""
 
+import sqlalchemy as sa
 from alembic import op
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    Double,
-    Integer,
-    LargeBinary,
-    PrimaryKeyConstraint,
-    String,
-    UniqueConstraint,
-)
 
 revision = "foundations_3"
 down_revision = None
@@ -21,32 +11,32 @@ def upgrade() -> None:
     """Make the tables."""
     op.create_table(
         "evaluations",
-        Column("id", Integer, nullable=False),
-        Column("objective_digest", String(64), nullable=False),
-        Column("mixture_digest", String(64), nullable=False),
-        Column("kind", String(16), nullable=False),
-        Column("mixture", JSON, nullable=False),
-        Column("value", Double, nullable=False),
-        Column("standard_error", Double),
-        Column("objective_values", JSON, nullable=False),
-        Column("violation", Double, nullable=False),
-        Column("domains", JSON, nullable=False),
-        Column("windows", LargeBinary(2**31)),
-        Column("gradient", JSON),
-        Column("jacobian", JSON),
-        Column("seconds", Double, nullable=False),
-        Column("tokens_read", BigInteger, nullable=False),
-        Column("created_unix", Double, nullable=False),
-        Column("foundation", String(64)),
-        PrimaryKeyConstraint("id"),
-        UniqueConstraint("objective_digest", "mixture_digest", name="one_evaluation_a_mixture"),
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("objective_digest", sa.String(64), nullable=False),
+        sa.Column("mixture_digest", sa.String(64), nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("mixture", sa.JSON, nullable=False),
+        sa.Column("value", sa.Double, nullable=False),
+        sa.Column("standard_error", sa.Double),
+        sa.Column("objective_values", sa.JSON, nullable=False),
+        sa.Column("violation", sa.Double, nullable=False),
+        sa.Column("domains", sa.JSON, nullable=False),
+        sa.Column("windows", sa.LargeBinary(2**31)),
+        sa.Column("gradient", sa.JSON),
+        sa.Column("jacobian", sa.JSON),
+        sa.Column("seconds", sa.Double, nullable=False),
+        sa.Column("tokens_read", sa.BigInteger, nullable=False),
+        sa.Column("created_unix", sa.Double, nullable=False),
+        sa.Column("foundation", sa.String(64)),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("objective_digest", "mixture_digest", name="one_evaluation_a_mixture"),
     )
     op.create_index("evaluations_by_foundation", "evaluations", ["foundation"])
     op.create_table(
         "leases",
-        Column("scope", String(64), nullable=False),
-        Column("item", String(64), nullable=False),
-        Column("holder", String(128), nullable=False),
-        Column("expires_unix", Double, nullable=False),
-        PrimaryKeyConstraint("scope", "item"),
+        sa.Column("scope", sa.String(64), nullable=False),
+        sa.Column("item", sa.String(64), nullable=False),
+        sa.Column("holder", sa.String(128), nullable=False),
+        sa.Column("expires_unix", sa.Double, nullable=False),
+        sa.PrimaryKeyConstraint("scope", "item"),
     )
