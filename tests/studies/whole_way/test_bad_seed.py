@@ -96,7 +96,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "quantised": (_set("config.json", "quantization_config", {"bits": 4}), "says that the model is quantised"),
     "an adapter": (lambda folder: (folder / "adapter_config.json").write_text("{}"), "holds an adapter, not a whole"),
     "an unknown architecture": (_set("config.json", "model_type", "oracle"), "not a language model that can be loaded"),
-    "truncated": (_truncated, "is not a language model that can be loaded"),
+    "truncated": (_truncated, "is not a whole safetensors file"),
     "no safetensors": (lambda folder: (folder / WEIGHTS).write_bytes(b"x" * 100), "is not a whole safetensors file"),
     "a missing tensor": (_tensors(lambda all_: all_.pop("transformer.ln_f.weight")), "lacks transformer.ln_f.weight"),
     "a headless model": (_tensors(lambda all_: all_.pop("lm_head.weight")), "lacks lm_head.weight"),
