@@ -50,7 +50,6 @@ class Mixture:
 
     @classmethod
     def of(cls, weights: Mapping[str, float]) -> Mixture:
-        """Build from weights by partition name, in the order of the mapping."""
         return cls(tuple(weights), tuple(float(weight) for weight in weights.values()))
 
     @classmethod
@@ -67,7 +66,6 @@ class Mixture:
 
     @classmethod
     def uniform(cls, names: Sequence[str]) -> Mixture:
-        """Give each of K partitions the weight 1 / K."""
         return cls.proportional(dict.fromkeys(names, 1.0))
 
     @classmethod
@@ -80,12 +78,10 @@ class Mixture:
 
     @property
     def array(self) -> npt.NDArray[np.float64]:
-        """The weights as a new float64 array (K,)."""
         return np.array(self.weights, dtype=np.float64)
 
     @property
     def support(self) -> tuple[str, ...]:
-        """The partitions of positive weight."""
         return tuple(name for name, weight in self.as_dict().items() if weight > 0)
 
     @property
@@ -95,7 +91,6 @@ class Mixture:
         return digest_json({name: weight for name, weight in rounded.items() if weight > 0})
 
     def as_dict(self) -> dict[str, float]:
-        """Return the weights by partition name, in order."""
         return dict(zip(self.names, self.weights, strict=True))
 
     def over(self, names: Sequence[str]) -> Mixture:

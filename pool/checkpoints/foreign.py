@@ -54,7 +54,6 @@ class ForeignFiles:
 
     @property
     def config_digest(self) -> str:
-        """Digest of config.json. Raises `OSError`."""
         return self.digest_of(self.folder / CONFIG)
 
 
@@ -182,7 +181,6 @@ def load_weights(kind: type[AutoModel | AutoModelForCausalLM], folder: Path, wha
 
 
 def at_rest(model: PreTrainedModel) -> PreTrainedModel:
-    """Put a model into evaluation mode."""
     return cast(PreTrainedModel, model.eval())  # type: ignore[no-untyped-call]
 
 

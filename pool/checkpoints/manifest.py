@@ -43,8 +43,6 @@ class SeedTextLoss(Record):
 
 
 class AgeDigests(Record):
-    """Digests of a checkpoint kept during training."""
-
     weights: str
     config: str
 

@@ -30,7 +30,6 @@ class HeldOutSize:
     documents: int | None = None
 
     def of(self, count: int) -> int:
-        """Return the number kept out of `count` documents."""
         return math.ceil(count * self.share) if self.documents is None else min(self.documents, count)
 
 
@@ -87,12 +86,10 @@ class CorpusConfig(Config):
 
     @property
     def scored(self) -> ScoredText:
-        """Limits of scored held-out text."""
         return ScoredText(self.held_out_tokens, self.held_out_document_tokens)
 
     @property
     def kept_out(self) -> HeldOutSize:
-        """Documents of each partition kept out of training."""
         if self.held_out_documents is not None:
             return HeldOutSize(documents=self.held_out_documents)
         return HeldOutSize(share=self.held_out_share)
@@ -159,11 +156,9 @@ class SeedConfig(Config):
 
     @property
     def is_given(self) -> bool:
-        """Whether the seed is a checkpoint trained already."""
         return self.checkpoint is not None or self.hub is not None
 
     def resolved(self, base: Path) -> Self:
-        """Make the paths absolute, relative to a folder."""
         paths = {"checkpoint": self.checkpoint, "tokenizer": self.tokenizer}
         return self.model_copy(update={key: (base / path).resolve() for key, path in paths.items() if path is not None})
 
@@ -217,7 +212,6 @@ class PoolFile(Config):
 
     @property
     def folder(self) -> Path:
-        """Folder of the pool."""
         return self.root / "pools" / self.name
 
     @property
@@ -227,7 +221,6 @@ class PoolFile(Config):
 
     @property
     def context(self) -> int:
-        """Window length in tokens, in training and in scoring."""
         return self.seed.context or self.model.context
 
 

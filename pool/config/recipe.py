@@ -203,7 +203,6 @@ class Recipe(Config):
 
     @property
     def resources(self) -> Resources:
-        """Resources of each run when several train side by side."""
         return Resources(self.num_cpus, self.num_gpus)
 
     @property
@@ -216,17 +215,14 @@ class Recipe(Config):
         return max(1, self.tokens // (self.batch_windows * context))
 
     def windows(self, context: int) -> int:
-        """Windows read by this run at a window length of `context` tokens."""
         return self.steps(context) * self.batch_windows
 
     @property
     def reads_seed_text(self) -> bool:
-        """Whether the result depends on the seed's training text."""
         return self.replay_share > 0 or (self.seed_penalty is not None and self.seed_penalty.kind == "ewc")
 
     @property
     def digest(self) -> str:
-        """Digest of everything that changes the result."""
         return digest_json(self.digest_parts)
 
     @property

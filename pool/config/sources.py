@@ -66,11 +66,9 @@ class TextSource(Config):
 
     @property
     def text_column(self) -> str:
-        """Column of the text."""
         return "text" if self.is_plain_text else self.column
 
     def resolved(self, base: Path) -> Self:
-        """Make the paths absolute, relative to a folder."""
         return self.model_copy(update={"files": tuple(base / file for file in self.files)})
 
 
@@ -89,7 +87,6 @@ class ClusterConfig(Config):
     beginning of every document, in minutes without a GPU; no pickle and no code of a model is ever run."""
 
     def resolved(self, base: Path) -> Self:
-        """Make the path absolute, relative to a folder."""
         if self.embeddings is None:
             return self
         return self.model_copy(update={"embeddings": (base / self.embeddings).resolve()})
@@ -121,10 +118,8 @@ class PartitionSource(TextSource):
         return self
 
     def with_model_from(self, base: Path) -> Self:
-        """Make the path of the embedding model absolute, relative to a folder."""
         return self if self.cluster is None else self.model_copy(update={"cluster": self.cluster.resolved(base)})
 
     @property
     def is_split(self) -> bool:
-        """Whether the section stands for several partitions."""
         return self.partition_by is not None or self.cluster is not None

@@ -40,7 +40,6 @@ class EngineRequest:
 
     @property
     def resources(self) -> Resources:
-        """The resources of each job."""
         return Resources(self.num_cpus, self.num_gpus)
 
 

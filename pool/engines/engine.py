@@ -23,7 +23,6 @@ def _nothing() -> None:
 
 
 def _as_it_is() -> str:
-    """Offer no way to take less memory."""
     return ""
 
 
@@ -68,7 +67,6 @@ class Engine(Protocol):
 
 
 def check_names(jobs: Sequence[Job[Result]]) -> None:
-    """Raise `ValueError` for two jobs of one name."""
     names = [job.name for job in jobs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -27,12 +27,10 @@ from pool.progress import mute
 
 
 def is_first() -> bool:
-    """Tell whether this process is the first of its group, or alone."""
     return not is_grouped() or torch.distributed.get_rank() == 0
 
 
 def is_grouped() -> bool:
-    """Tell whether this process belongs to a group."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
@@ -44,8 +42,6 @@ _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
 
 class Ending(Enum):
-    """How a group ended."""
-
     WELL = "well"
     NO_MEMORY = "out of memory"
     KILLED = "a process was killed"
@@ -100,8 +96,6 @@ def _ending(codes: Sequence[int | None], member: "_Member", label: str) -> Endin
 
 @dataclass(frozen=True)
 class _Member:
-    """The work of one process of the group; called there with its number."""
-
     work: Callable[[], bool]
     count: int
     folder: Path
@@ -109,11 +103,9 @@ class _Member:
 
     @property
     def said(self) -> Path:
-        """File for the lines of the first process."""
         return self.folder / "said"
 
     def written(self, number: int) -> str:
-        """Return the error message of a process."""
         return (self.folder / str(number)).read_text(encoding="utf-8")
 
     def __call__(self, number: int) -> None:

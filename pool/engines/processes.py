@@ -47,7 +47,6 @@ class Processes:
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
-        """Do every job, and yield names and results as jobs finish."""
         count = min(self.places, len(jobs))
         places = [_Place(self._environment(number, count)) for number in range(count)]
 
@@ -69,8 +68,6 @@ class Processes:
 
 
 class _Place:
-    """One process, replaced after its death."""
-
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
         self._executor: ProcessPoolExecutor | None = None
@@ -111,7 +108,6 @@ def _heard(work: Callable[[], Result], said: Path | None) -> Result:
 
 
 def _room(devices: Sequence[str], resources: Resources, wanted: int) -> int:
-    """Count the places with room; all `wanted` if jobs name no resources."""
     has = {"CPU": float(os.cpu_count() or 1), "GPU": float(sum(device != NO_DEVICE for device in devices))}
     if not resources.cpus and not resources.gpus:
         return wanted

@@ -107,19 +107,16 @@ def _connect(address: str) -> None:
 
 
 def living_nodes() -> list[dict[str, Any]]:
-    """List the living nodes in Ray's description."""
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def room_for(resources: Resources) -> int:
-    """Count the jobs with room on the idle cluster."""
     return sum(room_of(node["Resources"], resources) for node in living_nodes())
 
 
 def largest() -> str:
-    """Say the most CPUs and the most GPUs of a node."""
     resources = [node["Resources"] for node in living_nodes()]
     cpus, gpus = (max((one.get(name, 0) for one in resources), default=0) for name in ("CPU", "GPU"))
     return f"{cpus:g} CPUs and {gpus:g} GPUs"
@@ -133,7 +130,6 @@ class Patience:
         self._without: float | None = None
 
     def check(self) -> None:
-        """Say when a wait begins. Raises `EngineError` after too long a wait."""
         if room_for(self._resources):
             self._without = None
         elif self._without is None:
@@ -168,8 +164,6 @@ def ray_tasks(address: str, places: int | None, resources: Resources) -> Iterato
 
 
 class RayTasks:
-    """Does jobs as tasks of the connected cluster."""
-
     elsewhere = True
 
     def __init__(self, places: int, resources: Resources) -> None:
@@ -178,13 +172,11 @@ class RayTasks:
 
     @property
     def machines(self) -> int:
-        """How many machines hold the nodes."""
         return len({node["NodeManagerHostname"] for node in living_nodes()})
 
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
-        """Do every job, and yield names and results as jobs finish."""
         import ray
 
         as_task: Any = ray.remote(num_cpus=self._resources.cpus or 0, num_gpus=self._resources.gpus or 0, max_retries=0)

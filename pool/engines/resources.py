@@ -86,7 +86,6 @@ _SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "c
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means a lack of memory, of the device or of this machine."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -95,7 +94,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def give_back_memory() -> None:
-    """Free the memory of a failed attempt."""
     import torch
 
     gc.collect()

@@ -29,7 +29,6 @@ def digest_json(value: object) -> str:
 
 
 def digest_arrays(arrays: Iterable[npt.NDArray[np.generic]]) -> str:
-    """Digest arrays with their shapes and dtypes."""
     outer = hashlib.sha256()
     for array in arrays:
         outer.update(f"{array.dtype.str}{array.shape}".encode())
@@ -49,8 +48,6 @@ def short(digest: str) -> str:
 
 
 class SeenFile(Record):
-    """A file's size, time of change and digest when it was read."""
-
     bytes: int
     modified_ns: int
     digest: str
@@ -102,7 +99,6 @@ class Watcher:
         return digest
 
     def write(self, folder: Path) -> None:
-        """Write the remembered digests into a corpus folder. Raises `OSError`."""
         write_record(folder / SEEN, SeenFiles(files=self._files))
 
 

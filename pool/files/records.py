@@ -24,7 +24,6 @@ RecordType = TypeVar("RecordType", bound=Record)
 
 
 def library_versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Return the versions of Python and of installed libraries, by name."""
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in libraries}}
 
 

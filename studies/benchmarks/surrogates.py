@@ -55,7 +55,6 @@ class Spread:
 
     @classmethod
     def of(cls, figures: Sequence[float]) -> "Spread":
-        """Summarise figures."""
         return cls(float(np.mean(figures)), float(np.min(figures)), float(np.max(figures)))
 
 
@@ -113,7 +112,6 @@ def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], s
 
 
 def methods() -> dict[str, Method]:
-    """Return all surrogates, and the reference if installed."""
     ours = {name: _method(make) for name, make in SURROGATES.items()}
     return ours | ({REFERENCE: _reference} if is_installed() else {})
 
@@ -187,7 +185,6 @@ def _rmse(predicted: Floats, truth: Floats) -> float:
 
 
 def is_installed() -> bool:
-    """Tell whether LightGBM is installed."""
     return find_spec("lightgbm") is not None
 
 

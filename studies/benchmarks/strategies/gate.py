@@ -64,7 +64,6 @@ class GateResult:
 
     @property
     def merges_to_ungated(self) -> float:
-        """Median over the seeds."""
         return float(np.median([pair.merges_to_ungated for pair in self.pairs]))
 
     @property
@@ -75,12 +74,10 @@ class GateResult:
 
     @property
     def coverage(self) -> float:
-        """Share of predicted evaluations inside their 90 % interval; NaN without predictions."""
         predicted = sum(pair.predicted for pair in self.pairs)
         return sum(pair.covered for pair in self.pairs) / predicted if predicted else math.nan
 
     def as_json(self) -> dict[str, object]:
-        """Return the values of `--json`; numbers that are not finite are null."""
         figures = {
             "merges_to_ungated": self.merges_to_ungated,
             "false_prune_rate": self.false_prune_rate,
@@ -109,7 +106,6 @@ class GatePlan:
 
 
 def run_gate(cases: Sequence[Case], entries: Sequence[Entry], plan: GatePlan, *, jobs: int) -> list[GateResult]:
-    """Run every entry on every case and seed, in `jobs` processes."""
     work = list(product(cases, entries))
     tasks = (delayed(run_pair)(case, entry, seed, plan) for case, entry in work for seed in range(plan.seeds))
     pairs = Parallel(n_jobs=jobs, return_as="generator")(tasks)
@@ -143,7 +139,6 @@ def _reaches(percents: Sequence[float], wanted: float) -> float:
 
 
 def _judged(study: optuna.Study, objective: AnalyticLoss) -> tuple[int, int, int, int]:
-    """Count pruned, falsely pruned, predicted and covered trials."""
     space, incumbent = CappedSimplex.of(objective.partitions), math.inf
     pruned = false = 0
     for trial in finished_trials(study):

@@ -44,7 +44,6 @@ class ProposalCost:
     seconds: Ratio
 
     def as_json(self) -> dict[str, object]:
-        """Return the values of `--json`."""
         return asdict(self)
 
 
@@ -76,7 +75,6 @@ def _cost(strategy: Strategy, objective: AnalyticLoss, trials: int, repeats: int
 
 
 def _approaching(objective: AnalyticLoss, count: int) -> list[Mixture]:
-    """Draw mixtures ever nearer the optimum, as in a search."""
     rng = np.random.default_rng(1)
     drawn = rng.dirichlet(np.full(len(objective.partitions), 0.5), size=count)
     nearness = np.linspace(0, 0.95, count)[:, None]

@@ -33,8 +33,6 @@ REACHED_PERCENT = 1.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A strategy and its budget of merges."""
-
     strategy: str
     merges: int
 
@@ -75,7 +73,6 @@ class Case:
         return f"{self.kind}-{self.placement}-{self.partitions}{noise}"
 
     def make(self, seed: int) -> AnalyticLoss:
-        """Draw the problem."""
         return problem(self.kind, self.placement, self.partitions, seed=seed, noise_nats=self.noise_nats)
 
 
@@ -114,17 +111,14 @@ class RegretResult:
 
     @property
     def reached(self) -> int:
-        """Seeds at or below 1 % in the end."""
         return sum(math.isfinite(course.forwards_to_one_percent) for course in self.courses)
 
     @property
     def final_percent(self) -> Floats:
-        """Final regret (3,): median, least and greatest over the seeds."""
         ends = [course.regret_percent[-1] for course in self.courses]
         return np.array([np.median(ends), min(ends), max(ends)])
 
     def as_json(self) -> dict[str, object]:
-        """Return the values of `--json`; an infinite number is null."""
         median, least, most = self.final_percent.tolist()
         needed = self.forwards_to_one_percent
         return {
@@ -169,7 +163,6 @@ def run_course(case: Case, entry: Entry, seed: int) -> RegretCourse:
 
 
 def searched(objective: AnalyticLoss, entry: Entry, seed: int, gate: Gate | None) -> optuna.Study:
-    """Search once from the uniform mixture."""
     study = optuna.create_study()
     start = {"uniform": Mixture.uniform(objective.partitions)}
     space = CappedSimplex.of(objective.partitions)

@@ -20,7 +20,6 @@ FLOOR_PERCENT = 0.01
 
 
 def show_regret(console: Console, results: Sequence[regret.RegretResult]) -> None:
-    """Show the budget to 1 % regret and the final regret, by case and strategy."""
     console.print("Forward-equivalents to 1 % of the uniform mixture's regret, and regret at the end in percent")
     table = plain_table("case", "strategy", "merges", "to 1 % (median)", "reached", "regret %", "min", "max", left=2)
     for one in results:
@@ -32,7 +31,6 @@ def show_regret(console: Console, results: Sequence[regret.RegretResult]) -> Non
 
 
 def show_gate(console: Console, results: Sequence[gate.GateResult]) -> None:
-    """Show gains and kept promises of the gate, by case and strategy."""
     console.print(
         "With the gate against without: merges to the ungated search's end, gain at equal merges (percent of "
         "the uniform mixture's regret), and how often its 90 % intervals hold"
@@ -48,7 +46,6 @@ def show_gate(console: Console, results: Sequence[gate.GateResult]) -> None:
 
 
 def show_proposals(console: Console, costs: Sequence[proposals.ProposalCost]) -> None:
-    """Show the cost of a proposal, by strategy."""
     one = costs[0]
     console.print(f"Processor seconds a proposal, {one.partitions} partitions, {one.trials} trials before it")
     table = plain_table("strategy", "median", "min", "max", "first")
@@ -59,7 +56,6 @@ def show_proposals(console: Console, costs: Sequence[proposals.ProposalCost]) ->
 
 
 def show_landscape(console: Console, fits: Sequence[Fit]) -> None:
-    """Show Spearman correlation and RMSE of every fit."""
     one = fits[0]
     console.print(f"Predictions of {one.unseen} unseen merges, whose values spread by {one.spread:.4f}")
     table = plain_table("surrogate", "from", "merges", "Spearman", "RMSE", "90 % intervals hold", left=2)
