@@ -1,4 +1,4 @@
-"""What the verbs share at the terminal: tables and JSON going out, mixtures and numbers coming in, quiet libraries."""
+"""The terminal: tables and JSON going out, mixtures and numbers coming in, quiet libraries."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def json_text(value: object) -> str:
 
 
 def named_weights(text: str, names: Sequence[str], *, option: str) -> Mixture:
-    """Read `a=0.5,b=0.5` as a mixture over `names`. Raises `ConfigError` that names the part at fault."""
+    """Read `a=0.5,b=0.5` as a mixture over `names`. Raises `ConfigError` with the part at fault."""
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, equals, number = (piece.strip() for piece in part.partition("="))
@@ -59,7 +59,7 @@ def named_weights(text: str, names: Sequence[str], *, option: str) -> Mixture:
 
 
 def parse_numbers(option: str, text: str, what: str, *, least: int) -> list[int]:
-    """Read `8,32,128` without repetitions. Raises `ConfigError` that names the part at fault."""
+    """Read `8,32,128` without repetitions. Raises `ConfigError` with the part at fault."""
     for part in text.split(","):
         if not part.strip().isdecimal() or int(part) < least:
             raise ConfigError(f"{option}: {part!r} is no number of {what}, which is {least} or more")

@@ -1,7 +1,6 @@
 """The address of a study's database: a SQLite file, or PostgreSQL or MySQL by URL. A password is never shown.
 
-The environment variable MIXSCOUT_STORAGE holds a whole URL with its password, and wins over the study file. Study files
-get copied and committed, so they may hold no password.
+A study file gets copied and committed, so it holds no password; MIXSCOUT_STORAGE in the environment does, and wins.
 """
 
 from __future__ import annotations

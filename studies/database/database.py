@@ -51,7 +51,7 @@ class Database:
 def open_database(
     where: Address | Path, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS
 ) -> Iterator[Database]:
-    """Open the database, make its tables, renew this process's leases, and translate errors while the block runs.
+    """Open the database, make its tables, renew this process's leases, and translate errors.
 
     Raises `StorageError` for a database locked beyond the timeout, not writable, out of reach, or of another version.
     """
@@ -115,7 +115,7 @@ def _options(address: Address, timeout_seconds: float) -> dict[str, Any]:
 
 
 def _tune(engine: Engine, address: Address) -> None:
-    """Let SQLite write ahead: readers then do not stop writers, and a commit need not wait for the disk."""
+    """Let SQLite write ahead: readers do not stop writers, and a commit does not wait for the disk."""
     if not address.file:
         return
 
@@ -151,7 +151,7 @@ def _optuna_storage(engine: Engine, address: Address, options: dict[str, Any]) -
 
 
 def revision_of(engine: Engine) -> str | None:
-    """Return the revision of a database's own tables; None where no revision is recorded."""
+    """Return the recorded revision of Mixscout's tables."""
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         return context.get_current_revision()

@@ -42,8 +42,8 @@ def outlasting(
 ) -> Answer:
     """Do resumable work, and begin it again where the database was away.
 
-    Patience counts from the first error after `progress()` last changed. Raises the database's error when patience
-    ends, and an error that does not pass at once.
+    Patience counts from the first error after `progress()` last changed. Raises the database's error after that, and
+    a lasting error at once.
     """
     failing_since, last = None, progress()
     while True:

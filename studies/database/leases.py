@@ -1,4 +1,4 @@
-"""Locks for a block of code, and leases for an evaluation: a row that a worker renews while it lives.
+"""Locks for a block of code, and leases for an evaluation: rows renewed by their living workers.
 
 Optuna's heartbeats would fail a stale trial; a lease lets another worker go on with the same trial, so that a study has
 exactly its budget.
@@ -98,7 +98,7 @@ class Leases:
         self._delete(LEASES.c.scope == scope, LEASES.c.item == item)
 
     def held_by_others(self, scope: str) -> set[str]:
-        """List the items of a scope that other living workers hold."""
+        """List the items of other living workers in a scope."""
         alive = LEASES.c.expires_unix >= self._now()
         theirs = sa.select(LEASES.c.item, LEASES.c.holder).where(
             LEASES.c.scope == scope, LEASES.c.holder != self.holder, alive
@@ -152,7 +152,7 @@ class Leases:
 
 
 def is_dead(holder: str) -> bool:
-    """Tell whether a holder (`PLACE:PID:BEGAN`) is a process of this machine that is gone or a zombie."""
+    """Tell whether a holder (`PLACE:PID:BEGAN`) is a process of this machine, and gone or a zombie."""
     place, number, began = holder.split(":")
     return place == _place() and _began(int(number)) != began
 

@@ -11,10 +11,10 @@ from studies.database.evaluations import EvaluationStore
 
 
 class RememberedObjective:
-    """An objective that looks into the store before it computes, and keeps its evaluations.
+    """An objective with a store of its evaluations.
 
-    Of several workers with the same mixture, one computes and the others wait. A store that only recalls raises
-    `NotRememberedError`. An evaluation that stopped early is not kept: its value is an estimate.
+    Of several workers with the same mixture, one computes and the others wait. A read-only store raises
+    `NotRememberedError`. An evaluation stopped early is not kept: its value is an estimate.
     """
 
     foundation = None
@@ -42,7 +42,7 @@ class RememberedObjective:
 
     @property
     def challenge(self) -> Callable[[Mixture, Evaluation], Evaluation] | None:
-        """Recall, or evaluate until it is clear that the incumbent is not beaten."""
+        """Recall, or evaluate until the incumbent is clearly not beaten."""
         inner = self._objective.challenge
         return inner and (lambda mixture, best: self._once(mixture, lambda one: inner(one, best)))
 
@@ -72,7 +72,7 @@ class RememberedObjective:
             return evaluation
 
     def _computed(self, mixture: Mixture, compute: Callable[[Mixture], Evaluation]) -> Evaluation:
-        """Compute, unless the last evaluation is this one, and the database was away when it was to be kept."""
+        """Compute, unless the last evaluation is this one, unkept while the database was away."""
         if self._unkept is None or self._unkept.mixture.digest != mixture.digest:
             self._unkept = compute(mixture)
         return self._unkept

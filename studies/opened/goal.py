@@ -1,4 +1,4 @@
-"""The goal of a study file: one target or several, with the seed's losses for parts relative to them."""
+"""The goal of a study file: one target or several, partly relative to the seed's losses."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ SeedMeasures = Callable[[tuple[str, ...]], Mapping[str, float]]
 def targets_of(config: StudyFile, basis: Basis) -> dict[str, Target]:
     """Make the targets by name, without the parts relative to the seed.
 
-    Raises `ConfigError` that names the section and the domain or weight at fault.
+    Raises `ConfigError` with the section and the domain or weight at fault.
     """
     wanted = config.objective
     sections = {"target": config.target, "objective": wanted.domains}

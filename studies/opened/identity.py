@@ -1,4 +1,4 @@
-"""The identity of a study: what the study is made of, kept in its record; to go on with another is refused by name."""
+"""The identity of a study, recorded at its start: a search with another identity is refused by name."""
 
 from collections.abc import Mapping, Sequence
 
@@ -48,7 +48,7 @@ def identity_of(
 
 
 def common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
-    """Make the parts of every study's identity; budget and stop rules are in none, and may change at any time."""
+    """Make the parts of every study's identity; budget and stop rules may always change."""
     strategy = config.search.strategy_found
     patience = {"patience": strategy.patience} if strategy.patience is not None else {}
     return {
@@ -72,7 +72,7 @@ def common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
 
 
 def different_questions(one: Identity, other: Identity) -> list[str]:
-    """Name the parts in which two studies ask different questions; without any, their values compare."""
+    """Name the parts in which two studies ask different questions; otherwise their values compare."""
     penalised = one.get("kl") or other.get("kl")
     parts = [part for part in parts_marked(StudyFile, Question) if penalised or part != "prior"]
     return [part for part in parts if one.get(part) != other.get(part)]
@@ -81,8 +81,8 @@ def different_questions(one: Identity, other: Identity) -> list[str]:
 def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = False) -> None:
     """Record the identity in a new study, or compare an old study's.
 
-    With `accept`, parts of the course may differ, and the change is recorded. Raises `StudyMismatchError` that names
-    every other part, and the ways out.
+    With `accept`, the course may differ, and the change is recorded. Raises `StudyMismatchError` with every part that
+    differs, and the ways out.
     """
     recorded = study.user_attrs.get(IDENTITY)
     if recorded is None:
@@ -108,7 +108,7 @@ def claim_identity(study: optuna.Study, identity: Identity, *, accept: bool = Fa
 def claim_versions(study: optuna.Study, *, accept: bool = False) -> None:
     """Record the versions in a new study, or compare an old study's: losses may differ in their last digits.
 
-    With `accept`, the change is recorded. Raises `StudyMismatchError` that names every library of another version.
+    With `accept`, the change is recorded. Raises `StudyMismatchError` with every library of another version.
     """
     before, now = study.user_attrs.get(VERSIONS), current_versions()
     old = before or {}
@@ -127,7 +127,7 @@ def claim_versions(study: optuna.Study, *, accept: bool = False) -> None:
 
 
 def recorded_space(study: optuna.Study) -> CappedSimplex | None:
-    """Return the space of a study by its record; None when Mixscout did not make the study."""
+    """Return the recorded space; None for a study of others."""
     recorded = study.user_attrs.get(IDENTITY)
     if recorded is None:
         return None
@@ -142,7 +142,7 @@ def _accept(study: optuna.Study, changed: Mapping[str, Sequence[object]]) -> Non
 
 
 def _fixed(different: Sequence[str]) -> list[str]:
-    """Keep the parts outside a study's course: trials under another mixture's worth would not compare."""
+    """Keep the parts outside the course; trials under others would not compare."""
     course = parts_marked(StudyFile, Course)
     return [part for part in different if part not in course]
 
@@ -160,7 +160,7 @@ def _way_out(different: list[str], *, accept: bool) -> str:
 
 
 def _change(before: object, now: object) -> str:
-    """Show both sides of a change; only the names that came and went where partitions did."""
+    """Show both sides of a change; of partitions, the names added and removed."""
     lists = [part.get("partitions") if isinstance(part, dict) else None for part in (before, now)]
     old, new = (list(names) if isinstance(names, list) else [] for names in lists)
     moved = [f"+{name}" for name in new if name not in old] + [f"-{name}" for name in old if name not in new]
@@ -178,5 +178,5 @@ def _shown(part: object) -> str:
 
 
 def current_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that losses may hang on, by name."""
+    """Return the versions of Python and the libraries behind losses, by name."""
     return library_versions(("mixscout", "optuna", "torch", "transformers", "scikit-learn"))

@@ -105,7 +105,7 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
 
 
 def asked_pool(file: Path, *, age: int | None, by_groups: bool) -> Pool:
-    """Open a pool with members of an age in steps (None: as they ended), by partitions or by their groups."""
+    """Open a pool with members of an age in steps (None: as they ended), by partitions or groups."""
     pool = open_pool(read_pool_file(file))
     if age is not None:
         pool = pool.at_age(age)
@@ -119,7 +119,7 @@ def basis_of(pool: Pool) -> Basis:
 
 
 def stack(pool: Pool, holding: Holding, *, merges: bool) -> StackedPool:
-    """Hold the members to be merged; without `merges` they stay on disk."""
+    """Hold the members; without `merges` they stay on disk."""
     if not merges:
         return StackedPool.of_seed(pool.names, pool.folder / "seed", holding=holding)
     return StackedPool(pool.merged_folders, holding=holding, folder=pool.folder)

@@ -1,4 +1,4 @@
-"""A study on a swarm of models already trained, opened and checked: the swarm, and a predictor fitted to it."""
+"""A study on a swarm, opened and checked: its trained runs, and a predictor fitted to them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ LEAST_RUNS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class SwarmBench(OpenedStudy):
-    """An opened study file on a swarm; `unseen` are runs kept out of every fit, if the swarm has any."""
+    """An opened study file on a swarm; `unseen` runs, if any, are kept out of every fit."""
 
     swarm: FittedSwarm
     unseen: SwarmTable | None

@@ -40,7 +40,7 @@ class OpenedStudy(ABC):
     @property
     @abstractmethod
     def identity(self) -> Identity:
-        """The record that a study may not change."""
+        """The record of a study, fixed at its start."""
 
     @property
     def members_held(self) -> str | None:
@@ -63,10 +63,7 @@ class OpenedStudy(ABC):
         return bool(self.config.targets)
 
     def new_or_known_study(self, *, accept: bool = False) -> optuna.Study:
-        """Open the study, or make it; `accept` its changed course or versions.
-
-        Raises `StudyMismatchError`.
-        """
+        """Open or make the study; `accept` a changed course or versions. Raises `StudyMismatchError`."""
         study = optuna.create_study(
             storage=self.database.optuna,
             study_name=self.config.name,
@@ -78,7 +75,7 @@ class OpenedStudy(ABC):
         return study
 
     def known_study(self) -> optuna.Study:
-        """Open a study that was started. Raises `StudyError` when there is none, and `StudyMismatchError`."""
+        """Open a started study. Raises `StudyError` without one, and `StudyMismatchError`."""
         try:
             study = optuna.load_study(storage=self.database.optuna, study_name=self.config.name)
         except KeyError:
@@ -88,7 +85,7 @@ class OpenedStudy(ABC):
 
 
 def checked_space(config: StudyFile, basis: Basis) -> CappedSimplex:
-    """Make the space of a study file, and check prior and strategy against it. Raises `ConfigError`."""
+    """Make the space, and check prior and strategy against it. Raises `ConfigError`."""
     space = space_of(config.space, basis)
     check_prior(config.search.prior, config.search.kl, basis, space)
     config.search.strategy_found.make(space, config.search.seed)  # a user's own strategy may be broken

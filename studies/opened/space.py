@@ -1,4 +1,4 @@
-"""The basis of a study (partitions and domains of a pool or a swarm), and the space and prior over it."""
+"""The basis of a study, a pool or a swarm, and the space and prior over its partitions."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from studies.study_file.sections import SpaceConfig
 
 @dataclass(frozen=True)
 class Basis:
-    """The K partitions, and the E domains that mixtures of them are judged on.
+    """The K partitions of a pool or a swarm, and the E domains for judging mixtures.
 
-    root: folder of the pool or of the swarm; reports are written under it.
+    root: folder of both; reports are written under it.
     domains: held-out domains of a pool, metrics of a swarm.
     tokens: tokens by partition; empty for a swarm.
     recipe_tokens: tokens of the training of one member; 0 for a swarm.
@@ -33,11 +33,11 @@ class Basis:
         return Mixture.proportional(self.tokens)
 
     def check_partitions(self, section: str, names: Iterable[str]) -> None:
-        """Raise `ConfigError` for a name in a section that is no partition."""
+        """Raise `ConfigError` for an unknown partition in a section."""
         self._check(section, names, self.names, "partition")
 
     def check_domains(self, section: str, names: Iterable[str]) -> None:
-        """Raise `ConfigError` for a name in a section that is no domain."""
+        """Raise `ConfigError` for an unknown domain in a section."""
         self._check(section, names, self.domains, "held-out domain" if self.kind == "pool" else "metric")
 
     def _check(self, section: str, names: Iterable[str], known: tuple[str, ...], noun: str) -> None:
@@ -49,7 +49,7 @@ class Basis:
 def space_of(wanted: SpaceConfig, basis: Basis) -> CappedSimplex:
     """Make the space: caps by tokens and epochs, floors, fixed and excluded partitions.
 
-    Raises `ConfigError` that names the section and the partition at fault, or the reason that no mixture is feasible.
+    Raises `ConfigError` with the section and the partition at fault, or the reason for an empty space.
     """
     sections: dict[str, Collection[str]] = {"caps": wanted.caps, "floors": wanted.floors, "fixed": wanted.fixed}
     for section, names in {**sections, "exclude": wanted.exclude}.items():
@@ -65,7 +65,7 @@ def space_of(wanted: SpaceConfig, basis: Basis) -> CappedSimplex:
 
 
 def training_budget(wanted: SpaceConfig, basis: Basis) -> int:
-    """Return the tokens of the training run that the mixture is for."""
+    """Return the tokens of the mixture's training run."""
     return wanted.training_budget_tokens or basis.recipe_tokens
 
 
@@ -75,7 +75,7 @@ def prior_of(weights: Mapping[str, float], basis: Basis) -> Mixture:
 
 
 def check_prior(weights: Mapping[str, float], kl: float, basis: Basis, space: CappedSimplex) -> None:
-    """Raise `ConfigError` for a prior over other partitions, one that is no mixture, and an infinite penalty."""
+    """Raise `ConfigError` for other partitions, weights of no mixture, and an infinite penalty."""
     if not weights and not kl:
         return  # no prior is asked for, and a swarm has no token counts to take one from
     basis.check_partitions("search.prior", weights)

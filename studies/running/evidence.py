@@ -1,4 +1,4 @@
-"""Evidence from another study: its evaluations that hold here, say under a pool since extended. They cost no budget."""
+"""Evidence: another study's evaluations, taken over for free, say under a pool since extended."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Found:
 def find_evidence(
     storage: optuna.storages.BaseStorage, other: str, objective: RememberedObjective, space: CappedSimplex
 ) -> list[Found]:
-    """List another study's full evaluations that hold for an objective and are feasible in a space.
+    """List another study's full evaluations, valid for an objective and feasible in a space.
 
-    Raises `ConfigError` when there is no such study, Mixscout did not make it, or none of its evaluations holds.
+    Raises `ConfigError` for an unknown study, one of others, or one without any valid evaluation.
     """
     where = f"[search] evidence_from: study {other!r}"
     try:

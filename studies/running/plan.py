@@ -1,4 +1,4 @@
-"""From an opened study to the search that advances it: start design, gate and stop rules."""
+"""From an opened study to its search: start design, gate and stop rules."""
 
 from collections.abc import Container
 
@@ -25,7 +25,7 @@ from studies.study_file.study_file import StudyFile
 
 
 def planned_search(bench: OpenedStudy) -> Search:
-    """Put together what advances a study. Raises `ConfigError` for a study to start from that cannot serve."""
+    """Put together a search. Raises `ConfigError` when the study to start from cannot serve."""
     config, wanted = bench.config, bench.config.search
     objective: Objective = bench.objective
     if wanted.kl:
@@ -49,7 +49,7 @@ def start_mixtures(
 ) -> dict[str, Mixture]:
     """Name the mixtures to evaluate first, in the order of the study file; another study's best comes last.
 
-    The other study is not read for a mixture whose name is `known`: it may have gone on, or away.
+    A `known` mixture is not read from the other study again: the study may have gone on, or away.
     """
     prior = config.search.prior
     found: dict[str, Mixture] = {}
@@ -62,7 +62,7 @@ def start_mixtures(
 
 
 def _started(bench: OpenedStudy) -> set[str]:
-    """Name the mixtures of the start design that the study has already."""
+    """Name the study's mixtures of the start design so far."""
     if bench.config.name not in optuna.get_all_study_names(bench.database.optuna):
         return set()
     study = optuna.load_study(storage=bench.database.optuna, study_name=bench.config.name)

@@ -54,8 +54,8 @@ class DatabaseCrew:
 def run_search(bench: OpenedStudy, merges: int, *, accept: bool = False) -> Counts:
     """Advance the study to `merges` evaluations in all, together with any other workers.
 
-    A database that goes away is waited for. Raises `StudyMismatchError` when the study was started with something else;
-    with `accept`, only when the difference is outside its course.
+    A lost database is waited for. Raises `StudyMismatchError` for another identity; with `accept`, only outside the
+    course.
     """
     search = planned_search(bench)  # before the study is made: a mistake leaves none behind
     with exclusively(bench.database.engine, bench.database.address, "study"):

@@ -1,7 +1,4 @@
-"""Trackers: the progress of a search in TensorBoard, MLflow or Weights & Biases as well.
-
-Each library comes with an extra of its own name, and is imported only where a study asks for it.
-"""
+"""Trackers: progress in TensorBoard, MLflow or Weights & Biases, each imported only on demand."""
 
 import os
 import time
@@ -96,10 +93,7 @@ TRACKERS: Mapping[TrackerName, Callable[[str, Path], Tracker]] = {
 
 @contextmanager
 def tracking(name: TrackerName | None, study: str, folder: Path) -> Iterator[Tracker | None]:
-    """Open a tracker that writes under `folder`, and close it; None without a name.
-
-    Raises `ConfigError` when its extra is not installed.
-    """
+    """Open a tracker under `folder`, and close it; None without a name. Raises `ConfigError` without its extra."""
     if name is None:
         yield None
         return

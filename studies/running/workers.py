@@ -26,7 +26,7 @@ from studies.terminal import quiet_libraries
 
 @dataclass(frozen=True)
 class Worker:
-    """A job that advances the study of `study_file` to `merges` in all; `storage` is its database's whole URL."""
+    """A job: advance the study of `study_file` to `merges` in all; `storage` is the database's whole URL."""
 
     study_file: Path
     merges: int
@@ -60,8 +60,7 @@ def parse_devices(text: str | None) -> tuple[str, ...]:
 def run_workers(study_file: Path, merges: int, engine: Engine, *, accept: bool = False) -> Counts:
     """Advance a study to `merges` evaluations in all by as many workers as the engine has places.
 
-    Raises `StudyError` with a worker's error when none is left and the study is not finished, and `ConfigError` for a
-    database out of reach of another machine.
+    Raises `StudyError` with a worker's error when all stop early, and `ConfigError` for a database out of reach.
     """
     config = read_study_file(study_file)
     address = address_of(config.database, _root(config) / "mixscout.db")

@@ -18,7 +18,7 @@ StartMixture = Literal["uniform", "proportional", "vertices", "unimax", "prior"]
 
 
 class Mark:
-    """A mark in an option's annotation; it names the parts of a study's identity that record the option."""
+    """A mark in an option's annotation, with the parts of a study's identity for the option."""
 
     def __init__(self, *parts: str) -> None:
         self.parts = parts
@@ -33,7 +33,7 @@ class Course(Mark):
 
 
 def parts_marked(section: type[BaseModel], mark: type[Mark]) -> tuple[str, ...]:
-    """Name the parts of the identity that carry a mark, in the order of the fields of a section and those below it."""
+    """Name the parts of the identity under a mark, in the order of the options."""
     parts: dict[str, None] = {}
     for field in section.model_fields.values():
         parts |= dict.fromkeys(part for one in field.metadata if isinstance(one, mark) for part in one.parts)

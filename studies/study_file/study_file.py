@@ -1,4 +1,4 @@
-"""The study file (TOML): its sections together, their checks against each other, and how it is read."""
+"""The study file (TOML): its sections together, and their checks against each other."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def read_study_file(path: Path) -> StudyFile:
 
 
 def _check_on_table(config: StudyFile) -> None:
-    """Raise `ValueError` that names the first key that a table cannot serve: it has no tokens, seed or models."""
+    """Raise `ValueError` for the first key a swarm cannot serve: it has no tokens, seed or models."""
     for problem in _problems(config):
         raise ValueError(f"{problem} (the study is on a table)")
 
