@@ -1,6 +1,5 @@
 """The verbs of `mixscout bench`."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -96,7 +95,7 @@ def proposals(
 
     costs = run_proposals(parse_strategies(strategies), partitions, trials, repeats)
     if as_json:
-        print_json([one.as_json() for one in costs])
+        print_json(costs)
     else:
         shown.show_proposals(console(), costs)
 
@@ -210,7 +209,7 @@ def surrogate(
     wanted = parse_numbers("--sizes", sizes, "runs", least=benchmark.LEAST_RUNS)
     results = benchmark.run_surrogates(table, metric or [], wanted, subsets)
     if as_json:
-        print_json([asdict(result) for result in results])
+        print_json(results)
     else:
         show_bench_surrogate(console(), results)
 
@@ -241,6 +240,6 @@ def landscape(
     with workbench(read_study_file(study_file)) as bench:
         fits = run_landscape(bench, merges, steep, unseen=unseen, seed=seed)
     if as_json:
-        print_json([asdict(fit) for fit in fits])
+        print_json(fits)
     else:
         show_landscape(console(), fits)

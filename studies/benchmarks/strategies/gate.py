@@ -78,11 +78,6 @@ class GateResult:
         return sum(pair.covered for pair in self.pairs) / predicted if predicted else math.nan
 
     def as_json(self) -> dict[str, object]:
-        figures = {
-            "merges_to_ungated": self.merges_to_ungated,
-            "false_prune_rate": self.false_prune_rate,
-            "coverage": self.coverage,
-        }
         median, least, most = self.gained_percent
         return {
             **asdict(self.case),
@@ -91,7 +86,9 @@ class GateResult:
             "merges": self.entry.merges,
             "seeds": len(self.pairs),
             "gained_percent": {"median": median, "min": least, "max": most},
-            **{name: figure if math.isfinite(figure) else None for name, figure in figures.items()},
+            "merges_to_ungated": self.merges_to_ungated,
+            "false_prune_rate": self.false_prune_rate,
+            "coverage": self.coverage,
             "pairs": [asdict(pair) for pair in self.pairs],
         }
 

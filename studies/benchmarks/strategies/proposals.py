@@ -6,7 +6,7 @@ seconds of one thread hardly depend on other work of the machine.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import optuna
@@ -42,9 +42,6 @@ class ProposalCost:
     partitions: int
     first_seconds: float
     seconds: Ratio
-
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def run_proposals(strategies: Sequence[str], partitions: int, trials: int, repeats: int) -> list[ProposalCost]:

@@ -120,7 +120,6 @@ class RegretResult:
 
     def as_json(self) -> dict[str, object]:
         median, least, most = self.final_percent.tolist()
-        needed = self.forwards_to_one_percent
         return {
             **asdict(self.case),
             "case": self.case.name,
@@ -128,7 +127,7 @@ class RegretResult:
             "merges": self.entry.merges,
             "seeds": len(self.courses),
             "reached": self.reached,
-            "forwards_to_one_percent": needed if math.isfinite(needed) else None,
+            "forwards_to_one_percent": self.forwards_to_one_percent,
             "final_regret_percent": {"median": median, "min": least, "max": most},
             "courses": [asdict(course) for course in self.courses],
         }
