@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from studies.command_line.options import JsonOption, NoiseOption, StudyArgument, print_answer
+from studies.command_line.options import JsonOption, NoiseOption, StudyArgument, print_answer, started_study
 from studies.terminal import console, print_json, quiet_libraries
 
 if TYPE_CHECKING:
@@ -69,11 +69,9 @@ def robustness(
     quiet_libraries()
     from studies.answers.robustness import run_robustness
     from studies.answers.robustness_table import show_robustness
-    from studies.opened.on_pool import workbench
-    from studies.study_file.study_file import read_study_file
 
-    with workbench(read_study_file(study_file), must_exist=True) as bench:
-        answer = run_robustness(bench, bench.known_study(), noise=noise, seed=seed)
+    with started_study(study_file) as (bench, study):
+        answer = run_robustness(bench, study, noise=noise, seed=seed)
     print_answer(answer, show_robustness, as_json=as_json)
 
 
@@ -83,10 +81,8 @@ def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     quiet_libraries()
     from studies.answers.confirm import run_confirm
     from studies.answers.tables import show_confirmation
-    from studies.opened.on_pool import workbench
     from studies.opened.opened_study import best_mixture
-    from studies.study_file.study_file import read_study_file
 
-    with workbench(read_study_file(study_file), must_exist=True) as bench:
-        confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()))
+    with started_study(study_file) as (bench, study):
+        confirmation = run_confirm(bench, best_mixture(bench, study))
     print_answer(confirmation, show_confirmation, as_json=as_json)

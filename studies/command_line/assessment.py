@@ -17,6 +17,7 @@ from studies.command_line.options import (
     TruthsOption,
     WorkersOption,
     print_answer,
+    started_study,
 )
 from studies.terminal import console, named_weights, print_json, quiet_libraries
 
@@ -62,16 +63,14 @@ def fidelity(
     from pool.engines import choice as engines
     from studies.assessment.fidelity.report import FidelityRequest, make_report, parse_exponents
     from studies.assessment.fidelity.table import show_fidelity
-    from studies.opened.on_pool import workbench
-    from studies.study_file.study_file import read_study_file
 
     wanted = FidelityRequest(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions)
     told = engines.EngineRequest(engine, workers, address, num_cpus, num_gpus)
     with (
-        workbench(read_study_file(study_file), must_exist=True) as bench,
+        started_study(study_file) as (bench, study),
         engines.chosen(told, otherwise=bench.pool.config.recipe.resources) as trains,
     ):
-        report = make_report(bench, bench.known_study(), wanted, trains)
+        report = make_report(bench, study, wanted, trains)
     print_answer(report, show_fidelity, as_json=as_json)
 
 
@@ -89,18 +88,13 @@ def predict(
     from studies.assessment.fidelity.forecast import forecast_json
     from studies.assessment.fidelity.report import forecast_mixture
     from studies.assessment.fidelity.table import show_forecast
-    from studies.opened.on_pool import workbench
-    from studies.study_file.study_file import read_study_file
 
-    config = read_study_file(study_file)
-    with workbench(config, must_exist=True) as bench:
+    with started_study(study_file) as (bench, study):
         asked = named_weights(mixture, bench.pool.names, option="--mixture") if mixture else None
-        found, forecaster, forecasts = forecast_mixture(bench, bench.known_study(), asked, truths)
+        found, forecaster, forecasts = forecast_mixture(bench, study, asked, truths)
     if as_json:
-        calibration = forecaster.as_json()
-        print_json(
-            {"study": config.name, "mixture": found.as_dict(), **forecast_json(forecasts), "calibration": calibration}
-        )
+        about = {"study": study.study_name, "mixture": found.as_dict()}
+        print_json({**about, **forecast_json(forecasts), "calibration": forecaster.as_json()})
     else:
         show_forecast(console(), found, forecaster, forecasts)
 
@@ -130,12 +124,10 @@ def ablate(
     from studies.assessment.ablation.other_text import Noise
     from studies.assessment.ablation.run import AblationRequest, run_ablation
     from studies.assessment.ablation.tables import show_ablation
-    from studies.opened.on_pool import workbench
-    from studies.study_file.study_file import read_study_file
 
     asked = AblationRequest(merges, Noise(noise, seed), game, split, not goal_only)
-    with workbench(read_study_file(study_file), must_exist=True) as bench:
-        ablation = run_ablation(bench, bench.known_study(), asked)
+    with started_study(study_file) as (bench, study):
+        ablation = run_ablation(bench, study, asked)
         reports = bench.pool.config.root / "reports"
     stem = ablation_stem(ablation.study, game, split)
     picture = draw_ablation(ablation, reports / f"{stem}.png")

@@ -1,14 +1,20 @@
-"""Arguments, options and the form of answers that several verbs share."""
+"""Arguments and options that several verbs share, and how they open a study and print an answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 from rich.console import Console
 
 from pool.engines.choice import EngineName
 from studies.terminal import console, print_json
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from studies.opened.on_pool import Workbench
 
 PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
@@ -56,3 +62,13 @@ def print_answer(answer: AnyAnswer, show: Callable[[Console, AnyAnswer], None], 
         print_json(answer.as_json())
     else:
         show(console(), answer)
+
+
+@contextmanager
+def started_study(study_file: Path) -> Iterator["tuple[Workbench, Study]"]:
+    """Open a study on a pool. Raises a `MixscoutError`, also when nobody started the study."""
+    from studies.opened.on_pool import workbench
+    from studies.study_file.study_file import read_study_file
+
+    with workbench(read_study_file(study_file), must_exist=True) as bench:
+        yield bench, bench.known_study()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from studies.command_line.options import JsonOption, StudyArgument, TruthsOption
+from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, started_study
 from studies.terminal import console, print_json, quiet_libraries
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")]
@@ -23,12 +23,10 @@ def export(
     """Write the merge of the best mixture as a Hugging Face checkpoint, with a model card and mixture.json."""
     quiet_libraries()
     from studies.answers.best import find_best
-    from studies.opened.on_pool import workbench
     from studies.outcome.handover.export import run_export
-    from studies.study_file.study_file import read_study_file
 
-    with workbench(read_study_file(study_file), must_exist=True) as bench:
-        found = find_best(bench, bench.known_study())
+    with started_study(study_file) as (bench, study):
+        found = find_best(bench, study)
         console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
 
 
@@ -42,12 +40,9 @@ def table(
 ) -> None:
     """Write a study's evaluations as a swarm: ratios.csv and metrics.csv. Another target then needs no new merge."""
     quiet_libraries()
-    from studies.opened.on_pool import workbench
     from studies.outcome.handover.export import run_table
-    from studies.study_file.study_file import read_study_file
 
-    with workbench(read_study_file(study_file), must_exist=True) as bench:
-        bench.known_study()
+    with started_study(study_file) as (bench, _):
         written = run_table(bench, folder)
     if as_json:
         parts = {"partitions": written.names, "metrics": tuple(written.metrics)}
@@ -77,17 +72,14 @@ def handover(
 ) -> None:
     """Write the best mixture for training stacks: JSON and YAML, a datasets script, OLMo-core, Olmix, mergekit."""
     quiet_libraries()
-    from studies.opened.on_pool import workbench
     from studies.opened.opened_study import best_mixture
     from studies.opened.space import training_budget
     from studies.outcome.handover.plan import show_plan
     from studies.outcome.handover.run import run_handover
-    from studies.study_file.study_file import read_study_file
 
-    config = read_study_file(study_file)
-    with workbench(config, must_exist=True) as bench:
-        best = best_mixture(bench, bench.known_study())
-        total = tokens or training_budget(config.space, bench.basis)
+    with started_study(study_file) as (bench, study):
+        best = best_mixture(bench, study)
+        total = tokens or training_budget(bench.config.space, bench.basis)
         plan = run_handover(bench, best, folder, tokens=total, token_files=token_files, with_text=text)
     if as_json:
         print_json(plan.as_json())

@@ -50,7 +50,6 @@ class HandoverPlan:
         return {name: share for name, share in self.shares.items() if share.weight > 0}
 
     def as_json(self) -> Json:
-        """Give the plan in JSON's types."""
         return {
             "study": self.study,
             "pool": self.pool,

@@ -36,7 +36,6 @@ class Image:
 
     @classmethod
     def of(cls, figure: Figure) -> Image:
-        """Take a figure as it was drawn."""
         image = io.BytesIO()
         figure.savefig(image, format="svg", metadata={"Date": None, "Creator": None})
         width = round(figure.get_figwidth() * 96)  # CSS pixels

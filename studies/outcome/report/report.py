@@ -57,7 +57,6 @@ class Report:
 
     @property
     def charts(self) -> list[Chart]:
-        """All charts."""
         return [chart for section in self.sections for chart in section.charts]
 
     @property
@@ -67,7 +66,6 @@ class Report:
         return list(named.values())
 
     def as_json(self) -> Json:
-        """Give everything but the pictures."""
         sections = {section.key: section.as_json() for section in self.sections}
         return {"study": self.study, "summary": self.summary, "sections": sections}
 
@@ -81,11 +79,9 @@ class Written:
 
     @property
     def page(self) -> Path:
-        """The page."""
         return self.folder / PAGE
 
     def as_json(self) -> Json:
-        """Give the object that `report --json` prints."""
         return {**self.report.as_json(), "page": str(self.page), "files": sorted(map(str, self.folder.iterdir()))}
 
 

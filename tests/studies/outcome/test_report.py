@@ -240,7 +240,7 @@ def test_a_goal_relative_to_the_seed_is_read_as_it_was_searched(root: Path, goal
     config = read_study_file(study)
     with workbench(config) as bench:
         run_search(bench, 5)
-        expected = find_best(bench, bench.known_study()).best.search.value
+        expected = find_best(bench, bench.known_study()).best.scores["search"].value
     with open_to_read(config) as bench:
         (table, *_) = best_section(Facts.of(bench, study)).tables
     row = next(row for row in table.rows if row[0] == "best mixture")

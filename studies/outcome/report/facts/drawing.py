@@ -35,7 +35,6 @@ def one_panel(height: float) -> tuple[Figure, Axes]:
 
 
 def without_frame(axes: Axes) -> None:
-    """Take the lines on top and right away."""
     axes.spines[["top", "right"]].set_visible(False)
 
 

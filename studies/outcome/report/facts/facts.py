@@ -53,7 +53,6 @@ class Facts:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The K partitions."""
         return self.bench.space.names
 
     @property
@@ -67,7 +66,6 @@ class Facts:
 
     @cached_property
     def mixtures(self) -> Sequence[Mixture]:
-        """The mixture of each trial."""
         return [self.bench.space.mixture_of(trial) for trial in self.trials]
 
     @cached_property
@@ -93,5 +91,4 @@ class Facts:
 
     @property
     def search_first(self) -> str:
-        """Say that there is nothing to show yet."""
         return f"No mixture has been evaluated yet. Run: mixscout search {self.study_file.name}"

@@ -41,12 +41,10 @@ class Foretold:
 
     @property
     def rmse(self) -> float:
-        """Root mean squared error."""
         return float(np.sqrt(np.mean((self.prediction.mean - self.measured) ** 2)))
 
     @property
     def words(self) -> str:
-        """Both figures in words."""
         return f"Spearman {self.spearman:.2f}, RMSE {self.rmse:.4f}"
 
 
