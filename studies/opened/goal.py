@@ -1,6 +1,6 @@
 """The goal of a study file: one target or several, partly relative to the seed's losses."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from objectives.target import Aggregate, Goal, Measure, Target
@@ -18,7 +18,7 @@ def targets_of(config: StudyFile, basis: Basis) -> dict[str, Target]:
     Raises `ConfigError` with the section and the domain or weight at fault.
     """
     wanted = config.objective
-    sections = {"target": config.target, "objective": wanted.domains}
+    sections: dict[str, Iterable[str]] = {"target": config.target, "objective": wanted.domains}
     sections |= {f"targets.{name}": weights for name, weights in config.targets.items()}
     for section, domains in {**sections, "constraints": config.constraints}.items():
         basis.check_domains(section, domains)
