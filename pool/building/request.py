@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pool.config.pool_file import PoolFile
-from pool.config.recipe import Mark, Recipe
+from pool.config.recipe import OptionMark, Recipe
 from pool.corpus.files import TextDigest, digest_text
 from pool.files.digests import Watcher, digest_json
 from pool.files.records import MANIFEST
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, member_part, stage_folder
 
 EVERYTHING = "all"
-_OF_A_RECIPE = set(Recipe.marked(Mark.WITHOUT_EFFECT)) - {"keep_every_steps"}
+_OF_A_RECIPE = set(Recipe.marked(OptionMark.WITHOUT_EFFECT)) - {"keep_every_steps"}
 _FREE: dict[str, Any] = {"recipe": _OF_A_RECIPE, "seed": {"recipe": _OF_A_RECIPE}}
 """Options that may change before an interrupted build goes on."""
 

@@ -241,15 +241,11 @@ def read_pool_file(path: Path, text_root: Path | None = None) -> PoolFile:
     )
     seed = config.seed.resolved(base)
     found = config.model_copy(update={"root": (base / config.root).resolve(), "corpus": corpus, "seed": seed})
-    _check_models(path, found)
-    return found
-
-
-def _check_models(path: Path, config: PoolFile) -> None:
-    for name, table in config.corpus.partitions.items():
+    for name, table in partitions.items():
         model = table.cluster and table.cluster.embeddings
-        if model and model.is_relative_to(config.folder.resolve()):
+        if model and model.is_relative_to(found.folder.resolve()):
             raise ConfigError(
                 f"{path}: [corpus.partitions.{name}.cluster] embeddings: {model} is in the pool itself, which may be "
                 "rebuilt; copy it elsewhere"
             )
+    return found

@@ -45,7 +45,7 @@ class Lora(Config):
     """Names of the adapted linear layers, or the one word `all-linear` for all but the output head."""
 
 
-class Mark(Enum):
+class OptionMark(Enum):
     """A property of a recipe's option, written in the annotation of its field."""
 
     WITHOUT_EFFECT = auto()
@@ -122,50 +122,50 @@ class Recipe(Config):
     """Share of the steps spent warming up."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay."""
-    decayed: Annotated[Literal["all", "not-norms", "matrices"], Mark.YOUNGER] = "not-norms"
+    decayed: Annotated[Literal["all", "not-norms", "matrices"], OptionMark.YOUNGER] = "not-norms"
     """Parameters under weight decay: `all`; `not-norms`, all but norms and biases (Trainer's own grouping); `matrices`,
     all but norms, biases, embeddings and the output head."""
     clip_norm: float = Field(1.0, gt=0)
     """Largest gradient norm; larger gradients are scaled down."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward and backward pass; parameters stay float32."""
-    accumulate: Annotated[int, Mark.YOUNGER] = Field(1, ge=1)
+    accumulate: Annotated[int, OptionMark.YOUNGER] = Field(1, ge=1)
     """Parts of a batch, summed one after the other: less memory, the same steps. Divides batch_windows."""
-    gradient_checkpointing: Annotated[bool, Mark.WITHOUT_EFFECT] = False
+    gradient_checkpointing: Annotated[bool, OptionMark.WITHOUT_EFFECT] = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time;
     does not change the result."""
-    device_map: Annotated[Literal["auto"] | None, Mark.WITHOUT_EFFECT] = None
+    device_map: Annotated[Literal["auto"] | None, OptionMark.WITHOUT_EFFECT] = None
     """`auto` spreads the layers evenly over all visible GPUs, for a model too large for one; does not change the
     result. Merging and scoring still need the model on one device."""
-    fsdp: Annotated[int | None, Mark.WITHOUT_EFFECT] = Field(None, ge=2)
+    fsdp: Annotated[int | None, OptionMark.WITHOUT_EFFECT] = Field(None, ge=2)
     """Shards of parameters, gradients and optimizer state (PyTorch's fully sharded data parallel), for a model too
     large for one GPU. Each shard has its own GPU, or its own process without GPUs, and trains a part of each batch.
     Divides batch_windows / accumulate. Changes only the order of sums in the result."""
-    num_cpus: Annotated[float | None, Mark.WITHOUT_EFFECT, Mark.MEMBERS_ONLY] = Field(None, ge=0)
+    num_cpus: Annotated[float | None, OptionMark.WITHOUT_EFFECT, OptionMark.MEMBERS_ONLY] = Field(None, ge=0)
     """CPUs of each run when several train side by side (`--workers`, `--engine ray`): a node's CPUs on Ray, threads in
     processes. `--num-cpus` wins; does not change the result (members only)."""
-    num_gpus: Annotated[float | None, Mark.WITHOUT_EFFECT, Mark.MEMBERS_ONLY] = Field(None, ge=0)
+    num_gpus: Annotated[float | None, OptionMark.WITHOUT_EFFECT, OptionMark.MEMBERS_ONLY] = Field(None, ge=0)
     """GPUs of each such run: several for a `device_map` or `fsdp`, 0.5 for two runs on one GPU, 0 for none; by default
     one if there are any. `--num-gpus` wins; does not change the result (members only)."""
-    continue_optimizer: Annotated[bool, Mark.YOUNGER, Mark.MEMBERS_ONLY] = False
+    continue_optimizer: Annotated[bool, OptionMark.YOUNGER, OptionMark.MEMBERS_ONLY] = False
     """Begin with AdamW's moments from the end of the seed's training (members only)."""
-    replay_share: Annotated[float, Mark.YOUNGER, Mark.MEMBERS_ONLY] = Field(0.0, ge=0, lt=1)
+    replay_share: Annotated[float, OptionMark.YOUNGER, OptionMark.MEMBERS_ONLY] = Field(0.0, ge=0, lt=1)
     """Share of windows drawn from the seed's mixture instead, against forgetting (members only)."""
-    window_offset: Annotated[bool, Mark.YOUNGER] = False
+    window_offset: Annotated[bool, OptionMark.YOUNGER] = False
     """Shift the windows of each later pass over a partition by a new amount below one window, so that a small partition
     is not read in the same pieces again."""
-    early_stopping: Annotated[StopEarly | None, Mark.YOUNGER] = None
+    early_stopping: Annotated[StopEarly | None, OptionMark.YOUNGER] = None
     """Stop when held-out loss no longer falls."""
-    seed_penalty: Annotated[SeedPenalty | None, Mark.YOUNGER, Mark.MEMBERS_ONLY] = None
+    seed_penalty: Annotated[SeedPenalty | None, OptionMark.YOUNGER, OptionMark.MEMBERS_ONLY] = None
     """Stay near the seed (members only)."""
-    lora: Annotated[Lora | None, Mark.YOUNGER, Mark.MEMBERS_ONLY] = None
+    lora: Annotated[Lora | None, OptionMark.YOUNGER, OptionMark.MEMBERS_ONLY] = None
     """Train low-rank adapters (members only)."""
-    keep_every_steps: Annotated[int | None, Mark.WITHOUT_EFFECT, Mark.MEMBERS_ONLY] = Field(None, ge=1)
+    keep_every_steps: Annotated[int | None, OptionMark.WITHOUT_EFFECT, OptionMark.MEMBERS_ONLY] = Field(None, ge=1)
     """Keep a copy of each member after every so many optimiser steps: a study can merge members of one age ([objective]
     member_age). Does not change the member (members only)."""
     order_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order in which windows are read."""
-    checkpoint_steps: Annotated[int, Mark.WITHOUT_EFFECT] = Field(100, ge=1)
+    checkpoint_steps: Annotated[int, OptionMark.WITHOUT_EFFECT] = Field(100, ge=1)
     """Steps between checkpoints, where a killed run goes on; does not change the result."""
 
     @model_validator(mode="after")
@@ -228,8 +228,10 @@ class Recipe(Config):
     @property
     def digest_parts(self) -> dict[str, object]:
         """Options with an effect on the result, in JSON types; younger ones only where set."""
-        written = self.model_dump(mode="json", exclude={*Recipe.marked(Mark.WITHOUT_EFFECT)})
-        unset = {name for name in Recipe.marked(Mark.YOUNGER) if written[name] == Recipe.model_fields[name].default}
+        written = self.model_dump(mode="json", exclude={*Recipe.marked(OptionMark.WITHOUT_EFFECT)})
+        unset = {
+            name for name in Recipe.marked(OptionMark.YOUNGER) if written[name] == Recipe.model_fields[name].default
+        }
         return {name: value for name, value in written.items() if name not in unset}
 
 
@@ -247,7 +249,7 @@ class SeedRecipe(Recipe):
     def _check_members_only(self) -> Self:
         asked = [
             name
-            for name in Recipe.marked(Mark.MEMBERS_ONLY)
+            for name in Recipe.marked(OptionMark.MEMBERS_ONLY)
             if getattr(self, name) != Recipe.model_fields[name].default
         ]
         if asked:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import SeedConfig
-from pool.config.recipe import Mark, Recipe, Shape
+from pool.config.recipe import OptionMark, Recipe, Shape
 from pool.errors import ConfigError, PoolMismatchError
 from pool.files.digests import digest_json, short
 from pool.mixture import Mixture
@@ -21,7 +21,7 @@ def label(name: str) -> str:
 
 def recipe_changes(old: Recipe, new: Recipe) -> dict[str, tuple[object, object]]:
     """Return both values of each option with an effect on the weights, where two recipes differ."""
-    before, now, free = old.model_dump(), new.model_dump(), Recipe.marked(Mark.WITHOUT_EFFECT)
+    before, now, free = old.model_dump(), new.model_dump(), Recipe.marked(OptionMark.WITHOUT_EFFECT)
     return {key: (before[key], now[key]) for key in now if key not in free and before[key] != now[key]}
 
 

@@ -7,7 +7,9 @@ runs, which favours the reference; its leaves of at least 20 runs cannot split 3
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from pool.mixture import Mixture
 from pool.progress import track
 from search.space import CappedSimplex
 from search.surrogates.automatic import SURROGATES
-from search.surrogates.surrogate import ConformalSurrogate, Observations, Prediction, Surrogate, coverage
+from search.surrogates.surrogate import ConformalSurrogate, Observations, Prediction, coverage
 from studies.opened.on_pool import Workbench
 
 REFERENCE = "RegMix's LightGBM"
@@ -77,15 +79,6 @@ class SurrogateResult:
     coverage: Spread
 
 
-@dataclass(frozen=True)
-class Question:
-    """The metrics to predict, the numbers of runs to learn from, and the random subsets of each number."""
-
-    metrics: tuple[str, ...]
-    sizes: tuple[int, ...]
-    subsets: int
-
-
 def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], subsets: int) -> list[SurrogateResult]:
     """Fit every surrogate on the same random subsets of a swarm's training runs, and score it on unseen runs.
 
@@ -97,23 +90,25 @@ def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], s
         train, unseen = split(train)
     if MEAN in metrics:
         train, unseen = _with_mean(train), _with_mean(unseen)
-    question = Question(tuple(metrics) or tuple(train.metrics), tuple(sizes), subsets)
-    _check(question, train, folder)
+    metrics = metrics or list(train.metrics)
+    unknown = [name for name in metrics if name not in train.metrics]
+    if unknown:
+        raise ConfigError(f"--metric: {unknown[0]!r} is no metric of {folder}; it has {', '.join(train.metrics)}")
+    if max(sizes) > len(train.runs):
+        raise ConfigError(f"--sizes: {folder} has {len(train.runs)} runs to train on, fewer than {max(sizes)}")
     results = []
-    total = len(question.metrics) * len(question.sizes) * len(methods())
-    with track("surrogates", total) as show:
-        for metric in question.metrics:
-            for size in question.sizes:
-                chosen = _subsets(train, size, question.subsets)
-                for name, method in methods().items():
-                    results.append(_result(name, method, metric, chosen, unseen))
-                    show(len(results), f"{name}, {size} runs: Spearman {results[-1].spearman.mean:.4f}")
+    with track("surrogates", len(metrics) * len(sizes) * len(methods())) as show:
+        for metric, size in product(metrics, sizes):
+            chosen = _subsets(train, size, subsets)
+            for name, method in methods().items():
+                results.append(_result(name, method, metric, chosen, unseen))
+                show(len(results), f"{name}, {size} runs: Spearman {results[-1].spearman.mean:.4f}")
     return results
 
 
 def methods() -> dict[str, Method]:
-    ours = {name: _method(make) for name, make in SURROGATES.items()}
-    return ours | ({REFERENCE: _reference} if is_installed() else {})
+    ours: dict[str, Method] = {name: partial(_of_ours, name) for name in SURROGATES}
+    return ours | ({REFERENCE: _reference} if find_spec("lightgbm") is not None else {})
 
 
 def split(table: SwarmTable, *, seed: int = 0) -> tuple[SwarmTable, SwarmTable]:
@@ -126,14 +121,6 @@ def split(table: SwarmTable, *, seed: int = 0) -> tuple[SwarmTable, SwarmTable]:
 def _with_mean(table: SwarmTable) -> SwarmTable:
     mean: Floats = np.mean(list(table.metrics.values()), axis=0)
     return replace(table, metrics={MEAN: mean, **table.metrics})
-
-
-def _check(question: Question, train: SwarmTable, folder: Path) -> None:
-    unknown = [name for name in question.metrics if name not in train.metrics]
-    if unknown:
-        raise ConfigError(f"--metric: {unknown[0]!r} is no metric of {folder}; it has {', '.join(train.metrics)}")
-    if max(question.sizes) > len(train.runs):
-        raise ConfigError(f"--sizes: {folder} has {len(train.runs)} runs to train on, fewer than {max(question.sizes)}")
 
 
 def _subsets(train: SwarmTable, size: int, subsets: int) -> list[SwarmTable]:
@@ -165,13 +152,14 @@ def _reference(weights: Floats, values: Floats, unseen: Floats, truth: Floats) -
     return Prediction(mean, np.zeros_like(mean))
 
 
-def _method(make: Callable[[], Surrogate]) -> Method:
-    def predict(weights: Floats, values: Floats, unseen: Floats, _: Floats) -> Prediction:
-        surrogate = ConformalSurrogate(make())
-        surrogate.fit(Observations.of_values(weights, values))
-        return surrogate.predict(unseen)
+def _of_ours(name: str, weights: Floats, values: Floats, unseen: Floats, _: Floats) -> Prediction:
+    return _predicted(name, Observations.of_values(weights, values), unseen)
 
-    return predict
+
+def _predicted(name: str, observations: Observations, unseen: Floats) -> Prediction:
+    surrogate = ConformalSurrogate(SURROGATES[name]())
+    surrogate.fit(observations)
+    return surrogate.predict(unseen)
 
 
 def _spearman(predicted: Floats, truth: Floats) -> float:
@@ -182,10 +170,6 @@ def _spearman(predicted: Floats, truth: Floats) -> float:
 
 def _rmse(predicted: Floats, truth: Floats) -> float:
     return float(np.sqrt(np.mean((predicted - truth) ** 2)))
-
-
-def is_installed() -> bool:
-    return find_spec("lightgbm") is not None
 
 
 def predict(weights: Floats, values: Floats, unseen: Floats, unseen_values: Floats) -> Floats:
@@ -256,17 +240,14 @@ def _draw(space: CappedSimplex, count: int, seed: Sequence[int]) -> list[Mixture
 
 
 def _fit(name: str, observations: Observations, truth: Observations) -> Fit:
-    surrogate = ConformalSurrogate(SURROGATES[name]())
-    surrogate.fit(observations)
-    prediction = surrogate.predict(truth.weights)
-    predicted: Floats = prediction.mean
+    prediction = _predicted(name, observations, truth.weights)
     return Fit(
         name,
         evaluations=len(observations),
         gradients=bool(observations.differentiated.any()),
         unseen=len(truth),
-        spearman=_spearman(predicted, truth.values),
-        rmse=_rmse(predicted, truth.values),
+        spearman=_spearman(prediction.mean, truth.values),
+        rmse=_rmse(prediction.mean, truth.values),
         spread=float(truth.values.std()),
         coverage=coverage(prediction, truth.values),
     )
