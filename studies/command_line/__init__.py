@@ -1,1 +1,1 @@
-"""The verbs: arguments and options only."""
+"""The verbs: their arguments, their options and their help."""

@@ -1,1 +1,1 @@
-"""The verb `dashboard`: optuna-dashboard on a study, with our figures and a note in it."""
+"""A local server: optuna-dashboard on a study, with the report's figures."""

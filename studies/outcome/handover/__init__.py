@@ -1,1 +1,1 @@
-"""The winning mixture as files that training stacks read."""
+"""The best mixture as files for training stacks, and evaluations as a swarm."""

@@ -1,1 +1,1 @@
-"""The verb `report`: all that is known of a study on one page, from what is remembered."""
+"""A study's report: one page, with its figures as PNG, CSV and JSON."""

@@ -1,1 +1,1 @@
-"""What every section reads and is made of."""
+"""The facts that sections read, and the parts they are made of."""

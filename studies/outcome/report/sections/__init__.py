@@ -1,1 +1,1 @@
-"""One section a file, the same parts in the same order."""
+"""The sections of a report, each a function from facts to a section."""
