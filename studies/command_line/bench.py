@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from studies.command_line.options import JsonOption, PoolArgument, StudyArgument
+from studies.command_line.options import JsonOption, PoolArgument, StudyArgument, print_answer
 from studies.terminal import console, print_json, quiet_libraries
 
 bench_verbs = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
@@ -44,10 +44,7 @@ def search(
     results = regret.run_regret(cases, wanted, seeds, jobs=jobs)
     if picture:
         shown.draw_regret(results, picture)
-    if as_json:
-        print_json([one.as_json() for one in results])
-    else:
-        shown.show_regret(console(), results)
+    print_answer(results, shown.show_regret, as_json=as_json)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench gate --entries random:200,tpe:200 --partitions 8 --seeds 5`")
@@ -71,10 +68,7 @@ def gate(
     wanted = parse_entries(entries or "random:200,qmc:200,tpe:200,nsga2:200,gp:40,auto:20")
     plan = gate.GatePlan(seeds, gated_merges=gated_merges)
     results = gate.run_gate(cases(parse_partitions(partitions), [noise]), wanted, plan, jobs=jobs)
-    if as_json:
-        print_json([one.as_json() for one in results])
-    else:
-        shown.show_gate(console(), results)
+    print_answer(results, shown.show_gate, as_json=as_json)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench proposals --partitions 128 --trials 1000`")
@@ -94,10 +88,7 @@ def proposals(
     from studies.benchmarks.strategies.regret import parse_strategies
 
     costs = run_proposals(parse_strategies(strategies), partitions, trials, repeats)
-    if as_json:
-        print_json(costs)
-    else:
-        shown.show_proposals(console(), costs)
+    print_answer(costs, shown.show_proposals, as_json=as_json)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench objective study.toml --seeds 20 --growth --precision`")
@@ -182,10 +173,7 @@ def training(
 
     pool = open_pool(read_pool_file(pool_file))
     found = run_training(pool, TrainingRequest(steps, repeats, is_130m=model == "130M", peak_teraflops=peak))
-    if as_json:
-        print_json(found)
-    else:
-        show_training(console(), found)
+    print_answer(found, show_training, as_json=as_json)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")
@@ -208,10 +196,7 @@ def surrogate(
 
     wanted = parse_numbers("--sizes", sizes, "runs", least=benchmark.LEAST_RUNS)
     results = benchmark.run_surrogates(table, metric or [], wanted, subsets)
-    if as_json:
-        print_json(results)
-    else:
-        show_bench_surrogate(console(), results)
+    print_answer(results, show_bench_surrogate, as_json=as_json)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench landscape study.toml --values 20,40 --gradients 4,8`")
@@ -239,7 +224,4 @@ def landscape(
     )
     with workbench(read_study_file(study_file)) as bench:
         fits = run_landscape(bench, merges, steep, unseen=unseen, seed=seed)
-    if as_json:
-        print_json(fits)
-    else:
-        show_landscape(console(), fits)
+    print_answer(fits, show_landscape, as_json=as_json)

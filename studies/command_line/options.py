@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar, runtime_checkable
 
 import typer
 from rich.console import Console
@@ -49,19 +49,26 @@ GpusOption = Annotated[
 ]
 
 
-class _Answer(Protocol):
+Answer = TypeVar("Answer")
+
+
+@runtime_checkable
+class _HasJson(Protocol):
     def as_json(self) -> object: ...
 
 
-AnyAnswer = TypeVar("AnyAnswer", bound=_Answer)
-
-
-def print_answer(answer: AnyAnswer, show: Callable[[Console, AnyAnswer], None], *, as_json: bool) -> None:
-    """Print an answer as one JSON object, or as the tables that `show` prints."""
-    if as_json:
-        print_json(answer.as_json())
-    else:
+def print_answer(answer: Answer, show: Callable[[Console, Answer], None], *, as_json: bool) -> None:
+    """Print an answer, or a list of answers, as JSON or as the tables that `show` prints."""
+    if not as_json:
         show(console(), answer)
+    elif isinstance(answer, list):
+        print_json([_json_of(one) for one in answer])
+    else:
+        print_json(_json_of(answer))
+
+
+def _json_of(answer: object) -> object:
+    return answer.as_json() if isinstance(answer, _HasJson) else answer
 
 
 @contextmanager
