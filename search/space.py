@@ -147,10 +147,9 @@ class CappedSimplex:
         return itemgetter(*self.free)
 
     def _check_bounds(self) -> None:
-        if len(self.caps) != len(self.names):
-            raise ValueError(f"one cap per partition: got {len(self.caps)} for {len(self.names)}")
-        if len(self.floors) != len(self.names):
-            raise ValueError(f"one floor per partition: got {len(self.floors)} for {len(self.names)}")
+        for kind, bounds in (("cap", self.caps), ("floor", self.floors)):
+            if len(bounds) != len(self.names):
+                raise ValueError(f"one {kind} per partition: got {len(bounds)} for {len(self.names)}")
         for name, floor, cap in zip(self.names, self.floors, self.caps, strict=True):
             if not 0 <= cap <= 1:
                 raise ValueError(f"the cap of {name!r} must be from 0 to 1: got {cap!r}")

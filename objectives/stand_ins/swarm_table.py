@@ -178,12 +178,11 @@ def _check_joined(
     if not {*weights} & {*metrics}:
         run, other = next(iter(weights)), next(iter(metrics))
         raise ConfigError(f"{weights_path} and {metrics_path} have no run in common: {run!r} here, {other!r} there")
-    for run in weights:
-        if run not in metrics:
-            raise ConfigError(f"{metrics_path}: run {run!r} of {weights_path.name} is missing; add or remove it")
-    for run in metrics:
-        if run not in weights:
-            raise ConfigError(f"{weights_path}: run {run!r} of {metrics_path.name} is missing; add or remove it")
+    both = (weights, weights_path), (metrics, metrics_path)
+    for (rows, path), (others, other_path) in (both, both[::-1]):
+        for run in rows:
+            if run not in others:
+                raise ConfigError(f"{other_path}: run {run!r} of {path.name} is missing; add or remove it")
 
 
 def _check_weights(run: str, row: Mapping[str, float], path: Path) -> None:
