@@ -228,11 +228,11 @@ class Recipe(Config):
     @property
     def digest_parts(self) -> dict[str, object]:
         """Options with an effect on the result, in JSON types; younger ones only where set."""
-        written = self.model_dump(mode="json", exclude={*Recipe.marked(OptionMark.WITHOUT_EFFECT)})
-        unset = {
-            name for name in Recipe.marked(OptionMark.YOUNGER) if written[name] == Recipe.model_fields[name].default
-        }
-        return {name: value for name, value in written.items() if name not in unset}
+        younger = {*Recipe.marked(OptionMark.YOUNGER)} - {*self._set(OptionMark.YOUNGER)}
+        return self.model_dump(mode="json", exclude={*Recipe.marked(OptionMark.WITHOUT_EFFECT), *younger})
+
+    def _set(self, mark: OptionMark) -> list[str]:
+        return [name for name in Recipe.marked(mark) if getattr(self, name) != Recipe.model_fields[name].default]
 
 
 class SeedRecipe(Recipe):
@@ -247,11 +247,7 @@ class SeedRecipe(Recipe):
 
     @model_validator(mode="after")
     def _check_members_only(self) -> Self:
-        asked = [
-            name
-            for name in Recipe.marked(OptionMark.MEMBERS_ONLY)
-            if getattr(self, name) != Recipe.model_fields[name].default
-        ]
+        asked = self._set(OptionMark.MEMBERS_ONLY)
         if asked:
             raise ValueError(
                 f"{asked[0]} is for members, not for the seed, which comes first and alone: move it to [recipe]"
