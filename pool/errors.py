@@ -1,6 +1,6 @@
-"""Errors about the state of the world, under one root; wrong arguments raise `ValueError` or `TypeError`.
+"""Errors about the state of the world; wrong arguments raise `ValueError` or `TypeError`.
 
-The command line prints a message as it is, in one line: the thing, what was expected, the remedy.
+Each message is one line for the command line: the thing, the expectation, the remedy.
 """
 
 
@@ -17,7 +17,7 @@ class CorpusError(MixscoutError):
 
 
 class HubError(MixscoutError):
-    """A file of the Hugging Face hub is unavailable. The message lacks a subject: the caller names it."""
+    """A file of the hub is unavailable; the caller adds the subject of the message."""
 
 
 class PoolError(MixscoutError):
@@ -41,7 +41,7 @@ class StudyError(MixscoutError):
 
 
 class NotRememberedError(MixscoutError):
-    """A figure would take a merge or a training run, and only remembered figures may be read."""
+    """A figure is not remembered, and merging or training is not allowed."""
 
 
 class StorageError(MixscoutError):
@@ -53,12 +53,12 @@ class NonFiniteLossError(MixscoutError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message; the name of its type where the message is empty."""
+    """Return the first line of a message, or the exception's type if it is empty."""
     return _lines(error)[0]
 
 
 def last_line(error: BaseException) -> str:
-    """Return the last line of an exception's message; the name of its type where the message is empty."""
+    """Return the last line of a message, or the exception's type if it is empty."""
     return _lines(error)[-1]
 
 

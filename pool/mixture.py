@@ -1,6 +1,6 @@
 """Mixtures: checked weights over partitions, or over groups of partitions.
 
-Members are trained at vertices of the simplex, ground-truth runs at interior points: both take a `Mixture`.
+Members are trained at vertices of the simplex, ground truths at interior points.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ Groups = Mapping[str, tuple[str, ...]]
 
 
 def to_units(mixture: Mixture, groups: Groups) -> Mixture:
-    """Turn a mixture over groups into a mixture over units: w_unit = w_group / (units of the group).
+    """Split each group's weight: w_unit = w_group / (units of the group).
 
     A group's merge is the mean of its units (Na et al. 2024, arXiv 2410.15661).
     """
@@ -123,7 +123,7 @@ def to_units(mixture: Mixture, groups: Groups) -> Mixture:
 
 
 def to_groups(mixture: Mixture, groups: Groups) -> Mixture:
-    """Turn a mixture over units into a mixture over groups: w_group = sum of w_unit over the group."""
+    """Add up the weights of units: w_group = sum of w_unit."""
     weights = mixture.over([unit for units in groups.values() for unit in units]).as_dict()
     return Mixture.of({group: math.fsum(weights[unit] for unit in units) for group, units in groups.items()})
 

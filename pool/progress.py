@@ -117,7 +117,7 @@ def track_reading(label: str) -> Iterator[Callable[[str, int], None]]:
 
 @contextmanager
 def track_text(label: str, sizes: Mapping[str, int]) -> Iterator[Callable[[str, float], None]]:
-    """Yield `advance(name, share)`, to show a share of one piece of text as done, and all pieces before it.
+    """Yield `advance(name, share)`, to show all text before a share of one piece as done.
 
     `sizes` holds the approximate bytes of each piece, in order.
     """
@@ -147,7 +147,7 @@ def watched(documents: Iterable[str], size: int, advance: Callable[[float], None
 
 @contextlib.contextmanager
 def silent(library: str) -> Iterator[None]:
-    """Keep the loggers of a library from printing while the block runs: its errors are raised as well."""
+    """Silence the loggers of a library while the block runs: its errors are raised too."""
     logger = logging.getLogger(library)
     before = logger.level
     logger.setLevel(logging.CRITICAL)

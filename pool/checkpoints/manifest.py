@@ -50,8 +50,8 @@ class AgeDigests(Record):
 class CheckpointManifest(Record):
     """The record of a checkpoint.
 
-    An imported checkpoint has no loss, and a recipe and tokens only if a record of ours named them; an imported seed
-    has no mixture. Options of the recipe fill in the rest:
+    Imported checkpoints have no loss, imported seeds no mixture, and recipe and tokens are optional there. Options of
+    the recipe fill in the rest:
 
     held_out_digests, held_out: text and course of early stopping.
     optimizer_digest, adapter_digest: files kept beside the weights.

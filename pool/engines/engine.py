@@ -1,7 +1,7 @@
-"""The protocol `Engine`, which does independent named jobs, and its simplest implementation: one by one, here.
+"""The protocol `Engine` for independent named jobs, and the engine `OneByOne`.
 
-A job may run twice: after a process or machine dies, another begins the job again and finds what the first kept. Jobs
-speak to the waiting process through files, which cluster nodes share too.
+After a process or machine dies, its job begins again elsewhere and finds the kept work. Jobs report to the waiting
+process through shared files.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ def _as_it_is() -> str:
 
 @dataclass(frozen=True)
 class Job(Generic[Result]):
-    """A named piece of work, which keeps its progress and may be begun again anywhere.
+    """A named piece of work; another process can begin it again.
 
     work: called on the other side; crosses processes and machines with its result.
-    progress: asked on the waiting side; another answer than at the last loss means that the job got further.
-    said: shared file for the job's lines of progress.
-    spare: makes the job take less memory from now on and says how; empty if impossible.
+    progress: asked on the waiting side; a new answer since the last loss means progress.
+    said: shared file for lines of progress.
+    spare: reduces the job's memory and says how; empty if impossible.
     """
 
     name: str
@@ -61,8 +61,8 @@ class Engine(Protocol):
     def run(self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = _nothing) -> Iterator[tuple[str, Result]]:
         """Do every job, and yield names and results as jobs finish; call `watch` now and then.
 
-        An exception of a job is raised and ends the other jobs. Raises `EngineError` for given-up jobs after all others
-        are done, and `ValueError` for equal names.
+        An exception of a job ends all jobs. Raises `EngineError` for given-up jobs after all others, and `ValueError`
+        for equal names.
         """
 
 
@@ -96,7 +96,7 @@ ONE_BY_ONE = OneByOne()
 
 @contextlib.contextmanager
 def said_into(path: Path | None) -> Iterator[None]:
-    """Append this process's lines of progress to `path` while the block runs; drop them without a writable path."""
+    """Append lines of progress to `path` while the block runs; drop them without a writable path."""
 
     def write(line: str) -> None:
         if path is not None:

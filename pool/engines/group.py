@@ -1,6 +1,6 @@
-"""A group of processes on this machine which do one piece of work together, and begin and end together.
+"""A group of processes on this machine for one piece of work: they begin and end together.
 
-The system ends them when their starter is gone. They meet through a file and talk over loopback.
+They meet through a file, talk over loopback, and die with their starter.
 """
 
 import multiprocessing

@@ -1,7 +1,6 @@
-"""Processes of this machine, by joblib's loky: started afresh, so that CUDA is safe, with their own devices.
+"""Processes of this machine by joblib's loky: started afresh for CUDA, with their own devices and environment.
 
-Each place has its own executor of one process, so a death is known to concern one job. The environment is set before
-Python starts there, hence before torch.
+Each place is an executor of one process, so a death concerns one known job.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
-"""Jobs as tasks on the nodes of a Ray cluster: a running cluster, or one of this machine for the time of a command.
+"""Jobs as tasks of a Ray cluster: a running one, or one of this machine for the time of a command.
 
-Ray places tasks, sets their CUDA_VISIBLE_DEVICES and notices dead nodes; `dispatch` begins lost tasks again. Jobs cross
-as cloudpickle. Access to a cluster's ports is access to run code, unless the cluster asks for a token (`ray start` does
-after `ray get-auth-token`). A cluster started here does, listens on loopback only, and has no dashboard.
+Ray places tasks, sets CUDA_VISIBLE_DEVICES and notices dead nodes; `dispatch` begins lost tasks again. Jobs cross as
+cloudpickle. Whoever reaches a cluster's ports can run code, unless it asks for a token (`ray start` after `ray
+get-auth-token`). A cluster started here does; it listens on loopback only, without a dashboard.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""CPUs, GPUs and memory: the resources of a job, the devices of this machine, and the end of memory.
-
-torch is imported only when needed: pool files use `Resources` too.
-"""
+"""Resources of a job, devices of this machine, and errors of full memory; torch loads only when needed."""
 
 from __future__ import annotations
 
@@ -72,8 +69,7 @@ def visible_devices() -> tuple[str, ...]:
 def shared_out(devices: Sequence[str], gpus: float | None) -> tuple[str, ...]:
     """Divide `devices` into shares of `gpus` devices, at least one; return the CUDA_VISIBLE_DEVICES of each share.
 
-    Devices too few for another share stay unused. `cpu`, and 0 GPUs, give a share without devices. No devices, no
-    shares.
+    Devices too few for another share stay unused. `cpu` and 0 GPUs give a share without devices.
     """
     if gpus == 0:
         return ("",)

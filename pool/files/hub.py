@@ -1,6 +1,6 @@
-"""Repositories of the Hugging Face hub as local folders, downloaded once and only if the environment allows a network.
+"""Repositories of the Hugging Face hub as local folders, downloaded once, if the environment allows a network.
 
-Only a commit's listing and the wanted files are requested. Messages hold no address and no token.
+Messages hold no address and no token.
 """
 
 from collections.abc import Iterable, Mapping
@@ -76,8 +76,8 @@ class Snapshot:
 def find_snapshot(kind: Kind, name: str, revision: str) -> Snapshot:
     """Look up the files of a commit or tag without downloading them.
 
-    If the cache has no listing of a model, the files in its folder count: its index names all shards. Data sets have no
-    such index. Raises `HubError` when the repository is unavailable.
+    Without a cached listing, a model consists of the files in its folder: its index names all shards. Raises `HubError`
+    for an unavailable repository.
     """
     offline = bool(constants.HF_HUB_OFFLINE)
     try:

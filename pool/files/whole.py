@@ -1,4 +1,4 @@
-"""Files and folders written whole or not at all, whenever the process is killed; locks; arrays row by row."""
+"""Files and folders written whole or not at all, even if the process is killed."""
 
 import math
 import os
@@ -45,7 +45,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, path: Path) -> None:
-    """Flush a folder to disk and rename it to `path` on the same disk, in place of an older one."""
+    """Flush a folder to disk and rename it to `path`, on the same disk."""
     flush(new)
     path.parent.mkdir(parents=True, exist_ok=True)
     old = path.with_name(f".{path.name}.old")
@@ -58,7 +58,7 @@ def replace_folder(new: Path, path: Path) -> None:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield a new empty folder for the time of the block; remains of a killed process are deleted first."""
+    """Yield an empty folder for the time of the block; remains of a killed process are deleted."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     try:
@@ -100,7 +100,7 @@ def only_one(path: Path, busy: MixscoutError, *, wait_seconds: float = 0) -> Ite
 
 @contextmanager
 def rows_into(path: Path, dtype: type[np.generic], row: tuple[int, ...] = ()) -> Iterator[Callable[[bytes], object]]:
-    """Yield `add(rows)`, to append bytes of whole rows to an array (N, *row) in a .npy file; N is unknown beforehand.
+    """Yield `add(rows)`, to append bytes of whole rows to a .npy array (N, *row) of unknown N.
 
     The header counts the rows after the block. Raises `OSError`; the file then has no rows.
     """

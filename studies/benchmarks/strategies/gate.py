@@ -1,7 +1,6 @@
 """The verb `bench gate`: savings and cost of the gate, on formulas with a known optimum.
 
-Every strategy searches with and without the gate, from one start and seed. The formula is asked about every pruned
-proposal, so false prunes are counted exactly.
+Every strategy searches with and without the gate, from one start and seed. The formula judges every pruned proposal.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The verb `bench proposals`: the cost of a proposal in a study with many trials.
 
-The study is in memory and a formula gives its trials, so the cost is the strategy's and Optuna's alone. Processor
-seconds of one thread hardly depend on other work of the machine.
+The study is in memory, with trials from a formula. Processor seconds of one thread hardly depend on other work of the
+machine.
 """
 
 import time

@@ -187,8 +187,8 @@ def course_of(study: optuna.Study, objective: AnalyticLoss) -> RegretCourse:
 def shares_of(results: Sequence[RegretResult], strategy: str, reference: str) -> Mapping[str, float]:
     """Return the ratio of forward-equivalents to 1 %, strategy over reference, by case, as medians over seeds.
 
-    A reference without success counts with its whole budget: the ratio is an upper bound. A strategy without success
-    gives infinity.
+    A reference without success counts with its whole budget, for an upper bound; a strategy without success gives
+    infinity.
     """
     by_name = {(one.case.name, one.entry.strategy): one for one in results}
     shares = {}
