@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass, field, replace
 
 import optuna
 
-from objectives.evaluation import Evaluation
+from objectives.evaluation import Evaluation, Objective
 from objectives.scoring.diversity import Diversity, self_bleu_of
 from objectives.scoring.paired import PairedDifference
 from objectives.scoring.scorer import Scorer
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
+from pool.parts.store import Pool
 from pool.tokens.tokenizer import load_tokenizer
 from search.trials import Counts, count_trials
 from studies.answers.score import FrontPoint, Json, Score, paired_json, pareto_front
@@ -78,7 +79,8 @@ def find_best(bench: Workbench, study: optuna.Study) -> Best:
     Raises `StudyError` when no trial has a value yet.
     """
     best = _standing(bench, best_mixture(bench, study), None)
-    baselines = {name: _standing(bench, baseline, best) for name, baseline in baseline_mixtures(bench).items()}
+    mixtures = baseline_mixtures(bench.pool, bench.losses["search"])
+    baselines = {name: _standing(bench, baseline, best) for name, baseline in mixtures.items()}
     baselines["seed"] = _seed_standing(bench, best)
     objectives = list(bench.config.targets)
     front = [
@@ -88,14 +90,13 @@ def find_best(bench: Workbench, study: optuna.Study) -> Best:
     return Best(bench.config.name, best, baselines, count_trials(study), front)
 
 
-def baseline_mixtures(bench: Workbench) -> dict[str, Mixture]:
+def baseline_mixtures(pool: Pool, search_loss: Objective) -> dict[str, Mixture]:
     """Name uniform, token-proportional, and the single member best on the search split."""
-    names = bench.pool.names
-    vertices = [Mixture.vertex(names, name) for name in names]
+    vertices = [Mixture.vertex(pool.names, name) for name in pool.names]
     return {
-        "uniform": Mixture.uniform(names),
-        "proportional": bench.pool.proportional(),
-        "best_single_member": min(vertices, key=lambda vertex: bench.losses["search"](vertex).value),
+        "uniform": Mixture.uniform(pool.names),
+        "proportional": pool.proportional(),
+        "best_single_member": min(vertices, key=lambda vertex: search_loss(vertex).value),
     }
 
 

@@ -64,7 +64,7 @@ def trained_loss(bench: Workbench) -> RememberedObjective:
 
 def run_confirm(bench: Workbench, best: Mixture) -> Confirmation:
     """Train the contenders by the members' recipe, or recall them."""
-    contenders, trained = {"best": best, **baseline_mixtures(bench)}, trained_loss(bench)
+    contenders, trained = {"best": best, **baseline_mixtures(bench.pool, bench.losses["search"])}, trained_loss(bench)
     confirmed = [
         Confirmed(name, mixture, bench.losses["test"](mixture), trained(mixture))
         for name, mixture in contenders.items()

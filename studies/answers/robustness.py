@@ -5,12 +5,14 @@ Perturbed text has other tokens, so losses are in bits per byte of each text's o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
 import optuna
+from rich.console import Console
+from transformers import PreTrainedTokenizerFast
 
 from objectives.held_out import Floats
 from objectives.scoring.paired import PairedDifference
@@ -26,6 +28,7 @@ from studies.answers.best import baseline_mixtures
 from studies.answers.score import Json, Score, paired_json, rank_correlation
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
+from studies.terminal import plain_table
 
 BEST = "best"
 SEED = "seed"
@@ -96,7 +99,8 @@ class Robustness:
         best = self.contenders[BEST]
         assert best is not None
         conditions: dict[str, Json] = {PLAIN: self.plain.as_json()}
-        conditions |= {kind: self._perturbed_json(condition) for kind, condition in self.perturbed.items()}
+        for kind, condition in self.perturbed.items():
+            conditions[kind] = {**self._compared_json(condition), "rises": condition.rises(self.plain)}
         return {
             "study": self.study,
             "mixture": best.as_dict(),
@@ -105,9 +109,6 @@ class Robustness:
             "conditions": conditions,
             "out_of_domain": self._compared_json(self.elsewhere) if self.elsewhere else {},
         }
-
-    def _perturbed_json(self, condition: Condition) -> Json:
-        return {**self._compared_json(condition), "rises": condition.rises(self.plain)}
 
     def _compared_json(self, condition: Condition) -> Json:
         return {
@@ -123,8 +124,13 @@ def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed:
     Raises `StudyError` without a value yet, `NonFiniteLossError`, and `ValueError` for `noise` outside [0, 1].
     """
     best = best_mixture(bench, study)
-    contenders: dict[str, Mixture | None] = {BEST: best, **baseline_mixtures(bench), SEED: None}
-    judged = _judged(bench, noise, seed)
+    contenders: dict[str, Mixture | None] = {
+        BEST: best,
+        **baseline_mixtures(bench.pool, bench.losses["search"]),
+        SEED: None,
+    }
+    tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
+    judged = _judged(bench.goals["test"], bench.pool.corpus.held_out["test"], tokenizer, noise=noise, seed=seed)
     nats = _nats(bench, contenders, {condition: table for condition, (_, table) in judged.items()})
     different = _different(contenders)
     conditions = {
@@ -142,11 +148,15 @@ def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed:
     )
 
 
-def _judged(bench: Workbench, noise: float, seed: int) -> dict[str, tuple[Goal, WindowTable]]:
-    # penalties and references hold for plain text and its measure only
-    goal = bench.goals["test"].plain("bits-per-byte")
-    windows = bench.pool.corpus.held_out["test"]
-    tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
+def _judged(
+    of_study: Goal,
+    windows: Mapping[str, HeldOutWindows],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    noise: float,
+    seed: int,
+) -> dict[str, tuple[Goal, WindowTable]]:
+    goal = of_study.plain("bits-per-byte")  # penalties and references hold for plain text and its measure only
 
     def rewritten(name: str, kind: Kind) -> HeldOutWindows:
         rng = np.random.default_rng([seed, *name.encode()])  # a domain's noise is the same whatever the goal's others
@@ -155,7 +165,7 @@ def _judged(bench: Workbench, noise: float, seed: int) -> dict[str, tuple[Goal, 
     judged = {PLAIN: (goal, WindowTable.of(windows, goal.domains))}
     for kind in PERTURBATIONS:
         judged[kind] = (goal, WindowTable.of({name: rewritten(name, kind) for name in goal.domains}, goal.domains))
-    others = [name for name in windows if name not in bench.goals["test"].domains]
+    others = [name for name in windows if name not in of_study.domains]
     if others:
         macro = Goal.over(others, "macro", measure="bits-per-byte")
         judged[ELSEWHERE] = (macro, WindowTable.of(windows, others))
@@ -181,3 +191,91 @@ def _nats(
 def _different(contenders: Mapping[str, Mixture | None]) -> tuple[str, ...]:
     digests = [mixture.digest if mixture else SEED for mixture in contenders.values()]
     return tuple(name for at, name in enumerate(contenders) if digests[at] not in digests[:at])
+
+
+def show_robustness(console: Console, answer: Robustness) -> None:
+    """Show bits per byte with verdicts, then nats per token."""
+    plain = answer.plain
+    console.print(
+        f"Robustness of study {answer.study}, test split (character noise {answer.noise:g}, seed {answer.noise_seed})"
+    )
+    console.print(f"Bits per byte of its own bytes (in brackets: rise over plain text); {_paired(plain)}")
+    texts = {"plain": plain} | {_words(kind): condition for kind, condition in answer.perturbed.items()}
+    _show_rows(console, "text", plain, {name: _bits(one, plain) for name, one in texts.items()})
+    for name, condition in texts.items():
+        _show_verdict(console, name, condition, plain)
+    console.print("Nats per token: the rows are of other tokens, so compare within a row only")
+    nats = {
+        f"{name}, {int(one.table.tokens.sum()):,} tokens": [f"{score.loss_nats:.4f}" for score in one.scores.values()]
+        for name, one in texts.items()
+    }
+    _show_rows(console, "text", plain, nats)
+    _show_elsewhere(console, answer)
+
+
+def _show_elsewhere(console: Console, answer: Robustness) -> None:
+    elsewhere = answer.elsewhere
+    if elsewhere is None:
+        console.print("Out of domain: nothing to show, the study's goal uses every held-out domain of the pool.")
+        return
+    console.print(f"Out of domain, bits per byte of domains that the goal does not use; {_paired(elsewhere)}")
+    scores = list(elsewhere.scores.values())
+    rows = {"their mean (macro)": [f"{score.value:.4f}" for score in scores]}
+    for domain in elsewhere.table.domains:
+        rows[domain] = [f"{score.domains[domain].bits_per_byte:.4f}" for score in scores]
+    _show_rows(console, "domain", elsewhere, rows)
+    _show_verdict(console, "out of domain", elsewhere, answer.plain)
+
+
+def _show_rows(console: Console, heading: str, condition: Condition, rows: Mapping[str, Sequence[str]]) -> None:
+    table = plain_table(heading, *map(_words, condition.scores))
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    console.print(table)
+
+
+def _bits(condition: Condition, plain: Condition) -> list[str]:
+    values = {name: f"{score.value:.4f}" for name, score in condition.scores.items()}
+    if condition is plain:
+        return list(values.values())
+    rises = condition.rises(plain)
+    return [f"{shown} ({rises[name]:+.4f})" for name, shown in values.items()]
+
+
+def _show_verdict(console: Console, name: str, condition: Condition, plain: Condition) -> None:
+    for line in _standing(condition.behind):
+        console.print(f"{name}: {line}.")
+    if condition is not plain:
+        console.print(f"{name}: {_ranking(condition, plain)}.")
+
+
+def _standing(behind: Mapping[str, PairedDifference]) -> Iterator[str]:
+    """Say where the best mixture is ahead, behind or not told apart."""
+    told = {name: paired.difference for name, paired in behind.items() if paired.told_apart}
+    ahead = [_words(name) for name, difference in told.items() if difference > 0]
+    behind_it = [f"{_words(name)} (by {-difference:.4f})" for name, difference in told.items() if difference < 0]
+    if ahead:
+        yield f"the best mixture is ahead of {', '.join(ahead)}, beyond chance"
+    if behind_it:
+        yield f"the best mixture is BEHIND {', '.join(behind_it)}, beyond chance"
+    for name, paired in behind.items():
+        if name not in told:
+            yield f"best mixture and {_words(name)}: {paired}"
+
+
+def _ranking(condition: Condition, plain: Condition) -> str:
+    spearman = condition.spearman(plain)
+    shown = "not defined" if spearman is None else f"{spearman:.2f}"
+    over = f"(Spearman {shown} over {len(condition.different)} different contenders)"
+    if condition.order == plain.order:
+        return f"the order is that on plain text {over}"
+    return f"the order is NOT that on plain text {over}; from best to worst: {', '.join(map(_words, condition.order))}"
+
+
+def _paired(condition: Condition) -> str:
+    documents = next(iter(condition.behind.values())).documents
+    return f"differences paired over {documents} documents, 95 %"
+
+
+def _words(name: str) -> str:
+    return "best mixture" if name == BEST else name.replace("_", " ").replace("-", " ")

@@ -67,8 +67,7 @@ def robustness(
 ) -> None:
     """Show whether the best mixture stays ahead on noisy text, on text in other case, and out of domain."""
     quiet_libraries()
-    from studies.answers.robustness import run_robustness
-    from studies.answers.robustness_table import show_robustness
+    from studies.answers.robustness import run_robustness, show_robustness
 
     with started_study(study_file) as (bench, study):
         answer = run_robustness(bench, study, noise=noise, seed=seed)
