@@ -27,9 +27,8 @@ SAMPLING_SEED = 0
 class Standing:
     """One contender; `mixture` is None for the seed.
 
-    feasible: whether the study's space allows the mixture
     behind: difference from the best mixture, by split
-    downstream: error on downstream tasks, where minimised
+    downstream: error on tasks, where minimised
     """
 
     mixture: Mixture | None
@@ -49,7 +48,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Best:
-    """The best mixture, the baselines by name, counts of trials, and the Pareto front (empty for one objective)."""
+    """The best mixture, baselines, counts of trials, and the Pareto front (empty for one objective)."""
 
     study: str
     best: Standing
@@ -74,10 +73,7 @@ class Best:
 
 
 def find_best(bench: Workbench, study: optuna.Study) -> Best:
-    """Score the mixture of the lowest search loss and the baselines on both splits.
-
-    Raises `StudyError` when no trial has a value yet.
-    """
+    """Score the best mixture and the baselines on both splits. Raises `StudyError` without a value yet."""
     best = _standing(bench, best_mixture(bench, study), None)
     mixtures = baseline_mixtures(bench.pool, bench.losses["search"])
     baselines = {name: _standing(bench, baseline, best) for name, baseline in mixtures.items()}
@@ -107,10 +103,7 @@ def score_of(bench: Workbench, evaluation: Evaluation, split: Split) -> Score:
 
 
 def run_diversity(bench: Workbench, best: Best) -> dict[str, Diversity]:
-    """Sample texts of half a context from each contender, by the same test prompts and seed.
-
-    Raises `ConfigError` when sacrebleu is missing.
-    """
+    """Sample texts of half a context by the same prompts and seed. Raises `ConfigError` without sacrebleu."""
     table = bench.table("test")
     windows = table.inputs[table.lengths > PROMPT_TOKENS][:SAMPLED_TEXTS]
     prompts = [row[:PROMPT_TOKENS].tolist() for row in windows]

@@ -1,7 +1,6 @@
 """Predict a study's goal from a swarm, with intervals calibrated on out-of-fold errors.
 
-Errors of metrics correlate, so intervals added from single metrics would be off. The aggregate is calibrated again,
-without a refit.
+Errors of metrics correlate, so the aggregate is calibrated once more, without a refit.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The verb `robustness`: whether the best mixture stays ahead on noisy text, in other case, and out of domain.
 
-Perturbed text has other tokens, so losses are in bits per byte of each text's own.
+Perturbed text has other tokens, so each text is scored in bits per byte of its own.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class Condition:
 
     @property
     def order(self) -> list[str]:
-        """The different contenders, lowest bits per byte first."""
         return sorted(self.different, key=lambda name: self.scores[name].value)
 
     @cached_property
@@ -59,7 +58,7 @@ class Condition:
         return {name: score.behind(best) for name, score in self.scores.items() if name != BEST}
 
     def rises(self, plain: Condition) -> dict[str, float]:
-        """Return the rise in bits per byte over plain text, by contender."""
+        """Return the rise in bits per byte over plain text."""
         return {name: score.value - plain.scores[name].value for name, score in self.scores.items()}
 
     def spearman(self, plain: Condition) -> float | None:
@@ -80,10 +79,8 @@ class Condition:
 
 @dataclass(frozen=True)
 class Robustness:
-    """The contenders on plain text, perturbed text and other domains.
+    """The contenders (None for the seed) on plain, perturbed and other text.
 
-    contenders: None for the seed
-    noise: share of characters edited
     elsewhere: None where the goal uses every held-out domain
     """
 

@@ -1,4 +1,4 @@
-"""The figures of answers: scores of one model on one split, differences, Pareto fronts."""
+"""The figures of answers: scores, differences, Pareto fronts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COUNTS = ("tokens", "bytes", "words", "documents")
 
 @dataclass(frozen=True)
 class Score:
-    """The nats (W,) of one model on a table's windows, judged by a goal."""
+    """The nats (W,) of one model on a table's windows."""
 
     goal: Goal
     table: WindowTable

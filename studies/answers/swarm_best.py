@@ -21,10 +21,7 @@ from studies.terminal import plain_table
 
 @dataclass(frozen=True)
 class SwarmForecast:
-    """A prediction, and the measured value where a model was trained on the mixture.
-
-    A trained mixture is predicted from the other runs: a fit to its own run would hide the error.
-    """
+    """A prediction, and the measured value of a trained mixture, predicted from the other runs."""
 
     predicted: Interval
     measured: float | None = None
@@ -50,12 +47,11 @@ class SwarmStanding:
 
 @dataclass(frozen=True)
 class SwarmBest:
-    """The best mixture of a study on a swarm, the baselines by name, and the accuracy of predictions.
+    """The best mixture of a study on a swarm, baselines, and accuracy of predictions.
 
-    best_run: the run with the lowest measured value
-    distance: total variation, sum |w - v| / 2, from the best mixture to the nearest run
+    best_run: lowest measured value
+    distance: total variation, sum |w - v| / 2, to the nearest run
     usual_distance: median distance of a run from its nearest
-    unseen: None without runs kept for testing
     """
 
     study: str
@@ -87,10 +83,7 @@ class SwarmBest:
 
 
 def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
-    """Predict the mixture of the lowest predicted value and the baselines.
-
-    Raises `StudyError` when no trial has a value yet.
-    """
+    """Predict the best mixture and the baselines. Raises `StudyError` without a value yet."""
     table, best = bench.swarm.table, best_mixture(bench, study)
     goal = GoalPredictor(bench.swarm, bench.target, coverage=COVERAGE)
     lowest = int(np.argmin(goal.measured(table)))

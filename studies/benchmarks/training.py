@@ -1,7 +1,6 @@
 """The verb `bench training`: throughput of a member's training over a bare PyTorch loop's.
 
-Both train one model on the same windows in the same order, with equal AdamW, schedule, clipping and dtype. The
-difference is the cost of `Trainer`.
+Model, windows, AdamW, schedule, clipping and dtype are equal: the difference is the cost of `Trainer`.
 """
 
 import tempfile

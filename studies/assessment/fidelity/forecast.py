@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import optuna
-from objectives.agreement.bootstrap import Interval
 
 from objectives.agreement.calibration import ALPHA, LEAST_TRUTHS, Calibration
+from objectives.agreement.statistics import Interval
 from objectives.evaluation import Evaluation
 from objectives.held_out import CONFIDENT
 from pool.corpus.corpus import SPLITS, Split
@@ -98,10 +98,7 @@ def forecast_json(forecasts: Mapping[Split, Forecast]) -> Json:
 
 @dataclass(frozen=True)
 class Proposal:
-    """The proposed mixture and the study's best one, with forecasts by split.
-
-    margins: error of the difference of two predictions (95 %)
-    """
+    """The proposed and the study's best mixture, with forecasts; `margins` is the error of their difference (95 %)."""
 
     mixture: Mixture
     best_mixture: Mixture

@@ -33,11 +33,7 @@ Readings = Mapping[str, Floats]
 
 @dataclass(frozen=True)
 class Instruments:
-    """Reads all held-out domains at once, and remembers the evaluations.
-
-    goals: the study's goal by split
-    proxy: the study's merge rule and scoring
-    """
+    """Reads all held-out domains at once, and remembers the evaluations; `goals` are the study's own."""
 
     study: str
     pool: Pool
@@ -59,7 +55,6 @@ class Instruments:
         return Goal.over(tuple(dict.fromkeys([*goal.domains, *scored])), "macro", measure=goal.measure)
 
     def table(self, split: Split) -> WindowTable:
-        """Return the windows of the goal's domains."""
         return WindowTable.of(self.pool.corpus.held_out[split], self.goals[split].domains)
 
     def proxy_loss(self, split: Split) -> RememberedObjective:
@@ -77,7 +72,6 @@ class Instruments:
         return RememberedObjective(trained, self.store)
 
     def merged(self, split: Split, mixtures: Sequence[Mixture]) -> Readings:
-        """Merge N mixtures by the study's rule, and read them."""
         objective, evaluations = self.proxy_loss(split), []
         with track(f"merges, {split} split", len(mixtures)) as show:
             for mixture in mixtures:

@@ -25,11 +25,7 @@ REPEATED = 4
 
 @dataclass(frozen=True, eq=False)
 class Truths:
-    """N trained mixtures by name, with readings, and noise where measured.
-
-    source: origin in words
-    ignored: metrics of a swarm that are no held-out domain
-    """
+    """N trained mixtures with readings, and noise where measured; `ignored` metrics are no held-out domain."""
 
     mixtures: Mapping[str, Mixture]
     readings: Mapping[Split, Readings]
@@ -40,10 +36,9 @@ class Truths:
 
 @dataclass(frozen=True)
 class TruthPlan:
-    """How truths are trained.
+    """How truths are trained, with `repeats` of some in other data orders.
 
-    repeats: further trainings of some mixtures, in other data orders
-    as_long_as_members: train as long as the members together, as on the union of their data in Na et al. 2024
+    as_long_as_members: as long as the members together, like the union of their data in Na et al. 2024
     (arXiv 2410.15661); else as long as one member
     """
 
@@ -66,10 +61,9 @@ class TruthPlan:
 def train_truths(
     instruments: Instruments, plan: Mapping[str, Mixture], training: TruthPlan, engine: Engine = ONE_BY_ONE
 ) -> Truths:
-    """Train the mixtures of a plan by an engine, or recall them, and read them.
+    """Train the mixtures of a plan, or recall them, and read them.
 
-    The first `REPEATED` are trained again to measure the noise. Each run is kept at once, so a killed command goes on.
-    Raises `PoolError` and `EngineError`.
+    The first `REPEATED` are trained again for the noise; runs are kept at once. Raises `PoolError` and `EngineError`.
     """
 
     def runs_of(mixtures: list[Mixture], order: int = 0) -> list[TruthRun]:
@@ -122,8 +116,8 @@ def _noise(instruments: Instruments, split: Split, repeated: list[list[TruthRun]
 def import_truths(instruments: Instruments, path: Path) -> Truths:
     """Read truths from a folder with ratios.csv and metrics.csv, or from its ratios.csv.
 
-    Metrics are losses in the study's measure, for both splits. Runs of one mixture give its mean and the noise. Single
-    partitions are left out. Raises `ConfigError` for the partition, domain or run at fault.
+    Metrics are losses in the study's measure, for both splits. Runs of one mixture give its mean and the noise. Raises
+    `ConfigError` for the partition, domain or run at fault.
     """
     table = read_swarm(path, path.with_name("metrics.csv")) if path.is_file() else read_swarm(path)
     names, domains = instruments.pool.names, instruments.target.domains

@@ -32,7 +32,7 @@ Ends = tuple[Mixture, Mixture]
 
 @dataclass(frozen=True)
 class Lines:
-    """At most `most_pairs` lines between members, lowest cosines first, with `points` inside each."""
+    """At most `most_pairs` lines, lowest cosines first, with `points` inside each."""
 
     points: int = 3
     most_pairs: int = 36
@@ -56,13 +56,10 @@ class DomainLosses:
 class PoolCheck:
     """The members of a pool, measured on one split.
 
-    points: points inside each line
     uniform: the merge at equal weights
     tokens: trained on; None if unknown
-    own_domains: domains of members' own text, where they exist
-    forgotten_nats: rise on held-out text of the seed's mixture; None if not measured
-    barriers: nats on the mean of domains, where a line was walked
-    barriers_to_mean: the same from each member to the uniform merge
+    forgotten_nats: rise on the seed's mixture; None if not measured
+    barriers: nats on the mean of domains, for pairs and from members to the uniform merge
     """
 
     pool: str
@@ -81,17 +78,14 @@ class PoolCheck:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The K members."""
         return self.vectors.names
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The E held-out domains."""
         return tuple(self.seed.by_domain)
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """All K (K - 1) / 2 pairs."""
         return tuple(combinations(self.names, 2))
 
     def of_pairs(self, matrix: Floats) -> dict[Pair, float]:
@@ -143,7 +137,7 @@ def by_pair_name(values: Mapping[Pair, float]) -> dict[str, float]:
 
 
 def run_pool_check(pool: Pool, lines: Lines) -> PoolCheck:
-    """Measure all members of a verified pool, and remember evaluations in the root's database.
+    """Measure all members of a verified pool.
 
     Raises `PoolError` for NaN in a member, `CorpusError` without held-out text, and `StorageError`.
     """

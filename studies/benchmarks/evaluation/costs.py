@@ -1,7 +1,6 @@
 """The verb `bench objective`: the cost of an evaluation, as ratios of timings in turns.
 
-The study's own pool, windows and a real database are timed. The rival is mergekit to disk, load, and a plain forward
-pass.
+The rival is mergekit to disk, load, and a plain forward pass.
 """
 
 import logging
@@ -42,10 +41,10 @@ class Costs:
     """Ratios of seconds, and one of bytes per second.
 
     overhead_ratio: an evaluation, kept, over the bare forward passes
-    plain_ratio: the same over a plain loop with whole logits
-    merge_bandwidth_ratio: merging over copying the members
-    versus_mergekit_ready: mergekit to disk and loading over our merge
-    versus_mergekit_candidate: the same with scoring over our decision, in a random search
+    plain_ratio: over a plain loop with whole logits
+    merge_bandwidth_ratio: merging over copying
+    versus_mergekit_ready: mergekit and loading over our merge
+    versus_mergekit_candidate: with scoring, in a random search
     """
 
     overhead_ratio: Ratio

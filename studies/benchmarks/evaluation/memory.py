@@ -47,8 +47,8 @@ class WayFigures:
 
     memory_bytes, disk_bytes: for each parameter of each member
     largest_error, median_error: of the merged loss, in the goal's measure
-    merge_ratio: seconds of merging over the reference's
-    share_of_evaluation: seconds of a merge over those of an evaluation in float32
+    merge_ratio: over float32 in memory
+    share_of_evaluation: a merge over an evaluation in float32
     """
 
     holding: Holding
@@ -170,7 +170,7 @@ WINDOWS = 4
 def run_large(repeats: int) -> MemoryFigures:
     """Measure a pool of 98 million parameters a model, in a temporary folder of 3.5 GB.
 
-    Members are random steps from a random seed. Its errors say little: a random model predicts no better than guessing.
+    Its members are random, so its errors say little.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -22,9 +22,8 @@ from studies.opened.on_pool import Workbench
 
 @dataclass(frozen=True)
 class Savings:
-    """Random searches with early stopping against the same without, over seeds.
+    """Random searches with early stopping over the same without.
 
-    adaptive_tokens_ratio: tokens read, with over without
     adaptive_same_best: 1 where the best mixture is the same
     winners: mixtures better than their time's incumbent; `winners_stopped` of them were stopped
     """
