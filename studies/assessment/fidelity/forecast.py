@@ -7,7 +7,7 @@ again; in the end only merged mixtures are compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +123,9 @@ def propose(
     calibration = forecaster.calibrations["search"]
     best = best_mixture(bench, study).over(bench.pool.names)
     loss = bench.losses["search"]
-    evaluate = loss.gradient if bench.config.search.strategy_found.uses_gradient and loss.gradient else loss
+    evaluate: Callable[[Mixture], Evaluation] = loss
+    if bench.config.search.strategy_found.uses_gradient and loss.gradient is not None:
+        evaluate = loss.gradient
     evaluations = [loss(mixture) for mixture in _merged(bench, study, [best, *known])]
     made = 0
     for number in range(new_merges):
