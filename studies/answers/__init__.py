@@ -1,1 +1,1 @@
-"""The best mixture, what it is compared with, on other text, and really trained."""
+"""The best mixture of a study: beside baselines, on other text, and really trained."""

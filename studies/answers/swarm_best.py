@@ -133,7 +133,7 @@ def show_swarm_best(console: Console, best: SwarmBest) -> None:
     trained = ": no model was trained on it" if best.best.value.measured is None else ""
     console.print(f"Best mixture of study {best.study}, as predicted{trained}")
     show_weights(console, best.best.mixture)
-    console.print(f"In the table's unit, with {COVERAGE:.0%} intervals; what is a run is predicted from the others")
+    console.print(f"In the swarm's unit, with {COVERAGE:.0%} intervals; a run is predicted from the other runs")
     _show_standings(console, best)
     if not all(standing.feasible for standing in best.baselines.values()):
         console.print("* outside the study's space.")

@@ -1,1 +1,1 @@
-"""Does the merge stand for training here; what training would give."""
+"""How far merges stand for training, and what training would give."""

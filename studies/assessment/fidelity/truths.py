@@ -150,7 +150,7 @@ def _check(table: SwarmTable, names: tuple[str, ...], domains: tuple[str, ...], 
     missing = [name for name in domains if name not in table.metrics]
     if missing:
         raise ConfigError(
-            f"{path}: there is no metric for the study's held-out domain {missing[0]!r}; the table has "
+            f"{path}: there is no metric for the study's held-out domain {missing[0]!r}; the swarm has "
             f"{', '.join(table.metrics)}"
         )
 

@@ -1,1 +1,1 @@
-"""Will this pool merge well; what does its text share."""
+"""Whether a pool is likely to merge well, and a pool shown to people."""

@@ -1,1 +1,1 @@
-"""What an evaluation, and holding the members, costs."""
+"""The cost of an evaluation, of holding members, and of shortcuts."""
