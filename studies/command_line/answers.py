@@ -1,4 +1,4 @@
-"""The verbs that show and test the best mixture of a study: `best`, `robustness`, `confirm`."""
+"""The verbs on the best mixture of a study: `best`, `robustness`, `confirm`."""
 
 from typing import TYPE_CHECKING, Annotated
 

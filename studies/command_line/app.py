@@ -1,4 +1,4 @@
-"""The command line: the verbs in the order of the help, from a pool to what is done with an answer.
+"""The command line: the verbs in the order of the help, from building a pool to using an answer.
 
 Answers go to stdout, progress to stderr. Heavy imports stand inside the verbs, so `--help` answers at once.
 """

@@ -1,4 +1,4 @@
-"""The verbs that tell how far an answer can be believed: `fidelity`, `predict`, `ablate`, `compare`."""
+"""The verbs on the trust in an answer: `fidelity`, `predict`, `ablate`, `compare`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal

@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share, and how they open a study and print an answer."""
+"""Arguments and options of several verbs, and how verbs open a study and print an answer."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,7 +58,7 @@ class _HasJson(Protocol):
 
 
 def print_answer(answer: Answer, show: Callable[[Console, Answer], None], *, as_json: bool) -> None:
-    """Print an answer, or a list of answers, as JSON or as the tables that `show` prints."""
+    """Print an answer, or a list of answers, as JSON, or as tables by `show`."""
     if not as_json:
         show(console(), answer)
     elif isinstance(answer, list):

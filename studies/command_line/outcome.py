@@ -1,4 +1,4 @@
-"""The verbs that write or serve what a study found: `export`, `table`, `handover`, `report`, `dashboard`."""
+"""The verbs on a study's outcome: `export`, `table`, `handover`, `report`, `dashboard`."""
 
 import sys
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""The verbs that advance a study: `search` and `worker`."""
+"""The verbs of a search under way: `search` and `worker`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -55,7 +55,7 @@ class QuietHandler(WSGIRequestHandler):
 
 
 def check_loopback(host: str) -> None:
-    """Raise `ConfigError` for a host that other machines could reach."""
+    """Raise `ConfigError` for a host within reach of other machines."""
     if not _is_loopback(host):
         raise ConfigError(
             f"--host: {host!r} is no loopback address, and the dashboard has no password and can delete studies; leave "

@@ -49,7 +49,7 @@ class Dashboard:
 def open_dashboard(config: StudyFile, study_file: Path, *, host: str, port: int) -> Iterator[Dashboard]:
     """Write note and pictures, and bind the server. Raises a `MixscoutError` of the thing at fault.
 
-    The study's trials, and everything that its samplers read, stay as they are.
+    The study's trials and its samplers' evidence stay as they are.
     """
     check_loopback(host)
     if find_spec("optuna_dashboard") is None:

@@ -1,6 +1,6 @@
 """The verbs `export` and `table`: the best mixture's merge as a checkpoint, and all evaluations as a swarm.
 
-A study on that swarm answers for another target without any new merge.
+A study on this swarm answers for another target without any new merge.
 """
 
 import importlib.metadata

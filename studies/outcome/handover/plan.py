@@ -23,7 +23,7 @@ class Share:
     tokens: that share in tokens.
     available_tokens: training tokens that the partition has.
     epochs: tokens / available_tokens.
-    document_share: share of the run's documents. It differs from `weight` where documents differ in length.
+    document_share: share of the run's documents; not `weight`, as documents differ in length.
     """
 
     weight: float
@@ -81,7 +81,7 @@ def make_plan(study: str, pool: Pool, mixture: Mixture, tokens: int) -> Handover
 
 
 def show_plan(console: Console, plan: HandoverPlan) -> None:
-    """Show weight, tokens and epochs of every partition used, and which are repeated."""
+    """Show weight, tokens and epochs of every partition used, and the repeated ones."""
     console.print(f"Training run of {plan.tokens:,} tokens on the best mixture of study {plan.study}")
     table = plain_table("partition", "weight", "tokens", "epochs", "share of documents")
     for name, share in sorted(plan.used.items(), key=lambda item: -item[1].weight):

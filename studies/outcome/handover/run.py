@@ -30,7 +30,7 @@ def run_handover(
 
     With `with_text`, also write the training documents of the partitions used, as JSONL. A demo corpus has no files
     of its own, so its documents are always written. Raises `StudyError` when the folder is not empty or cannot be
-    written, and `CorpusError` for text that is gone.
+    written, and `CorpusError` for missing text.
     """
     refuse_folder(folder)
     pool, by_units = bench.pool.by_units(), bench.pool.unit_mixture(mixture)
@@ -63,7 +63,7 @@ def refuse_folder(folder: Path) -> None:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Raise `StudyError` for a folder that cannot be written while the block runs."""
+    """Turn a failure to write within the block into `StudyError`."""
     try:
         yield
     except (OSError, SafetensorError) as error:

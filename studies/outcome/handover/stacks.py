@@ -1,8 +1,8 @@
 """The mixture as files for training stacks: Hugging Face datasets, OLMo-core, Olmix, mergekit.
 
 OLMo-core's `SourceMixtureList` (olmo_core.data.source_mixture) holds sources with target ratios and repetitions.
-Olmix holds the sources under `data` and their weights under `mix`. Both count tokens, and read files of tokens that
-their own tokenizer made. So their paths are a pattern with a place for the partition's name.
+Olmix holds sources under `data`, and weights under `mix`. Both count tokens and read files of their own tokenizer, so
+paths are a pattern with a place for the partition's name.
 """
 
 import json
@@ -31,7 +31,7 @@ _ON_TASK_VECTORS = frozenset(METHODS) - {"linear"}
 
 
 def interleave_script(plan: HandoverPlan, config: PoolFile, text_folder: Path | None) -> str:
-    """Return a Python module that streams the mixture as `mixture`, from text handed over or the pool's own files.
+    """Return a Python module with a streamed dataset `mixture`, from text handed over or the pool's own files.
 
     Raises `StudyError` for a partition without plain files of its own.
     """

@@ -29,7 +29,7 @@ _WIDEST, _NARROWEST = 1.3, 0.8
 
 @dataclass(frozen=True)
 class Image:
-    """A figure as an SVG image in a data URI, and the CSS that bounds its width."""
+    """A figure as an SVG image in a data URI, and the CSS of its width."""
 
     uri: str
     style: str

@@ -88,8 +88,8 @@ class Written:
 def run_report(config: StudyFile, study_file: Path, truths: Path | None = None) -> Written:
     """Write a study's report to ROOT/reports/STUDY, whole or not at all, in place of an earlier report.
 
-    `truths` is a folder of models really trained elsewhere. Raises `StudyError` when the study was not started or
-    the folder holds something else than a report, and `ConfigError` for truths that are not the study's.
+    `truths` is a folder of models really trained elsewhere. Raises `StudyError` for a study not started, and for a
+    folder of something else than a report; `ConfigError` for truths of another study.
     """
     with open_to_read(config) as bench:
         report = make_report(Facts.of(bench, study_file, truths))
@@ -104,7 +104,7 @@ def run_report(config: StudyFile, study_file: Path, truths: Path | None = None) 
 
 
 def make_report(facts: Facts) -> Report:
-    """Collect all sections from what is remembered: no section merges or trains."""
+    """Collect all sections from remembered evaluations: no section merges or trains."""
     return Report(facts.study.study_name, _summary(facts), [section(facts) for section in SECTIONS])
 
 

@@ -1,1 +1,1 @@
-"""The facts that sections read, and the parts they are made of."""
+"""The facts behind all sections, and the parts of a section."""

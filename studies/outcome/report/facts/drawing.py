@@ -1,4 +1,4 @@
-"""The style of the report's figures: colours that the colour-blind tell apart, sizes that a phone can show."""
+"""The style of the report's figures: colours for the colour-blind, sizes for a phone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

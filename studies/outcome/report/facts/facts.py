@@ -1,4 +1,4 @@
-"""The facts that sections read: an opened study, its evaluated trials, and the surface fitted to them."""
+"""The facts behind all sections: an opened study, its evaluated trials, and a surface fitted to them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Facts:
 
     @property
     def unit(self) -> str:
-        """The quantity that values are, in words."""
+        """The quantity of the values, in words."""
         if self.bench.config.downstream:
             return "downstream error"
         if self.on_table:

@@ -29,9 +29,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure that is drawn when it is asked for.
+    """A figure, drawn on demand.
 
-    name: becomes the name of a PNG file.
+    name: also the name of a PNG file.
     alt: the figure in words.
     table: the figure's data.
     """
@@ -45,7 +45,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Passage:
-    """Text that is shown letter by letter: a file, or commands."""
+    """Verbatim text: a file, or commands."""
 
     caption: str
     text: str
@@ -53,7 +53,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report. `missing` says in one line what is not there, and which command makes it."""
+    """One part of a report. `missing` names absent data and the command to make them, in one line."""
 
     key: str
     title: str

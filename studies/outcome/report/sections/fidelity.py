@@ -1,4 +1,4 @@
-"""Fidelity: proxy against truth, for remembered models that were really trained."""
+"""Fidelity: proxy against truth, for remembered trained models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 
 
 def fidelity_section(facts: Facts) -> Section:
-    """Compare the remembered truths with their proxies, or say which command trains some."""
+    """Compare the remembered truths with their proxies, or name the command to train some."""
     section, bench, truths = (
         partial(Section, "fidelity", "Does the merge stand for training?"),
         facts.on_pool,
@@ -47,7 +47,7 @@ def fidelity_section(facts: Facts) -> Section:
 
 
 def _remembered(bench: Workbench, imported: Path | None, best: Mixture | None) -> Fidelity | None:
-    """Compare truths, imported or the study's own, with their proxies; None where too few are remembered."""
+    """Compare imported truths, or the study's own, with their proxies; None for too few."""
     instruments = Instruments.of(bench)
     try:
         truths = import_truths(instruments, imported) if imported else known_truths(instruments)
@@ -67,7 +67,7 @@ def _recalled(instruments: Instruments, split: Split, truths: Truths) -> Reading
 
 
 def _named(truths: Truths, pool: Pool, best: Mixture | None) -> Truths:
-    """Name the mixtures that the picture marks; the others keep their digests."""
+    """Name the mixtures with a mark in the picture; the others keep their digests."""
     known = {pool.proportional().digest: "proportional", Mixture.uniform(pool.names).digest: "uniform"}
     if best is not None:
         known[best.digest] = "best"

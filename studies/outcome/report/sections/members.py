@@ -1,6 +1,6 @@
-"""The pool's members: their loss on every held-out domain, and what each partition contributes.
+"""The pool's members on every held-out domain, and the contributions of their partitions.
 
-Contributions are Shapley values: those that `ablate` wrote, or values of coalitions that a search happened to merge.
+Contributions are Shapley values, written by `ablate` or computed from coalitions merged by chance.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Losses = Mapping[str, Mapping[str, HeldOutLoss]]
 
 @dataclass(frozen=True, eq=False)
 class Contributed:
-    """Shapley values (K, C) of partitions in C columns, the goal first; `source` is where they are from, in words."""
+    """Shapley values (K, C) of partitions in C columns, the goal first; `source` names their origin."""
 
     partitions: Sequence[str]
     columns: Sequence[str]
@@ -48,7 +48,7 @@ class Contributed:
 
 
 def transfer_section(facts: Facts) -> Section:
-    """Show the loss of every member on every domain, or which command scores the members."""
+    """Show the loss of every member on every domain, or name the command to score them."""
     section = partial(Section, "transfer", "Members on every held-out domain")
     bench = facts.on_pool
     if bench is None:
@@ -91,7 +91,7 @@ def _transfer_chart(losses: Losses) -> Chart:
 
 
 def contributions_section(facts: Facts) -> Section:
-    """Show every heat map there is, or which command makes one."""
+    """Show every heat map there is, or name the command to make one."""
     section = partial(Section, "contributions", "What each partition contributes")
     bench = facts.on_pool
     if bench is None:
@@ -108,7 +108,7 @@ def contributions_section(facts: Facts) -> Section:
 
 
 def _written(reports: Path, study: str, partitions: Sequence[str]) -> dict[str, Contributed]:
-    """Read the files that `ablate` wrote for a study of the same partitions."""
+    """Read the files of `ablate` for a study of the same partitions."""
     found = {}
     for game in ("uniform", "best"):
         for split in ("search", "test"):
@@ -129,7 +129,7 @@ def _read(path: Path, what: str) -> Contributed | None:
 
 
 def _from_coalitions(bench: Workbench) -> Contributed | None:
-    """Value all coalitions of the uniform mixture from remembered merges; None where one is missing."""
+    """Value all coalitions of the uniform mixture; None unless every merge is remembered."""
     names = bench.pool.names
     if len(names) > MOST_PARTITIONS:
         return None

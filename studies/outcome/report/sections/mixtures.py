@@ -1,4 +1,4 @@
-"""Where the search has been: the evaluated mixtures on a triangle and as lines, coloured by their value.
+"""The evaluated mixtures on a triangle and as lines, coloured by their value.
 
 The triangle's corners are the three partitions of largest weight in the best mixture.
 """

@@ -67,7 +67,7 @@ def best_section(facts: Facts) -> Section:
 
 
 def of_pool(bench: Workbench, best: Mixture) -> Standings:
-    """Recall the losses of the best mixture and the baselines, without those that nobody evaluated."""
+    """Recall the losses of the best mixture and the baselines, as far as they were evaluated."""
     contenders = {BEST: best, **_baselines(bench)}
     sources: Mapping[str, tuple[Objective, Split]] = {
         "search split, merged": (bench.losses["search"], "search"),
@@ -96,7 +96,7 @@ def of_table(bench: SwarmBench, study: optuna.Study) -> Standings:
 
 
 def known_baselines(bench: Workbench) -> dict[str, float]:
-    """Return the study's own value of the baselines whose value is remembered, by name."""
+    """Return the remembered values of the baselines by name, in the study's own objective."""
     return {name: one.value for name, one in _known(_baselines(bench), bench.objective).items()}
 
 

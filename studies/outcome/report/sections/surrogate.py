@@ -34,7 +34,7 @@ class Foretold:
 
     @property
     def spearman(self) -> float:
-        """Rank correlation; NaN where it is not defined."""
+        """Rank correlation; NaN for constant values."""
         if min(np.ptp(self.prediction.mean), np.ptp(self.measured)) == 0:
             return float("nan")
         return float(spearmanr(self.prediction.mean, self.measured).statistic)
@@ -77,7 +77,7 @@ def surrogate_section(facts: Facts) -> Section:
 
 
 def _beforehand(trials: Sequence[FrozenTrial], values: Floats) -> Foretold | None:
-    """Collect the gate's predictions of mixtures that were then evaluated: with several objectives, of their mean."""
+    """Collect the gate's predictions of mixtures evaluated later: with several objectives, of their mean."""
     told = [
         (np.mean(trial.user_attrs[PREDICTED_MEANS]), _together(trial.user_attrs[PREDICTED_DEVIATIONS]), value)
         for trial, value in zip(trials, values, strict=True)

@@ -36,7 +36,7 @@ class Plane:
 
 
 def trade_off_section(facts: Facts) -> Section:
-    """Show the front, or the two domains that count most."""
+    """Show the front of the targets, or the two domains of largest weight."""
     several = facts.bench.several
     section = partial(Section, "trade-off")
     if facts.best is None:
