@@ -1,1 +1,1 @@
-"""Objectives that merge nothing: formulas with a known optimum, tables of models already trained."""
+"""Objectives without merges: formulas with a known optimum, and swarms of models already trained."""

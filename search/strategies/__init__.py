@@ -1,1 +1,1 @@
-"""Strategies: each is a way to make an Optuna sampler, one file each, with the same parts in the same order."""
+"""Who proposes the next mixture: ways to make an Optuna sampler, with the same parts in the same order."""

@@ -1,1 +1,1 @@
-"""Surrogates: cheap predictions of what a mixture is worth, one file each."""
+"""Cheap predictions of the value of a mixture, with their uncertainty."""
