@@ -1,4 +1,4 @@
-"""The verb `best`: the best mixture of a study beside the obvious baselines, on both splits."""
+"""The verb `best`: the best mixture of a study beside the obvious baselines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -87,7 +87,7 @@ def find_best(bench: Workbench, study: optuna.Study) -> Best:
 
 
 def baseline_mixtures(pool: Pool, search_loss: Objective) -> dict[str, Mixture]:
-    """Name uniform, token-proportional, and the single member best on the search split."""
+    """Name uniform, proportional, and the single member best on the search split."""
     vertices = [Mixture.vertex(pool.names, name) for name in pool.names]
     return {
         "uniform": Mixture.uniform(pool.names),

@@ -1,4 +1,4 @@
-"""The verb `confirm`: really train the best mixture and the baselines, and compare with merges."""
+"""The verb `confirm`: really train the best mixture and the baselines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Confirmation:
 
     @property
     def spearman(self) -> float | None:
-        """Rank correlation of proxy and trained loss over different mixtures; None where undefined."""
+        """Rank correlation over different mixtures; None where undefined."""
         return rank_correlation(
             [one.proxy.value for one in self.different], [one.trained.value for one in self.different]
         )
@@ -57,13 +57,12 @@ class Confirmation:
 
 
 def trained_loss(bench: Workbench) -> RememberedObjective:
-    """Make the remembered loss of trained models on the test split."""
     trained = TrainedLoss(bench.pool, bench.stacked, bench.goals["test"], "test", precision=bench.proxy.precision)
     return RememberedObjective(trained, bench.database.evaluations)
 
 
 def run_confirm(bench: Workbench, best: Mixture) -> Confirmation:
-    """Train the contenders by the members' recipe, or recall them."""
+    """Train the contenders, or recall them."""
     contenders, trained = {"best": best, **baseline_mixtures(bench.pool, bench.losses["search"])}, trained_loss(bench)
     confirmed = [
         Confirmed(name, mixture, bench.losses["test"](mixture), trained(mixture))

@@ -20,7 +20,7 @@ from studies.answers.score import rank_correlation
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Errors of predictions of N runs; `inside` is the share of values in their intervals."""
+    """Errors of predictions of N runs; `inside`: share of values in their intervals."""
 
     runs: int
     spearman: float
@@ -46,7 +46,6 @@ class GoalPredictor:
         return aggregated(self._goal, means, np.zeros_like(means))[0]
 
     def predict(self, weights: Floats) -> list[Interval]:
-        """Predict mixtures (N, K)."""
         return self._intervals(self._calibrated(*self._swarm.predict(self._goal.domains, weights)))
 
     def out_of_fold(self) -> list[Interval]:

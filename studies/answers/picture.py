@@ -18,7 +18,7 @@ _BASELINE_STYLES = {"uniform": "--", "proportional": ":", "best_single_member": 
 
 
 def draw_study(best: Best, study: optuna.Study, path: Path) -> Path:
-    """Draw the picture in the format of the suffix, and return the path."""
+    """Draw in the format of the suffix."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     assert best.best.mixture is not None
@@ -34,14 +34,13 @@ def draw_study(best: Best, study: optuna.Study, path: Path) -> Path:
 
 
 def saved(figure: Figure, path: Path, *, dpi: int) -> Path:
-    """Save a figure, make its folder if needed, and return the path."""
+    """Save a figure, and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)
     return path
 
 
 def draw_weights(axes: Axes, mixture: Mixture) -> None:
-    """Draw a bar for each partition, the heaviest on top."""
     weights = dict(sorted(mixture.as_dict().items(), key=lambda item: item[1]))
     names = [name.replace("_", " ") for name in weights]
     bars = axes.barh(names, list(weights.values()), color=BLUE)
@@ -52,7 +51,7 @@ def draw_weights(axes: Axes, mixture: Mixture) -> None:
 
 
 def draw_progress(axes: Axes, values: Sequence[float], baselines: Mapping[str, float]) -> None:
-    """Draw each merge's value, the lowest so far, and the baselines'."""
+    """Draw each merge, the lowest so far, and the baselines."""
     merges = range(1, len(values) + 1)
     axes.plot(merges, values, ".", color=GREY, alpha=0.6, label="each merge")
     axes.step(merges, list(accumulate(values, min)), where="post", color=BLUE, linewidth=2, label="best so far")

@@ -53,7 +53,6 @@ class Condition:
 
     @cached_property
     def behind(self) -> Mapping[str, PairedDifference]:
-        """Bits per byte by which each baseline is worse than the best mixture."""
         best = self.scores[BEST]
         return {name: score.behind(best) for name, score in self.scores.items() if name != BEST}
 
@@ -118,7 +117,7 @@ class Robustness:
 def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed: int) -> Robustness:
     """Score every contender under every condition, by one merge each.
 
-    Raises `StudyError` without a value yet, `NonFiniteLossError`, and `ValueError` for `noise` outside [0, 1].
+    Raises `StudyError`, `NonFiniteLossError`, and `ValueError` for `noise` outside [0, 1].
     """
     best = best_mixture(bench, study)
     contenders: dict[str, Mixture | None] = {
@@ -172,7 +171,6 @@ def _judged(
 def _nats(
     bench: Workbench, contenders: Mapping[str, Mixture | None], tables: Mapping[str, WindowTable]
 ) -> dict[str, dict[str, Floats]]:
-    """Return the nats (W,) by contender and condition."""
     model, precision = bench.stacked.model, bench.proxy.precision
     scorers = {condition: Scorer(model, table, precision=precision) for condition, table in tables.items()}
     nats: dict[str, dict[str, Floats]] = {}

@@ -37,12 +37,11 @@ class Score:
 
     @property
     def value(self) -> float:
-        """The scalar minimised, with penalties for broken constraints."""
+        """The scalar minimised, with penalties."""
         return self.goal.value(self.domains)
 
     @property
     def loss_nats(self) -> float:
-        """The goal's aggregate without penalties."""
         return self.goal.loss_nats(self.domains)
 
     @property
@@ -51,7 +50,6 @@ class Score:
         return self.goal.violations(self.domains)
 
     def behind(self, best: Score) -> PairedDifference:
-        """Return the difference from the best model on the same documents."""
         return paired_difference(self.goal, self.table, self.nats, best.nats)
 
     def as_json(self) -> Json:

@@ -1,4 +1,4 @@
-"""The verb `best` on a swarm: the best mixture as predicted, beside uniform and the best trained model."""
+"""The verb `best` on a swarm: the best mixture as predicted, beside trained models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,8 +29,6 @@ class SwarmForecast:
 
 @dataclass(frozen=True)
 class SwarmStanding:
-    """One contender with the goal's value and metrics."""
-
     mixture: Mixture
     value: SwarmForecast
     metrics: Mapping[str, SwarmForecast]
@@ -129,7 +127,6 @@ def _usual_distance(runs: Floats) -> float:
 
 
 def show_swarm_best(console: Console, best: SwarmBest) -> None:
-    """Show the best mixture, the baselines, and how far to believe predictions."""
     trained = ": no model was trained on it" if best.best.value.measured is None else ""
     console.print(f"Best mixture of study {best.study}, as predicted{trained}")
     show_weights(console, best.best.mixture)

@@ -1,4 +1,4 @@
-"""The answers of `best`, `confirm` and `search` for people, with bad news said plainly."""
+"""The answers of `best`, `confirm` and `search` for people."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,6 @@ BEST = "best mixture"
 
 
 def show_counts(console: Console, counts: Counts) -> None:
-    """Show the counts of proposals, and the gate's false-prune rate."""
     console.print(
         f"merges {counts.merges} (of which {counts.cached} remembered, {counts.failed} failed), "
         f"pruned {counts.pruned}, audited {counts.audited}, forced {counts.forced}"
@@ -30,7 +29,6 @@ def show_counts(console: Console, counts: Counts) -> None:
 
 
 def show_weights(console: Console, mixture: Mixture) -> None:
-    """Show the weights, the largest first."""
     table = plain_table("partition", "weight")
     for name, weight in sorted(mixture.as_dict().items(), key=lambda item: -item[1]):
         table.add_row(name, f"{weight:.4f}" if weight > 0 else "0")
@@ -38,7 +36,7 @@ def show_weights(console: Console, mixture: Mixture) -> None:
 
 
 def weights_in_words(mixture: Mixture, *, most: int | None = None) -> str:
-    """List at most `most` weights, the largest first, without those near zero."""
+    """List the largest weights, at most `most`, without those near zero."""
     used = sorted(mixture.as_dict().items(), key=lambda item: -item[1])[:most]
     return ", ".join(f"{name} {weight:.2f}" for name, weight in used if weight >= 0.005)
 
@@ -58,7 +56,6 @@ def show_front(console: Console, front: Sequence[FrontPoint], meaning: str) -> N
 
 
 def show_best(console: Console, best: Best, confirmation: Confirmation | None = None) -> None:
-    """Show the best mixture, its standing on every split, and where it is behind."""
     assert best.best.mixture is not None
     console.print(f"Best mixture of study {best.study}")
     show_weights(console, best.best.mixture)

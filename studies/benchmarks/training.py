@@ -50,8 +50,6 @@ class Speed:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """Time `repeats` paired rounds of `steps` optimiser steps."""
-
     steps: int
     repeats: int
     is_130m: bool = False
@@ -165,7 +163,6 @@ def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> t
 
 
 def _timed(start: PreTrainedModel, run: Callable[[PreTrainedModel], None]) -> float:
-    """Time the training of a copy, without the copying."""
     model = type(start)(start.config)
     model.load_state_dict(start.state_dict())
     return seconds(lambda: run(model))

@@ -23,7 +23,7 @@ Agreement = Mapping[str, Interval]
 
 @dataclass(frozen=True, eq=False)
 class Agreed:
-    """Proxy and truth of N mixtures on one split, with agreement and noise by reading."""
+    """Proxy and truth of N mixtures on one split, compared by reading."""
 
     proxy: Readings
     truth: Readings
@@ -32,7 +32,7 @@ class Agreed:
 
     @property
     def ceiling(self) -> float | None:
-        """The highest Pearson correlation that noise allows; None if not measured."""
+        """The highest Pearson correlation under noise; None if not measured."""
         return self.noise[VALUE].ceiling(self.truth[VALUE]) if VALUE in self.noise else None
 
 
@@ -70,7 +70,6 @@ def run_fidelity(
 
 
 def rules_with(exponents: Sequence[float]) -> dict[str, MergeRule]:
-    """Name identity, and the other rules with each exponent."""
     kinds = ("power", "common-specific")
     rules = [make_rule("identity", 1.0), *(make_rule(kind, exponent) for kind in kinds for exponent in exponents)]
     return {rule_name(rule): rule for rule in rules}

@@ -47,8 +47,6 @@ class Forecast:
 
 @dataclass(frozen=True, eq=False)
 class Forecaster:
-    """The corrections learnt from truths, by split."""
-
     instruments: Instruments
     calibrations: Mapping[Split, Calibration]
 
@@ -61,7 +59,6 @@ class Forecaster:
         return cls(instruments, calibrations)
 
     def forecast(self, mixture: Mixture) -> dict[Split, Forecast]:
-        """Merge a mixture and predict its value after training, by split."""
         found: dict[Split, Forecast] = {}
         weights = mixture.over(self.instruments.pool.names).array[None]
         for split in SPLITS:
@@ -108,18 +105,16 @@ class Proposal:
     new_merges: int
 
     def ahead(self, split: Split) -> float:
-        """Return the predicted lead over the best mixture."""
         return self.best[split].predicted.value - self.forecasts[split].predicted.value
 
     def told_apart(self, split: Split) -> bool:
-        """Whether the lead is beyond the margin."""
         return abs(self.ahead(split)) > self.margins[split]
 
 
 def propose(
     bench: Workbench, forecaster: Forecaster, study: optuna.Study, known: Sequence[Mixture], *, new_merges: int
 ) -> Proposal:
-    """Minimise the calibrated prediction of the search split over the study's space."""
+    """Minimise the calibrated prediction of the search split."""
     calibration = forecaster.calibrations["search"]
     best = best_mixture(bench, study).over(bench.pool.names)
     loss = bench.losses["search"]

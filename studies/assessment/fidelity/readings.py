@@ -58,15 +58,15 @@ class Instruments:
         return WindowTable.of(self.pool.corpus.held_out[split], self.goals[split].domains)
 
     def proxy_loss(self, split: Split) -> RememberedObjective:
-        """Make the loss of the merge by the study's rule."""
+        """Loss of the merge by the study's rule."""
         return self._merged(self.target, split, self.proxy.rule)
 
     def proxy_value(self, rule: MergeRule) -> RememberedObjective:
-        """Make the study's value of the merge by any rule, without other domains."""
+        """Study's value of the merge by any rule."""
         return self._merged(self.goals["search"], "search", rule)
 
     def truth(self, split: Split, recipe: Recipe) -> RememberedObjective:
-        """Make the loss of the model trained by a recipe."""
+        """Loss of the trained model."""
         precision = self.proxy.precision
         trained = TrainedLoss(self.pool, self.stacked, self.target, split, precision=precision, recipe=recipe)
         return RememberedObjective(trained, self.store)

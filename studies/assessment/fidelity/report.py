@@ -28,8 +28,6 @@ NEW_MERGES = 8
 
 @dataclass(frozen=True)
 class FidelityRequest:
-    """What to train or import, and the exponents of rules to compare."""
-
     mixtures: int
     repeats: int = 0
     truths: Path | None = None
@@ -40,10 +38,7 @@ class FidelityRequest:
 
 @dataclass(frozen=True, eq=False)
 class FidelityReport:
-    """The comparison, the corrections, the proposal and the picture's path.
-
-    `trained_proposal`: truths of the proposal and of the best mixture, if asked for.
-    """
+    """The comparison, the corrections, the proposal and, if asked for, its truth."""
 
     fidelity: Fidelity
     forecaster: Forecaster
@@ -52,7 +47,7 @@ class FidelityReport:
     trained_proposal: Truths | None = None
 
     def trained(self, split: Split) -> tuple[float, float] | None:
-        """Return the trained values of proposal and best mixture, if asked for."""
+        """Return the trained values of proposal and best mixture."""
         if self.trained_proposal is None:
             return None
         proposal, best = self.trained_proposal.readings[split][VALUE].tolist()

@@ -46,7 +46,6 @@ class TruthPlan:
     as_long_as_members: bool = False
 
     def recipe(self, pool: Pool, mixture: Mixture, order: int = 0) -> Recipe:
-        """Return the recipe of one run."""
         recipe = pool.config.recipe
         members = len(pool.unit_mixture(mixture).support) if self.as_long_as_members else 1
         order_seed = (recipe.order_seed + order) % 2**32
@@ -103,7 +102,7 @@ def _readings(instruments: Instruments, split: Split, runs: list[TruthRun]) -> R
 
 
 def _noise(instruments: Instruments, split: Split, repeated: list[list[TruthRun]]) -> dict[str, NoiseFloor]:
-    """Measure the noise on runs that differ only in data order, a list each."""
+    """Measure the noise; the lists differ in data order."""
     if len(repeated) < 2:
         return {}
     by_order = [_readings(instruments, split, runs) for runs in repeated]
@@ -165,7 +164,7 @@ def _groups(table: SwarmTable, names: tuple[str, ...]) -> list[list[int]]:
 
 
 def _values(instruments: Instruments, split: Split, metrics: Mapping[str, Floats]) -> Floats:
-    """Return the study's value of every run, with the pool's domain sizes."""
+    """Return the study's value of every run."""
     goal, table = instruments.goals[split], instruments.table(split)
     sizes = goal.sizes(table.losses(np.zeros(len(table.domain))))
     rows = np.array([metrics[name] for name in goal.domains]).T

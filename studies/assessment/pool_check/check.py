@@ -164,7 +164,7 @@ class _Reader:
         return self._resident()
 
     def merge(self, mixture: Mixture) -> DomainLosses:
-        """Read a merge; a loss that is not finite is not remembered."""
+        """Read a merge; losses that are not finite are not remembered."""
         try:
             return _losses(self._objective(mixture).domains)
         except NonFiniteLossError:

@@ -1,4 +1,4 @@
-"""The pictures of a pool check: a heat map for each matrix, readable by the colour-blind."""
+"""The pictures of a pool check: heat maps readable by the colour-blind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,6 @@ class HeatMap:
 
 
 def draw_pool_check(check: PoolCheck, reports: Path) -> list[Path]:
-    """Draw a PNG for each matrix, and return the paths."""
     maps = {"transfer": _transfer(check)}
     if check.pairs:
         maps |= {"cosines": _cosines(check), "sign-conflicts": _sign_conflicts(check), "barriers": _barriers(check)}

@@ -60,7 +60,6 @@ def _counts(part: TextSummary) -> tuple[str, str, str, str]:
 
 
 def show_overlap(console: Console, overlap: Overlap) -> None:
-    """Show shares of held-out documents, and counts of training documents, with a shared passage."""
     console.print(f"Held-out documents with a run of {WORDS} words that also stands in training text")
     table = Table("held-out domain", "documents")
     table.add_column("share of them, by partition", ratio=1)

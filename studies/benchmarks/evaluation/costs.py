@@ -94,7 +94,6 @@ def run_costs(bench: Workbench, repeats: int) -> Costs:
 
 
 def random_mixture(space: CappedSimplex, rng: np.random.Generator) -> Mixture:
-    """Draw as the random strategy does."""
     return space.project(rng.random(len(space.names)))
 
 
@@ -121,7 +120,7 @@ def _bandwidth(stacked: StackedPool, repeats: int) -> Ratio:
 def ready_seconds(
     stacked: StackedPool, folders: Mapping[str, Path], rng: np.random.Generator, repeats: int
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Time making random mixtures ready, by us and mergekit in turns."""
+    """Time making mixtures ready, by us and mergekit in turns."""
 
     def merge(weights: Floats) -> None:
         stacked.merge(weights)

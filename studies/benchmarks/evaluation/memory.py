@@ -86,7 +86,6 @@ class Workload:
 
 
 def run_memory(bench: Workbench, mixtures: int, repeats: int) -> MemoryFigures:
-    """Measure a study's own pool, goal and rule on the search split."""
     rng = np.random.default_rng(bench.config.search.seed)
     draws = [random_mixture(bench.space, rng).over(bench.stacked.names).array for _ in range(mixtures)]
 
@@ -100,7 +99,6 @@ def run_memory(bench: Workbench, mixtures: int, repeats: int) -> MemoryFigures:
 
 
 def measure(load: Workload, repeats: int) -> MemoryFigures:
-    """Hold the members in every way, one after another."""
     with _beside(load.seed) as folder, track(f"pool {load.pool}", len(WAYS)) as show:
         reference = StackedPool(load.folders, holding=REFERENCE, folder=folder)
         expected, evaluation_seconds = _losses(reference, load)
@@ -123,7 +121,7 @@ def measure(load: Workload, repeats: int) -> MemoryFigures:
 
 
 def _losses(stacked: StackedPool, load: Workload) -> tuple[Floats, float]:
-    """Return losses (N,), and the median seconds of an evaluation."""
+    """Return losses (N,), and the median seconds of one."""
     loss = load.loss_of(stacked)
     found, spent = [], []
     for weights in load.weights:

@@ -38,11 +38,7 @@ class Savings:
 
 @dataclass(frozen=True)
 class PrecisionCheck:
-    """bfloat16 less float32, in the goal's measure.
-
-    spread, change_spread: standard deviations of float32 values and of changes
-    regret: excess of bfloat16's best mixture, in float32
-    """
+    """bfloat16 less float32, in the goal's measure; `regret` is the excess of bfloat16's best mixture in float32."""
 
     mixtures: int
     spread: float
@@ -57,8 +53,6 @@ class PrecisionCheck:
 
 
 class _Recalled:
-    """A loss computed once for each mixture."""
-
     gradient = challenge = foundation = None
 
     def __init__(self, loss: MergedLoss) -> None:
@@ -73,7 +67,7 @@ class _Recalled:
 
 
 def run_savings(bench: Workbench, *, seeds: int, merges: int) -> Savings:
-    """Run random searches with and without early stopping; the seed orders the windows, too."""
+    """Run random searches; the seed orders the windows, too."""
     space, random = bench.space, STRATEGIES["random"]
     tokens, same, winners, stopped = [], [], 0, 0
     with track(f"early stopping, random search of {merges} merges", seeds) as show:
@@ -120,7 +114,6 @@ def _winners(full: optuna.Study, early: optuna.Study) -> tuple[int, int]:
 
 
 def run_precision(bench: Workbench, mixtures: int) -> PrecisionCheck:
-    """Evaluate random mixtures in both precisions, in turns."""
     fine, coarse = (
         MergedLoss(
             bench.pool, bench.stacked, bench.target, "search", settings=replace(bench.proxy, precision=precision)

@@ -107,7 +107,6 @@ def _figures(ratio: Ratio, form: str) -> list[str]:
 
 
 def show_bench_surrogate(console: Console, results: Sequence[SurrogateResult]) -> None:
-    """Show Spearman and RMSE of every surrogate by metric."""
     for metric in dict.fromkeys(one.metric for one in results):
         mine = [one for one in results if one.metric == metric]
         console.print(f"{metric}: predictions of {mine[0].unseen} unseen models, mean (least to greatest) over subsets")
