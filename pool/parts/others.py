@@ -169,7 +169,7 @@ class Candidate:
     record: CheckpointManifest | None
 
     def save(self, vertex: Mixture, folder: Path) -> CheckpointManifest:
-        """Write its parameters, with the seed's configuration and tokenizer, into an existing empty folder."""
+        """Write its parameters with the seed's configuration and tokenizer."""
         model, theirs = load_model(self.seed.folder), parameters_of(self.foreign.model)
         for name, tensor in parameters_of(model).items():
             tensor.copy_(theirs[name])
