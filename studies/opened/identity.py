@@ -11,7 +11,7 @@ from pool.files.digests import digest_json
 from pool.files.records import library_versions
 from pool.parts.store import Pool
 from search.space import CappedSimplex
-from studies.study_file.sections import Course, Question, parts_marked
+from studies.study_file.sections import Changeable, Question, parts_marked
 from studies.study_file.study_file import StudyFile
 
 IDENTITY = "mixscout:identity"
@@ -143,7 +143,7 @@ def _accept(study: optuna.Study, changed: Mapping[str, Sequence[object]]) -> Non
 
 def _fixed(different: Sequence[str]) -> list[str]:
     """Keep the parts outside the course; trials under others would not compare."""
-    course = parts_marked(StudyFile, Course)
+    course = parts_marked(StudyFile, Changeable)
     return [part for part in different if part not in course]
 
 

@@ -28,7 +28,7 @@ class Question(Mark):
     """The option decides the meaning of a value, or which mixtures are allowed."""
 
 
-class Course(Mark):
+class Changeable(Mark):
     """The option says how to search, and may change on the way."""
 
 
@@ -180,21 +180,21 @@ class StopConfig(Config):
 class SearchConfig(Config):
     """How the space is searched."""
 
-    strategy: Annotated[str, Course("strategy")] = Field(
+    strategy: Annotated[str, Changeable("strategy")] = Field(
         "auto",
         description=f"Who proposes mixtures: {', '.join(f'`{name}`' for name in STRATEGIES)}; or your own, as "
         "`package.module:make`, where make(space, seed) returns an Optuna sampler.",
     )
     merges: int = Field(40, ge=1)
     """Total budget of the study: evaluations charged. `--merges` overrides it."""
-    seed: Annotated[int, Course("seed")] = Field(0, ge=0, lt=2**32)
+    seed: Annotated[int, Changeable("seed")] = Field(0, ge=0, lt=2**32)
     """Seed of proposals and audits."""
-    start: Annotated[tuple[StartMixture, ...], Course("start")] = ("uniform",)
+    start: Annotated[tuple[StartMixture, ...], Changeable("start")] = ("uniform",)
     """Mixtures evaluated first, projected where the space does not allow them; `vertices` means every single member,
     `unimax` as even as [space] max_epochs (1 when left out) and the budget allow, `prior` that of [search.prior]."""
-    start_from: Annotated[Name | None, Course("start_from")] = None
+    start_from: Annotated[Name | None, Changeable("start_from")] = None
     """Another study in the same database, over the same partitions, whose best mixture is evaluated first."""
-    evidence_from: Annotated[Name | None, Course("evidence_from")] = None
+    evidence_from: Annotated[Name | None, Changeable("evidence_from")] = None
     """Another study in the same database, whose evaluations are taken over where they hold for this one. They cost
     nothing of the budget; those of a pool that was since extended by a partition hold."""
     prior: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Question("prior")] = {}

@@ -13,7 +13,7 @@ from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
 from studies.database.address import check_written
 from studies.study_file.sections import (
-    Course,
+    Changeable,
     DownstreamConfig,
     EarlyStoppingConfig,
     GateConfig,
@@ -43,7 +43,7 @@ class StudyFile(Config):
     """Held-out domain -> how much worse than the seed it may become, in the objective's measure (negative: better)."""
     objective: ObjectiveConfig = ObjectiveConfig()
     """The proxy."""
-    early_stopping: Annotated[EarlyStoppingConfig, Course("early stopping")] = EarlyStoppingConfig()
+    early_stopping: Annotated[EarlyStoppingConfig, Changeable("early stopping")] = EarlyStoppingConfig()
     """Early stopping."""
     downstream: Annotated[DownstreamConfig | None, Question("downstream tasks")] = None
     """Downstream scores as the objective."""
@@ -51,7 +51,7 @@ class StudyFile(Config):
     """The mixture space."""
     search: SearchConfig = SearchConfig()
     """The search."""
-    gate: Annotated[GateConfig, Course("gate")] = GateConfig()
+    gate: Annotated[GateConfig, Changeable("gate")] = GateConfig()
     """The gate."""
     database: str | None = None
     """SQLite file, relative to the study file, or `postgresql://user@host/name` or `mysql://user@host/name`;
