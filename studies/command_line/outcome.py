@@ -16,10 +16,7 @@ outcome_verbs = typer.Typer()
 
 
 @outcome_verbs.command(epilog="Example: `mixscout export study.toml merged-model`")
-def export(
-    study_file: StudyArgument,
-    folder: FolderArgument,
-) -> None:
+def export(study_file: StudyArgument, folder: FolderArgument) -> None:
     """Write the merge of the best mixture as a Hugging Face checkpoint, with a model card and mixture.json."""
     quiet_libraries()
     from studies.answers.best import find_best
@@ -33,11 +30,7 @@ def export(
 @outcome_verbs.command(
     epilog='Example: `mixscout table study.toml evaluated`, then `table = "evaluated"` in a study file'
 )
-def table(
-    study_file: StudyArgument,
-    folder: FolderArgument,
-    as_json: JsonOption = False,
-) -> None:
+def table(study_file: StudyArgument, folder: FolderArgument, as_json: JsonOption = False) -> None:
     """Write a study's evaluations as a swarm: ratios.csv and metrics.csv. Another target then needs no new merge."""
     quiet_libraries()
     from studies.outcome.handover.export import run_table
