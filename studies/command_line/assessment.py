@@ -119,9 +119,8 @@ def ablate(
     Writes a heat map and a CSV file into the root's reports folder. A second run merges nothing.
     """
     quiet_libraries()
-    from studies.assessment.ablation.csv_file import ablation_stem, write_csv
-    from studies.assessment.ablation.heat_map import draw_ablation
-    from studies.assessment.ablation.other_text import Noise
+    from studies.assessment.ablation.files import ablation_stem, draw_ablation, write_csv
+    from studies.assessment.ablation.ranking import Noise
     from studies.assessment.ablation.run import AblationRequest, run_ablation
     from studies.assessment.ablation.tables import show_ablation
 
@@ -167,9 +166,9 @@ def compare(
     into the folder `reports` beside the study's database.
     """
     quiet_libraries()
-    from studies.assessment.comparison.csv_file import write_comparison
+    from studies.assessment.comparison.comparison import write_comparison
     from studies.assessment.comparison.picture import draw_comparison
-    from studies.assessment.comparison.studies import compare_studies
+    from studies.assessment.comparison.run import compare_studies
     from studies.assessment.comparison.table import show_comparison
 
     if len(study_files) > 1:
@@ -193,7 +192,7 @@ def compare(
 
 
 def _compete(study_file: Path, names: list[str], seeds: int, merges: int) -> "tuple[Comparison, Path]":
-    from studies.assessment.comparison.strategies import compare_strategies
+    from studies.assessment.comparison.run import compare_strategies
     from studies.opened.opening import open_study
     from studies.study_file.study_file import read_study_file
 

@@ -1,4 +1,4 @@
-"""What `ablate` finds out, in one frozen value: who contributes what, and how far that can be believed."""
+"""The answer of `ablate` in one frozen value: contributions, interactions, and their reliability."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from objectives.target import Measure
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from studies.answers.score import Json
-from studies.assessment.ablation.contributions import Contributions, Interactions
-from studies.assessment.ablation.resampling import RankAgreement
-from studies.assessment.ablation.shapley import GameName
+from studies.assessment.ablation.contributions import Contributions, GameName
+from studies.assessment.ablation.ranking import RankAgreement
+from studies.assessment.ablation.shapley import Interactions
 
 GOAL = "goal"
 SEED = "seed"
@@ -25,9 +25,10 @@ SEED = "seed"
 class ShapleyValues:
     """Shapley values of the K partitions in every column, with two errors.
 
-    `contributions` carry the error over documents; `sampling_errors` (K, C) are those of the estimate, zero where it is
-    exact, and `sampling_confident` of them make 95 % confidence. `stability` (C,) is the mean rank correlation of
-    the partitions' order with that on documents drawn again.
+    contributions: with the error over documents
+    sampling_errors: of the estimate (K, C), zero where exact
+    sampling_confident: sampling errors in half a 95 % interval
+    stability: mean rank correlation (C,) of the partitions' order with that on drawn documents
     """
 
     game: GameName
@@ -40,8 +41,8 @@ class ShapleyValues:
 
     @property
     def half_widths(self) -> Floats:
-        """Half of the 95 % intervals (K, C), for documents and estimate together."""
-        assert self.contributions.errors is not None, "they come from documents drawn again"
+        """Half of the 95 % intervals (K, C), over documents and estimate together."""
+        assert self.contributions.errors is not None, "estimated on drawn documents"
         sampling = self.sampling_confident * self.sampling_errors
         together: Floats = np.hypot(CONFIDENT * self.contributions.errors, sampling)
         return together
@@ -51,9 +52,11 @@ class ShapleyValues:
 class Ablation:
     """Contributions of K partitions to C columns, the goal first, on one split, in the goal's measure.
 
-    `controls` are the losses (C,) of the seed and of the best, uniform and worst mixtures, whose weights are in
-    `mixtures`. `quantities` are all other contributions by name; `texts` compare rankings with those on other text.
-    `merged` mixtures were not remembered and had to be merged.
+    mixtures: best, uniform and worst
+    controls: losses (C,) of those mixtures and of the seed
+    quantities: all contributions but the Shapley values, by name
+    texts: agreement of the ranking with that on other text, by its kind
+    merged: mixtures merged anew
     """
 
     study: str
@@ -71,16 +74,16 @@ class Ablation:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns for people; a domain may be called `goal` as well, so never a key."""
+        """Names of the columns for people, no keys: a domain may be called `goal` too."""
         return (GOAL, *self.domains)
 
     @property
     def contributions(self) -> dict[str, Contributions]:
-        """All contributions by the name of their quantity, the Shapley values first."""
+        """All contributions by quantity, the Shapley values first."""
         return {"shapley": self.shapley.contributions, **self.quantities}
 
     def as_json(self) -> Json:
-        """Give the object that `ablate --json` prints."""
+        """Give the object of `ablate --json`."""
         shapley = self.shapley
         return {
             "study": self.study,

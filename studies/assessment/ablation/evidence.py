@@ -1,17 +1,18 @@
-"""Losses of merges on one split, in every held-out domain, from evaluations that are remembered.
+"""Losses of merges on one split, in every held-out domain, from remembered evaluations.
 
-The goal's domains come from the study's own objective, so what the search evaluated is not merged again for them; the
-domains that the goal leaves out come from a second one, under its own digest. Asked again, nothing is merged.
+The goal's domains come from the study's own objective, so the search's merges serve again. Other domains come from a
+second objective under its own digest. Asked again, nothing is merged.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 
-from objectives.evaluation import Objective
+from objectives.evaluation import Evaluation, Objective
 from objectives.held_out import Floats
 from objectives.losses.merged_loss import MergedLoss
 from objectives.scoring.paired import PairedDifference, paired_difference
@@ -28,11 +29,10 @@ Model = Mixture | None
 
 
 class DomainEvidence:
-    """What merges and the seed score on the windows (W,) of one split, and what that makes of each column.
+    """Scores of merges and of the seed on the windows (W,) of one split, by column.
 
-    The C = 1 + E columns are the goal itself, as it is minimised, and every domain's loss in the goal's measure; the
-    goal's domains come first. With `everywhere`, all the pool's held-out domains are there, else the goal's alone.
-    `merged` counts the mixtures that were merged because nothing remembered them.
+    The C = 1 + E columns are the minimised goal and every domain's loss in the goal's measure, the goal's domains
+    first; with `everywhere`, all of the pool's domains. `merged` counts the mixtures merged anew.
     """
 
     def __init__(self, bench: Workbench, split: Split, *, everywhere: bool = True) -> None:
@@ -52,7 +52,7 @@ class DomainEvidence:
 
     @property
     def mixtures(self) -> Sequence[Mixture]:
-        """The mixtures asked for so far, each once."""
+        """The different mixtures asked for so far."""
         return list(self._mixtures.values())
 
     def nats(self, model: Model) -> Floats:
@@ -68,23 +68,23 @@ class DomainEvidence:
         return self._nats[model.digest]
 
     def values(self, model: Model) -> Floats:
-        """Return the value minimised and every domain's loss (C,), in the goal's measure."""
+        """Return the value of every column (C,)."""
         losses = self.table.losses(self.nats(model))
         return np.array([goal.value(losses) for goal in self.goals])
 
     @cached_property
     def goals(self) -> tuple[Goal, ...]:
-        """What each column is (C,): the goal, and each domain alone."""
+        """The goal, and each domain alone (C,)."""
         return (self.goal, *(Goal.of({name: 1.0}, measure=self.goal.measure) for name in self.domains))
 
     def differences(self, first: Model, second: Model) -> list[PairedDifference]:
-        """Compare two models in every column (C): the first minus the second, on the same documents."""
+        """Return the first model minus the second in every column (C), on the same documents."""
         pairs = zip(self.goals, self._tables, strict=True)
         nats = [self.table.by_domain(self.nats(model)) for model in (first, second)]
         return [paired_difference(goal, table, *(table.together(one) for one in nats)) for goal, table in pairs]
 
     def slopes(self, mixture: Mixture) -> Floats | None:
-        """Return d column / d weight (C, K), in the mixture's order; None where the objective has no gradient."""
+        """Return d column / d weight (C, K) in the mixture's order; None without a gradient."""
         rows: dict[str, Sequence[float]] = {}
         goal_row: Sequence[float] = ()
         for number, objective in enumerate(self._objectives):
@@ -97,7 +97,7 @@ class DomainEvidence:
         return np.array([goal_row, *(rows[name] for name in self.domains)])
 
     def goal_slopes(self, mixture: Mixture) -> Floats | None:
-        """Return d goal / d weight (K,) alone, for the price of the goal's domains; None without a gradient."""
+        """Return d goal / d weight (K,), scoring only the goal's domains; None without a gradient."""
         objective = self._objectives[0]
         if objective.gradient is None:
             return None
@@ -119,3 +119,22 @@ def _elsewhere(bench: Workbench, domains: Sequence[str], split: Split) -> Object
     target = Goal.over(domains, "macro", measure=bench.goals[split].measure)
     loss = MergedLoss(bench.pool, bench.stacked, target, split, settings=bench.proxy)
     return RememberedObjective(loss, bench.database.evaluations)
+
+
+def merged_evaluation(
+    mixture: Mixture, goal: Goal, table: WindowTable, nats: Floats, *, digest: str, started: float
+) -> Evaluation:
+    """Evaluate a goal from the nats (W,) of a merge, begun at `started` by `time.perf_counter`."""
+    losses = table.losses(nats)
+    return Evaluation(
+        mixture,
+        value=goal.value(losses),
+        values=goal.values(losses),
+        standard_error=goal.standard_error(losses),
+        domains=losses,
+        kind="merged",
+        objective_digest=digest,
+        seconds=time.perf_counter() - started,
+        tokens_read=int(table.tokens.sum()),
+        windows=table.by_domain(nats),
+    )

@@ -1,11 +1,12 @@
-"""Integrated gradients from the seed to a merge: contributions that sum to all that was gained.
+"""Integrated gradients from the seed to a merge: contributions summing to the whole gain.
 
 theta(a) = theta_0 + a sum_k c_k tau_k, with the mixture's merge weights c and task vectors tau_k = theta_k - theta_0.
 Partition k contributes -c_k times the integral over a in [0, 1] of <grad L(theta(a)), tau_k>; the contributions sum to
-L(theta_0) - L(theta(1)) (Sundararajan, Taly and Yan 2017, arXiv 1703.01365; it is the Aumann-Shapley value).
+L(theta_0) - L(theta(1)) (Sundararajan, Taly and Yan 2017, arXiv 1703.01365; the Aumann-Shapley value).
 """
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,18 +17,18 @@ from objectives.scoring.scorer import Scorer
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from studies.assessment.ablation.contributions import Contributions
-from studies.assessment.ablation.evidence import DomainEvidence
+from studies.assessment.ablation.evidence import DomainEvidence, merged_evaluation
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 
 FIRST_POINTS, MOST_POINTS = 4, 32
-"""Gauss-Legendre points of the integral, each a forward and a backward pass: doubled until the sum is right."""
+"""Gauss-Legendre points, each a forward and a backward pass; doubled until the sum is right."""
 TOLERANCE = 0.01
-"""How far the contributions' sum may be off in any column, as a share of the largest gain of a column."""
+"""Most error of the contributions' sum in any column, as a share of the largest gain."""
 
 
 def integrated_gradients(bench: Workbench, evidence: DomainEvidence, mixture: Mixture) -> Contributions:
-    """Return the contributions (K, C) along the path from the seed to the mixture's merge; remembered like a merge."""
+    """Return contributions (K, C) on the path from the seed to a merge; remembered like a merge."""
     names = bench.stacked.names
     objective = RememberedObjective(SeedPath(bench, evidence), bench.database.evaluations)
     assert objective.gradient is not None
@@ -39,7 +40,7 @@ def integrated_gradients(bench: Workbench, evidence: DomainEvidence, mixture: Mi
 
 
 class SeedPath:
-    """The loss of a merge, its gradient the mean of d L / d c_k along the straight line from the seed to it."""
+    """The loss of a merge; its gradient is the mean of d L / d c_k on the straight line from the seed."""
 
     challenge = foundation = None
 
@@ -111,24 +112,13 @@ class SeedPath:
     def _evaluation(self, mixture: Mixture, slopes: Floats | None, started: float) -> Evaluation:
         evidence = self._evidence
         nats = evidence.nats(mixture)
-        losses = evidence.table.losses(nats)
-        rows = None if slopes is None else [tuple(row) for row in slopes.tolist()]
-        return Evaluation(
-            mixture,
-            value=evidence.goal.value(losses),
-            values=evidence.goal.values(losses),
-            standard_error=evidence.goal.standard_error(losses),
-            domains=losses,
-            kind="merged",
-            objective_digest=self.digest,
-            seconds=time.perf_counter() - started,
-            tokens_read=int(evidence.table.tokens.sum()),
-            gradient=rows[0] if rows else None,
-            jacobian=dict(zip(evidence.domains, rows[1:], strict=True)) if rows else None,
-            windows=evidence.table.by_domain(nats),
-        )
+        found = merged_evaluation(mixture, evidence.goal, evidence.table, nats, digest=self.digest, started=started)
+        if slopes is None:
+            return found
+        rows = [tuple(row) for row in slopes.tolist()]
+        return replace(found, gradient=rows[0], jacobian=dict(zip(evidence.domains, rows[1:], strict=True)))
 
 
 def _off(slopes: Floats, weights: Floats, gained: Floats) -> float:
-    """Return how far the sum of contributions is from what was gained, as a share of the largest gain."""
+    """Return the error of the contributions' sum, as a share of the largest gain."""
     return float(np.abs(-slopes @ weights - gained).max() / max(np.abs(gained).max(), 1e-12))

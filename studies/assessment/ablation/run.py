@@ -9,28 +9,45 @@ from objectives.held_out import Floats
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from pool.progress import say, track
+from search.space import CappedSimplex
+from search.strategies.gradient import FIRST_MOVE
+from search.trials import STOPPED_EARLY, completed_trials, value_of
 from studies.assessment.ablation.ablation import SEED, Ablation, ShapleyValues
 from studies.assessment.ablation.contributions import (
     Contributions,
-    Interactions,
+    Game,
+    GameName,
     first_order,
     removals,
+)
+from studies.assessment.ablation.evidence import DomainEvidence
+from studies.assessment.ablation.path import integrated_gradients
+from studies.assessment.ablation.ranking import (
+    Noise,
+    draw_documents,
+    rank_agreements,
+    resampled,
+    spread,
+    stability,
+)
+from studies.assessment.ablation.shapley import (
+    Design,
+    Enumeration,
+    Interactions,
+    choose_design,
     scheffe_interactions,
     shapley_interactions,
 )
-from studies.assessment.ablation.evidence import DomainEvidence
-from studies.assessment.ablation.other_text import Noise, rank_agreements
-from studies.assessment.ablation.path import integrated_gradients
-from studies.assessment.ablation.resampling import draw_documents, resampled, spread, stability
-from studies.assessment.ablation.shapley import Design, Enumeration, Game, GameName, choose_design
-from studies.assessment.ablation.worst import worst_mixture
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
+
+STEPS = 4
+"""Steps of ascent from the worst mixture known."""
 
 
 @dataclass(frozen=True)
 class AblationRequest:
-    """What is asked of an ablation: the Shapley values' game and most merges, where it is scored, and its noise."""
+    """The options of an ablation: most merges and game of the Shapley values, noise, split, and all domains or not."""
 
     merges: int
     noise: Noise
@@ -40,9 +57,9 @@ class AblationRequest:
 
 
 def run_ablation(bench: Workbench, study: optuna.Study, asked: AblationRequest) -> Ablation:
-    """Value the coalitions, then every other contribution; what the database remembers is not merged again.
+    """Value the coalitions, then every other contribution, without merging remembered mixtures again.
 
-    Raises `StudyError` when no trial has a value yet, or the merges are too few for Shapley values.
+    Raises `StudyError` for a study without a value, and for too few merges.
     """
     best = best_mixture(bench, study)
     uniform = Mixture.uniform(bench.pool.names)
@@ -55,7 +72,7 @@ def run_ablation(bench: Workbench, study: optuna.Study, asked: AblationRequest) 
     gradients = first_order(evidence, best)
     if gradients:
         quantities |= {**gradients, "path-to-best": integrated_gradients(bench, evidence, best)}
-    mixtures = {"best": best, "uniform": uniform, "worst": worst_mixture(bench, study, evidence)}
+    mixtures = {"best": best, "uniform": uniform, "worst": _worst_mixture(bench.space, study, evidence)}
     controls = {name: evidence.values(mixture) for name, mixture in mixtures.items()}
     return Ablation(
         bench.config.name,
@@ -82,7 +99,7 @@ def _value_coalitions(evidence: DomainEvidence, game: Game, design: Design) -> N
 
 
 def _shapley(evidence: DomainEvidence, game: Game, design: Design, asked: AblationRequest) -> ShapleyValues:
-    """Estimate on all documents and on documents drawn again; partitions that are no players get zeros."""
+    """Estimate on all documents and on drawn documents."""
     values = game.values(design.coalitions, evidence)
     nats = np.stack([evidence.nats(game.model(coalition)) for coalition in design.coalitions])
     draws = draw_documents(evidence.table, np.random.default_rng(asked.noise.seed))
@@ -97,15 +114,40 @@ def _shapley(evidence: DomainEvidence, game: Game, design: Design, asked: Ablati
 
 
 def _over_partitions(game: Game, of_players: Floats) -> Floats:
-    """Give every partition a row (K, ...): that of the player (players, ...), or zeros."""
+    """Give every partition a row (K, ...); zeros where it is no player."""
     whole = np.zeros((len(game.whole.names), *of_players.shape[1:]))
     whole[[game.whole.names.index(name) for name in game.players]] = of_players
     return whole
 
 
 def _interactions(evidence: DomainEvidence, game: Game, design: Design, names: tuple[str, ...]) -> Interactions:
-    """Take the index where every coalition of all partitions is there, else the quadratic over all that was merged."""
+    """Take the index of all coalitions where they are there, else a quadratic over all merges."""
     if isinstance(design, Enumeration) and game.players == names:
         return shapley_interactions(design, game.values(design.coalitions, evidence)[:, 0])
     mixtures = [mixture.over(names) for mixture in evidence.mixtures]
     return scheffe_interactions(mixtures, np.array([evidence.values(mixture)[0] for mixture in mixtures]))
+
+
+def _worst_mixture(space: CappedSimplex, study: optuna.Study, evidence: DomainEvidence) -> Mixture:
+    """Climb from the worst of the space's corners and the study's trials while the loss rises.
+
+    A convex loss is highest at a corner; the climb is for losses not quite convex.
+    """
+    candidates = [space.project(Mixture.vertex(space.names, name).array) for name in space.names]
+    full = [trial for trial in completed_trials(study) if not trial.user_attrs.get(STOPPED_EARLY)]
+    if full:
+        candidates.append(space.mixture_of(max(full, key=value_of)))
+    worst = max(candidates, key=lambda mixture: float(evidence.values(mixture)[0]))
+    for _ in range(STEPS):
+        higher = _step(space, evidence, worst)
+        if higher.digest == worst.digest or evidence.values(higher)[0] <= evidence.values(worst)[0]:
+            break
+        worst = higher
+    return worst
+
+
+def _step(space: CappedSimplex, evidence: DomainEvidence, mixture: Mixture) -> Mixture:
+    slopes = evidence.goal_slopes(mixture)
+    if slopes is None or np.ptp(slopes) == 0:
+        return mixture
+    return space.project(mixture.array + 2 * FIRST_MOVE / np.ptp(slopes) * slopes)

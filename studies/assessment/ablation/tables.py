@@ -1,4 +1,4 @@
-"""An ablation for people: the contributions, who helps whom, and how far the ranking of the partitions holds."""
+"""An ablation for people: contributions, interactions, and the stability of the ranking."""
 
 import math
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from rich.table import Table
 from objectives.held_out import CONFIDENT
 from studies.assessment.ablation.ablation import Ablation
 from studies.assessment.ablation.contributions import Contributions
+from studies.terminal import plain_table
 
 PAIRS_SHOWN = 3
 HEADINGS = {
@@ -38,10 +39,7 @@ def _show_goal(console: Console, ablation: Ablation) -> None:
     shapley = ablation.shapley
     console.print(f"To the goal. Shapley values of the {shapley.game} mixture: {shapley.method}")
     shown = {name: ablation.quantities[name] for name in HEADINGS if name in ablation.quantities}
-    table = Table()
-    table.add_column("partition", no_wrap=True)
-    for heading in ("weight in best", "Shapley", "± 95 %", *(HEADINGS[name] for name in shown)):
-        table.add_column(heading, justify="right")
+    table = _by_partition("weight in best", "Shapley", "± 95 %", *(HEADINGS[name] for name in shown))
     weights = ablation.mixtures["best"].as_dict()
     for row in _order(ablation):
         cells = [_cell(found, row) for found in shown.values()]
@@ -52,10 +50,7 @@ def _show_goal(console: Console, ablation: Ablation) -> None:
 
 def _show_domains(console: Console, ablation: Ablation) -> None:
     console.print("Shapley values by held-out domain")
-    table = Table()
-    table.add_column("partition", no_wrap=True)
-    for number in range(1, len(ablation.domains) + 1):
-        table.add_column(str(number), justify="right")
+    table = _by_partition(*(str(number) for number in range(1, len(ablation.domains) + 1)))
     for row in _order(ablation):
         cells = (_starred(ablation, row, column, 2) for column in range(1, len(ablation.columns)))
         table.add_row(ablation.partitions[row], *cells)
@@ -83,16 +78,19 @@ def _show_stability(console: Console, ablation: Ablation) -> None:
 
 
 def _show_controls(console: Console, ablation: Ablation) -> None:
-    table = Table()
-    table.add_column("")
-    for name in ablation.controls:
-        table.add_column(name, justify="right")
+    table = plain_table("", *ablation.controls)
     for column, domain in enumerate(ablation.columns):
         table.add_row(domain, *(f"{row[column]:.4f}" for row in ablation.controls.values()))
     console.print("Losses, with the worst mixture found as a control")
     console.print(table)
     worst = sorted(ablation.mixtures["worst"].as_dict().items(), key=lambda item: -item[1])
     console.print("worst mixture: " + ", ".join(f"{name} {weight:.2f}" for name, weight in worst if weight > 0))
+
+
+def _by_partition(*headings: str) -> Table:
+    table = plain_table("partition", *headings)
+    table.columns[0].no_wrap = True
+    return table
 
 
 def _order(ablation: Ablation) -> Iterator[int]:

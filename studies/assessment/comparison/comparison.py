@@ -1,22 +1,94 @@
-"""A comparison of searches that ask the same question: courses cut at equal budgets, regret, and who beats whom."""
+"""Searches of one question compared at equal budgets: regret, duels over the seeds, and a CSV file of every merge."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from statistics import median
 
 import numpy as np
+from scipy.stats import wilcoxon
 
 from objectives.held_out import Floats
-from studies.assessment.comparison.best_known import BestKnown
-from studies.assessment.comparison.course import Axis, Course
-from studies.assessment.comparison.duels import Duel, duels, least_p
+from pool.files.whole import write_text
+from studies.assessment.comparison.course import Axis, BestKnown, Course
+
+TIE = 1e-9
+"""Closer values are the same mixture but for rounding."""
+EXACT_WITHOUT_TIES, EXACT_WITH_TIES = 50, 13
+"""Most differences with an exact p value in SciPy, without and with equal ones."""
+COLUMNS = (
+    *("contender", "seed", "study", "merge", "forward_equivalents", "tokens_read", "seconds"),
+    *("best", "regret", "measure"),
+)
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two contenders over the seeds; lower is better.
+
+    wins, ties, losses: seeds, as the first sees them
+    median_difference: value of the first less that of the second
+    p_value: Wilcoxon's signed-rank test, two-sided (Wilcoxon 1945); None where each ends alike in all its seeds, as
+        repeats of one difference are no evidence
+    exact: counted, not approximated
+    """
+
+    first: str
+    second: str
+    wins: int
+    ties: int
+    losses: int
+    median_difference: float
+    p_value: float | None
+    exact: bool
+
+
+def duels(ends: Mapping[str, Sequence[float]]) -> tuple[Duel, ...]:
+    """Let every two contenders meet, by their last values (n,) in one order of seeds."""
+    return tuple(_duel(one, other, ends[one], ends[other]) for one, other in combinations(ends, 2))
+
+
+def least_p(seeds: int) -> float:
+    """Return the lowest possible p value, 2 * (1/2)^n, of n seeds all won by one side."""
+    return min(1.0, 2.0 ** (1 - seeds))
+
+
+def seeds_needed(level: float) -> int:
+    """Return the fewest seeds that can give a p value below a level."""
+    return next(seeds for seeds in range(1, 1000) if least_p(seeds) < level)
+
+
+def _duel(first: str, second: str, mine: Sequence[float], other: Sequence[float]) -> Duel:
+    differences = np.array(mine) - np.array(other)
+    wins, losses = int((differences < -TIE).sum()), int((differences > TIE).sum())
+    counted = differences[np.abs(differences) > TIE]
+    p, exact = (None, False) if _constant(mine) and _constant(other) else _test(counted)
+    ties = len(differences) - wins - losses
+    return Duel(first, second, wins, ties, losses, float(median(differences.tolist())), p, exact)
+
+
+def _constant(values: Sequence[float]) -> bool:
+    return float(np.ptp(values)) <= TIE
+
+
+def _test(differences: np.ndarray) -> tuple[float, bool]:
+    if len(differences) == 0:
+        return 1.0, True
+    some_equal = len(np.unique(np.abs(differences))) < len(differences)
+    exact = len(differences) <= (EXACT_WITH_TIES if some_equal else EXACT_WITHOUT_TIES)
+    return float(wilcoxon(differences).pvalue), exact
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A strategy with a course for each seed, or a study with its only one. `forwards_per_merge` is its price."""
+    """A strategy with a course per seed, or a study with one; `forwards_per_merge` is the price of its merges."""
 
     name: str
     forwards_per_merge: int
@@ -24,25 +96,26 @@ class Contender:
 
     @property
     def ends(self) -> list[float]:
-        """The values at the end, one a course."""
+        """The last value of each course."""
         return [course.best[-1] for course in self.courses]
 
     def spread_at(self, axis: Axis, amount: float) -> Floats:
-        """Median, least and greatest value (3,) over the courses once so much was spent; NaN where one had none."""
+        """Return median, least and greatest value (3,) over the courses at an amount spent; NaN where one has none."""
         values = [course.best_at(axis, amount) for course in self.courses]
         return np.array([np.median(values), np.min(values), np.max(values)])
 
     def median_spent(self, axis: Axis) -> float:
-        """What was spent in all, the median over the courses."""
+        """Return the median over the courses of all that was spent."""
         return float(np.median([course.spent(axis)[-1] for course in self.courses]))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Contenders at no more than `budget_forwards` forward-equivalents each.
+    """Contenders at no more than `budget_forwards` forward-equivalents each, their seeds in one order.
 
-    `name` is the study's, or the studies'; `measure` the unit of values. `differing` are the parts of their identities
-    in which studies given side by side differ, all of them harmless to comparing. Several seeds are in one order.
+    name: the study's, or the studies'
+    measure: unit of the values
+    differing: parts of their identities, harmless to comparing, in which studies differ
     """
 
     name: str
@@ -54,20 +127,20 @@ class Comparison:
 
     @property
     def seeds(self) -> int:
-        """Courses of each contender."""
+        """Courses per contender."""
         return len(self.contenders[0].courses)
 
     @cached_property
     def duels(self) -> tuple[Duel, ...]:
-        """Every two contenders over the seeds; none where there is one course each."""
+        """Every two contenders over the seeds; empty for one course each."""
         return duels({one.name: one.ends for one in self.contenders}) if self.seeds > 1 else ()
 
     def regret(self, values: Floats) -> Floats:
-        """Return values less the best one known, of the shape they come in."""
+        """Return values less the best known value."""
         return values - self.best_known.value
 
     def as_json(self) -> dict[str, object]:
-        """Give what `--json` prints."""
+        """Give the object of `--json`."""
         return {
             "study": self.name,
             "measure": self.measure,
@@ -112,3 +185,19 @@ def cut_to_equal(contenders: Sequence[Contender], budget_forwards: int) -> tuple
 
 def _named(spread: Floats) -> dict[str, float]:
     return dict(zip(("median", "min", "max"), spread.tolist(), strict=True))
+
+
+def write_comparison(comparison: Comparison, path: Path) -> Path:
+    """Write sums spent and best value after every merge as CSV; empty before the first value. Return the path."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for one in comparison.contenders:
+        for course in one.courses:
+            for row, best in enumerate(course.best):
+                spent = (course.forwards[row], course.tokens[row], f"{course.seconds[row]:.6f}")
+                values = [repr(x) if math.isfinite(x) else "" for x in (best, best - comparison.best_known.value)]
+                writer.writerow([one.name, course.seed, course.study, row + 1, *spent, *values, comparison.measure])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue())
+    return path

@@ -1,12 +1,11 @@
-"""One search as a course: what was spent after every merge, and the best value by then.
+"""One search as a course: the sums spent after every merge, and the best value by then.
 
-Everything is charged as if nothing had been remembered from other studies: a recalled evaluation saved time, but a
-strategy that runs second must not look cheaper for it.
+A recalled evaluation is charged at its original cost, so a strategy does not look cheaper for running second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,8 +15,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from objectives.evaluation import FORWARDS_PER_GRADIENT
 from search.loop import Search
-from search.trials import CACHED, SECONDS, START, TOKENS_READ, best_trial, finished_trials, value_of
+from search.trials import (
+    CACHED,
+    SECONDS,
+    START,
+    TOKENS_READ,
+    best_trial,
+    completed_trials,
+    finished_trials,
+    value_of,
+    violation_of,
+)
 from studies.database.evaluations import Cost
+from studies.opened.identity import IDENTITY, different_questions
 from studies.opened.opened_study import OpenedStudy
 from studies.running.plan import planned_search
 
@@ -26,11 +36,13 @@ Axis = Literal["forwards", "tokens", "seconds"]
 
 @dataclass(frozen=True)
 class Course:
-    """A search of M merges: sums spent after each of them (M,), and the value of the incumbent (M,).
+    """A search of M merges, with sums after each merge (M,).
 
-    `forwards` are forward-equivalents, `tokens` held-out tokens read, `seconds` those of proposing, judging and
-    evaluating, pruned proposals included. `best` is NaN before there is an incumbent. `start` are the digests of the
-    start design's mixtures by name.
+    forwards: forward-equivalents
+    tokens: held-out tokens read
+    seconds: proposing, judging and evaluating, pruned proposals included
+    best: value of the incumbent (M,); NaN before the first
+    start: digests of the start design's mixtures, by name
     """
 
     study: str
@@ -43,33 +55,34 @@ class Course:
 
     @property
     def merges(self) -> int:
-        """The merges charged."""
+        """Merges charged."""
         return len(self.forwards)
 
     def spent(self, axis: Axis) -> tuple[float, ...]:
-        """What was spent after each merge (M,), by the name of what is counted."""
-        return {"forwards": self.forwards, "tokens": self.tokens, "seconds": self.seconds}[axis]
+        """Return the sums spent after each merge (M,)."""
+        sums: tuple[float, ...] = getattr(self, axis)
+        return sums
 
     def best_at(self, axis: Axis, amount: float) -> float:
-        """The incumbent's value once so much was spent; NaN where there was none."""
+        """Return the incumbent's value at an amount spent; NaN before the first."""
         done = int(np.searchsorted(self.spent(axis), amount, side="right"))
         return self.best[done - 1] if done else float("nan")
 
     def until(self, forwards: int) -> Course:
-        """Leave out the merges beyond so many forward-equivalents."""
+        """Cut the course at a budget."""
         done = int(np.searchsorted(self.forwards, forwards, side="right"))
         kept = {name: getattr(self, name)[:done] for name in ("forwards", "tokens", "seconds", "best")}
         return replace(self, **kept)
 
 
 def forwards_per_merge(search: Search) -> int:
-    """Give the forward-equivalents of one merge: three with its gradient, else one, also when it stops early."""
+    """Return the forward-equivalents of one merge: three with its gradient, else one, stopped early or not."""
     return FORWARDS_PER_GRADIENT if search.wants_gradient else 1
 
 
-def course_of(bench: OpenedStudy, study: optuna.Study) -> Course:
-    """Follow a study's trials, charging what was remembered at what it had cost."""
-    unit = forwards_per_merge(planned_search(bench))
+def course_of(bench: OpenedStudy) -> Course:
+    """Follow a study's trials, charging recalled evaluations at their original cost."""
+    study, unit = bench.known_study(), forwards_per_merge(planned_search(bench))
     costs = bench.database.evaluations.costs(bench.objective.digest)
     incumbent: FrozenTrial | None = None
     tokens, seconds = 0, 0.0
@@ -93,13 +106,46 @@ def course_of(bench: OpenedStudy, study: optuna.Study) -> Course:
 
 
 def _seconds(trial: FrozenTrial) -> float:
-    """Take what the search measured; studies of before it did have the trial's own times, downtime included."""
+    """Take the measured time; a trial abandoned by its worker has its begin and end alone."""
     passed = trial.duration.total_seconds() if trial.duration else 0.0
     return float(trial.user_attrs.get(SECONDS, passed))
 
 
 def _saved(known: Cost | None, unit: int) -> float:
-    """Give the seconds that remembering saved, scaled where one of the two evaluations alone had a gradient."""
+    """Return the seconds saved by recall, scaled where only one of the two evaluations had a gradient."""
     if known is None:
         return 0.0
     return known.seconds * unit / (FORWARDS_PER_GRADIENT if known.with_gradient else 1)
+
+
+@dataclass(frozen=True)
+class BestKnown:
+    """The origin of regret, no proven optimum: the lowest value found, and its study."""
+
+    value: float
+    study: str
+
+
+def best_known(bench: OpenedStudy) -> BestKnown | None:
+    """Find the lowest value that keeps every constraint, over a database's studies of the same question."""
+    found = []
+    for name in optuna.get_all_study_names(bench.database.optuna):
+        study = optuna.load_study(storage=bench.database.optuna, study_name=name)
+        recorded = study.user_attrs.get(IDENTITY)
+        if recorded is None or different_questions(bench.identity, recorded):
+            continue
+        trial = best_trial(completed_trials(study))
+        if trial is not None and violation_of(trial) == 0:
+            found.append(BestKnown(value_of(trial), name))
+    return lowest(found)
+
+
+def lowest(found: Iterable[BestKnown]) -> BestKnown | None:
+    """Return the lowest, the first of equals; None of none."""
+    return min(found, key=lambda one: one.value, default=None)
+
+
+def best_of_courses(courses: Iterable[Course]) -> BestKnown:
+    """Return the lowest end of courses; it may break constraints."""
+    ends = (BestKnown(course.best[-1], course.study) for course in courses if course.merges)
+    return lowest(ends) or BestKnown(float("nan"), "none")

@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from objectives.held_out import Floats
+from studies.answers.picture import saved
 from studies.assessment.comparison.comparison import Comparison, Contender
 from studies.assessment.comparison.course import Axis
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette: told apart by the colour-blind."""
+"""Okabe and Ito's palette, for colour-blind readers too."""
 STYLES = ("-", "--")
 LEAST_FLOOR = 1e-6
 """Regret below this is rounding."""
@@ -26,7 +27,7 @@ LABELS: dict[Axis | None, str] = {
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> Path:
-    """Draw median and range over the seeds, where all seeds have a value, and return the path."""
+    """Draw median and range over the seeds from their last first value on; return the path."""
     shown = [axis for axis in LABELS if axis is None or _is_spent(comparison, axis)]
     figure = Figure(figsize=(1.6 + 3.5 * len(shown), 4.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
@@ -44,9 +45,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> Path:
     figure.suptitle(f"{comparison.name}: median and range of {seeds}; less than {floor:.1g} drawn there")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    return saved(figure, path, dpi=110)
 
 
 def _draw(
@@ -61,20 +60,17 @@ def _draw(
 
 
 def _steps(one: Contender, axis: Axis | None) -> tuple[Floats, Floats]:
-    """Return where something changes (N,), and median, least and greatest value there (3, N)."""
+    """Return the amounts spent at changes (N,), and median, least and greatest value there (3, N)."""
     spent = [course.spent(axis or "forwards") for course in one.courses]
     first, last = max(each[0] for each in spent), max(each[-1] for each in spent)
-    amounts = _between(np.unique(np.concatenate(spent)), first, last)
+    amounts = np.unique(np.concatenate(spent))
+    amounts = amounts[(amounts >= first) & (amounts <= last)]
     spreads = np.array([one.spread_at(axis or "forwards", amount) for amount in amounts]).T
     return (amounts if axis else amounts / one.forwards_per_merge), spreads
 
 
-def _between(amounts: Floats, first: float, last: float) -> Floats:
-    return amounts[(amounts >= first) & (amounts <= last)]
-
-
 def _is_spent(comparison: Comparison, axis: Axis) -> bool:
-    """Tell whether any was spent: predictions from a table read no held-out text."""
+    """Predictions from a swarm read no held-out text."""
     return any(one.median_spent(axis) > 0 for one in comparison.contenders)
 
 

@@ -1,20 +1,19 @@
-"""The answer of `compare` for people: the ends, the way there, who beats whom, and what so few seeds cannot tell."""
+"""A comparison for people: last values, regret on the way, duels, and the limits of few seeds."""
 
 from rich.console import Console
-from rich.table import Table
 
 from objectives.held_out import Floats
-from studies.assessment.comparison.comparison import Comparison
-from studies.assessment.comparison.duels import Duel, least_p, seeds_needed
+from studies.assessment.comparison.comparison import Comparison, Duel, least_p, seeds_needed
+from studies.terminal import plain_table
 
 LEVEL = 0.05
-"""The level below which a p value is usually taken for a difference."""
+"""The usual level of significance."""
 PARTS = (0.25, 0.5, 0.75, 1.0)
-"""Parts of the budget at which regret is shown."""
+"""Where regret is shown, as parts of the budget."""
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:
-    """Show ends, regret along the way, and duels."""
+    """Show last values, regret on the way, and duels."""
     known = comparison.best_known
     console.print(
         f"Study {comparison.name}: at most {comparison.budget_forwards} forward-equivalents each (a merge with its "
@@ -35,7 +34,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
 
 def _show_ends(console: Console, comparison: Comparison) -> None:
     counts = ("seeds", "merges", "forward-equivalents", "tokens read", "seconds")
-    table = _table("contender", *counts, "best (median)", "min", "max")
+    table = plain_table("contender", *counts, "best (median)", "min", "max")
     for one in comparison.contenders:
         merges = max(course.merges for course in one.courses)
         spent = (f"{one.median_spent('tokens'):,.0f}", f"{one.median_spent('seconds'):.1f}")
@@ -47,7 +46,7 @@ def _show_ends(console: Console, comparison: Comparison) -> None:
 
 def _show_way(console: Console, comparison: Comparison) -> None:
     amounts = [round(part * comparison.budget_forwards) for part in PARTS]
-    table = _table("contender", *(f"after {amount}" for amount in amounts))
+    table = plain_table("contender", *(f"after {amount}" for amount in amounts))
     for one in comparison.contenders:
         spreads = (comparison.regret(one.spread_at("forwards", amount)) for amount in amounts)
         table.add_row(one.name, *map(_spread, spreads))
@@ -62,7 +61,7 @@ def _show_duels(console: Console, comparison: Comparison) -> None:
     names = [one.name for one in comparison.contenders]
     cells = {(duel.first, duel.second): _cell(duel) for duel in comparison.duels}
     cells |= {(duel.second, duel.first): _cell(duel, turned=True) for duel in comparison.duels}
-    table = _table("contender", *names)
+    table = plain_table("contender", *names)
     for name in names:
         table.add_row(name, *(cells.get((name, other), "") for other in names))
     console.print(table)
@@ -97,10 +96,3 @@ def _cell(duel: Duel, *, turned: bool = False) -> str:
 def _spread(regret: Floats) -> str:
     middle, low, high = regret
     return f"{middle:.2g} ({low:.2g} to {high:.2g})"
-
-
-def _table(*headings: str) -> Table:
-    table = Table()
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "contender" else "right")
-    return table

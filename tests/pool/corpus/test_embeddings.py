@@ -253,7 +253,7 @@ def test_a_pool_has_a_member_for_every_topic_and_the_model_may_be_gone_afterward
 def test_a_changed_model_is_a_changed_corpus(root: Path) -> None:
     _scaled(-1.0)(root / "model")
     before = snapshot(root)
-    with pytest.raises(PoolMismatchError, match="its text, or the .corpus. table, has changed since it was built"):
+    with pytest.raises(PoolMismatchError, match="its text, or the .corpus. section, has changed since it was built"):
         open_pool(read_pool_file(root / "pool.toml"))
     assert snapshot(root) == before
 

@@ -15,13 +15,11 @@ from matplotlib.image import imread
 from tiny import edit
 
 from pool.mixture import Mixture
-from studies.assessment.ablation.contributions import first_order
+from studies.assessment.ablation.contributions import Game, first_order, restricted, with_added, without
 from studies.assessment.ablation.evidence import DomainEvidence
-from studies.assessment.ablation.other_text import Noise
 from studies.assessment.ablation.path import TOLERANCE
-from studies.assessment.ablation.resampling import draw_documents, resampled, spearman, spread
+from studies.assessment.ablation.ranking import Noise, draw_documents, resampled, spearman, spread
 from studies.assessment.ablation.run import AblationRequest, run_ablation
-from studies.assessment.ablation.shapley import Game, restricted, with_added, without
 from studies.opened.on_pool import Workbench, workbench
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file

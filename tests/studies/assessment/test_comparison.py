@@ -16,8 +16,8 @@ from small_table import write_small_study
 from tiny import edit
 
 from search.trials import GRADIENT
+from studies.assessment.comparison.comparison import duels, least_p, seeds_needed
 from studies.assessment.comparison.course import Course
-from studies.assessment.comparison.duels import duels, least_p, seeds_needed
 
 OPTIONS = ("--strategies", "auto,random", "--seeds", 2, "--merges", 15)
 
@@ -45,7 +45,7 @@ def ungate(root: Path) -> None:
 @pytest.fixture(scope="module")
 def compared_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a finished comparison of auto and random. Shared: never write into it."""
-    from studies.assessment.comparison.strategies import compare_strategies
+    from studies.assessment.comparison.run import compare_strategies
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
 

@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from search.surrogates.scheffe_rows import Coefficients
-from studies.assessment.ablation.contributions import scheffe_interactions, shapley_interactions
-from studies.assessment.ablation.shapley import Antithetic, Design, Enumeration, choose_design, merges_needed
+from studies.assessment.ablation.shapley import (
+    Antithetic,
+    Design,
+    Enumeration,
+    choose_design,
+    merges_needed,
+    scheffe_interactions,
+    shapley_interactions,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 

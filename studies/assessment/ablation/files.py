@@ -1,0 +1,89 @@
+"""An ablation as files: a CSV row per contribution, and a heat map of the Shapley values."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from objectives.held_out import Floats
+from pool.files.whole import write_text
+from studies.answers.picture import saved
+from studies.assessment.ablation.ablation import Ablation
+
+COLUMNS = ("quantity", "partition", "domain", "is_goal", "contribution", "standard_error", "measure", "split")
+MOST_NUMBERS = 400
+"""Most cells with their numbers written in."""
+
+
+def write_csv(ablation: Ablation, path: Path) -> Path:
+    """Write partition x column of every quantity; unknown numbers are empty. Return the path."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for quantity, found in ablation.contributions.items():
+        for row, partition in enumerate(ablation.partitions):
+            for column, domain in enumerate(ablation.columns):
+                numbers = [_shown(number) for number in found.of(row, column)]
+                writer.writerow([quantity, partition, domain, column == 0, *numbers, ablation.measure, ablation.split])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue())
+    return path
+
+
+def ablation_stem(study: str, game: str, split: str) -> str:
+    """Name the files of an ablation, without suffix."""
+    return f"{study}-ablation-{game}-{split}"
+
+
+def read_shapley(path: Path) -> tuple[list[str], list[str], Floats, str]:
+    """Return partitions, columns, Shapley values (K, C) and measure of a file from `write_csv`.
+
+    Raises `ValueError` or `KeyError` for any other file.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["quantity"] == "shapley"]
+    partitions = list(dict.fromkeys(row["partition"] for row in rows))
+    columns = len(rows) // max(1, len(partitions))
+    values = np.array([float(row["contribution"]) for row in rows]).reshape(len(partitions), columns)
+    return partitions, [row["domain"] for row in rows[:columns]], values, rows[0]["measure"] if rows else ""
+
+
+def _shown(number: float | None) -> str:
+    return "" if number is None or not math.isfinite(number) else repr(number)
+
+
+def draw_ablation(ablation: Ablation, path: Path) -> Path:
+    """Draw a PNG, or another format by the suffix, and return its path."""
+    title = f"Shapley values of study {ablation.study}, {ablation.split} split"
+    values = ablation.shapley.contributions.values
+    figure = shapley_figure(title, ablation.partitions, ablation.columns, values, ablation.measure)
+    return saved(figure, path, dpi=100)
+
+
+def shapley_figure(
+    title: str, partitions: Sequence[str], columns: Sequence[str], values: Floats, measure: str
+) -> Figure:
+    """Draw contributions (K, C), the goal first, partitions ordered by it; red harms, blue helps."""
+    order = np.argsort(-values[:, 0], kind="stable")
+    shown = values[order]
+    height, width = 1.9 + 0.42 * len(shown), 4.2 + 0.85 * shown.shape[1]
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    most = float(np.abs(shown).max()) or 1.0
+    image = axes.imshow(shown, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+    axes.set_yticks(range(len(shown)), [partitions[row].replace("_", " ") for row in order])
+    names = [name.replace("_", " ") for name in columns]
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+    axes.axvline(0.5, color="black", linewidth=1)
+    if shown.size <= MOST_NUMBERS:
+        for (row, column), value in np.ndenumerate(shown):
+            colour = "white" if abs(value) > 0.6 * most else "black"
+            axes.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_title(title, loc="left")
+    bar = figure.colorbar(image, ax=axes, pad=0.01)
+    bar.set_label(f"lower loss by ({measure.replace('-', ' ')})")
+    return figure
