@@ -19,9 +19,9 @@ from objectives.losses.merged_loss import MergedLoss
 from objectives.target import Goal
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
-from studies.assessment.ablation.files import ablation_stem, read_shapley, shapley_figure
-from studies.assessment.ablation.evidence import DomainEvidence
 from studies.assessment.ablation.contributions import Game
+from studies.assessment.ablation.evidence import DomainEvidence
+from studies.assessment.ablation.files import ablation_stem, read_shapley, shapley_figure
 from studies.assessment.ablation.shapley import Enumeration
 from studies.assessment.pool_check.picture import HeatMap, heat_map_figure
 from studies.database.remembered import RememberedObjective
