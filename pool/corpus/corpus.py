@@ -61,7 +61,7 @@ def make_corpus(
 
 
 def check_domains(partitions: Collection[str], held_out: Collection[str], kept_out: HeldOutSize) -> None:
-    """Raise `CorpusError` where there is no held-out domain, or two of one name."""
+    """Raise `CorpusError` for two held-out domains of one name, or none at all."""
     for name in partitions:
         if name in held_out and kept_out != HeldOutSize():
             raise CorpusError(f"held-out domain {name!r} has the name of a partition: rename it")
@@ -86,13 +86,13 @@ def with_held_out(
 
 
 def add_documents(store: DocumentStore, name: str, place: str, texts: Iterable[str]) -> None:
-    """Keep a partition's documents in a place. Raises `CorpusError` where other partitions have all of them."""
+    """Keep a partition's documents in a place. Raises `CorpusError` for duplicates of other partitions alone."""
     places = Counter(store.add(place, text) for text in texts)
     refuse_duplicates(name, places, {place})
 
 
 def refuse_duplicates(name: str, places: Mapping[str, int], own: AbstractSet[str]) -> None:
-    """Raise `CorpusError` where documents, counted by place, are all outside the places `own`."""
+    """Raise `CorpusError` for documents, counted by place, all outside the places `own`."""
     if places and own.isdisjoint(places):
         count, others = sum(places.values()), ", ".join([*islice(places, 3), *(["others"] if len(places) > 3 else [])])
         raise CorpusError(

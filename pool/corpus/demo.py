@@ -1,8 +1,7 @@
-"""The demo corpus: real text in every Python installation that has Mixscout's dependencies.
+"""The demo corpus: real text of Python itself and of Mixscout's dependencies.
 
-Eight partitions of different kinds, and one held-out domain no partition covers: the Python language reference, as
-`pydoc` shows it. Python and pinned packages decide the text, so equal versions give equal text. Only requirements of
-Mixscout are read: a package that a user adds later must not change the demo.
+Eight partitions, and one held-out domain no partition covers: the Python language reference, as `pydoc` shows it. Equal
+versions give equal text. Only Mixscout's requirements are read, so packages added later change nothing.
 """
 
 import ast
@@ -54,13 +53,13 @@ def demo_held_out() -> dict[str, list[str]]:
 
 
 def demo_source_versions() -> dict[str, str]:
-    """Return the versions that decide the text: of Python, and of the packages read."""
+    """Return the versions of Python and of the packages read."""
     everything = [f"{distribution.name}=={distribution.version}" for distribution in _pinned()]
     return {**library_versions(PACKAGES), "licences": " ".join(everything)}
 
 
 def required_distributions() -> list[Distribution]:
-    """List the installed distributions that Mixscout requires, directly or not, by name. Extras are left out."""
+    """List Mixscout's installed requirements, direct or not, by name; without extras."""
     found: dict[str, Distribution] = {}
     waiting = [Requirement(DISTRIBUTION)]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -134,7 +133,7 @@ def _docstrings(*packages: str) -> Iterator[str]:
 
 
 def docstrings_of(source: str) -> Iterator[str]:
-    """Yield the docstrings of a module; none where it cannot be parsed."""
+    """Yield the docstrings of a module; none of unparsable text."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -159,7 +158,7 @@ def _licences() -> Iterator[str]:
 
 
 def _shuffled(pattern: str, *roots: Path) -> list[Path]:
-    """List files by hash of their path: an order that looks random and is the same on every machine."""
+    """List files by hash of their path, as good as random and the same everywhere."""
     found = [
         (hashlib.sha256(f"{root.name}/{path.relative_to(root).as_posix()}".encode()).digest(), path)
         for root in roots

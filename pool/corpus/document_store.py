@@ -1,7 +1,7 @@
 """Documents on disk, each once, ordered by a hash of its text: memory stays flat however large the corpus is.
 
-Texts are appended to a spool file. A small SQLite index says where each text starts and which place has it: a
-partition, or a split of a domain. Both files are unlinked as soon as they are open, so a kill leaves nothing behind.
+Texts are appended to a spool file. A small SQLite index maps each text to its start and its place: a partition, or a
+split of a domain. Both files are unlinked once open, so a kill leaves nothing behind.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ class DocumentStore:
         """How many documents were given that had another place already."""
 
     def add(self, place: str, text: str) -> str:
-        """Keep a document and return its place: an earlier place where the text was already there."""
+        """Keep a document and return its place, an earlier place for a known text."""
         content = text.encode("utf-8", "surrogatepass")
         self._watch(place, len(content))
         key = hashlib.sha256(content).digest()

@@ -1,10 +1,10 @@
 """Documents of a source, one at a time: JSON Lines line by line, all else through `datasets`, without any pickle.
 
-Local files are streamed, without a copy in a cache. The files of a hub data set are downloaded once.
+Local files are streamed, without a copy in a cache.
 
-`datasets` never sees the hub: left alone it looks for loading scripts, and without a network it reads whichever commit
-its cache has. Here it sees an outline of the repository, its card and empty files by their names, and says which files
-make up a split. Those are downloaded at the named commit and streamed.
+`datasets` never sees the hub: it would look for loading scripts, and offline it reads any cached commit. Here it sees
+an outline of the repository, its card and empty files by their names, and assigns files to splits. Those files are
+downloaded at the named commit and streamed.
 """
 
 import datetime
@@ -46,7 +46,7 @@ def read_documents(name: str, source: TextSource) -> Iterator[str]:
 def read_labelled_documents(name: str, source: TextSource, field: str | None) -> Iterator[tuple[str, str]]:
     """Yield documents, each with its value in column `field` as text; empty for a missing value or no `field`.
 
-    Raises `CorpusError` as `read_documents`, and where no row has the column or a value is not single.
+    Raises `CorpusError` as `read_documents`, and for a missing column or a value of several parts.
     """
     for where, rows in _sources(name, source):
         count, row, has_field = 0, Row(), field is None
@@ -168,7 +168,7 @@ def _split_rows(found: Snapshot, source: TextSource, outline: Path) -> Iterator[
 
 
 def _draw(outline: Path, found: Snapshot) -> None:
-    """Write the card of a repository, and an empty file for each that can hold documents."""
+    """Write the card of a repository, and an empty file for each document file."""
     outline.mkdir()
     names = [name for name in found.files if _is_inside(name) and _holds_documents(name)]
     if not names:
@@ -196,7 +196,7 @@ def _is_inside(path: str) -> bool:
 
 
 def _check_card(card: Path) -> None:
-    """Refuse a card that names files elsewhere: on this machine, or on the network."""
+    """Refuse a card with paths outside its repository."""
     told = DatasetCard.load(card).data.to_dict() if card.is_file() else {}
     for subset in told.get("configs") or []:
         own = [subset.get("data_files"), subset.get("data_dir")] if isinstance(subset, dict) else []

@@ -37,7 +37,7 @@ Embeddings = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EmbeddingModel:
-    """A checked float32 model and its truncating tokenizer; messages call it `where`."""
+    """A checked float32 model with a truncating tokenizer; `where` names it in messages."""
 
     model: PreTrainedModel
     tokenizer: Tokenizer
@@ -52,7 +52,7 @@ class EmbeddingModel:
     def means(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the mean of the last hidden states (B, D) over unmasked tokens (B, T).
 
-        Raises `CorpusError` for a model that cannot read the tokens.
+        Raises `CorpusError` for a model unable to read the tokens.
         """
         try:
             states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -66,7 +66,7 @@ class EmbeddingModel:
 
 
 def describe_embedding_model(name: str, folder: Path, digest_of: DigestOf) -> dict[str, str]:
-    """Digest the files that decide a model's embeddings, wherever they are.
+    """Digest the files behind a model's embeddings, by content alone.
 
     Raises `CorpusError` for a folder without a model, safetensors or a tokenizer, or with code of its own.
     """
@@ -97,9 +97,9 @@ def _as_corpus_error() -> Iterator[None]:
 
 
 def load_embedding_model(name: str, folder: Path) -> EmbeddingModel:
-    """Load the model that splits partition `name`, from safetensors and without code of its own.
+    """Load the embedding model of partition `name` from safetensors, without code of its own.
 
-    Raises `CorpusError` naming a part that is missing or does not fit.
+    Raises `CorpusError` naming the missing or unfit part.
     """
     with _as_corpus_error():
         files = find_foreign(folder, _called(name))
@@ -144,7 +144,7 @@ def _load_tokenizer(path: Path, what: str) -> Tokenizer:
 
 
 class Embedder:
-    """Embed documents by a model, on a GPU where torch sees one; `watch` is told the number done so far."""
+    """Embed documents, on a GPU if torch sees one; `watch` is told the number done so far."""
 
     def __init__(self, model: EmbeddingModel, watch: Callable[[int], None] = lambda done: None) -> None:
         self._model, self._watch, self._done = model, watch, 0
@@ -156,7 +156,7 @@ class Embedder:
         return self.of(texts)
 
     def of(self, texts: Sequence[str]) -> Embeddings:
-        """Return vectors (N, D). Raises `CorpusError` where hidden states are not finite."""
+        """Return vectors (N, D). Raises `CorpusError` for hidden states that are not finite."""
         parts = [
             self._some(texts[first : first + _DOCUMENTS_AT_ONCE]) for first in range(0, len(texts), _DOCUMENTS_AT_ONCE)
         ]

@@ -1,4 +1,4 @@
-"""The files that the corpus sections of a pool file name: found, checked, and digested by their content."""
+"""Source files of the corpus: found, checked, and digested by their content."""
 
 import glob
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _BLOCK_BYTES = 2**20
 
 @dataclass(frozen=True)
 class TextDigest:
-    """Digests of everything that decides a corpus's tokens, except the tokenizer.
+    """Digests of everything behind a corpus's tokens, except the tokenizer.
 
     whole: digest of all sections and settings
     sections: digest of each section with the settings, by `partitions/NAME` or `held_out/NAME`; empty for the demo
@@ -52,7 +52,7 @@ def paths_of(name: str, source: TextSource) -> list[Path]:
 
 
 def check_path(name: str, path: Path, source: TextSource) -> None:
-    """Raise `CorpusError` for a path that is missing, of the wrong kind, empty, or cut short."""
+    """Raise `CorpusError` for a missing, wrong, empty or truncated path."""
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -88,7 +88,7 @@ def _check_frames(name: str, path: Path) -> None:
 def digest_text(config: CorpusConfig, context: int, digest_of: DigestOf = digest_file) -> TextDigest:
     """Digest the corpus settings, and the content (never the path) of every source file by `digest_of`.
 
-    Raises `CorpusError` naming a file that is missing.
+    Raises `CorpusError` naming a missing file.
     """
     settings = config.model_dump(mode="json", exclude={"partitions", "held_out", "text_root"})
     described = {
@@ -110,7 +110,7 @@ def digest_text(config: CorpusConfig, context: int, digest_of: DigestOf = digest
 def describe_source(name: str, source: TextSource, digest_of: DigestOf = digest_file) -> dict[str, object]:
     """Describe how a source is read and split, with the content digests of its files and of its embedding model.
 
-    Raises `CorpusError` naming a file that is missing.
+    Raises `CorpusError` naming a missing file.
     """
     how = source.model_dump(mode="json", exclude={"files": True, "cluster": {"embeddings"}})
     if isinstance(source, PartitionSource) and source.cluster is not None and source.cluster.embeddings is not None:

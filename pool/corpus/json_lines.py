@@ -65,7 +65,7 @@ _OPENERS: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
 
 
 def _values(line: bytes, number: int) -> Iterator[object]:
-    """Yield the values of a line: several where files were joined without a newline between them."""
+    """Yield the values of a line: several after files were joined without a newline."""
     text, end = _decoded(line, f"line {number}").strip(), 0
     while end < len(text):
         try:

@@ -1,7 +1,7 @@
 """Passages shared by training and held-out text: found by hashes of runs of words, reported, or dropped.
 
-Only held-out text that can be scored is indexed, so memory follows held_out_tokens, not the corpus. Training text is
-read once. Every word has at least one token, so the index covers all scored tokens.
+Only scored held-out text is indexed, so memory follows held_out_tokens, not the corpus. Training text is read once.
+Every word has at least one token, so the index covers all scored tokens.
 """
 
 import hashlib
@@ -132,7 +132,7 @@ def find_overlap(corpus: Corpus, scored: ScoredText) -> Overlap:
 
 
 def without_overlap(corpus: Corpus, scored: ScoredText) -> Corpus:
-    """Drop training documents that share a run of words with scored held-out text.
+    """Drop training documents with a run of words from scored held-out text.
 
     Raises `CorpusError` naming an emptied partition.
     """

@@ -17,13 +17,13 @@ from pool.files.records import Record
 
 
 class SectionRecord(Record):
-    """What one section of the pool file gave a corpus.
+    """The yield of one section of the pool file in a corpus.
 
     source: digest of its text and of how it is read
     units: base units by partition
     domains: held-out domains
-    own: number of its different documents that are in the corpus
-    hashes: digest of its hashes file, rows (32,) uint8: its own documents first, then those that earlier sections have
+    own: number of its different documents in the corpus
+    hashes: digest of its hashes file, rows (32,) uint8: its own documents, then those of earlier sections
     """
 
     source: str
@@ -41,10 +41,10 @@ _LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class FilledSection:
-    """What one section gave: partitions in order, and held-out domains.
+    """The partitions and held-out domains of one section.
 
-    refused: numbers, in the store's count, of its documents that other sections have
-    kept: its record in an earlier corpus, where it was not read
+    refused: numbers, in the store's count, of its documents in other sections
+    kept: its record in an earlier corpus, if it was not read
     """
 
     partitions: tuple[str, ...] = ()
@@ -60,8 +60,8 @@ def fill_partitions(
 ) -> dict[str, FilledSection]:
     """Put the documents of every section into the places of its partitions.
 
-    `keep` fills the store from an earlier corpus where it can. Raises `CorpusError` for text that cannot be read or
-    split, and for two partitions of one name.
+    `keep` fills the store from an earlier corpus if it can. Raises `CorpusError` for unreadable or unsplittable text,
+    and for two partitions of one name.
     """
     names: list[str] = []
     filled: dict[str, FilledSection] = {}
@@ -112,7 +112,7 @@ def _fill_by_column(store: DocumentStore, name: str, section: PartitionSource, f
 
 
 def _kept(name: str, field: str, section: PartitionSource, sizes: Mapping[str, int]) -> list[str]:
-    """Choose the values that become partitions: all, or the largest where there are too many."""
+    """Choose the values of partitions: all, or the largest of too many."""
     if section.max_partitions is None or len(sizes) <= section.max_partitions:
         return list(sizes)
     if section.rest == "refuse":
@@ -126,7 +126,7 @@ def _kept(name: str, field: str, section: PartitionSource, sizes: Mapping[str, i
 def safe_names(prefix: str, values: Collection[str]) -> dict[str, str]:
     """Name a partition for each value: PREFIX-value, of letters, digits, `.`, `_` and `-` alone, and all different.
 
-    A value that would be empty, too long, or equal to another (ignoring case) ends with a piece of its hash.
+    An empty or too long name, or one equal to another ignoring case, ends with a piece of its value's hash.
     """
     plain = {value: _ascii(value) for value in values}
     counts = Counter(name.lower() for name in plain.values())

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol, Self, cast
+from typing import Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -67,21 +67,11 @@ Labels = npt.NDArray[np.int32]
 """The topic's number of each document."""
 
 
-class Vectoriser(Protocol):
-    """Documents as vectors, the same whatever the number of cores."""
-
-    def fit(self, texts: Sequence[str]) -> Vectors:
-        """Learn from a sample, and return its vectors (N, D). Raises `ValueError`."""
-
-    def of(self, texts: Sequence[str]) -> Vectors:
-        """Return the vectors of documents (N, D)."""
-
-
 def split_by_topic(store: DocumentStore, place: str, config: ClusterConfig, *, what: str) -> dict[str, str]:
     """Move the documents of a place into one place per topic; return the places by the topics' names.
 
     The same text and model give the same topics. Raises `CorpusError` for fewer documents than topics, for text without
-    words, and for a model that cannot embed the text.
+    words, and for a model unable to embed the text.
     """
     sample = [text[:_CHARACTERS] for text in islice(store.documents(place), config.sample_documents)]
     if len(sample) < config.k:
@@ -109,7 +99,9 @@ def split_by_topic(store: DocumentStore, place: str, config: ClusterConfig, *, w
 
 
 @contextmanager
-def _vectoriser(config: ClusterConfig, documents: StoredDocuments, sample: int, what: str) -> Iterator[Vectoriser]:
+def _vectoriser(
+    config: ClusterConfig, documents: StoredDocuments, sample: int, what: str
+) -> Iterator[WordVectors | Embedder]:
     if config.embeddings is None:
         yield WordVectors(sample, config.seed)
         return

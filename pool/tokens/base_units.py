@@ -23,7 +23,7 @@ def cut_into_units(
 ) -> tuple[Corpus, dict[str, tuple[str, ...]]]:
     """Cut partitions into units of about `unit_tokens` (None: no cut); return the corpus of units, and the units.
 
-    The same text and tokenizer give the same units. Raises `CorpusError` for names that clash.
+    The same text and tokenizer give the same units. Raises `CorpusError` for clashing names.
     """
     if unit_tokens is None or not corpus.partitions:
         return corpus, {name: (name,) for name in corpus.partitions}
@@ -39,7 +39,7 @@ def cut_into_units(
 def groups_of(units: Units, domains: Collection[str], groups: Units) -> dict[str, tuple[str, ...]]:
     """Put the units of all partitions into groups, given as patterns of partition names.
 
-    Raises `CorpusError` for clashing names, held-out domains' included, and for groups that do not fit.
+    Raises `CorpusError` for clashing names, held-out domains' included, and for unfit groups.
     """
     _check_names(units, domains)
     return group_units(tuple(units), units, groups)

@@ -137,7 +137,7 @@ def _padded(ids: Sequence[int], length: int, value: int) -> Tokens:
 
 
 def whole_characters(encoding: Encoding, limit: int) -> int:
-    """Return the largest number of tokens, at most `limit`, that ends on a character boundary."""
+    """Return the largest number of tokens, at most `limit`, with an end on a character boundary."""
     offsets = encoding.offsets
     if len(offsets) <= limit:
         return len(offsets)

@@ -27,7 +27,7 @@ class TextSummary(Record):
 
 
 class PartitionSummary(TextSummary):
-    """The same of a partition's kept training text; `available_tokens` are all it has, estimated where text was cut."""
+    """The same of a partition's kept training text; `available_tokens` are all it has, estimated for cut text."""
 
     available_tokens: int
 
@@ -70,7 +70,7 @@ class PreparedCorpus:
 def load_prepared(folder: Path, manifest: CorpusManifest) -> PreparedCorpus:
     """Read a prepared corpus, its training tokens memory-mapped.
 
-    Raises `PoolError` naming a file that is missing or differs from the manifest.
+    Raises `PoolError` naming a missing file, or one other than in the manifest.
     """
     train = load_streams(folder, {name: summary.digest for name, summary in manifest.partitions.items()})
     splits: dict[Split, Mapping[str, TextSummary]] = {"search": manifest.search, "test": manifest.test}
@@ -82,12 +82,12 @@ def load_prepared(folder: Path, manifest: CorpusManifest) -> PreparedCorpus:
 
 
 def load_search_windows(folder: Path, name: str, manifest: CorpusManifest) -> HeldOutWindows:
-    """Read the search split of one held-out domain. Raises `PoolError` where it differs from the manifest."""
+    """Read the search split of one held-out domain. Raises `PoolError` as `load_prepared`."""
     return _load_windows(folder, name, "search", manifest.search[name])
 
 
 def load_streams(folder: Path, digests: Mapping[str, str]) -> dict[str, Tokens]:
-    """Map the training tokens of some partitions into memory. Raises `PoolError` where a digest differs."""
+    """Map the training tokens of some partitions into memory. Raises `PoolError` for another digest."""
     return {name: _load_stream(folder / stream_file(name), digest) for name, digest in digests.items()}
 
 

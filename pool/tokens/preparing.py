@@ -52,10 +52,10 @@ from pool.tokens.tokenizer import tokenizer_digest
 class ReadText:
     """The text of a pool, sorted into partitions and held-out domains.
 
-    corpus: the text that was read
-    store: holds its documents
-    partitions, domains: names of all there are, in order, with those taken over from `earlier`
-    sections: what each section gave; empty where other things decide its tokens too (the demo, `drop_overlap`)
+    corpus: the text read now
+    store: its documents
+    partitions, domains: all names in order, those taken over from `earlier` included
+    sections: the yield of each section; empty for the demo and with `drop_overlap`, as more decides the tokens there
     """
 
     corpus: Corpus
@@ -67,12 +67,12 @@ class ReadText:
 
     @property
     def kept(self) -> dict[str, SectionRecord]:
-        """The records of the sections that were not read."""
+        """Records of the unread sections."""
         return {section: one.kept for section, one in self.sections.items() if one.kept is not None}
 
 
 def read_text(config: CorpusConfig, folder: Path | None = None, earlier: Earlier | None = None) -> ReadText:
-    """Read the text that an earlier corpus lacks into a store under `folder`, or the system's temporary folder.
+    """Read all text missing in an earlier corpus into a store under `folder` (default: the temporary folder).
 
     Raises `CorpusError`. A full disk raises `PoolError`, or `OSError` under a given folder.
     """
@@ -117,8 +117,7 @@ def tokenise(
 ) -> CorpusManifest:
     """Cut the text of digest `source` into units, and write a prepared corpus to `folder`, its record last.
 
-    Sections that were not read are linked from the earlier corpus. Raises `CorpusError` for text that is too short or
-    cannot be cut.
+    Unread sections are linked from the earlier corpus. Raises `CorpusError` for text too short, or impossible to cut.
     """
     corpus, cut = cut_into_units(text.corpus, tokenizer, config.base_units_tokens)
     known = {name: units for record in text.kept.values() for name, units in record.units.items()} | cut

@@ -1,10 +1,10 @@
-"""Take over from an earlier corpus what is the same, so that tokens are never made twice.
+"""Take unchanged sections over from an earlier corpus: tokens are never made twice.
 
 CORPUS/  tables.json  documents/<section>.npy
 
-A section is taken over where its text, settings and tokenizer are unchanged, its files are whole, and it would hold
-the same documents. A document belongs to the first section that has it, so a section depends on those before it; the
-hashes of its documents settle that. Everything else is read.
+A section is taken over if its text, settings and tokenizer are unchanged, its files are whole, and its documents would
+be the same. A document belongs to its first section, so a section depends on those before it; the hashes of its
+documents settle that. Everything else is read.
 """
 
 import os
@@ -40,7 +40,7 @@ _KEY_BYTES, _ROWS_AT_ONCE = 32, 4096
 
 
 class SectionRecords(Record):
-    """The sections (`tables`) of the corpus whose source has this digest."""
+    """The sections (`tables`) of a corpus of this source."""
 
     source_digest: str
     tables: dict[str, SectionRecord]
@@ -72,9 +72,9 @@ def _read_hashes(path: Path, rows: slice) -> Iterator[bytes]:
 class Earlier:
     """An earlier corpus.
 
-    folder: where it is
+    folder: its place
     sections: records of its unchanged sections
-    partitions, windows: what its manifest says of all its text
+    partitions, windows: its manifest's summaries of all text
     """
 
     folder: Path = Path()
@@ -84,7 +84,7 @@ class Earlier:
 
     @classmethod
     def find(cls, corpora: Iterable[Path], text: TextDigest, tokenizer: str) -> Self:
-        """Choose the corpus with most unchanged sections; an empty value where there is none.
+        """Choose the corpus with most unchanged sections; an empty value for none.
 
         `tokenizer` is the digest of today's tokenizer.
         """
@@ -108,9 +108,9 @@ class Earlier:
         return cls(folder, sections, manifest.partitions, {"search": manifest.search, "test": manifest.test})
 
     def keep(self, store: DocumentStore, section: str, place: str) -> SectionRecord | None:
-        """Give a section's documents a place in the store and return its record; None where it has to be read.
+        """Give a section's documents a place in the store and return its record; None if it has to be read.
 
-        It can be kept where none of its own documents has a place yet, and all that it refused have one.
+        A section is kept if none of its own documents has a place yet, and every refused document has one.
         """
         record = self.sections.get(section)
         if record is None:

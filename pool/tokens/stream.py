@@ -1,7 +1,7 @@
 """A partition's training stream: its documents as one row of tokens in a .npy file.
 
-Documents are encoded here, or in several processes where the text pays for starting them. The file is written as tokens
-come and mapped into memory, so a stream may be larger than memory.
+Much text is encoded in several processes. The file is written as tokens come and mapped into memory, so a stream may be
+larger than memory.
 """
 
 import hashlib

@@ -56,7 +56,7 @@ def _plain(written: str) -> Tokenizer:
 
 
 def end_of_text(tokenizer: PreTrainedTokenizerFast) -> int:
-    """Return the token that stands before every document: the beginning-of-text token, or else the end-of-text token.
+    """Return the token before every document: the beginning-of-text token, or else the end-of-text token.
 
     Raises `PoolError` for a tokenizer with neither.
     """
@@ -105,7 +105,7 @@ def _sample(partitions: Mapping[str, Iterable[str]], total_bytes: int) -> Iterat
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Digest a tokenizer's vocabulary and merges, and its splitting where that differs from tokenizers trained here."""
+    """Digest a tokenizer's vocabulary and merges, and any splitting unlike that of tokenizers trained here."""
     parts, ours = (json.loads(one.to_str()) for one in (tokenizer.backend_tokenizer, _untrained()))
     added = [token["content"] for token in parts["added_tokens"]]
     if all(parts[key] == ours[key] for key in _SPLITTING) and added == [END_OF_TEXT]:
@@ -120,7 +120,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, config: TokenizerConfig |
 
 
 def kept_tokenizer(folder: Path, wanted: TokenizerConfig | None, pool: str) -> PreTrainedTokenizerFast | None:
-    """Load a pool's tokenizer from its folder; None where there is none yet.
+    """Load a pool's tokenizer from its folder; None before there is one.
 
     Raises `PoolMismatchError` when it changed, or was trained otherwise than `wanted`.
     """

@@ -1,1 +1,1 @@
-"""What each partition contributes to each held-out domain, and how reliably."""
+"""Contributions of each partition to each held-out domain, and their reliability."""

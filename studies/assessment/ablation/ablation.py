@@ -26,9 +26,9 @@ class ShapleyValues:
     """Shapley values of the K partitions in every column, with two errors.
 
     contributions: with the error over documents
-    sampling_errors: of the estimate (K, C), zero where exact
+    sampling_errors: of the estimate (K, C), zero if exact
     sampling_confident: sampling errors in half a 95 % interval
-    stability: mean rank correlation (C,) of the partitions' order with that on drawn documents
+    stability: mean rank correlation (C,) of the partitions' order with the order on drawn documents
     """
 
     game: GameName
@@ -55,7 +55,7 @@ class Ablation:
     mixtures: best, uniform and worst
     controls: losses (C,) of those mixtures and of the seed
     quantities: all contributions but the Shapley values, by name
-    texts: agreement of the ranking with that on other text, by its kind
+    texts: agreement with the ranking on other text, by its kind
     merged: mixtures merged anew
     """
 

@@ -62,7 +62,7 @@ def with_added(mixture: Mixture, name: str, weight: float) -> Mixture:
 class Contributions:
     """How much each partition lowers each column's loss (K, C), the goal first; below zero, the partition harms.
 
-    errors: standard errors over documents (K, C), infinite for a single document; None where unknown
+    errors: standard errors over documents (K, C), infinite for a single document; None if unknown
     """
 
     values: Floats
@@ -95,7 +95,7 @@ def first_order(evidence: DomainEvidence, best: Mixture) -> dict[str, Contributi
     """Predict removals and additions from the gradient g at the best mixture; empty without a gradient.
 
     Taking k out moves the weights by w_k / (1 - w_k) (w - e_k), so the loss rises by w_k / (1 - w_k) (g'w - g_k):
-    gradient times input along the simplex (Shrikumar et al. 2016, arXiv 1605.01713); NaN where nothing is left. Adding
+    gradient times input along the simplex (Shrikumar et al. 2016, arXiv 1605.01713); NaN if nothing is left. Adding
     k at 1/K lowers the loss by (g'w - g_k) / K. At an optimum g_k = g'w for every partition used, and the goal's column
     vanishes; the domains and the unused partitions remain.
     """

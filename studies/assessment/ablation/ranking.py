@@ -3,8 +3,8 @@
 Documents are drawn with replacement within each domain (Efron and Tibshirani 1993, chapter 8), the same for every
 model, so their common part cancels in differences and ranks. Windows of one document stay together.
 
-The ranking on other text is that of leaving each partition out of the uniform mixture, by the goal in bits per byte, as
-perturbed text has other tokens: K + 1 merges for each kind of text.
+Other text ranks partitions by leaving each out of the uniform mixture, by the goal in bits per byte, as perturbed text
+has other tokens: K + 1 merges for each kind of text.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Draws = tuple[Floats, ...]
 
 @dataclass(frozen=True)
 class RankAgreement:
-    """Spearman correlation of two rankings of partitions, and its 95 % interval; None where undefined."""
+    """Spearman correlation of two rankings of partitions, and its 95 % interval; None if undefined."""
 
     spearman: float | None
     low: float | None
@@ -65,7 +65,7 @@ def draw_documents(table: WindowTable, rng: np.random.Generator) -> Draws:
 def resampled(goal: Goal, table: WindowTable, nats: Floats, draws: Draws) -> Floats:
     """Return the goal and each domain's measure (B, N, C) on drawn documents, from the nats (N, W) of N models.
 
-    The table has the goal's domains, and may have more. NaN where a draw has nothing to divide by.
+    The table has the goal's domains, and may have more. NaN if a draw has nothing to divide by.
     """
     sizes = window_sizes(goal, table)
     measures = np.empty((len(draws[0]), len(nats), len(table.domains)))
@@ -101,7 +101,7 @@ def agreement(first: Floats, second: Floats, first_drawn: Floats, second_drawn: 
 
 
 def stability(figures: Floats, drawn: Floats) -> RankAgreement:
-    """Compare a ranking (K,) with that of each draw (B, K): the mean correlation, and 95 % of all."""
+    """Compare a ranking (K,) with each draw's (B, K): the mean correlation, and 95 % of all."""
     known = [value for value in (spearman(figures, one) for one in drawn) if value is not None]
     if not known:
         return RankAgreement(None, None, None)
@@ -110,7 +110,7 @@ def stability(figures: Floats, drawn: Floats) -> RankAgreement:
 
 
 def spearman(first: Floats, second: Floats) -> float | None:
-    """Return the rank correlation of two (K,), ties at their mean rank; None where one is constant."""
+    """Return the rank correlation of two (K,), ties at their mean rank; None if one is constant."""
     ranks = [rankdata(one) - (len(one) + 1) / 2 for one in (first, second)]
     scale = float(np.sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1])))
     return float(ranks[0] @ ranks[1]) / scale if scale > 0 and np.isfinite(scale) else None
@@ -159,7 +159,7 @@ class TextLoss:
 
 
 def rank_agreements(bench: Workbench, split: Split, noise: Noise) -> dict[str, RankAgreement]:
-    """Compare the ranking on a split with that on each other kind of text, by name."""
+    """Compare the ranking on a split with the ranking on each other kind of text, by name."""
     goal = bench.goals[split].plain("bits-per-byte")
     tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
     plain = bench.pool.corpus.held_out[split]

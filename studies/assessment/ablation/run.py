@@ -1,4 +1,4 @@
-"""The verb `ablate`: what every partition contributes to the goal and to every held-out domain."""
+"""The verb `ablate`: every partition's contribution to the goal and to every held-out domain."""
 
 from dataclasses import dataclass
 
@@ -114,14 +114,14 @@ def _shapley(evidence: DomainEvidence, game: Game, design: Design, asked: Ablati
 
 
 def _over_partitions(game: Game, of_players: Floats) -> Floats:
-    """Give every partition a row (K, ...); zeros where it is no player."""
+    """Give every partition a row (K, ...); zeros if it is no player."""
     whole = np.zeros((len(game.whole.names), *of_players.shape[1:]))
     whole[[game.whole.names.index(name) for name in game.players]] = of_players
     return whole
 
 
 def _interactions(evidence: DomainEvidence, game: Game, design: Design, names: tuple[str, ...]) -> Interactions:
-    """Take the index of all coalitions where they are there, else a quadratic over all merges."""
+    """Take the index of all coalitions if enumerated, else a quadratic over all merges."""
     if isinstance(design, Enumeration) and game.players == names:
         return shapley_interactions(design, game.values(design.coalitions, evidence)[:, 0])
     mixtures = [mixture.over(names) for mixture in evidence.mixtures]

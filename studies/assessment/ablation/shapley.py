@@ -1,7 +1,7 @@
-"""Shapley values and interactions: which coalitions of partitions to value, and the estimates from their values.
+"""Shapley values and interactions: coalitions of partitions to value, and estimates from their values.
 
-phi_i = sum over S without i of |S|! (K - |S| - 1)! / K! (v(S + i) - v(S)): the gain from partition i, averaged over the
-orders in which partitions could come (Shapley 1953). Values may have any trailing shape, one per domain for example.
+phi_i = sum over S without i of |S|! (K - |S| - 1)! / K! (v(S + i) - v(S)): the gain from partition i, averaged over all
+orders of the partitions (Shapley 1953). Values may have any trailing shape, one per domain for example.
 `Enumeration` values every coalition. `Antithetic` values those of random orders, each with its reverse.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from math import factorial
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,32 +31,6 @@ Orders = npt.NDArray[np.int64]
 Coalitions = npt.NDArray[np.bool_]
 
 
-class Design(Protocol):
-    """N coalitions of K players, the empty one first, and the estimate from their values."""
-
-    @property
-    def coalitions(self) -> Coalitions:
-        """The N different coalitions (N, K)."""
-
-    @property
-    def exact(self) -> bool:
-        """Whether every coalition is there."""
-
-    @property
-    def method(self) -> str:
-        """How the values are found, in words."""
-
-    def estimate(self, values: Floats) -> Floats:
-        """Map the values of the coalitions (N, ...) linearly to Shapley values (K, ...)."""
-
-    @property
-    def confident(self) -> float:
-        """Sampling errors in half a 95 % interval."""
-
-    def standard_errors(self, values: Floats) -> Floats:
-        """Return the sampling errors (K, ...), zero where exact."""
-
-
 @dataclass(frozen=True)
 class Enumeration:
     """All N = 2^K coalitions of K players; bit k of a coalition's number stands for player k."""
@@ -65,6 +39,7 @@ class Enumeration:
 
     exact = True
     confident = 0.0
+    """Sampling errors in half a 95 % interval."""
 
     @property
     def method(self) -> str:
@@ -104,7 +79,7 @@ class Antithetic:
     """R pairs of orders (R, 2, K) of K players, each order with its reverse.
 
     The mean over orders is unbiased (Castro, Gomez and Tejada 2009, Computers & Operations Research 36). The halves of
-    a pair err in opposite directions (Mitchell, Cooper, Frank and Holmes 2022, JMLR 23); one pair is exact where
+    a pair err in opposite directions (Mitchell, Cooper, Frank and Holmes 2022, JMLR 23); one pair is exact if
     players interact only in pairs.
     """
 
@@ -163,13 +138,16 @@ class Antithetic:
         return different, where.reshape(pairs, halves, players + 1)
 
 
+Design = Enumeration | Antithetic
+
+
 def merges_needed(players: int) -> int:
     """Return the fewest merges for an estimate with an error."""
     return min((1 << players) - 1, 1 + 2 * FEWEST_PAIRS * (players - 1))
 
 
 def choose_design(players: int, merges: int, *, seed: int) -> Design:
-    """Enumerate every coalition where `merges` allow it, else draw antithetic pairs of orders.
+    """Enumerate every coalition if `merges` allow it, else draw antithetic pairs of orders.
 
     The empty coalition, the seed checkpoint, costs no merge. Raises `StudyError` for too few merges.
     """

@@ -34,9 +34,9 @@ class Duel:
     """Two contenders over the seeds; lower is better.
 
     wins, ties, losses: seeds, as the first sees them
-    median_difference: value of the first less that of the second
-    p_value: Wilcoxon's signed-rank test, two-sided (Wilcoxon 1945); None where each ends alike in all its seeds, as
-        repeats of one difference are no evidence
+    median_difference: the first's value less the second's
+    p_value: Wilcoxon's signed-rank test, two-sided (Wilcoxon 1945); None if each ends alike in
+        all its seeds, as repeats of one difference are no evidence
     exact: counted, not approximated
     """
 
@@ -61,7 +61,7 @@ def least_p(seeds: int) -> float:
 
 
 def seeds_needed(level: float) -> int:
-    """Return the fewest seeds that can give a p value below a level."""
+    """Return the fewest seeds for a p value below a level."""
     return next(seeds for seeds in range(1, 1000) if least_p(seeds) < level)
 
 
@@ -100,12 +100,12 @@ class Contender:
         return [course.best[-1] for course in self.courses]
 
     def spread_at(self, axis: Axis, amount: float) -> Floats:
-        """Return median, least and greatest value (3,) over the courses at an amount spent; NaN where one has none."""
+        """Return median, least and greatest value (3,) over the courses at an amount spent; NaN if one has none."""
         values = [course.best_at(axis, amount) for course in self.courses]
         return np.array([np.median(values), np.min(values), np.max(values)])
 
     def median_spent(self, axis: Axis) -> float:
-        """Return the median over the courses of all that was spent."""
+        """Return the median total over the courses."""
         return float(np.median([course.spent(axis)[-1] for course in self.courses]))
 
 
@@ -115,7 +115,7 @@ class Comparison:
 
     name: the study's, or the studies'
     measure: unit of the values
-    differing: parts of their identities, harmless to comparing, in which studies differ
+    differing: parts of the studies' identities unlike each other, all harmless to comparing
     """
 
     name: str

@@ -112,7 +112,7 @@ def _seconds(trial: FrozenTrial) -> float:
 
 
 def _saved(known: Cost | None, unit: int) -> float:
-    """Return the seconds saved by recall, scaled where only one of the two evaluations had a gradient."""
+    """Return the seconds saved by recall, scaled if only one of the two evaluations had a gradient."""
     if known is None:
         return 0.0
     return known.seconds * unit / (FORWARDS_PER_GRADIENT if known.with_gradient else 1)
@@ -127,7 +127,7 @@ class BestKnown:
 
 
 def best_known(bench: OpenedStudy) -> BestKnown | None:
-    """Find the lowest value that keeps every constraint, over a database's studies of the same question."""
+    """Find the lowest value within every constraint, over a database's studies of the same question."""
     found = []
     for name in optuna.get_all_study_names(bench.database.optuna):
         study = optuna.load_study(storage=bench.database.optuna, study_name=name)
