@@ -110,17 +110,14 @@ def corpus_of(store: DocumentStore, partitions: Sequence[str], domains: Sequence
 
 
 def training_place(partition: str) -> str:
-    """Name the place of a partition's training documents."""
     return f"partition {partition!r}"
 
 
 def domain_place(domain: str) -> str:
-    """Name the place of a held-out domain's documents before their split."""
     return f"held-out domain {domain!r}"
 
 
 def held_out_place(domain: str, split: Split) -> str:
-    """Name the place of one split of a held-out domain."""
     return f"held-out domain {domain!r} ({split} split)"
 
 

@@ -133,7 +133,6 @@ def _docstrings(*packages: str) -> Iterator[str]:
 
 
 def docstrings_of(source: str) -> Iterator[str]:
-    """Yield the docstrings of a module; none of unparsable text."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):

@@ -75,7 +75,6 @@ class DocumentStore:
         return self._index.total_changes - before
 
     def has(self, key: bytes) -> bool:
-        """Tell whether a document is there."""
         return self._run("SELECT 1 FROM documents WHERE key = ?", (key,)).fetchone() is not None
 
     def forget(self, place: str) -> None:
@@ -88,7 +87,6 @@ class DocumentStore:
         yield from (key for (key,) in self._run(query, (which.start, which.stop)))
 
     def documents(self, place: str) -> "StoredDocuments":
-        """Return the documents of a place, in the order of their hashes."""
         self._spool.flush()
         counts = "SELECT count(*), coalesce(sum(bytes), 0) FROM documents WHERE place = ?"
         return StoredDocuments(self, place, *self._run(counts, (self._number(place),)).fetchone())
@@ -101,7 +99,6 @@ class DocumentStore:
             self._run_many("UPDATE documents SET place = ? WHERE key = ?", rows)
 
     def rename(self, place: str, into: str) -> None:
-        """Move all documents of a place into another."""
         self._run("UPDATE documents SET place = ? WHERE place = ?", (self._number(into), self._number(place)))
 
     def pages(self, place: str) -> Iterator["Page"]:
@@ -114,7 +111,6 @@ class DocumentStore:
             found = self._run(query, (self._number(place), found[-1][0], _PAGE)).fetchall()
 
     def text(self, found: Found) -> str:
-        """Read one document."""
         return os.pread(self._spool.fileno(), found[2], found[1]).decode("utf-8", "surrogatepass")
 
     def _number(self, place: str) -> int:
@@ -138,11 +134,9 @@ class Page:
 
     @property
     def bytes(self) -> list[int]:
-        """UTF-8 bytes of each document."""
         return [size for _, _, size in self.found]
 
     def texts(self) -> Iterator[str]:
-        """Read the documents, one at a time."""
         return map(self.store.text, self.found)
 
 

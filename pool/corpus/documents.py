@@ -196,7 +196,6 @@ def _is_inside(path: str) -> bool:
 
 
 def _check_card(card: Path) -> None:
-    """Refuse a card with paths outside its repository."""
     told = DatasetCard.load(card).data.to_dict() if card.is_file() else {}
     for subset in told.get("configs") or []:
         own = [subset.get("data_files"), subset.get("data_dir")] if isinstance(subset, dict) else []

@@ -152,7 +152,6 @@ class Embedder:
         torch.nn.Module.to(model.model, self._device)
 
     def fit(self, texts: Sequence[str]) -> Embeddings:
-        """Return the vectors of the sample; a model learns nothing from it."""
         return self.of(texts)
 
     def of(self, texts: Sequence[str]) -> Embeddings:
@@ -163,7 +162,6 @@ class Embedder:
         return np.concatenate(parts)
 
     def leave(self) -> None:
-        """Free the GPU."""
         torch.nn.Module.to(self._model.model, "cpu")
         give_back_memory()
 

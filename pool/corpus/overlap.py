@@ -28,7 +28,6 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def words_of(text: str) -> list[str]:
-    """Split a text into lower-case words, without punctuation."""
     return _WORD.findall(text.lower())
 
 
@@ -73,7 +72,6 @@ class Overlap:
     documents: Mapping[str, int]
 
     def as_json(self) -> dict[str, object]:
-        """Return the counts, and the shares of held-out documents."""
         shares = {
             partition: {name: count / self.checked[name] for name, count in row.items()}
             for partition, row in self.shared.items()
@@ -91,7 +89,6 @@ class _Index:
     domain_of_document: Sequence[str]
 
     def found(self, hashes: Hashes) -> npt.NDArray[np.int64]:
-        """Return the places of the hashes found in the index."""
         if not len(self.hashes):
             return np.empty(0, dtype=np.int64)
         places = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
@@ -154,7 +151,6 @@ def without_overlap(corpus: Corpus, scored: ScoredText) -> Corpus:
 
 
 def _scored_words(corpus: Corpus, domain: str, scored: ScoredText) -> Iterable[list[str]]:
-    """Yield the scored words of each document, of both splits."""
     splits: Mapping[Split, Iterable[str]] = corpus.held_out[domain]
     for split in SPLITS:
         left = scored.tokens

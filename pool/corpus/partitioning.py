@@ -112,7 +112,6 @@ def _fill_by_column(store: DocumentStore, name: str, section: PartitionSource, f
 
 
 def _kept(name: str, field: str, section: PartitionSource, sizes: Mapping[str, int]) -> list[str]:
-    """Choose the values of partitions: all, or the largest of too many."""
     if section.max_partitions is None or len(sizes) <= section.max_partitions:
         return list(sizes)
     if section.rest == "refuse":

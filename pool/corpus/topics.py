@@ -53,7 +53,6 @@ class WordVectors:
             return cast(Vectors, self._pipeline.fit_transform(texts))
 
     def of(self, texts: Sequence[str]) -> Vectors:
-        """Return the vectors of documents (N, D)."""
         with threadpool_limits(limits=1):
             return cast(Vectors, self._pipeline.transform(texts))
 
@@ -116,18 +115,14 @@ def _vectoriser(
 
 @dataclass(frozen=True)
 class _Clusters:
-    """K clusters of vectors (N, D)."""
-
     means: MiniBatchKMeans
 
     def found(self, vectors: Vectors) -> Labels:
-        """Find the clusters of a sample, and return each document's (N,)."""
         with threadpool_limits(limits=1):
             labels: Labels = self.means.fit_predict(vectors)
         return labels
 
     def nearest(self, vectors: Vectors) -> Labels:
-        """Return the cluster nearest to each document (N,)."""
         with threadpool_limits(limits=1):
             labels: Labels = self.means.predict(vectors)
         return labels

@@ -51,7 +51,6 @@ class HeldOutWindows:
 
     @property
     def tokens(self) -> int:
-        """Predicted tokens."""
         return int(self.window_tokens.sum())
 
     @property
@@ -61,12 +60,10 @@ class HeldOutWindows:
 
     @property
     def documents(self) -> int:
-        """Number of documents."""
         return len(np.unique(self.document))
 
     @property
     def digest(self) -> str:
-        """Digest of all fields."""
         return digest_arrays([self.inputs, self.targets, self.document, self.window_bytes, np.array([self.words])])
 
 
@@ -96,7 +93,6 @@ def held_out_windows(
 def _beginnings(
     documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, scored: ScoredText
 ) -> Iterator[tuple[str, Encoding, int]]:
-    """Yield documents, and the number of tokens to score of each."""
     left, backend, iterator = scored.tokens, plain_backend(tokenizer), iter(documents)
     while some := list(islice(iterator, _DOCUMENTS_AT_ONCE)):
         for text, encoding in zip(some, backend.encode_batch(some, add_special_tokens=False), strict=True):

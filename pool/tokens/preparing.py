@@ -67,7 +67,6 @@ class ReadText:
 
     @property
     def kept(self) -> dict[str, SectionRecord]:
-        """Records of the unread sections."""
         return {section: one.kept for section, one in self.sections.items() if one.kept is not None}
 
 

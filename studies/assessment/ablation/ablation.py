@@ -79,11 +79,9 @@ class Ablation:
 
     @property
     def contributions(self) -> dict[str, Contributions]:
-        """All contributions by quantity, the Shapley values first."""
         return {"shapley": self.shapley.contributions, **self.quantities}
 
     def as_json(self) -> Json:
-        """Give the object of `ablate --json`."""
         shapley = self.shapley
         return {
             "study": self.study,

@@ -28,7 +28,6 @@ class Game:
 
     @property
     def players(self) -> tuple[str, ...]:
-        """Partitions with weight."""
         return self.whole.support
 
     def model(self, coalition: Coalitions) -> Model:
@@ -69,7 +68,6 @@ class Contributions:
     errors: Floats | None = None
 
     def of(self, row: int, column: int) -> tuple[float, float | None]:
-        """Return a contribution and its standard error."""
         return float(self.values[row, column]), None if self.errors is None else float(self.errors[row, column])
 
 

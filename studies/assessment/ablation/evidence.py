@@ -52,7 +52,6 @@ class DomainEvidence:
 
     @property
     def mixtures(self) -> Sequence[Mixture]:
-        """The different mixtures asked for so far."""
         return list(self._mixtures.values())
 
     def nats(self, model: Model) -> Floats:

@@ -35,7 +35,6 @@ def write_csv(ablation: Ablation, path: Path) -> Path:
 
 
 def ablation_stem(study: str, game: str, split: str) -> str:
-    """Name the files of an ablation, without suffix."""
     return f"{study}-ablation-{game}-{split}"
 
 

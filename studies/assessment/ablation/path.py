@@ -62,15 +62,12 @@ class SeedPath:
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The pool's partitions."""
         return self._bench.stacked.names
 
     def __call__(self, mixture: Mixture) -> Evaluation:
-        """Evaluate the merge alone."""
         return self._evaluation(mixture, None, time.perf_counter())
 
     def gradient(self, mixture: Mixture) -> Evaluation:
-        """Evaluate the merge, and integrate the gradient on the way to it."""
         started = time.perf_counter()
         stacked, evidence = self._bench.stacked, self._evidence
         self._bench.make_resident(None)

@@ -146,11 +146,9 @@ class TextLoss:
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The pool's partitions."""
         return self._bench.stacked.names
 
     def __call__(self, mixture: Mixture) -> Evaluation:
-        """Evaluate a mixture: one merge, one pass."""
         started = time.perf_counter()
         self._bench.make_resident(mixture)
         return merged_evaluation(

@@ -99,7 +99,6 @@ def _value_coalitions(evidence: DomainEvidence, game: Game, design: Design) -> N
 
 
 def _shapley(evidence: DomainEvidence, game: Game, design: Design, asked: AblationRequest) -> ShapleyValues:
-    """Estimate on all documents and on drawn documents."""
     values = game.values(design.coalitions, evidence)
     nats = np.stack([evidence.nats(game.model(coalition)) for coalition in design.coalitions])
     draws = draw_documents(evidence.table, np.random.default_rng(asked.noise.seed))

@@ -43,7 +43,6 @@ class Enumeration:
 
     @property
     def method(self) -> str:
-        """How the values are found, in words."""
         return f"exact, all {2**self.players - 1} coalitions"
 
     @cached_property
@@ -58,7 +57,6 @@ class Enumeration:
         return np.stack([self._of_player(values, k) for k in range(self.players)])
 
     def standard_errors(self, values: Floats) -> Floats:
-        """Return zeros (K, ...)."""
         return np.zeros((self.players, *values.shape[1:]))
 
     def _of_player(self, values: Floats, k: int) -> Floats:
@@ -96,7 +94,6 @@ class Antithetic:
 
     @property
     def method(self) -> str:
-        """How the values are found, in words."""
         return f"estimated, {len(self.orders)} antithetic pairs of orders, {len(self.coalitions) - 1} coalitions"
 
     @property
@@ -120,7 +117,6 @@ class Antithetic:
         return errors
 
     def _by_pair(self, values: Floats) -> Floats:
-        """Return the estimate of each pair (R, K, ...)."""
         steps = values[self._passed[1]]
         gains = np.diff(steps, axis=2)
         places = np.argsort(self.orders, axis=2)

@@ -96,7 +96,6 @@ class Contender:
 
     @property
     def ends(self) -> list[float]:
-        """The last value of each course."""
         return [course.best[-1] for course in self.courses]
 
     def spread_at(self, axis: Axis, amount: float) -> Floats:
@@ -127,7 +126,6 @@ class Comparison:
 
     @property
     def seeds(self) -> int:
-        """Courses per contender."""
         return len(self.contenders[0].courses)
 
     @cached_property
@@ -136,11 +134,9 @@ class Comparison:
         return duels({one.name: one.ends for one in self.contenders}) if self.seeds > 1 else ()
 
     def regret(self, values: Floats) -> Floats:
-        """Return values less the best known value."""
         return values - self.best_known.value
 
     def as_json(self) -> dict[str, object]:
-        """Give the object of `--json`."""
         return {
             "study": self.name,
             "measure": self.measure,
@@ -176,7 +172,6 @@ class Comparison:
 
 
 def cut_to_equal(contenders: Sequence[Contender], budget_forwards: int) -> tuple[Contender, ...]:
-    """Cut every course at the same budget."""
     return tuple(
         Contender(one.name, one.forwards_per_merge, tuple(course.until(budget_forwards) for course in one.courses))
         for one in contenders

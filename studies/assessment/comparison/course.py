@@ -55,11 +55,9 @@ class Course:
 
     @property
     def merges(self) -> int:
-        """Merges charged."""
         return len(self.forwards)
 
     def spent(self, axis: Axis) -> tuple[float, ...]:
-        """Return the sums spent after each merge (M,)."""
         sums: tuple[float, ...] = getattr(self, axis)
         return sums
 
@@ -69,7 +67,6 @@ class Course:
         return self.best[done - 1] if done else float("nan")
 
     def until(self, forwards: int) -> Course:
-        """Cut the course at a budget."""
         done = int(np.searchsorted(self.forwards, forwards, side="right"))
         kept = {name: getattr(self, name)[:done] for name in ("forwards", "tokens", "seconds", "best")}
         return replace(self, **kept)

@@ -56,7 +56,6 @@ def compare_strategies(bench: OpenedStudy, strategies: Sequence[str], seeds: int
 
 
 def _variant(bench: OpenedStudy, strategy: str, seed: int) -> OpenedStudy:
-    """Give the study STUDY.compare.STRATEGY.SEED of the same question."""
     config = _variant_config(bench.config, strategy, seed)
     if strategy != bench.config.search.strategy:
         config.search.strategy_found.make(bench.space, seed)  # a user's own sampler may be broken
@@ -110,8 +109,6 @@ def _check_start(courses: Sequence[Course]) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """One study already run, with the best known value of its database."""
-
     file: Path
     config: StudyFile
     identity: Identity

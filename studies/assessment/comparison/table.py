@@ -13,7 +13,6 @@ PARTS = (0.25, 0.5, 0.75, 1.0)
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:
-    """Show last values, regret on the way, and duels."""
     known = comparison.best_known
     console.print(
         f"Study {comparison.name}: at most {comparison.budget_forwards} forward-equivalents each (a merge with its "
