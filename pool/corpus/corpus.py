@@ -21,10 +21,7 @@ SPLITS: tuple[Split, Split] = ("search", "test")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Training documents by partition and held-out documents by domain and split, each in one place of one store.
-
-    Raises `CorpusError` for an empty partition or split.
-    """
+    """Training documents by partition, and held-out documents by domain and split; none is empty."""
 
     partitions: Mapping[str, StoredDocuments]
     held_out: Mapping[str, Mapping[Split, StoredDocuments]]
@@ -72,7 +69,7 @@ def check_domains(partitions: Collection[str], held_out: Collection[str], kept_o
 def with_held_out(
     store: DocumentStore, partitions: Sequence[str], held_out: Mapping[str, Iterable[str]], kept_out: HeldOutSize
 ) -> Corpus:
-    """Make a corpus of partitions already in the store, as `make_corpus` does."""
+    """As `make_corpus`, of partitions already in the store."""
     domains = []
     for name in partitions:
         count = kept_out.of(len(store.documents(training_place(name))))

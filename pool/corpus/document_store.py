@@ -27,10 +27,10 @@ Found = tuple[bytes, int, int]
 
 
 class DocumentStore:
-    """Documents by place. A text already in the store is refused, whatever its place.
+    """Documents by place; a text already in the store is refused, whatever its place.
 
-    `folder` holds the files while the store lives (default: the system's temporary folder). `watch` is told place and
-    bytes of every document given. A full disk raises `OSError`.
+    `folder` (default: the system's temporary folder) holds the files. `watch` is told place and bytes of every document
+    given. A full disk raises `OSError`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class DocumentStore:
         self._index.execute("BEGIN")
         self._numbers: dict[str, int] = {}
         self.refused = 0
-        """How many documents were given that had another place already."""
+        """Documents given again for another place."""
 
     def add(self, place: str, text: str) -> str:
         """Keep a document and return its place, an earlier place for a known text."""

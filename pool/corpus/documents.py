@@ -36,9 +36,9 @@ _COMPRESSED = {".gz", ".zst", ".bz2", ".xz", ".lz4"}
 
 
 def read_documents(name: str, source: TextSource) -> Iterator[str]:
-    """Yield the documents of a partition or held-out domain, without empty ones.
+    """Yield the documents of a source, without empty ones.
 
-    Raises `CorpusError` naming the file or data set: missing, empty, unreadable, or without the text column.
+    Raises `CorpusError` naming a file or data set: missing, empty, unreadable, or without the text column.
     """
     return (text for text, _ in read_labelled_documents(name, source, None))
 

@@ -73,7 +73,7 @@ class ReadText:
 def read_text(config: CorpusConfig, folder: Path | None = None, earlier: Earlier | None = None) -> ReadText:
     """Read all text missing in an earlier corpus into a store under `folder` (default: the temporary folder).
 
-    Raises `CorpusError`. A full disk raises `PoolError`, or `OSError` under a given folder.
+    Raises `CorpusError`, and for a full disk `PoolError`, or `OSError` under a given folder.
     """
     try:
         with track_reading("corpus: reading text") as show:
