@@ -1,4 +1,4 @@
-"""The seam between objectives and search: what is asked of an objective, and what it answers."""
+"""The seam between objectives and search: the protocol of objectives, and the evaluation of a mixture."""
 
 from __future__ import annotations
 
@@ -15,20 +15,26 @@ Kind = Literal["merged", "trained", "analytic", "downstream", "tabulated"]
 Partials = tuple[float, ...]
 
 FORWARDS_PER_GRADIENT = 3
-"""What a gradient evaluation costs in forward passes: one forward and a backward of about two."""
+"""Cost of a gradient evaluation in forward passes: one forward, and a backward of about two."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a mixture turned out to be worth.
+    """The worth of one mixture.
 
-    `value` is the scalar minimised and `standard_error` its sampling error, in the target's measure; `values` the
-    objectives side by side, where there are several; `violation` is how far a constrained domain is above its ceiling
-    at worst; `domains` the sums behind it, and `windows` the nats of every
-    window by domain. `gradient` (K,), where asked for, is d value / d weight in the mixture's order, `jacobian` the
-    same for every domain's measure. `seconds` and `tokens_read` are what this evaluation cost; `cached` says that it
-    was remembered instead of computed. One that `stopped_early` has an estimated value, no domains and no windows.
-    Raises `NonFiniteLossError` at birth when the value or the gradient is not finite.
+    value: the scalar minimised
+    standard_error: sampling error of the value
+    domains: summed loss of every held-out domain
+    seconds, tokens_read: cost of this evaluation
+    values: the value of each target
+    violation: largest excess of a constrained domain above its ceiling
+    gradient: d value / d weight (K,), in the mixture's order
+    jacobian: d measure / d weight (K,) of every domain
+    windows: nats of every window, by domain
+    cached: remembered, not computed
+    stopped_early: the value is an estimate, without domains and windows
+
+    Raises `NonFiniteLossError` when value, domains or gradient are not finite.
     """
 
     mixture: Mixture
@@ -58,18 +64,18 @@ class Evaluation:
 
 @runtime_checkable
 class Objective(Protocol):
-    """Tells what a mixture is worth. Equal digests mean comparable values.
+    """Evaluates mixtures. Equal digests mean comparable values.
 
     The last three members are capabilities: None in an objective without them.
     """
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The K partitions that a mixture weighs."""
+        """The K partitions of a mixture."""
 
     @property
     def digest(self) -> str:
-        """Digest of everything that decides the value of a mixture."""
+        """Digest of everything that decides a value."""
 
     def __call__(self, mixture: Mixture) -> Evaluation:
         """Evaluate a mixture over `partitions`. Raises `NonFiniteLossError`."""

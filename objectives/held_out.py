@@ -1,4 +1,4 @@
-"""A held-out loss as sums, divided once: two of them add, and never are perplexities averaged."""
+"""A held-out loss as sums that are divided once. Two losses add; perplexities are never averaged."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ CONFIDENT = 1.96
 class HeldOutLoss:
     """Sums over scored windows.
 
-    `nats` is the summed negative log-likelihood of `tokens` tokens that cover `bytes` raw UTF-8 bytes and `words`
-    pieces between white space, in `windows` windows of `documents` documents. The last fields are second moments over
-    documents, for the standard errors: the windows of one document are not independent.
+    nats: negative log-likelihood of all tokens
+    bytes: raw UTF-8 bytes of their text
+    words: pieces of the text between white space
+
+    The last five fields are second moments over documents, for standard errors: windows of one document are dependent.
     """
 
     nats: float
@@ -40,7 +42,7 @@ class HeldOutLoss:
     def of_windows(
         cls, nats: Floats, tokens: Integers, bytes_covered: Integers, document: Integers, *, words: int
     ) -> HeldOutLoss:
-        """Sum per-window nats, token counts, bytes and document numbers, each (W,)."""
+        """Sum the nats, token counts, bytes and document numbers of windows, each (W,)."""
         home = np.unique(document, return_inverse=True)[1]
         x, t, b = (np.bincount(home, weights=column) for column in (nats, tokens, bytes_covered))
         return cls(
@@ -58,7 +60,7 @@ class HeldOutLoss:
         )
 
     def __add__(self, other: HeldOutLoss) -> HeldOutLoss:
-        """Pool two disjoint sets of documents."""
+        """Join two disjoint sets of documents."""
         mine, theirs = asdict(self), asdict(other)
         return HeldOutLoss(**{key: mine[key] + theirs[key] for key in mine})
 
@@ -69,7 +71,7 @@ class HeldOutLoss:
 
     @property
     def perplexity(self) -> float:
-        """exp(loss_nats), per token; infinite rather than an overflow error."""
+        """exp(loss_nats), per token; infinite above the range of floats."""
         return perplexity_of(self.loss_nats)
 
     @property
@@ -84,21 +86,21 @@ class HeldOutLoss:
 
     @property
     def word_perplexity(self) -> float:
-        """exp(nats / words), as lm-evaluation-harness defines it: words are what stands between white space."""
+        """exp(nats / words), as lm-evaluation-harness defines it."""
         return perplexity_of(self.nats / self.words)
 
     @property
     def standard_error(self) -> float:
-        """Standard error of `loss_nats`: that of a ratio of sums over documents; infinite for one document.
+        """Standard error of `loss_nats` over other text of the same kind; infinite for one document.
 
         se^2 = n/(n-1) * sum (x_j - L t_j)^2 / (sum t_j)^2 over n documents (Cochran 1977, eq. 6.13, without the
-        finite population factor): how far the loss may be off on other text of the same kind.
+        finite population factor).
         """
         return self._ratio_error(self.tokens, self.nats_times_tokens, self.tokens_squared)
 
     @property
     def bits_per_byte_error(self) -> float:
-        """Standard error of `bits_per_byte`, in the same way."""
+        """Standard error of `bits_per_byte`, by the same formula."""
         return self._ratio_error(self.bytes, self.nats_times_bytes, self.bytes_squared) / math.log(2)
 
     def _ratio_error(self, size: int, cross: float, size_squared: float) -> float:
@@ -110,7 +112,7 @@ class HeldOutLoss:
 
 
 def perplexity_of(loss_nats: float) -> float:
-    """Return exp(loss), infinite where a float cannot hold it."""
+    """Return exp(loss), infinite above the range of floats."""
     try:
         return math.exp(loss_nats)
     except OverflowError:

@@ -1,16 +1,16 @@
-"""`MergedLoss`: the proxy. A mixture is worth the held-out loss of its members' merge.
+"""`MergedLoss`, the proxy: the held-out loss of a merge of members.
 
-That the weights of a data mixture may serve as the weights of a parameter merge is the hypothesis under test; the
-named rule that turns the one into the other is part of the objective and of its digest.
+The hypothesis under test has its home here: a named rule turns the weights of a mixture into merge weights. The rule is
+part of the digest.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from objectives.evaluation import Evaluation, Partials
+from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import Identity, MergeRule
@@ -24,12 +24,12 @@ from pool.mixture import Mixture
 from pool.parts.store import Pool
 
 MERGES_AT_ONCE = 8
-"""Mixtures merged by one matrix product, each a model's size in memory."""
+"""Mixtures merged by one matrix product; each merge takes one model's memory."""
 
 
 @dataclass(frozen=True)
 class ProxySettings:
-    """How a merge is made and scored. All but `early_stopping` decide its value, `compiled` in the last digits."""
+    """How a merge is made and scored. `compiled` changes the last digits of a value, `early_stopping` none."""
 
     rule: MergeRule = field(default_factory=Identity)
     precision: Precision = "float32"
@@ -38,15 +38,14 @@ class ProxySettings:
 
     @property
     def digest_parts(self) -> dict[str, object]:
-        """What decides a value, in JSON types."""
+        """Everything that decides a value, in JSON types."""
         return {**self.rule.digest_parts, "precision": self.precision, "compiled": self.compiled}
 
 
 class MergedLoss:
-    """Merges the pool's members by a mixture and scores the merge on one split of the target's domains.
+    """Merges the pool's members by a mixture, and scores the merge on one split of the goal's domains.
 
-    Deterministic on one machine with one number of threads. Raises `ValueError` for a target domain that the
-    pool has no held-out text of.
+    Deterministic on one machine with one number of threads. Raises `ValueError` for a domain without held-out text.
     """
 
     def __init__(
@@ -70,10 +69,9 @@ class MergedLoss:
         return self._stacked.names
 
     def foundation(self, mixture: Mixture) -> str | None:
-        """Digest what decides the value of a mixture: all but the members that it gives no weight.
+        """Digest everything that decides the value of one mixture: not the members of weight zero.
 
-        None for a rule that merges in the others, too. Another K may change the last digits of a merge, as any other
-        order of adding does.
+        None for a rule that gives them merge weights. Another K may change the last digits, as another order of sums.
         """
         if not self._settings.rule.used_members_only:
             return None
@@ -85,13 +83,13 @@ class MergedLoss:
         return digest_json({**self._but_for_members, "seed": start, "members": used, "mixture": mixture.digest})
 
     def __call__(self, mixture: Mixture) -> Evaluation:
-        """Evaluate a mixture: one merge, one pass over the held-out windows."""
+        """Evaluate a mixture by one merge and one pass over the held-out windows."""
         started = time.perf_counter()
         self._stacked.merge(self._merge_weights(mixture))
         return self._evaluation(mixture, self.scorer.score(), started)
 
     def each(self, mixtures: Sequence[Mixture]) -> Iterator[Evaluation]:
-        """Evaluate several mixtures, merged a few at a time by one matrix product."""
+        """Evaluate mixtures; one matrix product merges a few of them."""
         for start in range(0, len(mixtures), MERGES_AT_ONCE):
             started = time.perf_counter()
             some = mixtures[start : start + MERGES_AT_ONCE]
@@ -102,9 +100,9 @@ class MergedLoss:
                 started = time.perf_counter()
 
     def challenge(self, mixture: Mixture, incumbent: Evaluation) -> Evaluation:
-        """Evaluate a mixture, stopping early once the windows read say that it cannot beat the incumbent.
+        """Evaluate a mixture; stop early once its windows show that the incumbent stays ahead.
 
-        Raises `ValueError` when the incumbent's windows are not known.
+        Raises `ValueError` for an incumbent without windows.
         """
         if incumbent.windows is None:
             raise ValueError("the incumbent was not evaluated window by window; evaluate it again")
@@ -123,7 +121,7 @@ class MergedLoss:
         return self._evaluation(mixture, nats, started)
 
     def gradient(self, mixture: Mixture) -> Evaluation:
-        """Evaluate a mixture with its partial derivatives: one merge, one forward and one backward pass."""
+        """Evaluate a mixture with its gradient by one merge, one forward and one backward pass."""
         started = time.perf_counter()
         p = mixture.over(self.partitions).array
         self._stacked.merge(self._settings.rule.weights(p))
@@ -139,7 +137,10 @@ class MergedLoss:
 
     def _evaluation(self, mixture: Mixture, nats: Floats, started: float, jacobian: Floats | None = None) -> Evaluation:
         losses = self.table.losses(nats)
-        gradient = None if jacobian is None else tuple((self.target.slopes(losses) @ jacobian).tolist())
+        gradient, by_domain = None, None
+        if jacobian is not None:
+            gradient = tuple((self.target.slopes(losses) @ jacobian).tolist())
+            by_domain = dict(zip(self.target.domains, map(tuple, jacobian.tolist()), strict=True))
         return Evaluation(
             mixture,
             value=self.target.value(losses),
@@ -152,12 +153,9 @@ class MergedLoss:
             seconds=time.perf_counter() - started,
             tokens_read=self.scorer.tokens,
             gradient=gradient,
-            jacobian=None if jacobian is None else self._by_domain(jacobian),
+            jacobian=by_domain,
             windows=self.table.by_domain(nats),
         )
-
-    def _by_domain(self, jacobian: Floats) -> Mapping[str, Partials]:
-        return {name: tuple(row.tolist()) for name, row in zip(self.target.domains, jacobian, strict=True)}
 
     def _stopped(self, mixture: Mixture, estimate: Estimate, tokens_read: int, started: float) -> Evaluation:
         return Evaluation(
@@ -177,7 +175,7 @@ class MergedLoss:
 def objective_digest(
     kind: str, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, settings: dict[str, object]
 ) -> str:
-    """Digest what decides a value: the pool's weights, the held-out text, the target, the dtype, and `settings`."""
+    """Digest everything that decides a value: pool, held-out text, goal, dtype and `settings`."""
     parts = parts_but_for_members(kind, pool, stacked, target, split, settings=settings)
     return digest_json({**parts, "pool": pool.manifest.digest})
 
@@ -185,7 +183,7 @@ def objective_digest(
 def parts_but_for_members(
     kind: str, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, settings: dict[str, object]
 ) -> dict[str, object]:
-    """Name what decides a value besides the weights of the pool, in JSON types."""
+    """Return everything that decides a value besides the pool's weights, in JSON types."""
     summaries = pool.manifest.corpus.search if split == "search" else pool.manifest.corpus.test
     return {
         "kind": kind,

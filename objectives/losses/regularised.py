@@ -1,7 +1,7 @@
-"""An objective that stays near a prior mixture: its value plus a strength times KL(w || prior).
+"""An objective near a prior mixture: the value plus a strength times KL(w || prior).
 
-Only what is minimised changes: the held-out losses of an evaluation stay what they were. It cannot stop early even
-where the objective within can, as that compares losses without the penalty.
+The held-out losses of an evaluation stay without the penalty. So evaluations never stop early: the test compares
+losses.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,13 @@ from pool.files.digests import digest_json
 from pool.mixture import Mixture
 
 SMALLEST_WEIGHT = 1e-6
-"""The derivative log(w / p) + 1 is minus infinity at w = 0; below this weight it is taken at this weight."""
+"""The derivative log(w / p) + 1, minus infinity at w = 0, is taken at no smaller weight."""
 
 
 class RegularisedLoss:
     """Adds `strength` (>= 0, in the objective's measure per nat) times KL(w || prior) to an objective.
 
-    Raises `ValueError` for a negative strength. The prior has to be above zero wherever a mixture is; where both are
-    zero the term is zero.
+    The prior must be above zero wherever a mixture is. Raises `ValueError` for a negative strength.
     """
 
     challenge = foundation = None
@@ -39,16 +38,16 @@ class RegularisedLoss:
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The partitions of the objective within."""
+        """The inner objective's partitions."""
         return self._objective.partitions
 
     def __call__(self, mixture: Mixture) -> Evaluation:
-        """Evaluate the objective within and add the penalty. Raises `ValueError` where it is infinite."""
+        """Evaluate the inner objective and add the penalty. Raises `ValueError` for an infinite penalty."""
         return self._penalised(self._objective(mixture))
 
     @property
     def gradient(self) -> Callable[[Mixture], Evaluation] | None:
-        """Evaluate with the gradient, the penalty's included."""
+        """Evaluate with the gradient of value and penalty."""
         inner = self._objective.gradient
         return inner and (lambda mixture: self._penalised(inner(mixture)))
 
@@ -68,12 +67,12 @@ class RegularisedLoss:
 
 
 def regularised(objective: Objective, prior: Mixture, strength: float) -> Objective:
-    """Add a penalty to an objective; with no strength, return it as it is."""
+    """Add a penalty to an objective; with strength 0, return the objective itself."""
     return RegularisedLoss(objective, prior, strength) if strength else objective
 
 
 def divergence(w: Floats, p: Floats) -> float:
-    """Return KL(w || p) = sum w log(w / p) in nats over (K,), with 0 log 0 = 0. Raises `ValueError` where infinite."""
+    """Return KL(w || p) = sum w log(w / p) in nats over (K,), with 0 log 0 = 0. Raises `ValueError` for infinity."""
     used = w > 0
     if (p[used] <= 0).any():
         raise ValueError("the divergence from a prior is infinite where the prior is 0 and the mixture is not")
@@ -81,7 +80,7 @@ def divergence(w: Floats, p: Floats) -> float:
 
 
 def divergence_slopes(w: Floats, p: Floats) -> Floats:
-    """Return d KL(w || p) / d w = log(w / p) + 1, (K,); clamped at `SMALLEST_WEIGHT`, and 0 where the prior is 0."""
+    """Return d KL(w || p) / d w = log(w / p) + 1 (K,), w at least `SMALLEST_WEIGHT`; 0 for a prior of 0."""
     slopes = np.zeros_like(w)
     known = p > 0
     slopes[known] = np.log(np.maximum(w[known], SMALLEST_WEIGHT) / p[known]) + 1.0

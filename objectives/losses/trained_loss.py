@@ -1,4 +1,4 @@
-"""`TrainedLoss`: the ground truth. A mixture is worth the held-out loss of the model really trained on it."""
+"""`TrainedLoss`, the ground truth: the held-out loss of a model trained on the mixture."""
 
 import time
 
@@ -16,9 +16,9 @@ from pool.parts.store import Pool
 
 
 class TrainedLoss:
-    """Trains the seed on a mixture and scores the result, by the members' recipe where none is given.
+    """Trains the seed on a mixture by a recipe, else by the members' own, and scores the result.
 
-    A mixture is trained once; the checkpoint stays in the pool's folder. A vertex is the member itself.
+    A mixture is trained once, and its checkpoint stays in the pool's folder. A vertex is the member itself.
     """
 
     gradient = challenge = foundation = None
@@ -39,14 +39,8 @@ class TrainedLoss:
         self.target = target
         self.table = WindowTable.of(pool.corpus.held_out[split], target.domains)
         self._scorer = Scorer(stacked.model, self.table, precision=precision)
-        self.digest = objective_digest(
-            "trained",
-            pool,
-            stacked,
-            target,
-            split,
-            settings={"recipe": self._recipe.digest, "precision": precision},
-        )
+        settings: dict[str, object] = {"recipe": self._recipe.digest, "precision": precision}
+        self.digest = objective_digest("trained", pool, stacked, target, split, settings=settings)
 
     @property
     def partitions(self) -> tuple[str, ...]:
@@ -54,7 +48,7 @@ class TrainedLoss:
         return self._pool.names
 
     def __call__(self, mixture: Mixture) -> Evaluation:
-        """Train (unless done before) and score a mixture."""
+        """Train a mixture, unless its checkpoint exists, and score it."""
         started = time.perf_counter()
         folder = train_to_mixture(self._pool, mixture.over(self.partitions), self._recipe)
         self._stacked.load(folder, f"the model in {folder}")
