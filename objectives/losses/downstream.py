@@ -82,7 +82,6 @@ class DownstreamError:
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The pool's partitions."""
         return self._stacked.names
 
     def __call__(self, mixture: Mixture) -> Evaluation:

@@ -14,7 +14,7 @@ from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import Identity, MergeRule
-from objectives.scoring.early_stopping import Challenge, EarlyStopping, Estimate, segments
+from objectives.scoring.paired import Challenge, EarlyStopping, Estimate, segments
 from objectives.scoring.scorer import Precision, Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
@@ -65,7 +65,6 @@ class MergedLoss:
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The pool's partitions."""
         return self._stacked.names
 
     def foundation(self, mixture: Mixture) -> str | None:

@@ -38,7 +38,6 @@ class RegularisedLoss:
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The inner objective's partitions."""
         return self._objective.partitions
 
     def __call__(self, mixture: Mixture) -> Evaluation:

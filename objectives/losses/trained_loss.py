@@ -44,7 +44,6 @@ class TrainedLoss:
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The pool's partitions."""
         return self._pool.names
 
     def __call__(self, mixture: Mixture) -> Evaluation:

@@ -15,9 +15,8 @@ import torch
 from transformers import PreTrainedModel
 
 from objectives.merging.members.arrays import filled, mapped
-from objectives.merging.members.form import Form, HeldMembers, inner, sum_many
+from objectives.merging.members.form import FlatLayout, Form, HeldMembers, inner, sum_many
 from objectives.merging.members.holding import Choice, Holding, choose, free_memory
-from objectives.merging.members.layout import FlatLayout
 from objectives.merging.members.pruned import PrunedForm
 from objectives.merging.members.steps import StepsForm
 from objectives.merging.members.whole import WholeForm, WholeMembers

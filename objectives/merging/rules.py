@@ -1,7 +1,7 @@
 """Named rules from a mixture to merge weights: the hypothesis under test, in one place.
 
-Every rule gives weights that sum to one and leaves a vertex a vertex, so a member stays itself under each of
-them. Which rule serves best is to be measured: a better correlation over random mixtures did not mean a better optimum.
+Under every rule weights sum to one and a vertex stays a vertex. Measure which rule serves best: a better correlation
+over random mixtures did not mean a better optimum.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy.typing as npt
 Weights = npt.NDArray[np.float64]
 
 SMALLEST = 1e-4
-"""Mixture weights below this are taken for it in derivatives of p^a: at 0 they would be infinite for a < 1."""
+"""Smallest weight in derivatives of p^a, which are infinite at 0 for a < 1."""
 
 
 class MergeRule(Protocol):
@@ -21,11 +21,11 @@ class MergeRule(Protocol):
 
     @property
     def digest_parts(self) -> dict[str, object]:
-        """Name and settings, for the objective's digest."""
+        """Name and settings, in JSON types."""
 
     @property
     def used_members_only(self) -> bool:
-        """Whether c is zero wherever p is, and the same whatever other partitions there are."""
+        """Whether c is zero wherever p is, and independent of other partitions."""
 
     def weights(self, p: Weights) -> Weights:
         """Return c (K,), summing to one."""
@@ -38,22 +38,16 @@ class MergeRule(Protocol):
 class Identity:
     """c = p (Na et al. 2024 for uniform p)."""
 
+    used_members_only = True
+
     @property
     def digest_parts(self) -> dict[str, object]:
-        """Only a name."""
         return {"name": "identity"}
 
-    @property
-    def used_members_only(self) -> bool:
-        """Whether other partitions change nothing: they do not."""
-        return True
-
     def weights(self, p: Weights) -> Weights:
-        """Return p."""
         return p
 
     def pullback(self, p: Weights, gradient: Weights) -> Weights:
-        """Return the gradient."""
         return gradient
 
 
@@ -62,19 +56,13 @@ class Power:
     """c_i = p_i^a / sum_j p_j^a, a > 0."""
 
     exponent: float
+    used_members_only = True
 
     @property
     def digest_parts(self) -> dict[str, object]:
-        """Name and exponent."""
         return {"name": "power", "exponent": self.exponent}
 
-    @property
-    def used_members_only(self) -> bool:
-        """Whether other partitions change nothing: they do not."""
-        return True
-
     def weights(self, p: Weights) -> Weights:
-        """Return the normalised powers."""
         powers: Weights = p**self.exponent
         shares: Weights = powers / powers.sum()
         return shares
@@ -90,24 +78,19 @@ class Power:
 class CommonSpecific:
     """theta_0 + mean(tau) + sum_i p_i^a (tau_i - mean(tau)): the members' common direction is kept whole.
 
-    With task vectors tau_i = theta_i - theta_0 that is c_i = 1/K + p_i^a - sum_j p_j^a / K: the seed cancels, the
-    weights sum to one and may be negative.
+    With task vectors tau_i = theta_i - theta_0: c_i = 1/K + p_i^a - sum_j p_j^a / K. The seed cancels, and weights may
+    be negative.
     """
 
     exponent: float
+    used_members_only = False
 
     @property
     def digest_parts(self) -> dict[str, object]:
-        """Name and exponent."""
         return {"name": "common-specific", "exponent": self.exponent}
 
-    @property
-    def used_members_only(self) -> bool:
-        """Whether other partitions change nothing: they do, through the common direction."""
-        return False
-
     def weights(self, p: Weights) -> Weights:
-        """Return the powers, shifted alike so that they sum to one."""
+        """Return the powers, shifted to sum to one."""
         powers: Weights = p**self.exponent
         shifted: Weights = powers + (1 - powers.sum()) / len(p)
         return shifted
@@ -119,7 +102,7 @@ class CommonSpecific:
 
 
 def make_rule(name: str, exponent: float) -> MergeRule:
-    """Make a rule by name. Raises `ValueError` for an unknown name or an exponent that is not above zero."""
+    """Make a rule by name. Raises `ValueError` for an unknown name, or an exponent of zero or below."""
     if not 0 < exponent < np.inf:
         raise ValueError(f"the exponent of a merge rule must be above 0: got {exponent!r}")
     rules: dict[str, MergeRule] = {

@@ -1,11 +1,7 @@
-"""Task vectors, tau_k = theta_k - theta_0 (Ilharco et al. 2023, arXiv 2212.04089): how long, and how alike.
+"""The geometry of members: task vectors, and loss barriers between merges.
 
-No task vector is kept: the members, wherever they are held, and one copy of the seed are read a block at a time.
-
-Loss barriers: does the loss rise on the straight line between two models that could be merged?
-
-Frankle et al. 2020 (arXiv 1912.05671) call two models linearly connected when it does not; merging is averaging, so
-it relies on just that.
+Task vectors are tau_k = theta_k - theta_0 (Ilharco et al. 2023, arXiv 2212.04089). A barrier is a rise of the loss on
+the straight line between two models; merging assumes none (Frankle et al. 2020, arXiv 1912.05671).
 """
 
 import math
@@ -26,11 +22,13 @@ BLOCK_ELEMENTS = 2**20
 
 @dataclass(frozen=True)
 class TaskVectors:
-    """What the task vectors of K members are to each other.
+    """Lengths and likeness of the task vectors of K members.
 
-    `norms` (K,) and `seed_norm` are Euclidean. `cosines` (K, K) lie in [-1, 1] and `sign_conflicts` (K, K) in [0, 1]:
-    the share of opposite signs among the parameters that both members changed. Unrelated vectors have cosine 0 and
-    conflicts 0.5. Both are NaN where a member changed nothing.
+    norms (K,), seed_norm: Euclidean norms
+    cosines (K, K): in [-1, 1], 0 for unrelated vectors
+    sign_conflicts (K, K): share of opposite signs among parameters that both members changed, 0.5 for unrelated vectors
+
+    Cosines and conflicts are NaN for a member without changes.
     """
 
     names: tuple[str, ...]
@@ -46,10 +44,10 @@ class TaskVectors:
 
 
 def compare_task_vectors(stacked: StackedPool, seed: Path) -> TaskVectors:
-    """Compare the members of a stacked pool, as steps from the seed checkpoint in a folder.
+    """Compare the task vectors of members from the seed checkpoint in a folder, which becomes resident.
 
-    cos_ij = <tau_i, tau_j> / (|tau_i| |tau_j|), with differences in the pool's dtype and products and sums in float64.
-    The resident model is left as the seed. Raises `PoolError` for a seed that cannot be loaded, or is not alike.
+    cos_ij = <tau_i, tau_j> / (|tau_i| |tau_j|), with differences in the pool's dtype, products and sums in float64.
+    Raises `PoolError` for a seed that cannot be loaded, or of another architecture.
     """
     stacked.load(seed, "the seed")
     count = len(stacked.names)
@@ -68,7 +66,7 @@ def compare_task_vectors(stacked: StackedPool, seed: Path) -> TaskVectors:
 
 
 def _norm(flat: torch.Tensor) -> float:
-    """Return the Euclidean norm of (P,), a block at a time in float64."""
+    """Return the Euclidean norm of (P,), summed in float64."""
     starts = range(0, flat.numel(), BLOCK_ELEMENTS)
     squares = [float(flat[start : start + BLOCK_ELEMENTS].double().square().sum()) for start in starts]
     return math.sqrt(math.fsum(squares))
@@ -83,27 +81,23 @@ LossOf = Callable[[Mixture], float]
 
 
 def shares_between(points: int) -> Floats:
-    """Spread shares (points,) evenly over the open interval (0, 1); one point is the middle.
-
-    Raises `ValueError` for less than one point.
-    """
+    """Spread shares (points,) evenly over the open interval (0, 1). Raises `ValueError` for less than one point."""
     if points < 1:
         raise ValueError(f"a line needs at least one point between its ends: got {points}")
     return np.arange(1, points + 1) / (points + 1)
 
 
 def mixture_between(start: Mixture, end: Mixture, share: float) -> Mixture:
-    """Return the mixture (1 - share) start + share end; the merge of it lies on the line between their merges."""
+    """Return (1 - share) start + share end; its merge lies on the line between their merges."""
     return Mixture.from_array(start.names, (1 - share) * start.array + share * end.over(start.names).array)
 
 
 def barrier_nats(start: Mixture, end: Mixture, loss_of: LossOf, *, points: int) -> float:
-    """Return how far the loss rises above the straight line between the losses of two merges, in nats at most.
+    """Return the largest rise of the loss above the straight line between the losses of two merges, in nats.
 
     max over a of L((1 - a) theta_s + a theta_e) - [(1 - a) L(theta_s) + a L(theta_e)] (Entezari et al. 2022, arXiv
-    2110.06296, eq. 1), over `points` shares a strictly between 0 and 1. Negative where every point is better than the
-    line, which is what merging hopes for; 0 for equal models; NaN where a loss is. A negative one shrinks as points
-    come closer to the ends: compare such only at equal `points`.
+    2110.06296, eq. 1), over `points` shares a in (0, 1). Negative where every point is below the line, 0 for equal
+    models, NaN where a loss is. Negative values shrink as points approach the ends: compare them at equal `points`.
     """
     shares = shares_between(points)
     between = np.array([loss_of(mixture_between(start, end, float(share))) for share in shares])

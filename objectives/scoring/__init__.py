@@ -1,1 +1,1 @@
-"""From a resident model and held-out windows to nats, and to the differences that can be told apart."""
+"""From a resident model and held-out windows to nats, and the differences beyond chance."""

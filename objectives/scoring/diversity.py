@@ -1,7 +1,7 @@
-"""Self-BLEU: how alike the texts are that a model writes, so that a mixture that narrows a model can be seen.
+"""Self-BLEU: the likeness of a model's texts, to see a mixture narrow a model.
 
-It grows with the length and the number of texts: compare only figures of equal `samples`, equal lengths and the same
-prompts. sacrebleu is an extra, imported when it is needed.
+Self-BLEU grows with length and number of texts: compare figures of equal `samples`, lengths and prompts only.
+sacrebleu is an extra, imported at the first call.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from pool.errors import ConfigError
 from pool.tokens.tokenizer import end_of_text
 
 SAMPLES_AT_ONCE = 32
-"""Texts generated together; fixed, since the random numbers are drawn batch by batch."""
+"""Texts generated together; fixed, since random numbers are drawn batch by batch."""
 
 Prompt = str | Sequence[int]
 Tokens = list[int]
@@ -25,10 +25,11 @@ Tokens = list[int]
 
 @dataclass(frozen=True)
 class Diversity:
-    """How alike `samples` texts of `tokens` generated tokens in all are.
+    """The likeness of generated texts.
 
-    `self_bleu` is in [0, 100], lower is more diverse; `distinct_2` is the share of different token pairs among all,
-    in (0, 1] (Li et al. 2016, arXiv 1510.03055).
+    self_bleu: in [0, 100], lower is more diverse
+    distinct_2: share of different token pairs, in (0, 1] (Li et al. 2016, arXiv 1510.03055)
+    tokens: generated tokens of all texts
     """
 
     self_bleu: float
@@ -48,10 +49,9 @@ def self_bleu_of(
 ) -> Diversity:
     """Sample continuations at temperature 1, text i from prompt i modulo their number, and compare them.
 
-    Every continuation has `new_tokens` tokens (the end of a text is not sampled), since lengths decide self-BLEU too.
-    A prompt is a text, or its tokens; an empty one is the beginning of a text. The global random state is left as it
-    was. Raises `ValueError` for fewer than two samples or tokens, no prompt, or a prompt that leaves no room in the
-    model's context, and `ConfigError` when sacrebleu is missing.
+    Every continuation has `new_tokens` tokens, without an end of text. A prompt is text or tokens; an empty prompt
+    begins a text. The global random state is restored. Raises `ValueError` for fewer than two samples or tokens, no
+    prompt, or a prompt too long for the model's context, and `ConfigError` without sacrebleu.
     """
     if samples < 2 or new_tokens < 2 or not prompts:
         raise ValueError(
@@ -73,7 +73,7 @@ def self_bleu(texts: Sequence[str]) -> float:
     """Average the sentence BLEU of each text against all others as its references (Zhu et al. 2018, arXiv 1802.01886).
 
     In [0, 100]; n-grams of one to four words, fewer in shorter texts; a text without words has BLEU 0. Raises
-    `ValueError` for fewer than two texts and `ConfigError` when sacrebleu is missing.
+    `ValueError` for fewer than two texts and `ConfigError` without sacrebleu.
     """
     if len(texts) < 2:
         raise ValueError(f"self-BLEU compares texts with each other: got {len(texts)}, expected 2 or more")
@@ -83,7 +83,7 @@ def self_bleu(texts: Sequence[str]) -> float:
 
 
 def distinct_2(sequences: Sequence[Tokens]) -> float:
-    """Return the different pairs of neighbouring tokens over all such pairs. Raises `ValueError` without a pair."""
+    """Return the share of different pairs among all pairs of neighbours. Raises `ValueError` without a pair."""
     pairs = [pair for tokens in sequences for pair in pairwise(tokens)]
     if not pairs:
         raise ValueError("distinct-2 counts pairs of tokens: expected a sequence of 2 tokens or more")

@@ -1,7 +1,6 @@
-"""Held-out text made harder, or merely different: character noise, and other case.
+"""Perturbed held-out text: character noise, and other case.
 
-Perturbed text has other tokens and other bytes than the text it is made from, so its loss is compared in bits per byte
-of its own raw bytes; nats per token of the two are of different tokens.
+Perturbed text has other tokens and bytes than its source, so losses are compared in bits per byte.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,11 +20,11 @@ _EDITS = ("keep", "delete", "double", "swap", "replace")
 
 
 def character_noise(text: str, noise: float, rng: np.random.Generator) -> str:
-    """Edit each character with probability `noise`, by one of four edits that are equally likely.
+    """Edit each character with probability `noise`, by one of four equally likely edits.
 
-    It is deleted, doubled, swapped with its successor (which is then not edited itself; the last character has none
-    and stays) or replaced by another character of the text, drawn as often as it occurs there. Text that would be
-    empty keeps its first character. Raises `ValueError` when `noise` is not from 0 to 1.
+    The edits: delete; double; swap with the successor, which is then not edited (the last character stays); replace by
+    another character of the text, drawn by frequency. Text never becomes empty: its first character stays. Raises
+    `ValueError` for noise outside [0, 1].
     """
     if not 0 <= noise <= 1:
         raise ValueError(f"the noise must be a probability, from 0 to 1: got {noise!r}")
@@ -41,12 +40,10 @@ def character_noise(text: str, noise: float, rng: np.random.Generator) -> str:
 
 
 def lower_case(text: str, noise: float, rng: np.random.Generator) -> str:
-    """Lower-case the text; nothing is left to chance."""
     return text.lower()
 
 
 def upper_case(text: str, noise: float, rng: np.random.Generator) -> str:
-    """Upper-case the text; nothing is left to chance."""
     return text.upper()
 
 
@@ -58,15 +55,12 @@ PERTURBATIONS: dict[Kind, Perturbation] = {
 
 
 def perturbed(text: str, kind: Kind, *, noise: float, rng: np.random.Generator) -> str:
-    """Perturb a text by the named kind; only text that is empty already becomes empty. Raises `ValueError`."""
+    """Perturb a text by the named kind. Raises `ValueError`."""
     return PERTURBATIONS[kind](text, noise, rng)
 
 
 def raw_documents(windows: HeldOutWindows, tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """Return the text that the targets cover, document by document in their order, as it was before tokenisation.
-
-    Raises `CorpusError` for a tokenizer that loses some of it, as none trained here does.
-    """
+    """Decode the targets of each document, in order. Raises `CorpusError` for a tokenizer that loses text."""
     documents = []
     for number in np.unique(windows.document):
         targets = windows.targets[windows.document == number]
@@ -84,11 +78,10 @@ def raw_documents(windows: HeldOutWindows, tokenizer: PreTrainedTokenizerFast) -
 def rewritten_windows(
     name: str, windows: HeldOutWindows, tokenizer: PreTrainedTokenizerFast, rewrite: Callable[[str], str]
 ) -> HeldOutWindows:
-    """Rewrite every document of a domain and cut it into windows of the same length, whole however long it becomes.
+    """Rewrite every document of a domain, and cut it into windows of the same length, without a limit.
 
-    Documents keep their number and order. Even text that is rewritten as itself may get other tokens where a limit cut
-    a document in the middle of a word: the end is then tokenised as it stands. Raises `ValueError` when a document
-    becomes empty, for it would vanish from what is compared.
+    Documents keep their number and order. Unchanged text may get other tokens at the end of a document that a limit had
+    cut within a word. Raises `ValueError` for a document that becomes empty, since it would vanish from comparisons.
     """
     documents = [rewrite(text) for text in raw_documents(windows, tokenizer)]
     if not all(documents):
@@ -111,6 +104,6 @@ def _edited(edit: str, piece: str, text: str, rng: np.random.Generator) -> str:
 
 
 def _without_limits(documents: Iterable[str]) -> ScoredText:
-    """Make limits that cut nothing: a byte-level token covers at least one byte."""
+    """Make limits that cut nothing: a token covers at least one byte."""
     most = sum(len(text.encode("utf-8", "surrogatepass")) for text in documents)
     return ScoredText(most, most)

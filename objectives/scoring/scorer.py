@@ -1,22 +1,24 @@
-"""Scoring: the nats of held-out windows under whatever parameters the resident model holds now.
+"""Scoring: the nats of held-out windows under the resident model's present parameters.
 
-Windows are sorted out, and moved to the device, once. Right padding never reaches a real token (attention is
-causal), so it changes nothing but the time. Window sums are float64.
+Windows are sorted by length and moved to the device once. Right padding never reaches a real token (attention is
+causal). The logits of a whole batch never exist: the head (V, D) is applied to a few hundred scored positions at a
+time. Log-sum-exps are float32 (or the model's float64), window sums float64.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from objectives.held_out import Floats
-from objectives.scoring.log_probability import head_is_plain, target_nats, whole_target_nats
 from objectives.scoring.window_table import Rows, WindowTable
 from pool.tokens.held_out import IGNORED
 
@@ -25,20 +27,27 @@ Precision = Literal["float32", "bfloat16"]
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 32768}
 """Most tokens of one forward pass."""
 HIDDEN_VALUES_AT_ONCE = {"cpu": 2**21, "cuda": 2**26}
-"""Most tokens times hidden units of one forward pass: wide models are busy with fewer tokens."""
+"""Most tokens times hidden units of one forward pass: fewer tokens fill a wide model."""
 GRADIENT_SHARE = 2
-"""A forward and backward pass takes so many times fewer tokens."""
+"""A forward and backward pass takes fewer tokens by this factor."""
 ACTIVATION_VALUES = 2**27
-"""Above so many activation values of one pass, layers are computed again in the backward pass instead of kept."""
+"""Activation values of one pass; above them the backward pass computes layers again."""
 VALUES_PER_HIDDEN = 24
-"""Values a decoder layer keeps for its backward pass, per token and hidden unit: measured 20 to 25 for Llama."""
+"""Values of a decoder layer for its backward pass, per token and hidden unit: measured 20 to 25 for Llama."""
+LOGITS_AT_ONCE = {"cpu": 2**19, "cuda": 2**27}
+"""Logits held at once: on a CPU the size of its cache, on a GPU enough to fill it."""
+LOGITS_KEPT = 2**24
+"""Most logits of one pass that are kept for the backward pass, instead of computed again."""
+FEWEST_POSITIONS = 128
+PROBE_POSITIONS = 8
+PROBE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Windows (B, T) of similar length and the rows they have in the table.
+    """Windows (B, T) of similar length, and their rows in the table.
 
-    For the N scored tokens: `positions` (N,) in the flattened windows, `targets` (N,), `owner` (N,) the window of each.
+    Of the N scored tokens: positions (N,) in the flattened windows, targets (N,), and owner (N,), the window.
     """
 
     rows: Rows
@@ -49,10 +58,12 @@ class _Batch:
 
 
 class Scorer:
-    """Scores a resident model on the windows of a table, `segments` one after the other.
+    """Scores a resident model on the windows of a table, one segment after the other.
 
-    `bfloat16` computes in mixed precision (torch autocast): the parameters stay what they are. `compiled` compiles the
-    forward pass of evaluations without gradient. Raises `ValueError` when a window is longer than the model's context.
+    precision: `bfloat16` computes in mixed precision (torch autocast), with unchanged parameters
+    compiled: compile the forward pass of evaluations without gradient
+
+    Raises `ValueError` for a window longer than the model's context.
     """
 
     def __init__(
@@ -89,7 +100,7 @@ class Scorer:
         return nats
 
     def forward_only(self) -> None:
-        """Do the forward passes and log-probabilities of `score`, and nothing else."""
+        """Run the forward passes and log-probabilities of `score` alone."""
         with torch.inference_mode(), self._autocast():
             for _, batches in self._segments:
                 for batch in batches:
@@ -98,7 +109,7 @@ class Scorer:
             torch.cuda.synchronize()
 
     def score_by_segment(self) -> Iterator[tuple[Rows, Floats]]:
-        """Yield the rows (n,) and nats (n,) of one segment after the other; what is not asked for is not computed."""
+        """Yield the rows (n,) and nats (n,) of each segment, computed when the caller asks."""
         for rows, batches in self._segments:
             with torch.inference_mode(), self._autocast():
                 parts = [self._window_nats(batch) for batch in batches]
@@ -109,8 +120,8 @@ class Scorer:
     def score_with_jacobian(self, gradient: torch.Tensor, pull: Callable[[], Floats]) -> tuple[Floats, Floats]:
         """Return the nats of every window (W,) and d nats / d weight of every domain (E, K), in one pass.
 
-        `gradient` (P,) is what the parameters' `.grad` are views of, and `pull` turns it into (K,). Memory is bounded:
-        one batch at a time, and layers recomputed where their activations are many.
+        `gradient` (P,) is the buffer behind the parameters' `.grad`; `pull` turns it into (K,). Memory is bounded: one
+        batch at a time, and layers computed again where activations are many.
         """
         nats = np.empty(len(self.table.domain))
         partials = []
@@ -132,12 +143,12 @@ class Scorer:
 
     def _window_nats(self, batch: _Batch) -> torch.Tensor:
         if self._whole_logits is None:
-            self._whole_logits = not head_is_plain(self._model, batch.inputs)
+            self._whole_logits = not _head_is_plain(self._model, batch.inputs)
         if self._whole_logits:
-            nats = whole_target_nats(self._model, batch.inputs, batch.positions, batch.targets).double()
+            nats = _whole_target_nats(self._model, batch.inputs, batch.positions, batch.targets).double()
         else:
             body = None if torch.is_grad_enabled() else self._body
-            nats = target_nats(self._model, batch.inputs, batch.positions, batch.targets, body=body).double()
+            nats = _target_nats(self._model, batch.inputs, batch.positions, batch.targets, body=body).double()
         return nats.new_zeros(len(batch.rows)).index_add(0, batch.owner, nats)
 
     def _autocast(self) -> torch.autocast:
@@ -184,17 +195,68 @@ class Scorer:
 
 @contextmanager
 def _recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
-    """Recompute decoder layers in the backward pass while the block runs; dropout stays off."""
+    """Recompute decoder layers in the backward pass; dropout stays off."""
     if not wanted:
         yield
         return
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     for layer in layers:
-        layer.training = True  # asked for by transformers; the modules within, dropout too, stay in evaluation mode
+        layer.training = True  # transformers asks for it; inner modules stay in evaluation mode
     try:
         yield
     finally:
         for layer in layers:
             layer.training = False
         model.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
+
+
+def _target_nats(
+    model: PreTrainedModel,
+    inputs: torch.Tensor,
+    positions: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    body: Callable[..., Any] | None = None,
+) -> torch.Tensor:
+    """Return -log p of `targets` (N,) at `positions` (N,) of the flattened `inputs` (B, T), in float32 or float64.
+
+    `body` is the compiled model below its head, where there is one.
+    """
+    body = model.base_model if body is None else body
+    hidden = body(input_ids=inputs, use_cache=False).last_hidden_state
+    hidden = hidden.flatten(0, 1).index_select(0, positions)
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    vocabulary = head.weight.shape[0]
+    at_once = max(FEWEST_POSITIONS, LOGITS_AT_ONCE[hidden.device.type] // vocabulary)
+    parts = zip(torch.split(hidden, at_once), torch.split(targets, at_once), strict=True)
+    if torch.is_grad_enabled() and len(targets) * vocabulary > LOGITS_KEPT:
+        return torch.cat([checkpoint(_nats, head, part, target, use_reentrant=False) for part, target in parts])
+    return torch.cat([_nats(head, part, target) for part, target in parts])
+
+
+def _nats(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    logits = head(hidden)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return cross_entropy(logits, targets, reduction="none")
+
+
+def _whole_target_nats(
+    model: PreTrainedModel, inputs: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Return the same from the model's own logits (B, T, V), for models that change them after the head."""
+    logits = model(input_ids=inputs, use_cache=False).logits.flatten(0, 1).index_select(0, positions)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return cross_entropy(logits, targets, reduction="none")
+
+
+def _head_is_plain(model: PreTrainedModel, inputs: torch.Tensor) -> bool:
+    """Tell whether the head's output equals the model's logits on the first positions of `inputs` (B, T).
+
+    Some architectures scale or cap their logits. Meaningless for parameters that are all zero.
+    """
+    inputs = inputs[:1, :PROBE_POSITIONS]
+    positions = torch.arange(inputs.shape[1], device=inputs.device)
+    with torch.inference_mode(), torch.autocast(inputs.device.type, enabled=False):
+        ours, theirs = (f(model, inputs, positions, inputs[0]) for f in (_target_nats, _whole_target_nats))
+    return bool(torch.allclose(ours, theirs, rtol=PROBE_TOLERANCE, equal_nan=True))

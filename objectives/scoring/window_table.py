@@ -1,4 +1,4 @@
-"""The held-out windows of several domains side by side: one row a window, whatever its domain."""
+"""The held-out windows of several domains side by side, one row a window."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ Rows = npt.NDArray[np.int64]
 class WindowTable:
     """W windows of E domains.
 
-    `inputs` and `targets` (W, T) as in `HeldOutWindows`; `domain` (W,) indexes `domains`; `tokens` and `bytes` (W,)
-    count what a window's targets are and cover; `document` (W,) numbers documents over all domains; `words` (E,).
+    inputs, targets (W, T): as in `HeldOutWindows`
+    domain (W,): index into `domains`
+    tokens, bytes (W,): targets of a window, and bytes of their text
+    document (W,): number of the document, over all domains
+    words (E,): words of each domain
     """
 
     domains: tuple[str, ...]
@@ -34,10 +37,7 @@ class WindowTable:
 
     @classmethod
     def of(cls, windows: Mapping[str, HeldOutWindows], domains: Sequence[str]) -> WindowTable:
-        """Put the named domains side by side.
-
-        Raises `ValueError` for a domain there are no windows of, or that has nothing to score.
-        """
+        """Put the named domains side by side. Raises `ValueError` for an unknown domain, or one without tokens."""
         missing = sorted(set(domains) - set(windows))
         if missing:
             raise ValueError(f"no held-out domain {missing[0]!r}; there are {', '.join(windows)}")
@@ -61,7 +61,7 @@ class WindowTable:
 
     @cached_property
     def lengths(self) -> Rows:
-        """Length of each window (W,) without the padding at its end."""
+        """Length of each window (W,) without padding."""
         lengths: Rows = self.targets.shape[1] - np.argmax((self.targets != IGNORED)[:, ::-1], axis=1)
         return lengths
 
@@ -84,7 +84,7 @@ class WindowTable:
         return {name: nats[self.rows_of(e)] for e, name in enumerate(self.domains)}
 
     def together(self, nats: Mapping[str, Floats]) -> Floats:
-        """Put nats by domain back into one array (W,). Raises `ValueError` when they are of other windows."""
+        """Join nats by domain into one array (W,). Raises `ValueError` for nats of other windows."""
         for e, name in enumerate(self.domains):
             if len(nats.get(name, ())) != len(self.rows_of(e)):
                 raise ValueError(f"the losses of domain {name!r} are not of these windows")

@@ -10,7 +10,7 @@ from objectives.losses.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.members.holding import Holding
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import MergeRule, make_rule
-from objectives.scoring.early_stopping import EarlyStopping
+from objectives.scoring.paired import EarlyStopping
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal, Target, measures_of

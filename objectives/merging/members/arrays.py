@@ -43,7 +43,6 @@ class Shape:
 
     @property
     def nbytes(self) -> int:
-        """Its size in bytes."""
         return self.rows * self.columns * self.dtype.itemsize
 
 
@@ -76,7 +75,6 @@ class InMemory:
         self.device_nbytes = tensor.nbytes if tensor.device.type == device.type else 0
 
     def whole(self) -> torch.Tensor | None:
-        """Return the tensor where it lies on the device."""
         return self._tensor if self._tensor.device.type == self._device.type else None
 
     def row(self, number: int, part: slice) -> torch.Tensor:
@@ -84,7 +82,7 @@ class InMemory:
         return self._tensor[number, part].to(self._device, non_blocking=True)
 
     def done(self, number: int, part: slice) -> None:
-        """Keep the part."""
+        pass
 
 
 class OnDisk:
@@ -103,7 +101,6 @@ class OnDisk:
         self._tensor = torch.from_numpy(array).view(dtype)
 
     def whole(self) -> torch.Tensor | None:
-        """Return None."""
         return None
 
     def row(self, number: int, part: slice) -> torch.Tensor:
@@ -111,7 +108,6 @@ class OnDisk:
         return self._tensor[number, part].to(self._device)
 
     def done(self, number: int, part: slice) -> None:
-        """Give the part's pages back."""
         columns, size = self._tensor.shape[1], self._tensor.element_size()
         place = self._mapped.offset + number * columns * size
         start = (place + part.start * size) // mmap.PAGESIZE * mmap.PAGESIZE

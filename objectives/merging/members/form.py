@@ -1,16 +1,19 @@
-"""Members that can be summed, and the forms that encode them.
+"""Members that can be summed, the forms that encode them, and the flat layout of a model's tensors.
 
 Every form has a file: whole, steps, pruned.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from transformers import PreTrainedModel
 
 from objectives.merging.members.arrays import Rows, Shape, StoredArray
+from pool.checkpoints.checkpoint import parameters_of
 
 Weights = npt.NDArray[np.float64]
 
@@ -18,6 +21,9 @@ DECODED_AT_ONCE = 2**23
 """Values of all members together in a block whose decoding makes a copy."""
 SUMMED_AT_ONCE = {"cpu": 2**18, "cuda": 2**25}
 """Values of one member added at a time: on a CPU so few that they and their sum stay in the cache."""
+
+_ALIGNMENT_ELEMENTS = 16
+"""Each tensor starts on a 64-byte boundary, as a loaded one does: kernels then add in the same order."""
 
 
 class HeldMembers(Protocol):
@@ -100,3 +106,64 @@ def together(count: int, rows: Iterator[torch.Tensor]) -> torch.Tensor:
 def used(weights: Iterable[float]) -> list[tuple[int, float]]:
     """Number the weights and leave out zeros."""
     return [(row, float(weight)) for row, weight in enumerate(weights) if weight != 0]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One tensor as rows of `width` values; leading dimensions are rows, and a vector is one row.
+
+    part: its part of the buffer
+    first_row: the number of its first row among the rows of all tensors
+    """
+
+    part: slice
+    width: int
+    first_row: int
+
+    @property
+    def rows(self) -> int:
+        return int(self.part.stop - self.part.start) // self.width
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Whole rows of one matrix: their part of the buffer, their numbers among all rows, their width."""
+
+    part: slice
+    rows: slice
+    width: int
+
+    @property
+    def values(self) -> int:
+        return int(self.part.stop - self.part.start)
+
+
+@dataclass(frozen=True)
+class FlatLayout:
+    """Tensors by name in a flat buffer of `size` values (P), gaps included, with `rows` rows in all (R)."""
+
+    matrices: dict[str, Matrix]
+    size: int
+    rows: int
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "FlatLayout":
+        """Lay out a model's parameters one after the other; tied parameters count once."""
+        matrices: dict[str, Matrix] = {}
+        start = row = 0
+        for name, tensor in parameters_of(model).items():
+            width = max(1, int(tensor.shape[-1]) if tensor.dim() else 1)
+            matrices[name] = Matrix(slice(start, start + tensor.numel()), width, row)
+            row += matrices[name].rows
+            start = -(-(start + tensor.numel()) // _ALIGNMENT_ELEMENTS) * _ALIGNMENT_ELEMENTS
+        return cls(matrices, start, row)
+
+    def pieces(self, most_values: int) -> Iterator[Piece]:
+        """Cut every matrix into pieces of at most `most_values`, or of one longer row. Gaps are in no piece."""
+        for matrix in self.matrices.values():
+            at_once = max(1, most_values // matrix.width)
+            for first in range(0, matrix.rows, at_once):
+                last = min(first + at_once, matrix.rows)
+                start, stop = (matrix.part.start + row * matrix.width for row in (first, last))
+                rows = slice(matrix.first_row + first, matrix.first_row + last)
+                yield Piece(slice(start, stop), rows, matrix.width)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from objectives.merging.members.arrays import Rows, Shape, StoredArray
-from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, Weights, together, used
-from objectives.merging.members.layout import FlatLayout, Piece
+from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, FlatLayout, Piece, Weights, together, used
 from objectives.merging.members.steps import CODE_SCALE, quantised
 
 _BITS = 8
@@ -30,7 +29,6 @@ class PrunedForm:
 
     @property
     def digest_parts(self) -> Mapping[str, object]:
-        """The form's name, share and dtype."""
         return {"form": "pruned", "keep_share": self.keep_share, "dtype": str(self.stored)}
 
     @property
@@ -68,7 +66,6 @@ class PrunedForm:
             yield "starts", torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
     def held(self, arrays: Mapping[str, StoredArray]) -> "PrunedMembers":
-        """Hold the arrays."""
         return PrunedMembers(self, arrays)
 
     def _kept_of(self, values: int) -> int:

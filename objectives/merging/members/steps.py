@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from objectives.merging.members.arrays import Rows, Shape, StoredArray
-from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, Weights, used
-from objectives.merging.members.layout import FlatLayout, Piece
+from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, FlatLayout, Piece, Weights, used
 
 LARGEST_CODE = 127
 CODE_SCALE = torch.bfloat16
@@ -28,7 +27,6 @@ class StepsForm:
 
     @property
     def digest_parts(self) -> Mapping[str, object]:
-        """The form's name."""
         return {"form": "int8"}
 
     def shapes(self) -> Mapping[str, Shape]:
@@ -48,7 +46,6 @@ class StepsForm:
             yield from (("codes", codes), ("scales", scales))
 
     def held(self, arrays: Mapping[str, StoredArray]) -> "StepsMembers":
-        """Hold the arrays."""
         return StepsMembers(self, arrays)
 
 
@@ -78,7 +75,6 @@ class StepsMembers:
             torch.sum(steps, dim=0, out=out[piece.part].view(-1, piece.width))
 
     def blocks(self, most_values: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield decoded pieces."""
         for piece in self._layout.pieces(most_values or max(1, DECODED_AT_ONCE // (self.count + 1))):
             scales = self._scales[:, piece.rows, None].to(self._computed)
             steps = self._decoded(range(self.count + 1), piece, self._computed).mul_(scales).flatten(1)

@@ -23,20 +23,16 @@ class WholeForm:
 
     @property
     def digest_parts(self) -> Mapping[str, object]:
-        """The form's name and dtype."""
         return {"form": "whole", "dtype": str(self.stored)}
 
     def shapes(self) -> Mapping[str, Shape]:
-        """One array of values."""
         return {"values": Shape(self.count, self.size, self.stored)}
 
     def encode(self, members: Iterable[torch.Tensor]) -> Rows:
-        """Round each member to the dtype."""
         for member in members:
             yield "values", member.to(self.stored)
 
     def held(self, arrays: Mapping[str, StoredArray]) -> "WholeMembers":
-        """Hold the array."""
         return WholeMembers(self, arrays["values"])
 
 

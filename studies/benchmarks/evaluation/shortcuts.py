@@ -9,7 +9,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from objectives.evaluation import Evaluation
 from objectives.losses.merged_loss import MergedLoss
-from objectives.scoring.early_stopping import EarlyStopping
+from objectives.scoring.paired import EarlyStopping
 from pool.mixture import Mixture
 from pool.progress import track
 from search.loop import Search, advance

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from objectives.losses.merged_loss import MergedLoss
+from objectives.merging.members.form import FlatLayout
 from objectives.merging.members.holding import Free, Held, Holding, StoredAs, choose
-from objectives.merging.members.layout import FlatLayout
 from objectives.merging.members.steps import LARGEST_CODE, dequantised, quantised
 from objectives.merging.merge import StackedPool
 from objectives.merging.task_vectors import compare_task_vectors

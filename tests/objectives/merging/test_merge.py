@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from objectives.losses.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
-from objectives.scoring.early_stopping import segments
+from objectives.scoring.paired import segments
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal

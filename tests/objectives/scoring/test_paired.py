@@ -9,8 +9,7 @@ from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.losses.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.merge import StackedPool
-from objectives.scoring.early_stopping import LOOKS, Challenge, EarlyStopping, Estimate, segments
-from objectives.scoring.paired import paired_difference
+from objectives.scoring.paired import LOOKS, Challenge, EarlyStopping, Estimate, paired_difference, segments
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
 from pool.mixture import Mixture

@@ -160,9 +160,9 @@ def test_a_head_in_parts_gives_the_whole_head_s_losses_and_gradients(
 ) -> None:
     objective = MergedLoss(tiny_pool, tiny_stack, Goal.of({"prose": 1.0}), "search")
     whole = objective.gradient(Mixture.uniform(tiny_pool.names))
-    monkeypatch.setattr("objectives.scoring.log_probability.LOGITS_KEPT", 0)
-    monkeypatch.setattr("objectives.scoring.log_probability.FEWEST_POSITIONS", 7)
-    monkeypatch.setattr("objectives.scoring.log_probability.LOGITS_AT_ONCE", {"cpu": 1, "cuda": 1})
+    monkeypatch.setattr("objectives.scoring.scorer.LOGITS_KEPT", 0)
+    monkeypatch.setattr("objectives.scoring.scorer.FEWEST_POSITIONS", 7)
+    monkeypatch.setattr("objectives.scoring.scorer.LOGITS_AT_ONCE", {"cpu": 1, "cuda": 1})
     parts = objective.gradient(Mixture.uniform(tiny_pool.names))
     assert parts.value == pytest.approx(whole.value, rel=1e-6)
     assert np.allclose(parts.gradient, whole.gradient, rtol=1e-4)
