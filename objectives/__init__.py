@@ -1,4 +1,1 @@
-"""What a mixture is worth: merge the pooled models by its weights, then measure held-out loss.
-
-This package imports `pool` only.
-"""
+"""What a mixture is worth: merge the pooled models by its weights, then measure held-out loss."""

@@ -1,4 +1,4 @@
-"""A held-out loss as sums that are divided once. Two losses add; perplexities are never averaged."""
+"""A held-out loss as sums, divided once. Losses add; perplexities are never averaged."""
 
 from __future__ import annotations
 

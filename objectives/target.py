@@ -1,8 +1,7 @@
 """The goal of a study: from losses by held-out domain to the scalar that is minimised.
 
-The goal is the mean of its targets. A target aggregates its domains' measures and adds a penalty for every constrained
-domain above its ceiling. The penalty is exact: once its rate exceeds the gain from a violation, the minimum keeps the
-constraint (Nocedal and Wright 2006, section 17.2). So every strategy handles constraints without knowing them.
+A target aggregates the measures of its domains, plus a penalty for every constrained domain above its ceiling. The
+penalty is exact: with a large enough rate the minimum keeps the constraint (Nocedal and Wright 2006, section 17.2).
 """
 
 from __future__ import annotations
@@ -149,7 +148,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Goal:
-    """One or more targets by name, in one measure. The value is the mean of theirs. Raises `ValueError`."""
+    """One or more targets by name, in one measure; the value is the mean of theirs.
+
+    Functions of losses have twins, named `_of`, of measures (E,) and sizes (E,) in the order of `domains`. Raises
+    `ValueError`.
+    """
 
     targets: Mapping[str, Target]
 
@@ -231,22 +234,17 @@ class Goal:
         return self.plain("bits-per-byte").value(losses)
 
     def value_of(self, measures: Floats, sizes: Floats) -> float:
-        """Return the scalar for measures (E,) and sizes (E,)."""
         return float(np.mean(self.values_of(measures, sizes)))
 
     def values_of(self, measures: Floats, sizes: Floats) -> tuple[float, ...]:
-        """Return the value of each target for measures (E,) and sizes (E,)."""
         return tuple(target.value(measures[at], sizes[at]) for target, at in self._placed)
 
     def violations_of(self, measures: Floats) -> dict[str, float]:
-        """Return each constrained domain's measure minus its ceiling for measures (E,)."""
         by_name = dict(zip(self.domains, measures.tolist(), strict=True))
-        return {
-            name: by_name[name] - ceiling for target, _ in self._placed for name, ceiling in target.ceilings.items()
-        }
+        ceilings = [ceiling for target in self.targets.values() for ceiling in target.ceilings.items()]
+        return {name: by_name[name] - ceiling for name, ceiling in ceilings}
 
     def slopes_of(self, measures: Floats, sizes: Floats) -> Floats:
-        """Return d value / d measure (E,) for measures (E,) and sizes (E,)."""
         slopes = np.zeros(len(self.domains))
         for target, at in self._placed:
             slopes[at] += target.slopes(measures[at], sizes[at]) / len(self.targets)
@@ -254,7 +252,6 @@ class Goal:
 
     @cached_property
     def _placed(self) -> list[tuple[Target, list[int]]]:
-        """Every target with the places of its domains."""
         return [(target, [self.domains.index(name) for name in target.domains]) for target in self.targets.values()]
 
 

@@ -1,1 +1,1 @@
-"""What a mixture is worth by held-out loss or downstream tasks, of its merge or of the model trained on it."""
+"""The worth of a mixture: held-out loss of its merge or of the trained model, or downstream error."""

@@ -7,7 +7,6 @@ import importlib.metadata
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from objectives.evaluation import Evaluation
@@ -33,12 +32,6 @@ from pool.tokens.tokenizer import load_tokenizer
 
 BATCH_SIZE = 32
 """Requests of one forward pass; fixed, since padding changes the last digits."""
-
-
-@dataclass(frozen=True)
-class _Score:
-    metric: float
-    standard_error: float
 
 
 class DownstreamError:
@@ -91,11 +84,12 @@ class DownstreamError:
         found = self._evaluate()
         metric, results, samples = self._wanted.metric, found["results"], found["samples"]
         scores = [_score(name, task, metric, results[name], samples[name]) for name, task in self._tasks.items()]
-        mean = math.fsum(score.metric for score in scores) / len(scores)
+        metrics, errors = zip(*scores, strict=True)
+        mean = math.fsum(metrics) / len(scores)
         return Evaluation(
             mixture,
             value=1 - mean if self._higher_is_better else mean,
-            standard_error=math.hypot(*(score.standard_error for score in scores)) / len(scores),
+            standard_error=math.hypot(*errors) / len(scores),
             domains={},
             kind="downstream",
             objective_digest=self.digest,
@@ -119,18 +113,19 @@ class DownstreamError:
             ) from None
 
 
-def _score(name: str, task: Any, metric: str, result: Mapping[str, Any], samples: Any) -> _Score:
+def _score(name: str, task: Any, metric: str, result: Mapping[str, Any], samples: Any) -> tuple[float, float]:
+    """Return a task's metric and its standard error."""
     has = [key for key in result if "," in key and "_stderr," not in key]
     found = [key for key in has if metric in (key, key.partition(",")[0])]
     if len(found) != 1:
         raise no_metric(name, metric, has)
     if not _finite(samples):
-        return _Score(math.nan, math.inf)  # the harness would take NaN for the likeliest choice
+        return math.nan, math.inf  # the harness would take NaN for the likeliest choice
     base, _, used = found[0].partition(",")
     values = [sample[base] for sample in samples if sample["filter"] == used and base in sample]
     metrics = harness("api.metrics")
     is_mean = task.aggregation().get(base) is metrics.mean and len(values) > 1
-    return _Score(float(result[found[0]]), float(metrics.mean_stderr(values)) if is_mean else math.inf)
+    return float(result[found[0]]), float(metrics.mean_stderr(values)) if is_mean else math.inf
 
 
 def _finite(samples: Any) -> bool:

@@ -1,7 +1,7 @@
 """Tasks of lm-evaluation-harness: loaded, checked and digested.
 
-The harness is an extra, imported at the first call. Its types are unknown without it, so its values are `Any`. Tasks
-draw from global random generators: `aside` sets the same states before every use.
+The harness is an extra, imported at the first call, so its values are `Any`. Tasks draw from global random generators:
+`aside` sets their states before every use.
 """
 
 import difflib
@@ -37,8 +37,7 @@ class Tasks:
     shots: examples in the prompt
     documents: most documents of each task; None is all
 
-    Data files named by a task are absolute, or relative to the working directory. Raises `ConfigError` for a name given
-    twice.
+    A task's data files are absolute, or relative to the working directory. Raises `ConfigError` for a repeated name.
     """
 
     names: tuple[str, ...]

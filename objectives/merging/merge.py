@@ -70,10 +70,7 @@ class StackedPool:
 
     @classmethod
     def of_seed(cls, names: Sequence[str], seed: Path, *, holding: Holding = AS_TRAINED) -> StackedPool:
-        """Make a pool that has only its seed, for readers of remembered values: merging raises `NotRememberedError`.
-
-        Digests are those of the pool with its members. Raises `PoolError` for a damaged seed.
-        """
+        """Make a pool of the seed alone, for readers of remembered values; digests stay. Raises `PoolError`."""
         pool = cls({"the seed": seed})
         pool.names, pool.holding, pool._members = tuple(names), holding, None
         return pool
@@ -101,10 +98,7 @@ class StackedPool:
         return stack
 
     def merge(self, weights: npt.NDArray[np.float64]) -> None:
-        """Make the resident model the sum of the members by `weights` (K,), in the order of `names`.
-
-        One pass over the members of nonzero weight, bound by the bandwidth of their place.
-        """
+        """Make the resident model the sum of the members by `weights` (K,); weights of zero cost nothing."""
         self.members.sum(weights, self.flat)
 
     def merge_many(self, weights: npt.NDArray[np.float64]) -> torch.Tensor:
@@ -154,7 +148,7 @@ class StackedPool:
         return choice, form.held(filled(shapes, form.encode(self._each()), self.device, streamed=streamed))
 
     def _form(self) -> Form:
-        """Make the form that the holding asks for; task vectors start at the seed, which becomes resident."""
+        """Make the form of the holding; the seed of task vectors becomes resident."""
         count, stored = len(self.names), _DTYPES.get(self.holding.stored, self.dtype)
         if not self.holding.starts_at_seed:
             return WholeForm(count, self._layout.size, stored, self.dtype)
@@ -173,7 +167,7 @@ class StackedPool:
         return choice if self._folder is not None or choice.place != "mapped" else Choice("resident", choice.why)
 
     def _each(self) -> Iterator[torch.Tensor]:
-        """Yield one member (P,) after the other in the resident model's buffer; means are in the dtype of merging."""
+        """Yield one member (P,) after the other, in the resident model's buffer."""
         for name, several in self._paths.items():
             self.load(several[0], f"member {name!r}")
             if len(several) > 1:
@@ -185,7 +179,6 @@ class StackedPool:
             yield self.flat
 
     def _packed_digest(self, form: Form) -> str:
-        """Digest contents and form of packed members, so that no other members' file is taken for theirs."""
         assert self._folder is not None
         members = [[_content(folder) for folder in several] for several in self._paths.values()]
         seed = _content(self._folder / "seed") if self.holding.starts_at_seed else None
@@ -202,7 +195,7 @@ class StackedPool:
 
 
 def _content(folder: Path) -> list[str]:
-    """Return the digests of a checkpoint's weights and configuration, from its verified manifest where it has one."""
+    """Return the digests of weights and configuration, from the verified manifest where there is one."""
     if (folder / MANIFEST).is_file():
         manifest = read_record(folder / MANIFEST, CheckpointManifest)
         return [manifest.weights_digest, manifest.config_digest]

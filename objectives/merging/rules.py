@@ -102,7 +102,7 @@ class CommonSpecific:
 
 
 def make_rule(name: str, exponent: float) -> MergeRule:
-    """Make a rule by name. Raises `ValueError` for an unknown name, or an exponent of zero or below."""
+    """Make a rule by name. Raises `ValueError`."""
     if not 0 < exponent < np.inf:
         raise ValueError(f"the exponent of a merge rule must be above 0: got {exponent!r}")
     rules: dict[str, MergeRule] = {

@@ -80,8 +80,8 @@ def rewritten_windows(
 ) -> HeldOutWindows:
     """Rewrite every document of a domain, and cut it into windows of the same length, without a limit.
 
-    Documents keep their number and order. Unchanged text may get other tokens at the end of a document that a limit had
-    cut within a word. Raises `ValueError` for a document that becomes empty, since it would vanish from comparisons.
+    Documents keep their order. Unchanged text may get other tokens at the end of a document that a limit had cut within
+    a word. Raises `ValueError` for a document that becomes empty.
     """
     documents = [rewrite(text) for text in raw_documents(windows, tokenizer)]
     if not all(documents):

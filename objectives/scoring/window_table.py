@@ -37,7 +37,7 @@ class WindowTable:
 
     @classmethod
     def of(cls, windows: Mapping[str, HeldOutWindows], domains: Sequence[str]) -> WindowTable:
-        """Put the named domains side by side. Raises `ValueError` for an unknown domain, or one without tokens."""
+        """Put the named domains side by side. Raises `ValueError` for a domain without tokens."""
         missing = sorted(set(domains) - set(windows))
         if missing:
             raise ValueError(f"no held-out domain {missing[0]!r}; there are {', '.join(windows)}")

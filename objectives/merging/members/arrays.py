@@ -1,7 +1,7 @@
-"""Arrays of members in their three places: the device's memory, the host's, and files mapped beside the pool.
+"""Arrays of members in three places: the device's memory, the host's, and mapped files beside the pool.
 
-Mapped files are written once, verified at every opening, and removable at any time. Checkpoints themselves are not
-mapped: libraries rename their tensors, and only float32 is in them.
+Mapped files are verified at every opening, and removable at any time. Checkpoints themselves are not mapped: libraries
+rename their tensors, and their only form is float32.
 """
 
 import errno
@@ -86,10 +86,7 @@ class InMemory:
 
 
 class OnDisk:
-    """An array mapped from a .npy file. Pages are given back after reading, so memory stays at one part.
-
-    The operating system may cache the pages while memory is free, and shares them between processes.
-    """
+    """An array mapped from a .npy file. Pages are given back after reading, so memory stays at one part."""
 
     nbytes = 0
     device_nbytes = 0
@@ -115,7 +112,7 @@ class OnDisk:
 
 
 def filled(shapes: Mapping[str, Shape], rows: Rows, device: torch.device, *, streamed: bool) -> dict[str, StoredArray]:
-    """Fill arrays in memory. `streamed` arrays lie in the host's, pinned for a GPU; on a CPU both places are one."""
+    """Fill arrays in memory; `streamed` arrays for a GPU lie in the host's, pinned."""
     pinned = streamed and device.type == "cuda"
     tensors = {name: _empty(shape, device, pinned and not shape.small) for name, shape in shapes.items()}
     done = dict.fromkeys(shapes, 0)

@@ -94,7 +94,7 @@ def parts(size: int, most_values: int) -> Iterator[slice]:
 
 
 def together(count: int, rows: Iterator[torch.Tensor]) -> torch.Tensor:
-    """Return decoded rows (...) as one block (count, ...); only one row at a time exists twice."""
+    """Return decoded rows (...) as one block (count, ...)."""
     first = next(rows)
     block = first.new_empty(count, *first.shape)
     block[0] = first
@@ -110,11 +110,7 @@ def used(weights: Iterable[float]) -> list[tuple[int, float]]:
 
 @dataclass(frozen=True)
 class Matrix:
-    """One tensor as rows of `width` values; leading dimensions are rows, and a vector is one row.
-
-    part: its part of the buffer
-    first_row: the number of its first row among the rows of all tensors
-    """
+    """One tensor as rows of `width` values, with its part of the buffer and its first row among all rows."""
 
     part: slice
     width: int
@@ -127,7 +123,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Piece:
-    """Whole rows of one matrix: their part of the buffer, their numbers among all rows, their width."""
+    """Whole rows of one matrix: part of the buffer, numbers among all rows, width."""
 
     part: slice
     rows: slice

@@ -50,9 +50,9 @@ class Holding:
 
     @property
     def digest_parts(self) -> dict[str, object]:
-        """Everything that decides a value, in JSON types: nothing where members are as trained.
+        """Everything that decides a value, in JSON types: empty for members as trained.
 
-        All places merge by the same sums, so their values agree in every bit on one device.
+        All places merge by the same sums, so values agree in every bit on one device.
         """
         as_trained = self.stored == "float32" and self.keep_share == 1
         return {} if as_trained else {"members": {"stored": self.stored, "keep_share": self.keep_share}}
@@ -86,10 +86,7 @@ def free_memory(device: torch.device) -> Free:
 
 
 def choose(pool_bytes: int, model_bytes: int, device: torch.device, free: Free) -> Choice:
-    """Choose the first place with room for the members and for models of `model_bytes` each.
-
-    The order is: the device, the host's memory (which streams to a GPU), the disk.
-    """
+    """Choose the first place with room for members and models: the device, a GPU's host, the disk."""
     beside = MODELS * model_bytes
     needed = f"{_gigabytes(pool_bytes)} of members and {_gigabytes(beside)} for models"
     where = "memory" if device.type == "cpu" else "the GPU"
@@ -104,10 +101,7 @@ def choose(pool_bytes: int, model_bytes: int, device: torch.device, free: Free) 
 
 
 def _free_of_container(group: Path) -> float:
-    """Return the free bytes of a control group (version 2), or infinity without a limit.
-
-    Cached files count as free: verifying the pool has just read all of it.
-    """
+    """Return the free bytes of a control group (version 2), cached files included, or infinity without a limit."""
     try:
         limit, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
         counters = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
