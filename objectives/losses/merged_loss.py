@@ -59,9 +59,9 @@ class MergedLoss:
         precision, compiled = self._settings.precision, self._settings.compiled
         self.scorer = Scorer(stacked.model, self.table, segments=order, precision=precision, compiled=compiled)
         parts = {**self._settings.digest_parts, **stacked.digest_parts}
-        self.digest = objective_digest("merged", pool, stacked, target, split, settings=parts)
         self._pool = pool
-        self._but_for_members = parts_but_for_members("merged", pool, stacked, target, split, settings=parts)
+        self._but_for_members = value_parts("merged", pool, stacked, target, split, settings=parts)
+        self.digest = digest_json({**self._but_for_members, "pool": pool.manifest.digest})
 
     @property
     def partitions(self) -> tuple[str, ...]:
@@ -171,15 +171,7 @@ class MergedLoss:
         )
 
 
-def objective_digest(
-    kind: str, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, settings: dict[str, object]
-) -> str:
-    """Digest everything that decides a value: pool, held-out text, goal, dtype and `settings`."""
-    parts = parts_but_for_members(kind, pool, stacked, target, split, settings=settings)
-    return digest_json({**parts, "pool": pool.manifest.digest})
-
-
-def parts_but_for_members(
+def value_parts(
     kind: str, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, settings: dict[str, object]
 ) -> dict[str, object]:
     """Return everything that decides a value besides the pool's weights, in JSON types."""

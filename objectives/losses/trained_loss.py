@@ -3,7 +3,7 @@
 import time
 
 from objectives.evaluation import Evaluation
-from objectives.losses.merged_loss import objective_digest
+from objectives.losses.merged_loss import value_parts
 from objectives.merging.merge import StackedPool
 from objectives.scoring.scorer import Precision, Scorer
 from objectives.scoring.window_table import WindowTable
@@ -11,6 +11,7 @@ from objectives.target import Goal
 from pool.building.trained import train_to_mixture
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import Split
+from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 
@@ -40,7 +41,8 @@ class TrainedLoss:
         self.table = WindowTable.of(pool.corpus.held_out[split], target.domains)
         self._scorer = Scorer(stacked.model, self.table, precision=precision)
         settings: dict[str, object] = {"recipe": self._recipe.digest, "precision": precision}
-        self.digest = objective_digest("trained", pool, stacked, target, split, settings=settings)
+        parts = value_parts("trained", pool, stacked, target, split, settings=settings)
+        self.digest = digest_json({**parts, "pool": pool.manifest.digest})
 
     @property
     def partitions(self) -> tuple[str, ...]:
