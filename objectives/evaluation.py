@@ -23,9 +23,7 @@ class Evaluation:
     """The worth of one mixture.
 
     value: the scalar minimised
-    standard_error: sampling error of the value
-    domains: summed loss of every held-out domain
-    seconds, tokens_read: cost of this evaluation
+    domains: loss of every held-out domain
     values: the value of each target
     violation: largest excess of a constrained domain above its ceiling
     gradient: d value / d weight (K,), in the mixture's order

@@ -38,8 +38,8 @@ class DownstreamError:
     """Merges the pool's members by a mixture, and runs tasks on the merge.
 
     The value is the mean over tasks of the metric, or of 1 - metric where higher is better. Its standard error is
-    sqrt(sum se^2) / tasks, of the harness's errors: infinite for a task without one (a single document, or a metric
-    other than a mean over documents), zero when all documents score alike. Raises `ConfigError`.
+    sqrt(sum se^2) / tasks, infinite for a task of a single document or a metric other than a mean. Raises
+    `ConfigError`.
     """
 
     gradient = challenge = foundation = None

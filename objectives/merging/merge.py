@@ -35,11 +35,10 @@ _REBUILD = "train it again with `mixscout pool build POOL.toml --rebuild NAME`"
 class StackedPool:
     """K members of P parameters, and one resident model for their merges.
 
-    A name with several checkpoints stands for their mean. Tied parameters count once. `dtype` is that of merging.
-    `folder` is the pool's: task vectors start at the seed there, and mapped members are packed there.
+    A name with several checkpoints stands for their mean. Tied parameters count once. `dtype` is that of merging,
+    `folder` the pool's, with the seed and the packed members.
 
-    Raises `PoolError` when members differ in tensor names, shapes or buffers, or hold NaN, and `ValueError` for a
-    holding that needs the pool's folder without it.
+    Raises `PoolError` for members of different tensors or with NaN, and `ValueError` for a holding that needs `folder`.
     """
 
     def __init__(

@@ -26,9 +26,9 @@ class TaskVectors:
 
     norms (K,), seed_norm: Euclidean norms
     cosines (K, K): in [-1, 1], 0 for unrelated vectors
-    sign_conflicts (K, K): share of opposite signs among parameters that both members changed, 0.5 for unrelated vectors
+    sign_conflicts (K, K): share of opposite signs among parameters that both changed, 0.5 for unrelated vectors
 
-    Cosines and conflicts are NaN for a member without changes.
+    Both are NaN for a member without changes.
     """
 
     names: tuple[str, ...]
@@ -44,10 +44,9 @@ class TaskVectors:
 
 
 def compare_task_vectors(stacked: StackedPool, seed: Path) -> TaskVectors:
-    """Compare the task vectors of members from the seed checkpoint in a folder, which becomes resident.
+    """Compare the task vectors of members from a seed checkpoint, which becomes resident.
 
-    cos_ij = <tau_i, tau_j> / (|tau_i| |tau_j|), with differences in the pool's dtype, products and sums in float64.
-    Raises `PoolError` for a seed that cannot be loaded, or of another architecture.
+    cos_ij = <tau_i, tau_j> / (|tau_i| |tau_j|), with products and sums in float64. Raises `PoolError`.
     """
     stacked.load(seed, "the seed")
     count = len(stacked.names)

@@ -49,9 +49,9 @@ def self_bleu_of(
 ) -> Diversity:
     """Sample continuations at temperature 1, text i from prompt i modulo their number, and compare them.
 
-    Every continuation has `new_tokens` tokens, without an end of text. A prompt is text or tokens; an empty prompt
-    begins a text. The global random state is restored. Raises `ValueError` for fewer than two samples or tokens, no
-    prompt, or a prompt too long for the model's context, and `ConfigError` without sacrebleu.
+    Every continuation has `new_tokens` tokens, without an end of text; an empty prompt begins a text. The global random
+    state is restored. Raises `ValueError` for too few samples, tokens or prompts, or a prompt too long for the
+    context, and `ConfigError` without sacrebleu.
     """
     if samples < 2 or new_tokens < 2 or not prompts:
         raise ValueError(
@@ -72,8 +72,8 @@ def self_bleu_of(
 def self_bleu(texts: Sequence[str]) -> float:
     """Average the sentence BLEU of each text against all others as its references (Zhu et al. 2018, arXiv 1802.01886).
 
-    In [0, 100]; n-grams of one to four words, fewer in shorter texts; a text without words has BLEU 0. Raises
-    `ValueError` for fewer than two texts and `ConfigError` without sacrebleu.
+    In [0, 100]; n-grams of at most four words; a text without words has BLEU 0. Raises `ValueError` for fewer than two
+    texts and `ConfigError` without sacrebleu.
     """
     if len(texts) < 2:
         raise ValueError(f"self-BLEU compares texts with each other: got {len(texts)}, expected 2 or more")

@@ -1,10 +1,8 @@
 """Two mixtures on the same held-out text: their difference, and a test that stops an evaluation early.
 
-Losses of single mixtures have wide errors because documents differ; a difference on the same documents has a small one.
-
-The test is group-sequential, one-sided and paired, a t-test on a stratified random sample of windows without
-replacement. The estimand is the loss on the windows of a full evaluation. So the finite population factor applies, and
-the error shrinks to zero. Each look gets an equal part of the error rate (Bonferroni).
+A difference on the same documents has a smaller error than either loss. The test is a group-sequential, one-sided,
+paired t-test on a stratified random sample of windows without replacement. The estimand is the loss on all windows, so
+the finite population factor applies. Each look gets an equal part of the error rate (Bonferroni).
 """
 
 from __future__ import annotations

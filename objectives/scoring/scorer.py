@@ -1,8 +1,7 @@
 """Scoring: the nats of held-out windows under the resident model's present parameters.
 
-Windows are sorted by length and moved to the device once. Right padding never reaches a real token (attention is
-causal). The logits of a whole batch never exist: the head (V, D) is applied to a few hundred scored positions at a
-time. Log-sum-exps are float32 (or the model's float64), window sums float64.
+Right padding never reaches a real token (attention is causal). The logits of a whole batch never exist: the head is
+applied to a few hundred scored positions at a time. Log-sum-exps are float32 (or float64), window sums float64.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -120,8 +119,7 @@ class Scorer:
     def score_with_jacobian(self, gradient: torch.Tensor, pull: Callable[[], Floats]) -> tuple[Floats, Floats]:
         """Return the nats of every window (W,) and d nats / d weight of every domain (E, K), in one pass.
 
-        `gradient` (P,) is the buffer behind the parameters' `.grad`; `pull` turns it into (K,). Memory is bounded: one
-        batch at a time, and layers computed again where activations are many.
+        `gradient` (P,) is the buffer behind the parameters' `.grad`; `pull` turns it into (K,). Memory is bounded.
         """
         nats = np.empty(len(self.table.domain))
         partials = []

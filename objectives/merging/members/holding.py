@@ -19,7 +19,7 @@ Held = Literal["auto", "resident", "streamed", "mapped"]
 StoredAs = Literal["float32", "bfloat16", "int8"]
 
 SHARE = 0.8
-"""Largest share of free memory that is taken: scoring and other programs need some."""
+"""Largest share of free memory for members and models."""
 MODELS = 3
 """Models beside the pool: the resident one, its gradient, and one that is being loaded."""
 
