@@ -161,7 +161,8 @@ def downstream_error(
     wanted: DownstreamConfig, pool: Pool, stacked: StackedPool, rule: MergeRule, store: EvaluationStore
 ) -> RememberedObjective:
     """Make the objective of downstream scores. Raises `ConfigError` where its extra is missing."""
-    from objectives.losses.downstream import DownstreamError, Tasks  # an extra
+    from objectives.losses.downstream import DownstreamError  # an extra
+    from objectives.losses.tasks import Tasks
 
     tasks = Tasks(wanted.tasks, wanted.task_folder, wanted.metric, wanted.shots, wanted.documents)
     return RememberedObjective(DownstreamError(pool, stacked, tasks, rule=rule), store)

@@ -26,7 +26,8 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from objectives.losses.downstream import DownstreamError, Tasks
+from objectives.losses.downstream import DownstreamError
+from objectives.losses.tasks import Tasks
 
 NAMES = ("code", "docs", "prose")
 MIXED = Mixture.of({"code": 0.25, "docs": 0.25, "prose": 0.5})
