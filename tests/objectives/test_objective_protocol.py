@@ -139,7 +139,7 @@ def test_the_value_is_that_of_its_domains(objective: Objective) -> None:
         assert evaluation.windows is not None
         nats = {name: part.sum() for name, part in evaluation.windows.items()}
         assert nats == pytest.approx({name: loss.nats for name, loss in evaluation.domains.items()})
-        assert set(evaluation.domains) == set(TARGET.weights)
+        assert set(evaluation.domains) == set(TARGET.domains)
 
 
 def test_different_mixtures_have_different_values(objective: Objective) -> None:
