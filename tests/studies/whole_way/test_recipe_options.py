@@ -109,7 +109,7 @@ def test_what_members_take_is_read_from_the_recipe_and_the_command_line_wins(
     assert mixscout("search", root / "study.toml", "--merges", 5).code == 0
     before = snapshot(root / "pools")
     edit(root / "pool.toml", "tokens = 6_000", "tokens = 6_000\nnum_gpus = 2")
-    monkeypatch.setattr("pool.engines.resources.visible_devices", lambda: ("0",))
+    monkeypatch.setattr("pool.engines.choice.visible_devices", lambda: ("0",))
     for command in (("pool", "build", root / "pool.toml"), ("fidelity", root / "study.toml")):
         answer = mixscout(*command, "--workers", 2)
         assert answer.code == 1 and answer.err.count("\n") == 1
