@@ -24,7 +24,7 @@ from pool.errors import ConfigError, first_line
 from pool.files.digests import digest_file, digest_json
 
 PYTHON_SEED = 0
-SEED = 1234
+HARNESS_SEED = 1234
 """Seeds of Python, and of NumPy, torch and prompt examples: the harness's own, so that its command agrees."""
 
 
@@ -135,7 +135,7 @@ def higher_is_better(tasks: Mapping[str, Any], metric: str) -> bool:
 
 def requests_digest(name: str, task: Any, tasks: Tasks) -> str:
     """Digest prompts and answers of a task: its data may lie outside the folder, or change on the Hub."""
-    task.set_fewshot_seed(SEED)
+    task.set_fewshot_seed(HARNESS_SEED)
     try:
         task.build_all_requests(limit=tasks.documents)
     except Exception as error:  # as for loading
@@ -169,8 +169,8 @@ def aside(device: torch.device) -> Iterator[None]:
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         ):
             random.seed(PYTHON_SEED)
-            np.random.seed(SEED)  # noqa: NPY002
-            torch.manual_seed(SEED)
+            np.random.seed(HARNESS_SEED)  # noqa: NPY002
+            torch.manual_seed(HARNESS_SEED)
             yield
     finally:
         logger.setLevel(level)
