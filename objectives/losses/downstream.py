@@ -11,7 +11,7 @@ from typing import Any
 
 from objectives.evaluation import Evaluation
 from objectives.losses.tasks import (
-    SEED,
+    HARNESS_SEED,
     Tasks,
     aside,
     file_digests,
@@ -100,7 +100,7 @@ class DownstreamError:
     def _evaluate(self) -> Any:
         evaluate = harness("evaluator").evaluate
         for task in self._tasks.values():
-            task.set_fewshot_seed(SEED)
+            task.set_fewshot_seed(HARNESS_SEED)
         try:
             with aside(self._stacked.device):
                 # its bootstrap would start a process per core, and print: means have a closed form
