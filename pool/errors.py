@@ -59,7 +59,7 @@ def first_line(error: BaseException) -> str:
 
 def last_line(error: BaseException) -> str:
     """Return the last line of a message, or the exception's type if it is empty."""
-    return _lines(error)[-1]
+    return _lines(error)[-1].strip()
 
 
 def _lines(error: BaseException) -> list[str]:

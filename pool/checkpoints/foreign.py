@@ -119,10 +119,14 @@ def _shards(folder: Path, what: str) -> tuple[Path, ...]:
 
 def _check_types(path: Path, what: str) -> None:
     try:
+        path.open("rb").close()  # safe_open takes every failure to open for a missing file
         with safe_open(path, "pt") as file:
             stored = {name: str(file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise PoolError(f"{what}: {path} is not a whole safetensors file: {error}; copy it again") from None
+        raise PoolError(
+            f"{what}: {path} is not a whole safetensors file: {error}; copy it again, and if it names an unknown type, "
+            "give the checkpoint in float32, bfloat16 or float16"
+        ) from None
     for name, kind in stored.items():
         if kind not in _EXACT_IN_FLOAT32 | _BUFFERS:
             raise PoolError(
