@@ -3,6 +3,7 @@
 They meet through a file, talk over loopback, and die with their starter.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
-from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import spawn
 
 from pool.engines.engine import Job, Listener, said_into
@@ -38,6 +38,8 @@ _NO_MEMORY, _REFUSES, _RAISED = 77, 78, 79
 _POLL_SECONDS = 0.5
 _LINGER_SECONDS = 2.0
 """After one process fails, the others get this time to fail because of it."""
+_SET_SIGNAL_OF_PARENTS_DEATH = 1
+"""PR_SET_PDEATHSIG of <linux/prctl.h>."""
 _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
 
@@ -94,6 +96,16 @@ def _ending(codes: Sequence[int | None], member: "_Member", label: str) -> Endin
     raise RuntimeError("\n".join([f"{label}: its processes ended with {codes}", *raised]))
 
 
+def _die_with_starter() -> None:
+    """Have Linux kill this process when its starter dies: torch asks for SIGINT, which a process may miss."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong)
+        if libc.prctl(_SET_SIGNAL_OF_PARENTS_DEATH, signal.SIGKILL) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"prctl(PR_SET_PDEATHSIG): {os.strerror(number)}")
+
+
 @dataclass(frozen=True)
 class _Member:
     work: Callable[[], bool]
@@ -109,7 +121,7 @@ class _Member:
         return (self.folder / str(number)).read_text(encoding="utf-8")
 
     def __call__(self, number: int) -> None:
-        _prctl_pr_set_pdeathsig(signal.SIGKILL)  # torch asks for SIGINT, which a process may miss
+        _die_with_starter()
         if os.getppid() != self.starter:
             os._exit(_RAISED)  # the starter died before
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the starter gets SIGINT too, and ends the group
