@@ -6,12 +6,20 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.table import Table
 
 from pool.errors import ConfigError
-from pool.mixture import Mixture
+
+if TYPE_CHECKING:
+    from pool.mixture import Mixture
+
+
+@runtime_checkable
+class HasJson(Protocol):
+    def as_json(self) -> object: ...
 
 
 def console() -> Console:
@@ -34,12 +42,17 @@ def print_json(value: object) -> None:
 
 
 def json_text(value: object) -> str:
-    """Dump a value, indented: dataclasses as objects, NaN and infinities (which JSON lacks) as null."""
+    """Dump a value, indented; NaN and infinities, which JSON lacks, become null.
+
+    An answer is dumped by its `as_json`, another dataclass as an object of its fields.
+    """
     return json.dumps(_finite(value), indent=2, allow_nan=False)
 
 
-def named_weights(text: str, names: Sequence[str], *, option: str) -> Mixture:
+def named_weights(text: str, names: Sequence[str], *, option: str) -> "Mixture":
     """Read `a=0.5,b=0.5` as a mixture over `names`. Raises `ConfigError` with the part at fault."""
+    from pool.mixture import Mixture  # NumPy would slow `--help` down
+
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, equals, number = (piece.strip() for piece in part.partition("="))
@@ -91,6 +104,8 @@ def _finite(value: object) -> object:
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, HasJson):
+        return _finite(value.as_json())
     if is_dataclass(value) and not isinstance(value, type):
         return _finite(asdict(value))
     if isinstance(value, Sequence) and not isinstance(value, str):

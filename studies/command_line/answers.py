@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from studies.command_line.options import JsonOption, NoiseOption, StudyArgument, print_answer, started_study
+from studies.command_line.options import JsonOption, NoiseOption, StudyArgument, pool_bench, print_answer
 from studies.terminal import console, print_json, quiet_libraries
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def robustness(
     quiet_libraries()
     from studies.answers.robustness import run_robustness, show_robustness
 
-    with started_study(study_file) as (bench, study):
-        answer = run_robustness(bench, study, noise=noise, seed=seed)
+    with pool_bench(study_file) as bench:
+        answer = run_robustness(bench, bench.known_study(), noise=noise, seed=seed)
     print_answer(answer, show_robustness, as_json=as_json)
 
 
@@ -82,6 +82,6 @@ def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     from studies.answers.tables import show_confirmation
     from studies.opened.opened_study import best_mixture
 
-    with started_study(study_file) as (bench, study):
-        confirmation = run_confirm(bench, best_mixture(bench, study))
+    with pool_bench(study_file) as bench:
+        confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()))
     print_answer(confirmation, show_confirmation, as_json=as_json)

@@ -16,8 +16,8 @@ from studies.command_line.options import (
     StudyArgument,
     TruthsOption,
     WorkersOption,
+    pool_bench,
     print_answer,
-    started_study,
 )
 from studies.terminal import console, named_weights, print_json, quiet_libraries
 
@@ -67,10 +67,10 @@ def fidelity(
     wanted = FidelityRequest(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions)
     told = engines.EngineRequest(engine, workers, address, num_cpus, num_gpus)
     with (
-        started_study(study_file) as (bench, study),
+        pool_bench(study_file) as bench,
         engines.chosen(told, otherwise=bench.pool.config.recipe.resources) as trains,
     ):
-        report = make_report(bench, study, wanted, trains)
+        report = make_report(bench, bench.known_study(), wanted, trains)
     print_answer(report, show_fidelity, as_json=as_json)
 
 
@@ -89,11 +89,11 @@ def predict(
     from studies.assessment.fidelity.report import forecast_mixture
     from studies.assessment.fidelity.table import show_forecast
 
-    with started_study(study_file) as (bench, study):
+    with pool_bench(study_file) as bench:
         asked = named_weights(mixture, bench.pool.names, option="--mixture") if mixture else None
-        found, forecaster, forecasts = forecast_mixture(bench, study, asked, truths)
+        found, forecaster, forecasts = forecast_mixture(bench, bench.known_study(), asked, truths)
     if as_json:
-        about = {"study": study.study_name, "mixture": found.as_dict()}
+        about = {"study": bench.config.name, "mixture": found.as_dict()}
         print_json({**about, **forecast_json(forecasts), "calibration": forecaster.as_json()})
     else:
         show_forecast(console(), found, forecaster, forecasts)
@@ -125,8 +125,8 @@ def ablate(
     from studies.assessment.ablation.tables import show_ablation
 
     asked = AblationRequest(merges, Noise(noise, seed), game, split, not goal_only)
-    with started_study(study_file) as (bench, study):
-        ablation = run_ablation(bench, study, asked)
+    with pool_bench(study_file) as bench:
+        ablation = run_ablation(bench, bench.known_study(), asked)
         reports = bench.pool.config.root / "reports"
     stem = ablation_stem(ablation.study, game, split)
     picture = draw_ablation(ablation, reports / f"{stem}.png")

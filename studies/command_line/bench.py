@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from studies.command_line.options import JsonOption, PoolArgument, StudyArgument, print_answer
+from studies.command_line.options import JsonOption, PoolArgument, StudyArgument, pool_bench, print_answer
 from studies.terminal import console, print_json, quiet_libraries
 
 bench_verbs = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
@@ -109,10 +109,8 @@ def objective(
     from studies.benchmarks.evaluation.costs import run_costs
     from studies.benchmarks.evaluation.growth import run_growth
     from studies.benchmarks.evaluation.shortcuts import run_precision, run_savings
-    from studies.opened.on_pool import workbench
-    from studies.study_file.study_file import read_study_file
 
-    with workbench(read_study_file(study_file)) as bench:
+    with pool_bench(study_file, must_exist=False) as bench:
         costs = run_costs(bench, repeats)
         savings = run_savings(bench, seeds=seeds, merges=merges)
         check = run_precision(bench, 50) if precision else None
@@ -139,10 +137,8 @@ def memory(
     quiet_libraries()
     from studies.benchmarks.evaluation.memory import run_large, run_memory
     from studies.benchmarks.evaluation.tables import show_memory
-    from studies.opened.on_pool import workbench
-    from studies.study_file.study_file import read_study_file
 
-    with workbench(read_study_file(study_file)) as bench:
+    with pool_bench(study_file, must_exist=False) as bench:
         found = [run_memory(bench, mixtures, repeats)]
     if large:
         found.append(run_large(repeats))
@@ -214,14 +210,12 @@ def landscape(
     quiet_libraries()
     from studies.benchmarks.strategies.shown import show_landscape
     from studies.benchmarks.surrogates import run_landscape
-    from studies.opened.on_pool import workbench
-    from studies.study_file.study_file import read_study_file
     from studies.terminal import parse_numbers
 
     merges, steep = (
         parse_numbers(option, text, "merges", least=3)
         for option, text in (("--values", values), ("--gradients", gradients))
     )
-    with workbench(read_study_file(study_file)) as bench:
+    with pool_bench(study_file, must_exist=False) as bench:
         fits = run_landscape(bench, merges, steep, unseen=unseen, seed=seed)
     print_answer(fits, show_landscape, as_json=as_json)

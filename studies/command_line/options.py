@@ -1,9 +1,9 @@
 """Arguments and options of several verbs, and how verbs open a study and print an answer."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -12,8 +12,6 @@ from pool.engines.choice import EngineName
 from studies.terminal import console, print_json
 
 if TYPE_CHECKING:
-    from optuna import Study
-
     from studies.opened.on_pool import Workbench
 
 PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
@@ -52,30 +50,17 @@ GpusOption = Annotated[
 Answer = TypeVar("Answer")
 
 
-@runtime_checkable
-class _HasJson(Protocol):
-    def as_json(self) -> object: ...
-
-
 def print_answer(answer: Answer, show: Callable[[Console, Answer], None], *, as_json: bool) -> None:
-    """Print an answer, or a list of answers, as JSON, or as tables by `show`."""
-    if not as_json:
-        show(console(), answer)
-    elif isinstance(answer, list):
-        print_json([_json_of(one) for one in answer])
+    """Print an answer as JSON, or as tables by `show`."""
+    if as_json:
+        print_json(answer)
     else:
-        print_json(_json_of(answer))
+        show(console(), answer)
 
 
-def _json_of(answer: object) -> object:
-    return answer.as_json() if isinstance(answer, _HasJson) else answer
-
-
-@contextmanager
-def started_study(study_file: Path) -> Iterator["tuple[Workbench, Study]"]:
-    """Open a study on a pool. Raises a `MixscoutError`, also when nobody started the study."""
+def pool_bench(study_file: Path, *, must_exist: bool = True) -> "AbstractContextManager[Workbench]":
+    """Open a study on a pool; with `must_exist`, make no database. Raises a `MixscoutError` of the thing at fault."""
     from studies.opened.on_pool import workbench
     from studies.study_file.study_file import read_study_file
 
-    with workbench(read_study_file(study_file), must_exist=True) as bench:
-        yield bench, bench.known_study()
+    return workbench(read_study_file(study_file), must_exist=must_exist)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, started_study
+from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, pool_bench
 from studies.terminal import console, print_json, quiet_libraries
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")]
@@ -22,8 +22,8 @@ def export(study_file: StudyArgument, folder: FolderArgument) -> None:
     from studies.answers.best import find_best
     from studies.outcome.handover.export import run_export
 
-    with started_study(study_file) as (bench, study):
-        found = find_best(bench, study)
+    with pool_bench(study_file) as bench:
+        found = find_best(bench, bench.known_study())
         console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
 
 
@@ -35,7 +35,8 @@ def table(study_file: StudyArgument, folder: FolderArgument, as_json: JsonOption
     quiet_libraries()
     from studies.outcome.handover.export import run_table
 
-    with started_study(study_file) as (bench, _):
+    with pool_bench(study_file) as bench:
+        bench.known_study()
         written = run_table(bench, folder)
     if as_json:
         parts = {"partitions": written.names, "metrics": tuple(written.metrics)}
@@ -70,8 +71,8 @@ def handover(
     from studies.outcome.handover.plan import show_plan
     from studies.outcome.handover.run import run_handover
 
-    with started_study(study_file) as (bench, study):
-        best = best_mixture(bench, study)
+    with pool_bench(study_file) as bench:
+        best = best_mixture(bench, bench.known_study())
         total = tokens or training_budget(bench.config.space, bench.basis)
         plan = run_handover(bench, best, folder, tokens=total, token_files=token_files, with_text=text)
     if as_json:

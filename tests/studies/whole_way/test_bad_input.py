@@ -215,6 +215,13 @@ def test_a_study_that_was_not_started(root: Path, mixscout) -> None:
         assert not (root / "mixscout.db").exists()
 
 
+def test_a_wrong_mixture_is_named_before_a_study_that_was_not_started(studied: Path, mixscout) -> None:
+    edit(studied / "study.toml", 'name = "tiny"', 'name = "another"')
+    asked = ("predict", studied / "study.toml", "--mixture")
+    assert "--mixture: 'gone' is no partition" in mixscout(*asked, "gone=1").err
+    assert "no study 'another' in" in mixscout(*asked, "prose=1").err
+
+
 def test_a_pool_that_was_not_built(empty_root: Path, mixscout) -> None:
     _refused(mixscout, empty_root, "pool 'tiny' is not built", "search", empty_root / "study.toml")
 

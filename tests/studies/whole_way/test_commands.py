@@ -4,6 +4,8 @@ import json
 import math
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -199,6 +201,13 @@ def test_every_verb_explains_itself(command: list[str], mixscout) -> None:
     assert answer.code == 0
     assert "Usage:" in answer.out
     assert command in ([], ["pool"], ["bench"]) or "Example" in answer.out
+
+
+def test_help_loads_no_heavy_library() -> None:
+    heavy = {"datasets", "numpy", "optuna", "pandas", "pydantic", "torch", "transformers"}
+    code = f"import sys, studies.command_line.app; print({heavy} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "set()"
 
 
 def test_other_strategies_share_the_study_s_evaluations(searched: Path, mixscout) -> None:
