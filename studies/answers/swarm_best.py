@@ -9,6 +9,7 @@ from rich.console import Console
 
 from objectives.agreement.statistics import Interval
 from objectives.held_out import Floats
+from objectives.stand_ins.swarm_table import SwarmTable
 from pool.mixture import SUM_TOLERANCE, Mixture
 from search.trials import Counts, count_trials
 from studies.answers.goal_predictor import Accuracy, GoalPredictor
@@ -84,14 +85,18 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
     """Predict the best mixture and the baselines. Raises `StudyError` without a value yet."""
     table, best = bench.swarm.table, best_mixture(bench, study)
     goal = GoalPredictor(bench.swarm, bench.target, coverage=COVERAGE)
+    metrics = {name: GoalPredictor.of_metric(bench.swarm, name, coverage=COVERAGE) for name in bench.target.domains}
     lowest = int(np.argmin(goal.measured(table)))
     run = Mixture.from_array(table.names, table.weights[lowest])
-    baselines = {"uniform": _standing(bench, goal, Mixture.uniform(table.names))}
-    baselines["best_run"] = _standing(bench, goal, run)
+
+    def standing(mixture: Mixture) -> SwarmStanding:
+        by_metric = {name: _forecast(predictor, table, mixture) for name, predictor in metrics.items()}
+        return SwarmStanding(mixture, _forecast(goal, table, mixture), by_metric, bench.space.contains(mixture))
+
     return SwarmBest(
         bench.config.name,
-        _standing(bench, goal, best),
-        baselines,
+        standing(best),
+        {"uniform": standing(Mixture.uniform(table.names)), "best_run": standing(run)},
         best_run=table.runs[lowest],
         distance=float(_distances(best.array, table.weights).min()),
         usual_distance=_usual_distance(table.weights),
@@ -102,18 +107,12 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
     )
 
 
-def _standing(bench: SwarmBench, goal: GoalPredictor, mixture: Mixture) -> SwarmStanding:
-    table = bench.swarm.table
-    same = np.flatnonzero(np.abs(table.weights - mixture.array).max(axis=1) < SUM_TOLERANCE)  # runs on this mixture
-
-    def forecast(predictor: GoalPredictor) -> SwarmForecast:
-        if not len(same):
-            return SwarmForecast(predictor.predict(mixture.array[None])[0])
-        return SwarmForecast(predictor.out_of_fold()[same[0]], float(predictor.measured(table)[same[0]]))
-
-    names = bench.target.domains
-    metrics = {name: forecast(GoalPredictor.of_metric(bench.swarm, name, coverage=COVERAGE)) for name in names}
-    return SwarmStanding(mixture, forecast(goal), metrics, bench.space.contains(mixture))
+def _forecast(predictor: GoalPredictor, table: SwarmTable, mixture: Mixture) -> SwarmForecast:
+    """Predict a mixture, or the first run trained on it from the other runs."""
+    runs = np.flatnonzero(np.abs(table.weights - mixture.array).max(axis=1) < SUM_TOLERANCE)
+    if not len(runs):
+        return SwarmForecast(predictor.predict(mixture.array[None])[0])
+    return SwarmForecast(predictor.out_of_fold()[runs[0]], float(predictor.measured(table)[runs[0]]))
 
 
 def _distances(weights: Floats, runs: Floats) -> Floats:
