@@ -33,9 +33,8 @@ def run_demo(root: Path, console: Console) -> None:
         run_search(bench, config.search.merges)
         study = bench.known_study()
         best = find_best(bench, study)
-        assert best.best.mixture is not None
         say(f"searched after {time.monotonic() - started:.0f} s; training the winner and the baselines for real")
-        confirmation = run_confirm(bench, best.best.mixture)
+        confirmation = run_confirm(bench, best.mixture)
         picture = draw_study(best, study, root / "reports" / f"{config.name}.png")
     show_best(console, best, confirmation)
     console.print(f"picture: {picture}", soft_wrap=True)

@@ -27,7 +27,8 @@ SAMPLING_SEED = 0
 class Standing:
     """One contender; `mixture` is None for the seed.
 
-    behind: difference from the best mixture, by split
+    feasible: inside the study's space; a baseline need not be
+    behind: value less the best mixture's, by split; empty for the best itself
     downstream: error on tasks, where minimised
     """
 
@@ -56,11 +57,15 @@ class Best:
     counts: Counts
     front: Sequence[FrontPoint] = ()
 
+    @property
+    def mixture(self) -> Mixture:
+        assert self.best.mixture is not None, "only the seed has none"
+        return self.best.mixture
+
     def as_json(self) -> Json:
-        assert self.best.mixture is not None
         return {
             "study": self.study,
-            "mixture": self.best.mixture.as_dict(),
+            "mixture": self.mixture.as_dict(),
             "downstream": self.best.downstream,
             "counts": asdict(self.counts),
             **{split: self.best.scores[split].as_json() for split in SPLITS},

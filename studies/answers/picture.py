@@ -18,11 +18,10 @@ _BASELINE_STYLES = {"uniform": "--", "proportional": ":", "best_single_member": 
 
 
 def draw_study(best: Best, study: optuna.Study, path: Path) -> Path:
-    """Draw in the format of the suffix."""
+    """Draw in the format of the path's suffix, and return the path."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    assert best.best.mixture is not None
-    draw_weights(left, best.best.mixture)
+    draw_weights(left, best.mixture)
     left.set_title(f"Best mixture of study {best.study}", loc="left")
     baselines = {name: best.baselines[name].scores["search"].value for name in _BASELINE_STYLES}
     draw_progress(right, [value_of(trial) for trial in completed_trials(study)], baselines)
@@ -51,7 +50,7 @@ def draw_weights(axes: Axes, mixture: Mixture) -> None:
 
 
 def draw_progress(axes: Axes, values: Sequence[float], baselines: Mapping[str, float]) -> None:
-    """Draw each merge, the lowest so far, and the baselines."""
+    """Draw the value of each merge in order, the lowest so far, and the baselines named in `_BASELINE_STYLES`."""
     merges = range(1, len(values) + 1)
     axes.plot(merges, values, ".", color=GREY, alpha=0.6, label="each merge")
     axes.step(merges, list(accumulate(values, min)), where="post", color=BLUE, linewidth=2, label="best so far")

@@ -56,9 +56,8 @@ def show_front(console: Console, front: Sequence[FrontPoint], meaning: str) -> N
 
 
 def show_best(console: Console, best: Best, confirmation: Confirmation | None = None) -> None:
-    assert best.best.mixture is not None
     console.print(f"Best mixture of study {best.study}")
-    show_weights(console, best.best.mixture)
+    show_weights(console, best.mixture)
     columns = _columns(best, confirmation)
     measure = best.best.scores["search"].goal.measure.replace("-", " ")
     console.print(f"Held-out loss, {measure} (in brackets: how far the best mixture is ahead)")
