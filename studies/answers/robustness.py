@@ -5,7 +5,7 @@ Perturbed text has other tokens, so each text is scored in bits per byte of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -38,7 +38,7 @@ ELSEWHERE = "out-of-domain"
 
 @dataclass(frozen=True)
 class Condition:
-    """Scores of all contenders on one kind of text; `different` names equal mixtures once."""
+    """Scores of all contenders on one kind of text, in bits per byte; `different` names equal mixtures once."""
 
     scores: Mapping[str, Score]
     different: tuple[str, ...]
@@ -49,10 +49,12 @@ class Condition:
 
     @property
     def order(self) -> list[str]:
+        """The different contenders, from best to worst."""
         return sorted(self.different, key=lambda name: self.scores[name].value)
 
     @cached_property
     def behind(self) -> Mapping[str, PairedDifference]:
+        """The value of every other contender less the best mixture's."""
         best = self.scores[BEST]
         return {name: score.behind(best) for name, score in self.scores.items() if name != BEST}
 
@@ -127,7 +129,9 @@ def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed:
     }
     tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
     judged = _judged(bench.goals["test"], bench.pool.corpus.held_out["test"], tokenizer, noise=noise, seed=seed)
-    nats = _nats(bench, contenders, {condition: table for condition, (_, table) in judged.items()})
+    model, precision = bench.stacked.model, bench.proxy.precision
+    scorers = {condition: Scorer(model, table, precision=precision) for condition, (_, table) in judged.items()}
+    nats = _nats(bench.make_resident, contenders, scorers)
     different = _different(contenders)
     conditions = {
         condition: Condition({name: Score(goal, table, nats[name][condition]) for name in contenders}, different)
@@ -169,13 +173,14 @@ def _judged(
 
 
 def _nats(
-    bench: Workbench, contenders: Mapping[str, Mixture | None], tables: Mapping[str, WindowTable]
+    make_resident: Callable[[Mixture | None], None],
+    contenders: Mapping[str, Mixture | None],
+    scorers: Mapping[str, Scorer],
 ) -> dict[str, dict[str, Floats]]:
-    model, precision = bench.stacked.model, bench.proxy.precision
-    scorers = {condition: Scorer(model, table, precision=precision) for condition, table in tables.items()}
+    """Return nats (W,) by contender and condition."""
     nats: dict[str, dict[str, Floats]] = {}
     for name, mixture in contenders.items():
-        bench.make_resident(mixture)
+        make_resident(mixture)
         nats[name] = {condition: scorer.score() for condition, scorer in scorers.items()}
         bad = [condition for condition, values in nats[name].items() if not np.isfinite(values).all()]
         if bad:

@@ -95,7 +95,11 @@ def forecast_json(forecasts: Mapping[Split, Forecast]) -> Json:
 
 @dataclass(frozen=True)
 class Proposal:
-    """The proposed and the study's best mixture, with forecasts; `margins` is the error of their difference (95 %)."""
+    """The proposed and the study's best mixture, with forecasts by split.
+
+    margins: error of the difference of two predictions (95 %)
+    new_merges: made to find the proposal
+    """
 
     mixture: Mixture
     best_mixture: Mixture
@@ -121,7 +125,8 @@ def propose(
     evaluate: Callable[[Mixture], Evaluation] = loss
     if bench.config.search.strategy_found.uses_gradient and loss.gradient is not None:
         evaluate = loss.gradient
-    evaluations = [loss(mixture) for mixture in _merged(bench, study, [best, *known])]
+    trials = [] if bench.config.downstream else completed_trials(study)  # of downstream scores: no held-out loss
+    evaluations = [loss(mixture) for mixture in _merged(bench.space, trials, [best, *known])]
     made = 0
     for number in range(new_merges):
         rng = np.random.default_rng([bench.config.search.seed, number])
@@ -137,14 +142,12 @@ def propose(
     return Proposal(mixture, best, forecaster.forecast(mixture), forecaster.forecast(best), margins, made)
 
 
-def _merged(bench: Workbench, study: optuna.Study, others: Sequence[Mixture]) -> list[Mixture]:
-    """List `others` and the mixtures of fully merged trials, each once.
-
-    A study of downstream scores has no trials with held-out loss.
-    """
-    trials = [] if bench.config.downstream else completed_trials(study)
+def _merged(
+    space: CappedSimplex, trials: Sequence[optuna.trial.FrozenTrial], others: Sequence[Mixture]
+) -> list[Mixture]:
+    """List `others` and the mixtures of fully merged trials, each once."""
     full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
-    mixtures = [*others, *(bench.space.mixture_of(trial).over(bench.pool.names) for trial in full)]
+    mixtures = [*others, *(space.mixture_of(trial).over(space.names) for trial in full)]
     return list({mixture.digest: mixture for mixture in mixtures}.values())
 
 

@@ -17,7 +17,7 @@ _MARKED = {"best": (ORANGE, "*", 170), "uniform": (GREEN, "s", 55), "proportiona
 
 
 def draw_fidelity(fidelity: Fidelity, split: Split, path: Path) -> Path:
-    """Draw in the format of the suffix."""
+    """Draw in the format of the path's suffix, and return the path."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     draw_scatter(left, fidelity, split)

@@ -13,7 +13,6 @@ from objectives.losses.merged_loss import MergedLoss, ProxySettings
 from objectives.losses.trained_loss import TrainedLoss
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import MergeRule
-from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal, measures_of
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
@@ -53,9 +52,6 @@ class Instruments:
         held_out, goal = self.pool.corpus.held_out, self.goals["search"]
         scored = [name for name in held_out["search"] if all(held_out[split][name].tokens for split in SPLITS)]
         return Goal.over(tuple(dict.fromkeys([*goal.domains, *scored])), "macro", measure=goal.measure)
-
-    def table(self, split: Split) -> WindowTable:
-        return WindowTable.of(self.pool.corpus.held_out[split], self.goals[split].domains)
 
     def proxy_loss(self, split: Split) -> RememberedObjective:
         """Loss of the merge by the study's rule."""

@@ -28,6 +28,8 @@ NEW_MERGES = 8
 
 @dataclass(frozen=True)
 class FidelityRequest:
+    """How many truths to train, or the folder with measured ones, and the exponents of the rules to compare."""
+
     mixtures: int
     repeats: int = 0
     truths: Path | None = None

@@ -8,6 +8,7 @@ import numpy as np
 
 from objectives.agreement.noise import NoiseFloor
 from objectives.held_out import Floats
+from objectives.scoring.window_table import WindowTable
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarm
 from pool.building.trained import TruthRun, train_runs
 from pool.config.recipe import Recipe
@@ -164,8 +165,9 @@ def _groups(table: SwarmTable, names: tuple[str, ...]) -> list[list[int]]:
 
 
 def _values(instruments: Instruments, split: Split, metrics: Mapping[str, Floats]) -> Floats:
-    """Return the study's value of every run."""
-    goal, table = instruments.goals[split], instruments.table(split)
+    """Return the study's value of N runs (N,); domains are sized as the pool's held-out text is."""
+    goal = instruments.goals[split]
+    table = WindowTable.of(instruments.pool.corpus.held_out[split], goal.domains)
     sizes = goal.sizes(table.losses(np.zeros(len(table.domain))))
     rows = np.array([metrics[name] for name in goal.domains]).T
     return np.array([goal.value_of(row, sizes) for row in rows])

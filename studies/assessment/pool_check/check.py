@@ -58,8 +58,10 @@ class PoolCheck:
 
     uniform: the merge at equal weights
     tokens: trained on; None if unknown
-    forgotten_nats: rise on the seed's mixture; None if not measured
-    barriers: nats on the mean of domains, for pairs and from members to the uniform merge
+    own_domains: the held-out domain of a member's own text; members without one are left out
+    forgotten_nats: rise of the loss on the seed's mixture; None if not measured
+    barriers: nats on the mean of domains, for the pairs whose line was walked
+    barriers_to_mean: the same between each member and the uniform merge
     """
 
     pool: str
@@ -137,7 +139,7 @@ def by_pair_name(values: Mapping[Pair, float]) -> dict[str, float]:
 
 
 def run_pool_check(pool: Pool, lines: Lines) -> PoolCheck:
-    """Measure all members of a verified pool.
+    """Measure all members of a verified pool; evaluations are remembered in the root's database.
 
     Raises `PoolError` for NaN in a member, `CorpusError` without held-out text, and `StorageError`.
     """
@@ -169,9 +171,6 @@ class _Reader:
             return _losses(self._objective(mixture).domains)
         except NonFiniteLossError:
             return self._resident()
-
-    def mean_nats(self, mixture: Mixture) -> float:
-        return self.merge(mixture).mean
 
     def _resident(self) -> DomainLosses:
         return _losses(self._merged.table.losses(self._merged.scorer.score()))
@@ -218,7 +217,7 @@ def _walk(ends: Sequence[Ends], reader: _Reader, points: int) -> list[float]:
     barriers: list[float] = []
     with track("lines walked", len(ends)) as show:
         for start, end in ends:
-            barriers.append(barrier_nats(start, end, reader.mean_nats, points=points))
+            barriers.append(barrier_nats(start, end, lambda mixture: reader.merge(mixture).mean, points=points))
             show(len(barriers), "")
     return barriers
 

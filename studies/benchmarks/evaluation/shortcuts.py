@@ -1,6 +1,5 @@
 """Whether shortcuts of an evaluation change the answer: early stopping and bfloat16."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +12,7 @@ from objectives.scoring.paired import EarlyStopping
 from pool.mixture import Mixture
 from pool.progress import track
 from search.loop import Search, advance
+from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.trials import STOPPED_EARLY, TOKENS_READ, best_trial, completed_trials, value_of
 from studies.benchmarks.evaluation.costs import random_mixture
@@ -22,8 +22,9 @@ from studies.opened.on_pool import Workbench
 
 @dataclass(frozen=True)
 class Savings:
-    """Random searches with early stopping over the same without.
+    """Random searches with early stopping beside the same without.
 
+    adaptive_tokens_ratio: tokens read with early stopping over those without
     adaptive_same_best: 1 where the best mixture is the same
     winners: mixtures better than their time's incumbent; `winners_stopped` of them were stopped
     """
@@ -38,7 +39,11 @@ class Savings:
 
 @dataclass(frozen=True)
 class PrecisionCheck:
-    """bfloat16 less float32, in the goal's measure; `regret` is the excess of bfloat16's best mixture in float32."""
+    """bfloat16 less float32, in the goal's measure.
+
+    spread, change_spread: standard deviations of the float32 values and of the change
+    regret: float32 value of bfloat16's best mixture over the lowest
+    """
 
     mixtures: int
     spread: float
@@ -53,6 +58,8 @@ class PrecisionCheck:
 
 
 class _Recalled:
+    """A loss computed once for each mixture, without shortcuts."""
+
     gradient = challenge = foundation = None
 
     def __init__(self, loss: MergedLoss) -> None:
@@ -67,7 +74,7 @@ class _Recalled:
 
 
 def run_savings(bench: Workbench, *, seeds: int, merges: int) -> Savings:
-    """Run random searches; the seed orders the windows, too."""
+    """Run a random search with and without early stopping for each seed, which also orders the windows."""
     space, random = bench.space, STRATEGIES["random"]
     tokens, same, winners, stopped = [], [], 0, 0
     with track(f"early stopping, random search of {merges} merges", seeds) as show:
@@ -78,7 +85,7 @@ def run_savings(bench: Workbench, *, seeds: int, merges: int) -> Savings:
             full = _run(Search(_Recalled(loss), space, random, seed), merges)
             early = _run(Search(loss, space, random, seed, stop_early=True), merges)
             tokens.append(_tokens(early) / _tokens(full))
-            same.append(float(_best(early, space.mixture_of).digest == _best(full, space.mixture_of).digest))
+            same.append(float(_best(early, space).digest == _best(full, space).digest))
             won, lost = _winners(full, early)
             winners, stopped = winners + won, stopped + lost
             show(seed + 1, f"tokens {tokens[-1]:.3f}, same best {sum(same):.0f} of {seed + 1}")
@@ -95,10 +102,10 @@ def _tokens(study: optuna.Study) -> int:
     return sum(int(trial.user_attrs[TOKENS_READ]) for trial in completed_trials(study))
 
 
-def _best(study: optuna.Study, mixture_of: Callable[[optuna.trial.FrozenTrial], Mixture]) -> Mixture:
+def _best(study: optuna.Study, space: CappedSimplex) -> Mixture:
     trial = best_trial(completed_trials(study))
     assert trial is not None, "losses of a built pool are finite"
-    return mixture_of(trial)
+    return space.mixture_of(trial)
 
 
 def _winners(full: optuna.Study, early: optuna.Study) -> tuple[int, int]:
