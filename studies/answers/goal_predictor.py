@@ -20,7 +20,12 @@ from studies.answers.score import rank_correlation
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Errors of predictions of N runs; `inside`: share of values in their intervals."""
+    """Errors of predictions of N runs.
+
+    spearman: NaN where undefined
+    rmse: in the swarm's unit
+    inside: share of values in their intervals
+    """
 
     runs: int
     spearman: float
@@ -46,6 +51,7 @@ class GoalPredictor:
         return aggregated(self._goal, means, np.zeros_like(means))[0]
 
     def predict(self, weights: Floats) -> list[Interval]:
+        """Predict mixtures (N, K)."""
         return self._intervals(self._calibrated(*self._swarm.predict(self._goal.domains, weights)))
 
     def out_of_fold(self) -> list[Interval]:

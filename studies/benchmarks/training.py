@@ -33,6 +33,8 @@ VOCABULARY_130M = 32_000
 class Speed:
     """The throughput of a timed training.
 
+    tokens: of one run
+    tokens_per_second, bare_tokens_per_second: of the median runs
     ratio: over the bare loop's throughput, paired
     utilisation: model FLOPs over `peak_teraflops`; None without a peak
     """
@@ -50,6 +52,8 @@ class Speed:
 
 @dataclass(frozen=True)
 class TrainingRequest:
+    """Optimiser steps of a run, and paired rounds after an untimed one."""
+
     steps: int
     repeats: int
     is_130m: bool = False

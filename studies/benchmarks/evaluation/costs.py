@@ -40,11 +40,11 @@ MERGES_TIMED = 20
 class Costs:
     """Ratios of seconds, and one of bytes per second.
 
-    overhead_ratio: an evaluation, kept, over the bare forward passes
-    plain_ratio: over a plain loop with whole logits
-    merge_bandwidth_ratio: merging over copying
-    versus_mergekit_ready: mergekit and loading over our merge
-    versus_mergekit_candidate: with scoring, in a random search
+    overhead_ratio: an evaluation, kept in a database, over the bare forward passes
+    plain_ratio: an evaluation, kept in a database, over a plain loop with whole logits
+    merge_bandwidth_ratio: merging over copying the members
+    versus_mergekit_ready: mergekit to disk and loading over our merge
+    versus_mergekit_candidate: mergekit, loading and scoring over our merge and decision, in a random search
     """
 
     overhead_ratio: Ratio

@@ -86,6 +86,7 @@ class Workload:
 
 
 def run_memory(bench: Workbench, mixtures: int, repeats: int) -> MemoryFigures:
+    """Measure on a study's own pool, goal and merge rule, on the search split."""
     rng = np.random.default_rng(bench.config.search.seed)
     draws = [random_mixture(bench.space, rng).over(bench.stacked.names).array for _ in range(mixtures)]
 
