@@ -24,8 +24,6 @@ def best(
     A study on a swarm shows the predicted best mixture, beside uniform and the best trained model.
     """
     quiet_libraries()
-    from dataclasses import asdict
-
     from studies.answers.best import find_best, run_diversity
     from studies.answers.tables import show_best, show_diversity
     from studies.opened.on_pool import workbench
@@ -39,8 +37,7 @@ def best(
         found = find_best(bench, bench.known_study())
         texts = run_diversity(bench, found) if diversity else None
     if as_json:
-        columns = {"diversity": {name: asdict(one) for name, one in texts.items()}} if texts else {}
-        print_json({**found.as_json(), **columns})
+        print_json({**found.as_json(), **({"diversity": texts} if texts else {})})
         return
     show_best(console(), found)
     if texts:

@@ -1,7 +1,7 @@
 """The verbs on the trust in an answer: `fidelity`, `predict`, `ablate`, `compare`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,9 +20,6 @@ from studies.command_line.options import (
     print_answer,
 )
 from studies.terminal import console, named_weights, print_json, quiet_libraries
-
-if TYPE_CHECKING:
-    from studies.assessment.comparison.comparison import Comparison
 
 DEFAULT_STRATEGIES = "auto,tpe,gp,random"
 DEFAULT_SEEDS = 5
@@ -168,8 +165,10 @@ def compare(
     quiet_libraries()
     from studies.assessment.comparison.comparison import write_comparison
     from studies.assessment.comparison.picture import draw_comparison
-    from studies.assessment.comparison.run import compare_studies
+    from studies.assessment.comparison.run import compare_strategies, compare_studies
     from studies.assessment.comparison.table import show_comparison
+    from studies.opened.opening import open_study
+    from studies.study_file.study_file import read_study_file
 
     if len(study_files) > 1:
         if strategies or seeds or merges:
@@ -180,7 +179,9 @@ def compare(
         name = "-".join(one.name for one in comparison.contenders)
     else:
         names = _strategy_names(strategies or DEFAULT_STRATEGIES)
-        comparison, reports = _compete(study_files[0], names, seeds or DEFAULT_SEEDS, merges or DEFAULT_MERGES)
+        with open_study(read_study_file(study_files[0])) as bench:
+            comparison = compare_strategies(bench, names, seeds or DEFAULT_SEEDS, merges or DEFAULT_MERGES)
+            reports = bench.root / "reports"
         name = comparison.name
     picture = draw_comparison(comparison, reports / f"{name}.compare.png")
     table = write_comparison(comparison, reports / f"{name}.compare.csv")
@@ -189,15 +190,6 @@ def compare(
         return
     show_comparison(console(), comparison)
     console().print(f"picture: {picture}\ntable: {table}", soft_wrap=True)
-
-
-def _compete(study_file: Path, names: list[str], seeds: int, merges: int) -> "tuple[Comparison, Path]":
-    from studies.assessment.comparison.run import compare_strategies
-    from studies.opened.opening import open_study
-    from studies.study_file.study_file import read_study_file
-
-    with open_study(read_study_file(study_file)) as bench:
-        return compare_strategies(bench, names, seeds, merges), bench.root / "reports"
 
 
 def _strategy_names(text: str) -> list[str]:

@@ -59,7 +59,7 @@ def gate(
     jobs: Jobs = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the gate's savings and false prunes, on formulas with a known optimum."""
+    """Measure the gate's savings, false prunes and coverage, on formulas with a known optimum."""
     quiet_libraries()
     from studies.benchmarks.strategies import gate, shown
     from studies.benchmarks.strategies.regret import cases, parse_entries

@@ -35,7 +35,7 @@ EngineOption = Annotated[
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option(metavar="auto|local|HOST:PORT", help="The Ray cluster; auto is this machine's own."),
+    typer.Option(metavar="auto|local|HOST:PORT", help="The Ray cluster; auto finds this machine's cluster."),
 ]
 CpusOption = Annotated[
     float | None,

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
+from pool.errors import ConfigError
 from studies.command_line.options import (
     AddressOption,
     CpusOption,
@@ -15,7 +17,7 @@ from studies.command_line.options import (
     TextRootOption,
     WorkersOption,
 )
-from studies.terminal import console, print_json, quiet_libraries
+from studies.terminal import console, named_weights, print_json, quiet_libraries
 
 if TYPE_CHECKING:
     from pool.mixture import Groups, Mixture
@@ -199,9 +201,7 @@ def units(
 
 def _asked_mixture(text: str, groups: "Groups", *, macro: bool) -> "Mixture":
     """Read a mixture over groups or over units: the first name decides."""
-    from pool.errors import ConfigError
     from pool.mixture import to_units
-    from studies.terminal import named_weights
 
     if macro:
         raise ConfigError("--macro and --mixture both say what the weights are: give one of them")
@@ -212,8 +212,6 @@ def _asked_mixture(text: str, groups: "Groups", *, macro: bool) -> "Mixture":
 
 
 def _show_units(by_group: "Mixture", by_unit: "Mixture", groups: "Groups", *, even: bool) -> None:
-    from rich.table import Table
-
     table = Table("group", "weight", "unit", "weight")
     weights = by_unit.as_dict()
     for group, weight in by_group.as_dict().items():

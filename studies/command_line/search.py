@@ -48,7 +48,7 @@ def search(
     accept: AcceptOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Advance a study to its budget of merges. The same line starts, resumes and extends it."""
+    """Advance a study to its budget of merges. The same line starts, resumes after a kill, and extends."""
     wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     _advance(study_file, merges, wanted, devices, accept=accept, as_json=as_json)
 
@@ -73,8 +73,6 @@ def _advance(
     study_file: Path, merges: int | None, wanted: EngineRequest, devices: str | None, *, accept: bool, as_json: bool
 ) -> None:
     quiet_libraries()
-    from dataclasses import asdict
-
     from pool.engines.choice import chosen
     from studies.answers.tables import show_counts
     from studies.opened.opening import open_study
@@ -91,6 +89,6 @@ def _advance(
             with open_study(config) as bench:
                 counts = run_search(bench, total, accept=accept)
     if as_json:
-        print_json({"study": config.name, "counts": asdict(counts)})
+        print_json({"study": config.name, "counts": counts})
     else:
         show_counts(console(), counts)

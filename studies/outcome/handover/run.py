@@ -44,9 +44,7 @@ def run_handover(
         "interleave.py": interleave_script(plan, pool.config, text_folder),
         "olmo_core.yaml": olmo_core_yaml(plan, token_files),
         "olmix.yaml": olmix_yaml(plan, token_files),
-    }
-    files |= {
-        f"mergekit_{method}.yaml": mergekit_yaml(seed, pool.member_folders, weights, method) for method in METHODS
+        **{f"mergekit_{name}.yaml": mergekit_yaml(seed, pool.member_folders, weights, name) for name in METHODS},
     }
     with writing_to(folder), new_folder(folder.resolve()) as new:
         for name, text in files.items():

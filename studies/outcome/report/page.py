@@ -9,7 +9,6 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined, select_autoescape
@@ -27,25 +26,6 @@ _WIDEST, _NARROWEST = 1.3, 0.8
 """Scales of a figure within which its letters stay readable."""
 
 
-@dataclass(frozen=True)
-class Image:
-    """A figure as an SVG image in a data URI, and the CSS of its width."""
-
-    uri: str
-    style: str
-
-    @classmethod
-    def of(cls, figure: Figure) -> Image:
-        image = io.BytesIO()
-        figure.savefig(image, format="svg", metadata={"Date": None, "Creator": None})
-        width = round(figure.get_figwidth() * 96)  # CSS pixels
-        narrowest, widest = round(_NARROWEST * width), round(_WIDEST * width)
-        return cls(
-            "data:image/svg+xml;base64," + base64.b64encode(image.getvalue()).decode(),
-            f"width: 100%; min-width: {narrowest}px; max-width: {widest}px",
-        )
-
-
 def render(study: str, summary: str, sections: Sequence[Section], figures: Mapping[str, Figure]) -> str:
     """Return the page of a study; `figures` are those of the sections' charts by name."""
     environment = Environment(
@@ -61,12 +41,24 @@ def render(study: str, summary: str, sections: Sequence[Section], figures: Mappi
         study=study,
         summary=summary,
         sections=sections,
-        images={name: Image.of(figure) for name, figure in figures.items()},
+        images={name: _image(figure) for name, figure in figures.items()},
         style=here.joinpath("page.css").read_text(encoding="utf-8"),
         figures=_columns_of_numbers,
         long=LONG,
         most=MOST_ROWS,
     )
+
+
+def _image(figure: Figure) -> dict[str, str]:
+    """Return the URI of a figure as SVG, and the CSS of its width."""
+    image = io.BytesIO()
+    figure.savefig(image, format="svg", metadata={"Date": None, "Creator": None})
+    width = round(figure.get_figwidth() * 96)  # CSS pixels
+    narrowest, widest = round(_NARROWEST * width), round(_WIDEST * width)
+    return {
+        "uri": "data:image/svg+xml;base64," + base64.b64encode(image.getvalue()).decode(),
+        "style": f"width: 100%; min-width: {narrowest}px; max-width: {widest}px",
+    }
 
 
 def written(cell: Cell) -> str:

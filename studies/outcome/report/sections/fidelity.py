@@ -25,11 +25,8 @@ from studies.outcome.report.facts.section import Cell, Chart, Section, Table
 
 def fidelity_section(facts: Facts) -> Section:
     """Compare the remembered truths with their proxies, or name the command to train some."""
-    section, bench, truths = (
-        partial(Section, "fidelity", "Does the merge stand for training?"),
-        facts.on_pool,
-        facts.truths,
-    )
+    section = partial(Section, "fidelity", "Does the merge stand for training?")
+    bench, truths = facts.on_pool, facts.truths
     if bench is None:
         return section(missing="A table's values are of models really trained: there is no proxy to judge.")
     found = _remembered(bench, truths, facts.best)

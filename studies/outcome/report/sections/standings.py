@@ -34,7 +34,7 @@ MARKS = ("o", "s", "^", "D", "v", "P")
 
 @dataclass(frozen=True)
 class Figures:
-    """A value with its interval, and its distance behind the best mixture in words."""
+    """A value with its 95 % interval (on a swarm 90 %), and its distance behind the best mixture in words."""
 
     value: float
     low: float
@@ -139,9 +139,9 @@ def _around(value: float, error: float, behind: str = "") -> Figures:
 
 def _table(unit: str, standings: Standings) -> Table:
     rows: list[list[Cell]] = [
-        [name, what, one.value, one.low, one.high, one.behind]
+        [shown(name), what, one.value, one.low, one.high, one.behind]
         for what, contenders in standings.items()
-        for name, one in ((shown(name), one) for name, one in contenders.items())
+        for name, one in contenders.items()
     ]
     columns = ("mixture", "measured on", unit, "low", "high", "behind the best mixture")
     return Table("standings", "Best mixture and baselines, with intervals", columns, rows)
