@@ -130,8 +130,11 @@ def _with_tables(engine: Engine, address: Address, options: dict[str, Any]) -> S
         return _optuna_storage(engine, address, options)
     try:
         with exclusively(engine, address, "upgrade"):  # several workers may start at once
+            current = _is_current(engine, address)
+            if not current and inspect(engine).has_table("evaluations"):  # outside the lock: tables in the making
+                raise _unreleased(address)
             storage = _optuna_storage(engine, address, options)
-            if not _is_current(engine, address):
+            if not current:
                 _upgrade(engine)
             return storage
     except (OSError, Timeout) as error:
@@ -160,17 +163,21 @@ def revision_of(engine: Engine) -> str | None:
 def _is_current(engine: Engine, address: Address) -> bool:
     """Tell whether tables are there. Raises `StorageError` for those of another version."""
     revision, head = revision_of(engine), _revisions().get_current_head()
-    if revision in _UNRELEASED or (revision is None and inspect(engine).has_table("evaluations")):
-        raise StorageError(
-            f"database {address} was made by a Mixscout before 0.1.0 and cannot be upgraded; set `database` in the "
-            "study file to another one, and search again"
-        )
+    if revision in _UNRELEASED:
+        raise _unreleased(address)
     if revision not in (None, head):
         raise StorageError(
             f"database {address} was upgraded by a newer Mixscout, to revision {revision!r}; upgrade Mixscout, or set "
             "`database` in the study file to another one"
         )
     return revision == head
+
+
+def _unreleased(address: Address) -> StorageError:
+    return StorageError(
+        f"database {address} was made by a Mixscout before 0.1.0 and cannot be upgraded; set `database` in the "
+        "study file to another one, and search again"
+    )
 
 
 def _upgrade(engine: Engine) -> None:

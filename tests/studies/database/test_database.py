@@ -6,7 +6,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,10 @@ from objectives.evaluation import Evaluation
 from objectives.held_out import HeldOutLoss
 from pool.errors import ConfigError, StorageError
 from pool.mixture import Mixture
-from studies.database.address import VARIABLE, address_of, check_written, parse
+from studies.database.address import VARIABLE, Address, address_of, check_written, parse
 from studies.database.database import Database, open_database, revision_of
 from studies.database.evaluations import EvaluationRow
+from studies.database.leases import exclusively
 
 KINDS = ("sqlite", "postgresql", "mariadb")
 HEAD = "foundations_3"
@@ -77,6 +78,24 @@ def test_several_workers_may_make_the_tables_at_once(address: str) -> None:
 
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(use, range(4))) == [HEAD] * 4
+
+
+def test_a_worker_waits_for_tables_that_another_is_making(tmp_path: Path) -> None:
+    def use() -> str | None:
+        with open_database(tmp_path / "new.db", timeout_seconds=2) as opened:
+            return revision_of(opened.engine)
+
+    address = Address.of_file(tmp_path / "new.db")
+    engine = create_engine(address.url)
+    with ThreadPoolExecutor(1) as threads:
+        with exclusively(engine, address, "upgrade"):
+            with engine.begin() as connection:
+                connection.execute(text("CREATE TABLE evaluations (id INTEGER)"))
+            other = threads.submit(use)
+            assert not wait([other], timeout=0.5).done
+            with engine.begin() as connection:
+                connection.execute(text("DROP TABLE evaluations"))
+        assert other.result() == HEAD
 
 
 def test_a_trial_reads_the_same_from_the_database_and_in_hand(address: str) -> None:
