@@ -33,7 +33,7 @@ def show_fidelity(console: Console, report: FidelityReport) -> None:
     if fidelity.truths.ignored:
         console.print(f"Not used, for they are no held-out domain of the pool: {', '.join(fidelity.truths.ignored)}")
     _show_mixtures(console, fidelity, test)
-    console.print(_noise_line(test.noise.get(VALUE), test))
+    console.print(_noise_line(test))
     _show_agreement(console, test)
     _show_domains(console, test)
     _show_rules(console, fidelity.rules, fidelity.by_split["search"].noise.get(VALUE))
@@ -49,7 +49,8 @@ def _show_mixtures(console: Console, fidelity: Fidelity, agreed: Agreed) -> None
     console.print(table)
 
 
-def _noise_line(floor: NoiseFloor | None, agreed: Agreed) -> str:
+def _noise_line(agreed: Agreed) -> str:
+    floor = agreed.noise.get(VALUE)
     if floor is None:
         return "Noise floor: not measured; `--repeats 2` trains some mixtures again in another order of the data."
     return (

@@ -5,7 +5,7 @@ The rival is mergekit to disk, load, and a plain forward pass.
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,17 +102,13 @@ def _bandwidth(stacked: StackedPool, repeats: int) -> Ratio:
     stack, k = stacked.stack, len(stacked.names)
     copy, uniform = torch.empty_like(stack), np.full(k, 1 / k)
 
-    def merge() -> None:
+    def many(action: Callable[[], object]) -> None:
         for _ in range(MERGES_TIMED):
-            stacked.merge(uniform)
+            action()
         stacked.synchronize()
 
-    def copying() -> None:
-        for _ in range(MERGES_TIMED):
-            copy.copy_(stack)
-        stacked.synchronize()
-
-    inverse = paired(copying, merge, repeats)
+    copying, merging = partial(copy.copy_, stack), partial(stacked.merge, uniform)
+    inverse = paired(lambda: many(copying), lambda: many(merging), repeats)
     scale = (k + 1) / (2 * k)
     return Ratio(scale * inverse.median, scale * inverse.min, scale * inverse.max, inverse.repeats)
 

@@ -108,7 +108,7 @@ def measure(load: Workload, repeats: int) -> MemoryFigures:
         ways = []
         for way in WAYS:
             stacked = reference if way == REFERENCE else StackedPool(load.folders, holding=way, folder=folder)
-            found, _ = (expected, 0.0) if way == REFERENCE else _losses(stacked, load)
+            found = expected if way == REFERENCE else _losses(stacked, load)[0]
             errors = np.abs(found - expected)
             merging, referring = (_merging(one, load) for one in (stacked, reference))
             ratio = paired(merging, referring, repeats)
