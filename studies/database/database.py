@@ -28,7 +28,7 @@ from studies.database.leases import Leases, exclusively
 from studies.database.migrations import versions
 
 LEASE_SECONDS = 60.0
-"""Time for which another machine's worker keeps its trial after its death."""
+"""Time after which the trial of another machine's dead worker is free."""
 LONGEST_WAIT_TO_OPEN_SECONDS = 10.0
 """A worker may start while the server restarts; a wrong address should not take long to say so."""
 VERSION_TABLE = "mixscout_version"

@@ -99,13 +99,10 @@ class EvaluationStore:
 
     def all_of(self, objective_digest: str) -> list[Evaluation]:
         """Return all evaluations of an objective, the earliest first."""
-        query = (
-            sa.select(EvaluationRow)
-            .where(EvaluationRow.objective_digest == objective_digest)
-            .order_by(EvaluationRow.id)
-        )
+        row = EvaluationRow
+        query = sa.select(row).where(row.objective_digest == objective_digest).order_by(row.id)
         with Session(self._engine) as session:
-            return [_evaluation(row, Mixture.of(row.mixture), objective_digest) for row in session.scalars(query)]
+            return [_evaluation(one, Mixture.of(one.mixture), objective_digest) for one in session.scalars(query)]
 
     def costs(self, objective_digest: str) -> dict[str, Cost]:
         """Return the costs of an objective's evaluations, by mixture digest."""
@@ -116,7 +113,7 @@ class EvaluationStore:
             return {mixture: Cost(seconds, tokens, bool(steep)) for mixture, seconds, tokens, steep in found}
 
     def keep(self, evaluation: Evaluation, foundation: str | None = None) -> None:
-        """Remember an evaluation; it replaces an earlier row only when it has a gradient."""
+        """Remember an evaluation; an earlier row is replaced only by an evaluation with a gradient."""
         key = {"objective_digest": evaluation.objective_digest, "mixture_digest": evaluation.mixture.digest}
         columns = {**_columns(evaluation), "foundation": foundation}
         try:
@@ -139,15 +136,13 @@ class EvaluationStore:
 
 
 def _columns(evaluation: Evaluation) -> dict[str, Any]:
-    names = evaluation.mixture.names
-    gradient = evaluation.gradient
-    jacobian, windows = evaluation.jacobian, evaluation.windows
-    finite_error = evaluation.standard_error if evaluation.standard_error < float("inf") else None
+    names, error = evaluation.mixture.names, evaluation.standard_error
+    gradient, jacobian, windows = evaluation.gradient, evaluation.jacobian, evaluation.windows
     return {
         "kind": evaluation.kind,
         "mixture": evaluation.mixture.as_dict(),
         "value": evaluation.value,
-        "standard_error": finite_error,
+        "standard_error": error if error < float("inf") else None,
         "violation": evaluation.violation,
         "objective_values": list(evaluation.values),
         "domains": {name: dataclasses.asdict(loss) for name, loss in evaluation.domains.items()},

@@ -37,7 +37,7 @@ LEASES = sa.Table(
     sa.Column("holder", sa.String(128), nullable=False),
     sa.Column("expires_unix", sa.Double, nullable=False),
 )
-"""The work of each worker, and the lease's end by the database's clock: workers' own clocks may differ."""
+"""Items under work: holder, and end in Unix seconds by the database's clock, as workers' own clocks may differ."""
 
 
 @contextmanager
@@ -94,7 +94,7 @@ class Leases:
             return connection.execute(taken.values(holder=self.holder, expires_unix=expires)).rowcount == 1
 
     def give_back(self, scope: str, item: str) -> None:
-        """End a lease of this worker."""
+        """End a lease of this worker; another worker's lease stays."""
         self._delete(LEASES.c.scope == scope, LEASES.c.item == item)
 
     def held_by_others(self, scope: str) -> set[str]:

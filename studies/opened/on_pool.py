@@ -86,7 +86,10 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
         stacked = stack(pool, config.objective.holding, merges=not only_recalls)
         goals = goals_of(targets, config.constraints, pool, stacked, config.objective)
         proxy = proxy_of(config.objective, config.early_stopping)
-        losses = losses_of(pool, stacked, goals, proxy, database.evaluations)
+        losses = {
+            split: RememberedObjective(MergedLoss(pool, stacked, goal, split, settings=proxy), database.evaluations)
+            for split, goal in goals.items()
+        }
         objective = losses["search"]
         if config.downstream:
             objective = downstream_error(config.downstream, pool, stacked, proxy.rule, database.evaluations)
@@ -146,15 +149,6 @@ def goals_of(
         return dict(zip(domains, measures_of(losses, domains, wanted.measure).tolist(), strict=True))
 
     return {split: goal_of(targets, constraints, wanted.aggregate, partial(seed_measures, split)) for split in SPLITS}
-
-
-def losses_of(
-    pool: Pool, stacked: StackedPool, goals: Mapping[Split, Goal], proxy: ProxySettings, store: EvaluationStore
-) -> dict[Split, RememberedObjective]:
-    return {
-        split: RememberedObjective(MergedLoss(pool, stacked, goal, split, settings=proxy), store)
-        for split, goal in goals.items()
-    }
 
 
 def downstream_error(

@@ -8,21 +8,19 @@ from studies.study_file.study_file import StudyFile
 
 def open_study(config: StudyFile) -> AbstractContextManager[OpenedStudy]:
     """Open a study file. Raises a `MixscoutError` of the thing at fault."""
-    if config.table is not None:
-        from studies.opened.on_table import swarm_bench  # needs no models
-
-        return swarm_bench(config)
-    from studies.opened.on_pool import workbench
-
-    return workbench(config)
+    return _opened(config, to_read=False)
 
 
 def open_to_read(config: StudyFile) -> AbstractContextManager[OpenedStudy]:
     """Open a started study without merging or training. Raises a `MixscoutError` of the thing at fault."""
-    if config.table is not None:
-        from studies.opened.on_table import swarm_bench
+    return _opened(config, to_read=True)
 
-        return swarm_bench(config, must_exist=True)
+
+def _opened(config: StudyFile, *, to_read: bool) -> AbstractContextManager[OpenedStudy]:
+    if config.table is not None:
+        from studies.opened.on_table import swarm_bench  # needs no models
+
+        return swarm_bench(config, must_exist=to_read)
     from studies.opened.on_pool import workbench
 
-    return workbench(config, must_exist=True, only_recalls=True)
+    return workbench(config, must_exist=to_read, only_recalls=to_read)

@@ -43,7 +43,9 @@ class Found:
 def find_evidence(
     storage: optuna.storages.BaseStorage, other: str, objective: RememberedObjective, space: CappedSimplex
 ) -> list[Found]:
-    """List another study's full evaluations, valid for an objective and feasible in a space.
+    """List another study's full evaluations that are feasible in a space and remembered for an objective.
+
+    Evaluations under another pool count where both pools agree in every member the mixture rests on.
 
     Raises `ConfigError` for an unknown study, one of others, or one without any valid evaluation.
     """

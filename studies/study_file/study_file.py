@@ -60,14 +60,15 @@ class StudyFile(Config):
     database_timeout_seconds: float = Field(60.0, gt=0)
     """How long to wait for a database that is locked or away."""
     lease_seconds: float = Field(60.0, ge=2)
-    """How long another machine's worker that died without a word keeps its trial; of this machine's it is known."""
+    """How long a dead worker of another machine keeps its trial; the trial of one on this machine is free at once."""
 
     @model_validator(mode="after")
     def _check_basis(self) -> Self:
         if (self.pool is None) == (self.table is None):
             raise ValueError("say what the study stands on by one of pool = FILE and table = FOLDER")
         if self.table is not None:
-            _check_on_table(self)
+            for problem in _problems_on_table(self):
+                raise ValueError(f"{problem} (the study is on a table)")
         return self
 
     @model_validator(mode="after")
@@ -137,13 +138,8 @@ def read_study_file(path: Path) -> StudyFile:
     return config.model_copy(update=update)
 
 
-def _check_on_table(config: StudyFile) -> None:
-    """Raise `ValueError` for the first key a swarm cannot serve: it has no tokens, seed or models."""
-    for problem in _problems(config):
-        raise ValueError(f"{problem} (the study is on a table)")
-
-
-def _problems(config: StudyFile) -> Iterator[str]:
+def _problems_on_table(config: StudyFile) -> Iterator[str]:
+    """Name the keys a swarm cannot serve: it has no tokens, seed or models."""
     if config.space.max_epochs is not None:
         yield "[space] max_epochs needs token counts, which a table has not: leave it out, and set caps"
     if config.space.units == "macro":
