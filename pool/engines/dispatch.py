@@ -45,8 +45,8 @@ class _Losses:
     def remedy(self, job: Job[Any], error: LostError) -> str | None:
         """Say how the job goes on; None to give up. Memory cannot shrink for ever, so this ends."""
         if error.starved_after is not None and self.times >= error.starved_after and (less := job.spare()):
-            return f"it is gone on with, {less}"
-        return "it is gone on with" if self.times < MOST_LOSSES else None
+            return f"the job goes on, {less}"
+        return "the job goes on" if self.times < MOST_LOSSES else None
 
 
 def dispatch(

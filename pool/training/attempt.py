@@ -134,7 +134,7 @@ def sharded_attempt(model: PreTrainedModel, run: Run, part: int) -> TrainingCour
         kills = kills + 1 if reached == before else 1
         if ending == Ending.NO_MEMORY or kills >= KILLED:
             return None
-        say(f"{run.label}: one of its {count} processes was killed; it is gone on with")
+        say(f"{run.label}: one of its {count} processes was killed; the run goes on")
     return _take_over(model, folder)
 
 

@@ -86,7 +86,7 @@ def test_a_job_whose_process_is_killed_is_begun_again(elsewhere: Engine, tmp_pat
     jobs = [Job("dying", Dying(tmp_path, MOST_LOSSES - 1)), Job("other", Noted(tmp_path, 7))]
     assert sorted(elsewhere.run(jobs)) == [("dying", MOST_LOSSES), ("other", 7)]
     assert len(begun_by(tmp_path, 7)) == 1, "a dead process takes no other with it"
-    assert capsys.readouterr().err.count("dying: its process died; it is gone on with") == MOST_LOSSES - 1
+    assert capsys.readouterr().err.count("dying: its process died; the job goes on") == MOST_LOSSES - 1
 
 
 def test_a_job_that_only_kills_is_given_up_when_all_others_are_done(elsewhere: Engine, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_job_that_is_killed_again_takes_less_memory_until_it_fits_or_cannot(
     assert next(results) == ("fits", 1)
     with pytest.raises(EngineError, match="never: given up after 5 processes in a row died"):
         next(results)
-    remedies = ["it is gone on with", *(f"it is gone on with, {size} at a time" for size in (4, 2, 1))]
+    remedies = ["the job goes on", *(f"the job goes on, {size} at a time" for size in (4, 2, 1))]
     said = capsys.readouterr().err.splitlines()
     for name in ("fits", "never"):
         assert [line for line in said if line.startswith(name)] == [
@@ -137,7 +137,7 @@ def test_what_jobs_say_is_said_here_once_and_under_their_names_without_the_noise
     assert sorted(elsewhere.run(jobs)) == [(name, name) for name in names]
     out, said = capfd.readouterr()
     first = "out of memory; trying 4 of 8 windows at a time"
-    died = "its process died; it is gone on with"
+    died = "its process died; the job goes on"
     for name in names:
         mine = [line.removeprefix(f"{name}: ") for line in said.splitlines() if line.startswith(name)]
         assert mine == [first, died, first, "not under a name", "0/3", "3/3 loss 1.234"]

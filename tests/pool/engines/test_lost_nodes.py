@@ -39,7 +39,7 @@ def test_jobs_whose_only_node_is_gone_wait_for_another_one_and_not_for_ever(
         with pytest.raises(EngineError, match="had 2 CPUs and 0 GPUs for 2 seconds; .*what was finished is kept"):
             next(results)
         said = capsys.readouterr().err
-        assert "b: its node is gone; it is gone on with" in said and said.count(WAITING.format(2)) == 1
+        assert "b: its node is gone; the job goes on" in said and said.count(WAITING.format(2)) == 1
 
         (tmp_path / "go").touch()
         monkeypatch.setattr(ray_room, "WAIT_SECONDS", 600.0)

@@ -169,7 +169,7 @@ def test_a_group_of_which_a_process_is_killed_goes_on_from_its_last_checkpoint_a
     assert list(train_runs(tiny, [run], engine)) == [run]
     killer.join(timeout=10)
     said = capsys.readouterr().err
-    assert killed and "one of its 2 processes was killed; it is gone on with" in said and ": 30/30" in said
+    assert killed and "one of its 2 processes was killed; the run goes on" in said and ": 30/30" in said
     shards = load_file(folder_of(tiny, run) / "model.safetensors")
 
     alone = load_model(tiny.folder / "seed")
