@@ -3,7 +3,6 @@
 Answers go to stdout.
 """
 
-import contextlib
 import logging
 import math
 import os
@@ -145,7 +144,7 @@ def watched(documents: Iterable[str], size: int, advance: Callable[[float], None
         advance(done / size)
 
 
-@contextlib.contextmanager
+@contextmanager
 def silent(library: str) -> Iterator[None]:
     """Silence the loggers of a library while the block runs: its errors are raised too."""
     logger = logging.getLogger(library)

@@ -182,17 +182,13 @@ class PoolFile(Config):
     """How members and ground truths are trained."""
 
     @model_validator(mode="after")
-    def _check_seed(self) -> Self:
+    def _check(self) -> Self:
         described = sorted(self.model_fields_set & {"model", "tokenizer"})
         if self.seed.is_given and described:
             raise ValueError(
                 f"[{described[0]}] describes a seed that is trained here, and [seed] names a checkpoint, which brings "
                 f"its own: remove [{described[0]}]"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_recipe(self) -> Self:
         if self.recipe.continue_optimizer and self.seed.recipe.early_stopping:
             raise ValueError(
                 "[recipe] continue_optimizer: the seed's best checkpoint is kept, but its optimizer is that of the last"

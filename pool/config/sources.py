@@ -26,8 +26,8 @@ class TextSource(Config):
     """Text of one partition or one held-out domain: files, or a data set of the Hugging Face hub."""
 
     files: tuple[Path, ...] = ()
-    """Paths or patterns (`*`, `?`, `[]`, `**`), relative to [corpus] text_root. Compressed files (.gz, .zst) are read
-    as they are."""
+    """Paths, or patterns (`*`, `?`, `[]`, `**`) where there is no such path, relative to [corpus] text_root. Compressed
+    files (.gz, .zst) are read as they are."""
     hub: HubName | None = None
     """Name of a data set on the Hugging Face hub, instead of `files`. The files of the subset and split (Parquet, JSON,
     CSV, Arrow, text) are downloaded once, if the environment allows a network by HF_HUB_OFFLINE=0; no code of a data
@@ -86,18 +86,13 @@ class ClusterConfig(Config):
     tokenizer.json of a sentence encoder, another encoder, or a decoder such as a seed checkpoint. It reads the
     beginning of every document, in minutes without a GPU; no pickle and no code of a model is ever run."""
 
-    def resolved(self, base: Path) -> Self:
-        if self.embeddings is None:
-            return self
-        return self.model_copy(update={"embeddings": (base / self.embeddings).resolve()})
-
 
 class PartitionSource(TextSource):
     """Text of one partition, or of several after a split."""
 
     partition_by: str | None = None
-    """Column of values to split the text by, into partitions named NAME-value; rows without a value go to
-    NAME-missing."""
+    """Column of values to split the text by, into partitions named NAME-value, spelt as in the text; rows without a
+    value go to NAME-missing."""
     max_partitions: int | None = Field(None, ge=2)
     """Most partitions of `partition_by`."""
     rest: Literal["refuse", "merge"] = "refuse"
@@ -118,7 +113,10 @@ class PartitionSource(TextSource):
         return self
 
     def with_model_from(self, base: Path) -> Self:
-        return self if self.cluster is None else self.model_copy(update={"cluster": self.cluster.resolved(base)})
+        if self.cluster is None or self.cluster.embeddings is None:
+            return self
+        absolute = {"embeddings": (base / self.cluster.embeddings).resolve()}
+        return self.model_copy(update={"cluster": self.cluster.model_copy(update=absolute)})
 
     @property
     def is_split(self) -> bool:

@@ -18,14 +18,6 @@ MOST_LOSSES = 3
 Result = TypeVar("Result")
 
 
-def _nothing() -> None:
-    """Report no progress, and watch nothing."""
-
-
-def _as_it_is() -> str:
-    return ""
-
-
 @dataclass(frozen=True)
 class Job(Generic[Result]):
     """A named piece of work; another process can begin it again.
@@ -38,9 +30,9 @@ class Job(Generic[Result]):
 
     name: str
     work: Callable[[], Result]
-    progress: Callable[[], object] = _nothing
+    progress: Callable[[], object] = lambda: None
     said: Path | None = None
-    spare: Callable[[], str] = _as_it_is
+    spare: Callable[[], str] = str
 
 
 class Engine(Protocol):
@@ -58,7 +50,9 @@ class Engine(Protocol):
     def machines(self) -> int:
         """How many machines do jobs; several need a shared file system."""
 
-    def run(self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = _nothing) -> Iterator[tuple[str, Result]]:
+    def run(
+        self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[str, Result]]:
         """Do every job, and yield names and results as jobs finish; call `watch` now and then.
 
         An exception of a job ends all jobs. Raises `EngineError` for given-up jobs after all others, and `ValueError`
@@ -83,7 +77,6 @@ class OneByOne:
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
-        """Do every job, and yield names and results."""
         check_names(jobs)
         for job in jobs:
             result = job.work()

@@ -107,9 +107,9 @@ def _heard(work: Callable[[], Result], said: Path | None) -> Result:
 
 
 def _room(devices: Sequence[str], resources: Resources, wanted: int) -> int:
-    has = {"CPU": float(os.cpu_count() or 1), "GPU": float(sum(device != NO_DEVICE for device in devices))}
     if not resources.cpus and not resources.gpus:
         return wanted
+    has = {"CPU": float(os.cpu_count() or 1), "GPU": float(sum(device != NO_DEVICE for device in devices))}
     room = room_of(has, resources)
     if not room:
         raise EngineError(

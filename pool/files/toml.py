@@ -67,14 +67,11 @@ def read_config(path: Path, kind: type[ConfigType]) -> ConfigType:
     try:
         return kind.model_validate(table)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error, kind)}") from None
+        mistakes = (_explain(dict(item), kind) for item in error.errors(include_url=False))
+        raise ConfigError(f"{path}: {'; '.join(mistakes)}") from None
 
 
-def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    return "; ".join(_explain_one(dict(item), kind) for item in error.errors(include_url=False))
-
-
-def _explain_one(item: dict[str, object], kind: type[BaseModel]) -> str:
+def _explain(item: dict[str, object], kind: type[BaseModel]) -> str:
     location = item["loc"]
     assert isinstance(location, tuple)
     key = ".".join(str(part) for part in location if part != "[key]") or "the file"
