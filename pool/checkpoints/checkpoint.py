@@ -20,16 +20,10 @@ END_OF_TEXT_ID = 0
 
 
 def new_model(shape: ModelShape, vocabulary: int, *, initial_seed: int) -> PreTrainedModel:
-    """Build a float32 model with random parameters; the global random state stays."""
-    config = _family_config(shape, vocabulary)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(initial_seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
-        return cast(PreTrainedModel, model)
+    """Build a float32 model with random parameters; the global random state stays.
 
-
-def _family_config(shape: ModelShape, vocabulary: int) -> PretrainedConfig:
-    """Configure a family without dropout: a run continued after a kill must reach the same parameters."""
+    No family has dropout: a run continued after a kill must reach the same parameters.
+    """
     config: PretrainedConfig = AutoConfig.for_model(
         shape.family,
         vocab_size=vocabulary,
@@ -39,7 +33,10 @@ def _family_config(shape: ModelShape, vocabulary: int) -> PretrainedConfig:
         pad_token_id=None,
         **_SETTINGS[shape.family](shape),
     )
-    return config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(initial_seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        return cast(PreTrainedModel, model)
 
 
 def _rotary(shape: ModelShape) -> dict[str, object]:

@@ -25,11 +25,7 @@ _EXACT_IN_FLOAT32 = {"F32", "F16", "BF16"}
 _BUFFERS = {"BOOL", "U8", "I64", "I32"}
 """Older checkpoints also hold masks and positions, which are made anew."""
 _SPARE = "unexpected_keys"
-_FAULTS = {
-    "missing_keys": "lacks",
-    _SPARE: "has to spare",
-    "mismatched_keys": "has in another shape",
-}
+_FAULTS = {"missing_keys": "lacks", _SPARE: "has to spare", "mismatched_keys": "has in another shape"}
 
 
 @dataclass(frozen=True)
@@ -178,9 +174,19 @@ def load_weights(kind: type[AutoModel | AutoModelForCausalLM], folder: Path, wha
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         _drop_nothing(config)
         with silent("transformers"):  # it prints a table of faults, which are judged below
-            model, found = _loaded(kind, folder, config)
+            loaded: object = kind.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # they are reported, and refused by name
+                output_loading_info=True,
+            )
     except Exception as error:  # many types for one fact: not loadable
         raise PoolError(f"{what}: {folder} is not {noun} that can be loaded: {first_line(error)}") from None
+    model, found = cast("tuple[PreTrainedModel, Mapping[str, object]]", loaded)
     return LoadedWeights(at_rest(model), {fault: _names(found[fault]) for fault in _FAULTS})
 
 
@@ -204,22 +210,6 @@ def check_vocabulary(model: PreTrainedModel, tokens: Collection[int], what: str)
             f"{what}: its tokenizer has a token {last}, and its embedding {rows} rows; give the tokenizer that it was "
             "trained with"
         )
-
-
-def _loaded(
-    kind: type[AutoModel | AutoModelForCausalLM], folder: Path, config: PretrainedConfig
-) -> tuple[PreTrainedModel, Mapping[str, object]]:
-    loaded: object = kind.from_pretrained(
-        folder,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        ignore_mismatched_sizes=True,  # they are reported, and refused by name
-        output_loading_info=True,
-    )
-    return cast("tuple[PreTrainedModel, Mapping[str, object]]", loaded)
 
 
 def _drop_nothing(config: PretrainedConfig) -> None:

@@ -65,24 +65,19 @@ def connected(address: str) -> Iterator[None]:
         return
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         # Ray prints twenty lines to stdout for each dead process; `dispatch` says one
-        yield from _connected(address)
-
-
-def _connected(address: str) -> Iterator[None]:
-    import ray
-
-    try:
-        _connect(address)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise EngineError(
-            f"no Ray cluster could be reached at {address}: {first_line(error).rstrip('.')}; start one with `ray start "
-            "--head` on the first machine and `ray start --address=HOST:PORT` on the others, and run this command on "
-            "one of them (with RAY_AUTH_MODE=token where the cluster asks for a token), or give --address local"
-        ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        try:
+            _connect(address)
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise EngineError(
+                f"no Ray cluster could be reached at {address}: {first_line(error).rstrip('.')}; start one with `ray "
+                "start --head` on the first machine and `ray start --address=HOST:PORT` on the others, and run this "
+                "command on one of them (with RAY_AUTH_MODE=token where the cluster asks for a token), or give "
+                "--address local"
+            ) from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str) -> None:

@@ -29,6 +29,7 @@ def digest_json(value: object) -> str:
 
 
 def digest_arrays(arrays: Iterable[npt.NDArray[np.generic]]) -> str:
+    """Digest arrays in order, each with its dtype and shape."""
     outer = hashlib.sha256()
     for array in arrays:
         outer.update(f"{array.dtype.str}{array.shape}".encode())
@@ -72,7 +73,7 @@ def read_seen(folder: Path) -> SeenFiles:
     """Read the remembered digests of a corpus folder; none where the file is missing or broken."""
     try:
         return read_record(folder / SEEN, SeenFiles)
-    except (OSError, PoolError):
+    except PoolError:
         return SeenFiles()
 
 
