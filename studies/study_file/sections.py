@@ -67,12 +67,12 @@ class ObjectiveConfig(Config):
     """Exponent of the powers; `identity` has none."""
 
     held: Held = "auto"
-    """Where the members are while they are merged: `resident` in the device's memory; `streamed` to a GPU from the
-    host's; `mapped` from a file beside the pool; or the first of these that has room. No loss hangs on it."""
+    """Place of the members during merges: `resident` in the device's memory; `streamed` to a GPU from the host's;
+    `mapped` from a file beside the pool; `auto`, the first of these with room. Does not change a loss."""
     stored: Annotated[StoredAs, Question("stored members")] = "float32"
-    """As what the members' values are held: `float32`, `bfloat16`, or task vectors in `int8`. Losses hang on it."""
+    """Type of the members' values: `float32`, `bfloat16`, or task vectors in `int8`. Changes losses."""
     keep_share: Annotated[float, Question("stored members")] = Field(1.0, gt=0, le=1)
-    """Share of each tensor of a task vector that is kept, the largest values; the others are the seed's."""
+    """Share of values kept in each tensor of a task vector, the largest; the others are the seed's."""
 
     @property
     def holding(self) -> Holding:
