@@ -4,7 +4,7 @@ Every few proposals the average of the lowest predicted mixtures comes instead (
 2407.01492).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 
 import numpy as np
@@ -87,40 +87,22 @@ def _prior_of(partitions: int, weights: bytes, values: bytes, gradients: bytes) 
 
 
 def most_promising(surrogate: ScheffeSurrogate, observations: Observations, space: CappedSimplex, seed: int) -> Weights:
-    """Return the mixture (K,) of largest expected improvement found."""
+    """Return the mixture (K,) of largest expected improvement found: the best candidate, improved by small moves."""
     incumbent = float(observations.values.min())
     rng = np.random.default_rng([seed, len(observations)])
-
-    def lost(weights: Weights) -> Floats:
-        return -expected_improvement(surrogate.predict(weights), incumbent)
-
-    def moves(width: float) -> Weights:
-        shape = (LOCAL_MOVES, len(space.names))
-        large = rng.normal(0, 0.1 * width, size=shape) * (rng.random((LOCAL_MOVES, 1)) < 0.5)
-        return large + rng.normal(0, 0.02 * width, size=shape)
-
-    start = _lowest_candidates(surrogate, space, LOOKED_AT)
-    return lowest_near(lost, start, (moves(1 / 2**number) for number in range(LOCAL_ROUNDS)), space)
-
-
-def lowest_near(
-    value: Callable[[Weights], Floats], start: Weights, rounds: Iterable[Weights], space: CappedSimplex
-) -> Weights:
-    """Lower `value` from the best of some mixtures (N, K), by rounds of moves (M, K) added to the best yet.
-
-    `value` takes mixtures (N, K) and gives (N,). Moved points are projected; the first of equals wins.
-    """
-    best, lowest = _lowest_of(value, start)
-    for moves in rounds:
-        found, lower = _lowest_of(value, space.weights_of(best + moves))
-        best, lowest = (found, lower) if lower < lowest else (best, lowest)
+    best, improvement = _best_of(surrogate, _lowest_candidates(surrogate, space, LOOKED_AT), incumbent)
+    for number in range(LOCAL_ROUNDS):
+        moves = rng.normal(0, 0.1 / 2**number, size=(LOCAL_MOVES, len(best))) * (rng.random((LOCAL_MOVES, 1)) < 0.5)
+        moves += rng.normal(0, 0.02 / 2**number, size=moves.shape)
+        found, larger = _best_of(surrogate, space.weights_of(best + moves), incumbent)
+        best, improvement = (found, larger) if larger > improvement else (best, improvement)
     return best
 
 
-def _lowest_of(value: Callable[[Weights], Floats], weights: Weights) -> tuple[Weights, float]:
-    values = value(weights)
-    at = int(np.argmin(values))
-    return weights[at], float(values[at])
+def _best_of(surrogate: ScheffeSurrogate, candidates: Weights, incumbent: float) -> tuple[Weights, float]:
+    improvements = expected_improvement(surrogate.predict(candidates), incumbent)
+    at = int(np.argmax(improvements))
+    return candidates[at], float(improvements[at])
 
 
 def _average(surrogate: ScheffeSurrogate, space: CappedSimplex) -> Weights:

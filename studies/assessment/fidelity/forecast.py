@@ -22,7 +22,6 @@ from pool.errors import StudyError
 from pool.mixture import Mixture
 from search.designs import draw
 from search.space import CappedSimplex
-from search.strategies.surrogate import lowest_near
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Floats, Observations
 from search.trials import STOPPED_EARLY, completed_trials
@@ -158,12 +157,19 @@ def _lowest(
     values = [one.value for one in evaluations]
     surrogate.fit(Observations.of_gradients(_weights(evaluations), values, [one.gradient for one in evaluations]))
 
-    def predicted(weights: Floats) -> Floats:
-        return calibration.predict(weights, surrogate.predict(weights).mean)
+    def lowest(points: Floats) -> Floats:
+        weights = np.stack([space.project(point).array for point in points])
+        predicted = calibration.predict(weights, surrogate.predict(weights).mean)
+        best: Floats = weights[int(np.argmin(predicted))]
+        return best
 
-    start = [one.mixture.array for one in evaluations] + [draw(space, rng).array for _ in range(DRAWN)]
-    rounds = (radius * rng.normal(size=(NEARBY, len(space.names))) for radius in RADII)
-    return space.project(lowest_near(predicted, space.weights_of(np.stack(start)), rounds, space))
+    # The best is projected again each round, which may move its last digit; without, a study proposes otherwise.
+    best = lowest(
+        np.stack([*(one.mixture.array for one in evaluations), *(draw(space, rng).array for _ in range(DRAWN))])
+    )
+    for radius in RADII:
+        best = lowest(np.vstack([best, best + radius * rng.normal(size=(NEARBY, len(best)))]))
+    return space.project(best)
 
 
 def _weights(evaluations: Sequence[Evaluation]) -> Floats:
