@@ -1,4 +1,4 @@
-"""The loop's view of a study, by trial numbers: a look costs as much as the news since the last one."""
+"""The loop's view of a study, in the order of trial numbers: a look costs as much as its new trials."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class History:
         self._read = 0
         self._unfinished: list[int] = []
         self._pruned: list[int] = []
-        self._counts = count_of([], pruned=0)
+        self._counts = Counts()
         self._lowest = math.inf
         self._evidence: Evidence | None = None
         self._mixtures: dict[int, Mixture] = {}
 
     def look(self) -> None:
-        """Read the news."""
+        """Read the trials that are new or unfinished since the last look; finished trials never change."""
         trials = self._study.get_trials(deepcopy=False)
         looked_at = [*self._unfinished, *range(self._read, len(trials))]
         self._read = len(trials)

@@ -35,7 +35,7 @@ class Search:
 
     start: mixtures by name, evaluated first and never judged.
     gate: None to prune nothing.
-    several: of several objectives no gradients are asked for.
+    several: the objective has several values, so it is asked for no gradients.
     stop_early: abandon evaluations unable to beat the incumbent, if the objective can and no gradients are needed.
     retries: how often a raising evaluation is tried again.
 

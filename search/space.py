@@ -79,7 +79,7 @@ class CappedSimplex:
         return {name: FloatDistribution(0.0, 1.0) for name in self.free}
 
     def project(self, point: npt.ArrayLike) -> Mixture:
-        """Project a point (K,). `max_members` keeps floors, then the largest coordinates to reach 1."""
+        """Project a point (K,). `max_members` keeps floors, then the largest coordinates that can still sum to 1."""
         return Mixture.from_array(self.names, self.weights(np.asarray(point, dtype=np.float64)))
 
     def weights(self, z: Weights) -> Weights:

@@ -93,14 +93,16 @@ def statistics_of(count: int, *, noise_difference: float | None = None) -> Mappi
 
     `noise_difference` is the chance difference of two truths; `accuracy_beyond_noise` leaves closer pairs out.
     """
-    beyond = {} if noise_difference is None else {"accuracy_beyond_noise": noise_difference}
+    beyond: dict[str, Statistic] = {}
+    if noise_difference is not None:
+        beyond["accuracy_beyond_noise"] = partial(decision_accuracy, least=noise_difference)
     top = max(1, round(TOP_SHARE * count))
     return {
         "pearson": pearson,
         "spearman": spearman,
         "kendall": kendall,
         "decision_accuracy": decision_accuracy,
-        **{name: partial(decision_accuracy, least=least) for name, least in beyond.items()},
+        **beyond,
         "top_k_overlap": partial(top_k_overlap, k=top),
         "regret_at_1": regret_at_1,
         "rmse": rmse,

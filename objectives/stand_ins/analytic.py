@@ -65,7 +65,7 @@ class AnalyticLoss(ABC):
         """Return the same formula with normal noise of standard deviation `noise_nats` on its values.
 
         A mixture's canonical digest and the seed decide its noise, so a mixture keeps its value. Gradients have no
-        noise.
+        noise. Raises `ValueError` for noise negative or infinite.
         """
         if not 0 <= noise_nats < float("inf") or seed < 0:
             raise ValueError(f"noise must be finite, and neither it nor its seed below 0: got {noise_nats!r}, {seed!r}")

@@ -32,7 +32,8 @@ Law = Callable[[Mixture, np.random.Generator, float], AnalyticLoss]
 class ScheffeLoss(AnalyticLoss):
     """L(w) = b'w + w'Qw, with b `linear` (K,) and Q `quadratic` (K, K), symmetric and positive semidefinite.
 
-    The canonical mixture polynomial of degree two (Scheffe 1958, J. R. Stat. Soc. B 20).
+    The canonical mixture polynomial of degree two (Scheffe 1958, J. R. Stat. Soc. B 20). Raises `ValueError` for
+    another Q and other shapes.
     """
 
     def __init__(self, optimum: Mixture, linear: Floats, quadratic: Floats) -> None:
@@ -52,7 +53,7 @@ class ScheffeLoss(AnalyticLoss):
         """Solve for b so that `optimum` w* is exact: b = nu + mu - 2 Q w*, with nu = best_value + w*'Q w*.
 
         mu `multipliers` (K,) > 0 is the cost of a partition's weight at the optimum; only those with w* = 0 count.
-        On the simplex L(w) = best_value + mu'w + (w - w*)'Q(w - w*).
+        On the simplex L(w) = best_value + mu'w + (w - w*)'Q(w - w*). Raises `ValueError`.
         """
         best = optimum.array
         nu = best_value + float(best @ quadratic @ best)
@@ -90,7 +91,7 @@ class ExponentialLawLoss(AnalyticLoss):
     """L(w) = c + sum_e exp(a_e + t_e'w) over E held-out domains, with a `levels` (E,) and t `slopes` (E, K).
 
     Ye et al. 2024 (arXiv 2403.16952), with the domains' offsets and target weights inside `offset` c and the levels.
-    Convex for any slopes.
+    Convex for any slopes. Raises `ValueError` for shapes that do not fit.
     """
 
     def __init__(self, optimum: Mixture, offset: float, levels: Floats, slopes: Floats) -> None:
@@ -110,7 +111,7 @@ class ExponentialLawLoss(AnalyticLoss):
 
         `excess` y (E,) > 0 is each domain's value above its offset at w*, nats: a_e = log y_e - t_e'w*. All t_e shift
         by the same d (K,) = (T'y - 1 nu - mu) / sum_e y_e, so that the gradient is T'y = 1 nu + mu. `multipliers` mu
-        as for `ScheffeLoss`.
+        as for `ScheffeLoss`. Raises `ValueError`.
         """
         if not (excess > 0).all():
             raise ValueError(f"the domains' excess must be above 0: the least of it is {excess.min():.3g}")

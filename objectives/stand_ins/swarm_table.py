@@ -1,9 +1,9 @@
 """Swarms: models trained elsewhere on many mixtures, as the weights and the metrics of every run.
 
-Read are Olmix's form (`ratios.csv` and `metrics.csv`) and RegMix's (`train_mixture_1m.csv` and
-`train_pile_loss_1m.csv`, perhaps with a `test_` pair). Runs are joined by id and columns by name. Written is Olmix's
-form with RegMix's decoration (`train_NAME`, `metric/NAME_val_loss`): readers strip a decoration shared by every
-column, so any name comes back.
+Two forms are read: Olmix's (`ratios.csv` and `metrics.csv`) and RegMix's (`train_mixture_1m.csv` and
+`train_pile_loss_1m.csv`, perhaps with a `test_` pair). Runs are joined by id and columns by name, never by position.
+One form is written: Olmix's files with RegMix's column names (`train_NAME`, `metric/NAME_val_loss`). Readers strip a
+prefix or suffix that every column has, so any name comes back.
 """
 
 import csv

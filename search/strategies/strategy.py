@@ -26,7 +26,7 @@ class Strategy:
     pruned_trials: `hidden`: never seen. `elsewhere`: likewise, and the proposal after one is random, because the
         sampler would repeat itself. `own`: the sampler reads them.
     uses_gradient: mixtures are evaluated with gradients, and the objective must have them.
-    gradient_optional: unless it has none.
+    gradient_optional: an objective without gradients will do, too.
     several: it can search for the front of several objectives.
     one_seed: all trials share a seed, for a sequence running through them.
     running_trials: whether the sampler sees the proposals of other workers in hand.

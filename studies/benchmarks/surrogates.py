@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
+from objectives.evaluation import Objective
 from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
 from pool.errors import ConfigError
@@ -23,7 +24,6 @@ from pool.progress import track
 from search.space import CappedSimplex
 from search.surrogates.automatic import SURROGATES
 from search.surrogates.surrogate import ConformalSurrogate, Observations, Prediction, coverage
-from studies.opened.on_pool import Workbench
 
 REFERENCE = "RegMix's LightGBM"
 UNSEEN_SHARE = 1 / 3
@@ -108,7 +108,7 @@ def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], s
 
 def methods() -> dict[str, Method]:
     ours: dict[str, Method] = {name: partial(_of_ours, name) for name in SURROGATES}
-    return ours | ({REFERENCE: _reference} if find_spec("lightgbm") is not None else {})
+    return ours | ({REFERENCE: regmix_regression} if find_spec("lightgbm") is not None else {})
 
 
 def split(table: SwarmTable, *, seed: int = 0) -> tuple[SwarmTable, SwarmTable]:
@@ -147,11 +147,6 @@ def _result(
     )
 
 
-def _reference(weights: Floats, values: Floats, unseen: Floats, truth: Floats) -> Prediction:
-    mean = predict(weights, values, unseen, truth)
-    return Prediction(mean, np.zeros_like(mean))
-
-
 def _of_ours(name: str, weights: Floats, values: Floats, unseen: Floats, _: Floats) -> Prediction:
     return _predicted(name, Observations.of_values(weights, values), unseen)
 
@@ -172,15 +167,16 @@ def _rmse(predicted: Floats, truth: Floats) -> float:
     return float(np.sqrt(np.mean((predicted - truth) ** 2)))
 
 
-def predict(weights: Floats, values: Floats, unseen: Floats, unseen_values: Floats) -> Floats:
-    """Fit mixtures (N, K) and values (N,), and predict unseen mixtures (M, K); their values (M,) stop the boosting."""
+def regmix_regression(weights: Floats, values: Floats, unseen: Floats, truth: Floats) -> Prediction:
+    """Predict by the reference, with deviations of zero; the `truth` (M,) stops the boosting."""
     from lightgbm import Dataset, early_stopping, train
 
     evidence = Dataset(weights, values)
-    test = Dataset(unseen, unseen_values, reference=evidence)
+    test = Dataset(unseen, truth, reference=evidence)
     stopping = early_stopping(stopping_rounds=STOPPING_ROUNDS, verbose=False)
     booster = train(SETTINGS, evidence, num_boost_round=TREES, valid_sets=[test], callbacks=[stopping])
-    return np.asarray(booster.predict(unseen), dtype=np.float64)
+    mean = np.asarray(booster.predict(unseen), dtype=np.float64)
+    return Prediction(mean, np.zeros_like(mean))
 
 
 @dataclass(frozen=True)
@@ -203,35 +199,36 @@ class Fit:
 
 
 def run_landscape(
-    bench: Workbench, values: Sequence[int], gradients: Sequence[int], *, unseen: int, seed: int
+    objective: Objective, space: CappedSimplex, plain: Sequence[int], steep: Sequence[int], *, unseen: int, seed: int
 ) -> list[Fit]:
     """Fit every surrogate on the first evaluations of mixtures drawn from Dirichlet(1) and projected to the space.
 
-    The study remembers the evaluations. Raises `ConfigError` for an objective without gradients.
+    Numbers of evaluations are `plain` of values alone, and `steep` of values with gradients. Raises `ConfigError` for
+    an objective without gradients.
     """
-    if bench.objective.gradient is None:
+    gradient = objective.gradient
+    if gradient is None:
         raise ConfigError("bench landscape needs an objective with gradients; take [downstream] out of the study file")
-    with track("landscape", unseen + max(values) + max(gradients)) as show:
+    with track("landscape", unseen + max(plain) + max(steep)) as show:
         done = 0
 
         def evaluated(mixtures: Sequence[Mixture], *, with_gradient: bool) -> Observations:
             nonlocal done
             rows = []
             for mixture in mixtures:
-                assert bench.objective.gradient is not None
-                rows.append(bench.objective.gradient(mixture) if with_gradient else bench.objective(mixture))
+                rows.append(gradient(mixture) if with_gradient else objective(mixture))
                 done += 1
                 show(done, "merges")
-            weights = [mixture.over(bench.space.names).array for mixture in mixtures]
+            weights = [mixture.over(space.names).array for mixture in mixtures]
             known = [row.gradient if with_gradient else None for row in rows]
             return Observations.of_gradients(weights, [row.value for row in rows], known)
 
-        truth = evaluated(_draw(bench.space, unseen, [seed, 0]), with_gradient=False)
-        plain = evaluated(_draw(bench.space, max(values), [seed, 1]), with_gradient=False)
-        start = bench.space.project(np.full(len(bench.space.names), 1 / len(bench.space.names)))
-        steep = evaluated([start, *_draw(bench.space, max(gradients) - 1, [seed, 2])], with_gradient=True)
-    fits = [_fit(name, plain.take(slice(count)), truth) for count in values for name in SURROGATES]
-    return fits + [_fit(name, steep.take(slice(count)), truth) for count in gradients for name in ("scheffe",)]
+        truth = evaluated(_draw(space, unseen, [seed, 0]), with_gradient=False)
+        values = evaluated(_draw(space, max(plain), [seed, 1]), with_gradient=False)
+        start = space.project(np.full(len(space.names), 1 / len(space.names)))
+        slopes = evaluated([start, *_draw(space, max(steep) - 1, [seed, 2])], with_gradient=True)
+    fits = [_fit(name, values.take(slice(count)), truth) for count in plain for name in SURROGATES]
+    return fits + [_fit("scheffe", slopes.take(slice(count)), truth) for count in steep]
 
 
 def _draw(space: CappedSimplex, count: int, seed: Sequence[int]) -> list[Mixture]:

@@ -217,5 +217,5 @@ def landscape(
         for option, text in (("--values", values), ("--gradients", gradients))
     )
     with pool_bench(study_file, must_exist=False) as bench:
-        fits = run_landscape(bench, merges, steep, unseen=unseen, seed=seed)
+        fits = run_landscape(bench.objective, bench.space, merges, steep, unseen=unseen, seed=seed)
     print_answer(fits, show_landscape, as_json=as_json)
