@@ -43,22 +43,20 @@ class Interval:
         return asdict(self)
 
 
-def bootstrap(
-    statistics: Mapping[str, Statistic], proxy: Floats, truth: Floats, *, seed: int = 0
-) -> dict[str, Interval]:
+def bootstrap(statistics: Mapping[str, Statistic], proxy: Floats, truth: Floats) -> dict[str, Interval]:
     """Return every statistic of proxy and truth (N,) with its interval, all from the same resamples."""
 
     def every(proxy: Floats, truth: Floats) -> Floats:
         return np.stack([statistic(proxy, truth) for statistic in statistics.values()])
 
-    values, drawn = every(proxy, truth).tolist(), resampled(every, proxy, truth, seed=seed)
+    values, drawn = every(proxy, truth).tolist(), resampled(every, proxy, truth)
     return {name: interval_of(value, row) for name, value, row in zip(statistics, values, drawn, strict=True)}
 
 
-def resampled(statistic: Callable[..., Floats], *samples: Floats, seed: int = 0) -> Floats:
+def resampled(statistic: Callable[..., Floats], *samples: Floats) -> Floats:
     """Return a statistic (..., B) of B resamples of N mixtures, the same mixtures from every sample (N,).
 
-    N and the seed decide the resamples.
+    N alone decides the resamples.
     """
     count = len(samples[0])
     if count < 2:  # scipy refuses a single mixture
@@ -73,7 +71,7 @@ def resampled(statistic: Callable[..., Floats], *samples: Floats, seed: int = 0)
             vectorized=True,
             paired=True,
             method="percentile",
-            rng=np.random.default_rng([seed, count]),
+            rng=np.random.default_rng([0, count]),
         )
     distribution: Floats = result.bootstrap_distribution
     return distribution

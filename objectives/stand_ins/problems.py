@@ -169,10 +169,10 @@ def available() -> list[tuple[ProblemKind, Placement]]:
     return [(kind, placement) for kind, placement in every if kind != "linear" or placement == "vertex"]
 
 
-def problems(*, seed: int, noise_nats: float = 0.0) -> dict[str, AnalyticLoss]:
+def problems(*, seed: int) -> dict[str, AnalyticLoss]:
     """Make all problems, for every number of partitions in `SIZES`, by names such as `scheffe-face-32`."""
     return {
-        f"{kind}-{placement}-{count}": problem(kind, placement, count, seed=seed, noise_nats=noise_nats)
+        f"{kind}-{placement}-{count}": problem(kind, placement, count, seed=seed)
         for kind, placement in available()
         for count in SIZES
     }

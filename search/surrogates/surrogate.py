@@ -19,6 +19,7 @@ Places = npt.NDArray[np.int64]
 
 _FIRST_PREFIX = 8
 _GROWTH = 1.25
+_FOLDS = 5
 _SMALLEST_FACTOR = 1e-3  # errors of zero out of fold do not prove the next one zero
 
 
@@ -158,10 +159,10 @@ def fitting_prefix(count: int) -> int:
     return prefix
 
 
-def folds(count: int, parts: int = 5) -> list[Places]:
-    """Split `count` evaluations into at most `parts` folds, at random but always alike."""
+def folds(count: int) -> list[Places]:
+    """Split `count` evaluations into at most five folds, at random but always alike."""
     order = np.random.default_rng(count).permutation(count)
-    return [np.sort(order[start::parts]) for start in range(min(parts, count))]
+    return [np.sort(order[start::_FOLDS]) for start in range(min(_FOLDS, count))]
 
 
 class ConformalSurrogate:
