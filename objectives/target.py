@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -21,7 +21,6 @@ Measure = Literal["nats-per-token", "bits-per-byte"]
 
 PENALTY = 10.0
 """Cost of one unit above a ceiling; no sane exchange rate between domains comes near it."""
-
 
 Aggregate = Literal["weighted", "macro", "micro", "worst", "worst-excess"]
 AggregateFunction = Callable[[Floats, Floats, Floats, Floats], tuple[float, Floats]]
@@ -100,7 +99,7 @@ class Target:
     @classmethod
     def over(cls, domains: Sequence[str], aggregate: Aggregate, *, measure: Measure = "nats-per-token") -> Target:
         """Make a target of equal weights. Raises `ValueError`."""
-        return replace(cls(dict.fromkeys(domains, 1 / max(1, len(domains))), measure=measure), aggregate=aggregate)
+        return cls(dict.fromkeys(domains, 1 / max(1, len(domains))), aggregate, measure)
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -129,10 +128,9 @@ class Target:
 
     def slopes(self, measures: Floats, sizes: Floats) -> Floats:
         """Return d value / d measure (E,); at a ceiling and between equally bad domains, the slope of one side."""
-        slopes = np.zeros(len(self.domains))
-        slopes[: len(self.weights)] = self._aggregate(measures, sizes)[1]
-        broken: Floats = slopes + PENALTY * (self._above(measures) > 0)
-        return broken
+        slopes: Floats = np.where(self._above(measures) > 0, PENALTY, 0.0)
+        slopes[: len(self.weights)] += self._aggregate(measures, sizes)[1]
+        return slopes
 
     def _aggregate(self, measures: Floats, sizes: Floats) -> tuple[float, Floats]:
         count = len(self.weights)
