@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
+from objectives.held_out import Floats
 from objectives.merging.members.arrays import filled, mapped
 from objectives.merging.members.form import FlatLayout, Form, HeldMembers, inner, sum_many
 from objectives.merging.members.holding import Choice, Holding, choose, free_memory
@@ -35,8 +34,8 @@ _REBUILD = "train it again with `mixscout pool build POOL.toml --rebuild NAME`"
 class StackedPool:
     """K members of P parameters, and one resident model for their merges.
 
-    A name with several checkpoints stands for their mean. Tied parameters count once. `dtype` is that of merging,
-    `folder` the pool's, with the seed and the packed members.
+    A name with several checkpoints stands for their mean. Tied parameters count once. `dtype` is that of merging:
+    float32, or float64 to check gradients. `folder` is the pool's, with the seed and the packed members.
 
     Raises `PoolError` for members of different tensors or with NaN, and `ValueError` for a holding that needs `folder`.
     """
@@ -96,11 +95,11 @@ class StackedPool:
             )
         return stack
 
-    def merge(self, weights: npt.NDArray[np.float64]) -> None:
-        """Make the resident model the sum of the members by `weights` (K,); weights of zero cost nothing."""
+    def merge(self, weights: Floats) -> None:
+        """Make the resident model the sum of the members by `weights` (K,), as in `names`; zeros cost nothing."""
         self.members.sum(weights, self.flat)
 
-    def merge_many(self, weights: npt.NDArray[np.float64]) -> torch.Tensor:
+    def merge_many(self, weights: Floats) -> torch.Tensor:
         """Return N merges (N, P) for weights (N, K); the members are read once."""
         return sum_many(self.members, weights, self.flat)
 
@@ -122,7 +121,7 @@ class StackedPool:
         for name, tensor in parameters_of(source).items():
             self.flat[self._layout.matrices[name].part] = tensor.reshape(-1).to(self.device)
 
-    def weight_gradient(self) -> npt.NDArray[np.float64]:
+    def weight_gradient(self) -> Floats:
         """Turn the gradient of the parameters (P,) into d L / d w_k = <grad_theta L(theta(w)), theta_k> (K,)."""
         return inner(self.members, self.flat_gradient())
 
@@ -139,9 +138,7 @@ class StackedPool:
         shapes = form.shapes()
         choice = self._choice(sum(shape.nbytes for shape in shapes.values()))
         if choice.place == "mapped":
-            if self._folder is None:
-                raise ValueError("members are mapped from files beside the pool: give the pool's folder")
-            folder = self._folder / "packed" / short(self._packed_digest(form))
+            folder = self._packed_folder(form)
             return choice, form.held(mapped(shapes, lambda: form.encode(self._each()), self.device, folder))
         streamed = choice.place == "streamed"
         return choice, form.held(filled(shapes, form.encode(self._each()), self.device, streamed=streamed))
@@ -177,14 +174,17 @@ class StackedPool:
                 self.flat.copy_(total.div_(len(several)))
             yield self.flat
 
-    def _packed_digest(self, form: Form) -> str:
-        assert self._folder is not None
+    def _packed_folder(self, form: Form) -> Path:
+        """Name a folder by everything that decides the packed arrays, so that no other members are taken for these."""
+        if self._folder is None:
+            raise ValueError("members are mapped from files beside the pool: give the pool's folder")
         members = [[_content(folder) for folder in several] for several in self._paths.values()]
         seed = _content(self._folder / "seed") if self.holding.starts_at_seed else None
         places = {
             name: [matrix.part.start, matrix.rows, matrix.width] for name, matrix in self._layout.matrices.items()
         }
-        return digest_json({**form.digest_parts, "members": members, "seed": seed, "places": places})
+        digest = digest_json({**form.digest_parts, "members": members, "seed": seed, "places": places})
+        return self._folder / "packed" / short(digest)
 
     def _resident(self, model: PreTrainedModel) -> PreTrainedModel:
         torch.nn.Module.to(model, self.device)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-Weights = npt.NDArray[np.float64]
+from objectives.held_out import Floats
 
 SMALLEST = 1e-4
 """Smallest weight in derivatives of p^a, which are infinite at 0 for a < 1."""
@@ -27,10 +26,10 @@ class MergeRule(Protocol):
     def used_members_only(self) -> bool:
         """Whether c is zero wherever p is, and independent of other partitions."""
 
-    def weights(self, p: Weights) -> Weights:
+    def weights(self, p: Floats) -> Floats:
         """Return c (K,), summing to one."""
 
-    def pullback(self, p: Weights, gradient: Weights) -> Weights:
+    def pullback(self, p: Floats, gradient: Floats) -> Floats:
         """Turn dL/dc (K,) into dL/dp (K,)."""
 
 
@@ -44,10 +43,10 @@ class Identity:
     def digest_parts(self) -> dict[str, object]:
         return {"name": "identity"}
 
-    def weights(self, p: Weights) -> Weights:
+    def weights(self, p: Floats) -> Floats:
         return p
 
-    def pullback(self, p: Weights, gradient: Weights) -> Weights:
+    def pullback(self, p: Floats, gradient: Floats) -> Floats:
         return gradient
 
 
@@ -62,15 +61,15 @@ class Power:
     def digest_parts(self) -> dict[str, object]:
         return {"name": "power", "exponent": self.exponent}
 
-    def weights(self, p: Weights) -> Weights:
-        powers: Weights = p**self.exponent
-        shares: Weights = powers / powers.sum()
+    def weights(self, p: Floats) -> Floats:
+        powers: Floats = p**self.exponent
+        shares: Floats = powers / powers.sum()
         return shares
 
-    def pullback(self, p: Weights, gradient: Weights) -> Weights:
+    def pullback(self, p: Floats, gradient: Floats) -> Floats:
         """dL/dp_j = a p_j^(a-1) / S (dL/dc_j - sum_i c_i dL/dc_i), with S the sum of powers."""
         total = (p**self.exponent).sum()
-        pulled: Weights = _slope(p, self.exponent) / total * (gradient - self.weights(p) @ gradient)
+        pulled: Floats = _slope(p, self.exponent) / total * (gradient - self.weights(p) @ gradient)
         return pulled
 
 
@@ -89,15 +88,15 @@ class CommonSpecific:
     def digest_parts(self) -> dict[str, object]:
         return {"name": "common-specific", "exponent": self.exponent}
 
-    def weights(self, p: Weights) -> Weights:
+    def weights(self, p: Floats) -> Floats:
         """Return the powers, shifted to sum to one."""
-        powers: Weights = p**self.exponent
-        shifted: Weights = powers + (1 - powers.sum()) / len(p)
+        powers: Floats = p**self.exponent
+        shifted: Floats = powers + (1 - powers.sum()) / len(p)
         return shifted
 
-    def pullback(self, p: Weights, gradient: Weights) -> Weights:
+    def pullback(self, p: Floats, gradient: Floats) -> Floats:
         """dL/dp_j = a p_j^(a-1) (dL/dc_j - mean_i dL/dc_i)."""
-        pulled: Weights = _slope(p, self.exponent) * (gradient - gradient.mean())
+        pulled: Floats = _slope(p, self.exponent) * (gradient - gradient.mean())
         return pulled
 
 
@@ -115,8 +114,8 @@ def make_rule(name: str, exponent: float) -> MergeRule:
     return rules[name]
 
 
-def _slope(p: Weights, exponent: float) -> Weights:
+def _slope(p: Floats, exponent: float) -> Floats:
     """d p^a / d p; for a < 1 with p held away from zero."""
     base = np.maximum(p, SMALLEST) if exponent < 1 else p
-    slope: Weights = exponent * base ** (exponent - 1)
+    slope: Floats = exponent * base ** (exponent - 1)
     return slope

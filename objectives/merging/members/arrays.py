@@ -147,10 +147,8 @@ class PackedRecord(Record):
 
 
 def _empty(shape: Shape, device: torch.device, pinned: bool) -> torch.Tensor:
-    size = (shape.rows, shape.columns)
-    if pinned:
-        return torch.empty(size, dtype=shape.dtype, pin_memory=True)
-    return torch.empty(size, dtype=shape.dtype, device=device)
+    place = "cpu" if pinned else device
+    return torch.empty(shape.rows, shape.columns, dtype=shape.dtype, device=place, pin_memory=pinned)
 
 
 def _is_whole(folder: Path, shapes: Mapping[str, Shape]) -> bool:

@@ -7,15 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
+from objectives.held_out import Floats
 from objectives.merging.members.arrays import Rows, Shape, StoredArray
 from pool.checkpoints.checkpoint import parameters_of
-
-Weights = npt.NDArray[np.float64]
 
 DECODED_AT_ONCE = 2**23
 """Values of all members together in a block whose decoding makes a copy."""
@@ -37,7 +34,7 @@ class HeldMembers(Protocol):
     nbytes: int
     device_nbytes: int
 
-    def sum(self, weights: Weights, out: torch.Tensor) -> None:
+    def sum(self, weights: Floats, out: torch.Tensor) -> None:
         """Write sum_k w_k theta_k into `out` (P,), for any weights (K,). Members of weight zero are not read."""
 
     def blocks(self, most_values: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -64,7 +61,7 @@ class Form(Protocol):
         """Make members of the arrays."""
 
 
-def sum_many(members: HeldMembers, weights: Weights, like: torch.Tensor) -> torch.Tensor:
+def sum_many(members: HeldMembers, weights: Floats, like: torch.Tensor) -> torch.Tensor:
     """Return N merges (N, P) for weights (N, K), in dtype and device of `like`; members are read once."""
     by_row = torch.tensor(weights, dtype=like.dtype, device=like.device)
     merged: torch.Tensor | None = None
@@ -78,12 +75,12 @@ def sum_many(members: HeldMembers, weights: Weights, like: torch.Tensor) -> torc
     return merged
 
 
-def inner(members: HeldMembers, gradient: torch.Tensor) -> Weights:
+def inner(members: HeldMembers, gradient: torch.Tensor) -> Floats:
     """Return the inner products (K,) of members and a gradient (P,); blocks are added in float64."""
     total = torch.zeros(members.count, dtype=torch.float64, device=gradient.device)
     for part, values in members.blocks():
         total += torch.mv(values, gradient[part]).double()
-    found: Weights = total.cpu().numpy()
+    found: Floats = total.cpu().numpy()
     return found
 
 
@@ -110,7 +107,10 @@ def used(weights: Iterable[float]) -> list[tuple[int, float]]:
 
 @dataclass(frozen=True)
 class Matrix:
-    """One tensor as rows of `width` values, with its part of the buffer and its first row among all rows."""
+    """One tensor as rows of `width` values, with its part of the buffer and its first row among all rows.
+
+    A vector is one row; leading dimensions are rows.
+    """
 
     part: slice
     width: int

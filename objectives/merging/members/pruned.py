@@ -7,11 +7,13 @@ The seed is kept whole, in the dtype of merging.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 
+from objectives.held_out import Floats
 from objectives.merging.members.arrays import Rows, Shape, StoredArray
-from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, FlatLayout, Piece, Weights, together, used
+from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, FlatLayout, Piece, together, used
 from objectives.merging.members.steps import CODE_SCALE, quantised
 
 _BITS = 8
@@ -88,41 +90,38 @@ class PrunedMembers:
         self.nbytes = sum(array.nbytes for array in arrays.values())
         self.device_nbytes = sum(array.device_nbytes for array in arrays.values())
         self._computed, self._pieces = form.seed.dtype, form.pieces
+        ends = accumulate(map(_bytes_of, self._pieces), initial=0)
+        self._bytes = [slice(*both) for both in pairwise(ends)]
         self._seed, self._bits, self._kept = (arrays[name] for name in ("seed", "bits", "kept"))
         starts = arrays["starts"].whole()
         assert starts is not None, "small arrays are kept on the device"
         self._starts: list[list[int]] = starts.tolist()
         self._scales = arrays["scales"].whole() if "scales" in arrays else None
 
-    def sum(self, weights: Weights, out: torch.Tensor) -> None:
+    def sum(self, weights: Floats, out: torch.Tensor) -> None:
         """Sum the seed and the kept values into `out` (P,), a piece at a time."""
         rows, total = used(weights), float(weights.sum())
-        first_byte = 0
         for number, piece in enumerate(self._pieces):
             summed = out[piece.part]
             torch.mul(self._seed.row(0, piece.part), total, out=summed)
             self._seed.done(0, piece.part)
             for row, weight in rows:
-                summed.add_(self._step(row, number, first_byte), alpha=weight)
-            first_byte += _bytes_of(piece)
+                summed.add_(self._step(row, number), alpha=weight)
 
     def blocks(self, most_values: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield decoded pieces, cut smaller where they are too large."""
         most = most_values or max(1, DECODED_AT_ONCE // self.count)
-        first_byte = 0
         for number, piece in enumerate(self._pieces):
-            steps = together(self.count, (self._step(row, number, first_byte) for row in range(self.count)))
+            steps = together(self.count, (self._step(row, number) for row in range(self.count)))
             values = steps.add_(self._seed.row(0, piece.part))
             self._seed.done(0, piece.part)
             for start in range(0, piece.values, most):
                 stop = min(start + most, piece.values)
                 yield slice(piece.part.start + start, piece.part.start + stop), values[:, start:stop]
-            first_byte += _bytes_of(piece)
 
-    def _step(self, row: int, number: int, first_byte: int) -> torch.Tensor:
+    def _step(self, row: int, number: int) -> torch.Tensor:
         """Decode a member's step in one piece (n,)."""
-        piece = self._pieces[number]
-        bits = slice(first_byte, first_byte + _bytes_of(piece))
+        piece, bits = self._pieces[number], self._bytes[number]
         kept = slice(*self._starts[row][number : number + 2])
         mask = _unpacked(self._bits.row(row, bits), piece.values)
         step = torch.zeros(piece.values, dtype=self._computed, device=mask.device)

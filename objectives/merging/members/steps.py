@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from objectives.held_out import Floats
 from objectives.merging.members.arrays import Rows, Shape, StoredArray
-from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, FlatLayout, Piece, Weights, used
+from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, FlatLayout, Piece, used
 
 LARGEST_CODE = 127
 CODE_SCALE = torch.bfloat16
@@ -62,7 +63,7 @@ class StepsMembers:
         self.nbytes = sum(array.nbytes for array in arrays.values())
         self.device_nbytes = sum(array.device_nbytes for array in arrays.values())
 
-    def sum(self, weights: Weights, out: torch.Tensor) -> None:
+    def sum(self, weights: Floats, out: torch.Tensor) -> None:
         """Sum code times scale times weight into `out` (P,), a piece of whole rows at a time."""
         rows = used([weights.sum(), *weights])
         if not rows:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from objectives.held_out import Floats
 from objectives.merging.members.arrays import Rows, Shape, StoredArray
-from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, Weights, parts, together, used
+from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, parts, together, used
 
 CACHED_VALUES = 2**21
 """Values added at a time on a CPU without decoding: 1.2 to 1.6 times the bandwidth of one matrix product."""
@@ -49,7 +50,7 @@ class WholeMembers:
         """The values (K, P) where they lie on the device in the dtype of merging, else None."""
         return self._values.whole() if self._form.stored == self._form.computed else None
 
-    def sum(self, weights: Weights, out: torch.Tensor) -> None:
+    def sum(self, weights: Floats, out: torch.Tensor) -> None:
         """Sum the rows into `out` (P,) a part at a time; on a GPU, by one matrix product."""
         stack = self.stack
         if stack is not None and out.device.type != "cpu":
