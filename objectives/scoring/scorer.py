@@ -123,7 +123,9 @@ class Scorer:
         """
         nats = np.empty(len(self.table.domain))
         partials = []
-        self._by_domain = self._by_domain or self._plan_domains()
+        if not self._by_domain:
+            tokens = self._tokens_at_once() // GRADIENT_SHARE
+            self._by_domain = [list(self._plan(self.table.rows_of(e), tokens)) for e in range(len(self.table.domains))]
         with _recomputing(self._model, self._many_activations()):
             for batches in self._by_domain:
                 gradient.zero_()
@@ -152,10 +154,6 @@ class Scorer:
     def _autocast(self) -> torch.autocast:
         device = self._model.device.type
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self._precision == "bfloat16")
-
-    def _plan_domains(self) -> list[list[_Batch]]:
-        tokens = self._tokens_at_once() // GRADIENT_SHARE
-        return [list(self._plan(self.table.rows_of(e), tokens)) for e in range(len(self.table.domains))]
 
     def _tokens_at_once(self) -> int:
         device, hidden = self._model.device.type, int(self._model.config.hidden_size)
@@ -233,7 +231,7 @@ def _target_nats(
     return torch.cat([_nats(head, part, target) for part, target in parts])
 
 
-def _nats(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _nats(head: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     logits = head(hidden)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return cross_entropy(logits, targets, reduction="none")
@@ -244,8 +242,7 @@ def _whole_target_nats(
 ) -> torch.Tensor:
     """Return the same from the model's own logits (B, T, V), for models that change them after the head."""
     logits = model(input_ids=inputs, use_cache=False).logits.flatten(0, 1).index_select(0, positions)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    return cross_entropy(logits, targets, reduction="none")
+    return _nats(torch.nn.Identity(), logits, targets)
 
 
 def _head_is_plain(model: PreTrainedModel, inputs: torch.Tensor) -> bool:
