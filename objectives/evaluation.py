@@ -22,12 +22,13 @@ FORWARDS_PER_GRADIENT = 3
 class Evaluation:
     """The worth of one mixture.
 
-    value: the scalar minimised
+    value, standard_error: the scalar minimised and its sampling error, in the goal's measure
     domains: loss of every held-out domain
     values: the value of each target
     violation: largest excess of a constrained domain above its ceiling
     gradient: d value / d weight (K,), in the mixture's order
     jacobian: d measure / d weight (K,) of every domain
+    seconds, tokens_read: cost of this evaluation
     windows: nats of every window, by domain
     cached: remembered, not computed
     stopped_early: the value is an estimate, without domains and windows

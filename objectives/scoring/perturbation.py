@@ -22,8 +22,9 @@ _EDITS = ("keep", "delete", "double", "swap", "replace")
 def character_noise(text: str, noise: float, rng: np.random.Generator) -> str:
     """Edit each character with probability `noise`, by one of four equally likely edits.
 
-    The edits: delete; double; swap with the successor, which is then not edited; replace by another character of the
-    text, drawn by frequency. One character stays at least. Raises `ValueError` for noise outside [0, 1].
+    The edits: delete; double; swap with the successor, which is then not edited (the last character stays); replace by
+    another character of the text, drawn by frequency. Of text that would become empty, the first character stays.
+    Raises `ValueError` for noise outside [0, 1].
     """
     if not 0 <= noise <= 1:
         raise ValueError(f"the noise must be a probability, from 0 to 1: got {noise!r}")
