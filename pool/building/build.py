@@ -34,7 +34,7 @@ from pool.parts.layout import (
 )
 from pool.parts.others import save_given_seed
 from pool.parts.provenance import Provenance, describe_changes, label, member_provenance, seed_provenance
-from pool.parts.store import Pool, PoolManifest, verified
+from pool.parts.store import Pool, PoolManifest, check_sources, verified
 from pool.progress import say, track
 from pool.tokens.prepared import CorpusManifest, load_prepared
 from pool.training.run_files import discard_scratch
@@ -70,7 +70,8 @@ def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = O
         _say_kept_aside(folder, members)
         # verified above, or just made: only a corpus that has moved is loaded again, from its place
         prepared = material.corpus if material.new is None else load_prepared(folder / CORPUS, corpus)
-        return Pool(config, manifest, prepared)
+    check_sources(config, corpus.source_digest)  # text may change while models train
+    return Pool(config, manifest, prepared)
 
 
 def _put_in_place(request: Request, layout: PoolLayout, manifest: PoolManifest) -> None:
@@ -111,18 +112,15 @@ def _say_imports_lost(request: Request) -> None:
 
 
 def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> CheckpointManifest:
-    is_new = SEED in layout.new or not (layout.seed / MANIFEST).is_file()
-    corpus, given = material.corpus.manifest, material.given
-    wanted = seed_provenance(config.seed, config.model, corpus) if is_new and given is None else None
-    there = _found(SEED, layout, wanted)
-    if there is not None:
+    if (there := _found(SEED, layout)) is not None:
         return there
-    if given is not None:
+    if material.given is not None:
         with new_folder(layout.seed) as new:
-            return save_given_seed(given, config.context, new)
-    assert wanted is not None, "a seed that is not there is new"
-    keeps_optimizer = config.recipe.continue_optimizer
-    start = NewModel(config.tokenizer.vocabulary, config.seed.initial_seed, keeps_optimizer)
+            return save_given_seed(material.given, config.context, new)
+    wanted = seed_provenance(config.seed, config.model, material.corpus.manifest)
+    start = NewModel(
+        material.tokenizer, config.tokenizer.vocabulary, config.seed.initial_seed, config.recipe.continue_optimizer
+    )
     return TrainingJob(layout, layout.seed, wanted, label(SEED), start)()
 
 
@@ -145,8 +143,11 @@ def _members(
     return {name: done[name] for name in names}
 
 
-def _found(name: str, layout: PoolLayout, wanted: Provenance | None) -> CheckpointManifest | None:
-    """Read and verify the seed or a member; discard a damaged or outdated new one."""
+def _found(name: str, layout: PoolLayout, wanted: Provenance | None = None) -> CheckpointManifest | None:
+    """Read and verify the seed or a member; discard a damaged or outdated new one.
+
+    A waiting seed is never outdated: the name of its stage is a digest of all its options.
+    """
     part = SEED if name == SEED else member_part(name)
     folder = layout.of(part)
     if not (folder / MANIFEST).is_file():

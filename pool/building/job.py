@@ -14,7 +14,7 @@ from typing import cast
 
 import torch
 from filelock import FileLock
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.checkpoints.checkpoint import load_model, new_model, save_checkpoint, verify_checkpoint
 from pool.checkpoints.manifest import TRAINING_LIBRARIES, CheckpointManifest, HeldOutCourse, SeedTextLoss
@@ -43,6 +43,9 @@ SEED_TEXT_WINDOWS = 64
 
 @dataclass(frozen=True)
 class NewModel:
+    """The start of a seed; its tokenizer is saved as it is in hand: a loaded one would save more keys."""
+
+    tokenizer: PreTrainedTokenizerFast
     vocabulary: int
     initial_seed: int
     keeps_optimizer: bool
@@ -130,7 +133,8 @@ class TrainingJob:
         return fisher_of(self.pool.seed, seed, streams, digests, penalty.fisher_windows)
 
     def _trained(self, model: PreTrainedModel, streams: Mapping[str, Tokens], inputs: RunInputs) -> CheckpointManifest:
-        scratch, wanted, tokenizer = self._scratch(), self.wanted, load_tokenizer(self.pool.tokenizer)
+        scratch, wanted = self._scratch(), self.wanted
+        tokenizer = self.start.tokenizer if self.start is not None else load_tokenizer(self.pool.tokenizer)
         before = inputs.seed_text.loss_nats(model) if inputs.seed_text else math.nan
         outcome = train(
             model,

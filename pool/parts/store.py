@@ -136,7 +136,7 @@ def open_pool(config: PoolFile) -> Pool:
         raise PoolError(f"pool {config.name!r} is not built in {folder}; run `mixscout pool build` on its file")
     manifest = read_record(folder / POOL_RECORD, PoolManifest)
     corpus, seed = manifest.corpus, manifest.seed
-    _check_sources(config, corpus.source_digest)
+    check_sources(config, corpus.source_digest)
     changed = seed_changes(seed, config.seed, config.model, tokenizer_digest=corpus.tokenizer_digest, pool=folder)
     changed |= member_changes(config.recipe, corpus, seed, manifest.members)
     if changed:
@@ -147,7 +147,8 @@ def open_pool(config: PoolFile) -> Pool:
     return Pool(config, manifest, load_prepared(folder / CORPUS, corpus))
 
 
-def _check_sources(config: PoolFile, built_from: str) -> None:
+def check_sources(config: PoolFile, built_from: str) -> None:
+    """Raise `PoolMismatchError` when the text is not the text of digest `built_from`; missing text passes."""
     seen = read_seen(config.folder / CORPUS)
     try:
         same = digest_text(config.corpus, config.context, seen.digest_of).whole == built_from
@@ -161,7 +162,7 @@ def _check_sources(config: PoolFile, built_from: str) -> None:
 
 
 def verified(name: str, folder: Path) -> CheckpointManifest:
-    """Read the manifest of the seed or a member. Raises `PoolError` for altered files."""
+    """Read the manifest of the seed or a member. Raises `PoolError` for missing or altered files."""
     return verify_checkpoint(folder, label(name), _remedy(name))
 
 

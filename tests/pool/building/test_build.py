@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pool.building.job import TrainingJob
 from pool.checkpoints.checkpoint import verify_checkpoint
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import read_pool_file
+from pool.engines.engine import Job, OneByOne, Result
 from pool.errors import ConfigError, CorpusError, MixscoutError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file
 from pool.files.whole import new_folder
@@ -64,6 +66,29 @@ def test_only_a_missing_member_is_built_and_comes_out_the_same(root: Path) -> No
     after = _weights(root)
     assert {name: digest for name, (digest, _) in after.items()} == {n: d for n, (d, _) in before.items()}
     assert {name for name in after if after[name] != before[name]} == {f"{MEMBERS}/docs/model.safetensors"}
+
+
+def test_text_that_changes_while_members_train_is_said_at_the_end_of_the_build(root: Path) -> None:
+    class Editing(OneByOne):
+        def run(
+            self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
+        ) -> Iterator[tuple[str, Result]]:
+            edit(root / "prose.txt", "the", "THE")
+            return super().run(jobs, watch=watch)
+
+    before, prose = _weights(root), (root / "prose.txt").read_text()
+    shutil.rmtree(root / MEMBERS / "docs")
+    with pytest.raises(PoolMismatchError, match="has changed since it was built"):
+        build_pool(read_pool_file(root / "pool.toml"), engine=Editing())
+    (root / "prose.txt").write_text(prose)
+    assert _open(root).names == ("code", "docs", "prose"), "the pool is whole nevertheless"
+    assert {name: digest for name, (digest, _) in _weights(root).items()} == {n: d for n, (d, _) in before.items()}
+
+
+def test_the_seed_has_the_files_of_the_pools_tokenizer(root: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        ours, seeds = (root / "pools/tiny" / part / name for part in ("tokenizer", "seed"))
+        assert seeds.read_text() == ours.read_text()
 
 
 def test_an_unbuilt_pool_says_what_to_run(empty_root: Path) -> None:
