@@ -1,4 +1,7 @@
-"""Add a member trained elsewhere, from the pool's seed: checked, and written aside, before the pool changes."""
+"""Add a member that was trained elsewhere from the pool's seed.
+
+The member is checked, and written beside the pool, before the pool changes.
+"""
 
 import shutil
 from collections.abc import Collection
@@ -35,7 +38,7 @@ from pool.progress import say
 
 @dataclass(frozen=True)
 class Source:
-    """A member's folder, its tokenizer's folder if another, and whether it may replace a member."""
+    """The folder of a member, of its tokenizer.json if another, and whether it may replace a member."""
 
     folder: Path
     tokenizer: Path | None = None
@@ -108,7 +111,7 @@ def _check_place(folder: Path, name: str, names: Collection[str], *, replace: bo
 
 
 def _check_text(name: str, names: Collection[str], record: CheckpointManifest, what: str) -> None:
-    """Refuse a member of another partition of this pool, by its record."""
+    """Refuse a member that its record names another partition of this pool; foreign names may mean the same text."""
     support = Mixture.of(record.mixture).support if record.mixture else ()
     others = [one for one in support if one != name and one in names]
     if others:

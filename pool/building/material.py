@@ -27,7 +27,11 @@ from pool.tokens.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_dige
 
 @dataclass(frozen=True)
 class Material:
-    """A corpus, in the folder `new` unless the pool's own, its tokenizer, and a given seed to take over."""
+    """The corpus and tokenizer of a build.
+
+    new: folder of the corpus while it is not the pool's own.
+    given: a seed trained elsewhere, not yet in the pool.
+    """
 
     corpus: PreparedCorpus
     tokenizer: PreTrainedTokenizerFast
@@ -70,6 +74,7 @@ def prepare_material(request: Request, scratch: Path) -> Material:
 
 
 def write_material(material: Material, own_tokenizer: TokenizerConfig | None, layout: PoolLayout) -> None:
+    """Move a new corpus to its place, and write the tokenizer if its place is empty."""
     if not (layout.tokenizer / MANIFEST).is_file():
         with new_folder(layout.tokenizer) as new:
             save_tokenizer(material.tokenizer, own_tokenizer, new)
@@ -174,7 +179,10 @@ def _refuse_changed(request: Request, corpus: CorpusManifest) -> None:
 def _say_little_kept(
     reads: Mapping[str, Mapping[str, float]], kept: int, unit: int | None, corpus: CorpusManifest
 ) -> None:
-    """Warn of units above the `kept` tokens, and of runs over a partition's kept text more than once."""
+    """Warn of base units larger than the `kept` tokens, and of runs that repeat kept text while more is available.
+
+    reads: tokens read of each partition, by the run's name in the message.
+    """
     longest = max(part.available_tokens for part in corpus.partitions.values())
     if unit is not None and kept < min(unit, longest):
         say(

@@ -37,7 +37,7 @@ class Request:
 
     @cached_property
     def stage(self) -> Path | None:
-        """Folder for new parts, named by everything asked for; None for a first build."""
+        """Folder for new parts, named by everything asked for; None for a first build. Raises `CorpusError`."""
         if not self.rebuild and not (self.config.folder / POOL_RECORD).is_file():
             return None
         told = self.config.model_dump(mode="json", exclude={"root": True, "corpus": True, **_FREE})

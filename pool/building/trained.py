@@ -1,6 +1,6 @@
 """Models really trained on mixtures, by the members' recipe or another one, once each.
 
-POOL/trained/<digest>/ is named by all reasons for the weights.
+POOL/trained/<digest>/ is named by everything that decides the weights.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,10 @@ class TruthRun:
 
 
 def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None) -> Path:
-    """Train a mixture, by default by the members' recipe; return its checkpoint's folder. Raises `PoolError`."""
+    """Train a mixture, by default by the members' recipe; return its checkpoint's folder. Raises `PoolError`.
+
+    A vertex is its member, unless the member was imported: see `folder_of`.
+    """
     run = TruthRun(mixture, recipe or pool.config.recipe)
     for _ in train_runs(pool, [run]):
         pass

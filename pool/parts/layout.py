@@ -1,8 +1,8 @@
 """The places of a pool's parts, and how new parts take the place of old ones: all of them or none.
 
 Parts bear the names of their folders under POOL/. New parts wait in POOL/.new-<key>/ until all are there; then
-exchange.json is written there. Without that file the pool is as it was. With it, the next process to take the pool up
-finishes the renames.
+exchange.json is written there. Without that file the pool is as it was. With it, the next process that opens or builds
+the pool finishes the renames.
 """
 
 import errno
@@ -90,6 +90,7 @@ def discard_stages(folder: Path, but: Path | None = None) -> bool:
 
 
 def check_one_disk(folder: Path) -> None:
+    """Raise `PoolError` where the members of a pool are on another disk: renames do not reach it."""
     members = folder / MEMBERS
     if members.exists() and members.stat().st_dev != folder.stat().st_dev:
         raise PoolError(
@@ -99,7 +100,7 @@ def check_one_disk(folder: Path) -> None:
 
 
 def exchange(stage: Path, new: Collection[str], gone: Collection[str]) -> None:
-    """Flush the new parts, decide for them, and put them in their places."""
+    """Flush the new parts, write the decision for them, and put them in their places."""
     for part in (*new, *gone):
         (stage / _OLD / part).parent.mkdir(parents=True, exist_ok=True)
         (stage.parent / part).parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,10 @@ def _move(path: Path, to: Path) -> None:
 
 @contextmanager
 def building(folder: Path, *, wait_seconds: float = 0) -> Iterator[Path | None]:
-    """Let one process at a time write into a pool; first finish a half-done exchange, and yield its stage."""
+    """Let one process at a time write into a pool; first finish a half-done exchange, and yield its stage.
+
+    Raises `PoolError` while another process writes, after `wait_seconds`, and when the disk refuses a write.
+    """
     busy = PoolError(f"pool {folder.name!r} is being built by another process; wait for it, or stop it")
     try:
         with only_one(folder.with_name(f".{folder.name}.lock"), busy, wait_seconds=wait_seconds):

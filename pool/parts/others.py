@@ -31,6 +31,8 @@ _PROBE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Foreign:
+    """A whole model in float32, its tokenizer, and the source of both."""
+
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     origin: Origin
@@ -106,6 +108,7 @@ def read_given_seed(wanted: SeedConfig, pool: Path) -> Foreign:
 
 
 def save_given_seed(foreign: Foreign, context: int, folder: Path) -> CheckpointManifest:
+    """Write a given seed into an existing empty folder, its manifest last."""
     manifest = imported_manifest(
         foreign.origin,
         shape=GivenShape(architecture=type(foreign.model).__name__, context=context),
@@ -169,7 +172,7 @@ class Candidate:
     record: CheckpointManifest | None
 
     def save(self, vertex: Mixture, folder: Path) -> CheckpointManifest:
-        """Write its parameters with the seed's configuration and tokenizer."""
+        """Write its parameters, with the seed's configuration and tokenizer, into an existing empty folder."""
         model, theirs = load_model(self.seed.folder), parameters_of(self.foreign.model)
         for name, tensor in parameters_of(model).items():
             tensor.copy_(theirs[name])

@@ -1,4 +1,4 @@
-"""The provenance of a checkpoint: all reasons for its weights, and later changes of them, in words."""
+"""The provenance of a checkpoint: everything that decides its weights, and later changes of that, in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,13 @@ def recipe_changes(old: Recipe, new: Recipe) -> dict[str, tuple[object, object]]
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything that decides a checkpoint's weights."""
+    """Everything that decides a checkpoint's weights, except for the machine.
+
+    start_digest: of the seed's weights; for the seed itself, of its initial seed and mixture.
+    data_digests: of the training text, by partition.
+    held_out_digests: of the text that may stop the run, by domain.
+    seed_mixture: set where the recipe reads the seed's text.
+    """
 
     mixture: Mixture
     recipe: Recipe
@@ -150,6 +156,7 @@ def member_changes(
 
 
 def describe_changes(changed: Mapping[str, list[str]], moves: str = "") -> str:
+    """Name each changed checkpoint, its changes, `moves` of text between partitions, and the ways out."""
     parts = [f"{label(name)} was trained before a change of {', '.join(what)}" for name, what in changed.items()]
     flags = "--rebuild seed" if "seed" in changed else " ".join(f"--rebuild {name}" for name in changed)
     ways = f"{moves}Rebuild with `mixscout pool build POOL.toml {flags}`, or give the pool another name"
@@ -157,7 +164,10 @@ def describe_changes(changed: Mapping[str, list[str]], moves: str = "") -> str:
 
 
 def describe_moves(changed: Mapping[str, list[str]], before: Sequence[str], now: Sequence[str]) -> str:
-    """Explain changed text by partitions moved in the file, or new, or gone: shared documents stand in the first."""
+    """Explain changed text by partitions that moved in the file, or are new, or gone; empty where none did.
+
+    A document of several partitions stands in the first of them.
+    """
     touched = [name for name, what in changed.items() if any(" text of " in one for one in what)]
     if not touched:
         return ""

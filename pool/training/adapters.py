@@ -63,14 +63,16 @@ def with_adapter(model: PreTrainedModel, table: Lora, *, initial_seed: int) -> "
 
 
 def save_adapter(adapted: "PeftModel", folder: Path) -> None:
-    adapted.peft_config["default"].base_model_name_or_path = None
+    adapted.peft_config["default"].base_model_name_or_path = None  # a path of this machine
     adapted.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty card
 
 
 def merged(adapted: "PeftModel") -> PreTrainedModel:
+    """Merge the adapters into the very model that holds them, and return that model."""
     return cast(PreTrainedModel, adapted.merge_and_unload())
 
 
 def full_model(model: Trainable) -> PreTrainedModel:
+    """Return a model with full weights: itself, or a merged copy, so that training continues bit for bit."""
     return model if isinstance(model, PreTrainedModel) else merged(copy.deepcopy(model))

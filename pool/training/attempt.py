@@ -34,6 +34,8 @@ _START, _IMPORTANCE, _END, _COURSE = "start", "importance.safetensors", "end.saf
 
 @dataclass(frozen=True)
 class Run:
+    """A recipe on windows, with the inputs of its options; `scratch` stays until the outcome is safe."""
+
     recipe: Recipe
     windows: TrainingWindows
     inputs: RunInputs
@@ -64,7 +66,10 @@ class TrainingCourse:
 
 
 def attempt(model: Trainable, run: Run, part: int) -> TrainingCourse | None:
-    """Train `part` windows at a time; None, with `model` half trained, when memory runs out."""
+    """Train `part` windows at a time; None, with `model` half trained, when memory runs out.
+
+    With shards, `model` is cut into its shards in place.
+    """
     last = last_whole_checkpoint(run.checkpoints)
     steps = run.steps(last)
     text = FirstWindows(run.windows, steps * run.recipe.batch_windows)
@@ -150,6 +155,8 @@ def _take_over(model: PreTrainedModel, folder: Path) -> TrainingCourse:
 
 @dataclass(frozen=True)
 class _ShardedAttempt:
+    """The work of each process of a group; the first process writes the outcome."""
+
     run: Run
     streams: Sequence[Path | Tokens]
     weighs: bool

@@ -90,6 +90,7 @@ class RunInputs:
     optimizer: file of the seed's AdamW state.
     importance: F of the penalty, by parameter.
     seed_text: text for measuring how much was forgotten.
+    keeps_optimizer: whether AdamW's state is kept; for the seed of members that continue with it.
     """
 
     replayed: Mixture | None = None

@@ -29,7 +29,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def checkpoints_of(scratch: Path) -> list[Path]:
-    """List a run's checkpoints, sharded or not, whole or not."""
+    """List a run's checkpoints, of both folders, half-written or whole."""
     return [*scratch.glob("checkpoint-*"), *scratch.glob(f"{SHARDED}/checkpoint-*")]
 
 
@@ -71,7 +71,7 @@ def smaller_part(part_windows: int, batch_windows: int) -> int:
 
 
 def part_windows(recipe: Recipe, scratch: Path) -> int:
-    """Return the part of a batch, in windows, of each training step's pass; smaller than asked after memory ran out."""
+    """Return how many windows a process trains at a time: fewer than the recipe asks after memory ran out."""
     batch = recipe.batch_of_a_process
     asked = batch // recipe.accumulate
     try:
@@ -93,7 +93,10 @@ def take_smaller_part(recipe: Recipe, scratch: Path) -> int | None:
 
 
 def save_optimizer_state(optimizer: torch.optim.Optimizer, model: torch.nn.Module, path: Path) -> None:
-    """Write the step and both moments of every parameter, by name and unsharded, for members with other groups."""
+    """Write the step and both moments of every parameter, by name and unsharded, for members with other groups.
+
+    Every process with a shard calls this; the first one writes.
+    """
     state = {
         f"{name}:{part}": whole(optimizer.state[parameter][part].detach()).to("cpu", torch.float32).contiguous()
         for name, parameter in model.named_parameters()

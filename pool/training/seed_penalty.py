@@ -68,7 +68,7 @@ def measured_fisher(model: PreTrainedModel, windows: TrainingWindows) -> dict[st
 
 
 class Penalty:
-    """The penalty of one run; `importance` is F, None for `l2`."""
+    """The penalty of one run; `importance` is F, None for `l2`. The parameters of `start` are copied."""
 
     def __init__(
         self, start: Mapping[str, torch.Tensor], strength: float, importance: Mapping[str, torch.Tensor] | None

@@ -32,6 +32,7 @@ from pool.training.windows import training_windows
 class TrainingOutcome:
     """The outcome of a run; the last two fields belong to runs with early stopping.
 
+    seconds: of this call, without the time before a kill.
     final_loss_nats: mean training loss of about the last tenth of the run.
     best_step: step of the kept parameters.
     held_out_nats: held-out loss by step.

@@ -130,6 +130,7 @@ _SHARDED: dict[str, Any] = {
 
 
 def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> TrainingArguments:
+    """Translate a recipe for a run of `steps` steps; each process trains `part` windows of a batch at a time."""
     early, processes = recipe.early_stopping, recipe.fsdp or 1
     logging_steps = max(1, steps // 10)
     arguments = TrainingArguments(
