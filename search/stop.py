@@ -83,9 +83,6 @@ class StopRules:
             return f"tokens: {tokens_read(trials)} of {self.tokens} held-out tokens are read"
         if self.patience is not None and merges_without_improvement(trials, self.min_improvement) >= self.patience:
             return f"patience: {self.patience} merges improved by no more than {self.min_improvement:g}"
-        return self._unpromising(trials)
-
-    def _unpromising(self, trials: Sequence[FrozenTrial]) -> str | None:
         rule = self.expected_improvement
         best = rule.best(trials) if rule else None
         if rule is None or best is None or best >= rule.below:

@@ -56,9 +56,6 @@ class Features:
 class Law(Protocol):
     """A covariance of features with its hyperparameters."""
 
-    @property
-    def features(self) -> Features: ...
-
     def predictor(self, weights: Floats, values: Floats) -> Callable[[Floats], Prediction]:
         """Return predictions given the values (N,) of mixtures (N, K)."""
 

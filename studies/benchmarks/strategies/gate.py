@@ -73,6 +73,7 @@ class GateResult:
 
     @property
     def coverage(self) -> float:
+        """Covered over predicted evaluations; NaN without predictions."""
         predicted = sum(pair.predicted for pair in self.pairs)
         return sum(pair.covered for pair in self.pairs) / predicted if predicted else math.nan
 

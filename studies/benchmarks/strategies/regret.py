@@ -15,7 +15,6 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from objectives.evaluation import FORWARDS_PER_GRADIENT
-from objectives.held_out import Floats
 from objectives.stand_ins.analytic import AnalyticLoss, one_percent_regret, regret
 from objectives.stand_ins.problems import Placement, ProblemKind, available, problem
 from pool.errors import ConfigError
@@ -111,15 +110,17 @@ class RegretResult:
 
     @property
     def reached(self) -> int:
+        """The number of seeds that get to 1 %."""
         return sum(math.isfinite(course.forwards_to_one_percent) for course in self.courses)
 
     @property
-    def final_percent(self) -> Floats:
+    def final_percent(self) -> tuple[float, float, float]:
+        """Regret after the last merge: median, least and greatest over the seeds."""
         ends = [course.regret_percent[-1] for course in self.courses]
-        return np.array([np.median(ends), min(ends), max(ends)])
+        return float(np.median(ends)), min(ends), max(ends)
 
     def as_json(self) -> dict[str, object]:
-        median, least, most = self.final_percent.tolist()
+        median, least, most = self.final_percent
         return {
             **asdict(self.case),
             "case": self.case.name,
