@@ -7,7 +7,6 @@ prefix or suffix that every column has, so any name comes back.
 """
 
 import csv
-import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 from objectives.held_out import Floats
 from pool.errors import ConfigError
 from pool.files.digests import digest_arrays, digest_json
-from pool.files.whole import new_folder, write_text
+from pool.files.whole import csv_text, new_folder, write_text
 
 ID_COLUMNS = ("run_id", "run", "index", "name")
 """Columns of run ids: the first in both files joins them. None is ever a partition or a metric."""
@@ -218,8 +217,4 @@ def write_swarm(table: SwarmTable, folder: Path) -> None:
 
 
 def _csv(columns: Sequence[str], runs: Sequence[str], rows: Iterable[Sequence[float]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", *columns])
-    writer.writerows([run, *map(repr, row)] for run, row in zip(runs, rows, strict=True))
-    return text.getvalue()
+    return csv_text(["run", *columns], ([run, *row] for run, row in zip(runs, rows, strict=True)))

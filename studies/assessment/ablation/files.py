@@ -1,16 +1,15 @@
 """An ablation as files: a CSV row per contribution, and a heat map of the Shapley values."""
 
 import csv
-import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
-from pool.files.whole import write_text
+from pool.files.whole import csv_text, write_text
 from studies.answers.picture import saved
 from studies.assessment.ablation.ablation import Ablation
 
@@ -21,17 +20,17 @@ MOST_NUMBERS = 400
 
 def write_csv(ablation: Ablation, path: Path) -> Path:
     """Write partition x column of every quantity; unknown numbers are empty. Return the path."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, csv_text(COLUMNS, _rows(ablation)))
+    return path
+
+
+def _rows(ablation: Ablation) -> Iterator[list[object]]:
     for quantity, found in ablation.contributions.items():
         for row, partition in enumerate(ablation.partitions):
             for column, domain in enumerate(ablation.columns):
                 numbers = [_shown(number) for number in found.of(row, column)]
-                writer.writerow([quantity, partition, domain, column == 0, *numbers, ablation.measure, ablation.split])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text.getvalue())
-    return path
+                yield [quantity, partition, domain, column == 0, *numbers, ablation.measure, ablation.split]
 
 
 def ablation_stem(study: str, game: str, split: str) -> str:

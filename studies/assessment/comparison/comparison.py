@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
@@ -16,7 +14,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from objectives.held_out import Floats
-from pool.files.whole import write_text
+from pool.files.whole import csv_text, write_text
 from studies.assessment.comparison.course import Axis, BestKnown, Course
 
 TIE = 1e-9
@@ -184,15 +182,15 @@ def _named(spread: Floats) -> dict[str, float]:
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:
     """Write sums spent and best value after every merge as CSV; empty before the first value. Return the path."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, csv_text(COLUMNS, _rows(comparison)))
+    return path
+
+
+def _rows(comparison: Comparison) -> Iterator[list[object]]:
     for one in comparison.contenders:
         for course in one.courses:
             for row, best in enumerate(course.best):
                 spent = (course.forwards[row], course.tokens[row], f"{course.seconds[row]:.6f}")
                 values = [repr(x) if math.isfinite(x) else "" for x in (best, best - comparison.best_known.value)]
-                writer.writerow([one.name, course.seed, course.study, row + 1, *spent, *values, comparison.measure])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text.getvalue())
-    return path
+                yield [one.name, course.seed, course.study, row + 1, *spent, *values, comparison.measure]

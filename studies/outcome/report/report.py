@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pool.errors import StudyError
-from pool.files.whole import new_folder, write_text
+from pool.files.whole import csv_text, new_folder, write_text
 from search.trials import count_trials
 from studies.answers.score import Json
 from studies.opened.opening import open_to_read
@@ -130,11 +128,7 @@ def _write(report: Report, folder: Path) -> None:
 
 def as_csv(table: Table) -> str:
     """Write a table with every digit of its numbers; an unknown cell is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([_plain(cell) for cell in row] for row in table.rows)
-    return text.getvalue()
+    return csv_text(table.columns, ([_plain(cell) for cell in row] for row in table.rows))
 
 
 def _plain(cell: Cell) -> Cell:
