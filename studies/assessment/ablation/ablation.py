@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -111,7 +111,7 @@ class Ablation:
                     for name, row in zip(self.partitions, self.interactions.values.tolist(), strict=True)
                 },
             },
-            "rank_agreement_with_other_text": {name: _agreement_json(one) for name, one in self.texts.items()},
+            "rank_agreement_with_other_text": {name: asdict(one) for name, one in self.texts.items()},
             "merged": self.merged,
         }
 
@@ -123,9 +123,5 @@ class Ablation:
         return {"goal": numbers[0], "domains": dict(zip(self.domains, numbers[1:], strict=True))}
 
     def _agreements(self, stability: Sequence[RankAgreement]) -> Json:
-        shown = [_agreement_json(one) for one in stability]
+        shown = [asdict(one) for one in stability]
         return {"goal": shown[0], "domains": dict(zip(self.domains, shown[1:], strict=True))}
-
-
-def _agreement_json(agreement: RankAgreement) -> Json:
-    return {"spearman": agreement.spearman, "low": agreement.low, "high": agreement.high}

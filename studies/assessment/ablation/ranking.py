@@ -10,7 +10,7 @@ has other tokens: K + 1 merges for each kind of text.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -93,20 +93,18 @@ def spread(draws: Draws, goal: Goal, table: WindowTable, figures: Floats) -> Flo
 def agreement(first: Floats, second: Floats, first_drawn: Floats, second_drawn: Floats) -> RankAgreement:
     """Compare two rankings (K,), with the interval over pairs of drawn rankings (B, K)."""
     drawn = [spearman(one, other) for one, other in zip(first_drawn, second_drawn, strict=True)]
-    known = [value for value in drawn if value is not None]
-    if not known:
-        return RankAgreement(spearman(first, second), None, None)
-    low, high = np.quantile(known, [0.025, 0.975])
-    return RankAgreement(spearman(first, second), float(low), float(high))
+    return RankAgreement(spearman(first, second), *_interval([value for value in drawn if value is not None]))
 
 
 def stability(figures: Floats, drawn: Floats) -> RankAgreement:
     """Compare a ranking (K,) with each draw's (B, K): the mean correlation, and 95 % of all."""
     known = [value for value in (spearman(figures, one) for one in drawn) if value is not None]
-    if not known:
-        return RankAgreement(None, None, None)
-    low, high = np.quantile(known, [0.025, 0.975])
-    return RankAgreement(float(np.mean(known)), float(low), float(high))
+    return RankAgreement(float(np.mean(known)) if known else None, *_interval(known))
+
+
+def _interval(drawn: Sequence[float]) -> tuple[float | None, float | None]:
+    low, high = np.quantile(drawn, [0.025, 0.975]).tolist() if drawn else (None, None)
+    return low, high
 
 
 def spearman(first: Floats, second: Floats) -> float | None:
