@@ -75,11 +75,13 @@ def split_by_topic(store: DocumentStore, place: str, config: ClusterConfig, *, w
     sample = [text[:_CHARACTERS] for text in islice(store.documents(place), config.sample_documents)]
     if len(sample) < config.k:
         raise CorpusError(f"{what}: {len(sample)} documents cannot be split into {config.k} clusters; lower cluster.k")
-    clusters = _Clusters(MiniBatchKMeans(config.k, random_state=config.seed, n_init=5))
+    clusters = MiniBatchKMeans(config.k, random_state=config.seed, n_init=5)
     with _vectoriser(config, store.documents(place), len(sample), what) as vectoriser:
         try:
             words = _Words.of(sample)
-            labels = clusters.found(vectoriser.fit(sample))
+            vectors = vectoriser.fit(sample)
+            with threadpool_limits(limits=1):
+                labels: Labels = clusters.fit_predict(vectors)
         except ValueError as error:
             raise CorpusError(f"{what}: cannot be split by topic: {error}; give it other text") from None
         names = words.names(labels, config.k)
@@ -90,7 +92,9 @@ def split_by_topic(store: DocumentStore, place: str, config: ClusterConfig, *, w
             numbers = list(islice(known, len(page.found)))
             others = [text[:_CHARACTERS] for text in replace(page, found=page.found[len(numbers) :]).texts()]
             if others:
-                numbers += clusters.nearest(vectoriser.of(others)).tolist()
+                vectors = vectoriser.of(others)
+                with threadpool_limits(limits=1):
+                    numbers += clusters.predict(vectors).tolist()
             return [places[number] for number in numbers]
 
         store.reassign(place, choose)
@@ -111,21 +115,6 @@ def _vectoriser(
             yield embedder
         finally:
             embedder.leave()
-
-
-@dataclass(frozen=True)
-class _Clusters:
-    means: MiniBatchKMeans
-
-    def found(self, vectors: Vectors) -> Labels:
-        with threadpool_limits(limits=1):
-            labels: Labels = self.means.fit_predict(vectors)
-        return labels
-
-    def nearest(self, vectors: Vectors) -> Labels:
-        with threadpool_limits(limits=1):
-            labels: Labels = self.means.predict(vectors)
-        return labels
 
 
 @dataclass(frozen=True)
