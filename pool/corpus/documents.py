@@ -196,6 +196,7 @@ def _is_inside(path: str) -> bool:
 
 
 def _check_card(card: Path) -> None:
+    """Refuse a card naming files elsewhere, on this machine or on the network."""
     told = DatasetCard.load(card).data.to_dict() if card.is_file() else {}
     for subset in told.get("configs") or []:
         own = [subset.get("data_files"), subset.get("data_dir")] if isinstance(subset, dict) else []

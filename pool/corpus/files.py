@@ -112,7 +112,7 @@ def describe_source(name: str, source: TextSource, digest_of: DigestOf = digest_
 
     Raises `CorpusError` naming a missing file.
     """
-    how = source.model_dump(mode="json", exclude={"files": True, "cluster": {"embeddings"}})
+    how = source.model_dump(mode="json", exclude={"files": True, "cluster": {"embeddings"}})  # paths are no content
     if isinstance(source, PartitionSource) and source.cluster is not None and source.cluster.embeddings is not None:
         how["cluster"]["embeddings"] = describe_embedding_model(name, source.cluster.embeddings, digest_of)
     return {**how, "files": sorted(_digest(name, path, digest_of) for path in paths_of(name, source))}

@@ -27,7 +27,7 @@ LABELS: dict[Axis | None, str] = {
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> Path:
-    """Draw median and range over the seeds from their last first value on; return the path."""
+    """Draw median and range over the seeds from where every seed has a value; return the path."""
     shown = [axis for axis in LABELS if axis is None or _is_spent(comparison, axis)]
     figure = Figure(figsize=(1.6 + 3.5 * len(shown), 4.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
