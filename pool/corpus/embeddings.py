@@ -108,7 +108,8 @@ def load_embedding_model(name: str, folder: Path) -> EmbeddingModel:
         tokenizer = _load_tokenizer(files.tokenizer / TOKENIZER, _called(name))
         check_vocabulary(model, tokenizer.get_vocab().values(), where)
         rows = rows_of(model, where)
-    longest = min(TOKENS, _positions(model) or TOKENS)
+    positions = getattr(model.config, "max_position_embeddings", None)  # absent or -1: relative positions
+    longest = min(TOKENS, positions) if isinstance(positions, int) and positions > 0 else TOKENS
     tokenizer.no_padding()
     tokenizer.enable_truncation(longest)
     ready = EmbeddingModel(model, tokenizer, where)
@@ -126,12 +127,6 @@ def _load_model(files: ForeignFiles, what: str) -> PreTrainedModel:
         raise PoolError(f"{where} is an encoder with a decoder; give one or the other, saved by itself")
     loaded.model.config.use_cache = False
     return loaded.model
-
-
-def _positions(model: PreTrainedModel) -> int | None:
-    """Return the most tokens of a model; None for a model with relative positions."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    return positions if isinstance(positions, int) and positions > 0 else None
 
 
 def _load_tokenizer(path: Path, what: str) -> Tokenizer:

@@ -7,7 +7,7 @@ Every word has at least one token, so the index covers all scored tokens.
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -76,7 +76,7 @@ class Overlap:
             partition: {name: count / self.checked[name] for name, count in row.items()}
             for partition, row in self.shared.items()
         }
-        return {"words": WORDS, "share": shares, **{key: _plain(value) for key, value in vars(self).items()}}
+        return {"words": WORDS, "share": shares, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,3 @@ def _index(texts: Sequence[tuple[str, list[str]]]) -> _Index:
     hashes, places = np.unique(together, return_inverse=True)
     documents = np.repeat(np.arange(len(each)), [len(one) for one in each])
     return _Index(hashes, places, documents, [name for name, _ in texts])
-
-
-def _plain(counts: Mapping[str, object]) -> dict[str, object]:
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in counts.items()}

@@ -127,14 +127,10 @@ class Earlier:
         for section, record in kept.items():
             for file in _files(section, record):
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                _link(self.folder / file, folder / file)
-
-
-def _link(path: Path, to: Path) -> None:
-    try:
-        os.link(path, to)
-    except OSError:  # a file system without links, or too many of them
-        shutil.copyfile(path, to)
+                try:
+                    os.link(self.folder / file, folder / file)
+                except OSError:  # a file system without links, or too many of them
+                    shutil.copyfile(self.folder / file, folder / file)
 
 
 def _files(section: str, record: SectionRecord) -> list[Path]:

@@ -137,8 +137,7 @@ def _pieces(
 
 
 def _split(batch: _Batch) -> Iterator[tuple[Tokens, int]]:
-    for end, length, size in zip(np.cumsum(batch.lengths).tolist(), batch.lengths, batch.bytes, strict=True):
-        yield batch.tokens[end - length : end], size
+    return zip(np.split(batch.tokens, np.cumsum(batch.lengths)[:-1].tolist()), batch.bytes, strict=True)
 
 
 def _beginning(text: str, tokenizer: PreTrainedTokenizerFast, limit: int) -> tuple[Tokens, int]:
