@@ -66,6 +66,10 @@ def _truncated(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
 
 
+def _unknown_type(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes().replace(b'"F32"', b'"Q32"'))
+
+
 def _two_way(folder: Path) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertLMHeadModel(BertConfig(vocab_size=320, max_position_embeddings=64, **sizes)).save_pretrained(folder)
@@ -98,6 +102,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "an unknown architecture": (_set("config.json", "model_type", "oracle"), "not a language model that can be loaded"),
     "truncated": (_truncated, "is not a whole safetensors file"),
     "no safetensors": (lambda folder: (folder / WEIGHTS).write_bytes(b"x" * 100), "is not a whole safetensors file"),
+    "an unknown type": (_unknown_type, "if it names an unknown type, give the checkpoint in float32"),
     "a missing tensor": (_tensors(lambda all_: all_.pop("transformer.ln_f.weight")), "lacks transformer.ln_f.weight"),
     "a headless model": (_tensors(lambda all_: all_.pop("lm_head.weight")), "lacks lm_head.weight"),
     "another tensor": (_tensors(lambda all_: all_.update(extra=torch.ones(2))), "has to spare extra"),
