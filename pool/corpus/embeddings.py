@@ -23,7 +23,7 @@ from pool.errors import CorpusError, PoolError, first_line
 from pool.files.digests import DigestOf
 
 TOKENS = 256
-"""Most tokens read of a document, special ones included."""
+"""Most tokens read of a document, special ones included; fewer for a model of fewer positions."""
 _CHARACTERS = 16 * TOKENS
 _DOCUMENTS_AT_ONCE = 1024
 _TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 32768}

@@ -59,8 +59,9 @@ def with_added(mixture: Mixture, name: str, weight: float) -> Mixture:
 
 @dataclass(frozen=True, eq=False)
 class Contributions:
-    """How much each partition lowers each column's loss (K, C), the goal first; below zero, the partition harms.
+    """How much each partition lowers each column's loss (K, C), the goal first, in the goal's measure.
 
+    values: below zero, the partition harms
     errors: standard errors over documents (K, C), infinite for a single document; None if unknown
     """
 

@@ -159,7 +159,7 @@ def choose_design(players: int, merges: int, *, seed: int) -> Design:
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Symmetric pairwise interactions (K, K), diagonal zero: above zero, two partitions do more together than alone."""
+    """Symmetric pairwise interactions (K, K) on the goal, diagonal zero; above zero, two do more than each alone."""
 
     kind: Literal["shapley interaction index", "scheffe cross terms"]
     values: Floats
