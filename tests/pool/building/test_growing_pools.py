@@ -193,8 +193,8 @@ def test_what_waits_for_an_interrupted_build_is_taken_over_after_an_edit(
 
 KILLED = """
 import os, signal, sys
-from pool.tokens import preparing, reuse
-module, name, nth = {"link": (reuse, "_link", 3), "stream": (preparing, "training_stream", 1),
+from pool.tokens import preparing
+module, name, nth = {"link": (os, "link", 3), "stream": (preparing, "training_stream", 1),
                      "record": (preparing, "write_record", 2)}[sys.argv[1]]
 original, calls = getattr(module, name), 0
 def killed(*arguments, **options):
