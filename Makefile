@@ -7,7 +7,7 @@ ROOT ?= runs/demo
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test check format tree clean
+.PHONY: help setup demo bench test long check format tree clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ bench: $(READY) ## what an evaluation costs, as ratios, on the demo's pool (made
 
 test: $(READY) ## the test suite, in TEST_PROCESSES of one thread each
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
+
+long: $(READY) ## the tests that take long: every file damaged, fuzzed inputs, many passwords
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m long --numprocesses $(TEST_PROCESSES) --dist worksteal
 
 check: $(READY) ## format, lint and types; writes nothing
 	$(BIN)/ruff format --check .
