@@ -17,6 +17,10 @@ from pool.errors import CorpusError
 from pool.files.digests import digest_json
 
 SUM_TOLERANCE = 1e-9
+SHARE_ROUNDING = 0.005
+"""How far published weights may be from summing to 1, or to 100 as percent."""
+DUST = 1e-9
+"""How far below zero a solver's zero may be."""
 _DIGEST_DECIMALS = 12
 
 
@@ -107,6 +111,22 @@ class Mixture:
         names = dict.fromkeys([*mine, *others])
         weights = {name: (1 - share) * mine.get(name, 0.0) + share * others.get(name, 0.0) for name in names}
         return Mixture.proportional(weights)
+
+
+def published(weights: Mapping[str, float], *, normalise: bool = False) -> tuple[Mixture, str]:
+    """Return weights as people publish them as a mixture, and a note on what was done to them, or "".
+
+    Weights that sum to nearly 1 or 100, or to anything with `normalise`, are divided by their sum; zeros a little
+    below zero are zeros. Weights that sum to 1 stay as they are. Raises `ValueError` for others.
+    """
+    cleaned = {name: 0.0 if -DUST <= weight < 0 else float(weight) for name, weight in weights.items()}
+    below = [name for name, weight in cleaned.items() if not math.isfinite(weight) or weight < 0]
+    total = math.fsum(cleaned.values()) if not below else math.nan
+    rounded, percent = abs(total - 1) <= SHARE_ROUNDING, abs(total / 100 - 1) <= SHARE_ROUNDING
+    if abs(total - 1) <= SUM_TOLERANCE or not (rounded or percent or (normalise and total > 0)):
+        return Mixture.of(cleaned), ""
+    what = f"weights sum to {total:.6g}"
+    return Mixture.proportional(cleaned), f"{what}, as percent: divided by it" if percent else f"{what}: divided by it"
 
 
 Groups = Mapping[str, tuple[str, ...]]

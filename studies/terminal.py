@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pool.errors import ConfigError
+from pool.progress import say
 
 if TYPE_CHECKING:
     from pool.mixture import Mixture
@@ -51,7 +52,7 @@ def json_text(value: object) -> str:
 
 def named_weights(text: str, names: Sequence[str], *, option: str) -> "Mixture":
     """Read `a=0.5,b=0.5` as a mixture over `names`. Raises `ConfigError` with the part at fault."""
-    from pool.mixture import Mixture  # NumPy would slow `--help` down
+    from pool.mixture import published  # NumPy would slow `--help` down
 
     weights: dict[str, float] = {}
     for part in text.split(","):
@@ -66,9 +67,12 @@ def named_weights(text: str, names: Sequence[str], *, option: str) -> "Mixture":
             raise ConfigError(f"{option}: {name!r} is no partition of the pool; it has {', '.join(names)}")
         weights[name] = weight
     try:
-        return Mixture.of(weights).over(names)
+        mixture, note = published(weights)
     except ValueError as error:
         raise ConfigError(f"{option}: {error}") from None
+    if note:
+        say(f"{option}: {note}")
+    return mixture.over(names)
 
 
 def parse_numbers(option: str, text: str, what: str, *, least: int) -> list[int]:

@@ -12,6 +12,8 @@ from pool.config.recipe import ModelShape, Recipe, SeedRecipe
 from pool.config.sources import PartitionSource, TextSource
 from pool.errors import ConfigError
 from pool.files.toml import Config, HubName, Name, Revision, read_config
+from pool.mixture import published
+from pool.progress import say
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ def read_pool_file(path: Path, text_root: Path | None = None) -> PoolFile:
             "held_out": {name: table.resolved(text_root) for name, table in config.corpus.held_out.items()},
         }
     )
-    seed = config.seed.resolved(base)
+    seed = _with_published_mixture(config.seed, path).resolved(base)
     found = config.model_copy(update={"root": (base / config.root).resolve(), "corpus": corpus, "seed": seed})
     for name, table in partitions.items():
         model = table.cluster and table.cluster.embeddings
@@ -245,3 +247,15 @@ def read_pool_file(path: Path, text_root: Path | None = None) -> PoolFile:
                 "rebuilt; copy it elsewhere"
             )
     return found
+
+
+def _with_published_mixture(seed: SeedConfig, path: Path) -> SeedConfig:
+    if isinstance(seed.mixture, str):
+        return seed
+    try:
+        mixture, note = published(seed.mixture)
+    except ValueError as error:
+        raise ConfigError(f"{path}: [seed] mixture: {error}") from None
+    if note:
+        say(f"{path}: [seed] mixture: {note}")
+    return seed.model_copy(update={"mixture": mixture.as_dict()})

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from objectives.target import Aggregate, Goal, Measure, Target
 from pool.errors import ConfigError
-from studies.opened.space import Basis
+from studies.opened.space import Basis, with_way_out
 from studies.study_file.study_file import StudyFile
 
 SeedMeasures = Callable[[tuple[str, ...]], Mapping[str, float]]
@@ -57,4 +57,4 @@ def _weighted(section: str, weights: Mapping[str, float], measure: Measure) -> T
     try:
         return Target(weights, measure=measure)
     except ValueError as error:
-        raise ConfigError(f"[{section}] {error}") from None
+        raise ConfigError(f"[{section}] {with_way_out(error)}") from None

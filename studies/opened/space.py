@@ -74,6 +74,11 @@ def prior_of(weights: Mapping[str, float], basis: Basis) -> Mixture:
     return Mixture.of(weights).over(basis.names) if weights else basis.proportional()
 
 
+def with_way_out(error: ValueError) -> str:
+    """Add to a refusal of weights the key that takes any sum."""
+    return f"{error}, or set normalise = true" if "must sum to 1" in str(error) else str(error)
+
+
 def check_prior(weights: Mapping[str, float], kl: float, basis: Basis, space: CappedSimplex) -> None:
     """Raise `ConfigError` for other partitions, weights of no mixture, and an infinite penalty."""
     if not weights and not kl:
@@ -82,7 +87,7 @@ def check_prior(weights: Mapping[str, float], kl: float, basis: Basis, space: Ca
     try:
         prior = prior_of(weights, basis)
     except ValueError as error:
-        raise ConfigError(f"[search.prior] {error}") from None
+        raise ConfigError(f"[search.prior] {with_way_out(error)}") from None
     missing = [name for name in space.allowed if prior.as_dict()[name] == 0]
     if kl > 0 and missing:
         raise ConfigError(

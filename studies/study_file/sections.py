@@ -14,6 +14,7 @@ from search.strategies.strategy import Strategy
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 Weight = Annotated[float, Field(gt=0, le=1)]
+TargetWeight = Annotated[float, Field(gt=0)]
 StartMixture = Literal["uniform", "proportional", "vertices", "unimax", "prior"]
 
 
@@ -197,8 +198,8 @@ class SearchConfig(Config):
     evidence_from: Annotated[Name | None, Changeable("evidence_from")] = None
     """Another study in the same database, whose evaluations are taken over where they hold for this one. They cost
     nothing of the budget; those of a pool that was since extended by a partition hold."""
-    prior: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Question("prior")] = {}
-    """A mixture to start from or to stay near: partition -> weight; the weights sum to 1."""
+    prior: Annotated[dict[str, float], Question("prior")] = {}
+    """A mixture to start from or to stay near: partition -> weight; the weights sum to 1, or to 100 as percent."""
     kl: Annotated[float, Question("kl")] = Field(0.0, ge=0)
     """Times the KL divergence of the mixture from the prior (proportional to tokens when left out) is added to what is
     minimised, in the objective's measure. Nothing is stopped early then: losses are compared without the penalty."""

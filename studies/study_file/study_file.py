@@ -9,6 +9,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from pool.files.toml import Config, Name, read_config
+from pool.mixture import published
+from pool.progress import say
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
 from studies.database.address import check_written
@@ -21,7 +23,7 @@ from studies.study_file.sections import (
     Question,
     SearchConfig,
     SpaceConfig,
-    Weight,
+    TargetWeight,
 )
 
 
@@ -35,9 +37,13 @@ class StudyFile(Config):
     table: Annotated[Path | None, Question("table", "predictor")] = None
     """Folder with a table of models already trained (ratios.csv and metrics.csv, or RegMix's files), relative to the
     study file. Domains are then the table's metrics, and a mixture is worth what is predicted from the table."""
-    target: Annotated[dict[str, Weight], Question("target")] = {}
-    """Held-out domain -> weight; the weights sum to 1. Minimised is the weighted mean of the domains' losses."""
-    targets: Annotated[dict[Name, dict[str, Weight]], Question("target")] = {}
+    normalise: bool = False
+    """Divide weights by their sum, whatever the sum is: those of the table's runs, of [search.prior] and of targets.
+    Sums that are 1 but for rounding, and percent, are taken without this key."""
+    target: Annotated[dict[str, TargetWeight], Question("target")] = {}
+    """Held-out domain -> weight; the weights sum to 1, or to 100 as percent. Minimised is the weighted mean of the
+    domains' losses."""
+    targets: Annotated[dict[Name, dict[str, TargetWeight]], Question("target")] = {}
     """Several targets at once, by name, instead of `target`: a study of several objectives with a Pareto front."""
     constraints: Annotated[dict[str, float], Question("constraints")] = {}
     """Held-out domain -> how much worse than the seed it may become, in the objective's measure (negative: better)."""
@@ -120,7 +126,7 @@ def _names(strategies: list[Strategy]) -> str:
 
 def read_study_file(path: Path) -> StudyFile:
     """Read a study file and make its paths absolute. Raises `ConfigError`."""
-    config = read_config(path, StudyFile)
+    config = _with_published_weights(read_config(path, StudyFile), path)
     base = path.resolve().parent
     database = config.database
     if database and "://" in database:
@@ -135,6 +141,29 @@ def read_study_file(path: Path) -> StudyFile:
     if config.downstream and config.downstream.task_folder:
         folder = (base / config.downstream.task_folder).resolve()
         update["downstream"] = config.downstream.model_copy(update={"task_folder": folder})
+    return config.model_copy(update=update)
+
+
+def _with_published_weights(config: StudyFile, path: Path) -> StudyFile:
+    """Divide weights that are rounded or percent by their sum, and say so; others that are no mixture are left."""
+
+    def read(section: str, weights: dict[str, float]) -> dict[str, float]:
+        try:
+            mixture, note = published(weights, normalise=config.normalise)
+        except ValueError:
+            return weights  # refused by the check against the pool or the table
+        if note:
+            say(f"{path}: [{section}] {note}")
+        return mixture.as_dict()
+
+    update: dict[str, object] = {}  # of given sections alone: `compare` copies what was given
+    if config.search.prior:
+        prior = read("search.prior", config.search.prior)
+        update["search"] = config.search.model_copy(update={"prior": prior})
+    if config.target:
+        update["target"] = read("target", config.target)
+    if config.targets:
+        update["targets"] = {name: read(f"targets.{name}", weights) for name, weights in config.targets.items()}
     return config.model_copy(update=update)
 
 

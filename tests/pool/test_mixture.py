@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool.mixture import Mixture
+from pool.mixture import Mixture, published
 
 amounts = st.lists(st.floats(0, 1e6), min_size=1, max_size=12).filter(lambda values: sum(values) > 1e-3)
 
@@ -66,3 +66,31 @@ def test_vertex_support_and_reordering() -> None:
 def test_proportional_to_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="positive finite sum"):
         Mixture.proportional({"a": 0.0})
+
+
+TAKEN: dict[str, tuple[dict[str, float], dict[str, float], str]] = {
+    "an exact sum": ({"a": 0.25, "b": 0.75}, {"a": 0.25, "b": 0.75}, ""),
+    "DoReMi's rounding": ({"a": 0.6001, "b": 0.4}, {"a": 0.6001 / 1.0001, "b": 0.4 / 1.0001}, "sum to 1.0001: divided"),
+    "thirds at two decimals": (dict.fromkeys("abc", 0.332), dict.fromkeys("abc", 1 / 3), "sum to 0.996: divided by it"),
+    "percent": ({"a": 60, "b": 40}, {"a": 0.6, "b": 0.4}, "sum to 100, as percent: divided by it"),
+    "rounded percent": ({"a": 60, "b": 40.3}, {"a": 60 / 100.3, "b": 40.3 / 100.3}, "sum to 100.3, as percent"),
+    "a solver's zero": ({"a": -1e-17, "b": 1.0}, {"a": 0.0, "b": 1.0}, ""),
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_weights_as_people_publish_them_are_taken_and_changes_are_said(case: str) -> None:
+    weights, expected, note = TAKEN[case]
+    mixture, said = published(weights)
+    assert mixture.as_dict() == pytest.approx(expected, abs=1e-15) and note in said and bool(note) == bool(said)
+
+
+def test_any_positive_sum_is_taken_where_that_is_asked_for() -> None:
+    counts = {"a": 3e9, "b": 1e9}
+    with pytest.raises(ValueError, match="sum to 4000000000; divide each by 4e"):
+        published(counts)
+    mixture, said = published(counts, normalise=True)
+    assert mixture.as_dict() == {"a": 0.75, "b": 0.25} and said == "weights sum to 4e+09: divided by it"
+    for nothing in ({"a": 0.0}, {"a": -0.5, "b": 1.5}, {"a": math.inf}):
+        with pytest.raises(ValueError):
+            published(nothing, normalise=True)

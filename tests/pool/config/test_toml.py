@@ -34,6 +34,14 @@ from pool.errors import ConfigError
             'name="x"\n[corpus.partitions.a]\nfiles=["f"]\n[corpus.held_out.a]\nfiles=["g"]',
             "has the name of a partition",
         ),
+        (
+            'name="x"\n[corpus]\nsource="demo"\n[seed]\nmixture = {a = 0.6, b = 0.42}',
+            r"\[seed\] mixture: the weights of a mixture must sum to 1: they sum to 1.02; divide each by 1.02",
+        ),
+        (
+            'name="x"\n[corpus]\nsource="demo"\n[seed]\nmixture = {a = 1.5, b = -0.5}',
+            r"\[seed\] mixture: the weight of 'b' must be finite and >= 0: got -0.5",
+        ),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -55,3 +63,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     config = read_pool_file(tmp_path / "pool.toml")
     assert config.folder == tmp_path / "out" / "pools" / "x"
     assert config.corpus.partitions["a"].files == (tmp_path / "f.jsonl",)
+
+
+def test_a_seed_mixture_as_published_is_divided_by_its_sum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pool.toml"
+    for weights, note in (("a = 0.6, b = 0.4001", "1.0001"), ("a = 60, b = 40", "100, as percent"), ("a = 1.0", "")):
+        path.write_text(f'name="x"\n[corpus]\nsource="demo"\n[seed]\nmixture = {{{weights}}}')
+        mixture = read_pool_file(path).seed.mixture
+        assert isinstance(mixture, dict) and sum(mixture.values()) == pytest.approx(1, abs=1e-15)
+        expected = f"{path}: [seed] mixture: weights sum to {note}: divided by it\n" if note else ""
+        assert capsys.readouterr().err == expected

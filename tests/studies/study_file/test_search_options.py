@@ -147,3 +147,28 @@ def test_what_makes_no_mixture_feasible_is_a_configuration_error(root: Path) -> 
         workbench(config),
     ):
         pass
+
+
+def test_weights_as_published_are_divided_by_their_sum(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = root / "study.toml"
+    edit(path, "licences = 0.6\nprose = 0.4", "licences = 60\nprose = 40")
+    edit(path, "[gate]", "prior = {code = 0.3, docs = 0.3001, prose = 0.4}\nkl = 0.1\n[gate]")
+    config = read_study_file(path)
+    assert config.target == {"licences": 0.6, "prose": 0.4}
+    assert sum(config.search.prior.values()) == pytest.approx(1, abs=1e-15)
+    said = [line.removeprefix(f"{path}: ") for line in capsys.readouterr().err.splitlines()]
+    assert said == [
+        "[search.prior] weights sum to 1.0001: divided by it",
+        "[target] weights sum to 100, as percent: divided by it",
+    ]
+
+
+def test_other_sums_name_the_key_that_takes_them(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = root / "study.toml"
+    edit(path, "licences = 0.6", "licences = 3.6")
+    message = r"\[target\] the target weights must sum to 1: they sum to 4; divide each by 4, or set normalise = true"
+    with pytest.raises(ConfigError, match=message), workbench(read_study_file(path)):
+        pass
+    edit(path, 'name = "tiny"', 'name = "tiny"\nnormalise = true')
+    assert read_study_file(path).target == {"licences": 0.9, "prose": 0.1}
+    assert "[target] weights sum to 4: divided by it" in capsys.readouterr().err
