@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.integer]
+Precision = Literal["float32", "bfloat16"]
+"""Of the forward pass."""
 
 CONFIDENT = 1.96
 """Standard errors to either side of a value for 95 % confidence."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from objectives.evaluation import Evaluation
-from objectives.held_out import Floats
+from objectives.held_out import Floats, Precision
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import Identity, MergeRule
 from objectives.scoring.paired import Challenge, EarlyStopping, Estimate, segments
-from objectives.scoring.scorer import Precision, Scorer
+from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
 from pool.corpus.corpus import Split

@@ -3,9 +3,10 @@
 import time
 
 from objectives.evaluation import Evaluation
+from objectives.held_out import Precision
 from objectives.losses.merged_loss import value_parts
 from objectives.merging.merge import StackedPool
-from objectives.scoring.scorer import Precision, Scorer
+from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
 from pool.building.trained import train_to_mixture

@@ -7,7 +7,7 @@ applied to a few hundred scored positions at a time. Log-sum-exps are float32 (o
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from objectives.held_out import Floats
+from objectives.held_out import Floats, Precision
 from objectives.scoring.window_table import Rows, WindowTable
 from pool.tokens.held_out import IGNORED
-
-Precision = Literal["float32", "bfloat16"]
 
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 32768}
 """Most tokens of one forward pass."""

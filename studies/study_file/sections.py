@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from objectives.held_out import Precision
 from objectives.merging.members.holding import Held, Holding, StoredAs
-from objectives.scoring.scorer import Precision
 from objectives.target import Aggregate, Measure
 from pool.files.toml import Config, Name
 from search.strategies.registry import STRATEGIES, find_strategy
