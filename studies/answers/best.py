@@ -8,7 +8,6 @@ import optuna
 from objectives.evaluation import Evaluation, Objective
 from objectives.scoring.diversity import Diversity, self_bleu_of
 from objectives.scoring.paired import PairedDifference
-from objectives.scoring.scorer import Scorer
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.parts.store import Pool
@@ -80,7 +79,7 @@ class Best:
 def find_best(bench: Workbench, study: optuna.Study) -> Best:
     """Score the best mixture and the baselines on both splits. Raises `StudyError` without a value yet."""
     best = _standing(bench, best_mixture(bench, study), None)
-    mixtures = baseline_mixtures(bench.pool, bench.losses["search"])
+    mixtures = baseline_mixtures(bench.proxy.pool, bench.losses["search"])
     baselines = {name: _standing(bench, baseline, best) for name, baseline in mixtures.items()}
     baselines["seed"] = _seed_standing(bench, best)
     objectives = list(bench.config.targets)
@@ -112,12 +111,12 @@ def run_diversity(bench: Workbench, best: Best) -> dict[str, Diversity]:
     table = bench.table("test")
     windows = table.inputs[table.lengths > PROMPT_TOKENS][:SAMPLED_TEXTS]
     prompts = [row[:PROMPT_TOKENS].tolist() for row in windows]
-    tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
-    new_tokens = bench.pool.config.context // 2
+    tokenizer = load_tokenizer(bench.proxy.pool.folder / "tokenizer")
+    new_tokens = bench.proxy.pool.config.context // 2
     found = {}
     for name, standing in {"best": best.best, **best.baselines}.items():
-        bench.make_resident(standing.mixture)
-        model = bench.stacked.model
+        bench.proxy.make_resident(standing.mixture)
+        model = bench.proxy.stacked.model
         found[name] = self_bleu_of(
             model, tokenizer, prompts, samples=SAMPLED_TEXTS, new_tokens=new_tokens, seed=SAMPLING_SEED
         )
@@ -131,12 +130,11 @@ def _standing(bench: Workbench, mixture: Mixture, best: Standing | None) -> Stan
 
 
 def _seed_standing(bench: Workbench, best: Standing) -> Standing:
-    bench.make_resident(None)
+    bench.proxy.make_resident(None)
     scores = {}
     for split in SPLITS:
         table = bench.table(split)
-        nats = Scorer(bench.stacked.model, table, precision=bench.proxy.precision).score()
-        scores[split] = Score(bench.goals[split], table, nats)
+        scores[split] = Score(bench.goals[split], table, bench.proxy.score_resident(table))
     return Standing(None, scores, behind=_behind(scores, best))
 
 

@@ -58,13 +58,14 @@ class Confirmation:
 
 def trained_loss(bench: Workbench) -> RememberedObjective:
     """Make the test loss of models really trained, with the study's store."""
-    trained = TrainedLoss(bench.pool, bench.stacked, bench.goals["test"], "test", precision=bench.proxy.precision)
+    proxy, goal = bench.proxy, bench.goals["test"]
+    trained = TrainedLoss(proxy.pool, proxy.stacked, goal, "test", precision=proxy.settings.precision)
     return RememberedObjective(trained, bench.database.evaluations)
 
 
 def run_confirm(bench: Workbench, best: Mixture) -> Confirmation:
     """Train the best mixture and the baselines by the members' recipe, or recall them."""
-    contenders = {"best": best, **baseline_mixtures(bench.pool, bench.losses["search"])}
+    contenders = {"best": best, **baseline_mixtures(bench.proxy.pool, bench.losses["search"])}
     trained = trained_loss(bench)
     confirmed = [
         Confirmed(name, mixture, bench.losses["test"](mixture), trained(mixture))

@@ -124,14 +124,14 @@ def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed:
     best = best_mixture(bench, study)
     contenders: dict[str, Mixture | None] = {
         BEST: best,
-        **baseline_mixtures(bench.pool, bench.losses["search"]),
+        **baseline_mixtures(bench.proxy.pool, bench.losses["search"]),
         SEED: None,
     }
-    tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
-    judged = _judged(bench.goals["test"], bench.pool.corpus.held_out["test"], tokenizer, noise=noise, seed=seed)
-    model, precision = bench.stacked.model, bench.proxy.precision
+    tokenizer = load_tokenizer(bench.proxy.pool.folder / "tokenizer")
+    judged = _judged(bench.goals["test"], bench.proxy.pool.corpus.held_out["test"], tokenizer, noise=noise, seed=seed)
+    model, precision = bench.proxy.stacked.model, bench.proxy.settings.precision
     scorers = {condition: Scorer(model, table, precision=precision) for condition, (_, table) in judged.items()}
-    nats = _nats(bench.make_resident, contenders, scorers)
+    nats = _nats(bench.proxy.make_resident, contenders, scorers)
     different = _different(contenders)
     conditions = {
         condition: Condition({name: Score(goal, table, nats[name][condition]) for name in contenders}, different)

@@ -65,7 +65,7 @@ def fidelity(
     told = engines.EngineRequest(engine, workers, address, num_cpus, num_gpus)
     with (
         pool_bench(study_file) as bench,
-        engines.chosen(told, otherwise=bench.pool.config.recipe.resources) as trains,
+        engines.chosen(told, otherwise=bench.proxy.pool.config.recipe.resources) as trains,
     ):
         report = make_report(bench, bench.known_study(), wanted, trains)
     print_answer(report, show_fidelity, as_json=as_json)
@@ -87,7 +87,7 @@ def predict(
     from studies.assessment.fidelity.table import show_forecast
 
     with pool_bench(study_file) as bench:
-        asked = named_weights(mixture, bench.pool.names, option="--mixture") if mixture else None
+        asked = named_weights(mixture, bench.proxy.pool.names, option="--mixture") if mixture else None
         found, forecaster, forecasts = forecast_mixture(bench, bench.known_study(), asked, truths)
     if as_json:
         about = {"study": bench.config.name, "mixture": found.as_dict()}
@@ -124,7 +124,7 @@ def ablate(
     asked = AblationRequest(merges, Noise(noise, seed), game, split, not goal_only)
     with pool_bench(study_file) as bench:
         ablation = run_ablation(bench, bench.known_study(), asked)
-        reports = bench.pool.config.root / "reports"
+        reports = bench.proxy.pool.config.root / "reports"
     stem = ablation_stem(ablation.study, game, split)
     picture = draw_ablation(ablation, reports / f"{stem}.png")
     table = write_csv(ablation, reports / f"{stem}.csv")

@@ -14,9 +14,7 @@ import numpy as np
 
 from objectives.evaluation import Evaluation, Objective
 from objectives.held_out import Floats
-from objectives.losses.merged_loss import MergedLoss
 from objectives.scoring.paired import PairedDifference, paired_difference
-from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
 from pool.corpus.corpus import Split
@@ -36,14 +34,14 @@ class DomainEvidence:
     """
 
     def __init__(self, bench: Workbench, split: Split, *, everywhere: bool = True) -> None:
-        windows = bench.pool.corpus.held_out[split]
+        windows = bench.proxy.pool.corpus.held_out[split]
         self.goal = bench.goals[split]
         self.split = split
         others = tuple(name for name in windows if name not in self.goal.domains) if everywhere else ()
         self.domains = (*self.goal.domains, *others)
         self.table = WindowTable.of(windows, self.domains)
         self.merged = 0
-        self._bench = bench
+        self._proxy = bench.proxy
         self._objectives: list[Objective] = [bench.losses[split]]
         if others:
             self._objectives.append(_elsewhere(bench, others, split))
@@ -105,19 +103,18 @@ class DomainEvidence:
 
     @cached_property
     def _tables(self) -> tuple[WindowTable, ...]:
-        windows = self._bench.pool.corpus.held_out[self.split]
+        windows = self._proxy.pool.corpus.held_out[self.split]
         return tuple(WindowTable.of(windows, goal.domains) for goal in self.goals)
 
     @cached_property
     def _seed_nats(self) -> Floats:
-        self._bench.make_resident(None)
-        return Scorer(self._bench.stacked.model, self.table, precision=self._bench.proxy.precision).score()
+        self._proxy.make_resident(None)
+        return self._proxy.score_resident(self.table)
 
 
 def _elsewhere(bench: Workbench, domains: Sequence[str], split: Split) -> Objective:
     target = Goal.over(domains, "macro", measure=bench.goals[split].measure)
-    loss = MergedLoss(bench.pool, bench.stacked, target, split, settings=bench.proxy)
-    return RememberedObjective(loss, bench.database.evaluations)
+    return RememberedObjective(bench.proxy.loss(target, split), bench.database.evaluations)
 
 
 def merged_evaluation(

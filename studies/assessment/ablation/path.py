@@ -20,6 +20,7 @@ from studies.assessment.ablation.contributions import Contributions
 from studies.assessment.ablation.evidence import DomainEvidence, merged_evaluation
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
+from studies.opened.proxy import Proxy
 
 FIRST_POINTS, MOST_POINTS = 4, 32
 """Gauss-Legendre points, each a forward and a backward pass; doubled until the sum is right."""
@@ -29,13 +30,13 @@ TOLERANCE = 0.01
 
 def integrated_gradients(bench: Workbench, evidence: DomainEvidence, mixture: Mixture) -> Contributions:
     """Return contributions (K, C) on the path from the seed to a merge; remembered like a merge."""
-    names = bench.stacked.names
-    objective = RememberedObjective(SeedPath(bench, evidence), bench.database.evaluations)
+    names = bench.proxy.stacked.names
+    objective = RememberedObjective(SeedPath(bench.proxy, evidence), bench.database.evaluations)
     assert objective.gradient is not None
     found = objective.gradient(mixture.over(names))
     assert found.gradient is not None and found.jacobian is not None
     slopes = np.array([found.gradient, *(found.jacobian[name] for name in evidence.domains)])
-    weights = bench.proxy.rule.weights(mixture.over(names).array)
+    weights = bench.proxy.settings.rule.weights(mixture.over(names).array)
     return Contributions((-slopes * weights).T[[names.index(name) for name in mixture.names]])
 
 
@@ -44,16 +45,16 @@ class SeedPath:
 
     challenge = foundation = None
 
-    def __init__(self, bench: Workbench, evidence: DomainEvidence) -> None:
-        self._bench = bench
+    def __init__(self, proxy: Proxy, evidence: DomainEvidence) -> None:
+        self._proxy = proxy
         self._evidence = evidence
-        described = {name: bench.pool.corpus.held_out[evidence.split][name].digest for name in evidence.domains}
-        settings: dict[str, object] = {**bench.proxy.digest_parts, **bench.stacked.digest_parts}
+        described = {name: proxy.pool.corpus.held_out[evidence.split][name].digest for name in evidence.domains}
+        settings: dict[str, object] = {**proxy.settings.digest_parts, **proxy.stacked.digest_parts}
         self.digest = digest_json(
             {
                 "kind": "seed path",
                 "quadrature": [FIRST_POINTS, MOST_POINTS, TOLERANCE],
-                "pool": bench.pool.manifest.digest,
+                "pool": proxy.pool.manifest.digest,
                 "held_out": described,
                 "goal": evidence.goal.digest_parts,
                 "settings": settings,
@@ -62,20 +63,20 @@ class SeedPath:
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        return self._bench.stacked.names
+        return self._proxy.stacked.names
 
     def __call__(self, mixture: Mixture) -> Evaluation:
         return self._evaluation(mixture, None, time.perf_counter())
 
     def gradient(self, mixture: Mixture) -> Evaluation:
         started = time.perf_counter()
-        stacked, evidence = self._bench.stacked, self._evidence
-        self._bench.make_resident(None)
+        stacked, evidence = self._proxy.stacked, self._evidence
+        self._proxy.make_resident(None)
         seed = stacked.flat.clone()
-        self._bench.make_resident(mixture)
+        self._proxy.make_resident(mixture)
         moved = stacked.flat - seed
-        scorer = Scorer(stacked.model, evidence.table, precision=self._bench.proxy.precision)
-        weights = self._bench.proxy.rule.weights(mixture.over(stacked.names).array)
+        scorer = Scorer(stacked.model, evidence.table, precision=self._proxy.settings.precision)
+        weights = self._proxy.settings.rule.weights(mixture.over(stacked.names).array)
         gained = evidence.values(None) - evidence.values(mixture)
         points = FIRST_POINTS
         slopes = self._integral(scorer, seed, moved, points)
@@ -88,13 +89,13 @@ class SeedPath:
         places, shares = np.polynomial.legendre.leggauss(points)
         slopes = np.zeros((len(self._evidence.goals), len(self.partitions)))
         for place, share in zip((places + 1) / 2, shares / 2, strict=True):
-            self._bench.stacked.take(torch.add(seed, moved, alpha=float(place)))
+            self._proxy.stacked.take(torch.add(seed, moved, alpha=float(place)))
             slopes += share * self._slopes(scorer, seed)
         return slopes
 
     def _slopes(self, scorer: Scorer, seed: torch.Tensor) -> Floats:
         """Return <grad L, tau_k> of the resident model in every column (C, K)."""
-        stacked, evidence = self._bench.stacked, self._evidence
+        stacked, evidence = self._proxy.stacked, self._evidence
         gradient = stacked.flat_gradient()
 
         def pull() -> Floats:

@@ -34,6 +34,7 @@ from studies.assessment.ablation.contributions import without
 from studies.assessment.ablation.evidence import merged_evaluation
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
+from studies.opened.proxy import Proxy
 
 RESAMPLES = 400
 
@@ -127,28 +128,28 @@ class TextLoss:
 
     gradient = challenge = foundation = None
 
-    def __init__(self, bench: Workbench, goal: Goal, windows: Mapping[str, HeldOutWindows]) -> None:
-        self._bench = bench
+    def __init__(self, proxy: Proxy, goal: Goal, windows: Mapping[str, HeldOutWindows]) -> None:
+        self._proxy = proxy
         self._goal = goal
         self.table = WindowTable.of(windows, goal.domains)
-        self._scorer = Scorer(bench.stacked.model, self.table, precision=bench.proxy.precision)
+        self._scorer = Scorer(proxy.stacked.model, self.table, precision=proxy.settings.precision)
         self.digest = digest_json(
             {
                 "kind": "other text",
-                "pool": bench.pool.manifest.digest,
+                "pool": proxy.pool.manifest.digest,
                 "held_out": {name: windows[name].digest for name in goal.domains},
                 "goal": goal.digest_parts,
-                "settings": bench.proxy.digest_parts,
+                "settings": proxy.settings.digest_parts,
             }
         )
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        return self._bench.stacked.names
+        return self._proxy.stacked.names
 
     def __call__(self, mixture: Mixture) -> Evaluation:
         started = time.perf_counter()
-        self._bench.make_resident(mixture)
+        self._proxy.make_resident(mixture)
         return merged_evaluation(
             mixture, self._goal, self.table, self._scorer.score(), digest=self.digest, started=started
         )
@@ -157,10 +158,10 @@ class TextLoss:
 def rank_agreements(bench: Workbench, split: Split, noise: Noise) -> dict[str, RankAgreement]:
     """Compare the ranking on a split with the ranking on each other kind of text, by name."""
     goal = bench.goals[split].plain("bits-per-byte")
-    tokenizer = load_tokenizer(bench.pool.folder / "tokenizer")
-    plain = bench.pool.corpus.held_out[split]
+    tokenizer = load_tokenizer(bench.proxy.pool.folder / "tokenizer")
+    plain = bench.proxy.pool.corpus.held_out[split]
     (other,) = (one for one in SPLITS if one != split)
-    texts: dict[str, Mapping[str, HeldOutWindows]] = {f"{other}-split": bench.pool.corpus.held_out[other]}
+    texts: dict[str, Mapping[str, HeldOutWindows]] = {f"{other}-split": bench.proxy.pool.corpus.held_out[other]}
     for kind in PERTURBATIONS:
         texts[kind] = {name: _perturbed(name, plain[name], tokenizer, kind, noise) for name in goal.domains}
     here, here_drawn = _ranking(bench, goal, plain, noise.seed)
@@ -182,9 +183,9 @@ def _perturbed(
 
 def _ranking(bench: Workbench, goal: Goal, windows: Mapping[str, HeldOutWindows], seed: int) -> tuple[Floats, Floats]:
     """Return the gain of each partition in the uniform mixture (K,), and on drawn documents (B, K)."""
-    loss = TextLoss(bench, goal, windows)
+    loss = TextLoss(bench.proxy, goal, windows)
     objective = RememberedObjective(loss, bench.database.evaluations)
-    uniform = Mixture.uniform(bench.pool.names)
+    uniform = Mixture.uniform(bench.proxy.pool.names)
     models = [uniform, *(without(uniform, name) or uniform for name in uniform.names)]
     nats = np.stack([loss.table.together(objective(model).windows or {}) for model in models])
     plain = np.array([goal.value(loss.table.losses(one)) for one in nats])

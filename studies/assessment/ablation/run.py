@@ -62,7 +62,7 @@ def run_ablation(bench: Workbench, study: optuna.Study, asked: AblationRequest) 
     Raises `StudyError` for a study without a value, and for too few merges.
     """
     best = best_mixture(bench, study)
-    uniform = Mixture.uniform(bench.pool.names)
+    uniform = Mixture.uniform(bench.proxy.pool.names)
     game = Game(uniform if asked.game == "uniform" else best)
     design = choose_design(len(game.players), asked.merges, seed=asked.noise.seed)
     evidence = DomainEvidence(bench, asked.split, everywhere=asked.everywhere)
@@ -78,13 +78,13 @@ def run_ablation(bench: Workbench, study: optuna.Study, asked: AblationRequest) 
         bench.config.name,
         asked.split,
         evidence.goal.measure,
-        bench.pool.names,
+        bench.proxy.pool.names,
         evidence.domains,
         mixtures,
         {**controls, SEED: evidence.values(None)},
         _shapley(evidence, game, design, asked),
         quantities,
-        _interactions(evidence, game, design, bench.pool.names),
+        _interactions(evidence, game, design, bench.proxy.pool.names),
         rank_agreements(bench, asked.split, asked.noise),
         evidence.merged,
     )

@@ -23,8 +23,8 @@ def design(bench: Workbench, study: optuna.Study, count: int) -> dict[str, Mixtu
     A model trained on a single partition is the member, so single partitions are left out. Raises `ConfigError` for a
     space without others, and `StudyError` before the first evaluation.
     """
-    names, best = bench.pool.names, best_mixture(bench, study)
-    named = {"best": best, "uniform": Mixture.uniform(names), "proportional": bench.pool.proportional()}
+    names, best = bench.proxy.pool.names, best_mixture(bench, study)
+    named = {"best": best, "uniform": Mixture.uniform(names), "proportional": bench.proxy.pool.proportional()}
     anchor = _anchor(study, best).over(names)
     fixed = [named["uniform"], named["proportional"], anchor]
     try:

@@ -56,7 +56,7 @@ def run_fidelity(
 ) -> Fidelity:
     """Compare truths with their proxies and with merges by other rules."""
     by_split = {split: _agreed(truths, split, proxies_by_split[split]) for split in SPLITS}
-    own = rule_name(instruments.proxy.rule)
+    own = rule_name(instruments.proxy.settings.rule)
     proxies = {own: by_split["search"].proxy[VALUE]}
     others = {name: rule for name, rule in rules.items() if name != own}
     mixtures = list(truths.mixtures.values())

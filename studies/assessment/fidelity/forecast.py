@@ -119,7 +119,7 @@ def propose(
 ) -> Proposal:
     """Minimise the calibrated prediction of the search split."""
     calibration = forecaster.calibrations["search"]
-    best = best_mixture(bench, study).over(bench.pool.names)
+    best = best_mixture(bench, study).over(bench.proxy.pool.names)
     loss = bench.losses["search"]
     evaluate: Callable[[Mixture], Evaluation] = loss
     if bench.config.search.strategy_found.uses_gradient and loss.gradient is not None:

@@ -9,9 +9,7 @@ import numpy as np
 
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
-from objectives.losses.merged_loss import MergedLoss, ProxySettings
 from objectives.losses.trained_loss import TrainedLoss
-from objectives.merging.merge import StackedPool
 from objectives.merging.rules import MergeRule
 from objectives.target import Goal, measures_of
 from pool.config.recipe import Recipe
@@ -22,6 +20,7 @@ from pool.progress import track
 from studies.database.evaluations import EvaluationStore
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
+from studies.opened.proxy import Proxy
 
 VALUE = "(value)"
 """The study's value among the names of readings; no domain has this name."""
@@ -35,16 +34,17 @@ class Instruments:
     """Reads all held-out domains at once, and remembers the evaluations; `goals` are the study's own."""
 
     study: str
-    pool: Pool
-    stacked: StackedPool
+    proxy: Proxy
     goals: Mapping[Split, Goal]
-    proxy: ProxySettings
     store: EvaluationStore
 
     @classmethod
     def of(cls, bench: Workbench) -> Instruments:
-        store = bench.database.evaluations
-        return cls(bench.config.name, bench.pool, bench.stacked, bench.goals, bench.proxy, store)
+        return cls(bench.config.name, bench.proxy, bench.goals, bench.database.evaluations)
+
+    @property
+    def pool(self) -> Pool:
+        return self.proxy.pool
 
     @property
     def target(self) -> Goal:
@@ -55,7 +55,7 @@ class Instruments:
 
     def proxy_loss(self, split: Split) -> RememberedObjective:
         """Loss of the merge by the study's rule."""
-        return self._merged(self.target, split, self.proxy.rule)
+        return self._merged(self.target, split, self.proxy.settings.rule)
 
     def proxy_value(self, rule: MergeRule) -> RememberedObjective:
         """Study's value of the merge by any rule."""
@@ -63,8 +63,8 @@ class Instruments:
 
     def truth(self, split: Split, recipe: Recipe) -> RememberedObjective:
         """Loss of the trained model."""
-        precision = self.proxy.precision
-        trained = TrainedLoss(self.pool, self.stacked, self.target, split, precision=precision, recipe=recipe)
+        stacked, precision = self.proxy.stacked, self.proxy.settings.precision
+        trained = TrainedLoss(self.pool, stacked, self.target, split, precision=precision, recipe=recipe)
         return RememberedObjective(trained, self.store)
 
     def merged(self, split: Split, mixtures: Sequence[Mixture]) -> Readings:
@@ -83,5 +83,5 @@ class Instruments:
         return {VALUE: values, **dict(zip(target.domains, rows.T, strict=True))}
 
     def _merged(self, goal: Goal, split: Split, rule: MergeRule) -> RememberedObjective:
-        settings = replace(self.proxy, rule=rule)
-        return RememberedObjective(MergedLoss(self.pool, self.stacked, goal, split, settings=settings), self.store)
+        settings = replace(self.proxy.settings, rule=rule)
+        return RememberedObjective(self.proxy.loss(goal, split, settings), self.store)

@@ -166,7 +166,7 @@ def forecast_mixture(
     instruments = Instruments.of(bench)
     known = import_truths(instruments, truths) if truths else known_truths(instruments)
     forecaster = Forecaster.learn(instruments, known, proxies_of(instruments, known))
-    asked = (mixture or best_mixture(bench, study)).over(bench.pool.names)
+    asked = (mixture or best_mixture(bench, study)).over(bench.proxy.pool.names)
     return asked, forecaster, forecaster.forecast(asked)
 
 

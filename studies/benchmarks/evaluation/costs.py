@@ -57,17 +57,17 @@ class Costs:
 def run_costs(bench: Workbench, repeats: int) -> Costs:
     """Measure. Raises `ConfigError` without mergekit, or for groups of members."""
     check_mergekit()
-    if bench.pool.groups:
+    if bench.proxy.pool.groups:
         raise ConfigError("bench objective measures merges of single members: take [space] units = 'macro' away")
-    stacked, folders = bench.stacked, bench.pool.member_folders
-    loss = MergedLoss(bench.pool, stacked, bench.target, "search", settings=bench.proxy)
+    stacked, folders = bench.proxy.stacked, bench.proxy.pool.member_folders
+    loss = bench.proxy.loss(bench.target, "search")
     rng = np.random.default_rng(bench.config.search.seed)
     windows_at_once = max(1, 4096 // loss.table.inputs.shape[1])
     plain = partial(plain_loss, table=loss.table, windows_at_once=windows_at_once)
 
     def candidates() -> float:
         mixtures = [random_mixture(bench.space, rng) for _ in range(CANDIDATES)]
-        weights = [bench.proxy.rule.weights(mixture.over(stacked.names).array) for mixture in mixtures]
+        weights = [bench.proxy.settings.rule.weights(mixture.over(stacked.names).array) for mixture in mixtures]
 
         def by_mergekit() -> int:
             models = (ready_by_mergekit(folders, one, stacked.device) for one in weights)

@@ -80,8 +80,8 @@ def run_savings(bench: Workbench, *, seeds: int, merges: int) -> Savings:
     with track(f"early stopping, random search of {merges} merges", seeds) as show:
         for seed in range(seeds):
             stopping = EarlyStopping(bench.config.early_stopping.error_rate, order_seed=seed)
-            settings = replace(bench.proxy, early_stopping=stopping)
-            loss = MergedLoss(bench.pool, bench.stacked, bench.target, "search", settings=settings)
+            settings = replace(bench.proxy.settings, early_stopping=stopping)
+            loss = bench.proxy.loss(bench.target, "search", settings)
             full = _run(Search(_Recalled(loss), space, random, seed), merges)
             early = _run(Search(loss, space, random, seed, stop_early=True), merges)
             tokens.append(_tokens(early) / _tokens(full))
@@ -122,9 +122,7 @@ def _winners(full: optuna.Study, early: optuna.Study) -> tuple[int, int]:
 
 def run_precision(bench: Workbench, mixtures: int) -> PrecisionCheck:
     fine, coarse = (
-        MergedLoss(
-            bench.pool, bench.stacked, bench.target, "search", settings=replace(bench.proxy, precision=precision)
-        )
+        bench.proxy.loss(bench.target, "search", replace(bench.proxy.settings, precision=precision))
         for precision in ("float32", "bfloat16")
     )
     rng = np.random.default_rng(bench.config.search.seed)

@@ -107,7 +107,7 @@ def note_of(facts: Facts, report: Report, pictures: Mapping[str, str]) -> str:
     if facts.best is not None:
         digests.append(f"- best mixture `{facts.best.digest}`")
     if facts.on_pool is not None:
-        digests.append(f"- pool `{facts.on_pool.pool.manifest.digest}`")
+        digests.append(f"- pool `{facts.on_pool.proxy.pool.manifest.digest}`")
     figures = [f"### {chart.caption}\n\n![{chart.alt}]({pictures[chart.name]})" for chart in report.charts]
     parts = [
         f"## Mixscout study {report.study}",

@@ -20,6 +20,7 @@ from pool.parts.store import Pool
 from pool.tokens.tokenizer import load_tokenizer
 from studies.answers.best import Best
 from studies.opened.on_pool import Workbench
+from studies.opened.proxy import Proxy
 from studies.outcome.handover.run import refuse_folder, writing_to
 from studies.terminal import json_text
 
@@ -35,20 +36,20 @@ def run_export(bench: Workbench, best: Best, folder: Path) -> Path:
     mixture = best.best.mixture
     assert mixture is not None
     with writing_to(folder), new_folder(folder.resolve()) as new:
-        _write_model(bench, mixture, new)
+        _write_model(bench.proxy, mixture, new)
         write_text(new / MIXTURE_FILE, json_text(best.as_json()) + "\n")
-        write_text(new / "README.md", _card(best, mixture, bench.config.target, bench.pool))
+        write_text(new / "README.md", _card(best, mixture, bench.config.target, bench.proxy.pool))
     return folder
 
 
-def _write_model(bench: Workbench, mixture: Mixture, folder: Path) -> None:
-    bench.make_resident(mixture)
-    model = load_model(bench.pool.folder / "seed")
-    merged = parameters_of(bench.stacked.model)
+def _write_model(proxy: Proxy, mixture: Mixture, folder: Path) -> None:
+    proxy.make_resident(mixture)
+    model = load_model(proxy.pool.folder / "seed")
+    merged = parameters_of(proxy.stacked.model)
     for name, tensor in parameters_of(model).items():
         tensor.copy_(merged[name])
     model.save_pretrained(folder)
-    load_tokenizer(bench.pool.folder / "tokenizer").save_pretrained(folder)
+    load_tokenizer(proxy.pool.folder / "tokenizer").save_pretrained(folder)
 
 
 def _card(best: Best, mixture: Mixture, target: Mapping[str, float], pool: Pool) -> str:
@@ -101,7 +102,7 @@ def run_table(bench: Workbench, folder: Path) -> SwarmTable:
             f"study {bench.config.name!r} has no evaluation of held-out losses to write; run `mixscout search` on its "
             "file first (downstream scores are none)"
         )
-    names, goal = bench.pool.names, bench.target
+    names, goal = bench.proxy.pool.names, bench.target
     measures = np.array([measures_of(one.domains, goal.domains, goal.measure) for one in found])
     table = SwarmTable(
         tuple(one.mixture.digest[:12] for one in found),

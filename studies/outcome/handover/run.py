@@ -16,6 +16,7 @@ from pool.tokens.base_units import cut_into_units
 from pool.tokens.preparing import read_text
 from pool.tokens.tokenizer import load_tokenizer
 from studies.opened.on_pool import Workbench
+from studies.opened.proxy import Proxy
 from studies.outcome.handover.plan import HandoverPlan, make_plan
 from studies.outcome.handover.stacks import METHODS, interleave_script, mergekit_yaml, olmix_yaml, olmo_core_yaml
 from studies.terminal import json_text
@@ -33,11 +34,11 @@ def run_handover(
     written, and `CorpusError` for missing text.
     """
     refuse_folder(folder)
-    pool, by_units = bench.pool.by_units(), bench.pool.unit_mixture(mixture)
+    pool, by_units = bench.proxy.pool.by_units(), bench.proxy.pool.unit_mixture(mixture)
     plan = make_plan(bench.config.name, pool, by_units, tokens)
     with_text = with_text or pool.config.corpus.source == "demo"
     text_folder = folder.resolve() / TEXT if with_text else None
-    weights, seed = _weights_of_units(bench, mixture), pool.folder / "seed"
+    weights, seed = _weights_of_units(bench.proxy, mixture), pool.folder / "seed"
     files = {
         "mixture.json": json_text(plan.as_json()) + "\n",
         "mixture.yaml": yaml.safe_dump(plan.as_json(), sort_keys=False),
@@ -69,11 +70,11 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise StudyError(f"{folder}: cannot write there: {reason}") from None
 
 
-def _weights_of_units(bench: Workbench, mixture: Mixture) -> dict[str, float]:
+def _weights_of_units(proxy: Proxy, mixture: Mixture) -> dict[str, float]:
     """Give the merge weight of every member; those of a group share the group's weight evenly."""
-    array = bench.proxy.rule.weights(mixture.over(bench.stacked.names).array)
-    by_name = dict(zip(bench.stacked.names, array.tolist(), strict=True))
-    return {unit: by_name[name] / len(some) for name, some in bench.pool.groups.items() for unit in some} or by_name
+    array = proxy.settings.rule.weights(mixture.over(proxy.stacked.names).array)
+    by_name = dict(zip(proxy.stacked.names, array.tolist(), strict=True))
+    return {unit: by_name[name] / len(some) for name, some in proxy.pool.groups.items() for unit in some} or by_name
 
 
 def _write_documents(pool: Pool, names: list[str], folder: Path) -> None:

@@ -102,7 +102,7 @@ def test_what_only_recalls_refuses_to_merge_and_to_train(searched: Path) -> None
             with pytest.raises(NotRememberedError, match="was not evaluated before"):
                 objective(other)
         with pytest.raises(NotRememberedError, match="only what is remembered may be read"):
-            bench.make_resident(other)
+            bench.proxy.make_resident(other)
 
 
 def test_every_section_is_there_or_says_which_command_makes_it(report: dict) -> None:

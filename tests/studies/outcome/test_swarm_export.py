@@ -59,7 +59,7 @@ def test_every_remembered_evaluation_is_a_run_with_its_losses(studied: Path, mix
     assert tuple(written["partitions"]) == table.names == ("code", "docs", "prose")
     assert tuple(written["metrics"]) == tuple(table.metrics) == ("licences", "prose")
     with workbench(read_study_file(studied / "study.toml")) as bench:
-        fresh = MergedLoss(bench.pool, bench.stacked, Goal.of({"licences": 0.6, "prose": 0.4}), "search")
+        fresh = MergedLoss(bench.proxy.pool, bench.proxy.stacked, Goal.of({"licences": 0.6, "prose": 0.4}), "search")
         for row in (0, len(table.runs) - 1):
             domains = fresh(Mixture.from_array(table.names, table.weights[row])).domains
             for name, values in table.metrics.items():
@@ -72,7 +72,7 @@ def test_losses_are_written_in_the_study_s_measure(root: Path, mixscout) -> None
     assert mixscout("table", root / "study.toml", root / "evaluated").out.startswith("wrote 4 evaluated mixtures of 3 ")
     bits = read_swarm(root / "evaluated").metrics["prose"]
     with workbench(read_study_file(root / "study.toml")) as bench:
-        uniform = bench.losses["search"](Mixture.uniform(bench.pool.names)).domains["prose"]
+        uniform = bench.losses["search"](Mixture.uniform(bench.proxy.pool.names)).domains["prose"]
     assert bits[0] == pytest.approx(uniform.bits_per_byte, rel=1e-9)
     assert bits[0] != pytest.approx(uniform.loss_nats, rel=0.05)
 

@@ -96,7 +96,7 @@ def test_a_penalty_is_in_what_is_minimised_and_not_in_what_is_reported(root: Pat
     assert answer["search"]["value"] in losses
     assert lowest > answer["search"]["value"], "the trial's value has the penalty"
     with workbench(read_study_file(root / "study.toml")) as bench:
-        proportional = bench.pool.proportional().as_dict()
+        proportional = bench.proxy.pool.proportional().as_dict()
     assert max(abs(answer["mixture"][name] - weight) for name, weight in proportional.items()) < 0.1
 
 

@@ -55,8 +55,8 @@ def test_unions_are_even_and_trained_for_as_long_as_their_members_together(units
     with workbench(read_study_file(units / "study.toml")) as bench:
         (union,) = union_design(bench.space, 1, seed=bench.config.search.seed).values()
         assert union.weights == (0.5, 0.5)
-        recipe = TruthPlan(as_long_as_members=True).recipe(bench.pool, union)
-        assert recipe.tokens == 7 * bench.pool.config.recipe.tokens
+        recipe = TruthPlan(as_long_as_members=True).recipe(bench.proxy.pool, union)
+        assert recipe.tokens == 7 * bench.proxy.pool.config.recipe.tokens
     edit(units / "study.toml", 'units = "macro"', "max_members = 3")
     assert mixscout("search", units / "study.toml").code == 0
     answer = mixscout("fidelity", units / "study.toml", "--unions", "--mixtures", 6, "--exponents", "0.5", "--json")

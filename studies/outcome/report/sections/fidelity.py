@@ -50,8 +50,8 @@ def _remembered(bench: Workbench, imported: Path | None, best: Mixture | None) -
         truths = import_truths(instruments, imported) if imported else known_truths(instruments)
         if len(truths.mixtures) < LEAST_TRUTHS:
             return None
-        truths = _named(truths, bench.pool, best)
-        own = {rule_name(bench.proxy.rule): bench.proxy.rule}
+        truths = _named(truths, bench.proxy.pool, best)
+        own = {rule_name(bench.proxy.settings.rule): bench.proxy.settings.rule}
         proxies = {split: _recalled(instruments, split, truths) for split in SPLITS}
         return run_fidelity(instruments, truths, proxies, own)
     except NotRememberedError:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from objectives.held_out import Floats, HeldOutLoss
-from objectives.losses.merged_loss import MergedLoss
+from objectives.losses.merged_loss import ProxySettings
 from objectives.target import Goal
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
@@ -54,8 +54,8 @@ def transfer_section(facts: Facts) -> Section:
     if bench is None:
         return section(missing="A table has no members: this is for studies on a pool.")
     check = f"Run: mixscout pool check {bench.config.pool.name if bench.config.pool else ''}"
-    everywhere = _recalled(bench.pool.names, _scored_by_pool_check(bench))
-    losses = everywhere or _recalled(bench.pool.names, bench.losses["search"])
+    everywhere = _recalled(bench.proxy.pool.names, _scored_by_pool_check(bench))
+    losses = everywhere or _recalled(bench.proxy.pool.names, bench.losses["search"])
     if losses is None:
         return section(missing=f"Not every member was scored yet. {check}")
     notes = [] if everywhere else [f"Only the domains of the target are known, not all. {check}"]
@@ -63,8 +63,8 @@ def transfer_section(facts: Facts) -> Section:
 
 
 def _scored_by_pool_check(bench: Workbench) -> RememberedObjective:
-    scored = [name for name, windows in bench.pool.corpus.held_out["search"].items() if windows.tokens]
-    merged = MergedLoss(bench.pool, bench.stacked, Goal.over(scored, "macro"), "search")
+    scored = [name for name, windows in bench.proxy.pool.corpus.held_out["search"].items() if windows.tokens]
+    merged = bench.proxy.loss(Goal.over(scored, "macro"), "search", ProxySettings())
     return RememberedObjective(merged, bench.database.evaluations)
 
 
@@ -96,7 +96,7 @@ def contributions_section(facts: Facts) -> Section:
     bench = facts.on_pool
     if bench is None:
         return section(missing="Contributions are those of merges: this is for studies on a pool.")
-    found = _written(bench.root / "reports", bench.config.name, bench.pool.names)
+    found = _written(bench.root / "reports", bench.config.name, bench.proxy.pool.names)
     if not found:
         remembered = _from_coalitions(bench)
         found = {"uniform-search": remembered} if remembered else {}
@@ -130,7 +130,7 @@ def _read(path: Path, what: str) -> Contributed | None:
 
 def _from_coalitions(bench: Workbench) -> Contributed | None:
     """Value all coalitions of the uniform mixture; None unless every merge is remembered."""
-    names = bench.pool.names
+    names = bench.proxy.pool.names
     if len(names) > MOST_PARTITIONS:
         return None
     game, design = Game(Mixture.uniform(names)), Enumeration(len(names))

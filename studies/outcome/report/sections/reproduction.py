@@ -60,7 +60,7 @@ def _digests(facts: Facts) -> Table:
     if facts.best is not None:
         rows.append(["best mixture", facts.best.digest])
     if facts.on_pool:
-        manifest = facts.on_pool.pool.manifest
+        manifest = facts.on_pool.proxy.pool.manifest
         rows += [["pool", manifest.digest], ["seed", manifest.seed.weights_digest]]
         rows.append(["tokenizer", manifest.corpus.tokenizer_digest])
         rows += [[f"member {name}", member.weights_digest] for name, member in manifest.members.items()]
