@@ -1,6 +1,8 @@
 """TOML files as checked, frozen values; every mistake becomes one clear line."""
 
+import codecs
 import difflib
+import io
 import re
 import tomllib
 from pathlib import Path
@@ -51,24 +53,40 @@ class Config(BaseModel):
         return tuple(name for name, field in cls.model_fields.items() if mark in field.metadata)
 
 
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_SLASHES = "; in a path, write `/` instead of a backslash, or single quotes around it"
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 
 def read_config(path: Path, kind: type[ConfigType]) -> ConfigType:
     """Read and check a TOML file. Raises `ConfigError` naming file, key, value and what would fit."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; give the path of a TOML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+        table = tomllib.loads(_text_of(path))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        hint = _SLASHES if "\\" in str(error) or "hex" in str(error) else ""
+        raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from None
     try:
         return kind.model_validate(table)
     except ValidationError as error:
         mistakes = (_explain(dict(item), kind) for item in error.errors(include_url=False))
         raise ConfigError(f"{path}: {'; '.join(mistakes)}") from None
+
+
+def _text_of(path: Path) -> str:
+    """Read a file in UTF-8, with or without a byte order mark."""
+    try:
+        content = path.read_bytes()
+        if content.startswith(_UTF_16) or b"\0" in content[:2]:
+            raise ConfigError(f"{path}: in UTF-16, and TOML is in UTF-8; save the file with encoding UTF-8")
+        return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; give the path of a TOML file") from None
+    except UnicodeDecodeError as error:
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        place = f"byte 0x{byte:02x} in line {line}"
+        raise ConfigError(f"{path}: {place} is not UTF-8, the encoding of TOML; save the file in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; give the path of a TOML file") from None
 
 
 def _explain(item: dict[str, object], kind: type[BaseModel]) -> str:

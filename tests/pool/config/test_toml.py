@@ -53,6 +53,44 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+MINIMAL = 'name = "size"\n[corpus]\nsource = "demo"\n'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_file_is_read_alike_with_a_byte_order_mark_and_with_line_ends_of_windows(
+    tmp_path: Path, encoding: str, ending: str
+) -> None:
+    path = tmp_path / "pool.toml"
+    path.write_bytes(MINIMAL.replace("\n", ending).encode(encoding))
+    assert read_pool_file(path).name == "size"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (MINIMAL.encode("utf-16"), "in UTF-16, and TOML is in UTF-8; save the file with encoding UTF-8"),
+        (MINIMAL.encode("utf-16-be"), "in UTF-16, and TOML is in UTF-8; save the file with encoding UTF-8"),
+        (f"{MINIMAL}# caf\xe9".encode("latin-1"), "byte 0xe9 in line 4 is not UTF-8, the encoding of TOML; save"),
+        (b"\xef\xbb\xbfname = 1\n# \xff", "byte 0xff in line 2 is not UTF-8"),
+        (b'root = "C:\\data"', "not valid TOML: .* in a path, write `/` instead of a backslash, or single quotes"),
+        (b'root = "C:\\users"', "not valid TOML: .* in a path, write `/` instead of a backslash, or single quotes"),
+    ],
+)
+def test_another_encoding_and_a_backslash_are_named_with_the_way_out(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "pool.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"pool\.toml: {message}") as caught:
+        read_pool_file(tmp_path / "pool.toml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory; give the path of a TOML file"):
+        read_pool_file(tmp_path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.toml: no such file"):
         read_pool_file(tmp_path / "gone.toml")
