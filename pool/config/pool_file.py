@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pool.config.recipe import ModelShape, Recipe, SeedRecipe
 from pool.config.sources import PartitionSource, TextSource
 from pool.errors import ConfigError
+from pool.files.paths import located
 from pool.files.toml import Config, HubName, Name, Revision, read_config
 from pool.mixture import published
 from pool.progress import say
@@ -162,7 +163,9 @@ class SeedConfig(Config):
 
     def resolved(self, base: Path) -> Self:
         paths = {"checkpoint": self.checkpoint, "tokenizer": self.tokenizer}
-        return self.model_copy(update={key: (base / path).resolve() for key, path in paths.items() if path is not None})
+        return self.model_copy(
+            update={key: located(base, path).resolve() for key, path in paths.items() if path is not None}
+        )
 
 
 class PoolFile(Config):
@@ -225,8 +228,24 @@ class PoolFile(Config):
 def read_pool_file(path: Path, text_root: Path | None = None) -> PoolFile:
     """Read a pool file and make its paths absolute; `text_root` replaces its own. Raises `ConfigError`."""
     config = read_config(path, PoolFile)
-    base = path.resolve().parent
-    text_root = text_root or base / os.environ.get("MIXSCOUT_TEXT_ROOT", config.corpus.text_root)
+    config = config.model_copy(update={"seed": _with_published_mixture(config.seed, path)})
+    try:
+        found = _with_absolute_paths(config, path.resolve().parent, text_root)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    for name, table in found.corpus.partitions.items():
+        model = table.cluster and table.cluster.embeddings
+        if model and model.is_relative_to(found.folder.resolve()):
+            raise ConfigError(
+                f"{path}: [corpus.partitions.{name}.cluster] embeddings: {model} is in the pool itself, which may be "
+                "rebuilt; copy it elsewhere"
+            )
+    return found
+
+
+def _with_absolute_paths(config: PoolFile, base: Path, text_root: Path | None) -> PoolFile:
+    given = Path(os.environ.get("MIXSCOUT_TEXT_ROOT", config.corpus.text_root))
+    text_root = located(base, given) if text_root is None else located(Path(), text_root)
     partitions = {
         name: table.resolved(text_root).with_model_from(base) for name, table in config.corpus.partitions.items()
     }
@@ -237,16 +256,8 @@ def read_pool_file(path: Path, text_root: Path | None = None) -> PoolFile:
             "held_out": {name: table.resolved(text_root) for name, table in config.corpus.held_out.items()},
         }
     )
-    seed = _with_published_mixture(config.seed, path).resolved(base)
-    found = config.model_copy(update={"root": (base / config.root).resolve(), "corpus": corpus, "seed": seed})
-    for name, table in partitions.items():
-        model = table.cluster and table.cluster.embeddings
-        if model and model.is_relative_to(found.folder.resolve()):
-            raise ConfigError(
-                f"{path}: [corpus.partitions.{name}.cluster] embeddings: {model} is in the pool itself, which may be "
-                "rebuilt; copy it elsewhere"
-            )
-    return found
+    root = located(base, config.root).resolve()
+    return config.model_copy(update={"root": root, "corpus": corpus, "seed": config.seed.resolved(base)})
 
 
 def _with_published_mixture(seed: SeedConfig, path: Path) -> SeedConfig:

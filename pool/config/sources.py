@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from pool.files.paths import located
 from pool.files.toml import Config, HubName
 
 CHUNK_BYTES = 2**20
@@ -69,7 +70,7 @@ class TextSource(Config):
         return "text" if self.is_plain_text else self.column
 
     def resolved(self, base: Path) -> Self:
-        return self.model_copy(update={"files": tuple(base / file for file in self.files)})
+        return self.model_copy(update={"files": tuple(located(base, file) for file in self.files)})
 
 
 class ClusterConfig(Config):
@@ -115,7 +116,7 @@ class PartitionSource(TextSource):
     def with_model_from(self, base: Path) -> Self:
         if self.cluster is None or self.cluster.embeddings is None:
             return self
-        absolute = {"embeddings": (base / self.cluster.embeddings).resolve()}
+        absolute = {"embeddings": located(base, self.cluster.embeddings).resolve()}
         return self.model_copy(update={"cluster": self.cluster.model_copy(update=absolute)})
 
     @property

@@ -8,6 +8,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from pool.errors import ConfigError
+from pool.files.paths import located
 from pool.files.toml import Config, Name, read_config
 from pool.mixture import published
 from pool.progress import say
@@ -127,21 +129,28 @@ def _names(strategies: list[Strategy]) -> str:
 def read_study_file(path: Path) -> StudyFile:
     """Read a study file and make its paths absolute. Raises `ConfigError`."""
     config = _with_published_weights(read_config(path, StudyFile), path)
-    base = path.resolve().parent
+    if config.database and "://" in config.database:
+        check_written(config.database, path)
+    try:
+        return config.model_copy(update=_absolute_paths(config, path.resolve().parent))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _absolute_paths(config: StudyFile, base: Path) -> dict[str, object]:
     database = config.database
-    if database and "://" in database:
-        check_written(database, path)
-    elif database:
-        database = str((base / database).resolve())
+    if database and "://" not in database:
+        database = str(located(base, Path(database)).resolve())
     update: dict[str, object] = {"database": database}
     if config.pool is not None:
-        update["pool"] = (base / config.pool).resolve()
+        update["pool"] = located(base, config.pool).resolve()
     if config.table is not None:
-        update |= {"table": (base / config.table).resolve(), "database": database or str(base / "mixscout.db")}
+        table = located(base, config.table).resolve()
+        update |= {"table": table, "database": database or str(base / "mixscout.db")}
     if config.downstream and config.downstream.task_folder:
-        folder = (base / config.downstream.task_folder).resolve()
+        folder = located(base, config.downstream.task_folder).resolve()
         update["downstream"] = config.downstream.model_copy(update={"task_folder": folder})
-    return config.model_copy(update=update)
+    return update
 
 
 def _with_published_weights(config: StudyFile, path: Path) -> StudyFile:

@@ -1,0 +1,34 @@
+"""Paths of TOML files: relative to a folder, with `~` and environment variables, unless a file has that very name."""
+
+import os
+import re
+from pathlib import Path
+
+from pool.errors import ConfigError
+
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
+
+
+def located(base: Path, path: Path) -> Path:
+    """Return `base / path`, with a leading `~` and environment variables replaced; `$a/b` stays where it exists.
+
+    Raises `ConfigError` naming a variable without a value.
+    """
+    for count, part in enumerate(path.parts, start=1):
+        if _VARIABLE.search(part) or (count == 1 and part.startswith("~")):
+            break
+    else:
+        return base / path
+    if os.path.lexists(base.joinpath(*path.parts[:count])):
+        return base / path
+    home = os.path.expanduser(path)  # noqa: PTH111  Path.expanduser raises for `~name` of nobody, say a pattern `~*`
+    return base / _VARIABLE.sub(_value_of, str(home))
+
+
+def _value_of(found: re.Match[str]) -> str:
+    name = found[1] or found[2]
+    if not os.environ.get(name):
+        raise ConfigError(
+            f"{found.string!r}: the environment variable {name} is not set; set it, or write the path out"
+        )
+    return os.environ[name]
