@@ -4,6 +4,7 @@ A duty is the first line of a module's docstring. `--write` puts the tree of roo
 """
 
 import ast
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ DEPTH = 2
 
 def first_line(path: Path) -> str:
     """Return the first line of a module's docstring."""
-    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 def tree(*, files: bool = False) -> Iterator[str]:
@@ -44,5 +45,10 @@ def with_tree(readme: str) -> str:
 
 if __name__ == "__main__":
     if "--write" in sys.argv:
-        (ROOT / "README.md").write_text(with_tree((ROOT / "README.md").read_text()))
-    print("\n".join(tree(files="--files" in sys.argv)))
+        readme = ROOT / "README.md"
+        readme.write_text(with_tree(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    try:
+        print("\n".join(tree(files="--files" in sys.argv)), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more at its end
+        sys.exit(f"docs/tree.py: standard output: {error.strerror}")

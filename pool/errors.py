@@ -48,6 +48,10 @@ class StorageError(MixscoutError):
     """A database is locked, not writable, or not ours."""
 
 
+class OutputError(MixscoutError):
+    """An answer cannot be written: standard output is closed or full, or a place refuses a file."""
+
+
 class NonFiniteLossError(MixscoutError):
     """A held-out loss is NaN or infinite: the trial fails, and no value is kept."""
 

@@ -3,6 +3,7 @@
 Answers go to stdout.
 """
 
+import io
 import logging
 import math
 import os
@@ -10,9 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import accumulate
+from typing import IO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,7 +33,30 @@ def say(line: str) -> None:
     if _listener is not None:
         _listener(line)
     else:
-        print(line, file=sys.stderr, flush=True)
+        _STDERR.write(f"{line}\n")
+
+
+class _StandardError(io.TextIOBase):
+    """Standard error of the moment. A closed or full stream, or a terminal that is gone, loses lines, and no work."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(sys.stderr, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError, AttributeError):  # ValueError: closed; AttributeError: None
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        return len(text)
+
+    def isatty(self) -> bool:
+        return sys.stderr is not None and sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        return sys.stderr.fileno()
+
+
+_STDERR = _StandardError()
 
 
 @contextmanager
@@ -54,7 +79,7 @@ def track(label: str, total: int | None, *, done: int = 0, shown: bool = True) -
     if not shown:
         yield lambda now, note: None
         return
-    way = _bar if _listener is None and sys.stderr.isatty() else _lines
+    way = _bar if _listener is None and _STDERR.isatty() else _lines
     with way(label, total, done) as advance:
         yield advance
 
@@ -76,7 +101,7 @@ def _bar(label: str, total: int | None, done: int) -> Iterator[Advance]:
 @cache
 def _console() -> Console:
     """Share one console: bars on two consoles would write over each other."""
-    return Console(stderr=True)
+    return Console(file=cast("IO[str]", _STDERR))
 
 
 @contextmanager

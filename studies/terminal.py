@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pool.errors import ConfigError
+from pool.files.streams import answer_written, plain
 from pool.progress import say
 
 if TYPE_CHECKING:
@@ -23,10 +25,26 @@ class HasJson(Protocol):
     def as_json(self) -> object: ...
 
 
+class _Answers(Console):
+    """Standard output for people: a character that the stream lacks is replaced before the layout counts widths."""
+
+    def render_str(self, text: str, *options: Any, **named: Any) -> Text:
+        return super().render_str(plain(text, self.encoding), *options, **named)
+
+    def print(self, *objects: Any, **named: Any) -> None:
+        """Print and flush. Raises `OutputError`."""
+        with answer_written():
+            super().print(*objects, **named)
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error at hand again: Rich would end the process without a word."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Make the console of answers: as wide as the terminal, or fixed without one."""
     wide = None if sys.stdout.isatty() else 120
-    return Console(width=wide, highlight=False, markup=False)
+    return _Answers(width=wide, highlight=False, markup=False)
 
 
 def plain_table(*headings: str, left: int = 1) -> Table:
@@ -38,8 +56,9 @@ def plain_table(*headings: str, left: int = 1) -> Table:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON object to stdout."""
-    print(json_text(value))
+    """Print one JSON object to stdout. Raises `OutputError`."""
+    with answer_written():
+        print(json_text(value))
 
 
 def json_text(value: object) -> str:

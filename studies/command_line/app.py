@@ -4,12 +4,15 @@ Answers go to stdout, progress to stderr. Heavy imports stand inside the verbs, 
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pool.errors import MixscoutError
+from pool.errors import MixscoutError, OutputError
+from pool.files.streams import prepare_streams, settle
+from pool.progress import say
 from studies.command_line.answers import answer_verbs
 from studies.command_line.assessment import assessment_verbs
 from studies.command_line.bench import bench_verbs
@@ -35,7 +38,7 @@ def options(
     if version:
         from importlib.metadata import version as version_of
 
-        print(f"mixscout {version_of('mixscout')}")
+        console().print(f"mixscout {version_of('mixscout')}")
         raise typer.Exit
 
 
@@ -61,17 +64,23 @@ app.add_typer(bench_verbs, name="bench")
 def main() -> None:
     """Run the command line. A `MixscoutError` or a file error is one line and exit code 1."""
     try:
-        app()
+        prepare_streams()
+        try:
+            app()
+        finally:
+            settle()
     except MixscoutError as error:
         _fail(str(error))
     except OSError as error:
-        if error.filename is None:
-            raise
-        _fail(f"{error.filename}: {error.strerror}; see that it can be read and written, and run the command again")
+        what = "standard output or a file" if error.filename is None else error.filename
+        remedy = "see that there is room and that it can be read and written, and run the command again"
+        _fail(f"{what}: {error.strerror or error}; {remedy}")
 
 
 def _fail(line: str) -> None:
-    print(f"mixscout: {line}", file=sys.stderr)
+    say(f"mixscout: {line}")
+    with suppress(OutputError):  # an earlier error is the better answer
+        settle()
     sys.exit(1)
 
 
