@@ -65,11 +65,25 @@ def read_config(path: Path, kind: type[ConfigType]) -> ConfigType:
     except tomllib.TOMLDecodeError as error:
         hint = _SLASHES if "\\" in str(error) or "hex" in str(error) else ""
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: brackets stand inside each other too deeply") from None
+    if (key := _with_nul(table)) is not None:
+        raise ConfigError(f"{path}: {key!r} has a NUL character (\\u0000); no name and no path may have one")
     try:
         return kind.model_validate(table)
     except ValidationError as error:
         mistakes = (_explain(dict(item), kind) for item in error.errors(include_url=False))
         raise ConfigError(f"{path}: {'; '.join(mistakes)}") from None
+
+
+def _with_nul(value: object, key: str = "") -> str | None:
+    """Find the key of a text with a NUL character: the system ends or refuses a path there."""
+    if isinstance(value, dict):
+        found = (_with_nul(part, f"{key}.{name}" if key else name) for name, part in value.items() if "\0" not in name)
+        return next((name for name in value if "\0" in name), None) or next(filter(None, found), None)
+    if isinstance(value, list):
+        return next(filter(None, (_with_nul(part, key) for part in value)), None)
+    return key if isinstance(value, str) and "\0" in value else None
 
 
 def _text_of(path: Path) -> str:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pool.config.pool_file import read_pool_file
+from pool.config.pool_file import PoolFile, read_pool_file
 from pool.errors import ConfigError
+from pool.files.toml import read_config
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,26 @@ def test_a_seed_mixture_as_published_is_divided_by_its_sum(tmp_path: Path, capsy
         assert isinstance(mixture, dict) and sum(mixture.values()) == pytest.approx(1, abs=1e-15)
         expected = f"{path}: [seed] mixture: weights sum to {note}: divided by it\n" if note else ""
         assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('pool = "a\\u0000b"', "pool"),
+        ('[target]\n"a\\u0000b" = 1.0', "a\0b"),
+        ('[corpus.partitions.a]\nfiles = ["x", "y\\u0000"]', "corpus.partitions.a.files"),
+    ],
+)
+def test_a_nul_character_is_refused_by_its_key(text: str, key: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="no name and no path may have one") as refused:
+        read_config(path, PoolFile)
+    assert repr(key) in str(refused.value)
+
+
+def test_brackets_inside_each_other_by_the_thousand_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(f"a = {'[' * 5000}{']' * 5000}")
+    with pytest.raises(ConfigError, match="too deeply"):
+        read_config(path, PoolFile)
