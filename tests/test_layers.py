@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,8 @@ SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in SOURCES}
 
 
-def imports_of(path: Path) -> set[Path]:
+@cache
+def imports_of(path: Path) -> frozenset[Path]:
     """Our own files that a file imports, inside functions too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -44,7 +46,7 @@ def imports_of(path: Path) -> set[Path]:
             for alias in node.names:
                 module = f"{node.module}.{alias.name}"
                 found |= {MODULES[name] for name in (module, node.module) if name in MODULES}
-    return {used for used in found if used.name != "__init__.py"}
+    return frozenset(used for used in found if used.name != "__init__.py")
 
 
 def room_of(path: Path) -> int:
