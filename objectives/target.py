@@ -2,68 +2,30 @@
 
 A target aggregates the measures of its domains, plus a penalty for every constrained domain above its ceiling. The
 penalty is exact: with a large enough rate the minimum keeps the constraint (Nocedal and Wright 2006, section 17.2).
+
+A maximised measure is negated here, and nowhere else: values are minimised inside, and `shown` with their own sign.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
+from objectives.aggregates import AGGREGATES, Aggregate
 from objectives.held_out import Floats, HeldOutLoss
 from pool.mixture import SUM_TOLERANCE
 
 Measure = Literal["nats-per-token", "bits-per-byte"]
+Direction = Literal["minimise", "maximise"]
+"""Which is better of a measure: less of it, or more."""
 
 PENALTY = 10.0
 """Cost of one unit above a ceiling; no sane exchange rate between domains comes near it."""
-
-Aggregate = Literal["weighted", "macro", "micro", "worst", "worst-excess"]
-AggregateFunction = Callable[[Floats, Floats, Floats, Floats], tuple[float, Floats]]
-"""From weights (E,), measures (E,), sizes (E,) and references (E,) to the value and d value / d measure (E,)."""
-
-
-def weighted(weights: Floats, measures: Floats, sizes: Floats, references: Floats) -> tuple[float, Floats]:
-    """sum_e t_e m_e."""
-    return float(weights @ measures), weights
-
-
-def macro(weights: Floats, measures: Floats, sizes: Floats, references: Floats) -> tuple[float, Floats]:
-    """Mean over domains: every domain counts alike."""
-    return weighted(np.full(len(measures), 1 / len(measures)), measures, sizes, references)
-
-
-def micro(weights: Floats, measures: Floats, sizes: Floats, references: Floats) -> tuple[float, Floats]:
-    """All nats over all tokens (or bytes): every token counts alike."""
-    return weighted(sizes / sizes.sum(), measures, sizes, references)
-
-
-def worst(weights: Floats, measures: Floats, sizes: Floats, references: Floats) -> tuple[float, Floats]:
-    """max_e m_e (minimax); the slope is that of the worst domain, the first of equals."""
-    return worst_excess(weights, measures, sizes, np.zeros(len(measures)))
-
-
-def worst_excess(weights: Floats, measures: Floats, sizes: Floats, references: Floats) -> tuple[float, Floats]:
-    """max_e (m_e - r_e), r_e the seed's: the domain that gains least (Sagawa et al. 2020; Xie et al. 2023).
-
-    Plain minimax sees only the domain that is hardest for every model.
-    """
-    excess = measures - references
-    at = int(np.argmax(excess))
-    return float(excess[at]), np.eye(len(measures))[at]
-
-
-AGGREGATES: dict[Aggregate, AggregateFunction] = {
-    "weighted": weighted,
-    "macro": macro,
-    "micro": micro,
-    "worst": worst,
-    "worst-excess": worst_excess,
-}
 
 
 @dataclass(frozen=True)
@@ -73,6 +35,7 @@ class Target:
     weights: finite, above 0, summing to 1 within 1e-9; only the aggregate `weighted` uses their sizes
     references: measures of the seed, for `worst-excess`
     ceilings: the largest allowed measures of constrained domains, which need not be in `weights`
+    direction: of all measures; where they are maximised, a ceiling is the least allowed measure
 
     Measures, references and ceilings have the unit of `measure`. Raises `ValueError`.
     """
@@ -82,6 +45,7 @@ class Target:
     measure: Measure = "nats-per-token"
     references: Mapping[str, float] = field(default_factory=dict)
     ceilings: Mapping[str, float] = field(default_factory=dict)
+    direction: Direction = "minimise"
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -97,9 +61,21 @@ class Target:
             raise ValueError(f"worst-excess needs a reference for every domain; {without[0]!r} has none")
 
     @classmethod
-    def over(cls, domains: Sequence[str], aggregate: Aggregate, *, measure: Measure = "nats-per-token") -> Target:
+    def over(
+        cls,
+        domains: Sequence[str],
+        aggregate: Aggregate,
+        *,
+        measure: Measure = "nats-per-token",
+        direction: Direction = "minimise",
+    ) -> Target:
         """Make a target of equal weights. Raises `ValueError`."""
-        return cls(dict.fromkeys(domains, 1 / max(1, len(domains))), aggregate, measure)
+        return cls(dict.fromkeys(domains, 1 / max(1, len(domains))), aggregate, measure, direction=direction)
+
+    @property
+    def sign(self) -> float:
+        """1, or -1 where more is better: minimised is the sign times a measure."""
+        return -1.0 if self.direction == "maximise" else 1.0
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -116,31 +92,41 @@ class Target:
             "references": dict(self.references),
             "ceilings": dict(self.ceilings),
             "penalty": PENALTY,
+            **({"direction": self.direction} if self.direction == "maximise" else {}),
         }
 
     def plain(self, measure: Measure) -> Target:
         """Return the aggregate alone: without ceilings and references, in any measure."""
-        return Target(self.weights, "worst" if self.aggregate == "worst-excess" else self.aggregate, measure)
+        aggregate = "worst" if self.aggregate == "worst-excess" else self.aggregate
+        return Target(self.weights, aggregate, measure, direction=self.direction)
 
     def value(self, measures: Floats, sizes: Floats) -> float:
-        """Return the aggregate plus penalties for measures (E,) and sizes (E,)."""
+        """Return what is minimised: the aggregate plus penalties for measures (E,) and sizes (E,)."""
         return self._aggregate(measures, sizes)[0] + PENALTY * float(self._above(measures).sum())
+
+    def shown(self, value: float) -> float:
+        """Return a value with the sign of the measures."""
+        return self.sign * value
 
     def slopes(self, measures: Floats, sizes: Floats) -> Floats:
         """Return d value / d measure (E,); at a ceiling and between equally bad domains, the slope of one side."""
         slopes: Floats = np.where(self._above(measures) > 0, PENALTY, 0.0)
         slopes[: len(self.weights)] += self._aggregate(measures, sizes)[1]
-        return slopes
+        return self.sign * slopes
+
+    def violations(self, measures: Mapping[str, float]) -> dict[str, float]:
+        """Return how far each constrained domain is on the wrong side of its ceiling; negative on the right one."""
+        return {name: self.sign * (measures[name] - ceiling) for name, ceiling in self.ceilings.items()}
 
     def _aggregate(self, measures: Floats, sizes: Floats) -> tuple[float, Floats]:
         count = len(self.weights)
-        references = np.array([self.references.get(name, 0.0) for name in self.weights])
+        references = np.array([self.sign * self.references.get(name, 0.0) for name in self.weights])
         weights = np.array(list(self.weights.values()))
-        return AGGREGATES[self.aggregate](weights, measures[:count], sizes[:count], references)
+        return AGGREGATES[self.aggregate](weights, self.sign * measures[:count], sizes[:count], references)
 
     def _above(self, measures: Floats) -> Floats:
-        ceilings = np.array([self.ceilings.get(name, math.inf) for name in self.domains])
-        above: Floats = np.maximum(measures - ceilings, 0.0)
+        ceilings = np.array([self.sign * self.ceilings.get(name, self.sign * math.inf) for name in self.domains])
+        above: Floats = np.maximum(self.sign * measures - ceilings, 0.0)
         return above
 
 
@@ -159,6 +145,9 @@ class Goal:
             raise ValueError("a goal needs at least one target")
         if len({target.measure for target in self.targets.values()}) > 1:
             raise ValueError("several targets need one measure")
+        for name in self.domains:
+            if len({target.direction for target in self.targets.values() if name in target.domains}) > 1:
+                raise ValueError(f"{name!r} is minimised by one target and maximised by another: keep one direction")
 
     @classmethod
     def of(cls, target: Target | Mapping[str, float], *, measure: Measure = "nats-per-token") -> Goal:
@@ -179,6 +168,26 @@ class Goal:
     def domains(self) -> tuple[str, ...]:
         """The E domains that any target needs."""
         return tuple(dict.fromkeys(name for target in self.targets.values() for name in target.domains))
+
+    @property
+    def maximised(self) -> frozenset[str]:
+        """The domains of which more is better."""
+        some = (target for target in self.targets.values() if target.direction == "maximise")
+        return frozenset(name for target in some for name in target.domains)
+
+    @property
+    def direction(self) -> Direction:
+        """Which is better of `shown` values; targets of both directions make a mean that is minimised."""
+        return "maximise" if all(target.direction == "maximise" for target in self.targets.values()) else "minimise"
+
+    @property
+    def two_ways(self) -> bool:
+        """Whether targets have both directions: those maximised are then negated in the mean."""
+        return len({target.direction for target in self.targets.values()}) > 1
+
+    def shown(self, value: float) -> float:
+        """Return a value with the sign of the measures, if all targets have one direction."""
+        return -value if self.direction == "maximise" else value
 
     @property
     def digest_parts(self) -> dict[str, object]:
@@ -207,7 +216,7 @@ class Goal:
         return self.values_of(self.measures(losses), self.sizes(losses))
 
     def violations(self, losses: Mapping[str, HeldOutLoss]) -> dict[str, float]:
-        """Return each constrained domain's measure minus its ceiling."""
+        """Return how far each constrained domain is beyond its ceiling."""
         return self.violations_of(self.measures(losses))
 
     def slopes(self, losses: Mapping[str, HeldOutLoss]) -> Floats:
@@ -239,8 +248,7 @@ class Goal:
 
     def violations_of(self, measures: Floats) -> dict[str, float]:
         by_name = dict(zip(self.domains, measures.tolist(), strict=True))
-        ceilings = [ceiling for target in self.targets.values() for ceiling in target.ceilings.items()]
-        return {name: by_name[name] - ceiling for name, ceiling in ceilings}
+        return {name: above for one in self.targets.values() for name, above in one.violations(by_name).items()}
 
     def slopes_of(self, measures: Floats, sizes: Floats) -> Floats:
         slopes = np.zeros(len(self.domains))

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pool.mixture import Mixture
 from search.gate import Evidence
 from search.space import CappedSimplex
-from search.trials import Counts, count_of, value_of
+from search.trials import Counts, as_minimised, count_of, signs_of, value_of
 
 
 class History:
@@ -23,6 +23,7 @@ class History:
         self.ended: list[FrozenTrial] = []
         """Completed and failed trials by number: all but the pruned ones."""
         self._study = study
+        self._signs = signs_of(study)
         self._space = space
         self._read = 0
         self._unfinished: list[int] = []
@@ -39,7 +40,7 @@ class History:
         self._read = len(trials)
         self._unfinished = [at for at in looked_at if not trials[at].state.is_finished()]
         self.running = [trials[at] for at in self._unfinished if trials[at].state is TrialState.RUNNING]
-        finished = [trials[at] for at in looked_at if trials[at].state.is_finished()]
+        finished = as_minimised([trials[at] for at in looked_at if trials[at].state.is_finished()], self._signs)
         for trial in finished:
             if trial.state is TrialState.PRUNED:
                 insort(self._pruned, trial.number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -140,6 +140,7 @@ class _Work:
         self.search = search
         self.crew = crew
         self.history = history
+        self.signs = trials.signs_of(study)
         self._known: Evaluation | None = None
 
     def look(self) -> None:
@@ -191,7 +192,7 @@ def _finish(work: _Work, trial: optuna.Trial) -> None:
     study, search = work.study, work.search
     mixture = search.space.suggest(trial)
     decision = _judge(work, trial, mixture)
-    _record(trial, decision)
+    _record(trial, decision, work.signs)
     if decision.verdict is Verdict.PRUNE:
         trial.set_user_attr(trials.SECONDS, time.monotonic() - started)
         study.tell(trial, state=TrialState.PRUNED)
@@ -207,7 +208,8 @@ def _finish(work: _Work, trial: optuna.Trial) -> None:
         keep_failed(study, trial, found)
         return
     _record_evaluation(trial, found, with_gradient=search.wants_gradient)
-    study.tell(trial, list(found.values) if len(study.directions) > 1 else found.value)
+    values = list(found.values) if len(work.signs) > 1 else [found.value]
+    study.tell(trial, trials.signed(work.signs, values))
 
 
 def _record_evaluation(trial: optuna.Trial, evaluation: Evaluation, *, with_gradient: bool) -> None:
@@ -235,10 +237,10 @@ def _judge(work: _Work, trial: optuna.Trial, mixture: Mixture) -> Decision:
     )
 
 
-def _record(trial: optuna.Trial, decision: Decision) -> None:
+def _record(trial: optuna.Trial, decision: Decision, signs: Sequence[float]) -> None:
     trial.set_user_attr(trials.VERDICT, decision.verdict.value)
     if decision.chance is not None:
         trial.set_user_attr(trials.CHANCE, decision.chance)
         trial.set_user_attr(trials.THRESHOLD, decision.threshold)
-        trial.set_user_attr(trials.PREDICTED_MEANS, list(decision.means))
+        trial.set_user_attr(trials.PREDICTED_MEANS, trials.signed(signs, decision.means))
         trial.set_user_attr(trials.PREDICTED_DEVIATIONS, list(decision.deviations))

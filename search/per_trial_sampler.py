@@ -4,6 +4,7 @@ A sampler as long-lived as its process loses its random state with the process.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -15,7 +16,7 @@ from search.optuna_private import FilteredStudy, annotate
 from search.space import CappedSimplex
 from search.strategies.baselines import RANDOM
 from search.strategies.strategy import Strategy
-from search.trials import ELSEWHERE, pruned_just_before, value_of
+from search.trials import ELSEWHERE, as_minimised, pruned_just_before, signs_of, value_of
 
 
 def derive_seed(study_seed: int, trial_number: int, purpose: str) -> int:
@@ -87,17 +88,19 @@ class PerTrialSampler(BaseSampler):
         A trial taken up again may have parameters already; samplers would take them for another trial's.
         """
 
+        signs = signs_of(study)
+
         def shown(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-            return self._lowest([one for one in trials if one.number != trial.number and self._shows(one)])
+            return self._best([one for one in trials if one.number != trial.number and self._shows(one)], signs)
 
         return FilteredStudy(study, shown)
 
-    def _lowest(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    def _best(self, trials: list[FrozenTrial], signs: Sequence[float]) -> list[FrozenTrial]:
         most = self._strategy.most_shown
         done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
         if most is None or len(done) <= most:
             return trials
-        hidden = {trial.number for trial in sorted(done, key=value_of)[most:]}
+        hidden = {trial.number for trial in sorted(as_minimised(done, signs), key=value_of)[most:]}
         return [trial for trial in trials if trial.number not in hidden]
 
     def _shows(self, trial: FrozenTrial) -> bool:

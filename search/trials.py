@@ -1,7 +1,12 @@
-"""The search's attributes of an Optuna trial, written and read by the names here alone."""
+"""The search's attributes of an Optuna trial, written and read by the names here alone.
+
+In the database a trial has its values with their own sign, and the study its directions. The functions here hand out
+trials `as_minimised`: the values of maximised objectives are negated, so lower is better for everybody above.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
@@ -10,6 +15,7 @@ from operator import attrgetter
 
 import numpy as np
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import binomtest
 
@@ -113,7 +119,35 @@ def completed_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _by_number(study: optuna.Study, states: tuple[TrialState, ...]) -> list[FrozenTrial]:
-    return sorted(study.get_trials(deepcopy=False, states=states), key=attrgetter("number"))
+    trials = study.get_trials(deepcopy=False, states=states)
+    return as_minimised(sorted(trials, key=attrgetter("number")), signs_of(study))
+
+
+def signs_of(study: optuna.Study) -> tuple[float, ...]:
+    """Return 1 of each minimised objective, and -1 of each maximised one."""
+    return tuple(-1.0 if one is StudyDirection.MAXIMIZE else 1.0 for one in study.directions)
+
+
+def signed(signs: Sequence[float], values: Sequence[float]) -> list[float]:
+    """Negate the values (D,) of maximised objectives; a second time gives them back."""
+    return [sign * value for sign, value in zip(signs, values, strict=True)]
+
+
+def as_minimised(trials: Sequence[FrozenTrial], signs: Sequence[float]) -> list[FrozenTrial]:
+    """Return the trials with minimised values and predictions; copies where something is maximised."""
+    if -1.0 not in signs:
+        return list(trials)
+    return [_as_minimised(trial, signs) for trial in trials]
+
+
+def _as_minimised(trial: FrozenTrial, signs: Sequence[float]) -> FrozenTrial:
+    turned = copy.copy(trial)
+    if trial.values:
+        turned.values = signed(signs, trial.values)
+    if trial.user_attrs.get(PREDICTED_MEANS):
+        means = signed(signs, trial.user_attrs[PREDICTED_MEANS])
+        turned.user_attrs = {**trial.user_attrs, PREDICTED_MEANS: means}
+    return turned
 
 
 def value_of(trial: FrozenTrial) -> float:

@@ -15,7 +15,8 @@ FLOORS = ["pool", "objectives", "search", "studies"]
 ORDER = """
 pool/errors.py  pool/progress.py  pool/files  pool/mixture.py  pool/engines  pool/config
 pool/checkpoints  pool/corpus  pool/tokens  pool/training  pool/parts  pool/building
-objectives/held_out.py  objectives/evaluation.py  objectives/target.py  objectives/agreement  objectives/stand_ins
+objectives/held_out.py  objectives/evaluation.py  objectives/aggregates.py  objectives/target.py
+objectives/agreement  objectives/stand_ins
 objectives/merging/members  objectives/merging  objectives/scoring  objectives/losses
 search/surrogates  search/trials.py  search/space.py  search/optuna_private.py  search/designs.py  search/strategies
 search/per_trial_sampler.py  search/stop.py  search/gate.py  search/history.py  search/crew.py  search/loop.py

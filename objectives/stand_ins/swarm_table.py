@@ -10,7 +10,7 @@ import csv
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,12 +31,16 @@ _REGMIX = re.compile(r"(?P<split>train|test)_mixture_(?P<scale>.+)\.csv")
 
 @dataclass(frozen=True)
 class SwarmTable:
-    """N runs of K partitions: `weights` (N, K), rows summing to one, and `metrics` by name, each (N,), all finite."""
+    """N runs of K partitions: `weights` (N, K), rows summing to one, and `metrics` by name, each (N,), all finite.
+
+    columns: the metrics' columns as a file names them, where they differ
+    """
 
     runs: tuple[str, ...]
     names: tuple[str, ...]
     weights: Floats
     metrics: Mapping[str, Floats]
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -46,7 +50,7 @@ class SwarmTable:
     def take(self, rows: Sequence[int]) -> "SwarmTable":
         kept = list(rows)
         metrics = {name: values[kept] for name, values in self.metrics.items()}
-        return SwarmTable(tuple(self.runs[row] for row in kept), self.names, self.weights[kept], metrics)
+        return replace(self, runs=tuple(self.runs[row] for row in kept), weights=self.weights[kept], metrics=metrics)
 
 
 def read_swarm(source: Path, metrics: Path | None = None) -> SwarmTable:
@@ -116,6 +120,7 @@ def _read_pair(weights_path: Path, metrics_path: Path) -> SwarmTable:
         names,
         table / table.sum(axis=1, keepdims=True),
         dict(zip(metric_names, columns, strict=True)),
+        dict(zip(metric_names, first_metrics, strict=True)),
     )
 
 

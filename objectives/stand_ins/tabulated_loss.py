@@ -5,7 +5,7 @@ no surrogate.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -45,6 +45,7 @@ class FittedSwarm:
     """A swarm with a predictor for each metric, fitted at its first use.
 
     `method` names `fit_predictor` and its settings, for the digest. `watch` is told the metric before each fit.
+    `maximised` metrics are fitted negated: predictors have the shape of losses. Predictions have their own sign.
     """
 
     def __init__(
@@ -53,28 +54,38 @@ class FittedSwarm:
         fit_predictor: FitPredictor,
         *,
         method: str,
+        maximised: Collection[str] = (),
         watch: Callable[[str], None] = lambda metric: None,
     ) -> None:
         self.table = table
         self.method = method
         self._fit_predictor = fit_predictor
+        self._maximised = frozenset(maximised)
         self._watch = watch
         self._fitted: dict[str, Predictor] = {}
         self.digest = digest_json({"swarm": table.digest, "method": method})
 
     def predict(self, metrics: Iterable[str], weights: Floats) -> tuple[Floats, Floats]:
         """Predict E metrics of mixtures (N, K): means and standard deviations, both (E, N)."""
-        return _together([self._predictor(name).predict(weights) for name in metrics])
+        return self._together({name: self._predictor(name).predict(weights) for name in metrics})
 
     def out_of_fold(self, metrics: Iterable[str]) -> tuple[Floats, Floats]:
         """Predict E metrics of the N runs, each from others only: means and standard deviations, both (E, N)."""
-        return _together([self._predictor(name).out_of_fold() for name in metrics])
+        return self._together({name: self._predictor(name).out_of_fold() for name in metrics})
 
     def _predictor(self, metric: str) -> Predictor:
         if metric not in self._fitted:
             self._watch(metric)
-            self._fitted[metric] = self._fit_predictor(self.table.weights, self.table.metrics[metric])
+            values = self._sign(metric) * self.table.metrics[metric]
+            self._fitted[metric] = self._fit_predictor(self.table.weights, values)
         return self._fitted[metric]
+
+    def _together(self, predictions: Mapping[str, Predicted]) -> tuple[Floats, Floats]:
+        means = np.array([self._sign(name) * one.mean for name, one in predictions.items()])
+        return means, np.array([one.deviation for one in predictions.values()])
+
+    def _sign(self, metric: str) -> float:
+        return -1.0 if metric in self._maximised else 1.0
 
 
 class TabulatedLoss:
@@ -131,7 +142,3 @@ def aggregated(goal: Goal, means: Floats, deviations: Floats) -> tuple[Floats, F
     slopes = np.array([goal.slopes_of(column, sizes) for column in means.T])
     values = np.array([goal.value_of(column, sizes) for column in means.T])
     return values, np.sqrt((slopes.T**2 * deviations**2).sum(axis=0))
-
-
-def _together(predictions: list[Predicted]) -> tuple[Floats, Floats]:
-    return np.array([one.mean for one in predictions]), np.array([one.deviation for one in predictions])

@@ -11,10 +11,11 @@ from operator import add
 import optuna
 from scipy.stats import spearmanr
 
+from objectives.aggregates import Aggregate
 from objectives.held_out import Floats, HeldOutLoss, perplexity_of
 from objectives.scoring.paired import PairedDifference, paired_difference
 from objectives.scoring.window_table import WindowTable
-from objectives.target import Aggregate, Goal
+from objectives.target import Goal
 from pool.mixture import Mixture
 from search.space import CappedSimplex
 

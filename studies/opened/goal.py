@@ -3,9 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from objectives.target import Aggregate, Goal, Measure, Target
+from objectives.aggregates import Aggregate
+from objectives.stand_ins.metric_names import looks_like, named_loss, named_score
+from objectives.stand_ins.swarm_table import SwarmTable
+from objectives.target import Direction, Goal, Target
 from pool.errors import ConfigError
 from studies.opened.space import Basis, with_way_out
+from studies.study_file.sections import TargetConfig
 from studies.study_file.study_file import StudyFile
 
 SeedMeasures = Callable[[tuple[str, ...]], Mapping[str, float]]
@@ -18,8 +22,8 @@ def targets_of(config: StudyFile, basis: Basis) -> dict[str, Target]:
     Raises `ConfigError` with the section and the domain or weight at fault.
     """
     wanted = config.objective
-    sections: dict[str, Iterable[str]] = {"target": config.target, "objective": wanted.domains}
-    sections |= {f"targets.{name}": weights for name, weights in config.targets.items()}
+    sections: dict[str, Iterable[str]] = {"target": config.target.weights, "objective": wanted.domains}
+    sections |= {f"targets.{name}": table.weights for name, table in config.targets.items()}
     for section, domains in {**sections, "constraints": config.constraints}.items():
         basis.check_domains(section, domains)
     if len(config.targets) == 1:
@@ -27,10 +31,48 @@ def targets_of(config: StudyFile, basis: Basis) -> dict[str, Target]:
     if wanted.domains:
         aggregate = wanted.aggregate or "macro"
         plain = "worst" if aggregate == "worst-excess" else aggregate
-        return {"objective": Target.over(wanted.domains, plain, measure=wanted.measure)}
+        direction = wanted.direction or "minimise"
+        return {"objective": Target.over(wanted.domains, plain, measure=wanted.measure, direction=direction)}
     if not config.targets:
-        return {"target": _weighted("target", config.target, wanted.measure)}
-    return {name: _weighted(f"targets.{name}", weights, wanted.measure) for name, weights in config.targets.items()}
+        return {"target": _weighted(config, "target", config.target)}
+    return {name: _weighted(config, f"targets.{name}", table) for name, table in config.targets.items()}
+
+
+def check_directions(config: StudyFile, table: SwarmTable) -> None:
+    """Raise `ConfigError` for a metric that looks like a score without a direction, and for a score beside a loss."""
+    wanted = config.objective
+    sections: dict[str, tuple[Iterable[str], Direction | None]] = {"objective": (wanted.domains, wanted.direction)}
+    sections["target"] = config.target.weights, config.direction_given(config.target)
+    for name, target in config.targets.items():
+        sections[f"targets.{name}"] = target.weights, config.direction_given(target)
+    for section, (metrics, direction) in sections.items():
+        _check_one_way(section, metrics, table)
+        for metric in metrics if direction is None else ():
+            _check_no_score(section, metric, table)
+
+
+def _check_one_way(section: str, metrics: Iterable[str], table: SwarmTable) -> None:
+    columns = {metric: table.columns.get(metric, metric) for metric in metrics}
+    score = next((metric for metric, column in columns.items() if named_score(column)), None)
+    loss = next((metric for metric, column in columns.items() if named_loss(column)), None)
+    if score and loss:
+        raise ConfigError(
+            f"[{section}] weighs {score!r}, by its name a score, with {loss!r}, by its name a loss, so one of them "
+            "gets worse: give each a [targets.NAME] with a direction of its own"
+        )
+
+
+def _check_no_score(section: str, metric: str, table: SwarmTable) -> None:
+    values = table.metrics[metric]
+    looks = looks_like(table.columns.get(metric, metric), values)
+    if looks not in ("score", "share"):
+        return
+    found = f"{float(values.min()):.4g} to {float(values.max()):.4g}"
+    like = f"looks like a score ({found})" if looks == "score" else f"is from {found}, as accuracies are"
+    raise ConfigError(
+        f'[{section}] {metric!r} {like}: write direction = "maximise" there if more of it is better, or '
+        'direction = "minimise" if less is'
+    )
 
 
 def goal_of(
@@ -50,11 +92,15 @@ def goal_of(
         only = complete["objective"]
         references = {name: seed[name] for name in only.weights}
         return Goal.of(replace(only, aggregate="worst-excess", references=references))
-    return Goal(complete)
-
-
-def _weighted(section: str, weights: Mapping[str, float], measure: Measure) -> Target:
     try:
-        return Target(weights, measure=measure)
+        return Goal(complete)
+    except ValueError as error:
+        raise ConfigError(f"[targets] {error}") from None
+
+
+def _weighted(config: StudyFile, section: str, table: TargetConfig) -> Target:
+    direction = config.direction_given(table) or "minimise"
+    try:
+        return Target(table.weights, measure=config.objective.measure, direction=direction)
     except ValueError as error:
         raise ConfigError(f"[{section}] {with_way_out(error)}") from None

@@ -27,8 +27,8 @@ def identity_of(
     config: StudyFile, pool: Pool, space: CappedSimplex, proxy: ProxySettings, objective: Objective
 ) -> Identity:
     """Make the identity of a study on a pool."""
-    domains = dict.fromkeys([*config.target, *config.objective.domains, *config.constraints])
-    domains |= dict.fromkeys(name for target in config.targets.values() for name in target)
+    domains = dict.fromkeys([*config.target.weights, *config.objective.domains, *config.constraints])
+    domains |= dict.fromkeys(name for target in config.targets.values() for name in target.weights)
     held_out = {name: pool.manifest.corpus.search[name].digest for name in domains}
     return {
         "pool": pool.manifest.digest,
@@ -52,7 +52,7 @@ def common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
     strategy = config.search.strategy_found
     patience = {"patience": strategy.patience} if strategy.patience is not None else {}
     return {
-        "target": dict(config.target) or list(config.objective.domains) or config.targets,
+        "target": config.target_parts,
         "aggregate": config.objective.aggregate or ("macro" if config.objective.domains else "weighted"),
         "space": {
             "partitions": list(space.names),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
@@ -14,7 +15,7 @@ from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
 from search.surrogates.surrogate import ConformalSurrogate, Observations
 from studies.database.address import address_of
 from studies.database.remembered import RememberedObjective
-from studies.opened.goal import goal_of, targets_of
+from studies.opened.goal import check_directions, goal_of, targets_of
 from studies.opened.identity import Identity, common_parts
 from studies.opened.opened_study import OpenedStudy, checked_space, study_database
 from studies.opened.space import Basis
@@ -52,11 +53,14 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Swar
     if len(table.runs) < LEAST_RUNS:
         raise ConfigError(f"{config.table}: {len(table.runs)} runs are too few to predict from; give {LEAST_RUNS}")
     basis = Basis("table", config.table.parent, table.names, tuple(table.metrics), tokens={}, recipe_tokens=0)
-    goal = goal_of(targets_of(config, basis), {}, config.objective.aggregate, lambda domains: {})
+    targets = targets_of(config, basis)
+    check_directions(config, table)
+    goal = goal_of(targets, {}, config.objective.aggregate, lambda domains: {})
     space = checked_space(config, basis)
     address = address_of(config.database, basis.root / "mixscout.db")
     with study_database(config, address, must_exist=must_exist) as database:
-        swarm = FittedSwarm(table, fit_predictor, method=METHOD, watch=lambda metric: _say(metric, table))
+        watch, maximised = partial(_say, table), goal.maximised
+        swarm = FittedSwarm(table, fit_predictor, method=METHOD, maximised=maximised, watch=watch)
         yield SwarmBench(
             config=config,
             basis=basis,
@@ -76,5 +80,5 @@ def fit_predictor(weights: Floats, values: Floats) -> Predictor:
     return surrogate
 
 
-def _say(metric: str, table: SwarmTable) -> None:
+def _say(table: SwarmTable, metric: str) -> None:
     say(f"fitting {metric} to {len(table.runs)} trained models")

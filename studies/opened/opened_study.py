@@ -67,7 +67,9 @@ class OpenedStudy(ABC):
         study = optuna.create_study(
             storage=self.database.optuna,
             study_name=self.config.name,
-            directions=["minimize"] * max(1, len(self.config.targets)),
+            directions=[
+                "maximize" if one.direction == "maximise" else "minimize" for one in self.target.targets.values()
+            ],
             load_if_exists=True,
         )
         claim_identity(study, self.identity, accept=accept)

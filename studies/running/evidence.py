@@ -24,6 +24,8 @@ from search.trials import (
     VIOLATION,
     Verdict,
     completed_trials,
+    signed,
+    signs_of,
 )
 from studies.database.remembered import RememberedObjective
 from studies.opened.identity import recorded_space
@@ -95,7 +97,8 @@ def _trial(
         attributes[STANDARD_ERROR] = evaluation.standard_error
     if evaluation.gradient is not None:
         attributes[GRADIENT] = list(evaluation.gradient)
-    values = list(evaluation.values) if len(study.directions) > 1 else [evaluation.value]
+    signs = signs_of(study)
+    values = signed(signs, evaluation.values if len(signs) > 1 else [evaluation.value])
     return create_trial(
         state=TrialState.COMPLETE,
         params=space.parameters(evaluation.mixture),

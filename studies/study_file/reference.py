@@ -33,7 +33,7 @@ def reference() -> str:
 def _tables(kind: type[BaseModel], path: str) -> Iterator[str]:
     rows = [_row(name, field) for name, field in kind.model_fields.items() if _nested(field) is None]
     heading = f"### `[{path}]`\n\n" if path else ""
-    summary = (kind.__doc__ or "").strip().splitlines()[0]
+    summary = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
     table = "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows])
     yield f"{heading}{summary}\n\n{table}\n" if rows else f"{heading}{summary}\n"
     for name, field in kind.model_fields.items():

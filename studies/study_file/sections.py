@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from objectives.aggregates import Aggregate
 from objectives.held_out import Precision
 from objectives.merging.members.holding import Held, Holding, StoredAs
-from objectives.target import Aggregate, Measure
+from objectives.target import Direction, Measure
 from pool.files.toml import Config, Name
 from search.strategies.registry import STRATEGIES, find_strategy
 from search.strategies.strategy import Strategy
@@ -43,6 +44,33 @@ def parts_marked(section: type[BaseModel], mark: type[Mark]) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def _as_stored(direction: object) -> object:
+    """Accept Optuna's spelling too."""
+    known = {"minimize": "minimise", "maximize": "maximise"}
+    return known.get(direction, direction) if isinstance(direction, str) else direction
+
+
+DirectionGiven = Annotated[Direction | None, BeforeValidator(_as_stored)]
+
+
+class TargetConfig(Config):
+    """Held-out domain = weight, for each domain whose loss counts; the weights sum to 1, or to 100 as percent. Their
+    weighted mean is minimised. Several [targets.NAME] instead make a study of several objectives with a Pareto front.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, TargetWeight] = Field(init=False)
+
+    direction: DirectionGiven = None
+    """`maximise` where more is better, as of an accuracy: for metrics of a table; the default is `minimise`. A metric
+    that looks like a score needs one of the two."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Held-out domain -> weight."""
+        return dict(self.__pydantic_extra__)
+
+
 class ObjectiveConfig(Config):
     """What is minimised, and how a merge is made and scored."""
 
@@ -51,6 +79,8 @@ class ObjectiveConfig(Config):
     `micro` (every token counts alike), `worst` (minimax), or `worst-excess` (minimax of the loss less the seed's)."""
     domains: Annotated[tuple[str, ...], Question("target")] = ()
     """Held-out domains of an aggregate that needs no weights, instead of [target]."""
+    direction: Annotated[DirectionGiven, Question("target")] = None
+    """As in [target]: of `domains`, and of targets without a direction of their own."""
     measure: Annotated[Measure, Question("measure")] = "nats-per-token"
     """Unit of a domain's loss."""
     precision: Annotated[Precision, Question("precision")] = "float32"

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from objectives.target import Direction
 from pool.errors import ConfigError
 from pool.files.paths import located
 from pool.files.toml import Config, Name, read_config
@@ -25,7 +26,7 @@ from studies.study_file.sections import (
     Question,
     SearchConfig,
     SpaceConfig,
-    TargetWeight,
+    TargetConfig,
 )
 
 
@@ -42,10 +43,9 @@ class StudyFile(Config):
     normalise: bool = False
     """Divide weights by their sum, whatever the sum is: those of the table's runs, of [search.prior] and of targets.
     Sums that are 1 but for rounding, and percent, are taken without this key."""
-    target: Annotated[dict[str, TargetWeight], Question("target")] = {}
-    """Held-out domain -> weight; the weights sum to 1, or to 100 as percent. Minimised is the weighted mean of the
-    domains' losses."""
-    targets: Annotated[dict[Name, dict[str, TargetWeight]], Question("target")] = {}
+    target: Annotated[TargetConfig, Question("target")] = TargetConfig()
+    """Held-out domain -> weight, and the direction."""
+    targets: Annotated[dict[Name, TargetConfig], Question("target")] = {}
     """Several targets at once, by name, instead of `target`: a study of several objectives with a Pareto front."""
     constraints: Annotated[dict[str, float], Question("constraints")] = {}
     """Held-out domain -> how much worse than the seed it may become, in the objective's measure (negative: better)."""
@@ -77,11 +77,24 @@ class StudyFile(Config):
         if self.table is not None:
             for problem in _problems_on_table(self):
                 raise ValueError(f"{problem} (the study is on a table)")
+        elif "maximise" in [
+            self.objective.direction,
+            *(one.direction for one in [self.target, *self.targets.values()]),
+        ]:
+            raise ValueError(
+                "direction = 'maximise' is for metrics of a table: held-out losses of a pool and [downstream] errors "
+                "are minimised; leave it out"
+            )
         return self
 
     @model_validator(mode="after")
     def _check_goal(self) -> Self:
-        given = [bool(self.target), bool(self.targets), bool(self.objective.domains)]
+        if self.target.direction and not self.target.weights:
+            raise ValueError(
+                "[target] has a direction and no weights: give NAME = WEIGHT; that of [objective] domains stands under "
+                "[objective]"
+            )
+        given = [bool(self.target.weights), bool(self.targets), bool(self.objective.domains)]
         if sum(given) != 1:
             raise ValueError(
                 "say what is minimised by one of [target] (domain = weight), several [targets.NAME], or "
@@ -119,6 +132,24 @@ class StudyFile(Config):
         if self.search.evidence_from and self.search.kl > 0:
             raise ValueError("[search] evidence_from takes over losses without the penalty of kl: keep one of the two")
         return self
+
+    def direction_given(self, table: TargetConfig) -> Direction | None:
+        """Return the direction of a target, by itself or by [objective]; None if neither says."""
+        return table.direction or self.objective.direction
+
+    @property
+    def target_parts(self) -> object:
+        """What is optimised, in JSON types, for a study's identity: a direction only where more is better."""
+        if self.targets:
+            return {name: self._parts_of(table) for name, table in self.targets.items()}
+        if self.target.weights:
+            return self._parts_of(self.target)
+        domains = list(self.objective.domains)
+        return {"domains": domains, "direction": "maximise"} if self.objective.direction == "maximise" else domains
+
+    def _parts_of(self, table: TargetConfig) -> dict[str, object]:
+        maximised = self.direction_given(table) == "maximise"
+        return {**table.weights, **({"direction": "maximise"} if maximised else {})}
 
 
 def _names(strategies: list[Strategy]) -> str:
@@ -169,10 +200,12 @@ def _with_published_weights(config: StudyFile, path: Path) -> StudyFile:
     if config.search.prior:
         prior = read("search.prior", config.search.prior)
         update["search"] = config.search.model_copy(update={"prior": prior})
-    if config.target:
-        update["target"] = read("target", config.target)
+    if config.target.weights:
+        update["target"] = config.target.model_copy(update=read("target", config.target.weights))
     if config.targets:
-        update["targets"] = {name: read(f"targets.{name}", weights) for name, weights in config.targets.items()}
+        update["targets"] = {
+            name: one.model_copy(update=read(f"targets.{name}", one.weights)) for name, one in config.targets.items()
+        }
     return config.model_copy(update=update)
 
 
@@ -205,7 +238,7 @@ def _objective_problems(config: StudyFile) -> Iterator[str]:
         yield "[objective] aggregate 'micro' needs token counts, which a table has not: use macro, worst, or [target]"
     if config.objective.aggregate == "worst-excess":
         yield "[objective] aggregate 'worst-excess' is relative to the seed, which a table has not: use worst"
-    for name in sorted(config.objective.model_fields_set - {"aggregate", "domains"}):
+    for name in sorted(config.objective.model_fields_set - {"aggregate", "direction", "domains"}):
         yield f"[objective] {name} does nothing: nothing is merged or scored, metrics keep their own unit; leave it out"
     if config.early_stopping.model_fields_set:
         yield "[early_stopping] does nothing: predictions read no held-out text; leave it out"

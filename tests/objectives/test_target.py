@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from objectives.aggregates import AGGREGATES, Aggregate
 from objectives.held_out import Floats, HeldOutLoss
-from objectives.target import AGGREGATES, PENALTY, Aggregate, Goal, Target
+from objectives.target import PENALTY, Goal, Target
 
 REFERENCES = {"a": 1.0, "b": 2.5}
 

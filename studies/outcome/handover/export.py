@@ -38,7 +38,7 @@ def run_export(bench: Workbench, best: Best, folder: Path) -> Path:
     with writing_to(folder), new_folder(folder.resolve()) as new:
         _write_model(bench.proxy, mixture, new)
         write_text(new / MIXTURE_FILE, json_text(best.as_json()) + "\n")
-        write_text(new / "README.md", _card(best, mixture, bench.config.target, bench.proxy.pool))
+        write_text(new / "README.md", _card(best, mixture, bench.config.target.weights, bench.proxy.pool))
     return folder
 
 

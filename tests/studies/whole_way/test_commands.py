@@ -256,5 +256,5 @@ def test_the_readme_s_files_make_a_pool_and_a_study(tmp_path: Path) -> None:
         (tmp_path / content.split("\n")[0].removeprefix("# ").strip()).write_text(content)
     pool, study = read_pool_file(tmp_path / "pool.toml"), read_study_file(tmp_path / "study.toml")
     names = set(pool.corpus.partitions)
-    assert set(study.target) <= names | set(pool.corpus.held_out)
+    assert set(study.target.weights) <= names | set(pool.corpus.held_out)
     assert CappedSimplex.of(sorted(names)).max_members == len(names)

@@ -66,7 +66,7 @@ def _domains(facts: Facts) -> Plane | None:
     assert facts.on_pool is not None
     bench = facts.on_pool
     known = {one.mixture.digest: one for one in bench.database.evaluations.all_of(bench.losses["search"].digest)}
-    domains = sorted(bench.target.domains, key=lambda name: -bench.config.target.get(name, 0.0))[:2]
+    domains = sorted(bench.target.domains, key=lambda name: -bench.config.target.weights.get(name, 0.0))[:2]
     rows, labels = [], []
     for trial, mixture in zip(facts.trials, facts.mixtures, strict=True):
         if mixture.digest in known:
