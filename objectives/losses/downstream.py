@@ -49,6 +49,7 @@ class DownstreamError:
         self._wanted = tasks
         self._rule = rule
         tokenizer = load_tokenizer(pool.folder / "tokenizer")
+        tokenizer.split_special_tokens = True  # a request that spells a special token is text
         with aside(stacked.device):
             self._tasks = load_tasks(tasks)
             self._model = harness("models.huggingface").HFLM(

@@ -19,10 +19,18 @@ from pool.parts.layout import CORPUS, SEED, TOKENIZER, PoolLayout, member_folder
 from pool.parts.others import Foreign, read_given_seed
 from pool.parts.provenance import describe_changes, describe_moves, member_changes, seed_changes, seed_mixture
 from pool.progress import say
+from pool.tokens.blank_tokens import check_unknown, listed, special_within, unknown_shares
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, PreparedCorpus, load_prepared
 from pool.tokens.preparing import read_text, tokenise
 from pool.tokens.reuse import Earlier
-from pool.tokens.tokenizer import kept_tokenizer, save_tokenizer, tokenizer_digest, train_tokenizer
+from pool.tokens.tokenizer import (
+    end_of_text,
+    kept_tokenizer,
+    plain,
+    save_tokenizer,
+    tokenizer_digest,
+    train_tokenizer,
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ def prepare_material(request: Request, scratch: Path) -> Material:
     if material is None:
         material = _made(request, scratch, given.tokenizer if given else kept)
     corpus = material.corpus.manifest
+    _say_unknown(corpus, config.corpus.max_unknown_share, material.tokenizer)
     known = (EVERYTHING, SEED, *corpus.partitions)
     if unknown := sorted(request.rebuild - set(known)):
         raise ConfigError(f"--rebuild {unknown[0]}: no such member; there are {', '.join(known)}")
@@ -121,7 +130,9 @@ def _reused(request: Request, tokenizer: PreTrainedTokenizerFast) -> Material | 
         if (corpus / CORPUS_RECORD).is_file():
             manifest = read_record(corpus / CORPUS_RECORD, CorpusManifest)
             if manifest.source_digest == request.text.whole:
-                return Material(load_prepared(corpus, manifest), tokenizer, new=None if corpus == ours else corpus)
+                prepared = load_prepared(corpus, manifest)
+                _say_special(prepared, tokenizer)
+                return Material(prepared, tokenizer, new=None if corpus == ours else corpus)
     return None
 
 
@@ -143,7 +154,26 @@ def _made(request: Request, scratch: Path, tokenizer: PreTrainedTokenizerFast | 
     if text.kept:
         say(f"corpus: {len(text.kept)} of {len(text.sections)} sources as they were")
     say(f"corpus: {len(manifest.partitions)} partitions, {len(manifest.search)} held-out domains")
-    return Material(load_prepared(new, manifest), tokenizer, new)
+    prepared = load_prepared(new, manifest)
+    if text.kept:
+        _say_special(prepared, tokenizer)
+    return Material(prepared, tokenizer, new)
+
+
+def _say_unknown(corpus: CorpusManifest, most: float, tokenizer: PreTrainedTokenizerFast) -> None:
+    if shares := unknown_shares(corpus):
+        name = plain(tokenizer).unknown_name
+        check_unknown(corpus, most, name)
+        say(f"corpus: text unknown to the tokenizer ({name}), share of tokens: {listed(shares)}")
+
+
+def _say_special(prepared: PreparedCorpus, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Say that an earlier version read the names of special tokens as these tokens; its corpus stays valid."""
+    for what, count in special_within(prepared, plain(tokenizer), end_of_text(tokenizer)).items():
+        say(
+            f"{what}: {count:,} special tokens stand within its text, which spells them and was prepared by an earlier "
+            "version; it stays as it is, and `mixscout pool build POOL.toml --rebuild all` makes them text"
+        )
 
 
 def _check_settled(request: Request) -> None:

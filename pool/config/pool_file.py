@@ -66,6 +66,9 @@ class CorpusConfig(Config):
     so; caps and proportions count all tokens of the partition."""
     held_out_tokens: int = Field(8_192, ge=1)
     """Most tokens kept per held-out domain and split."""
+    max_unknown_share: float = Field(0.1, ge=0, le=1)
+    """Most of a partition's or held-out domain's tokens that may stand for text unknown to a given seed's tokenizer, as
+    `[UNK]` does; more of them are refused. Does not change the corpus."""
     held_out_document_tokens: int = Field(1_024, ge=1)
     """Most tokens scored of one held-out document (its beginning)."""
 

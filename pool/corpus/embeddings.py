@@ -18,6 +18,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from pool.checkpoints.checkpoint import check_finite
 from pool.checkpoints.foreign import TOKENIZER, ForeignFiles, check_vocabulary, find_foreign, load_weights, rows_of
+from pool.checkpoints.plain_text import for_text
 from pool.engines.resources import give_back_memory
 from pool.errors import CorpusError, PoolError, first_line
 from pool.files.digests import DigestOf
@@ -131,7 +132,7 @@ def _load_model(files: ForeignFiles, what: str) -> PreTrainedModel:
 
 def _load_tokenizer(path: Path, what: str) -> Tokenizer:
     try:
-        return Tokenizer.from_file(str(path))
+        return for_text(path.read_text(encoding="utf-8"), bare=False).core
     except Exception as error:  # tokenizers raises plain exceptions
         raise PoolError(
             f"{what}: {path} is not a tokenizer that can be loaded: {first_line(error)}; save it again"

@@ -90,7 +90,7 @@ def digest_text(config: CorpusConfig, context: int, digest_of: DigestOf = digest
 
     Raises `CorpusError` naming a missing file.
     """
-    settings = config.model_dump(mode="json", exclude={"partitions", "held_out", "text_root"})
+    settings = config.model_dump(mode="json", exclude={"partitions", "held_out", "text_root", "max_unknown_share"})
     described = {
         kind: {name: describe_source(name, source, digest_of) for name, source in sources.items()}
         for kind, sources in (("partitions", config.partitions), ("held_out", config.held_out))

@@ -10,7 +10,7 @@ from pool.corpus.corpus import Corpus, corpus_of, training_place
 from pool.corpus.document_store import Page, StoredDocuments
 from pool.errors import CorpusError
 from pool.mixture import group_units
-from pool.tokens.tokenizer import plain_backend
+from pool.tokens.tokenizer import plain
 
 Units = Mapping[str, tuple[str, ...]]
 """Partition -> its base units; an uncut partition is its own unit."""
@@ -47,7 +47,7 @@ def groups_of(units: Units, domains: Collection[str], groups: Units) -> dict[str
 
 def _count(documents: StoredDocuments, tokenizer: PreTrainedTokenizerFast, unit_tokens: int) -> int:
     texts = list(islice(documents, _MEASURED_DOCUMENTS))
-    encodings = plain_backend(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
+    encodings = plain(tokenizer).core.encode_batch_fast(texts, add_special_tokens=False)
     per_byte = sum(len(one.ids) + 1 for one in encodings) / sum(len(text.encode("utf-8", "replace")) for text in texts)
     return min(len(documents), max(1, round(documents.bytes * per_byte / unit_tokens)))
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from pool.config.pool_file import ScoredText
 from pool.errors import CorpusError
 from pool.files.digests import digest_arrays
-from pool.tokens.tokenizer import end_of_text, plain_backend
+from pool.tokens.tokenizer import end_of_text, plain
 
 IGNORED = -100
 _DOCUMENTS_AT_ONCE = 256
@@ -62,6 +62,10 @@ class HeldOutWindows:
     def documents(self) -> int:
         return len(np.unique(self.document))
 
+    def count(self, tokens: Sequence[int]) -> int:
+        """Count the targets that are one of some tokens."""
+        return int(np.isin(self.targets, tokens).sum())
+
     @property
     def digest(self) -> str:
         return digest_arrays([self.inputs, self.targets, self.document, self.window_bytes, np.array([self.words])])
@@ -93,7 +97,7 @@ def held_out_windows(
 def _beginnings(
     documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, scored: ScoredText
 ) -> Iterator[tuple[str, Encoding, int]]:
-    left, backend, iterator = scored.tokens, plain_backend(tokenizer), iter(documents)
+    left, backend, iterator = scored.tokens, plain(tokenizer).core, iter(documents)
     while some := list(islice(iterator, _DOCUMENTS_AT_ONCE)):
         for text, encoding in zip(some, backend.encode_batch(some, add_special_tokens=False), strict=True):
             tokens = whole_characters(encoding, min(left, scored.document_tokens))

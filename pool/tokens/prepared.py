@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -18,12 +19,16 @@ from pool.tokens.stream import digest_stream, map_stream
 
 
 class TextSummary(Record):
-    """Counts and digest of one split of a held-out domain."""
+    """Counts and digest of one split of a held-out domain.
+
+    unknown_tokens: tokens for text that the tokenizer does not know; None for a tokenizer without such a token
+    """
 
     documents: int
     tokens: int
     bytes: int
     digest: str
+    unknown_tokens: int | None = Field(None, exclude_if=lambda count: count is None)
 
 
 class PartitionSummary(TextSummary):

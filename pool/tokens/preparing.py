@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerFast
 
-from pool.config.pool_file import CorpusConfig, HeldOutSize, ScoredText
+from pool.config.pool_file import CorpusConfig, HeldOutSize
 from pool.corpus.corpus import (
     SPLITS,
     Corpus,
@@ -32,6 +32,7 @@ from pool.errors import PoolError
 from pool.files.records import write_record
 from pool.progress import track_reading, track_text, watched
 from pool.tokens.base_units import Units, cut_into_units, groups_of
+from pool.tokens.blank_tokens import refuse_unknown
 from pool.tokens.held_out import held_out_windows
 from pool.tokens.prepared import (
     CORPUS_RECORD,
@@ -45,7 +46,7 @@ from pool.tokens.prepared import (
 )
 from pool.tokens.reuse import SECTIONS_FILE, Earlier, SectionRecords, hashes_file, write_hashes
 from pool.tokens.stream import BYTES_A_TOKEN, StreamLimits, digest_stream, training_stream
-from pool.tokens.tokenizer import tokenizer_digest
+from pool.tokens.tokenizer import plain, tokenizer_digest
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,9 @@ def tokenise(
     (folder / TRAIN).mkdir()
     (folder / HELD_OUT).mkdir()
     text.earlier.take_over(text.kept, folder)
-    streams = _write_streams(corpus, tokenizer, config.train_tokens, source.context, folder)
+    streams = _write_streams(corpus, tokenizer, config, source.context, folder)
     partitions = {**text.earlier.partitions, **streams}
-    new = _write_windows(corpus, tokenizer, config.scored, source.context, folder)
+    new = _write_windows(corpus, tokenizer, config, source.context, folder)
     search, test = ({**text.earlier.windows[split], **new[split]} for split in SPLITS)
     manifest = CorpusManifest(
         source_digest=source.whole,
@@ -162,12 +163,14 @@ def _write_sections(text: ReadText, units: Units, source: TextDigest, folder: Pa
 
 
 def _write_streams(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, tokens: int, context: int, folder: Path
+    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: CorpusConfig, context: int, folder: Path
 ) -> dict[str, PartitionSummary]:
-    limits = {name: StreamLimits(tokens, context, documents.bytes) for name, documents in corpus.partitions.items()}
+    parts, most = corpus.partitions, config.train_tokens
+    limits = {name: StreamLimits(most, context, documents.bytes) for name, documents in parts.items()}
+    unknown = plain(tokenizer).unknown_name
     partitions: dict[str, PartitionSummary] = {}
     with track_text("corpus: tokens", {name: one.expected_bytes for name, one in limits.items()}) as show:
-        for name, documents in corpus.partitions.items():
+        for name, documents in parts.items():
             path = folder / stream_file(name)
             stream = training_stream(name, documents, tokenizer, limits[name], path, watch=partial(show, name))
             partitions[name] = PartitionSummary(
@@ -175,15 +178,18 @@ def _write_streams(
                 tokens=len(stream.tokens),
                 bytes=stream.bytes,
                 digest=digest_stream(path),
+                unknown_tokens=stream.unknown,
                 available_tokens=round(len(stream.tokens) * documents.bytes / stream.bytes),
             )
+            refuse_unknown(training_place(name), partitions[name], config.max_unknown_share, unknown)
             show(name, 1)
     return partitions
 
 
 def _write_windows(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, scored: ScoredText, context: int, folder: Path
+    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: CorpusConfig, context: int, folder: Path
 ) -> dict[Split, dict[str, TextSummary]]:
+    scored, text = config.scored, plain(tokenizer)
     texts = {f"{name}.{split}": splits[split] for name, splits in corpus.held_out.items() for split in SPLITS}
     most = scored.tokens * BYTES_A_TOKEN
     sizes = {called: min(documents.bytes, most) for called, documents in texts.items()}
@@ -196,8 +202,13 @@ def _write_windows(
                 windows = held_out_windows(name, documents, tokenizer, scored, context)
                 arrays = {key: getattr(windows, key) for key in ("inputs", "targets", "document", "window_bytes")}
                 save_file(arrays | {"words": np.array([windows.words])}, folder / windows_file(name, split))
-                summaries[split][name] = TextSummary(
-                    documents=windows.documents, tokens=windows.tokens, bytes=windows.bytes, digest=windows.digest
+                summaries[split][name] = summary = TextSummary(
+                    documents=windows.documents,
+                    tokens=windows.tokens,
+                    bytes=windows.bytes,
+                    digest=windows.digest,
+                    unknown_tokens=None if text.unknown is None else windows.count([text.unknown]),
                 )
+                refuse_unknown(domain_place(name), summary, config.max_unknown_share, text.unknown_name)
                 show(called, 1)
     return summaries

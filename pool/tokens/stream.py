@@ -18,10 +18,11 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from pool.checkpoints.plain_text import TextTokenizer
 from pool.errors import CorpusError, PoolError
 from pool.files.whole import rows_into
 from pool.tokens.held_out import Tokens, bytes_covered, whole_characters
-from pool.tokens.tokenizer import end_of_text, plain_backend
+from pool.tokens.tokenizer import end_of_text, plain
 
 BYTES_A_TOKEN = 4
 """A rough guess, only for the number of processes and the progress shown."""
@@ -35,11 +36,15 @@ _MOST_CUTS = 256
 
 @dataclass(frozen=True)
 class TrainingStream:
-    """Training text of one partition: tokens (N,) mapped from a file, the raw UTF-8 bytes they cover, documents."""
+    """Training text of one partition: tokens (N,) mapped from a file, the raw UTF-8 bytes they cover, documents.
+
+    unknown: tokens that stand for text unknown to the tokenizer; None for a tokenizer without such a token
+    """
 
     tokens: Tokens
     bytes: int
     documents: int
+    unknown: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,20 +89,22 @@ def training_stream(
     `watch` is told the share done after each document. Raises `CorpusError` for less than one window, and `PoolError`
     when an encoding process died.
     """
-    count, total, total_bytes = 0, 0, 0
+    count, total, total_bytes, unknown, text = 0, 0, 0, 0, plain(tokenizer)
+    prefix = end_of_text(tokenizer)
     with rows_into(path, np.int32) as add:
-        for tokens, size in _pieces(documents, tokenizer, asked):
-            add(tokens.tobytes())
+        for tokens, size in _pieces(documents, text, asked):
+            add(np.concatenate([[prefix], tokens], dtype=np.int32).tobytes())
             total_bytes += size
             count += 1
-            total += len(tokens)
+            total += len(tokens) + 1
+            unknown += int((tokens == text.unknown).sum()) if text.unknown is not None else 0
             watch(max(total / asked.limit, total_bytes / asked.text_bytes))
     if total < asked.context:
         raise CorpusError(
             f"partition {name!r} has {total} training tokens, fewer than one window of {asked.context}; "
             "add text, raise train_tokens, or lower the context"
         )
-    return TrainingStream(map_stream(path), total_bytes, count)
+    return TrainingStream(map_stream(path), total_bytes, count, None if text.unknown is None else unknown)
 
 
 def map_stream(path: Path) -> Tokens:
@@ -117,20 +124,18 @@ def digest_stream(path: Path) -> str:
     return outer.hexdigest()
 
 
-def _pieces(
-    documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, asked: StreamLimits
-) -> Iterator[tuple[Tokens, int]]:
-    """Yield each document's tokens, end-of-text first, and the bytes they cover, until the limit is reached."""
+def _pieces(documents: Iterable[str], tokenizer: TextTokenizer, asked: StreamLimits) -> Iterator[tuple[Tokens, int]]:
+    """Yield each document's tokens and the bytes they cover, until the limit is reached, end-of-text tokens counted."""
     left, cuts = asked.limit, 0
     again = enumerate(documents)
-    batches = _encoded(documents, plain_backend(tokenizer), asked.expected_bytes)
+    batches = _encoded(documents, tokenizer.core, asked.expected_bytes)
     for number, (tokens, size) in enumerate(one for batch in batches for one in _split(batch)):
         if len(tokens) >= left:
             text = next(text for place, text in again if place == number)
-            tokens, size = _beginning(text, tokenizer, left - 1)
+            tokens, size = _beginning(text, tokenizer.core, left - 1)
             cuts += 1
         if len(tokens):
-            yield np.concatenate([[end_of_text(tokenizer)], tokens], dtype=np.int32), size
+            yield tokens, size
             left -= len(tokens) + 1
         if left <= 1 or cuts == _MOST_CUTS:
             return
@@ -140,8 +145,8 @@ def _split(batch: _Batch) -> Iterator[tuple[Tokens, int]]:
     return zip(np.split(batch.tokens, np.cumsum(batch.lengths)[:-1].tolist()), batch.bytes, strict=True)
 
 
-def _beginning(text: str, tokenizer: PreTrainedTokenizerFast, limit: int) -> tuple[Tokens, int]:
-    encoding = plain_backend(tokenizer).encode(text, add_special_tokens=False)
+def _beginning(text: str, core: Tokenizer, limit: int) -> tuple[Tokens, int]:
+    encoding = core.encode(text, add_special_tokens=False)
     tokens = whole_characters(encoding, limit)
     size = bytes_covered(text, encoding, tokens) if tokens else 0
     return np.array(encoding.ids[:tokens], dtype=np.int32), size
@@ -178,7 +183,9 @@ def _encode_elsewhere(written: str, texts: list[str]) -> _Batch:
 
 @lru_cache(maxsize=1)
 def _read(written: str) -> Tokenizer:
-    return Tokenizer.from_str(written)
+    core = Tokenizer.from_str(written)
+    core.encode_special_tokens = True  # no part of what is written
+    return core
 
 
 def _encode(backend: Tokenizer, texts: list[str]) -> _Batch:

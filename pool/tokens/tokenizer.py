@@ -1,7 +1,7 @@
 """The pool's tokenizer: byte-level BPE trained once on the corpus, or the seed's own; every model of a pool shares it.
 
 Text is encoded by its plain core. A tokenizer made elsewhere may truncate, pad, or trim white space from offsets, and
-bytes are counted by offsets.
+bytes are counted by offsets. Text that spells a special token is text.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import cast
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from pool.checkpoints.plain_text import TextTokenizer, for_text
 from pool.config.pool_file import TokenizerConfig
 from pool.errors import PoolError, PoolMismatchError
 from pool.files.digests import digest_json
@@ -38,21 +39,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         raise PoolError(f"{folder}: not a tokenizer that can be loaded: {error}") from None
 
 
-def plain_backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """Return the tokenizer's core without truncation, padding and post-processing: itself, or a copy."""
-    backend = tokenizer.backend_tokenizer
-    if backend.truncation is None and backend.padding is None and backend.post_processor is None:
-        return backend
-    return _plain(backend.to_str())
+def plain(tokenizer: PreTrainedTokenizerFast) -> TextTokenizer:
+    """Return a copy of the tokenizer's core for text alone, without truncation, padding and post-processing."""
+    return _plain(tokenizer.backend_tokenizer.to_str())
 
 
 @lru_cache(maxsize=1)
-def _plain(written: str) -> Tokenizer:
-    backend = Tokenizer.from_str(written)
-    backend.no_truncation()
-    backend.no_padding()
-    backend.post_processor = None
-    return backend
+def _plain(written: str) -> TextTokenizer:
+    return for_text(written, bare=True)
 
 
 def end_of_text(tokenizer: PreTrainedTokenizerFast) -> int:

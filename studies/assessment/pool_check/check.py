@@ -1,7 +1,7 @@
 """Measure a pool's members: losses, task vectors and loss barriers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -16,6 +16,7 @@ from pool.errors import CorpusError, NonFiniteLossError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
+from pool.tokens.blank_tokens import unknown_shares
 from pool.training.inputs import own_domain
 from studies.answers.score import Json
 from studies.database.database import open_database
@@ -62,6 +63,7 @@ class PoolCheck:
     forgotten_nats: rise of the loss on the seed's mixture; None if not measured
     barriers: nats on the mean of domains, for the pairs whose line was walked
     barriers_to_mean: the same between each member and the uniform merge
+    unknown_shares: share of tokens for text unknown to the tokenizer, by the name of a text with any
     """
 
     pool: str
@@ -77,6 +79,7 @@ class PoolCheck:
     vectors: TaskVectors
     barriers: Mapping[Pair, float]
     barriers_to_mean: Mapping[str, float]
+    unknown_shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,6 +133,7 @@ class PoolCheck:
             "sign_conflicts": by_pair_name(self.of_pairs(vectors.sign_conflicts)),
             "barriers": by_pair_name(self.barriers),
             "barriers_to_mean": dict(self.barriers_to_mean),
+            **({"unknown_shares": dict(self.unknown_shares)} if self.unknown_shares else {}),
         }
 
 
@@ -204,6 +208,7 @@ def _check(pool: Pool, reader: _Reader, vectors: TaskVectors, lines: Lines) -> P
         vectors=vectors,
         barriers=dict(zip(pairs, walked[: len(pairs)], strict=True)),
         barriers_to_mean=dict(zip(vertices if to_mean else (), walked[len(pairs) :], strict=True)),
+        unknown_shares=unknown_shares(pool.manifest.corpus),
     )
 
 

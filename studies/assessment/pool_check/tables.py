@@ -9,6 +9,7 @@ from pool.checkpoints.manifest import CheckpointManifest
 from pool.corpus.overlap import WORDS, Overlap
 from pool.files.digests import short
 from pool.parts.store import PoolManifest
+from pool.tokens.blank_tokens import listed
 from pool.tokens.prepared import TextSummary
 from studies.assessment.pool_check.check import PoolCheck
 from studies.assessment.pool_check.verdict import PoolVerdict
@@ -84,6 +85,8 @@ def show_pool_check(console: Console, check: PoolCheck, verdict: PoolVerdict) ->
     _show_members(console, check)
     if check.pairs:
         _show_pairs(console, check)
+    if check.unknown_shares:
+        console.print(f"Text unknown to the tokenizer, share of tokens: {listed(check.unknown_shares)}", soft_wrap=True)
     for line in (verdict.words, *(f"- {reason}" for reason in verdict.reasons)):
         console.print(line)
 

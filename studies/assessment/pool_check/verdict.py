@@ -14,6 +14,8 @@ demo's pool has 0.10 and above."""
 MOST_RELATIVE_NORM = 0.5
 """Members that merge well have 0.15 to 0.22 (the demo's, and those of a tiny pool). At ten times the learning rate the
 tiny members have 1.4 and are worse than the seed on the mean of domains."""
+MOST_UNKNOWN_SHARE = 0.1
+"""As much as a build allows unasked. English in WordPiece has below a thousandth, text in another script nearly all."""
 MOST_NAMED = 5
 """Cases named for one reason, the worst first."""
 
@@ -43,13 +45,23 @@ class PoolVerdict:
                 "barrier_nats": BARRIER_NATS,
                 "least_cosine": LEAST_TASK_COSINE,
                 "most_relative_norm": MOST_RELATIVE_NORM,
+                "most_unknown_share": MOST_UNKNOWN_SHARE,
             },
         }
 
 
 def judge(check: PoolCheck) -> PoolVerdict:
-    """Judge by losses, task vectors and barriers, not by sign conflicts."""
-    return PoolVerdict((*_of_losses(check), *_of_vectors(check), *_of_barriers(check)))
+    """Judge by text, losses, task vectors and barriers, not by sign conflicts."""
+    return PoolVerdict((*_of_text(check), *_of_losses(check), *_of_vectors(check), *_of_barriers(check)))
+
+
+def _of_text(check: PoolCheck) -> Iterator[str]:
+    blank = {what: share for what, share in check.unknown_shares.items() if share > MOST_UNKNOWN_SHARE}
+    if blank:
+        yield (
+            f"text unknown to the tokenizer (share of tokens above {MOST_UNKNOWN_SHARE:g}): {_ranked(blank)}; losses "
+            "there are of one token over and over: take a seed whose tokenizer knows this text"
+        )
 
 
 def _of_losses(check: PoolCheck) -> Iterator[str]:

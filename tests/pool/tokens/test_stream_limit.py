@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pool.config.pool_file import PoolFile
 from pool.tokens.held_out import whole_characters
 from pool.tokens.stream import StreamLimits, training_stream
-from pool.tokens.tokenizer import load_tokenizer, plain_backend
+from pool.tokens.tokenizer import load_tokenizer, plain
 
 texts = st.lists(st.text(alphabet="ab é漢🙂\n", min_size=1, max_size=12), min_size=1, max_size=40)
 
@@ -37,7 +37,7 @@ def _packed_plainly(documents: list[str], tokenizer, limit: int) -> list[int]:
     """What the stream has to be: each document in turn as far as there is room for its whole characters."""
     stream: list[int] = []
     for text in documents:
-        encoding = plain_backend(tokenizer).encode(text, add_special_tokens=False)
+        encoding = plain(tokenizer).core.encode(text, add_special_tokens=False)
         tokens = whole_characters(encoding, limit - len(stream) - 1) if limit - len(stream) > 1 else 0
         if tokens:
             stream += [tokenizer.bos_token_id, *encoding.ids[:tokens]]
