@@ -34,7 +34,7 @@ class Accuracy:
 
 
 class GoalPredictor:
-    """Predicts a goal's value; intervals hold the share `coverage` of values."""
+    """Predicts a goal's value, `shown` with the metrics' own sign; intervals hold the share `coverage` of values."""
 
     def __init__(self, swarm: FittedSwarm, goal: Goal, *, coverage: float) -> None:
         self._swarm = swarm
@@ -47,8 +47,7 @@ class GoalPredictor:
 
     def measured(self, table: SwarmTable) -> Floats:
         """Return the goal's measured values (N,)."""
-        means = np.array([table.metrics[name] for name in self._goal.domains])
-        return aggregated(self._goal, means, np.zeros_like(means))[0]
+        return self._sign * self._measured(table)
 
     def predict(self, weights: Floats) -> list[Interval]:
         """Predict mixtures (N, K)."""
@@ -66,11 +65,20 @@ class GoalPredictor:
     @cached_property
     def _factor(self) -> float:
         means, deviations = aggregated(self._goal, *self._swarm.out_of_fold(self._goal.domains))
-        return calibration_factor(self.measured(self._swarm.table) - means, deviations, self._coverage)
+        return calibration_factor(self._measured(self._swarm.table) - means, deviations, self._coverage)
+
+    @property
+    def _sign(self) -> float:
+        return self._goal.shown(1.0)
+
+    def _measured(self, table: SwarmTable) -> Floats:
+        """Return what is minimised of the measured metrics (N,)."""
+        means = np.array([table.metrics[name] for name in self._goal.domains])
+        return aggregated(self._goal, means, np.zeros_like(means))[0]
 
     def _calibrated(self, means: Floats, deviations: Floats) -> Prediction:
         value, deviation = aggregated(self._goal, means, deviations)
-        return Prediction(value, deviation * self._factor)
+        return Prediction(self._sign * value, deviation * self._factor)
 
     def _intervals(self, prediction: Prediction) -> list[Interval]:
         reach = normal_quantile(self._coverage) * prediction.deviation

@@ -8,6 +8,7 @@ import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from objectives.target import Direction
 from pool.mixture import Mixture
 from search.trials import completed_trials, value_of
 from studies.answers.best import Best
@@ -49,11 +50,17 @@ def draw_weights(axes: Axes, mixture: Mixture) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_progress(axes: Axes, values: Sequence[float], baselines: Mapping[str, float]) -> None:
-    """Draw the value of each merge in order, the lowest so far, and the baselines named in `_BASELINE_STYLES`."""
+def best_so_far(values: Sequence[float], direction: Direction) -> list[float]:
+    return list(accumulate(values, max if direction == "maximise" else min))
+
+
+def draw_progress(
+    axes: Axes, values: Sequence[float], baselines: Mapping[str, float], direction: Direction = "minimise"
+) -> None:
+    """Draw the value of each merge in order, the best so far, and the baselines named in `_BASELINE_STYLES`."""
     merges = range(1, len(values) + 1)
     axes.plot(merges, values, ".", color=GREY, alpha=0.6, label="each merge")
-    axes.step(merges, list(accumulate(values, min)), where="post", color=BLUE, linewidth=2, label="best so far")
+    axes.step(merges, best_so_far(values, direction), where="post", color=BLUE, linewidth=2, label="best so far")
     for name, value in baselines.items():
         label = f"{name.replace('_', ' ')}: {value:.3f}"
         axes.axhline(value, linestyle=_BASELINE_STYLES[name], color=ORANGE, linewidth=1.3, label=label)

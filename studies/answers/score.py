@@ -18,6 +18,7 @@ from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
 from pool.mixture import Mixture
 from search.space import CappedSimplex
+from search.trials import signed, signs_of
 
 Json = dict[str, object]
 _FIGURES = ("loss_nats", "standard_error", "perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity")
@@ -84,14 +85,34 @@ class FrontPoint:
 
 
 def pareto_front(study: optuna.Study, space: CappedSimplex, objectives: Sequence[str]) -> list[FrontPoint]:
-    """List the mixtures unbeaten in every objective; none for a single objective."""
+    """List the mixtures unbeaten in every objective, best in the first come first; none for a single objective."""
     if not objectives:
         return []
     points = [
         FrontPoint(space.mixture_of(trial), dict(zip(objectives, trial.values, strict=True)))
         for trial in study.best_trials
     ]
-    return sorted(points, key=lambda point: list(point.by_objective.values()))
+    signs = signs_of(study)
+    return sorted(points, key=lambda point: signed(signs, list(point.by_objective.values())))
+
+
+def which_is_better(goal: Goal) -> str:
+    """Say whether higher or lower values are better; of targets of both directions, of each."""
+    if not goal.two_ways:
+        return "higher is better" if goal.maximised else "lower is better"
+    lower = ", ".join(name for name, target in goal.targets.items() if target.direction == "minimise")
+    return f"higher is better for {negated_in(goal)}, lower for {lower}"
+
+
+def negated_in(goal: Goal) -> str:
+    """Name the targets negated in the mean of all: those maximised beside minimised ones; else none."""
+    return ", ".join(name for name, one in goal.targets.items() if goal.two_ways and one.direction == "maximise")
+
+
+def directions_json(goal: Goal) -> str | dict[str, str]:
+    """Return the direction of a goal, or of each of its targets."""
+    several = {name: str(target.direction) for name, target in goal.targets.items()}
+    return several if len(several) > 1 else goal.direction
 
 
 def rank_correlation(some: Sequence[float], others: Sequence[float]) -> float | None:

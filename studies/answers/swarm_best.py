@@ -10,10 +10,11 @@ from rich.console import Console
 from objectives.agreement.statistics import Interval
 from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable
+from objectives.target import Goal
 from pool.mixture import SUM_TOLERANCE, Mixture
 from search.trials import Counts, count_trials
 from studies.answers.goal_predictor import Accuracy, GoalPredictor
-from studies.answers.score import FrontPoint, Json, pareto_front
+from studies.answers.score import FrontPoint, Json, directions_json, negated_in, pareto_front, which_is_better
 from studies.answers.tables import show_counts, show_front, show_weights
 from studies.opened.on_table import COVERAGE, SwarmBench
 from studies.opened.opened_study import best_mixture
@@ -48,12 +49,14 @@ class SwarmStanding:
 class SwarmBest:
     """The best mixture of a study on a swarm, baselines, and accuracy of predictions.
 
-    best_run: lowest measured value
+    best_run: best measured value
+    goal: what is optimised
     distance: total variation, sum |w - v| / 2, to the nearest run
     usual_distance: median distance of a run from its nearest
     """
 
     study: str
+    goal: Goal
     best: SwarmStanding
     baselines: Mapping[str, SwarmStanding]
     best_run: str
@@ -68,6 +71,7 @@ class SwarmBest:
         return {
             "study": self.study,
             "mixture": self.best.mixture.as_dict(),
+            "direction": directions_json(self.goal),
             "coverage": COVERAGE,
             "best": self.best.as_json(),
             "baselines": {name: standing.as_json() for name, standing in self.baselines.items()},
@@ -86,8 +90,8 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
     table, best = bench.swarm.table, best_mixture(bench, study)
     goal = GoalPredictor(bench.swarm, bench.target, coverage=COVERAGE)
     metrics = {name: GoalPredictor.of_metric(bench.swarm, name, coverage=COVERAGE) for name in bench.target.domains}
-    lowest = int(np.argmin(goal.measured(table)))
-    run = Mixture.from_array(table.names, table.weights[lowest])
+    best_run = int(np.argmin(bench.target.shown(1.0) * goal.measured(table)))
+    run = Mixture.from_array(table.names, table.weights[best_run])
 
     def standing(mixture: Mixture) -> SwarmStanding:
         by_metric = {name: _forecast(predictor, table, mixture) for name, predictor in metrics.items()}
@@ -95,9 +99,10 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
 
     return SwarmBest(
         bench.config.name,
+        bench.target,
         standing(best),
         {"uniform": standing(Mixture.uniform(table.names)), "best_run": standing(run)},
-        best_run=table.runs[lowest],
+        best_run=table.runs[best_run],
         distance=float(_distances(best.array, table.weights).min()),
         usual_distance=_usual_distance(table.weights),
         out_of_fold=goal.accuracy(),
@@ -129,7 +134,9 @@ def show_swarm_best(console: Console, best: SwarmBest) -> None:
     trained = ": no model was trained on it" if best.best.value.measured is None else ""
     console.print(f"Best mixture of study {best.study}, as predicted{trained}")
     show_weights(console, best.best.mixture)
-    console.print(f"In the swarm's unit, with {COVERAGE:.0%} intervals; a run is predicted from the other runs")
+    console.print(
+        f"In the swarm's unit, with {COVERAGE:.0%} intervals; a run is predicted from the other runs{_said(best.goal)}"
+    )
     _show_standings(console, best)
     if not all(standing.feasible for standing in best.baselines.values()):
         console.print("* outside the study's space.")
@@ -141,7 +148,8 @@ def show_swarm_best(console: Console, best: SwarmBest) -> None:
     console.print(f"Predicted out of fold: {_accuracy(best.out_of_fold)}.")
     if best.unseen:
         console.print(f"Predicted without having seen them: {_accuracy(best.unseen)}.")
-    show_front(console, best.front, "no evaluated mixture is predicted better in every objective")
+    meaning = f"no evaluated mixture is predicted better in every objective ({which_is_better(best.goal)})"
+    show_front(console, best.front, meaning, best.goal)
     show_counts(console, best.counts)
 
 
@@ -149,10 +157,17 @@ def _show_standings(console: Console, best: SwarmBest) -> None:
     contenders = {"uniform": best.baselines["uniform"], f"run {best.best_run}": best.baselines["best_run"]}
     uniform, run = (name if standing.feasible else f"{name} *" for name, standing in contenders.items())
     table = plain_table("", "best mixture", uniform, run, f"{run}, measured")
+    negated = negated_in(best.goal)
     for name in ("value", *best.best.metrics):
         shown = [one.value if name == "value" else one.metrics[name] for one in (best.best, *contenders.values())]
-        table.add_row(name, *(_interval(one.predicted) for one in shown), f"{shown[-1].measured:.4f}")
+        row = f"mean, {negated} negated" if name == "value" and negated else name
+        table.add_row(row, *(_interval(one.predicted) for one in shown), f"{shown[-1].measured:.4f}")
     console.print(table)
+
+
+def _said(goal: Goal) -> str:
+    """Say which is better, unless less is of every value, as of losses."""
+    return f"; {which_is_better(goal)}" if goal.maximised else ""
 
 
 def _interval(interval: Interval) -> str:
@@ -162,11 +177,13 @@ def _interval(interval: Interval) -> str:
 def _verdict(best: SwarmBest) -> str:
     run, mine = best.baselines["best_run"].value, best.best.value.predicted
     assert run.measured is not None, "a run was trained"
-    ahead = run.measured - mine.value
+    sign = best.goal.shown(1.0)
+    ahead = sign * (run.measured - mine.value)
     beside = f"the best run as measured ({best.best_run}: {run.measured:.4f})"
     if ahead <= 0:
         return f"The best mixture is NOT predicted ahead of {beside}."
-    sure = "its whole interval is" if mine.high < run.measured else "but its interval is not"
+    worst = mine.high if sign > 0 else mine.low
+    sure = "its whole interval is" if sign * (run.measured - worst) > 0 else "but its interval is not"
     return f"The best mixture is predicted {ahead:.4f} ahead of {beside}; {sure} ahead of that."
 
 

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from objectives.scoring.diversity import Diversity
+from objectives.target import Goal
 from pool.corpus.corpus import SPLITS
 from pool.mixture import Mixture
 from search.trials import Counts
 from studies.answers.best import Best, Standing
 from studies.answers.confirm import Confirmation
-from studies.answers.score import FrontPoint
+from studies.answers.score import FrontPoint, negated_in
 from studies.terminal import plain_table
 
 Columns = Mapping[str, Mapping[str, float]]
@@ -41,7 +42,7 @@ def weights_in_words(mixture: Mixture, *, most: int | None = None) -> str:
     return ", ".join(f"{name} {weight:.2f}" for name, weight in used if weight >= 0.005)
 
 
-def show_front(console: Console, front: Sequence[FrontPoint], meaning: str) -> None:
+def show_front(console: Console, front: Sequence[FrontPoint], meaning: str, goal: Goal) -> None:
     if not front:
         return
     console.print(f"Pareto front: {meaning}")
@@ -52,7 +53,9 @@ def show_front(console: Console, front: Sequence[FrontPoint], meaning: str) -> N
         values = (f"{value:.4f}{tests.get(name, '')}" for name, value in point.by_objective.items())
         table.add_row(*values, weights_in_words(point.mixture))
     console.print(table)
-    console.print("The best mixture above is the one with the lowest mean of the objectives.")
+    negated = f", with {negated_in(goal)} negated" if goal.two_ways else ""
+    best = "highest" if goal.direction == "maximise" else "lowest"
+    console.print(f"The best mixture above is the one with the {best} mean of the objectives{negated}.")
 
 
 def show_best(console: Console, best: Best, confirmation: Confirmation | None = None) -> None:
@@ -71,7 +74,7 @@ def show_best(console: Console, best: Best, confirmation: Confirmation | None = 
         console.print(f"Error on the downstream tasks, which the study minimises: {best.best.downstream:.4f} ({shown})")
     _show_constraints(console, best.best)
     meaning = "no evaluated mixture is better in every objective (search split; test in brackets)"
-    show_front(console, best.front, meaning)
+    show_front(console, best.front, meaning, best.best.scores["search"].goal)
     if confirmation and confirmation.spearman is not None:
         console.print(
             f"Spearman of merged and trained test loss over {len(confirmation.different)} mixtures: "

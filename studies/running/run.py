@@ -92,8 +92,9 @@ def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: in
         say(f"search {study.study_name}: members {bench.members_held}")
     with track(f"search {study.study_name}", merges, done=min(done, merges)) as show:
 
-        def watch(counts: Counts, best: float) -> None:
+        def watch(counts: Counts, lowest: float) -> None:
             nonlocal latest
+            best = bench.target.shown(lowest)
             if counts.merges > latest:
                 latest = counts.merges
                 show(min(counts.merges, merges), f"best {best:.4f}, {counts.pruned} pruned, {counts.audited} audited")

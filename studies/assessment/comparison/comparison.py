@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from objectives.held_out import Floats
+from objectives.target import Direction
 from pool.files.whole import csv_text, write_text
 from studies.assessment.comparison.course import Axis, BestKnown, Course
 
@@ -29,7 +30,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Duel:
-    """Two contenders over the seeds; lower is better.
+    """Two contenders over the seeds, by minimised values.
 
     wins, ties, losses: seeds, as the first sees them
     median_difference: the first's value less the second's
@@ -112,6 +113,7 @@ class Comparison:
 
     name: the study's, or the studies'
     measure: unit of the values
+    direction: which is better of shown values; the courses' values are minimised
     differing: parts of the studies' identities unlike each other, all harmless to comparing
     """
 
@@ -121,6 +123,7 @@ class Comparison:
     best_known: BestKnown
     contenders: tuple[Contender, ...]
     differing: tuple[str, ...] = ()
+    direction: Direction = "minimise"
 
     @property
     def seeds(self) -> int:
@@ -134,17 +137,27 @@ class Comparison:
     def regret(self, values: Floats) -> Floats:
         return values - self.best_known.value
 
+    @property
+    def sign(self) -> float:
+        """Times a course's value: the value with its own sign."""
+        return -1.0 if self.direction == "maximise" else 1.0
+
+    def shown(self, spread: Floats) -> Floats:
+        """Return median, least and greatest (3,) of minimised values with their own sign."""
+        return np.array([self.sign * spread[0], *sorted(self.sign * spread[1:])])
+
     def as_json(self) -> dict[str, object]:
         return {
             "study": self.name,
             "measure": self.measure,
+            "direction": self.direction,
             "budget_forward_equivalents": self.budget_forwards,
-            "best_known": asdict(self.best_known),
+            "best_known": asdict(replace(self.best_known, value=self.sign * self.best_known.value)),
             "differing": list(self.differing),
             "seeds": self.seeds,
             "least_p_value": least_p(self.seeds) if self.seeds > 1 else None,
             "contenders": [self._contender(one) for one in self.contenders],
-            "duels": [asdict(duel) for duel in self.duels],
+            "duels": [asdict(replace(one, median_difference=self.sign * one.median_difference)) for one in self.duels],
         }
 
     def _contender(self, one: Contender) -> dict[str, object]:
@@ -152,7 +165,7 @@ class Comparison:
         return {
             "name": one.name,
             "forward_equivalents_per_merge": one.forwards_per_merge,
-            "value": _named(end),
+            "value": _named(self.shown(end)),
             "regret": _named(self.regret(end)),
             "courses": [self._course(course) for course in one.courses],
         }
@@ -165,7 +178,7 @@ class Comparison:
             "forward_equivalents": course.forwards,
             "tokens_read": course.tokens,
             "seconds": course.seconds,
-            "best": course.best,
+            "best": [self.sign * value for value in course.best],
         }
 
 
@@ -192,5 +205,6 @@ def _rows(comparison: Comparison) -> Iterator[list[object]]:
         for course in one.courses:
             for row, best in enumerate(course.best):
                 spent = (course.forwards[row], course.tokens[row], f"{course.seconds[row]:.6f}")
-                values = [repr(x) if math.isfinite(x) else "" for x in (best, best - comparison.best_known.value)]
+                both = (comparison.sign * best, best - comparison.best_known.value)
+                values = [repr(x) if math.isfinite(x) else "" for x in both]
                 yield [one.name, course.seed, course.study, row + 1, *spent, *values, comparison.measure]

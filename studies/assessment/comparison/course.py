@@ -41,7 +41,7 @@ class Course:
     forwards: forward-equivalents
     tokens: held-out tokens read
     seconds: proposing, judging and evaluating, pruned proposals included
-    best: value of the incumbent (M,); NaN before the first
+    best: what is minimised, of the incumbent (M,); NaN before the first
     start: digests of the start design's mixtures, by name
     """
 
@@ -117,7 +117,7 @@ def _saved(known: Cost | None, unit: int) -> float:
 
 @dataclass(frozen=True)
 class BestKnown:
-    """The origin of regret, no proven optimum: the lowest value found, and its study."""
+    """The origin of regret, no proven optimum: the lowest found of what is minimised, and its study."""
 
     value: float
     study: str

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from objectives.target import Direction
 from pool.errors import ConfigError, StudyError, StudyMismatchError
 from search.strategies.registry import find_strategy
 from studies.assessment.comparison.comparison import Comparison, Contender, cut_to_equal
@@ -52,7 +53,8 @@ def compare_strategies(bench: OpenedStudy, strategies: Sequence[str], seeds: int
     courses = [course for one in equal for course in one.courses]
     _check_start(courses)
     known = best_known(bench) or best_of_courses(courses)
-    return Comparison(bench.config.name, _measure_of(bench.config), budget_forwards, known, equal)
+    direction = bench.target.direction
+    return Comparison(bench.config.name, _measure_of(bench.config), budget_forwards, known, equal, direction=direction)
 
 
 def _variant(bench: OpenedStudy, strategy: str, seed: int) -> OpenedStudy:
@@ -115,6 +117,7 @@ class _Run:
     contender: Contender
     best_known: BestKnown | None
     reports: Path
+    direction: Direction
 
 
 def compare_studies(files: Sequence[Path]) -> tuple[Comparison, Path]:
@@ -132,7 +135,9 @@ def compare_studies(files: Sequence[Path]) -> tuple[Comparison, Path]:
     known = lowest(run.best_known for run in runs if run.best_known)
     known = known or best_of_courses(course for one in equal for course in one.courses)
     name = " and ".join(run.config.name for run in runs)
-    return Comparison(name, _measure_of(runs[0].config), budget, known, equal, _differing(runs)), runs[0].reports
+    first, differing = runs[0], _differing(runs)
+    comparison = Comparison(name, _measure_of(first.config), budget, known, equal, differing, first.direction)
+    return comparison, first.reports
 
 
 def _read(file: Path) -> _Run:
@@ -147,7 +152,8 @@ def _read(file: Path) -> _Run:
             raise StudyError(f"{file}: study {config.name!r} has no merge yet; run `mixscout search` on its file first")
         reports = bench.root / "reports"
         contender = Contender(config.name, forwards_per_merge(planned_search(bench)), (course,))
-        return _Run(file, config, bench.identity, contender, best_known(bench), reports)
+        direction = bench.target.direction
+        return _Run(file, config, bench.identity, contender, best_known(bench), reports, direction)
 
 
 def _check_names(runs: Sequence[_Run]) -> None:

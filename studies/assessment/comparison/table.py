@@ -14,14 +14,16 @@ PARTS = (0.25, 0.5, 0.75, 1.0)
 
 def show_comparison(console: Console, comparison: Comparison) -> None:
     known = comparison.best_known
+    better = "; higher is better" if comparison.direction == "maximise" else ""
     console.print(
         f"Study {comparison.name}: at most {comparison.budget_forwards} forward-equivalents each (a merge with its "
-        f"gradient counts three), {comparison.measure}; remembered evaluations are charged at what they had cost",
+        f"gradient counts three), {comparison.measure}{better}; "
+        "remembered evaluations are charged at what they had cost",
         soft_wrap=True,
     )
     _show_ends(console, comparison)
     console.print(
-        f"Regret from the best value known, {known.value:.5f} (study {known.study}): "
+        f"Regret from the best value known, {comparison.sign * known.value:.5f} (study {known.study}): "
         "median (min to max) after so many forward-equivalents",
         soft_wrap=True,
     )
@@ -37,7 +39,8 @@ def _show_ends(console: Console, comparison: Comparison) -> None:
     for one in comparison.contenders:
         merges = max(course.merges for course in one.courses)
         spent = (f"{one.median_spent('tokens'):,.0f}", f"{one.median_spent('seconds'):.1f}")
-        values = (f"{value:.5f}" for value in one.spread_at("forwards", comparison.budget_forwards))
+        spread = comparison.shown(one.spread_at("forwards", comparison.budget_forwards))
+        values = (f"{value:.5f}" for value in spread)
         forwards = str(merges * one.forwards_per_merge)
         table.add_row(one.name, str(comparison.seeds), str(merges), forwards, *spent, *values)
     console.print(table)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pool.errors import StudyError
 from pool.files.whole import csv_text, new_folder, write_text
 from search.trials import count_trials
+from studies.answers.picture import best_so_far
 from studies.answers.score import Json
 from studies.opened.opening import open_to_read
 from studies.outcome.report.facts.drawing import in_style
@@ -112,8 +113,8 @@ def _summary(facts: Facts) -> str:
     spent = f"{done} of {wanted} evaluations are spent" if done < wanted else f"{done} evaluations are spent"
     if facts.best is None:
         return f"{spent}; there is no best mixture yet."
-    lowest = facts.values.min() if len(facts.values) else float("nan")
-    return f"{spent}, {counts.pruned} proposals were pruned; the lowest {facts.unit} is {lowest:.4f}."
+    best = best_so_far(facts.values.tolist(), facts.bench.target.direction)[-1] if len(facts.values) else math.nan
+    return f"{spent}, {counts.pruned} proposals were pruned; the {facts.best_is} {facts.unit} is {best:.4f}."
 
 
 def _write(report: Report, folder: Path) -> None:

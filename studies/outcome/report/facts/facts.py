@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from objectives.held_out import Floats
 from pool.mixture import Mixture
 from search.trials import best_trial, completed_trials, value_of
+from studies.answers.score import negated_in
 from studies.opened.on_pool import Workbench
 from studies.opened.on_table import SwarmBench
 from studies.opened.opened_study import OpenedStudy
@@ -24,7 +25,7 @@ from studies.outcome.report.facts.surface import Surface, surface_of
 class Facts:
     """A study, opened to be read.
 
-    trials: the N trials with a value, by number.
+    trials: the N trials with a value, by number, minimised.
     truths: folder of models really trained elsewhere, to judge the proxy by; None for the study's own.
     """
 
@@ -61,8 +62,14 @@ class Facts:
         if self.bench.config.downstream:
             return "downstream error"
         if self.on_table:
-            return "predicted value"
+            negated = negated_in(self.bench.target)
+            return f"predicted value, {negated} negated" if negated else "predicted value"
         return f"held-out loss ({self.bench.target.measure.replace('-', ' ')})"
+
+    @property
+    def best_is(self) -> str:
+        """The best value in one word."""
+        return "highest" if self.bench.target.direction == "maximise" else "lowest"
 
     @cached_property
     def mixtures(self) -> Sequence[Mixture]:
@@ -75,12 +82,12 @@ class Facts:
 
     @cached_property
     def values(self) -> Floats:
-        """The trials' values (N,); with several objectives, their means."""
-        return np.array([value_of(trial) for trial in self.trials])
+        """The trials' values (N,), with their own sign; with several objectives, their means."""
+        return np.array([self.bench.target.shown(value_of(trial)) for trial in self.trials])
 
     @property
     def best(self) -> Mixture | None:
-        """The mixture with the lowest value; None before the first evaluation."""
+        """The mixture with the best value; None before the first evaluation."""
         trial = best_trial(self.trials)
         return self.bench.space.mixture_of(trial) if trial else None
 

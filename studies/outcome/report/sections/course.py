@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import accumulate
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial
 
+from objectives.target import Direction
 from search.trials import CHANCE, THRESHOLD, VERDICT, Counts, Verdict, count_trials, finished_trials
-from studies.answers.picture import BLUE, GREEN, ORANGE, draw_progress
+from studies.answers.picture import BLUE, GREEN, ORANGE, best_so_far, draw_progress
 from studies.outcome.report.facts.drawing import PURPLE, legend_below, one_panel
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table
@@ -26,20 +26,22 @@ _MARKS = {
 
 
 def progress_section(facts: Facts) -> Section:
-    """Show every evaluation in order and the lowest so far."""
+    """Show every evaluation in order and the best so far."""
     section = partial(Section, "progress", "Best so far")
     if not len(facts.values):
         return section(missing=facts.search_first)
     values = facts.values.tolist()
-    best = list(accumulate(values, min))
+    direction = facts.bench.target.direction
+    best = best_so_far(values, direction)
     numbers = [trial.number for trial in facts.trials]
     rows = list(zip(range(1, len(values) + 1), numbers, values, best, strict=True))
     said = facts.unit + (", the mean of the targets" if facts.bench.several else "")
     table = Table("progress", "Every evaluation", ("evaluation", "trial", facts.unit, "best so far"), rows)
-    alt = f"Steps from {best[0]:.4f} down to {best[-1]:.4f} after {len(best)} evaluations"
-    caption = f"Each evaluated mixture, and the lowest so far: {said}. Horizontal lines are baselines."
+    way = "up" if direction == "maximise" else "down"
+    alt = f"Steps from {best[0]:.4f} {way} to {best[-1]:.4f} after {len(best)} evaluations"
+    caption = f"Each evaluated mixture, and the {facts.best_is} so far: {said}. Horizontal lines are baselines."
     baselines = {} if facts.on_pool is None else known_baselines(facts.on_pool)
-    draw = partial(_draw_progress, values, baselines, facts.unit)
+    draw = partial(_draw_progress, values, baselines, facts.unit, direction)
     return section(charts=[Chart("progress", caption, alt, draw, table)])
 
 
@@ -99,9 +101,9 @@ def _chances(judged: Sequence[FrozenTrial]) -> Chart:
     return Chart("gate-course", caption, alt, partial(_draw_chances, judged), table)
 
 
-def _draw_progress(values: Sequence[float], baselines: Mapping[str, float], unit: str) -> Figure:
+def _draw_progress(values: Sequence[float], baselines: Mapping[str, float], unit: str, direction: Direction) -> Figure:
     figure, axes = one_panel(4.0)
-    draw_progress(axes, values, baselines)
+    draw_progress(axes, values, baselines, direction)
     axes.set_ylabel(unit)
     legend = axes.get_legend()
     if legend:

@@ -6,9 +6,11 @@ The triangle's corners are the three partitions of largest weight in the best mi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -16,6 +18,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
+from objectives.target import Direction
 from pool.mixture import Mixture
 from studies.answers.picture import GREY, ORANGE
 from studies.outcome.report.facts.drawing import PICTURE_SCALE, WIDTH, new_figure, shown, without_frame
@@ -28,6 +31,31 @@ _LEAST_SHARE = 0.02
 _GRID = (0.2, 0.4, 0.6, 0.8)
 MOST_AS_LINES = 500
 """More lines are drawn as one raster image: a page with so many paths is slow."""
+
+
+@dataclass(frozen=True, eq=False)
+class Colours:
+    """The values (N,) of mixtures as colours, dark blue the best."""
+
+    values: Floats
+    unit: str
+    direction: Direction
+
+    @classmethod
+    def of(cls, facts: Facts) -> Colours:
+        return cls(facts.values, facts.unit, facts.bench.target.direction)
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> Colours:
+        return Colours(self.values[rows], self.unit, self.direction)
+
+    @property
+    def scale(self) -> str:
+        return PICTURE_SCALE if self.direction == "minimise" else f"{PICTURE_SCALE}_r"
+
+    @property
+    def order(self) -> npt.NDArray[np.intp]:
+        """The order of drawing (N,): the best comes last, on top."""
+        return np.argsort(-self.values if self.direction == "minimise" else self.values)
 
 
 def mixtures_section(facts: Facts) -> Section:
@@ -55,35 +83,35 @@ def ternary_chart(facts: Facts, best: Mixture) -> Chart:
     away_said = f"; {away} mixtures have nothing in these three and are left out." if away else "."
     caption = (
         f"Evaluated mixtures by their shares of {', '.join(map(shown, corners))}; colour is the {facts.unit}, dark "
-        f"blue the lowest; the star is the best mixture.{pooled + away_said if len(best.names) > 3 else ''}"
+        f"blue the {facts.best_is}; the star is the best mixture.{pooled + away_said if len(best.names) > 3 else ''}"
     )
     alt = f"Triangle of {len(rows)} mixtures; the best has " + ", ".join(
         f"{shown(name)} {best.as_dict()[name]:.1%}" for name in corners
     )
     table = Table("ternary", caption, ("trial", *corners, "all others", facts.unit), rows)
-    draw = partial(_draw_ternary, corners, amounts[kept], facts.values[kept], best.array[order], facts.unit)
+    draw = partial(_draw_ternary, corners, amounts[kept], Colours.of(facts).take(kept), best.array[order])
     return Chart("ternary", caption, alt, draw, table)
 
 
-def _draw_ternary(corners: Sequence[str], amounts: Floats, values: Floats, best: Floats, unit: str) -> Figure:
+def _draw_ternary(corners: Sequence[str], amounts: Floats, colours: Colours, best: Floats) -> Figure:
     figure = new_figure(3.9)
     axes = figure.subplots()
     _draw_triangle(axes, corners)
     held = amounts.sum(axis=1)
     at = _place(amounts)
-    order = np.argsort(-values)  # the best on top
+    order = colours.order
     marks = axes.scatter(
         at[order, 0],
         at[order, 1],
-        c=values[order],
+        c=colours.values[order],
         s=(12 + 60 * held)[order],
-        cmap=PICTURE_SCALE,
+        cmap=colours.scale,
         edgecolor="white",
         linewidth=0.5,
     )
     star = _place(best[None])[0]
     axes.scatter(star[0], star[1], marker="*", s=230, color=ORANGE, edgecolor="black", linewidth=0.8, zorder=4)
-    figure.colorbar(marks, ax=axes, shrink=0.7, pad=0.02).set_label(unit)
+    figure.colorbar(marks, ax=axes, shrink=0.7, pad=0.02).set_label(colours.unit)
     return figure
 
 
@@ -117,28 +145,29 @@ def parallel_chart(facts: Facts, best: Mixture) -> Chart:
     weights = facts.weights[:, order]
     rows = [[trial.number, *weights[row].tolist(), float(facts.values[row])] for row, trial in enumerate(facts.trials)]
     caption = (
-        f"Weights of all {len(rows)} evaluated mixtures; colour is the {facts.unit}, dark blue the lowest; the thick "
-        "line with marks is the best mixture."
+        f"Weights of all {len(rows)} evaluated mixtures; colour is the {facts.unit}, dark blue the {facts.best_is}; "
+        "the thick line with marks is the best mixture."
     )
     alt = f"{len(rows)} lines over {len(names)} partitions, from {shown(names[0])} to {shown(names[-1])}"
     table = Table("mixtures", "All evaluated mixtures", ("trial", *names, facts.unit), rows)
-    draw = partial(_draw_lines, names, weights, facts.values, best.array[order], facts.unit)
+    draw = partial(_draw_lines, names, weights, Colours.of(facts), best.array[order])
     return Chart("parallel", caption, alt, draw, table)
 
 
-def _draw_lines(names: Sequence[str], weights: Floats, values: Floats, best: Floats, unit: str) -> Figure:
+def _draw_lines(names: Sequence[str], weights: Floats, colours: Colours, best: Floats) -> Figure:
     figure = new_figure(3.9, width=max(WIDTH, 1.2 + 0.42 * len(names)))
     axes = figure.subplots()
+    values = colours.values
     scale = Normalize(float(values.min()), float(values.max()))
-    colours = colormaps[PICTURE_SCALE](scale(values))
+    drawn = colormaps[colours.scale](scale(values))
     places = np.arange(len(names))
     as_dots = len(values) > MOST_AS_LINES
-    for row in np.argsort(-values):
-        axes.plot(places, weights[row], color=colours[row], linewidth=0.9, alpha=0.75, rasterized=as_dots)
+    for row in colours.order:
+        axes.plot(places, weights[row], color=drawn[row], linewidth=0.9, alpha=0.75, rasterized=as_dots)
     axes.plot(places, best, "o-", color=ORANGE, linewidth=2.4, markersize=5)
     axes.set_xticks(places, list(map(shown, names)), rotation=40, ha="right", rotation_mode="anchor")
     axes.set_ylabel("weight")
     axes.set_ylim(-0.02, 1.02)
-    figure.colorbar(ScalarMappable(scale, PICTURE_SCALE), ax=axes, pad=0.02).set_label(unit)
+    figure.colorbar(ScalarMappable(scale, colours.scale), ax=axes, pad=0.02).set_label(colours.unit)
     without_frame(axes)
     return figure

@@ -62,7 +62,7 @@ def best_section(facts: Facts) -> Section:
     return section(
         notes=notes,
         tables=[table],
-        charts=[_weights_chart(facts.study.study_name, best), _standings_chart(facts.unit, standings, table)],
+        charts=[_weights_chart(facts.study.study_name, best), _standings_chart(facts, standings, table)],
     )
 
 
@@ -155,10 +155,11 @@ def _weights_chart(study: str, best: Mixture) -> Chart:
     return Chart("best-mixture", caption, alt, partial(_draw_weights, best), table)
 
 
-def _standings_chart(unit: str, standings: Standings, table: Table) -> Chart:
+def _standings_chart(facts: Facts, standings: Standings, table: Table) -> Chart:
     alt = "; ".join(f"{row[0]}, {row[1]}: {row[2]:.4f}" for row in table.rows)
-    caption = "The same as points with their intervals; lower is better."
-    return Chart("standings", caption, alt, partial(_draw_standings, unit, standings), table)
+    better = "higher" if facts.bench.target.direction == "maximise" else "lower"
+    caption = f"The same as points with their intervals; {better} is better."
+    return Chart("standings", caption, alt, partial(_draw_standings, facts.unit, standings), table)
 
 
 def _draw_weights(best: Mixture) -> Figure:

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
-from optuna.trial import FrozenTrial
 from scipy.stats import spearmanr
 
 from objectives.held_out import Floats
@@ -57,7 +56,7 @@ def surrogate_section(facts: Facts) -> Section:
             f"Run: mixscout search {facts.study_file.name}"
         )
     foretold = {OUT_OF_FOLD: Foretold(surface.out_of_fold, surface.measured)}
-    before = _beforehand(facts.trials, facts.values)
+    before = _beforehand(facts)
     if before is not None:
         foretold[BEFOREHAND] = before
     rows: list[list[Cell]] = [
@@ -76,12 +75,13 @@ def surrogate_section(facts: Facts) -> Section:
     )
 
 
-def _beforehand(trials: Sequence[FrozenTrial], values: Floats) -> Foretold | None:
+def _beforehand(facts: Facts) -> Foretold | None:
     """Collect the gate's predictions of mixtures evaluated later: with several objectives, of their mean."""
+    said = [(trial.user_attrs, value) for trial, value in zip(facts.trials, facts.values, strict=True)]
     told = [
-        (np.mean(trial.user_attrs[PREDICTED_MEANS]), _together(trial.user_attrs[PREDICTED_DEVIATIONS]), value)
-        for trial, value in zip(trials, values, strict=True)
-        if trial.user_attrs.get(PREDICTED_MEANS)
+        (facts.bench.target.shown(float(np.mean(one[PREDICTED_MEANS]))), _together(one[PREDICTED_DEVIATIONS]), value)
+        for one, value in said
+        if one.get(PREDICTED_MEANS)
     ]
     if len(told) < 2:
         return None

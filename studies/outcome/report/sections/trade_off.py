@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +11,10 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
-from objectives.target import measures_of
+from objectives.stand_ins.metric_names import looks_like
+from objectives.stand_ins.swarm_table import SwarmTable
+from objectives.target import Goal, measures_of
+from search.trials import signed
 from studies.answers.picture import BLUE, GREY, ORANGE
 from studies.outcome.report.facts.drawing import legend_below, one_panel, shown
 from studies.outcome.report.facts.facts import Facts
@@ -20,17 +23,25 @@ from studies.outcome.report.facts.section import Chart, Section, Table
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """N mixtures, named by `labels`, with figures (N, D) under D `names`."""
+    """N mixtures, named by `labels`, with figures (N, D) under D `names`; of some more is better."""
 
     labels: Sequence[str]
     names: Sequence[str]
     figures: Floats
+    maximised: Collection[str] = ()
+
+    @property
+    def minimised(self) -> Floats:
+        """The figures (N, D), those of which more is better negated."""
+        turned: Floats = self.figures * np.array([-1.0 if name in self.maximised else 1.0 for name in self.names])
+        return turned
 
     @property
     def front(self) -> npt.NDArray[np.bool_]:
-        """Whether a mixture is on the Pareto front (N,): no other is as low in everything and lower in something."""
-        no_worse = (self.figures[:, None] <= self.figures[None]).all(axis=2)
-        better = (self.figures[:, None] < self.figures[None]).any(axis=2)
+        """Whether a mixture is on the Pareto front (N,): no other is as good in everything and better in something."""
+        figures = self.minimised
+        no_worse = (figures[:, None] <= figures[None]).all(axis=2)
+        better = (figures[:, None] < figures[None]).any(axis=2)
         beaten: npt.NDArray[np.bool_] = np.any(no_worse & better, axis=0)
         return ~beaten
 
@@ -53,16 +64,18 @@ def trade_off_section(facts: Facts) -> Section:
 
 
 def _targets(facts: Facts) -> Plane:
-    names = list(facts.bench.config.targets)
-    values = np.array([trial.values for trial in facts.trials])
-    return Plane([f"trial {trial.number}" for trial in facts.trials], names, values)
+    targets = facts.bench.target.targets
+    values = np.array([signed([one.sign for one in targets.values()], trial.values) for trial in facts.trials])
+    maximised = [name for name, target in targets.items() if target.direction == "maximise"]
+    return Plane([f"trial {trial.number}" for trial in facts.trials], list(targets), values, maximised)
 
 
 def _domains(facts: Facts) -> Plane | None:
     if facts.on_table:
         table = facts.on_table.swarm.table
         metrics = list(dict.fromkeys([*facts.bench.target.domains, *table.metrics]))[:2]
-        return Plane(table.runs, metrics, np.array([table.metrics[name] for name in metrics]).T)
+        figures = np.array([table.metrics[name] for name in metrics]).T
+        return Plane(table.runs, metrics, figures, _maximised(facts.bench.target, metrics, table))
     assert facts.on_pool is not None
     bench = facts.on_pool
     known = {one.mixture.digest: one for one in bench.database.evaluations.all_of(bench.losses["search"].digest)}
@@ -75,18 +88,28 @@ def _domains(facts: Facts) -> Plane | None:
     return Plane(labels, domains, np.array(rows)) if rows else None
 
 
+def _maximised(goal: Goal, metrics: Sequence[str], table: SwarmTable) -> list[str]:
+    """Name the metrics of which more is better; of one outside the goal, its name and values decide."""
+    looks = {name: looks_like(table.columns.get(name, name), table.metrics[name]) for name in metrics}
+    return [name for name in metrics if name in goal.maximised or (name not in goal.domains and looks[name] == "score")]
+
+
 def _chart(plane: Plane, what: str) -> Chart:
     first, second = plane.names[:2]
+    ways = [("highest", "higher") if name in plane.maximised else ("lowest", "lower") for name in (first, second)]
+    (best, better), (other_best, other_better) = ways
+    each = f"{better} is better for {shown(first)}, {other_better} for {shown(second)}"
     of_all = " (the table has all targets)" if len(plane.names) > 2 else ""
     caption = (
-        f"{len(plane.figures)} {what} by {shown(first)} and {shown(second)}, lower is better for both. Squares: the "
+        f"{len(plane.figures)} {what} by {shown(first)} and {shown(second)}, "
+        f"{f'{better} is better for both' if better == other_better else each}. Squares: the "
         f"{int(plane.front.sum())} that no other one beats{of_all}."
     )
     cells = zip(plane.labels, plane.figures.tolist(), plane.front.tolist(), strict=True)
     rows = [[label, *row, on] for label, row, on in cells]
     table = Table("trade-off", caption, ("mixture", *plane.names, "on the front"), rows)
-    lowest = plane.figures[:, :2].min(axis=0)
-    alt = f"Scatter; the lowest {shown(first)} is {lowest[0]:.4f}, the lowest {shown(second)} {lowest[1]:.4f}"
+    ends = [plane.figures[row, at] for at, row in enumerate(plane.minimised[:, :2].argmin(axis=0))]
+    alt = f"Scatter; the {best} {shown(first)} is {ends[0]:.4f}, the {other_best} {shown(second)} {ends[1]:.4f}"
     return Chart("trade-off", caption, alt, partial(_draw, plane), table)
 
 
