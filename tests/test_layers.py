@@ -14,7 +14,7 @@ FLOORS = ["pool", "objectives", "search", "studies"]
 
 ORDER = """
 pool/errors.py  pool/progress.py  pool/files  pool/mixture.py  pool/engines  pool/config
-pool/checkpoints  pool/corpus  pool/tokens  pool/training  pool/parts  pool/building
+pool/checkpoints  pool/corpus/reading  pool/corpus  pool/tokens  pool/training  pool/parts  pool/building
 objectives/held_out.py  objectives/evaluation.py  objectives/aggregates.py  objectives/target.py
 objectives/agreement  objectives/stand_ins
 objectives/merging/members  objectives/merging  objectives/scoring  objectives/losses

@@ -1,5 +1,6 @@
 """The sections [corpus.partitions.NAME] and [corpus.held_out.NAME]: places and formats of text."""
 
+import codecs
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -23,12 +24,29 @@ Commit = Annotated[str, AfterValidator(_is_commit)]
 """A commit on the hub."""
 
 
+def _is_encoding(name: str) -> str:
+    try:
+        "".encode(name)
+        b"".decode(name)
+        codecs.getincrementaldecoder(name)
+    except (LookupError, ValueError):
+        raise ValueError(
+            "no such encoding of text; such are utf-8, latin-1, cp1252, utf-16, shift_jis, gb18030"
+        ) from None
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_is_encoding)]
+"""The name of an encoding of text that Python knows."""
+
+
 class TextSource(Config):
     """Text of one partition or one held-out domain: files, or a data set of the Hugging Face hub."""
 
     files: tuple[Path, ...] = ()
-    """Paths, or patterns (`*`, `?`, `[]`, `**`) where there is no such path, relative to [corpus] text_root. Compressed
-    files (.gz, .zst) are read as they are."""
+    """Paths, or patterns (`*`, `?`, `[]`, `**`) where there is no such path, relative to [corpus] text_root; `~` and
+    environment variables (`$NAME`, `${NAME}`) are put in. Compressed files (gzip, Zstandard, bzip2, xz) are read as
+    they are; archives, Git LFS pointers and other files without text are refused by name."""
     hub: HubName | None = None
     """Name of a data set on the Hugging Face hub, instead of `files`. The files of the subset and split (Parquet, JSON,
     CSV, Arrow, text) are downloaded once, if the environment allows a network by HF_HUB_OFFLINE=0; no code of a data
@@ -39,13 +57,18 @@ class TextSource(Config):
     """Name of a configuration of the data set on the hub."""
     split: str = "train"
     """Split of a data set on the hub, or of a saved folder of several splits."""
-    format: Literal["jsonl", "text", "parquet", "saved"] = "jsonl"
-    """Format of the files. `jsonl`, `parquet`: a document a row, other columns ignored. `text`: see `document`.
-    `saved`: folders written by `save_to_disk` of `datasets`."""
+    format: Literal["jsonl", "text", "parquet", "saved", "csv", "tsv"] = "jsonl"
+    """Format of the files. `jsonl` (JSON Lines, or one JSON list), `csv`, `tsv`, `parquet`: a document a row, other
+    columns ignored; the first row of `csv` and `tsv` names the columns. `text`: see `document`. `saved`: folders
+    written by `save_to_disk` of `datasets`."""
     document: Literal["paragraph", "line", "file"] = "paragraph"
     """Unit of one document in `text` files; a blank line ends a paragraph."""
     column: str = "text"
-    """Column of the text (all formats but `text`)."""
+    """Column of the text (all formats but `text`), `outer.inner` for a column inside another. Messages of a
+    conversation (`role` and `content`, or `from` and `value`) become `role: content`, with a blank line between two."""
+    encoding: Encoding | None = None
+    """Encoding of `text`, `jsonl`, `csv` and `tsv` files, such as `latin-1` or `cp1252`; UTF-8 when left out, or UTF-16
+    where a byte order mark says so."""
 
     @model_validator(mode="after")
     def _check_one_source(self) -> Self:
@@ -58,6 +81,8 @@ class TextSource(Config):
             )
         if self.hub is None and (self.revision is not None or self.subset is not None):
             raise ValueError("`revision` and `subset` belong to a `hub` data set: take them away, or give `hub`")
+        if self.encoding is not None and (self.hub is not None or self.format in ("parquet", "saved")):
+            raise ValueError("`encoding` is of text, jsonl, csv and tsv files: take it away, the others say their own")
         return self
 
     @property
@@ -93,7 +118,7 @@ class PartitionSource(TextSource):
 
     partition_by: str | None = None
     """Column of values to split the text by, into partitions named NAME-value, spelt as in the text; rows without a
-    value go to NAME-missing."""
+    value go to NAME-missing. It may be `outer.inner`, or named by folders, as in lang=de/part-0.parquet."""
     max_partitions: int | None = Field(None, ge=2)
     """Most partitions of `partition_by`."""
     rest: Literal["refuse", "merge"] = "refuse"

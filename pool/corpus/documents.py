@@ -1,33 +1,33 @@
-"""Documents of a source, one at a time: JSON Lines line by line, all else through `datasets`, without any pickle.
+"""Documents of a source, one at a time, without any pickle.
 
-Local files are streamed, without a copy in a cache.
+Local files are streamed by the room `reading`, without a copy in a cache.
 
-`datasets` never sees the hub: it would look for loading scripts, and offline it reads any cached commit. Here it sees
-an outline of the repository, its card and empty files by their names, and assigns files to splits. Those files are
-downloaded at the named commit and streamed.
+`datasets` reads data sets of the hub, and never sees the hub itself: it would look for loading scripts, and offline it
+reads any cached commit. Here it sees an outline of the repository, its card and empty files by their names, and assigns
+files to splits. Those files are downloaded at the named commit and streamed.
 """
 
 import datetime
-import glob
-import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import datasets
 from huggingface_hub import DatasetCard
 
 from pool.config.sources import CHUNK_BYTES, TextSource
-from pool.corpus.files import check_path, paths_of
-from pool.corpus.json_lines import Row, json_rows
+from pool.corpus.reading.checks import check_path
+from pool.corpus.reading.json_lines import Row, json_rows
+from pool.corpus.reading.kinds import shown_names
+from pool.corpus.reading.messages import has_column, text_of, value_of
+from pool.corpus.reading.places import paths_of
+from pool.corpus.reading.rows import READER, file_rows, folder_value
 from pool.errors import CorpusError, HubError, first_line
 from pool.files.hub import Snapshot, fetch, find_snapshot
-from pool.progress import silent
+from pool.progress import say, silent
 
-_SAMPLES = {"paragraph": "paragraph", "line": "line", "file": "document"}
-_READER = "datasets.packaged_modules"
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_BATCH_ROWS = 256
 _CARD = "README.md"
 _ABOUT = (_CARD, "dataset_infos.json")
 """The files of a repository that assign its files to subsets and splits, and name their columns."""
@@ -46,47 +46,49 @@ def read_documents(name: str, source: TextSource) -> Iterator[str]:
 def read_labelled_documents(name: str, source: TextSource, field: str | None) -> Iterator[tuple[str, str]]:
     """Yield documents, each with its value in column `field` as text; empty for a missing value or no `field`.
 
-    Raises `CorpusError` as `read_documents`, and for a missing column or a value of several parts.
+    A column that the rows of a file lack may be named by its folder, as in `lang=de/part-0.parquet`. A file of no rows
+    is passed over if there are others. Raises `CorpusError` as `read_documents`, and for a missing column or a value of
+    several parts.
     """
-    for where, rows in _sources(name, source):
-        count, row, has_field = 0, Row(), field is None
+    some, without_rows = False, []
+    for where, rows, folder in _sources(name, source, field):
+        count, row, has_field = 0, None, field is None or folder is not None
         for number, row in rows:
-            text = _text_of(row, source.text_column, f"{where}, row {number}")
-            has_field = has_field or field in row
+            text = text_of(row, source.text_column, f"{where}, row {number}")
+            has_field = has_field or (field is not None and has_column(row, field))
             if text.strip():
                 count += 1
-                yield text, "" if field is None else _label(row, field, f"{where}, row {number}")
+                yield text, "" if field is None else _label(row, field, folder, f"{where}, row {number}")
+        if row is None:
+            without_rows.append(where)
+            continue
         if count == 0:
             raise CorpusError(f"{where} holds no text; remove it from the pool file or fill it")
         if not has_field:
-            raise CorpusError(f"{where} has no column {field!r}; it has {', '.join(sorted(row))}: set `partition_by`")
+            raise CorpusError(f"{where} has no column {field!r}; it has {shown_names(sorted(row))}: set `partition_by`")
+        some = True
+    for where in without_rows:
+        if not some:
+            raise CorpusError(f"{where} holds no text; remove it from the pool file or fill it")
+        say(f"{where} has no rows: it adds nothing")
 
 
-def _sources(name: str, source: TextSource) -> Iterator[tuple[str, Iterator[tuple[int, Row]]]]:
+def _sources(
+    name: str, source: TextSource, field: str | None
+) -> Iterator[tuple[str, Iterator[tuple[int, Row]], str | None]]:
+    """Yield a place's name, its numbered rows, and the value of `field` that its folder gives them all."""
     if source.hub is not None:
-        yield f"{name}: hub data set {source.hub!r}", enumerate(_hub_rows(name, source), start=1)
+        yield f"{name}: hub data set {source.hub!r}", enumerate(_hub_rows(name, source), start=1), None
     for path in paths_of(name, source):
         check_path(name, path, source)
-        yield f"{name}: {path}", _file_rows(name, path, source)
+        folder = None if field is None else folder_value(name, path, source, field)
+        own = [field] if field is not None and folder is None else []
+        wanted = {column.split(".")[0] for column in [source.text_column, *own]}
+        yield f"{name}: {path}", file_rows(name, path, source, wanted), folder
 
 
-def _text_of(row: Row, column: str, where: str) -> str:
-    if column not in row:
-        raise CorpusError(
-            f"{where} has no column {column!r}; it has {', '.join(sorted(row))}: set `column`, or give the row a text"
-        )
-    text = row[column]
-    if text is None:
-        raise CorpusError(f'{where}: column {column!r} is null; remove the row, or make it "", which is left out')
-    if not isinstance(text, str):
-        raise CorpusError(f"{where}: column {column!r} holds {type(text).__name__}, not text")
-    if not text.isascii() and _HALF_A_PAIR.search(text):
-        raise CorpusError(f"{where}: column {column!r} holds half a surrogate pair, which is no character; correct it")
-    return text
-
-
-def _label(row: Row, field: str, where: str) -> str:
-    value = row.get(field)
+def _label(row: Row, field: str, folder: str | None, where: str) -> str:
+    value = value_of(row, field) if folder is None or has_column(row, field) else folder
     if isinstance(value, datetime.date):
         return value.isoformat()
     if value is not None and not isinstance(value, str | int | float):
@@ -94,38 +96,10 @@ def _label(row: Row, field: str, where: str) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _file_rows(name: str, path: Path, source: TextSource) -> Iterator[tuple[int, Row]]:
-    try:
-        with silent(_READER):
-            yield from json_rows(path) if source.format == "jsonl" else enumerate(_open(path, source), start=1)
-    except CorpusError as error:
-        raise CorpusError(f"{name}: {path} {error}") from None
-    except Exception as error:  # datasets raises many types for bad files; all mean the same to a user
-        raise CorpusError(f"{name}: {path} cannot be read as {source.format}: {first_line(error)}") from error
-
-
-def _open(path: Path, source: TextSource) -> Iterable[Row]:
-    rows: Iterable[Row]
-    if source.format == "saved":
-        rows = datasets.load_from_disk(str(path))
-        if isinstance(rows, datasets.DatasetDict):
-            if source.split not in rows:
-                raise CorpusError(f"has no split {source.split!r}; it has {', '.join(rows)}: set `split`")
-            rows = rows[source.split]
-        return rows
-    options: dict[str, object] = {}
-    if source.format == "text":
-        options = {"chunksize": CHUNK_BYTES, "sample_by": _SAMPLES[source.document]}
-    rows = datasets.load_dataset(
-        source.format, data_files=glob.escape(str(path)), split="train", streaming=True, **options
-    )
-    return rows
-
-
 def _hub_rows(name: str, source: TextSource) -> Iterator[Row]:
     where = f"{name}: hub data set {source.hub!r} at {source.revision}"
     try:
-        with silent(_READER):
+        with silent(READER):
             found = find_snapshot("dataset", source.hub or "", source.revision or "")
             with tempfile.TemporaryDirectory() as scratch:
                 yield from _snapshot_rows(found, source, (Path(scratch) / "outline").resolve())
@@ -164,6 +138,8 @@ def _split_rows(found: Snapshot, source: TextSource, outline: Path) -> Iterator[
     builder.config.data_files = {source.split: [str(found.folder / name) for name in names]}
     if builder.name in ("json", "text"):
         builder.config.chunksize = CHUNK_BYTES
+    if builder.name == "parquet":
+        builder.config.batch_size = _BATCH_ROWS  # else as many as the first group of rows has, which may be none
     yield from builder.as_streaming_dataset(split=source.split)
 
 

@@ -45,12 +45,15 @@ def build(
 
     With --workers, members are trained side by side.
     """
-    quiet_libraries()
-    from pool.building.build import build_pool
     from pool.config.pool_file import read_pool_file
-    from pool.engines.choice import EngineRequest, chosen
+    from pool.corpus.reading.checks import check_sources
 
     config = read_pool_file(pool_file, text_root)
+    check_sources(config.corpus.partitions | config.corpus.held_out)
+    quiet_libraries()
+    from pool.building.build import build_pool
+    from pool.engines.choice import EngineRequest, chosen
+
     wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     with chosen(wanted, otherwise=config.recipe.resources) as trains:
         manifest = build_pool(config, rebuild or [], trains).manifest
@@ -153,13 +156,16 @@ def check(
 @pool_verbs.command(epilog="Examples: `mixscout pool overlap pool.toml`, `mixscout pool overlap pool.toml --json`")
 def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: JsonOption = False) -> None:
     """List the held-out documents that share a passage of 13 words with training text. Builds nothing."""
-    quiet_libraries()
     from pool.config.pool_file import read_pool_file
+    from pool.corpus.reading.checks import check_sources
+
+    config = read_pool_file(pool_file, text_root)
+    check_sources(config.corpus.partitions | config.corpus.held_out)
+    quiet_libraries()
     from pool.corpus.overlap import find_overlap
     from pool.tokens.preparing import read_text
     from studies.assessment.pool_check.tables import show_overlap
 
-    config = read_pool_file(pool_file, text_root)
     found = find_overlap(read_text(config.corpus).corpus, config.corpus.scored)
     if as_json:
         print_json({"pool": config.name, **found.as_json()})

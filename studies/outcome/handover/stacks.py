@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from pool.config.pool_file import PoolFile
-from pool.corpus.files import paths_of
+from pool.corpus.reading.places import paths_of
 from pool.errors import StudyError
 from studies.outcome.handover.plan import HandoverPlan
 
@@ -55,7 +55,9 @@ def _source(config: PoolFile, name: str, text_folder: Path | None) -> dict[str, 
         section is None
         or section.is_split
         or section.hub is not None
-        or section.format == "saved"
+        or section.format not in _BUILDERS
+        or section.encoding is not None
+        or section.column in ("messages", "conversations")
         or section.document != "paragraph"
     ):
         raise StudyError(f"the text of partition {name!r} has no plain files of its own: hand it over too, with --text")

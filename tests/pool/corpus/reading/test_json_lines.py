@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pool.config.sources import TextSource
 from pool.corpus.documents import read_documents
-from pool.corpus.json_lines import json_rows
+from pool.corpus.reading.json_lines import json_rows
 from pool.errors import CorpusError
 
 FIRST_LINES = 40
@@ -85,7 +85,7 @@ READABLE = "cannot be read as jsonl: "
         (b'{"text": "cut sho', f"{READABLE}line 3: Unterminated string starting at (character 10); correct or remove"),
         (b'{"text": "x"} and more', f"{READABLE}line 3: Expecting value (character 15)"),
         (b'"only a text"', f"{READABLE}line 3: it is of type str, not an object"),
-        (b'{"text": "\xff"}', f"{READABLE}line 3: byte 11 is not UTF-8"),
+        (b'{"text": "\xff"}', f"{READABLE}line 3: byte 0xff at offset 28 is not UTF-8; if the file is in another"),
         (b"[" * 100_000, f"{READABLE}line 3: "),
         (b'{"text": null}', ", row 3: column 'text' is null; remove the row, or make it"),
         (b'{"body": "x"}', ", row 3 has no column 'text'; it has body: set `column`, or give the row a text"),

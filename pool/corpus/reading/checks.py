@@ -1,0 +1,167 @@
+"""Source files checked by their names, sizes and first bytes, before any is read whole."""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+
+import zstandard
+
+from pool.config.sources import TextSource
+from pool.corpus.reading.kinds import START_BYTES, is_pointer, refuse_known
+from pool.corpus.reading.places import paths_of
+from pool.corpus.reading.unpacked import (
+    BLOCK_BYTES,
+    LARGEST_WINDOW,
+    is_packed,
+    is_zstandard,
+    marked_encoding,
+    unpacked,
+)
+from pool.errors import CorpusError
+
+_IN_FILES = "correct `files` in the pool file"
+_COMPRESSED = frozenset((".gz", ".zst", ".zstd", ".bz2", ".xz"))
+_AGAIN = "download or write it again"
+
+
+def check_sources(sources: Mapping[str, TextSource]) -> None:
+    """Check all files of all sources by name, size and first bytes.
+
+    Raises `CorpusError` for the first that is missing, empty, or of a kind that holds no such text.
+    """
+    for name, source in sources.items():
+        for path in paths_of(name, source):
+            check_start(name, path, source)
+
+
+def check_start(name: str, path: Path, source: TextSource) -> None:
+    """Check one path as `check_sources` does."""
+    try:
+        if source.format == "saved":
+            _check_folder(path)
+        else:
+            _check_file(path, source)
+    except CorpusError as error:
+        raise CorpusError(f"{name}: {path} {error}") from None
+    except OSError as error:
+        raise CorpusError(f"{name}: {path}: {reason_of(path, error)}") from None
+
+
+def check_path(name: str, path: Path, source: TextSource) -> None:
+    """Check one path as `check_sources` does, and the whole of a Zstandard file: its readers accept a part of one."""
+    check_start(name, path, source)
+    if source.format == "saved":
+        return
+    with path.open("rb") as stream:
+        start = stream.read(START_BYTES)
+    if is_zstandard(start):
+        _check_frames(name, path)
+
+
+def _check_folder(path: Path) -> None:
+    path.stat()
+    if not path.is_dir():
+        raise CorpusError("is not a folder written by save_to_disk; correct `files` or `format`")
+    for file in path.rglob("*.arrow"):
+        with file.open("rb") as stream:
+            start = stream.read(START_BYTES)
+        if is_pointer(start):
+            refuse_known(file, start, len(start), "saved")
+
+
+def _check_file(path: Path, source: TextSource) -> None:
+    size = path.stat().st_size
+    if path.is_dir():
+        raise CorpusError(_folder_remedy(path, source.format))
+    if not path.is_file():
+        raise CorpusError(f"is not a file; {_IN_FILES}")
+    if size == 0:
+        raise CorpusError("is empty; remove it from `files` or fill it")
+    with path.open("rb") as stream:
+        start = stream.read(START_BYTES)
+    inner = PurePath(path.with_suffix("")) if path.suffix in _COMPRESSED else path
+    if is_packed(start):
+        start = _unpacked_start(path, start)
+    refuse_known(inner, start, size, source.format)
+    if source.format != "parquet" and source.encoding is None and not marked_encoding(start):
+        _refuse_unmarked(start)
+
+
+def _unpacked_start(path: Path, start: bytes) -> bytes:
+    try:
+        with unpacked(path) as stream:
+            inside = stream.read(START_BYTES)
+    except Exception:  # the decompressors raise many types; reading the file says what is wrong with it
+        return start
+    if is_packed(inside):
+        raise CorpusError("is compressed twice; unpack it once, say with `gunzip` or `zstd -d`")
+    return inside
+
+
+def _refuse_unmarked(start: bytes) -> None:
+    """Refuse UTF-16 without a byte order mark: as UTF-8 it would be text with zero bytes in between."""
+    pairs = len(start) // 2
+    for name, zeros in (("utf-16-le", start[1::2]), ("utf-16-be", start[0::2])):
+        if pairs >= 8 and zeros.count(0) > 0.7 * pairs and start.count(0) < 1.3 * pairs:
+            raise CorpusError(
+                f'seems to be in UTF-16 without a byte order mark; set encoding = "{name}" in its section'
+            )
+
+
+def _folder_remedy(path: Path, form: str) -> str:
+    if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
+        return 'is a folder written by save_to_disk; set format = "saved"'
+    ending = {"jsonl": "jsonl", "text": "txt"}.get(form, form)
+    return f'is not a file; for the files in this folder write a pattern, such as "{path.name}/**/*.{ending}"'
+
+
+def reason_of(path: Path, error: OSError) -> str:
+    """Say why a path cannot be read, and what to do."""
+    told = error.strerror or str(error)
+    if isinstance(error, PermissionError):
+        return f"{told}; give read permission, or {_IN_FILES}"
+    if path.with_name(f"{path.name}.dvc").is_file():
+        return f"{told}; DVC keeps it: fetch it with `dvc pull`"
+    if not path.is_symlink() or path.exists():
+        return f"{told}; {_IN_FILES}"
+    target = path.readlink()
+    if ".git/annex/objects" in target.as_posix():
+        return "a git-annex link to a file that is not here; fetch it with `git annex get`"
+    return f"a symbolic link to {target}, which cannot be followed: {told}; {_IN_FILES}"
+
+
+def _check_frames(name: str, path: Path) -> None:
+    """Read a Zstandard file to the end of its last frame."""
+    try:
+        with path.open("rb") as stream:
+            frame = None
+            while rest := stream.read(BLOCK_BYTES):
+                while rest:
+                    frame = frame or zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj()
+                    frame.decompress(rest)
+                    rest, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
+    except MemoryError:
+        raise CorpusError(f"{name}: {path} needs more memory than there is: {_window(path)}") from None
+    except (OSError, zstandard.ZstdError) as error:
+        raise CorpusError(f"{name}: {path} cannot be read as Zstandard: {_cause(path, error)}") from None
+    if frame is not None:
+        raise CorpusError(f"{name}: {path} ends in the middle of a Zstandard frame; {_AGAIN}")
+
+
+def _cause(path: Path, error: Exception) -> str:
+    if "memory" in str(error).lower():
+        return f"{error}; {_window(path)}"
+    with path.open("rb") as stream:
+        start = stream.read(START_BYTES)
+    try:
+        dictionary = zstandard.get_frame_parameters(start).dict_id
+    except zstandard.ZstdError:
+        dictionary = 0
+    if dictionary:
+        return f"it needs dictionary {dictionary}; unpack it with `zstd -d -D DICTIONARY` and list what was inside"
+    return f"{error}; {_AGAIN}"
+
+
+def _window(path: Path) -> str:
+    with path.open("rb") as stream:
+        size = zstandard.get_frame_parameters(stream.read(START_BYTES)).window_size or LARGEST_WINDOW
+    return f"its window takes {size / 2**20:,.0f} MB; compress it again with a smaller one, say `zstd --long=27`"
