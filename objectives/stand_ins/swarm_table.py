@@ -6,7 +6,6 @@ One form is written: Olmix's files with RegMix's column names (`train_NAME`, `me
 prefix or suffix that every column has, so any name comes back.
 """
 
-import csv
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from objectives.held_out import Floats
+from objectives.stand_ins.run_table import RunTable, read_run_tables
+from objectives.stand_ins.written_numbers import MOST_NAMED, listed
 from pool.errors import ConfigError
 from pool.files.digests import digest_arrays, digest_json
 from pool.files.whole import csv_text, new_folder, write_text
+from pool.mixture import DUST
+from pool.progress import say
 
-ID_COLUMNS = ("run_id", "run", "index", "name")
-"""Columns of run ids: the first in both files joins them. None is ever a partition or a metric."""
 SUM_ROUNDING = 0.01
 """How far rounded weights may be from summing to one."""
+SAID_ABOVE = 1e-5
+"""How far they may be without a word."""
 
 _REGMIX = re.compile(r"(?P<split>train|test)_mixture_(?P<scale>.+)\.csv")
 
@@ -34,6 +37,8 @@ class SwarmTable:
     """N runs of K partitions: `weights` (N, K), rows summing to one, and `metrics` by name, each (N,), all finite.
 
     columns: the metrics' columns as a file names them, where they differ
+    unusable: the other metrics by name, with the reason in words; `check_metrics` raises it.
+    notes: a line for each file with anything but plain CSV of shares.
     """
 
     runs: tuple[str, ...]
@@ -41,6 +46,8 @@ class SwarmTable:
     weights: Floats
     metrics: Mapping[str, Floats]
     columns: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -50,35 +57,52 @@ class SwarmTable:
     def take(self, rows: Sequence[int]) -> "SwarmTable":
         kept = list(rows)
         metrics = {name: values[kept] for name, values in self.metrics.items()}
-        return replace(self, runs=tuple(self.runs[row] for row in kept), weights=self.weights[kept], metrics=metrics)
+        runs = tuple(self.runs[row] for row in kept)
+        return replace(self, runs=runs, weights=self.weights[kept], metrics=metrics)
+
+    def say_notes(self) -> None:
+        """Print the notes to stderr."""
+        for note in self.notes:
+            say(note)
+
+    def check_metrics(self, names: Iterable[str]) -> None:
+        """Raise `ConfigError` for a metric without a finite number for every run."""
+        for name in names:
+            if name in self.unusable:
+                raise ConfigError(self.unusable[name])
 
 
 def read_swarm(source: Path, metrics: Path | None = None) -> SwarmTable:
     """Read a swarm from a folder (its training runs), or from a file of weights and a file of metrics.
 
-    Weights are divided by their sum, not quite one after rounding. Raises `ConfigError`, naming file, run and column.
+    Raises `ConfigError`, naming file, line, run and column.
     """
     if metrics is not None:
-        return _read_pair(source, metrics)
+        return _read_pair(source, metrics, normalise=False)
     return read_swarms(source)[0]
 
 
-def read_swarms(folder: Path) -> tuple[SwarmTable, SwarmTable | None]:
+def read_swarms(folder: Path, *, normalise: bool = False) -> tuple[SwarmTable, SwarmTable | None]:
     """Read the training runs of a folder, and its test runs if there are any, with columns in the same order.
 
-    Raises `ConfigError` like `read_swarm`.
+    Weights are divided by their sum: nearly 1, or nearly 100 in percent, or any sum above 0 to `normalise`. Raises
+    `ConfigError` like `read_swarm`.
     """
     train, test = _find_pairs(folder)
-    table = _read_pair(*train)
+    table = _read_pair(*train, normalise=normalise)
     if test is None:
         return table, None
-    unseen = _read_pair(*test)
-    missing = sorted({*table.names} ^ {*unseen.names}) or sorted({*table.metrics} ^ {*unseen.metrics})
+    unseen = _read_pair(*test, normalise=normalise)
+    metrics, others = ({*one.metrics, *one.unusable} for one in (table, unseen))
+    missing = sorted({*table.names} ^ {*unseen.names}) or sorted(metrics ^ others)
     if missing:
         raise ConfigError(f"{test[0].parent}: column {missing[0]!r} is only in one of the training and the test files")
     order = [unseen.names.index(name) for name in table.names]
-    ordered = {name: unseen.metrics[name] for name in table.metrics}
-    return table, SwarmTable(unseen.runs, table.names, unseen.weights[:, order], ordered)
+    unusable = {**unseen.unusable, **table.unusable}
+    usable = [name for name in table.metrics if name not in unusable]
+    train_metrics, test_metrics = ({name: one.metrics[name] for name in usable} for one in (table, unseen))
+    ordered = replace(unseen, names=table.names, weights=unseen.weights[:, order], metrics=test_metrics)
+    return replace(table, metrics=train_metrics, unusable=unusable), replace(ordered, unusable=unusable)
 
 
 _Pair = tuple[Path, Path]
@@ -87,8 +111,9 @@ _Pair = tuple[Path, Path]
 def _find_pairs(folder: Path) -> tuple[_Pair, _Pair | None]:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; give one with ratios.csv and metrics.csv, or RegMix's tables")
-    if (folder / "ratios.csv").exists() or (folder / "metrics.csv").exists():
-        return (folder / "ratios.csv", folder / "metrics.csv"), None
+    ratios, metrics = (_beside(folder, stem) for stem in ("ratios", "metrics"))
+    if ratios.exists() or metrics.exists():
+        return (ratios, metrics), None
     found = [match for path in sorted(folder.iterdir()) if (match := _REGMIX.fullmatch(path.name))]
     scales = [match["scale"] for match in found if match["split"] == "train"]
     if len(scales) != 1:
@@ -103,102 +128,84 @@ def _find_pairs(folder: Path) -> tuple[_Pair, _Pair | None]:
     return train, test if test[0].exists() or test[1].exists() else None
 
 
-def _read_pair(weights_path: Path, metrics_path: Path) -> SwarmTable:
-    weights_rows, metrics_rows = _read_rows(weights_path), _read_rows(metrics_path)
-    key = _key(weights_rows, metrics_rows, weights_path, metrics_path)
-    weights, metrics = _numbers(weights_rows, key, weights_path), _numbers(metrics_rows, key, metrics_path)
-    _check_joined(weights, metrics, weights_path, metrics_path)
-    for run, row in weights.items():
-        _check_weights(run, row, weights_path)
-    first_weights, first_metrics = next(iter(weights.values())), next(iter(metrics.values()))
-    names = _stripped(list(first_weights), "train_", "", weights_path)
-    metric_names = _stripped(list(first_metrics), "metric/", "_val_loss", metrics_path)
-    table = np.array([list(row.values()) for row in weights.values()])
-    columns = np.array([list(metrics[run].values()) for run in weights]).T
+def _beside(folder: Path, stem: str) -> Path:
+    paths = [folder / f"{stem}{ending}" for ending in (".csv", ".tsv", ".txt")]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def _read_pair(weights_path: Path, metrics_path: Path, *, normalise: bool) -> SwarmTable:
+    weights, metrics = read_run_tables(weights_path, metrics_path)
+    if not metrics.columns:
+        raise ConfigError(next(iter(metrics.faults.values())))
+    shares, how = _shares(weights, normalise=normalise)
+    names = _stripped(list(weights.columns), "train_", "", weights_path)
+    every = [name for name in [*metrics.columns, *metrics.faults] if name not in metrics.texts]
+    own = dict(zip(every, _stripped(every, "metric/", "_val_loss", metrics_path), strict=True))
+    notes = {weights.path: [*weights.notes, *how], metrics.path: [*metrics.notes, *_left_out(metrics)]}
+    values = np.ascontiguousarray(np.array(list(metrics.columns.values())).T)
     return SwarmTable(
-        tuple(weights),
+        weights.runs,
         names,
-        table / table.sum(axis=1, keepdims=True),
-        dict(zip(metric_names, columns, strict=True)),
-        dict(zip(metric_names, first_metrics, strict=True)),
+        shares,
+        dict(zip((own[name] for name in metrics.columns), values.T, strict=True)),
+        {own[name]: name for name in metrics.columns},
+        {own.get(name, name): fault for name, fault in metrics.faults.items()},
+        tuple(f"{path}: {'; '.join(some)}" for path, some in notes.items() if some),
     )
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; a swarm is a table of weights and a table of metrics") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path}: not a CSV file in UTF-8: {error}") from None
-    rows = [row for row in rows if row]
-    if len(rows) < 2:
-        raise ConfigError(f"{path}: expected a line of column names and a line for each run: there are {len(rows)}")
-    header = [name.strip() for name in rows[0]]
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise ConfigError(f"{path}: column {repeated[0]!r} comes more than once; rename or remove one")
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(header):
-            raise ConfigError(f"{path}: line {number} has {len(row)} fields where the first line has {len(header)}")
-    return [dict(zip(header, row, strict=True)) for row in rows[1:]]
-
-
-def _key(weights: list[dict[str, str]], metrics: list[dict[str, str]], *paths: Path) -> str:
-    for name in ID_COLUMNS:
-        if name in weights[0] and name in metrics[0]:
-            return name
-    known = ", ".join(ID_COLUMNS)
-    raise ConfigError(f"{paths[0]} and {paths[1]} share no column that identifies runs; name it one of {known}")
-
-
-def _numbers(rows: list[dict[str, str]], key: str, path: Path) -> dict[str, dict[str, float]]:
-    columns = [name for name in rows[0] if name not in ID_COLUMNS]
-    if not columns:
-        raise ConfigError(f"{path}: there is no column but {key!r}; expected one for each partition or metric")
-    table: dict[str, dict[str, float]] = {}
-    for row in rows:
-        run = row[key].strip()
-        if run in table:
-            raise ConfigError(f"{path}: {key} {run!r} comes more than once; every run needs its own")
-        table[run] = {name: _number(row[name], f"{path}: run {run!r}, column {name!r}") for name in columns}
-    return table
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        raise ConfigError(f"{where}: expected a number, got {text!r}") from None
-    if not math.isfinite(number):
-        raise ConfigError(f"{where}: expected a finite number, got {text!r}; remove the run from both files")
-    return number
-
-
-def _check_joined(
-    weights: Mapping[str, object], metrics: Mapping[str, object], weights_path: Path, metrics_path: Path
-) -> None:
-    if not {*weights} & {*metrics}:
-        run, other = next(iter(weights)), next(iter(metrics))
-        raise ConfigError(f"{weights_path} and {metrics_path} have no run in common: {run!r} here, {other!r} there")
-    both = (weights, weights_path), (metrics, metrics_path)
-    for (rows, path), (others, other_path) in (both, both[::-1]):
-        for run in rows:
-            if run not in others:
-                raise ConfigError(f"{other_path}: run {run!r} of {path.name} is missing; add or remove it")
-
-
-def _check_weights(run: str, row: Mapping[str, float], path: Path) -> None:
-    for name, weight in row.items():
-        if weight < 0:
-            raise ConfigError(f"{path}: run {run!r}, column {name!r}: a weight is never negative, got {weight!r}")
-    total = math.fsum(row.values())
-    if abs(total - 1) > SUM_ROUNDING:
+def _shares(file: RunTable, *, normalise: bool) -> tuple[Floats, list[str]]:
+    """Return the weights (N, K), each row divided by its sum, and notes. Raises `ConfigError`."""
+    faults = [fault for name, fault in file.faults.items() if name not in file.texts or not file.columns]
+    if faults:
+        raise ConfigError(faults[0])
+    weights = np.ascontiguousarray(np.array(list(file.columns.values())).T)
+    totals = np.array([math.fsum(row) for row in weights])
+    unit = 100.0 if (abs(totals / 100 - 1) <= SUM_ROUNDING).all() else 1.0
+    weights = np.where((weights < 0) & (weights >= -DUST * unit), 0.0, weights)
+    for row, column in np.argwhere(weights < 0)[:1]:
+        name = list(file.columns)[column]
         raise ConfigError(
-            f"{path}: run {run!r}: the weights must sum to 1 (within {SUM_ROUNDING} for rounding): "
-            f"they sum to {total:.6g}"
+            f"{_place(file, row)}, column {name!r}: a weight is never negative, got {float(weights[row, column])!r}"
         )
+    off = abs(totals / unit - 1)
+    for row in np.flatnonzero((totals <= 0) if normalise else (off > SUM_ROUNDING))[:1]:
+        raise ConfigError(
+            f"{_place(file, row)}: the weights must sum to 1 (within {SUM_ROUNDING} for rounding), or to 100 as "
+            f"percent: they sum to {totals[row]:.6g}; {_way_out(file, weights, totals)}"
+        )
+    notes = ["weights are percent: divided by 100"] if unit > 1 or file.percents else []
+    if off.max() > SAID_ABOVE:
+        least, most = totals.min() / unit, totals.max() / unit
+        notes.append(f"weights sum to {least:.4g} to {most:.4g}: divided by their sums")
+    return weights / weights.sum(axis=1, keepdims=True), [*notes, *_texts(file)]
+
+
+def _place(file: RunTable, row: int) -> str:
+    return f"{file.path}: line {file.lines[row]}, run {file.runs[row]!r}"
+
+
+def _way_out(file: RunTable, weights: Floats, totals: Floats) -> str:
+    """Name a column too many, or the key for any sum."""
+    for name, column in zip(file.columns, weights.T, strict=True):
+        if (abs(totals - column - 1) <= SUM_ROUNDING).all():
+            return f"without column {name!r} they sum to 1: remove the column if it is no partition"
+    if totals.min() <= 0:
+        return "give the run a weight, or remove it from both files"
+    return "set normalise = true in the study file, to divide the weights of every run by their sum"
+
+
+def _left_out(file: RunTable) -> list[str]:
+    """Word the columns left out; a study with one of them as target is told more."""
+    notes = [f"column {name!r} is percent: divided by 100" for name in file.percents]
+    faulty = [name for name in file.faults if name not in file.texts]
+    few = [f"metric {name!r} lacks a number for some runs: left out" for name in faulty[:MOST_NAMED]]
+    more = [f"so do {len(faulty) - MOST_NAMED} more metrics"] if len(faulty) > MOST_NAMED else []
+    return [*notes, *few, *more, *_texts(file)]
+
+
+def _texts(file: RunTable) -> list[str]:
+    return [f"text is left out: {listed(file.texts)}"] if file.texts else []
 
 
 def _stripped(columns: Sequence[str], prefix: str, suffix: str, path: Path) -> tuple[str, ...]:

@@ -86,11 +86,13 @@ def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], s
     `ConfigError`.
     """
     train, unseen = read_swarms(folder)
+    train.say_notes()
     if unseen is None:
         train, unseen = split(train)
     if MEAN in metrics:
         train, unseen = _with_mean(train), _with_mean(unseen)
     metrics = metrics or list(train.metrics)
+    train.check_metrics(metrics)
     unknown = [name for name in metrics if name not in train.metrics]
     if unknown:
         raise ConfigError(f"--metric: {unknown[0]!r} is no metric of {folder}; it has {', '.join(train.metrics)}")

@@ -49,14 +49,19 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Swar
     Nothing is fitted before the first prediction. Raises a `MixscoutError` of the thing at fault.
     """
     assert config.table is not None and config.database is not None, "read_study_file sees to both"
-    table, unseen = read_swarms(config.table)
+    table, unseen = read_swarms(config.table, normalise=config.normalise)
     if len(table.runs) < LEAST_RUNS:
         raise ConfigError(f"{config.table}: {len(table.runs)} runs are too few to predict from; give {LEAST_RUNS}")
     basis = Basis("table", config.table.parent, table.names, tuple(table.metrics), tokens={}, recipe_tokens=0)
+    for asked in (config.target.weights, config.objective.domains, *(one.weights for one in config.targets.values())):
+        table.check_metrics(asked)
     targets = targets_of(config, basis)
     check_directions(config, table)
     goal = goal_of(targets, {}, config.objective.aggregate, lambda domains: {})
     space = checked_space(config, basis)
+    for one in (table, unseen):
+        if one is not None:
+            one.say_notes()
     address = address_of(config.database, basis.root / "mixscout.db")
     with study_database(config, address, must_exist=must_exist) as database:
         watch, maximised = partial(_say, table), goal.maximised

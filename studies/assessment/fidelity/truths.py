@@ -122,6 +122,7 @@ def import_truths(instruments: Instruments, path: Path) -> Truths:
     table = read_swarm(path, path.with_name("metrics.csv")) if path.is_file() else read_swarm(path)
     names, domains = instruments.pool.names, instruments.target.domains
     _check(table, names, instruments.goals["search"].domains, path)
+    table.say_notes()
     groups = _groups(table, names)
     if not groups:
         raise ConfigError(f"{path}: every run is of a single partition, where the merge is the member; add mixtures")
@@ -147,6 +148,7 @@ def _check(table: SwarmTable, names: tuple[str, ...], domains: tuple[str, ...], 
             f"{path}: {unknown[0]!r} is no partition of the pool, which has {', '.join(names)}; truths are matched "
             "by name"
         )
+    table.check_metrics(domains)
     missing = [name for name in domains if name not in table.metrics]
     if missing:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 from io import StringIO
 from pathlib import Path
 
@@ -234,6 +235,39 @@ def test_too_few_runs_are_refused(tmp_path: Path, mixscout) -> None:
     _refused(mixscout, "7 runs are too few to predict from; give 8", "search", study)
     (tmp_path / "more").mkdir()
     assert mixscout("search", write_small_study(tmp_path / "more", runs=8), "--merges", 3).code == 0
+
+
+def test_a_table_saved_by_a_spreadsheet_is_the_same_table(study: Path, mixscout) -> None:
+    """The study goes on: it knows the table by its names and numbers."""
+    assert mixscout("search", study, "--merges", 2).code == 0
+    for path in (study.parent / "swarm").iterdir():
+        text = path.read_text().replace(",", ";").replace(".", ",").replace("run;", "Run;", 1)
+        path.write_bytes(("sep=;\r\n" + text.replace("\n", "\r\n")).encode("utf-16"))
+    searched = mixscout("search", study, "--merges", 3)
+    assert searched.code == 0 and "3 merges" in searched.out
+    assert "ratios.csv: read as UTF-16; fields are separated by semicolons; decimal commas\n" in searched.err
+
+
+def test_a_run_that_lacks_a_metric_matters_only_to_targets_with_that_metric(study: Path, mixscout) -> None:
+    path = study.parent / "swarm" / "metrics.csv"
+    *lines, last = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, f"{last.rpartition(',')[0]},nan"]))
+    searched = mixscout("search", study, "--merges", 2)
+    assert searched.code == 0 and "metrics.csv: metric 'manuals' lacks a number for some runs: left out" in searched.err
+    edit(study, "tales = 1.0", "tales = 0.5\nmanuals = 0.5")
+    message = "metrics.csv: line 17, run 'r15', column 'metric/manuals_val_loss': expected a finite number, got 'nan'"
+    _refused(mixscout, message, "search", study)
+
+
+def test_damaged_tables_are_refused_in_one_line(study: Path, mixscout) -> None:
+    rng = random.Random(0)
+    for at in range(12):
+        path = study.parent / "swarm" / ("ratios.csv" if at % 2 else "metrics.csv")
+        whole = path.read_bytes()
+        noise = bytes(rng.randrange(256) for _ in range(40))
+        path.write_bytes(noise if at < 4 else whole[:200] + noise + whole[240:])
+        _refused(mixscout, path.name, "search", study)
+        path.write_bytes(whole)
 
 
 NEED_A_POOL = (

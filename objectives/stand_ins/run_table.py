@@ -1,0 +1,196 @@
+"""One file of a swarm: columns of numbers by run, and the faults of other columns.
+
+A fault is no error yet: a metric matters only to a target with the metric.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from objectives.held_out import Floats
+from objectives.stand_ins.written_numbers import Cell, Column, Marks, listed, read_column
+from pool.errors import ConfigError
+from pool.files.csv_tables import CsvTable, read_csv
+
+ID_COLUMNS = ("run_id", "run", "index", "name")
+"""Columns of run ids: the first in both files joins them. None is ever a partition or a metric."""
+
+_ALIKE = ("runid", "run", "id", "name", "runname", "index", "")
+"""Other spellings of such names, in the order of preference; the last is a first column without a name."""
+_COUNTED = frozenset({"index", ""})
+"""Columns with perhaps only a count of their own file's rows."""
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """N runs by id: `columns` of finite numbers, each (N,), in the file's order, and `faults` of other columns.
+
+    lines: the first line of each run in the file.
+    texts: columns of words, also among the faults.
+    percents: columns of numbers with percent signs, divided by 100.
+    """
+
+    path: Path
+    runs: tuple[str, ...]
+    lines: tuple[int, ...]
+    columns: Mapping[str, Floats]
+    faults: Mapping[str, str]
+    texts: tuple[str, ...]
+    percents: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def named_as(self, names: Mapping[str, str]) -> "RunTable":
+        return replace(self, runs=tuple(names[run] for run in self.runs))
+
+    def in_order(self, runs: Sequence[str]) -> "RunTable":
+        """Return the same runs in another order."""
+        places = {run: row for row, run in enumerate(self.runs)}
+        rows = [places[run] for run in runs]
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return replace(self, runs=tuple(runs), lines=tuple(self.lines[row] for row in rows), columns=columns)
+
+
+def read_run_tables(weights: Path, metrics: Path) -> tuple[RunTable, RunTable]:
+    """Read both files, the second with the runs of the first in their order. Raises `ConfigError`."""
+    one, other = (read_csv(path, lambda columns: bool(_id_columns(columns)), "run") for path in (weights, metrics))
+    keys = _keys(one, other)
+    places = _data_columns(one, keys[0], is_weights=True), _data_columns(other, keys[1], is_weights=False)
+    marks = _marks(one, places[0]), _marks(other, places[1])
+    first = _run_table(one, keys[0], places[0], marks[0].beside(marks[1]))
+    second = _run_table(other, keys[1], places[1], marks[1].beside(marks[0]))
+    return first, _joined(first, second)
+
+
+def _id_columns(columns: Sequence[str]) -> dict[str, int]:
+    """Return the places of possible columns of ids, by their plain name, the preferred first."""
+    plain = [_plain_name(name, at) for at, name in enumerate(columns)]
+    return {name: plain.index(name) for name in _ALIKE if name in plain}
+
+
+def _plain_name(name: str, at: int) -> str | None:
+    """Return a name in small letters alone; "" for a first column without a name, as pandas writes an index."""
+    if not _named(name):
+        return "" if at == 0 else None
+    return re.sub("[^a-z0-9]", "", name.lower()) or None
+
+
+def _keys(weights: CsvTable, metrics: CsvTable) -> tuple[int, int]:
+    """Return the place of the run ids in each file."""
+    for name in ID_COLUMNS:
+        if name in weights.columns and name in metrics.columns:
+            return weights.columns.index(name), metrics.columns.index(name)
+    one, other = _id_columns(weights.columns), _id_columns(metrics.columns)
+    shared = [(name, name) for name in one if name in other]
+    named = [(name, another) for name in one for another in other if not {name, another} & _COUNTED]
+    if not (shared or named):
+        found = [
+            f"{file.path.name} has {listed([file.columns[at] for at in ids.values()] or file.columns)}"
+            for file, ids in ((weights, one), (metrics, other))
+        ]
+        raise ConfigError(
+            f"{weights.path} and {metrics.path} share no column that identifies runs; name it one of "
+            f"{', '.join(ID_COLUMNS)} in both ({'; '.join(found)})"
+        )
+    first, second = (shared or named)[0]
+    return one[first], other[second]
+
+
+def _data_columns(file: CsvTable, key: int, *, is_weights: bool) -> list[int]:
+    """Return the places of partitions or metrics."""
+    names = file.columns
+    repeated = sorted({name for name in names if name and names.count(name) > 1})
+    if repeated:
+        places = " and ".join(str(at + 1) for at, name in enumerate(names) if name == repeated[0])
+        raise ConfigError(
+            f"{file.path}: column {repeated[0]!r} comes more than once, as columns {places}; rename or remove one"
+        )
+    places = []
+    for at, name in enumerate(names):
+        is_index = at == 0 and (not name or (is_weights and _plain_name(name, at) == ""))
+        is_empty = not name and not any(row.fields[at] for row in file.rows)
+        if at == key or name in ID_COLUMNS or is_index or is_empty:
+            continue
+        if not name:
+            raise ConfigError(f"{file.path}: column {at + 1} has no name; name or remove it")
+        places.append(at)
+    if not places:
+        shown = names[key] or "that of the runs"
+        raise ConfigError(f"{file.path}: there is no column but {shown!r}; expected one for each partition or metric")
+    return places
+
+
+def _marks(file: CsvTable, places: Sequence[int]) -> Marks:
+    return Marks.of(row.fields[at] for row in file.rows for at in places)
+
+
+def _run_table(file: CsvTable, key: int, places: Sequence[int], marks: Marks) -> RunTable:
+    lines = _lines(file, key)
+    found = {file.columns[at]: _column(file, key, at, marks) for at in places}
+    columns = {name: column.numbers for name, column in found.items() if not column.fault}
+    faults = {name: f"{file.path}: {column.fault}" for name, column in found.items() if column.fault}
+    texts = tuple(name for name, column in found.items() if column.is_text)
+    percents = tuple(name for name, column in found.items() if column.is_percent)
+    notes = [*file.notes, *(["decimal commas"] if marks.commas else [])]
+    notes += ["the first column has no name: taken for the runs"] if not _named(file.columns[key]) else []
+    return RunTable(file.path, tuple(lines), tuple(lines.values()), columns, faults, texts, percents, tuple(notes))
+
+
+def _named(name: str) -> bool:
+    """Tell whether a column has a name of its own; pandas reads one without a name as `Unnamed: 0`."""
+    return re.fullmatch(r"(Unnamed: ?\d+)?", name) is None
+
+
+def _lines(file: CsvTable, key: int) -> dict[str, int]:
+    """Return the line of every run. Raises `ConfigError` for a repeated run."""
+    lines: dict[str, int] = {}
+    for row in file.rows:
+        run = row.fields[key]
+        if run in lines:
+            raise ConfigError(
+                f"{file.path}: {file.columns[key] or 'run'} {run!r} comes more than once, in lines {lines[run]} and "
+                f"{row.line}; every run needs its own"
+            )
+        lines[run] = row.line
+    return lines
+
+
+def _column(file: CsvTable, key: int, at: int, marks: Marks) -> Column:
+    cells = [Cell(row.line, row.fields[key], row.fields[at]) for row in file.rows]
+    return read_column(file.columns[at], cells, marks)
+
+
+def _joined(weights: RunTable, metrics: RunTable) -> RunTable:
+    """Return the metrics with the runs of the weights in their order. Raises `ConfigError` for a run in one alone."""
+    if {*weights.runs} != {*metrics.runs}:
+        metrics = metrics.named_as(_same_numbers(weights.runs, metrics.runs))
+    if not {*weights.runs} & {*metrics.runs}:
+        raise ConfigError(
+            f"{weights.path} and {metrics.path} have no run in common: {weights.runs[0]!r} here, {metrics.runs[0]!r} "
+            "there; runs are joined by their names"
+        )
+    for one, other in ((weights, metrics), (metrics, weights)):
+        known = {*other.runs}
+        gone = [run for run in one.runs if run not in known]
+        if gone:
+            line = one.lines[one.runs.index(gone[0])]
+            more = f" (and {len(gone) - 1} more, {listed(gone[1:])})" if gone[1:] else ""
+            raise ConfigError(
+                f"{other.path}: run {gone[0]!r} of {one.path.name} is missing{more}; add it, or remove line {line} of "
+                f"{one.path.name}"
+            )
+    return metrics.in_order(weights.runs)
+
+
+def _same_numbers(known: Sequence[str], runs: Sequence[str]) -> dict[str, str]:
+    """Return for each run its known name: ids may be 0 in one file, and 0.0 or 00 in the other."""
+    by_number = {_number(run): run for run in known}
+    numbers = [_number(run) for run in runs]
+    if len(by_number) < len(known) or len({*numbers}) < len(runs):
+        return {run: run for run in runs}
+    return {run: by_number.get(number, run) for run, number in zip(runs, numbers, strict=True)}
+
+
+def _number(run: str) -> str:
+    found = re.fullmatch(r"0*(\d+?)([.,]0+)?", run)
+    return found[1] if found else run
