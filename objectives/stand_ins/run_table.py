@@ -59,6 +59,9 @@ def read_run_tables(weights: Path, metrics: Path) -> tuple[RunTable, RunTable]:
     marks = _marks(one, places[0]), _marks(other, places[1])
     first = _run_table(one, keys[0], places[0], marks[0].beside(marks[1]))
     second = _run_table(other, keys[1], places[1], marks[1].beside(marks[0]))
+    names = [file.columns[key] for file, key in zip((one, other), keys, strict=True)]
+    if _plain_name(names[0], keys[0]) != _plain_name(names[1], keys[1]):
+        second = replace(second, notes=(*second.notes, f"{names[1]!r} is joined with {names[0]!r} of {weights.name}"))
     return first, _joined(first, second)
 
 
@@ -132,7 +135,10 @@ def _run_table(file: CsvTable, key: int, places: Sequence[int], marks: Marks) ->
     texts = tuple(name for name, column in found.items() if column.is_text)
     percents = tuple(name for name, column in found.items() if column.is_percent)
     notes = [*file.notes, *(["decimal commas"] if marks.commas else [])]
-    notes += ["the first column has no name: taken for the runs"] if not _named(file.columns[key]) else []
+    if not _named(file.columns[key]):
+        notes.append("the first column has no name: taken for the runs")
+    elif not _named(file.columns[0]) and 0 not in places:
+        notes.append("the first column has no name: left out")
     return RunTable(file.path, tuple(lines), tuple(lines.values()), columns, faults, texts, percents, tuple(notes))
 
 

@@ -72,14 +72,14 @@ class SwarmTable:
                 raise ConfigError(self.unusable[name])
 
 
-def read_swarm(source: Path, metrics: Path | None = None) -> SwarmTable:
+def read_swarm(source: Path, metrics: Path | None = None, *, normalise: bool = False) -> SwarmTable:
     """Read a swarm from a folder (its training runs), or from a file of weights and a file of metrics.
 
     Raises `ConfigError`, naming file, line, run and column.
     """
     if metrics is not None:
-        return _read_pair(source, metrics, normalise=False)
-    return read_swarms(source)[0]
+        return _read_pair(source, metrics, normalise=normalise)
+    return read_swarms(source, normalise=normalise)[0]
 
 
 def read_swarms(folder: Path, *, normalise: bool = False) -> tuple[SwarmTable, SwarmTable | None]:
@@ -177,7 +177,8 @@ def _shares(file: RunTable, *, normalise: bool) -> tuple[Floats, list[str]]:
     notes = ["weights are percent: divided by 100"] if unit > 1 or file.percents else []
     if off.max() > SAID_ABOVE:
         least, most = totals.min() / unit, totals.max() / unit
-        notes.append(f"weights sum to {least:.4g} to {most:.4g}: divided by their sums")
+        sums = f"{least:.4g}" if f"{least:.4g}" == f"{most:.4g}" else f"{least:.4g} to {most:.4g}"
+        notes.append(f"weights sum to {sums}: divided by their sums")
     return weights / weights.sum(axis=1, keepdims=True), [*notes, *_texts(file)]
 
 
@@ -192,7 +193,7 @@ def _way_out(file: RunTable, weights: Floats, totals: Floats) -> str:
             return f"without column {name!r} they sum to 1: remove the column if it is no partition"
     if totals.min() <= 0:
         return "give the run a weight, or remove it from both files"
-    return "set normalise = true in the study file, to divide the weights of every run by their sum"
+    return "divide each run's weights by their sum, or set normalise = true in the study file"
 
 
 def _left_out(file: RunTable) -> list[str]:

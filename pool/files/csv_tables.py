@@ -75,7 +75,7 @@ def read_csv(path: Path, fits: Callable[[Sequence[str]], bool], what: str) -> Cs
     tried: dict[str, _Trial] = {}
     for separator in given["separator"] if given else SEPARATORS:
         tried[separator] = _tried(body, separator, skipped)
-        if _likeness(tried[separator], fits)[:2] == (True, True):
+        if _likeness(tried[separator], fits)[:3] == (True, True, True):
             break
     separator = max(tried, key=lambda one: _likeness(tried[one], fits))
     rows, problem = tried[separator]
@@ -88,9 +88,9 @@ def read_csv(path: Path, fits: Callable[[Sequence[str]], bool], what: str) -> Cs
     return CsvTable(path, rows[0].fields, tuple(rows[1:]), (*encoding, *notes))
 
 
-def _likeness(trial: _Trial, fits: Callable[[Sequence[str]], bool]) -> tuple[bool, bool, int]:
+def _likeness(trial: _Trial, fits: Callable[[Sequence[str]], bool]) -> tuple[bool, bool, bool, int]:
     columns = trial.rows[0].fields if trial.rows else ()
-    return bool(columns) and fits(columns), not trial.problem, len(columns)
+    return bool(columns) and fits(columns), len(columns) > 1, not trial.problem, len(columns)
 
 
 def _decoded(path: Path) -> tuple[str, list[str]]:
@@ -173,6 +173,8 @@ def _unevenness(rows: Sequence[Row], separator: str) -> str:
     count, remedy = len(uneven.fields), ""
     if len(names) == 1:
         remedy = f"; expected fields separated by {', '.join(SEPARATORS.values())}"
+    elif all(len(row.fields) == len(names) + 1 for row in rows[1:]):
+        remedy = "; if the first column is the one without a name, give it one"
     elif separator == "," and count > len(names):
         remedy = "; a comma within a field, as in 0,5, needs quotation marks, or another separator such as semicolons"
     return f"line {uneven.line} has {count} fields where the first line has {len(names)}{remedy}"

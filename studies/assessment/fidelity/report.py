@@ -136,7 +136,7 @@ def make_report(
     instruments = Instruments.of(bench)
     training = TruthPlan(wanted.repeats, as_long_as_members=wanted.unions)
     if wanted.truths:
-        truths = import_truths(instruments, wanted.truths)
+        truths = import_truths(instruments, wanted.truths, normalise=bench.config.normalise)
     else:
         truths = train_truths(instruments, _design(bench, study, wanted), training, engine)
     proxies = proxies_of(instruments, truths)
@@ -164,7 +164,8 @@ def forecast_mixture(
 ) -> tuple[Mixture, Forecaster, dict[Split, Forecast]]:
     """Predict a mixture, or the study's best one, without training."""
     instruments = Instruments.of(bench)
-    known = import_truths(instruments, truths) if truths else known_truths(instruments)
+    normalise = bench.config.normalise
+    known = import_truths(instruments, truths, normalise=normalise) if truths else known_truths(instruments)
     forecaster = Forecaster.learn(instruments, known, proxies_of(instruments, known))
     asked = (mixture or best_mixture(bench, study)).over(bench.proxy.pool.names)
     return asked, forecaster, forecaster.forecast(asked)

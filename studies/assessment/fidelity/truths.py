@@ -113,13 +113,13 @@ def _noise(instruments: Instruments, split: Split, repeated: list[list[TruthRun]
     return {name: floor for name, floor in floors.items() if floor}
 
 
-def import_truths(instruments: Instruments, path: Path) -> Truths:
+def import_truths(instruments: Instruments, path: Path, *, normalise: bool = False) -> Truths:
     """Read truths from a folder with ratios.csv and metrics.csv, or from its ratios.csv.
 
     Metrics are losses in the study's measure, for both splits. Runs of one mixture give its mean and the noise. Raises
     `ConfigError` for the partition, domain or run at fault.
     """
-    table = read_swarm(path, path.with_name("metrics.csv")) if path.is_file() else read_swarm(path)
+    table = read_swarm(path, path.with_name("metrics.csv") if path.is_file() else None, normalise=normalise)
     names, domains = instruments.pool.names, instruments.target.domains
     _check(table, names, instruments.goals["search"].domains, path)
     table.say_notes()

@@ -123,7 +123,7 @@ TAKEN: dict[str, tuple[Change, Change, str]] = {
     "percent": (lambda text: text.replace("0.5", "50").replace("0.25", "25"), str, "percent: divided by 100"),
     "percent signs": (lambda text: text.replace("0.5", "50%").replace("0.25", "25 %"), str, "percent: divided by 100"),
     "rounded percent": (lambda text: text.replace("0.5", "50.4").replace("0.25", "25"), str, "weights are percent"),
-    "rounded shares": (lambda text: text.replace("0.5", "0.503"), str, "weights sum to 1.003 to 1.003: divided by"),
+    "rounded shares": (lambda text: text.replace("0.5", "0.503"), str, "weights sum to 1.003: divided by"),
     "a solver's zero": (lambda text: text.replace("r0,0.5,0.25,0.25", "r0,-1e-17,0.5,0.5"), str, ""),
     "plain exponents, signs and spaces": (
         lambda text: text.replace("r0,0.5,0.25", "r0,+.5, 2.5E-1 ").replace("r1,0.5", "r1,5e-1"),
@@ -136,7 +136,11 @@ TAKEN: dict[str, tuple[Change, Change, str]] = {
         "",
     ),
     "names of the ids": (lambda text: text.replace("run", "Run ID"), lambda text: text.replace("run", "RUN_ID"), ""),
-    "different names of the ids": (lambda text: text.replace("run", "id"), str, ""),
+    "different names of the ids": (
+        lambda text: text.replace("run", "id"),
+        str,
+        "metrics.csv: 'run' is joined with 'id' of ratios.csv",
+    ),
     "an index without a name": (
         lambda text: text.replace("run", ""),
         lambda text: text.replace("run", "Unnamed: 0"),
@@ -145,7 +149,7 @@ TAKEN: dict[str, tuple[Change, Change, str]] = {
     "an index beside the runs": (
         lambda text: text.replace("\n", "\n7,", 4).replace("run", ",run"),
         str,
-        "",
+        "ratios.csv: the first column has no name: left out",
     ),
     "words": (
         lambda text: text.replace("\n", ",a note\n").replace(",a note", ",notes", 1),
@@ -199,7 +203,7 @@ REFUSED: dict[str, tuple[Change, Change, str]] = {
         lambda text: text.replace("r2,0.5", "r2,0.48"),
         str,
         "ratios.csv: line 4, run 'r2': the weights must sum to 1 (within 0.01 for rounding), or to 100 as percent: "
-        "they sum to 0.98; set normalise = true in the study file, to divide the weights of every run by their sum",
+        "they sum to 0.98; divide each run's weights by their sum, or set normalise = true in the study file",
     ),
     "shares and percent": (
         lambda text: text.replace("r2,0.5,0.25,0.25", "r2,50,25,25"),
@@ -215,6 +219,11 @@ REFUSED: dict[str, tuple[Change, Change, str]] = {
         lambda text: text.replace("\n", "\n\n", 2).replace("r3,0.5", "r3,much"),
         str,
         "ratios.csv: line 7, run 'r3', column 'web': expected a number, got 'much'; correct it, or remove the run",
+    ),
+    "names for all columns but the first": (
+        lambda text: text.replace("run,", ""),
+        str,
+        "line 2 has 4 fields where the first line has 3; if the first column is the one without a name, give it one",
     ),
     "lines within a name": (
         lambda text: text.replace("math", '"math\nand more"').replace("r3,0.5", "r3,much"),

@@ -47,7 +47,8 @@ def _remembered(bench: Workbench, imported: Path | None, best: Mixture | None) -
     """Compare imported truths, or the study's own, with their proxies; None for too few."""
     instruments = Instruments.of(bench)
     try:
-        truths = import_truths(instruments, imported) if imported else known_truths(instruments)
+        normalise = bench.config.normalise
+        truths = import_truths(instruments, imported, normalise=normalise) if imported else known_truths(instruments)
         if len(truths.mixtures) < LEAST_TRUTHS:
             return None
         truths = _named(truths, bench.proxy.pool, best)
