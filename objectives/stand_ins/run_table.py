@@ -108,7 +108,7 @@ def _data_columns(file: CsvTable, key: int, *, is_weights: bool) -> list[int]:
         raise ConfigError(
             f"{file.path}: column {repeated[0]!r} comes more than once, as columns {places}; rename or remove one"
         )
-    places = []
+    data: list[int] = []
     for at, name in enumerate(names):
         is_index = at == 0 and (not name or (is_weights and _plain_name(name, at) == ""))
         is_empty = not name and not any(row.fields[at] for row in file.rows)
@@ -116,11 +116,11 @@ def _data_columns(file: CsvTable, key: int, *, is_weights: bool) -> list[int]:
             continue
         if not name:
             raise ConfigError(f"{file.path}: column {at + 1} has no name; name or remove it")
-        places.append(at)
-    if not places:
+        data.append(at)
+    if not data:
         shown = names[key] or "that of the runs"
         raise ConfigError(f"{file.path}: there is no column but {shown!r}; expected one for each partition or metric")
-    return places
+    return data
 
 
 def _marks(file: CsvTable, places: Sequence[int]) -> Marks:
