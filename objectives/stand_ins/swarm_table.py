@@ -143,13 +143,15 @@ def _read_pair(weights_path: Path, metrics_path: Path, *, normalise: bool) -> Sw
     own = dict(zip(every, _stripped(every, "metric/", "_val_loss", metrics_path), strict=True))
     notes = {weights.path: [*weights.notes, *how], metrics.path: [*metrics.notes, *_left_out(metrics)]}
     values = np.ascontiguousarray(np.array(list(metrics.columns.values())).T)
+    columns = {own[name]: name for name in metrics.columns}
+    faults = {own.get(name, name): fault for name, fault in metrics.faults.items()}
     return SwarmTable(
         weights.runs,
         names,
         shares,
-        dict(zip((own[name] for name in metrics.columns), values.T, strict=True)),
-        {own[name]: name for name in metrics.columns},
-        {own.get(name, name): fault for name, fault in metrics.faults.items()},
+        dict(zip(columns, values.T, strict=True)),
+        columns,
+        {name: fault for name, fault in faults.items() if name not in columns},
         tuple(f"{path}: {'; '.join(some)}" for path, some in notes.items() if some),
     )
 
