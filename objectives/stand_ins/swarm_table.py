@@ -60,16 +60,17 @@ class SwarmTable:
         runs = tuple(self.runs[row] for row in kept)
         return replace(self, runs=runs, weights=self.weights[kept], metrics=metrics)
 
-    def say_notes(self) -> None:
-        """Print the notes to stderr."""
-        for note in self.notes:
-            say(note)
-
     def check_metrics(self, names: Iterable[str]) -> None:
         """Raise `ConfigError` for a metric without a finite number for every run."""
         for name in names:
             if name in self.unusable:
                 raise ConfigError(self.unusable[name])
+
+
+def say_notes(*tables: SwarmTable | None) -> None:
+    """Print the notes of tables to stderr, each once."""
+    for note in dict.fromkeys(note for table in tables if table is not None for note in table.notes):
+        say(note)
 
 
 def read_swarm(source: Path, metrics: Path | None = None, *, normalise: bool = False) -> SwarmTable:

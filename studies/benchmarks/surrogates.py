@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 
 from objectives.evaluation import Objective
 from objectives.held_out import Floats
-from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
+from objectives.stand_ins.swarm_table import SwarmTable, read_swarms, say_notes
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.progress import track
@@ -86,7 +86,6 @@ def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], s
     `ConfigError`.
     """
     train, unseen = read_swarms(folder)
-    train.say_notes()
     if unseen is None:
         train, unseen = split(train)
     if MEAN in metrics:
@@ -98,6 +97,7 @@ def run_surrogates(folder: Path, metrics: Sequence[str], sizes: Sequence[int], s
         raise ConfigError(f"--metric: {unknown[0]!r} is no metric of {folder}; it has {', '.join(train.metrics)}")
     if max(sizes) > len(train.runs):
         raise ConfigError(f"--sizes: {folder} has {len(train.runs)} runs to train on, fewer than {max(sizes)}")
+    say_notes(train, unseen)
     results = []
     with track("surrogates", len(metrics) * len(sizes) * len(methods())) as show:
         for metric, size in product(metrics, sizes):

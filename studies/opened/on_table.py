@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from objectives.held_out import Floats
-from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
+from objectives.stand_ins.swarm_table import SwarmTable, read_swarms, say_notes
 from objectives.stand_ins.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
 from pool.corpus.corpus import SPLITS
 from pool.errors import ConfigError
@@ -59,9 +59,7 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Swar
     check_directions(config, table)
     goal = goal_of(targets, {}, config.objective.aggregate, lambda domains: {})
     space = checked_space(config, basis)
-    for one in (table, unseen):
-        if one is not None:
-            one.say_notes()
+    say_notes(table, unseen)
     address = address_of(config.database, basis.root / "mixscout.db")
     with study_database(config, address, must_exist=must_exist) as database:
         watch, maximised = partial(_say, table), goal.maximised

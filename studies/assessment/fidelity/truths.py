@@ -9,7 +9,7 @@ import numpy as np
 from objectives.agreement.noise import NoiseFloor
 from objectives.held_out import Floats
 from objectives.scoring.window_table import WindowTable
-from objectives.stand_ins.swarm_table import SwarmTable, read_swarm
+from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, say_notes
 from pool.building.trained import TruthRun, train_runs
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
@@ -122,7 +122,7 @@ def import_truths(instruments: Instruments, path: Path, *, normalise: bool = Fal
     table = read_swarm(path, path.with_name("metrics.csv") if path.is_file() else None, normalise=normalise)
     names, domains = instruments.pool.names, instruments.target.domains
     _check(table, names, instruments.goals["search"].domains, path)
-    table.say_notes()
+    say_notes(table)
     groups = _groups(table, names)
     if not groups:
         raise ConfigError(f"{path}: every run is of a single partition, where the merge is the member; add mixtures")
