@@ -30,9 +30,10 @@ _NO_TABLES = {
     b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it",
     b"PAR1": "a Parquet file; write it as CSV",
     b"version https://git-lfs": "a pointer of Git LFS; fetch the file by `git lfs pull`",
-    b"<": "a page of HTML or XML; download the file itself",
-    b"{": "JSON; write it as CSV",
-    b"[": "JSON; write it as CSV",
+    b"<!DOCTYPE": "a page of HTML; download the file itself",
+    b"<html": "a page of HTML; download the file itself",
+    b'{"': "JSON; write it as CSV",
+    b"[{": "JSON; write it as CSV",
 }
 _SEPARATOR_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n])"?(\r\n|\r|\n)', re.IGNORECASE)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from objectives.aggregates import Aggregate
 from objectives.held_out import Precision
@@ -14,7 +14,16 @@ from search.strategies.registry import STRATEGIES, find_strategy
 from search.strategies.strategy import Strategy
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
-Weight = Annotated[float, Field(gt=0, le=1)]
+
+
+def _is_share(weight: float) -> float:
+    if not 0 < weight <= 1:
+        percent = f"; for {weight:g} percent write {weight / 100:g}" if 1 < weight <= 100 else ""
+        raise ValueError(f"a weight is above 0 and at most 1{percent}")
+    return weight
+
+
+Weight = Annotated[float, AfterValidator(_is_share)]
 TargetWeight = Annotated[float, Field(gt=0)]
 StartMixture = Literal["uniform", "proportional", "vertices", "unimax", "prior"]
 

@@ -154,7 +154,7 @@ def test_weights_as_published_are_divided_by_their_sum(root: Path, capsys: pytes
     edit(path, "licences = 0.6\nprose = 0.4", "licences = 60\nprose = 40")
     edit(path, "[gate]", "prior = {code = 0.3, docs = 0.3001, prose = 0.4}\nkl = 0.1\n[gate]")
     config = read_study_file(path)
-    assert config.target == {"licences": 0.6, "prose": 0.4}
+    assert config.target.weights == {"licences": 0.6, "prose": 0.4}
     assert sum(config.search.prior.values()) == pytest.approx(1, abs=1e-15)
     said = [line.removeprefix(f"{path}: ") for line in capsys.readouterr().err.splitlines()]
     assert said == [
@@ -170,5 +170,15 @@ def test_other_sums_name_the_key_that_takes_them(root: Path, capsys: pytest.Capt
     with pytest.raises(ConfigError, match=message), workbench(read_study_file(path)):
         pass
     edit(path, 'name = "tiny"', 'name = "tiny"\nnormalise = true')
-    assert read_study_file(path).target == {"licences": 0.9, "prose": 0.1}
+    assert read_study_file(path).target.weights == {"licences": 0.9, "prose": 0.1}
     assert "[target] weights sum to 4: divided by it" in capsys.readouterr().err
+
+
+def test_bounds_in_percent_are_refused_with_the_share(root: Path) -> None:
+    path = root / "study.toml"
+    edit(path, "[search]", "[space]\ncaps = {code = 50}\nfloors = {docs = -1.0}\n[search]")
+    message = (
+        r"'space.caps.code': a weight is above 0 and at most 1; for 50 percent write 0.5 \(got 50\); .* at most 1 \("
+    )
+    with pytest.raises(ConfigError, match=message):
+        read_study_file(path)
