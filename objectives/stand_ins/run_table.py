@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from objectives.held_out import Floats
-from objectives.stand_ins.written_numbers import Cell, Column, Marks, listed, read_column
+from objectives.stand_ins.written_numbers import Cell, Column, Marks, listed, read_column, shown
 from pool.errors import ConfigError
 from pool.files.csv_tables import CsvTable, read_csv
 
@@ -61,7 +61,9 @@ def read_run_tables(weights: Path, metrics: Path) -> tuple[RunTable, RunTable]:
     second = _run_table(other, keys[1], places[1], marks[1].beside(marks[0]))
     names = [file.columns[key] for file, key in zip((one, other), keys, strict=True)]
     if _plain_name(names[0], keys[0]) != _plain_name(names[1], keys[1]):
-        second = replace(second, notes=(*second.notes, f"{names[1]!r} is joined with {names[0]!r} of {weights.name}"))
+        second = replace(
+            second, notes=(*second.notes, f"{shown(names[1])} is joined with {shown(names[0])} of {weights.name}")
+        )
     return first, _joined(first, second)
 
 
@@ -106,7 +108,7 @@ def _data_columns(file: CsvTable, key: int, *, is_weights: bool) -> list[int]:
     if repeated:
         places = " and ".join(str(at + 1) for at, name in enumerate(names) if name == repeated[0])
         raise ConfigError(
-            f"{file.path}: column {repeated[0]!r} comes more than once, as columns {places}; rename or remove one"
+            f"{file.path}: column {shown(repeated[0])} comes more than once, as columns {places}; rename or remove one"
         )
     data: list[int] = []
     for at, name in enumerate(names):
@@ -118,8 +120,10 @@ def _data_columns(file: CsvTable, key: int, *, is_weights: bool) -> list[int]:
             raise ConfigError(f"{file.path}: column {at + 1} has no name; name or remove it")
         data.append(at)
     if not data:
-        shown = names[key] or "that of the runs"
-        raise ConfigError(f"{file.path}: there is no column but {shown!r}; expected one for each partition or metric")
+        key_name = names[key] or "that of the runs"
+        raise ConfigError(
+            f"{file.path}: there is no column but {shown(key_name)}; expected one for each partition or metric"
+        )
     return data
 
 
@@ -154,8 +158,8 @@ def _lines(file: CsvTable, key: int) -> dict[str, int]:
         run = row.fields[key]
         if run in lines:
             raise ConfigError(
-                f"{file.path}: {file.columns[key] or 'run'} {run!r} comes more than once, in lines {lines[run]} and "
-                f"{row.line}; every run needs its own"
+                f"{file.path}: {file.columns[key] or 'run'} {shown(run)} comes more than once, in lines {lines[run]} "
+                f"and {row.line}; every run needs its own"
             )
         lines[run] = row.line
     return lines
@@ -172,8 +176,8 @@ def _joined(weights: RunTable, metrics: RunTable) -> RunTable:
         metrics = metrics.named_as(_same_numbers(weights.runs, metrics.runs))
     if not {*weights.runs} & {*metrics.runs}:
         raise ConfigError(
-            f"{weights.path} and {metrics.path} have no run in common: {weights.runs[0]!r} here, {metrics.runs[0]!r} "
-            "there; runs are joined by their names"
+            f"{weights.path} and {metrics.path} have no run in common: {shown(weights.runs[0])} here, "
+            f"{shown(metrics.runs[0])} there; runs are joined by their names"
         )
     for one, other in ((weights, metrics), (metrics, weights)):
         known = {*other.runs}
@@ -182,8 +186,8 @@ def _joined(weights: RunTable, metrics: RunTable) -> RunTable:
             line = one.lines[one.runs.index(gone[0])]
             more = f" (and {len(gone) - 1} more, {listed(gone[1:])})" if gone[1:] else ""
             raise ConfigError(
-                f"{other.path}: run {gone[0]!r} of {one.path.name} is missing{more}; add it, or remove line {line} of "
-                f"{one.path.name}"
+                f"{other.path}: run {shown(gone[0])} of {one.path.name} is missing{more}; add it, or remove line "
+                f"{line} of {one.path.name}"
             )
     return metrics.in_order(weights.runs)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from objectives.held_out import Floats
 from objectives.stand_ins.run_table import RunTable, read_run_tables
-from objectives.stand_ins.written_numbers import MOST_NAMED, listed
+from objectives.stand_ins.written_numbers import MOST_NAMED, listed, shown
 from pool.errors import ConfigError
 from pool.files.digests import digest_arrays, digest_json
 from pool.files.whole import csv_text, new_folder, write_text
@@ -97,7 +97,9 @@ def read_swarms(folder: Path, *, normalise: bool = False) -> tuple[SwarmTable, S
     metrics, others = ({*one.metrics, *one.unusable} for one in (table, unseen))
     missing = sorted({*table.names} ^ {*unseen.names}) or sorted(metrics ^ others)
     if missing:
-        raise ConfigError(f"{test[0].parent}: column {missing[0]!r} is only in one of the training and the test files")
+        raise ConfigError(
+            f"{test[0].parent}: column {shown(missing[0])} is only in one of the training and the test files"
+        )
     order = [unseen.names.index(name) for name in table.names]
     unusable = {**unseen.unusable, **table.unusable}
     usable = [name for name in table.metrics if name not in unusable]
@@ -167,10 +169,8 @@ def _shares(file: RunTable, *, normalise: bool) -> tuple[Floats, list[str]]:
     unit = 100.0 if (abs(totals / 100 - 1) <= SUM_ROUNDING).all() else 1.0
     weights = np.where((weights < 0) & (weights >= -DUST * unit), 0.0, weights)
     for row, column in np.argwhere(weights < 0)[:1]:
-        name = list(file.columns)[column]
-        raise ConfigError(
-            f"{_place(file, row)}, column {name!r}: a weight is never negative, got {float(weights[row, column])!r}"
-        )
+        where = f"{_place(file, row)}, column {shown(list(file.columns)[column])}"
+        raise ConfigError(f"{where}: a weight is never negative, got {float(weights[row, column])!r}")
     off = abs(totals / unit - 1)
     for row in np.flatnonzero((totals <= 0) if normalise else (off > SUM_ROUNDING))[:1]:
         raise ConfigError(
@@ -186,14 +186,14 @@ def _shares(file: RunTable, *, normalise: bool) -> tuple[Floats, list[str]]:
 
 
 def _place(file: RunTable, row: int) -> str:
-    return f"{file.path}: line {file.lines[row]}, run {file.runs[row]!r}"
+    return f"{file.path}: line {file.lines[row]}, run {shown(file.runs[row])}"
 
 
 def _way_out(file: RunTable, weights: Floats, totals: Floats) -> str:
     """Name a column too many, or the key for any sum."""
     for name, column in zip(file.columns, weights.T, strict=True):
         if (abs(totals - column - 1) <= SUM_ROUNDING).all():
-            return f"without column {name!r} they sum to 1: remove the column if it is no partition"
+            return f"without column {shown(name)} they sum to 1: remove the column if it is no partition"
     if totals.min() <= 0:
         return "give the run a weight, or remove it from both files"
     return "divide each run's weights by their sum, or set normalise = true in the study file"
@@ -201,9 +201,9 @@ def _way_out(file: RunTable, weights: Floats, totals: Floats) -> str:
 
 def _left_out(file: RunTable) -> list[str]:
     """Word the columns left out; a study with one of them as target is told more."""
-    notes = [f"column {name!r} is percent: divided by 100" for name in file.percents]
+    notes = [f"column {shown(name)} is percent: divided by 100" for name in file.percents]
     faulty = [name for name in file.faults if name not in file.texts]
-    few = [f"metric {name!r} lacks a number for some runs: left out" for name in faulty[:MOST_NAMED]]
+    few = [f"metric {shown(name)} lacks a number for some runs: left out" for name in faulty[:MOST_NAMED]]
     more = [f"so do {len(faulty) - MOST_NAMED} more metrics"] if len(faulty) > MOST_NAMED else []
     return [*notes, *few, *more, *_texts(file)]
 

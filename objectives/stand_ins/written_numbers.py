@@ -80,12 +80,12 @@ class Marks:
         if self._is_doubtful(text):
             point = text.replace(",", ".")
             other = re.sub("[.,]", "", text)
-            return _Field(math.nan, problem=f"{_shown(field)} may mean {point} or {other}; write it without doubt")
+            return _Field(math.nan, problem=f"{shown(field)} may mean {point} or {other}; write it without doubt")
         try:
             number = float(text.replace(",", ".", 1) if _DECIMAL.fullmatch(text) else text)
         except ValueError:
             grouped = _GROUPED.fullmatch(text)
-            problem = f"{_shown(field)} has thousands separators; write it without them" if grouped else ""
+            problem = f"{shown(field)} has thousands separators; write it without them" if grouped else ""
             return _Field(math.nan, is_text=not grouped, problem=problem)
         return _Field(number / 100 if percent else number, is_percent=percent)
 
@@ -105,7 +105,7 @@ def read_column(name: str, cells: Sequence[Cell], marks: Marks) -> Column:
     is_text = len(bad) == len(cells) and any(field.is_text for _, field in bad)
     if is_text and not any(field.problem for _, field in bad):
         cell = next(cell for cell, field in bad if field.is_text)
-        fault = f"column {name!r} is text, not numbers: line {cell.line} has {_shown(cell.text)}"
+        fault = f"column {shown(name)} is text, not numbers: line {cell.line} has {shown(cell.text)}"
         return Column(np.empty(0), fault, is_text=True)
     if bad:
         return Column(np.empty(0), _fault(name, bad))
@@ -113,14 +113,14 @@ def read_column(name: str, cells: Sequence[Cell], marks: Marks) -> Column:
     plain = [cell for cell, field in pairs if not field.is_percent and field.number]
     if percent and plain:
         one, other = percent[0], plain[0]
-        message = f"{_shown(one.text)} in line {one.line} is percent, {_shown(other.text)} in line {other.line} is not"
-        return Column(np.empty(0), f"column {name!r}: {message}; write all of them alike")
+        message = f"{shown(one.text)} in line {one.line} is percent, {shown(other.text)} in line {other.line} is not"
+        return Column(np.empty(0), f"column {shown(name)}: {message}; write all of them alike")
     return Column(np.array([field.number for field in fields]), is_percent=bool(percent))
 
 
 def _fault(name: str, bad: Sequence[tuple[Cell, _Field]]) -> str:
     cell, field = bad[0]
-    where = f"line {cell.line}, run {cell.run!r}, column {name!r}: "
+    where = f"line {cell.line}, run {shown(cell.run)}, column {shown(name)}: "
     if field.problem:
         return f"{where}{field.problem}"
     is_word = field.is_text or cell.text.lower() in _NOTHING
@@ -128,15 +128,15 @@ def _fault(name: str, bad: Sequence[tuple[Cell, _Field]]) -> str:
     more = f", and none for {len(others)} more ({listed(others)})" if others else ""
     them = "these runs" if others else "the run"
     what = "a number" if is_word else "a finite number"
-    return f"{where}expected {what}, got {_shown(cell.text)}{more}; correct it, or remove {them} from both files"
+    return f"{where}expected {what}, got {shown(cell.text)}{more}; correct it, or remove {them} from both files"
 
 
 def listed(runs: Sequence[str]) -> str:
-    some = ", ".join(map(repr, runs[:MOST_NAMED]))
+    some = ", ".join(map(shown, runs[:MOST_NAMED]))
     return some if len(runs) <= MOST_NAMED else f"{some} ..."
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     return repr(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}...")
 
 

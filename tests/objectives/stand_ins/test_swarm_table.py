@@ -240,6 +240,16 @@ REFUSED: dict[str, tuple[Change, Change, str]] = {
         str,
         "ratios.csv: line 4: a quotation mark is opened and never closed; is a quotation mark missing?",
     ),
+    "a field without end": (
+        lambda text: text.replace("r2,", 'r2,"' + 200_000 * "x"),
+        str,
+        "ratios.csv: line 4: a field is longer than 131072 characters; is a quotation mark missing?",
+    ),
+    "a long field": (
+        lambda text: text.replace("r2,0.5", f"r2,{100_000 * 'x'}"),
+        str,
+        f"line 4, run 'r2', column 'web': expected a number, got '{60 * 'x'}...'; correct it, or remove the run",
+    ),
     "runs twice": (
         lambda text: text.replace("r3", "r1"),
         str,
