@@ -160,7 +160,7 @@ def _names(strategies: list[Strategy]) -> str:
 def read_study_file(path: Path) -> StudyFile:
     """Read a study file and make its paths absolute. Raises `ConfigError`."""
     config = _with_published_weights(read_config(path, StudyFile), path)
-    if config.database and "://" in config.database:
+    if config.database:
         check_written(config.database, path)
     try:
         return config.model_copy(update=_absolute_paths(config, path.resolve().parent))

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import optuna
 
+from pool.files.secrets import MASK, SECRET_OPTIONS, without_passwords
 from search.trials import count_trials
 from studies.opened.identity import ACCEPTED, IDENTITY, VERSIONS, current_versions
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Passage, Section, Table
 
-MASK = "***"
-_IN_URL = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/:@\"']*:)[^\s@\"']+(?=@)", re.IGNORECASE)
-_IN_QUERY = re.compile(r"(?P<before>[?&](?:password|passwd|sslpassword|token|secret)=)[^\s&\"']+", re.IGNORECASE)
+_IN_QUERY = re.compile(rf"(?P<before>[?&](?:{'|'.join(sorted(SECRET_OPTIONS))}|token|secret)=)[^\s\"']+", re.IGNORECASE)
+"""An & in a password ends no password here."""
 _ASSIGNED = re.compile(
     r"(?P<before>[\w.-]*(?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*)(?P<quote>[\"']).*?(?P=quote)",
     re.IGNORECASE,
@@ -90,6 +90,5 @@ def _text(path: Path) -> str:
 
 def masked(text: str) -> str:
     """Replace passwords in URLs, and quoted values of keys that sound secret, by asterisks."""
-    text = _IN_URL.sub(rf"\g<before>{MASK}", text)
-    text = _IN_QUERY.sub(rf"\g<before>{MASK}", text)
+    text = _IN_QUERY.sub(rf"\g<before>{MASK}", without_passwords(text))
     return _ASSIGNED.sub(rf"\g<before>\g<quote>{MASK}\g<quote>", text)
