@@ -1,5 +1,7 @@
 """Errors of a database: one clear line for each, and patience with those that pass by themselves."""
 
+import math
+import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,10 +10,12 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from pool.errors import StorageError, first_line
+from pool.files.secrets import without_secrets
 from pool.progress import say
 from studies.database.address import VARIABLE, Address
 
 PAUSE_SECONDS = 0.5
+PAUSE_TO_SAY_SECONDS = 5.0
 
 Answer = TypeVar("Answer")
 
@@ -20,21 +24,55 @@ _PASSING = (
     "server closed the connection",
     "terminating connection",
     "connection refused",
-    "connection failed",
+    "connection reset",
+    "broken pipe",
     "connection is closed",
     "connection is lost",
     "lost connection",
     "gone away",
-    "can't connect",
+    "is the server running",
+    "[errno 2] no such file",
+    "timed out",
+    "timeout expired",
+    "no route to host",
+    "network is unreachable",
+    "temporary failure in name resolution",
     "starting up",
     "shutting down",
+    "shutdown in progress",
+    "not yet accepting connections",
     "deadlock",
     "could not serialize",
-    "no such file or directory",
     "lock wait timeout",
 )
+_NO_PLACE = ("too many clients", "too many connections", "connection slots", "max_user_connections")
 _LASTING = ("password authentication", "access denied", "does not exist", "unknown database", "no password supplied")
-_NO_ROOM = ("disk is full", "no space left", "disk full", "is full", "readonly database", "unable to open database")
+_NO_ROOM = (
+    "disk is full",
+    "no space left",
+    "disk full",
+    "is full",
+    "readonly database",
+    "unable to open database",
+    "disk i/o error",
+)
+_REMEDIES = {
+    "not support ssl": "leave sslmode out of the URL or write sslmode=prefer, or turn encryption on at the server",
+    "insecure transport": "the server takes encrypted connections alone: add ssl_ca=FILE to the URL's options",
+    "pg_hba.conf": "add a line for this user, database and host to the server's pg_hba.conf",
+    "certificate": "give the file of the server's authority in the URL: sslrootcert of PostgreSQL, ssl_ca of MySQL",
+    "not currently accepting": "let the database be connected to: ALTER DATABASE ... ALLOW_CONNECTIONS true",
+    "permission denied": "let the user make tables: GRANT CREATE ON SCHEMA public TO ...",
+    "command denied": "let the user make tables: GRANT ALL ON ... TO ...",
+    "not allowed to connect": "let the user in from this machine",
+    "cryptography": "pip install cryptography",
+    "name or service not known": "correct the host in the URL",
+    "resolve host": "correct the host in the URL",
+}
+"""By words of a server's refusal."""
+_ATTEMPT = re.compile("^- ", re.MULTILINE)
+_REASON = re.compile(r"(?:.*\bfailed: |connection is bad: )?(?:(?:FATAL|ERROR):\s+)?(?P<reason>.*)")
+_OF_MYSQL = re.compile(r"\(\d+, (?P<quote>['\"])(?P<reason>.*)(?P=quote)\)")
 
 
 def outlasting(
@@ -45,7 +83,7 @@ def outlasting(
     Patience counts from the first error after `progress()` last changed. Raises the database's error after that, and
     a lasting error at once.
     """
-    failing_since, last = None, progress()
+    failing_since, last, said = None, progress(), -math.inf
     while True:
         try:
             return work()
@@ -55,7 +93,9 @@ def outlasting(
                 failing_since, last = now, here
             if not _is_passing(error) or now - failing_since > patience_seconds:
                 raise
-            say("the database is away or busy; waiting for it")
+            if now >= said + PAUSE_TO_SAY_SECONDS:
+                said = now
+                say("the database is away or busy; waiting for it")
             time.sleep(PAUSE_SECONDS)
 
 
@@ -74,21 +114,43 @@ def explained(address: Address, error: BaseException) -> StorageError:
         )
     if "not a database" in text or "malformed" in text:
         return StorageError(f"{address} is not a database that can be read; set `database` to another file")
-    if "password authentication" in text or "access denied" in text or "no password supplied" in text:
-        return StorageError(
-            f"{found}: the server refuses user {address.url.username!r} with this password; set {VARIABLE} in the "
-            "environment to the URL with the right one"
+    if address.file:
+        return StorageError(f"{found}: {first_line(_of_driver(error))}")
+    return StorageError(f"{found}{_of_server(address, text, _reason(address, error), passing=_is_passing(error))}")
+
+
+def _of_server(address: Address, text: str, reason: str, *, passing: bool) -> str:
+    user, name = address.url.username, without_secrets(repr(address.url.database), address.secrets)
+    if any(words in text for words in ("password authentication", "access denied", "no password supplied")):
+        return (
+            f": the server refuses user {user!r} with this password; set {VARIABLE} in the environment to the URL with "
+            "the right one, its @ : / ? # % and spaces percent-encoded"
         )
     if ('database "' in text and "does not exist" in text) or "unknown database" in text:
-        return StorageError(f"{found}: the server has no database {address.url.database!r}; create it, or name another")
+        return f": the server has no database {name}; create it, or name another"
     if 'role "' in text and "does not exist" in text:
-        return StorageError(f"{found}: the server has no user {address.url.username!r}; create it, or name another")
-    if not address.file and _is_passing(error):
-        return StorageError(
-            f"{found} cannot be reached; nothing was lost: see that the server runs, and run the same command again"
+        return f": the server has no user {user!r}; create it, or name another"
+    if any(words in text for words in _NO_PLACE):
+        return (
+            f": {reason}; nothing was lost: end other workers or raise the server's limit, and run the same command "
+            "again"
         )
-    line = first_line(_causes(error)[-1])
-    return StorageError(f"{found}: {line.replace(address.url.password, '***') if address.url.password else line}")
+    if passing:
+        return (
+            f" cannot be reached; nothing was lost: see that the server runs, and run the same command again ({reason})"
+        )
+    remedy = next((remedy for words, remedy in _REMEDIES.items() if words in text), "put it right")
+    return f": {reason}; {remedy}, and run the same command again"
+
+
+def _reason(address: Address, error: BaseException) -> str:
+    """Return what the driver says, as one line without secrets: of several attempts, the first that will not pass."""
+    own = _of_driver(error)
+    attempts = _attempts(str(own))
+    found = next((one for one in attempts if not _passes(one)), attempts[0])
+    line = (found.strip().splitlines() or [type(own).__name__])[0]
+    of_mysql = _OF_MYSQL.fullmatch(line) or _REASON.fullmatch(line)
+    return without_secrets(of_mysql["reason"] if of_mysql else line, address.secrets)
 
 
 def _is_passing(error: BaseException) -> bool:
@@ -99,7 +161,16 @@ def _is_passing(error: BaseException) -> bool:
     causes = _causes(error)
     lost = any(isinstance(cause, DBAPIError) and cause.connection_invalidated for cause in causes)
     raced = any(isinstance(cause, IntegrityError) for cause in causes)
-    return lost or raced or any(words in text for words in _PASSING)
+    return lost or raced or all(map(_passes, _attempts(str(_of_driver(error)))))
+
+
+def _passes(text: str) -> bool:
+    return any(words in text.lower() for words in (*_PASSING, *_NO_PLACE))
+
+
+def _attempts(text: str) -> list[str]:
+    """Divide a message into those of the attempts at a server with several addresses."""
+    return _ATTEMPT.split(text)[1:] or [text]
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -111,5 +182,13 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
+def _of_driver(error: BaseException) -> BaseException:
+    """Return the driver's own error, without the statement that SQLAlchemy adds, or else the first cause."""
+    causes = _causes(error)
+    return next((one.orig for one in causes if isinstance(one, DBAPIError) and one.orig is not None), causes[-1])
+
+
 def _text(error: BaseException) -> str:
-    return " ".join(str(cause) for cause in _causes(error)).lower()
+    causes = _causes(error)
+    own = [one.orig if isinstance(one, DBAPIError) and one.orig is not None else one for one in causes]
+    return " ".join(map(str, own)).lower()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import socketserver
 import sqlite3
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from pool.errors import ConfigError, StorageError
 from pool.mixture import Mixture
 from studies.database.address import VARIABLE, Address, address_of, check_written, parse
 from studies.database.database import Database, open_database, revision_of
+from studies.database.errors import outlasting
 from studies.database.evaluations import EvaluationRow
 from studies.database.leases import exclusively
 
@@ -246,11 +249,94 @@ def test_what_a_server_has_against_us_is_one_line_each(postgres: Postgres, new_a
         postgres.run("SELECT pg_reload_conf()")
     _fails(postgres.url("nowhere"), "the server has no database 'nowhere'; create it")
     _fails(postgres.url("postgres", user="nobody"), "the server has no user 'nobody'")
+    postgres.run("CREATE ROLE many LOGIN CONNECTION LIMIT 0")
+    _fails(postgres.url("postgres", user="many"), 'too many connections for role "many"; nothing was lost')
     postgres.stop()
     try:
         _fails(address, "cannot be reached; nothing was lost: see that the server runs")
     finally:
         postgres.start()
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[bytes], int]]:
+    """A server on loopback with one answer to whoever calls; returns its port."""
+    servers: list[socketserver.ThreadingTCPServer] = []
+
+    def start(answer: bytes) -> int:
+        class Answer(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                if not answer.startswith(b"N"):  # MySQL speaks first
+                    self.request.sendall(answer)
+                self.request.recv(1000)
+                self.request.sendall(answer)
+
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer)
+        server.daemon_threads = True
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        return int(server.server_address[1])
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_server_that_refuses_is_not_waited_for(
+    answering: Callable[[bytes], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = b"#HY000Connections using insecure transport are prohibited"
+    refusal = b"\xff" + (3159).to_bytes(2, "little") + text
+    mysql = len(refusal).to_bytes(3, "little") + b"\0" + refusal
+    for address, message in {
+        f"postgresql://me:geheim@127.0.0.1:{answering(b'N')}/mix?sslmode=require": (
+            "server does not support SSL, but SSL was required; leave sslmode out of the URL or write sslmode=prefer"
+        ),
+        f"mysql://me:geheim@127.0.0.1:{answering(mysql)}/mix": "insecure transport are prohibited; the server takes",
+        "postgresql://me:geheim@no.invalid/mix": "correct the host in the URL",
+        "mysql://me:geheim@no.invalid/mix": "correct the host in the URL",
+        "postgresql://me:geheim@127.0.0.1:1/mix?sslmode=requir": "invalid sslmode value",
+    }.items():
+        _fails(address, message, never="geheim")
+        assert "waiting" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        ('connection failed: connection to server at "::1", port 5 failed: Connection refused', True),
+        ("connection failed: FATAL:  the database system is starting up", True),
+        ("connection failed: FATAL:  sorry, too many clients already", True),
+        ("connection failed: FATAL:  remaining connection slots are reserved", True),
+        ("connection timeout expired", True),
+        ("(1040, 'Too many connections')", True),
+        ("(2003, \"Can't connect to MySQL server on 'h' (timed out)\")", True),
+        ("(2003, \"Can't connect to MySQL server on 'h' ([Errno -2] Name or service not known)\")", False),
+        ("(1045, \"Access denied for user 'me'@'h' (using password: YES)\")", False),
+        ("(1130, \"Host 'h' is not allowed to connect to this MariaDB server\")", False),
+        ('connection failed: FATAL:  no pg_hba.conf entry for host "h", user "me", no encryption', False),
+        ("connection failed: FATAL:  Passwort-Authentifizierung fehlgeschlagen", False),
+        (
+            'connection failed: connection to server at "::1" failed: Connection refused\n'
+            "Multiple connection attempts failed. All failures were:\n"
+            "- host: 'h', hostaddr: '::1': Connection refused\n"
+            "- host: 'h', hostaddr: '127.0.0.1': FATAL:  something else",
+            False,
+        ),
+    ],
+)
+def test_only_what_passes_by_itself_is_waited_for(said: str, passes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studies.database.errors.PAUSE_SECONDS", 0.01)
+    tries = []
+
+    def work() -> None:
+        tries.append(1)
+        raise OperationalError("SELECT 1", {}, Exception(said))
+
+    with pytest.raises(OperationalError):
+        outlasting(work, patience_seconds=0.05)
+    assert (len(tries) > 1) == passes
 
 
 def _wait_until_refused(url: str) -> None:
