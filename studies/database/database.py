@@ -24,6 +24,7 @@ from search.optuna_private import StudyStorage, TrialStorage
 from studies.database.address import Address
 from studies.database.errors import explained, outlasting
 from studies.database.evaluations import EvaluationStore
+from studies.database.kept_file import KeptFile
 from studies.database.leases import Leases, exclusively
 from studies.database.migrations import versions
 
@@ -53,7 +54,8 @@ def open_database(
 ) -> Iterator[Database]:
     """Open the database, make its tables, renew this process's leases, and translate errors.
 
-    Raises `StorageError` for a database locked beyond the timeout, not writable, out of reach, or of another version.
+    Raises `StorageError` for a database locked beyond the timeout, not writable, out of reach, or of another version;
+    and for a SQLite file removed, replaced or cut while the block runs, at the next use or at the block's end.
     """
     address = where if isinstance(where, Address) else Address.of_file(where)
     _check_file(address)
@@ -63,10 +65,13 @@ def open_database(
     try:
         wait = min(timeout_seconds, LONGEST_WAIT_TO_OPEN_SECONDS)
         storage = outlasting(lambda: _with_tables(engine, address, options), patience_seconds=wait)
+        kept = _watched(address, engine, storage.trials.engine)
         try:
             leases = Leases(engine, seconds=lease_seconds)
             with leases.renewed():
                 yield Database(address, engine, storage, EvaluationStore(engine, leases), leases)
+            if kept is not None:
+                kept.check_at_the_end()
         finally:
             storage.remove_session()
             storage.trials.engine.dispose()
@@ -88,6 +93,15 @@ def storage_for_threads(database: Database, timeout_seconds: float) -> Iterator[
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _watched(address: Address, *engines: Engine) -> KeptFile | None:
+    if address.file is None:
+        return None
+    kept = KeptFile(address.file)
+    for engine in engines:
+        kept.watch(engine)
+    return kept
 
 
 def _check_file(address: Address) -> None:
@@ -126,9 +140,9 @@ def _tune(engine: Engine, address: Address) -> None:
 
 
 def _with_tables(engine: Engine, address: Address, options: dict[str, Any]) -> StudyStorage:
-    if _is_current(engine, address):  # Optuna's tables are made before ours
-        return _optuna_storage(engine, address, options)
     try:
+        if _is_current(engine, address):  # Optuna's tables are made before ours
+            return _optuna_storage(engine, address, options)
         with exclusively(engine, address, "upgrade"):  # several workers may start at once
             current = _is_current(engine, address)
             if not current and inspect(engine).has_table("evaluations"):  # outside the lock: tables in the making
@@ -139,6 +153,8 @@ def _with_tables(engine: Engine, address: Address, options: dict[str, Any]) -> S
             return storage
     except (OSError, Timeout) as error:
         raise explained(address, StorageError("readonly database")) from error
+    except RuntimeError as error:  # PyMySQL's for a missing library
+        raise explained(address, error) from None
 
 
 def _optuna_storage(engine: Engine, address: Address, options: dict[str, Any]) -> StudyStorage:

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from filelock import FileLock
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from pool.errors import StorageError
 from studies.database.address import Address
 
 POLL_SECONDS = 0.005
@@ -130,12 +131,12 @@ class Leases:
         finally:
             ended.set()
             thread.join()
-            with suppress(SQLAlchemyError):
+            with suppress(SQLAlchemyError, StorageError):
                 self._delete()
 
     def _keep_renewing(self, ended: threading.Event) -> None:
         while not ended.wait(self._seconds / RENEWALS):
-            with suppress(SQLAlchemyError):  # the server may be back before the lease is over
+            with suppress(SQLAlchemyError, StorageError):  # the server may be back before the lease is over
                 self.renew()
 
     def _delete(self, *which: sa.ColumnElement[bool]) -> None:
