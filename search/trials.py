@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from operator import attrgetter
 
@@ -17,7 +19,6 @@ import numpy as np
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import binomtest
 
 from search.surrogates.surrogate import normal_quantile
 
@@ -75,6 +76,7 @@ class Counts:
     audited: merges against the gate's advice, with `false_prunes` winning all the same.
     forced: merges after too many pruned in a row.
     tokens_read: held-out tokens read by all merges.
+    reasons: of the failed merges, the first line each, without the mixture; how often by reason.
     """
 
     merges: int = 0
@@ -86,24 +88,37 @@ class Counts:
     stopped_early: int = 0
     tokens_read: int = 0
     false_prunes: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
     def with_pruned(self, pruned: int) -> Counts:
         return replace(self, pruned=pruned)
 
     def plus(self, more: Counts, ended: Sequence[FrozenTrial]) -> Counts:
         """Add the counts of further trials; `ended` are all completed and failed trials, by number."""
-        added = Counts(*(one + other for one, other in zip(astuple(self), astuple(more), strict=True)))
+        numbers = {name: getattr(self, name) + getattr(more, name) for name in _NUMBERS}
+        added = Counts(**numbers, reasons=Counter(self.reasons) + Counter(more.reasons))
         return replace(added, false_prunes=_false_prunes(ended)) if added.audited else added
+
+    def failures(self) -> list[str]:
+        """Say how many merges failed for each reason, the most frequent first."""
+        by_number = sorted(self.reasons.items(), key=lambda item: -item[1])
+        return [f"{number} failed: {reason}" for reason, number in by_number]
 
     def false_prune_rate(self) -> str:
         """Say the measured false-prune rate with its 95 % Wilson interval, or the lack of audits."""
         if self.audited == 0:
             return "not measured (no audit)"
+        from scipy.stats import binomtest  # takes half a second
+
         interval = binomtest(self.false_prunes, self.audited).proportion_ci(method="wilson")
         return (
             f"{self.false_prunes}/{self.audited} = {self.false_prunes / self.audited:.0%} "
             f"(95 % interval {interval.low:.0%} to {interval.high:.0%})"
         )
+
+
+_NUMBERS = tuple(one.name for one in fields(Counts) if one.name != "reasons")
+_MIXTURE = re.compile(r"\{.*?\}")
 
 
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -233,7 +248,14 @@ def count_of(ended: Sequence[FrozenTrial], *, pruned: int) -> Counts:
         stopped_early=sum(bool(trial.user_attrs.get(STOPPED_EARLY)) for trial in completed),
         tokens_read=sum(trial.user_attrs.get(TOKENS_READ, 0) for trial in completed),
         false_prunes=_false_prunes(ended),
+        reasons=Counter(_reason(trial) for trial in own if trial.state is TrialState.FAIL),
     )
+
+
+def _reason(trial: FrozenTrial) -> str:
+    """Return the first line of a failed trial's reason, with any mixture as `...`, so that equal reasons are equal."""
+    lines = str(trial.user_attrs.get(REASON, "")).strip().splitlines()
+    return _MIXTURE.sub("...", lines[0]) if lines else "no reason was recorded"
 
 
 def _false_prunes(ended: Sequence[FrozenTrial]) -> int:

@@ -24,6 +24,8 @@ def show_counts(console: Console, counts: Counts) -> None:
         f"merges {counts.merges} (of which {counts.cached} remembered, {counts.failed} failed), "
         f"pruned {counts.pruned}, audited {counts.audited}, forced {counts.forced}"
     )
+    for failure in counts.failures():
+        console.print(failure, soft_wrap=True)
     if counts.stopped_early:
         console.print(f"stopped early {counts.stopped_early}; {counts.tokens_read:,} held-out tokens read in all")
     console.print(f"false-prune rate, measured on the audits: {counts.false_prune_rate()}")

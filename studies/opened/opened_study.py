@@ -13,7 +13,7 @@ from pool.corpus.corpus import Split
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from search.space import CappedSimplex
-from search.trials import best_trial, completed_trials
+from search.trials import best_trial, completed_trials, count_trials
 from studies.database.address import Address
 from studies.database.database import Database, open_database
 from studies.database.remembered import RememberedObjective
@@ -108,7 +108,11 @@ def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
     """Return the mixture of the trial with the lowest value (the first of equals). Raises `StudyError`."""
     trial = best_trial(completed_trials(study))
     if trial is None:
-        raise StudyError(f"study {study.study_name!r} has no evaluated mixture yet; run `mixscout search` on its file")
+        failures = "; ".join(count_trials(study).failures())
+        found = f" ({failures})" if failures else ""
+        raise StudyError(
+            f"study {study.study_name!r} has no evaluated mixture yet{found}; run `mixscout search` on its file"
+        )
     return bench.space.mixture_of(trial)
 
 

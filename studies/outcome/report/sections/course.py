@@ -53,7 +53,10 @@ def gate_section(facts: Facts) -> Section:
         Section,
         "gate",
         "Gate",
-        notes=[f"False-prune rate, measured on the audits: {counts.false_prune_rate()}."],
+        notes=[
+            f"False-prune rate, measured on the audits: {counts.false_prune_rate()}.",
+            *(f"{failure}." for failure in counts.failures()),
+        ],
         tables=[_counts(counts)],
     )
     if judged:

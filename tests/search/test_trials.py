@@ -1,0 +1,44 @@
+"""Counts say why merges failed."""
+
+import io
+
+import optuna
+from optuna.trial import TrialState, create_trial
+from rich.console import Console
+
+from search.trials import REASON, Counts, count_trials
+from studies.answers.tables import show_counts
+
+
+def _failed(*reasons: str) -> optuna.Study:
+    study = optuna.create_study()
+    for reason in reasons:
+        study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={REASON: reason} if reason else {}))
+    return study
+
+
+def test_equal_reasons_are_counted_together_and_the_most_frequent_comes_first() -> None:
+    counts = count_trials(
+        _failed(
+            "MemoryError: no room\nand more (tried 3 times)",
+            "the gradient at mixture {'a': 0.5, 'b': 0.5} is not finite",
+            "",
+            "the gradient at mixture {'a': 0.25, 'b': 0.75} is not finite",
+        )
+    )
+    assert counts.failed == 4
+    assert counts.failures() == [
+        "2 failed: the gradient at mixture ... is not finite",
+        "1 failed: MemoryError: no room",
+        "1 failed: no reason was recorded",
+    ]
+
+
+def test_counts_for_people_name_the_reasons() -> None:
+    shown = io.StringIO()
+    show_counts(Console(file=shown, width=120), count_trials(_failed("no room")))
+    assert "1 failed" in shown.getvalue() and "\n1 failed: no room\n" in shown.getvalue()
+
+
+def test_counts_without_failures_say_nothing() -> None:
+    assert Counts(merges=3).failures() == []
