@@ -1,4 +1,4 @@
-"""Print the rooms of the four packages with their duties, and with `--files` every file with its own.
+"""Print the rooms of the packages with their duties, and with `--files` every file with its own.
 
 A duty is the first line of a module's docstring. `--write` puts the tree of rooms into the README.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ("pool", "objectives", "search", "studies")
+FLOORS = ("pool", "objectives", "search", "studies", "mixscout")
 WIDTH = 28
 DEPTH = 2
 """The README shows the packages and their rooms; rooms inside rooms are in the full tree."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ["pool", "objectives", "search", "studies"]
+FLOORS = ["pool", "objectives", "search", "studies", "mixscout"]
 
 
 ORDER = """
@@ -26,7 +26,7 @@ studies/assessment/comparison  studies/assessment/ablation  studies/demo.py
 studies/benchmarks/ratio.py  studies/benchmarks/training.py  studies/benchmarks/surrogates.py
 studies/benchmarks/evaluation  studies/benchmarks/strategies
 studies/outcome/handover  studies/outcome/report/facts  studies/outcome/report/sections  studies/outcome/report
-studies/outcome/dashboard  studies/command_line
+studies/outcome/dashboard  studies/command_line  mixscout
 """
 ROOMS = ORDER.split()
 """From the ground up: a room, or a file of a floor, imports only what is named before it."""

@@ -40,7 +40,7 @@ _EXCHANGE_SECONDS = 60.0
 """How long opening waits for another process to exchange parts."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pool:
     """One seed, one member per partition, and their text, all verified.
 
@@ -78,6 +78,9 @@ class Pool:
     def merged_folders(self) -> dict[str, tuple[Path, ...]]:
         """Folders of the checkpoints behind each name, merged evenly."""
         return {name: tuple(self.member_folders[unit] for unit in self.units_of(name)) for name in self.names}
+
+    def __repr__(self) -> str:
+        return f"<mixscout.Pool {self.config.name!r}, {len(self.names)} members: {', '.join(self.names)}>"
 
     def units_of(self, name: str) -> tuple[str, ...]:
         return self.groups[name] if self.groups else (name,)

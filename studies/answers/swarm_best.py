@@ -67,6 +67,10 @@ class SwarmBest:
     counts: Counts
     front: Sequence[FrontPoint] = ()
 
+    @property
+    def mixture(self) -> Mixture:
+        return self.best.mixture
+
     def as_json(self) -> Json:
         return {
             "study": self.study,

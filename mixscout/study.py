@@ -1,0 +1,225 @@
+"""A study from Python: search, answers, figures."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from contextlib import ExitStack
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import optuna
+
+from objectives.evaluation import Objective
+from pool.corpus.corpus import Split
+from pool.errors import ConfigError, StudyError
+from pool.mixture import Mixture
+from search.space import CappedSimplex
+from search.trials import START, VERDICT, Counts, best_trial, completed_trials, count_trials
+from studies.answers.best import Best, find_best
+from studies.answers.confirm import Confirmation, run_confirm, trained_loss
+from studies.answers.swarm_best import SwarmBest, find_swarm_best
+from studies.opened.on_pool import Workbench
+from studies.opened.on_table import SwarmBench
+from studies.opened.opened_study import OpenedStudy, best_mixture
+from studies.opened.opening import open_study as opened
+from studies.opened.opening import open_to_read
+from studies.running.run import run_search
+from studies.study_file.study_file import StudyFile, read_study_file
+from studies.terminal import quiet_libraries
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+    from studies.assessment.fidelity.report import FidelityReport
+    from studies.outcome.report.facts.facts import Facts
+    from studies.outcome.report.facts.section import Section
+
+
+class Study:
+    """A study file, opened on its pool or table. Use it in a `with` block, or close it.
+
+    Every method works on the same database as the command line: a study begun there goes on here.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        quiet_libraries()
+        self.path = Path(path)
+        self.config: StudyFile = read_study_file(self.path)
+        self._open = ExitStack()
+        self._bench: OpenedStudy = self._open.enter_context(opened(self.config))
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def space(self) -> CappedSimplex:
+        """The mixture space, for a study of your own: `space.suggest(trial)`."""
+        return self._bench.space
+
+    @property
+    def optuna(self) -> optuna.Study:
+        """The study as Optuna has it. Raises `StudyError` before the first search."""
+        return self._bench.known_study()
+
+    def search(self, merges: int | None = None, *, accept: bool = False) -> Counts:
+        """Advance the study to a total of `merges` evaluations, by default the study file's.
+
+        With `accept`, go on after a change of strategy, seed, gate, start or versions. Raises a `MixscoutError`.
+        """
+        return run_search(self._bench, merges or self.config.search.merges, accept=accept)
+
+    @property
+    def best(self) -> Best | SwarmBest:
+        """The best mixture beside the baselines, each scored in full. Raises `StudyError` without a value yet."""
+        if isinstance(self._bench, SwarmBench):
+            return find_swarm_best(self._bench, self.optuna)
+        return find_best(self._on_pool("best"), self.optuna)
+
+    @property
+    def best_mixture(self) -> Mixture:
+        """The mixture of the lowest value; nothing is scored. Raises `StudyError` without a value yet."""
+        return best_mixture(self._bench, self.optuna)
+
+    def loss(self, split: Split = "search") -> Objective:
+        """Return the remembered loss of merges on a split: call it with a mixture."""
+        return self._on_pool("loss").losses[split]
+
+    def trained_loss(self) -> Objective:
+        """Return the remembered test loss of models really trained: a call with a new mixture trains."""
+        return trained_loss(self._on_pool("trained_loss"))
+
+    def confirm(self) -> Confirmation:
+        """Really train the best mixture and the baselines, or recall them, and compare with their merges."""
+        return run_confirm(self._on_pool("confirm"), self.best_mixture)
+
+    def fidelity(
+        self, mixtures: int = 12, *, repeats: int = 0, exponents: tuple[float, ...] = (0.5, 0.75)
+    ) -> FidelityReport:
+        """Really train a spread of mixtures, and measure how well the loss of a merge predicts the loss of training."""
+        from studies.assessment.fidelity.report import FidelityRequest, make_report
+
+        wanted = FidelityRequest(mixtures, repeats, exponents=exponents)
+        return make_report(self._on_pool("fidelity"), self.optuna, wanted)
+
+    def report(self) -> Path:
+        """Write the report, and return the path of its page."""
+        from studies.outcome.report.report import run_report
+
+        return run_report(self.config, self.path).page
+
+    def trials_dataframe(self) -> pandas.DataFrame:
+        """Return one row a trial: number, state, values, the weights of the mixture, verdict of the gate and start."""
+        import pandas
+
+        study, space = self.optuna, self.space
+        rows = []
+        for trial in study.get_trials(deepcopy=False):
+            weights = space.mixture_of(trial).as_dict() if space.stands_for_mixture(trial) else {}
+            names = list(self.config.targets) or ["value"]
+            values = dict(zip(names, trial.values or [None] * len(names), strict=True))
+            marks = {"verdict": trial.user_attrs.get(VERDICT), "start": trial.user_attrs.get(START)}
+            rows.append({"number": trial.number, "state": trial.state.name, **values, **weights, **marks})
+        return pandas.DataFrame(rows)
+
+    def plot_best(self) -> Figure:
+        """Draw the weights of the best mixture."""
+        return self._chart("best-mixture")
+
+    def plot_standings(self) -> Figure:
+        """Draw the best mixture beside the baselines."""
+        return self._chart("standings")
+
+    def plot_progress(self) -> Figure:
+        """Draw every evaluation in order, and the lowest so far."""
+        return self._chart("progress")
+
+    def plot_mixtures(self) -> Figure:
+        """Draw every mixture evaluated, one line a mixture."""
+        return self._chart("parallel")
+
+    def plot_slices(self) -> Figure:
+        """Draw the predicted value around the best mixture."""
+        return self._chart("slices")
+
+    def plot_surrogate(self) -> Figure:
+        """Draw predicted beside measured values."""
+        return self._chart("predicted-measured")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<mixscout.Study {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            weights = self.best_mixture.as_dict()
+        except StudyError:
+            weights = {}
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{weight:.4f}</td></tr>" for name, weight in weights.items()
+        )
+        table = f"<table><tr><th>partition</th><th>weight</th></tr>{rows}</table>" if rows else ""
+        return f"<p>{html.escape(self._summary())}</p>{table}"
+
+    def _summary(self) -> str:
+        try:
+            study = self.optuna
+        except StudyError:
+            return f"{self.name!r}, not begun"
+        counts, best = count_trials(study), best_trial(completed_trials(study))
+        lowest = f", best {best.values[0]:.4f}" if best and best.values and len(best.values) == 1 else ""
+        return f"{self.name!r}, {counts.merges} of {self.config.search.merges} evaluations{lowest}"
+
+    def _on_pool(self, what: str) -> Workbench:
+        if isinstance(self._bench, Workbench):
+            return self._bench
+        raise ConfigError(f"{what} needs a pool to merge from, and study {self.name!r} is on a table")
+
+    def _chart(self, name: str) -> Figure:
+        """Draw a figure of the report. Raises `StudyError` with what is missing."""
+        from studies.outcome.report.facts.drawing import in_style
+        from studies.outcome.report.facts.facts import Facts
+
+        with open_to_read(self.config) as bench, in_style():
+            section = _sections()[name](Facts.of(bench, self.path))
+            for chart in section.charts:
+                if chart.name == name:
+                    return chart.draw()
+        raise StudyError(f"study {self.name!r} has no figure {name!r} yet: {section.missing or 'too few evaluations'}")
+
+
+def _sections() -> dict[str, Callable[[Facts], Section]]:
+    from studies.outcome.report.sections.course import progress_section
+    from studies.outcome.report.sections.mixtures import mixtures_section
+    from studies.outcome.report.sections.slices import slices_section
+    from studies.outcome.report.sections.standings import best_section
+    from studies.outcome.report.sections.surrogate import surrogate_section
+
+    return {
+        "best-mixture": best_section,
+        "standings": best_section,
+        "progress": progress_section,
+        "parallel": mixtures_section,
+        "slices": slices_section,
+        "predicted-measured": surrogate_section,
+    }
+
+
+def open_study(path: str | PathLike[str]) -> Study:
+    """Open a study file, on its pool or table. Raises a `MixscoutError` that names the thing at fault."""
+    return Study(path)
