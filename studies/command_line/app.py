@@ -3,6 +3,7 @@
 Answers go to stdout, progress to stderr. Heavy imports stand inside the verbs, so `--help` answers at once.
 """
 
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -63,6 +64,7 @@ app.add_typer(bench_verbs, name="bench")
 
 def main() -> None:
     """Run the command line. A `MixscoutError` or a file error is one line and exit code 1."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: threads that spin starve other work
     try:
         prepare_streams()
         try:
