@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mixscout.pools import build_pool, open_pool
     from mixscout.samplers import MixtureSampler, record
-    from mixscout.study import Study, open_study
+    from mixscout.study import Study, build_pool, open_pool, open_study
     from objectives.evaluation import Evaluation, Objective
     from objectives.losses.merged_loss import MergedLoss, ProxySettings
     from objectives.losses.trained_loss import TrainedLoss
@@ -73,9 +72,9 @@ _HOMES = {
     "Study": "mixscout.study",
     "SwarmBest": "studies.answers.swarm_best",
     "TrainedLoss": "objectives.losses.trained_loss",
-    "build_pool": "mixscout.pools",
+    "build_pool": "mixscout.study",
     "make_rule": "objectives.merging.rules",
-    "open_pool": "mixscout.pools",
+    "open_pool": "mixscout.study",
     "open_study": "mixscout.study",
     "record": "mixscout.samplers",
 }

@@ -1,9 +1,9 @@
-"""A study from Python: search, answers, figures."""
+"""Pools and studies from Python: built, opened, searched, answered, drawn."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Self
 import optuna
 
 from objectives.evaluation import Objective
+from pool.building.build import build_pool as build
+from pool.config.pool_file import read_pool_file
 from pool.corpus.corpus import Split
+from pool.engines.choice import EngineRequest, chosen
 from pool.errors import ConfigError, StudyError
 from pool.mixture import Mixture
+from pool.parts.store import Pool
+from pool.parts.store import open_pool as open_built
 from search.space import CappedSimplex
 from search.trials import START, VERDICT, Counts, best_trial, completed_trials, count_trials
 from studies.answers.best import Best, find_best
@@ -37,6 +42,26 @@ if TYPE_CHECKING:
     from studies.assessment.fidelity.report import FidelityReport
     from studies.outcome.report.facts.facts import Facts
     from studies.outcome.report.facts.section import Section
+
+
+def build_pool(path: str | PathLike[str], *, rebuild: Sequence[str] = (), workers: int | None = None) -> Pool:
+    """Build the missing parts of a pool by its file; a second call finds the pool complete.
+
+    rebuild: members to train again; `seed` for the seed and all members, `all` for everything.
+    workers: members trained side by side, by default one after the other.
+
+    Raises a `MixscoutError` that names the thing at fault.
+    """
+    quiet_libraries()
+    config = read_pool_file(Path(path))
+    with chosen(EngineRequest(workers=workers), otherwise=config.recipe.resources) as engine:
+        return build(config, list(rebuild), engine)
+
+
+def open_pool(path: str | PathLike[str]) -> Pool:
+    """Open and verify the pool of a pool file. Raises a `MixscoutError` for a pool that is not complete."""
+    quiet_libraries()
+    return open_built(read_pool_file(Path(path)))
 
 
 class Study:
