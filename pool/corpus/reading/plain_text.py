@@ -25,9 +25,11 @@ def text_rows(path: Path, unit: Unit, encoding: str | None = None) -> Iterator[R
         if unit == "file":
             yield {"text": stream.read()}
         elif unit == "line":
-            yield from ({"text": line.rstrip("\n")} for line in stream)
+            for line in stream:
+                yield {"text": line.rstrip("\n")}
         else:
-            yield from ({"text": paragraph} for paragraph in _paragraphs(stream))
+            for paragraph in _paragraphs(stream):
+                yield {"text": paragraph}
 
 
 def _paragraphs(stream: TextIO) -> Iterator[str]:

@@ -8,6 +8,7 @@ import lzma
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, TextIO, cast
 
 import zstandard
 
@@ -71,7 +72,7 @@ _OPENERS: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
 @contextmanager
 def as_text(
     path: Path, encoding: str | None, *, newline: str | None = None, skip_mark: bool = False
-) -> Iterator[io.TextIOWrapper]:
+) -> Iterator[TextIO]:
     """Open a file for its text, in UTF-8 or as its byte order mark says unless `encoding` is named.
 
     `skip_mark` leaves out the mark of UTF-8; that of UTF-16 is always left out.
@@ -81,7 +82,7 @@ def as_text(
     used = _encoding(path, encoding)
     if skip_mark and is_utf_8(used):
         used = "utf-8-sig"
-    with io.TextIOWrapper(unpacked(path), encoding=used, newline=newline) as text:
+    with io.TextIOWrapper(cast(BinaryIO, unpacked(path)), encoding=used, newline=newline) as text:
         yield text
 
 
