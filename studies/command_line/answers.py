@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from studies.command_line.options import JsonOption, NoiseOption, StudyArgument, pool_bench, print_answer
+from studies.command_line.options import JsonOption, NoiseOption, StudyArgument, pool_bench, print_answer, read_study
 from studies.terminal import console, print_json, quiet_libraries
 
 if TYPE_CHECKING:
@@ -23,13 +23,12 @@ def best(
 
     A study on a swarm shows the predicted best mixture, beside uniform and the best trained model.
     """
+    config = read_study(study_file)
     quiet_libraries()
     from studies.answers.best import find_best, run_diversity
     from studies.answers.tables import show_best, show_diversity
     from studies.opened.on_pool import workbench
-    from studies.study_file.study_file import read_study_file
 
-    config = read_study_file(study_file)
     if config.table is not None and not diversity:
         _best_on_table(config, as_json=as_json)
         return

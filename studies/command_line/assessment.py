@@ -18,6 +18,7 @@ from studies.command_line.options import (
     WorkersOption,
     pool_bench,
     print_answer,
+    read_study,
 )
 from studies.terminal import console, named_weights, print_json, quiet_libraries
 
@@ -162,13 +163,13 @@ def compare(
     A second run continues: after a kill, or with more seeds, strategies or merges. Writes a picture and a CSV file
     into the folder `reports` beside the study's database.
     """
+    configs = [read_study(file) for file in study_files]
     quiet_libraries()
     from studies.assessment.comparison.comparison import write_comparison
     from studies.assessment.comparison.picture import draw_comparison
     from studies.assessment.comparison.run import compare_strategies, compare_studies
     from studies.assessment.comparison.table import show_comparison
     from studies.opened.opening import open_study
-    from studies.study_file.study_file import read_study_file
 
     if len(study_files) > 1:
         if strategies or seeds or merges:
@@ -179,7 +180,7 @@ def compare(
         name = "-".join(one.name for one in comparison.contenders)
     else:
         names = _strategy_names(strategies or DEFAULT_STRATEGIES)
-        with open_study(read_study_file(study_files[0])) as bench:
+        with open_study(configs[0]) as bench:
             comparison = compare_strategies(bench, names, seeds or DEFAULT_SEEDS, merges or DEFAULT_MERGES)
             reports = bench.root / "reports"
         name = comparison.name

@@ -13,6 +13,7 @@ from studies.terminal import console, print_json
 
 if TYPE_CHECKING:
     from studies.opened.on_pool import Workbench
+    from studies.study_file.study_file import StudyFile
 
 PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
@@ -56,6 +57,16 @@ def print_answer(answer: Answer, show: Callable[[Console, Answer], None], *, as_
         print_json(answer)
     else:
         show(console(), answer)
+
+
+def read_study(study_file: Path) -> "StudyFile":
+    """Read and check a study file, and the goal on a table, before anything heavy loads. Raises `ConfigError`."""
+    from studies.opened.goal import check_table
+    from studies.study_file.study_file import read_study_file
+
+    config = read_study_file(study_file)
+    check_table(config)
+    return config
 
 
 def pool_bench(study_file: Path, *, must_exist: bool = True) -> "AbstractContextManager[Workbench]":

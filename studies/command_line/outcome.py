@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, pool_bench
+from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, pool_bench, read_study
 from studies.terminal import console, print_json, quiet_libraries
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")]
@@ -88,11 +88,11 @@ def report(study_file: StudyArgument, truths: TruthsOption = None, as_json: Json
 
     The report merges and trains nothing. A section without data names the command that makes them.
     """
+    config = read_study(study_file)
     quiet_libraries()
     from studies.outcome.report.report import run_report
-    from studies.study_file.study_file import read_study_file
 
-    written = run_report(read_study_file(study_file), study_file, truths)
+    written = run_report(config, study_file, truths)
     if as_json:
         print_json(written.as_json())
         return
@@ -113,11 +113,11 @@ def dashboard(
 
     Needs `mixscout[dashboard]`. The study may run meanwhile: its samplers notice nothing.
     """
+    config = read_study(study_file)
     quiet_libraries()
     from studies.outcome.dashboard.run import open_dashboard
-    from studies.study_file.study_file import read_study_file
 
-    with open_dashboard(read_study_file(study_file), study_file, host=host, port=port) as opened:
+    with open_dashboard(config, study_file, host=host, port=port) as opened:
         if as_json:
             print_json({"url": opened.server.url, "study_url": opened.study_url})
         else:

@@ -14,6 +14,7 @@ from studies.command_line.options import (
     JsonOption,
     StudyArgument,
     WorkersOption,
+    read_study,
 )
 from studies.terminal import console, print_json, quiet_libraries
 
@@ -72,15 +73,14 @@ def worker(
 def _advance(
     study_file: Path, merges: int | None, wanted: EngineRequest, devices: str | None, *, accept: bool, as_json: bool
 ) -> None:
+    config = read_study(study_file)
     quiet_libraries()
     from pool.engines.choice import chosen
     from studies.answers.tables import show_counts
     from studies.opened.opening import open_study
     from studies.running.run import run_search
     from studies.running.workers import parse_devices, run_workers
-    from studies.study_file.study_file import read_study_file
 
-    config = read_study_file(study_file)
     total = merges or config.search.merges
     with chosen(wanted, parse_devices(devices)) as engine:
         if engine.elsewhere:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from objectives.aggregates import Aggregate
 from objectives.stand_ins.metric_names import looks_like, named_loss, named_score
-from objectives.stand_ins.swarm_table import SwarmTable
+from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
 from objectives.target import Direction, Goal, Target
 from pool.errors import ConfigError
 from studies.opened.space import Basis, with_way_out
@@ -36,6 +37,27 @@ def targets_of(config: StudyFile, basis: Basis) -> dict[str, Target]:
     if not config.targets:
         return {"target": _weighted(config, "target", config.target)}
     return {name: _weighted(config, f"targets.{name}", table) for name, table in config.targets.items()}
+
+
+def check_table(config: StudyFile) -> None:
+    """Check the goal of a study on a table against its metrics, without fitting. Raises `ConfigError`."""
+    if config.table is not None:
+        table = read_swarms(config.table, normalise=config.normalise)[0]
+        goal_on_table(config, basis_of(config.table, table), table)
+
+
+def basis_of(folder: Path, table: SwarmTable) -> Basis:
+    """Return the basis of a study on a table."""
+    return Basis("table", folder.parent, table.names, tuple(table.metrics), tokens={}, recipe_tokens=0)
+
+
+def goal_on_table(config: StudyFile, basis: Basis, table: SwarmTable) -> Goal:
+    """Make the goal of a study on a table. Raises `ConfigError`."""
+    for asked in (config.target.weights, config.objective.domains, *(one.weights for one in config.targets.values())):
+        table.check_metrics(asked)
+    targets = targets_of(config, basis)
+    check_directions(config, table)
+    return goal_of(targets, {}, config.objective.aggregate, lambda domains: {})
 
 
 def check_directions(config: StudyFile, table: SwarmTable) -> None:

@@ -15,10 +15,9 @@ from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
 from search.surrogates.surrogate import ConformalSurrogate, Observations
 from studies.database.address import address_of
 from studies.database.remembered import RememberedObjective
-from studies.opened.goal import check_directions, goal_of, targets_of
+from studies.opened.goal import basis_of, goal_on_table
 from studies.opened.identity import Identity, common_parts
 from studies.opened.opened_study import OpenedStudy, checked_space, study_database
-from studies.opened.space import Basis
 from studies.study_file.study_file import StudyFile
 
 COVERAGE = 0.9
@@ -52,12 +51,8 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Swar
     table, unseen = read_swarms(config.table, normalise=config.normalise)
     if len(table.runs) < LEAST_RUNS:
         raise ConfigError(f"{config.table}: {len(table.runs)} runs are too few to predict from; give {LEAST_RUNS}")
-    basis = Basis("table", config.table.parent, table.names, tuple(table.metrics), tokens={}, recipe_tokens=0)
-    for asked in (config.target.weights, config.objective.domains, *(one.weights for one in config.targets.values())):
-        table.check_metrics(asked)
-    targets = targets_of(config, basis)
-    check_directions(config, table)
-    goal = goal_of(targets, {}, config.objective.aggregate, lambda domains: {})
+    basis = basis_of(config.table, table)
+    goal = goal_on_table(config, basis, table)
     space = checked_space(config, basis)
     say_notes(table, unseen)
     address = address_of(config.database, basis.root / "mixscout.db")

@@ -52,6 +52,7 @@ GOALS: list[Goal] = [
     Goal.of(Target({"a": 1.0}, ceilings={"c": 0.9})),
     Goal.of(Target({"a": 1.0}, ceilings={"c": 2.0, "a": 1.5})),
     Goal({"one": Target({"a": 1.0}), "two": Target({"b": 0.5, "c": 0.5}, ceilings={"a": 1.2})}),
+    Goal({"one": Target({"a": 1.0}), "two": Target({"b": 0.5, "c": 0.5}, ceilings={"c": 1.2}, direction="maximise")}),
 ]
 
 
@@ -128,3 +129,36 @@ def test_the_standard_error_of_the_worst_domain_is_that_domain_s() -> None:
     assert _target("worst").standard_error(losses) == losses["b"].standard_error
     both = math.hypot(0.75 * losses["a"].standard_error, 0.25 * losses["b"].standard_error)
     assert _target("weighted").standard_error(losses) == pytest.approx(both)
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+@given(st.lists(st.floats(-4, 4), min_size=3, max_size=3), st.floats(-4, 4))
+def test_maximised_measures_are_worth_as_much_as_their_negatives_minimised(
+    aggregate: Aggregate, measures: list[float], bound: float
+) -> None:
+    weights, sizes, values = {"a": 0.75, "b": 0.25}, np.array([10.0, 30.0, 20.0]), np.array(measures)
+    negated = {name: -reference for name, reference in REFERENCES.items()}
+    up = Target(weights, aggregate, references=REFERENCES, ceilings={"c": bound}, direction="maximise")
+    down = Target(weights, aggregate, references=negated, ceilings={"c": -bound})
+    assert up.value(values, sizes) == down.value(-values, sizes)
+    assert up.slopes(values, sizes).tolist() == (-down.slopes(-values, sizes)).tolist()
+    assert Goal.of(up).violations_of(np.array(measures)) == {"c": bound - measures[2]}, "the bound is a lower one"
+
+
+def test_only_values_of_one_direction_are_shown_with_their_own_sign() -> None:
+    loss, score = Target({"a": 1.0}), Target({"b": 1.0}, direction="maximise")
+    assert (Goal.of(loss).shown(-0.5), Goal.of(score).shown(-0.5)) == (-0.5, 0.5)
+    both = Goal({"loss": loss, "score": score})
+    assert both.two_ways and both.direction == "minimise" and both.maximised == {"b"}
+    assert both.values_of(np.array([2.0, 0.5]), np.ones(2)) == (2.0, -0.5)
+    assert both.shown(both.value_of(np.array([2.0, 0.5]), np.ones(2))) == 0.75
+
+
+def test_a_direction_is_in_a_digest_only_where_more_is_better() -> None:
+    assert "direction" not in Target({"a": 1.0}).digest_parts
+    assert Target({"a": 1.0}, direction="maximise").digest_parts["direction"] == "maximise"
+
+
+def test_a_measure_in_two_targets_has_one_direction() -> None:
+    with pytest.raises(ValueError, match="'a' is minimised by one target and maximised by another"):
+        Goal({"one": Target({"a": 1.0}), "two": Target({"a": 0.5, "b": 0.5}, direction="maximise")})
