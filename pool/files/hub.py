@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from pool.errors import HubError, first_line
+from pool.files.secrets import secrets_of_environment, without_passwords, without_secrets
 from pool.progress import silent, track
 
 Kind = Literal["model", "dataset"]
@@ -52,7 +53,9 @@ def _of_hub(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be kept in {constants.HF_HUB_CACHE}: {error.strerror}; make room or give write permission"
     name = type(error).__name__
-    return _again(name if name == _QUOTES_HEADERS else first_line(error))
+    if name == _QUOTES_HEADERS:
+        return _again(name)
+    return _again(without_secrets(without_passwords(first_line(error)), secrets_of_environment()))
 
 
 def _again(reason: str) -> str:

@@ -20,7 +20,8 @@ SECRET_OPTIONS = frozenset(
     }
 )
 """Options of a database's URL that hold a secret, of libpq and of PyMySQL."""
-_VARIABLES = re.compile(r".*(PASSWORD|PASSWD|TOKEN|API_KEY|SECRET)(_KEY)?|.*_PROXY|MLFLOW_TRACKING_URI", re.IGNORECASE)
+_SECRET_VARIABLES = re.compile(r"(?!.*DISABLE).*(PASSWORD|PASSWD|TOKEN|API_KEY|SECRET|SECRET_KEY)", re.IGNORECASE)
+_URL_VARIABLES = re.compile(r"https?_proxy|all_proxy|MLFLOW_TRACKING_URI", re.IGNORECASE)
 _USER_IN_URL = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*:/{1,2}[^\s/:@\"']*:)[^\s\"']+(?=@)", re.IGNORECASE)
 
 
@@ -42,14 +43,14 @@ def without_passwords(text: str) -> str:
 
 
 def secrets_of_environment() -> list[str]:
-    """List the values of variables that sound secret: tokens, passwords, and the users of proxies and trackers."""
-    values = [value for name, value in os.environ.items() if _VARIABLES.fullmatch(name)]
-    return [_user_of(value) if "://" in value else value for value in values]
+    """List the values of variables that sound secret, and the passwords in the URLs of proxies and trackers."""
+    secret = [value for name, value in os.environ.items() if _SECRET_VARIABLES.fullmatch(name)]
+    return secret + [_password_in(value) for name, value in os.environ.items() if _URL_VARIABLES.fullmatch(name)]
 
 
-def _user_of(url: str) -> str:
+def _password_in(url: str) -> str:
     """Return the password of a URL as it is written; empty without one."""
-    user, found, _ = url.partition("://")[2].rpartition("@")
+    user, found, _ = url.rpartition("://")[2].rpartition("@")
     return user.partition(":")[2] if found else ""
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from pool.errors import MixscoutError, OutputError
+from pool.files.secrets import without_passwords
 from pool.files.streams import prepare_streams, settle
 from pool.progress import say
 from studies.command_line.answers import answer_verbs
@@ -80,7 +81,7 @@ def main() -> None:
 
 
 def _fail(line: str) -> None:
-    say(f"mixscout: {line}")
+    say(f"mixscout: {without_passwords(line)}")
     with suppress(OutputError):  # an earlier error is the better answer
         settle()
     sys.exit(1)

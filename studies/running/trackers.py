@@ -4,10 +4,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pool.errors import ConfigError
+from pool.errors import ConfigError, StudyError, first_line
+from pool.files.secrets import secrets_of_environment, without_passwords, without_secrets
 from search.trials import Counts
 from studies.study_file.sections import TrackerName
 
@@ -91,22 +94,63 @@ TRACKERS: Mapping[TrackerName, Callable[[str, Path], Tracker]] = {
 }
 
 
+def check_tracker(name: TrackerName | None) -> None:
+    """Raise `ConfigError` for a tracker whose extra is not installed."""
+    if name is not None and find_spec(name) is None:
+        raise _not_installed(name, name)
+
+
+def _not_installed(name: TrackerName, missing: str) -> ConfigError:
+    return ConfigError(f"[search] tracker = {name!r} needs {missing}: pip install 'mixscout[{name}]'")
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A tracker whose library's errors become one line without secrets."""
+
+    name: TrackerName
+    tracker: Tracker
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        with _in_one_line(self.name):
+            self.tracker.log(step, figures)
+
+    def close(self) -> None:
+        with _in_one_line(self.name):
+            self.tracker.close()
+
+
+@contextmanager
+def _in_one_line(name: TrackerName) -> Iterator[None]:
+    """Raise `StudyError` for an error of a tracker's library, which may quote an address with its password."""
+    try:
+        yield
+    except ImportError as error:
+        raise _not_installed(name, error.name or name) from None
+    except Exception as error:  # libraries of a network raise many types
+        said = without_secrets(without_passwords(first_line(error)), secrets_of_environment())
+        raise StudyError(
+            f"[search] tracker = {name!r} cannot be written to: {said}; no merge was lost: see to the tracker, or take "
+            "it out of the study file, and run the same command again"
+        ) from None
+
+
 @contextmanager
 def tracking(name: TrackerName | None, study: str, folder: Path) -> Iterator[Tracker | None]:
-    """Open a tracker under `folder`, and close it; None without a name. Raises `ConfigError` without its extra."""
+    """Open a tracker under `folder`, and close it; None without a name.
+
+    Raises `ConfigError` without its extra, and `StudyError` for a tracker out of reach.
+    """
     if name is None:
         yield None
         return
-    try:
+    with _in_one_line(name):
         tracker = TRACKERS[name](study, folder)
-    except ImportError as error:
-        raise ConfigError(
-            f"[search] tracker = {name!r} needs {error.name or name}: pip install 'mixscout[{name}]'"
-        ) from None
+    guarded = Guarded(name, tracker)
     try:
-        yield tracker
+        yield guarded
     finally:
-        tracker.close()
+        guarded.close()
 
 
 def figures_of(counts: Counts, best: float) -> dict[str, float]:

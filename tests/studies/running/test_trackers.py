@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import edit
 from wandb.proto import wandb_internal_pb2
 
-from studies.running.trackers import TRACKERS
+from pool.errors import StudyError
+from studies.running.trackers import TRACKERS, tracking
 from studies.study_file.sections import TrackerName
 from studies.study_file.study_file import read_study_file
 
@@ -106,6 +107,35 @@ def test_a_tracker_that_is_not_installed_names_its_extra(
     assert answer.code == 1
     assert answer.err.endswith("[search] tracker = 'wandb' needs wandb: pip install 'mixscout[wandb]'\n")
     assert read_study_file(root / "study.toml").search.tracker == "wandb"
+
+
+def test_a_tracker_out_of_reach_is_one_line_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:gehe!m@tracker/x")
+
+    class Away:
+        def __init__(self, study: str, folder: Path) -> None:
+            if study == "never":
+                raise RuntimeError("no answer from http://me:gehe!m@tracker/x, port gehe!m")
+
+        def log(self, step: int, figures: object) -> None:
+            raise OSError("http://me:gehe!m@tracker/x is gone")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("studies.running.trackers.TRACKERS", {"mlflow": Away})
+    with pytest.raises(StudyError) as caught, tracking("mlflow", "never", tmp_path):
+        pass
+    assert "cannot be written to: no answer from http://me:***@tracker/x, port ***; no merge was lost" in str(
+        caught.value
+    )
+    with (
+        pytest.raises(StudyError, match=r"http://me:\*\*\*@tracker/x is gone"),
+        tracking("mlflow", "later", tmp_path) as tracker,
+    ):
+        assert tracker is not None
+        tracker.log(1, {})
 
 
 def test_every_tracker_of_the_study_file_has_its_class() -> None:
