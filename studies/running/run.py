@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import optuna
 
+from pool.errors import StudyError
 from pool.progress import say, track
 from search.loop import Search, advance
 from search.optuna_private import id_of
@@ -102,11 +103,25 @@ def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: in
                     tracker.log(step_of(counts), figures_of(counts, best))
 
         def go_on() -> Counts:
-            with bench.database.optuna.worked_with():
+            with _still_there(study, bench.database), bench.database.optuna.worked_with():
                 return advance(study, search, merges, crew=DatabaseCrew(bench.database), watch=watch)
 
         wait = bench.config.database_timeout_seconds
         return outlasting(go_on, patience_seconds=wait, progress=lambda: latest)
+
+
+@contextmanager
+def _still_there(study: optuna.Study, database: Database) -> Iterator[None]:
+    """Translate Optuna's `KeyError` for a study that somebody removed. Raises `StudyError`."""
+    try:
+        yield
+    except KeyError:
+        if study.study_name in optuna.get_all_study_names(database.optuna):
+            raise
+        raise StudyError(
+            f"study {study.study_name!r} was removed from {database.address} while it was searched: its trials are "
+            "lost, its evaluations are remembered; run the same command again to start it anew"
+        ) from None
 
 
 def _scope(study: optuna.Study) -> str:
