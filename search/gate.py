@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial
 from scipy.special import betaincc
-from scipy.stats import norm
 
 from pool.mixture import Mixture
 from search.per_trial_sampler import derive_seed
@@ -194,6 +193,8 @@ def chance_of_winning(prediction: Prediction, front: Floats, *, seed: int) -> fl
 
     `prediction` (D,) is normal and independent between objectives. Exact for one objective, else from draws.
     """
+    from scipy.stats import norm  # takes half a second
+
     mean, deviation = prediction.mean, prediction.deviation
     if front.shape[1] == 1:
         return float(norm.cdf((front[0, 0] - mean[0]) / max(float(deviation[0]), 1e-300)))

@@ -111,6 +111,11 @@ def read_swarms(folder: Path, *, normalise: bool = False) -> tuple[SwarmTable, S
 _Pair = tuple[Path, Path]
 
 
+def check_there(folder: Path) -> None:
+    """Raise `ConfigError` unless the folder has the files of a table, by their names."""
+    _find_pairs(folder)
+
+
 def _find_pairs(folder: Path) -> tuple[_Pair, _Pair | None]:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; give one with ratios.csv and metrics.csv, or RegMix's tables")

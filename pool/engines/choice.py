@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from pool.engines.devices import visible_devices
 from pool.engines.engine import ONE_BY_ONE, Engine
-from pool.engines.ray_tasks import AUTO, check_address, ray_tasks
-from pool.engines.resources import ANY, Resources, visible_devices
+from pool.engines.ray_tasks import AUTO, check_address, check_installed, ray_tasks
+from pool.engines.resources import ANY, Resources
 from pool.errors import ConfigError
 
 EngineName = Literal["processes", "ray"]
@@ -17,7 +18,7 @@ EngineName = Literal["processes", "ray"]
 class EngineRequest:
     """The options of a command about engines: `workers`, what each takes, and the address of a Ray cluster.
 
-    Raises `ConfigError` for options that contradict each other.
+    Raises `ConfigError` for options that contradict each other, and `EngineError` for Ray that is not installed.
     """
 
     engine: EngineName | None = None
@@ -37,6 +38,8 @@ class EngineRequest:
             raise ConfigError("--engine processes needs --workers, how many of them")
         if self.address is not None:
             check_address(self.address)
+        if self.engine == "ray":
+            check_installed()
 
     @property
     def resources(self) -> Resources:

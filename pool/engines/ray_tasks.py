@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,12 @@ def check_address(address: str) -> None:
         )
 
 
+def check_installed() -> None:
+    """Raise `EngineError` without Ray, which is an extra."""
+    if find_spec("ray") is None:
+        raise EngineError("--engine ray needs Ray: pip install 'mixscout[cluster]', on every machine")
+
+
 @contextmanager
 def connected(address: str) -> Iterator[None]:
     """Connect to a cluster while the block runs; an older connection is used and stays open.
@@ -56,10 +63,9 @@ def connected(address: str) -> Iterator[None]:
     if address == LOCAL:
         os.environ.setdefault(_SEVERAL_MACHINES, "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray  # an extra
-    except ImportError:
-        raise EngineError("--engine ray needs Ray: pip install 'mixscout[cluster]', on every machine") from None
+    check_installed()
+    import ray
+
     if ray.is_initialized():
         yield
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,16 +53,6 @@ def room_of(has: Mapping[str, float], resources: Resources) -> int:
 
 
 NO_DEVICE = "cpu"
-
-
-def visible_devices() -> tuple[str, ...]:
-    """Name the CUDA devices of this process as CUDA_VISIBLE_DEVICES does; none without CUDA."""
-    import torch
-
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not torch.cuda.is_available():
-        return ()
-    return tuple(given.split(",")) if given else tuple(map(str, range(torch.cuda.device_count())))
 
 
 def shared_out(devices: Sequence[str], gpus: float | None) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from itertools import chain, combinations, combinations_with_replacement, islice
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import qmc
 
 from pool.mixture import Mixture
 from search.space import CappedSimplex, Weights
@@ -34,6 +33,8 @@ def propose_sobol(trials: Sequence[FrozenTrial], space: CappedSimplex, seed: int
 
     Optuna's QMCSampler counts its points in the study, so a search killed before proposing skips a point.
     """
+    from scipy.stats import qmc  # takes half a second
+
     sequence = qmc.Sobol(len(space.free), scramble=True, rng=np.random.default_rng(seed))
     done = sum(START not in trial.user_attrs for trial in trials)
     if done:

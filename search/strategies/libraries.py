@@ -4,11 +4,13 @@ TPE, NSGA and CMA-ES see no pruned trials: TPE would take every evaluated mixtur
 generation of NSGA or CMA-ES consists of evaluated mixtures.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-import cmaes
 import numpy as np
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
@@ -18,6 +20,9 @@ from optuna.trial import FrozenTrial, TrialState
 from search.space import CappedSimplex, Weights
 from search.strategies.strategy import ReplayingSampler, Strategy
 from search.trials import START, value_of
+
+if TYPE_CHECKING:
+    import cmaes
 
 STARTUP_TRIALS = 10
 MOST_SHOWN = 150
@@ -92,6 +97,8 @@ def replay(trials: Sequence[FrozenTrial], space: CappedSimplex) -> cmaes.CMA:
 
 
 def _optimiser(mean: Weights, population: int | None = None) -> cmaes.CMA:
+    import cmaes  # loads slowly
+
     bounds = np.tile([0.0, 1.0], (len(mean), 1))
     return cmaes.CMA(mean, STEP, bounds, seed=0, population_size=population)
 

@@ -9,7 +9,6 @@ from functools import lru_cache, partial
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import norm
 
 from search.space import CappedSimplex, Weights
 from search.strategies.strategy import INFORMED_PATIENCE, ReplayingSampler, Strategy
@@ -128,6 +127,8 @@ def _candidates(space: CappedSimplex) -> Weights:
 
 def expected_improvement(prediction: Prediction, incumbent: float) -> Floats:
     """E[max(incumbent - value, 0)] under normal predictions (N,) (Jones, Schonlau and Welch 1998, eq. 15)."""
+    from scipy.stats import norm  # takes half a second
+
     deviation = np.maximum(prediction.deviation, 1e-12)
     z = (incumbent - prediction.mean) / deviation
     improvement: Floats = deviation * (z * norm.cdf(z) + norm.pdf(z))

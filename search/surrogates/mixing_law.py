@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from search.surrogates.surrogate import Floats, Observations, Prediction, TwoStepSurrogate
 
@@ -84,6 +83,8 @@ def _fit(weights: Floats, values: Floats, penalty: float, start: Floats) -> _Law
 
     def errors(coefficients: Floats) -> Floats:
         return np.concatenate([_standard_values(coefficients, weights) - standard, roots @ coefficients])
+
+    from scipy.optimize import least_squares  # loads slowly
 
     def slopes(coefficients: Floats) -> Floats:
         return np.concatenate([_slopes(coefficients, weights), roots])

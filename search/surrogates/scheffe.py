@@ -14,7 +14,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.optimize import minimize
 
 from search.surrogates.scheffe_rows import Coefficients, Rows, covariance, grams, inverse_of, variances
 from search.surrogates.surrogate import Floats, Observations, Prediction, TwoStepSurrogate
@@ -71,6 +70,8 @@ class Prior:
 def fit_prior(observations: Observations) -> Prior:
     """Find the scales of highest penalised marginal likelihood, on some 400 equations at most."""
     rows = Rows.of(_some(observations))
+    from scipy.optimize import minimize  # loads slowly
+
     center = _CENTER + np.log(_bowl(observations.weights.shape[1])) * (np.arange(6) == 1)
     start = Prior(float(observations.values.mean()), _unit(observations), center)
     likelihood = _Likelihood(list(grams(rows, rows)), rows.is_value, start.residuals(rows), center)

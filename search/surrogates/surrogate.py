@@ -12,7 +12,6 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
@@ -214,6 +213,8 @@ def conformal_quantile(scores: Floats, coverage: float) -> float:
 
 def normal_quantile(coverage: float) -> float:
     """Return the z for which mean +- z deviations hold `coverage` of a normal law."""
+    from scipy.stats import norm  # takes half a second
+
     return float(norm.ppf((1 + coverage) / 2))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from pool.engines.choice import EngineRequest
 from pool.errors import ConfigError
 from studies.command_line.options import (
     AddressOption,
@@ -16,6 +17,7 @@ from studies.command_line.options import (
     StudyArgument,
     TruthsOption,
     WorkersOption,
+    checked_study_files,
     pool_bench,
     print_answer,
     read_study,
@@ -57,16 +59,16 @@ def fidelity(
     as_json: JsonOption = False,
 ) -> None:
     """Really train a spread of mixtures, and measure how well the loss of a merge predicts the loss of training."""
+    told = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     quiet_libraries()
-    from pool.engines import choice as engines
+    from pool.engines.choice import chosen
     from studies.assessment.fidelity.report import FidelityRequest, make_report, parse_exponents
     from studies.assessment.fidelity.table import show_fidelity
 
     wanted = FidelityRequest(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions)
-    told = engines.EngineRequest(engine, workers, address, num_cpus, num_gpus)
     with (
         pool_bench(study_file) as bench,
-        engines.chosen(told, otherwise=bench.proxy.pool.config.recipe.resources) as trains,
+        chosen(told, otherwise=bench.proxy.pool.config.recipe.resources) as trains,
     ):
         report = make_report(bench, bench.known_study(), wanted, trains)
     print_answer(report, show_fidelity, as_json=as_json)
@@ -140,7 +142,11 @@ def ablate(
 def compare(
     study_files: Annotated[
         list[Path],
-        typer.Argument(metavar="STUDY.toml...", help="One study file, or several files of studies already run."),
+        typer.Argument(
+            metavar="STUDY.toml...",
+            help="One study file, or several files of studies already run.",
+            callback=checked_study_files,
+        ),
     ],
     strategies: Annotated[
         str | None, typer.Option(metavar="NAME,...", help=f"The competing strategies. [default: {DEFAULT_STRATEGIES}]")

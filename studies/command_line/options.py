@@ -15,8 +15,40 @@ if TYPE_CHECKING:
     from studies.opened.on_pool import Workbench
     from studies.study_file.study_file import StudyFile
 
-PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.")]
-StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
+
+def _pool_file(file: Path) -> Path:
+    """Check a pool file before torch loads. Raises `ConfigError`."""
+    from pool.config.pool_file import PoolFile
+    from pool.files.toml import read_config
+
+    read_config(file, PoolFile)
+    return file
+
+
+def _study_file(file: Path) -> Path:
+    """Check a study file, what it stands on and its database's address before torch loads. Raises `ConfigError`."""
+    from objectives.stand_ins.swarm_table import check_there
+    from studies.database.address import address_of
+    from studies.running.trackers import check_tracker
+    from studies.study_file.study_file import read_study_file
+
+    config = read_study_file(file)
+    if config.pool is not None:
+        _pool_file(config.pool)
+    if config.table is not None:
+        check_there(config.table)
+    address_of(config.database, file)
+    check_tracker(config.search.tracker)
+    return file
+
+
+def checked_study_files(files: list[Path]) -> list[Path]:
+    """Check several study files before torch loads. Raises `ConfigError`."""
+    return [_study_file(file) for file in files]
+
+
+PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.", callback=_pool_file)]
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.", callback=_study_file)]
 TextRootOption = Annotated[
     Path | None,
     typer.Option(metavar="DIR", exists=True, file_okay=False, resolve_path=True, help="Folder of the corpus's files."),

@@ -113,6 +113,11 @@ def dashboard(
 
     Needs `mixscout[dashboard]`. The study may run meanwhile: its samplers notice nothing.
     """
+    from studies.outcome.dashboard.loopback import check_installed, check_loopback, check_port
+
+    check_loopback(host)
+    check_port(port)
+    check_installed()
     config = read_study(study_file)
     quiet_libraries()
     from studies.outcome.dashboard.run import open_dashboard

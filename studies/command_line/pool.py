@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from pool.engines.choice import EngineRequest
 from pool.errors import ConfigError
 from studies.command_line.options import (
     AddressOption,
@@ -48,13 +49,13 @@ def build(
     from pool.config.pool_file import read_pool_file
     from pool.corpus.reading.checks import check_sources
 
+    wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     config = read_pool_file(pool_file, text_root)
     check_sources(config.corpus.partitions | config.corpus.held_out)
     quiet_libraries()
     from pool.building.build import build_pool
-    from pool.engines.choice import EngineRequest, chosen
+    from pool.engines.choice import chosen
 
-    wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     with chosen(wanted, otherwise=config.recipe.resources) as trains:
         manifest = build_pool(config, rebuild or [], trains).manifest
     _print_pool(manifest, as_json=as_json)

@@ -21,8 +21,24 @@ from studies.terminal import console, print_json, quiet_libraries
 MergesOption = Annotated[
     int | None, typer.Option(min=1, help="Total budget of the study, merges already done included.")
 ]
+
+
+def _devices(text: str | None) -> str | None:
+    """Check devices before any file is read. Raises `ConfigError`."""
+    from pool.engines.devices import parse_devices
+
+    parse_devices(text)
+    return text
+
+
 DevicesOption = Annotated[
-    str | None, typer.Option(metavar="0,1", help="GPUs of the workers, in turn; `cpu` for none. One worker each.")
+    str | None,
+    typer.Option(
+        metavar="0,1",
+        is_eager=True,
+        callback=_devices,
+        help="GPUs of the workers, in turn; `cpu` for none. One worker each.",
+    ),
 ]
 AcceptOption = Annotated[
     bool,
@@ -73,16 +89,19 @@ def worker(
 def _advance(
     study_file: Path, merges: int | None, wanted: EngineRequest, devices: str | None, *, accept: bool, as_json: bool
 ) -> None:
+    from pool.engines.choice import chosen
+    from pool.engines.devices import parse_devices
+
+    places = parse_devices(devices)
     config = read_study(study_file)
     quiet_libraries()
-    from pool.engines.choice import chosen
     from studies.answers.tables import show_counts
     from studies.opened.opening import open_study
     from studies.running.run import run_search
-    from studies.running.workers import parse_devices, run_workers
+    from studies.running.workers import run_workers
 
     total = merges or config.search.merges
-    with chosen(wanted, parse_devices(devices)) as engine:
+    with chosen(wanted, places) as engine:
         if engine.elsewhere:
             counts = run_workers(study_file, total, engine, accept=accept)
         else:

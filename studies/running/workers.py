@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,18 +42,6 @@ class Worker:
         except Exception as error:
             return last_line(error)
         return None
-
-
-_DEVICE = re.compile(r"[A-Za-z0-9-]+")
-
-
-def parse_devices(text: str | None) -> tuple[str, ...]:
-    """Read `0,1` or `cpu`. Raises `ConfigError`."""
-    devices = tuple(part.strip() for part in text.split(",")) if text is not None else ()
-    wrong = [device for device in devices if not _DEVICE.fullmatch(device)]
-    if wrong:
-        raise ConfigError(f"--devices {text!r} is no list of devices; write 0,1 for two GPUs, or cpu")
-    return devices
 
 
 def run_workers(study_file: Path, merges: int, engine: Engine, *, accept: bool = False) -> Counts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from importlib.util import find_spec
 from ipaddress import ip_address
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -27,8 +28,7 @@ class LoopbackServer(ThreadingMixIn, WSGIServer):
     def on(cls, host: str, port: int, application: WSGIApplication) -> LoopbackServer:
         """Bind to a loopback address; port 0 is any free one. Raises `ConfigError`."""
         check_loopback(host)
-        if not 0 <= port <= 65535:
-            raise ConfigError(f"--port: expected 0 (any free port) to 65535, got {port}")
+        check_port(port)
         kind = type("Server", (cls,), {"address_family": socket.AF_INET6}) if ":" in host else cls
         try:
             server: LoopbackServer = kind((host, port), QuietHandler)
@@ -52,6 +52,18 @@ class QuietHandler(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
+
+
+def check_port(port: int) -> None:
+    """Raise `ConfigError` for a number that is no port."""
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port: expected 0 (any free port) to 65535, got {port}")
+
+
+def check_installed() -> None:
+    """Raise `ConfigError` without optuna-dashboard, which is an extra."""
+    if find_spec("optuna_dashboard") is None:
+        raise ConfigError("the dashboard needs optuna-dashboard: pip install 'mixscout[dashboard]'")
 
 
 def check_loopback(host: str) -> None:

@@ -10,18 +10,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 
-from pool.errors import ConfigError
 from search.optuna_private import id_of
 from studies.database.database import storage_for_threads
 from studies.opened.opening import open_to_read
-from studies.outcome.dashboard.loopback import LoopbackServer, check_loopback
+from studies.outcome.dashboard.loopback import LoopbackServer, check_installed, check_loopback
 from studies.outcome.report.facts.drawing import in_style
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Chart
@@ -52,8 +50,7 @@ def open_dashboard(config: StudyFile, study_file: Path, *, host: str, port: int)
     The study's trials and its samplers' evidence stay as they are.
     """
     check_loopback(host)
-    if find_spec("optuna_dashboard") is None:
-        raise ConfigError("the dashboard needs optuna-dashboard: pip install 'mixscout[dashboard]'")
+    check_installed()
     from optuna_dashboard import wsgi
 
     with open_to_read(config) as bench, storage_for_threads(bench.database, config.database_timeout_seconds) as storage:

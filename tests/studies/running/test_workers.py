@@ -16,14 +16,13 @@ from tiny import edit
 
 from objectives.evaluation import Evaluation
 from objectives.stand_ins.analytic import QuadraticLoss
-from pool.errors import ConfigError, StudyError
+from pool.errors import StudyError
 from pool.mixture import Mixture
 from search.crew import MOST_BEGINNINGS, Alone
 from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.strategies.registry import STRATEGIES
 from search.trials import BEGUN, ELSEWHERE, REASON, count_trials
-from studies.running.workers import parse_devices
 
 SPACE = CappedSimplex.of(NAMES)
 LOSS = QuadraticLoss(Mixture.from_array(NAMES, [0.5, 0.3, 0.2, 0.0]), [1.0, 2.0, 1.0, 1.0])
@@ -82,12 +81,6 @@ def test_what_stops_the_workers_is_said_in_one_line(root: Path, mixscout) -> Non
     assert last.startswith("mixscout: no worker is left after 0 of 12 merges: ") and "licenses" in last
     wrong = mixscout("search", root / "study.toml", "--devices", "0;1")
     assert wrong.code == 1 and "'0;1' is no list of devices; write 0,1" in wrong.err
-
-
-def test_devices_are_read_as_a_list() -> None:
-    assert parse_devices(None) == () and parse_devices("0, 1") == ("0", "1") and parse_devices("cpu") == ("cpu",)
-    with pytest.raises(ConfigError):
-        parse_devices("")
 
 
 class Others(Alone):

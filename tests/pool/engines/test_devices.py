@@ -1,0 +1,62 @@
+"""Devices are read as a list, and a GPU that is certainly not there is refused before torch loads."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pool.engines import devices
+from pool.engines.devices import known_gpus, parse_devices
+from pool.errors import ConfigError
+
+GPUS = ("GPU-aaaa1111-0", "GPU-bbbb2222-0")
+
+
+@pytest.fixture
+def has(monkeypatch: pytest.MonkeyPatch):
+    """Let the machine have these GPUs; None if nobody knows."""
+    return lambda gpus: monkeypatch.setattr(devices, "known_gpus", lambda: gpus)
+
+
+def test_devices_are_read_as_a_list(has) -> None:
+    has(GPUS)
+    assert parse_devices(None) == () and parse_devices("0, 1") == ("0", "1") and parse_devices("cpu") == ("cpu",)
+    assert parse_devices("GPU-bbbb,MIG-x/1/0".replace("/", "-")) == ("GPU-bbbb", "MIG-x-1-0")
+    for wrong in ("", "0;1", "-1", "0,,1"):
+        with pytest.raises(ConfigError, match="is no list of devices; write 0,1 for two GPUs, or cpu"):
+            parse_devices(wrong)
+
+
+@pytest.mark.parametrize("wanted", ["2", "GPU-c", "0,7"])
+def test_a_gpu_that_is_not_there_is_refused(wanted: str, has) -> None:
+    has(GPUS)
+    with pytest.raises(
+        ConfigError, match=f"there is no device '{wanted[-1] if wanted != 'GPU-c' else wanted}'.*0 to 1"
+    ):
+        parse_devices(wanted)
+
+
+def test_without_a_gpu_only_cpu_is_a_device(has) -> None:
+    has(())
+    with pytest.raises(ConfigError, match="has no GPU that PyTorch can use; write cpu for none, or leave --devices"):
+        parse_devices("0")
+    assert parse_devices("cpu") == ("cpu",)
+
+
+def test_where_nobody_knows_torch_decides_later(has) -> None:
+    has(None)
+    assert parse_devices("3") == ("3",)
+
+
+def test_gpus_are_found_without_torch() -> None:
+    code = "import sys; from pool.engines.devices import known_gpus; print(known_gpus(), 'torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{known_gpus()} False\n"
+
+
+@pytest.mark.gpu
+def test_nvml_lists_what_torch_sees() -> None:
+    import torch
+
+    found = known_gpus()
+    assert found is not None and len(found) == torch.cuda.device_count()
