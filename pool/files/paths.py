@@ -1,4 +1,4 @@
-"""Paths of TOML files: relative to a folder, with `~` and environment variables, unless a file has that very name."""
+"""Paths of TOML files: relative to a folder, with `~` and environment variables; a file of the very name wins."""
 
 import os
 import re
@@ -10,7 +10,7 @@ _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 
 
 def located(base: Path, path: Path) -> Path:
-    """Return `base / path`, with a leading `~` and environment variables replaced; `$a/b` stays where it exists.
+    """Return `base / path`, with a leading `~` and environment variables replaced; an existing `$a/b` stays as it is.
 
     Raises `ConfigError` naming a variable without a value.
     """

@@ -26,7 +26,7 @@ _AGAIN = "download or write it again"
 def check_sources(sources: Mapping[str, TextSource]) -> None:
     """Check all files of all sources by name, size and first bytes.
 
-    Raises `CorpusError` for the first that is missing, empty, or of a kind that holds no such text.
+    Raises `CorpusError` for the first missing or empty file, or the first without such text.
     """
     for name, source in sources.items():
         for path in paths_of(name, source):
@@ -47,7 +47,7 @@ def check_start(name: str, path: Path, source: TextSource) -> None:
 
 
 def check_path(name: str, path: Path, source: TextSource) -> None:
-    """Check one path as `check_sources` does, and the whole of a Zstandard file: its readers accept a part of one."""
+    """Check one path as `check_sources` does, and a Zstandard file to its end: the readers accept half of one."""
     check_start(name, path, source)
     if source.format == "saved":
         return
@@ -98,7 +98,7 @@ def _unpacked_start(path: Path, start: bytes) -> bytes:
 
 
 def _refuse_unmarked(start: bytes) -> None:
-    """Refuse UTF-16 without a byte order mark: as UTF-8 it would be text with zero bytes in between."""
+    """Refuse UTF-16 without a byte order mark: in UTF-8 every second character would be NUL."""
     pairs = len(start) // 2
     for name, zeros in (("utf-16-le", start[1::2]), ("utf-16-be", start[0::2])):
         if pairs >= 8 and zeros.count(0) > 0.7 * pairs and start.count(0) < 1.3 * pairs:

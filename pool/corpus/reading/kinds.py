@@ -1,4 +1,4 @@
-"""Kinds of files by their first bytes: what holds no text is refused by name, with the way to its text."""
+"""Kinds of files by their first bytes: files without text are refused by name, with the way to their text."""
 
 import re
 from collections.abc import Collection
@@ -14,7 +14,7 @@ _LARGEST_PAGE = 2**20
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: how it begins, what it is, and the way to its text."""
+    """A kind of file: its first bytes, its name, and the way to its text."""
 
     starts: tuple[bytes, ...]
     what: str
@@ -55,18 +55,22 @@ _PAGE = Kind((), "an HTML page, as servers send instead of a file (not found, lo
 _ANSWER = Kind((), "a server's refusal saved in the place of the file", "download the file again")
 _ZEROS = Kind((), "nothing but zero bytes at its beginning: a download that did not end", "download it again")
 
-_IS_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!doctype html|<html[\s>])", re.IGNORECASE)
+_IS_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)?(?:<\?xml[^>]*>\s*)?(?:<!doctype html|<html[\s>])",
+    re.IGNORECASE | re.DOTALL,
+)
+_IS_LINK = re.compile(rb"[./\\]*\.git[/\\]annex[/\\]objects[/\\][^\n]*\s*\Z")
 _IS_ANSWER = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?<Error>\s*<Code>|\s*(?:404: Not Found|Not Found|Entry not found|Access Denied"
     rb"|Forbidden|Unauthorized|Invalid username or password\.?)\s*\Z",
 )
 _PLAIN = frozenset(("", ".txt", ".text", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet"))
-"""Suffixes that promise no HTML; a file that is HTML on purpose has another, say .html."""
+"""Suffixes of plain data; HTML on purpose has another suffix, say .html."""
 _WRITTEN_AS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".txt": "text", ".text": "text", ".md": "text"}
 
 
 def refuse_known(path: PurePath, start: bytes, size: int, form: str) -> None:
-    """Refuse a file whose kind holds no text of format `form`, by its first bytes and its size in bytes.
+    """Refuse a file without text of format `form`, by its first bytes and its size in bytes.
 
     Raises `CorpusError` with a predicate: `is a Git LFS pointer; fetch the real file: ...`.
     """
@@ -88,7 +92,7 @@ def refuse_known(path: PurePath, start: bytes, size: int, form: str) -> None:
 
 
 def is_pointer(start: bytes) -> bool:
-    """Tell whether a file is a pointer to one that was not fetched."""
+    """Tell whether a file is a pointer to a file elsewhere."""
     return any(start.startswith(kind.starts) for kind in _POINTERS)
 
 
@@ -114,6 +118,8 @@ def _by_content(path: PurePath, start: bytes, size: int) -> Kind | None:
         return _TAR
     if start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < 2**27:
         return _WEIGHTS
+    if _IS_LINK.match(start):
+        return _POINTERS[-1]
     if len(start) >= 64 and not any(start):
         return _ZEROS
     if path.suffix.lower() not in _PLAIN or size > _LARGEST_PAGE:

@@ -86,7 +86,9 @@ def _content(content: object) -> str | None:
 
 
 def _remedy(value: object, column: str) -> str:
-    if isinstance(value, dict) and value:
-        inner = next((key for key, text in value.items() if isinstance(text, str)), None)
-        return f'; a text inside it is reached by column = "{column}.{inner}"' if inner else ""
-    return ""
+    pairs = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    inner = {str(key): text for key, text in pairs}
+    if inner and all(isinstance(text, str) and key.isdecimal() for key, text in inner.items()):
+        return "; write one text a row"
+    name = next((key for key, text in inner.items() if isinstance(text, str) and isinstance(value, dict)), None)
+    return f'; a text inside it is reached by column = "{column}.{name}"' if name else ""

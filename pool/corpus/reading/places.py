@@ -1,4 +1,4 @@
-"""Places of source files: names, patterns, and columns that the names of folders hold."""
+"""Places of source files: names, patterns, and columns named by folders."""
 
 import fnmatch
 import glob
@@ -32,13 +32,13 @@ def paths_of(name: str, source: TextSource) -> list[Path]:
 
 
 def folder_columns(path: Path) -> dict[str, str]:
-    """Read the columns that folders name, as in `lang=de/part-0.parquet`; a missing value is empty."""
+    """Read the columns named by folders, as in `lang=de/part-0.parquet`; a missing value is empty."""
     pairs = (part.split("=", 1) for part in path.parent.parts if "=" in part)
     return {unquote(key): "" if value == _NO_VALUE else unquote(value) for key, value in pairs}
 
 
 def _matches(name: str, file: Path) -> list[Path]:
-    """List the matches of a pattern, in order. Its first folders are names wherever there are such folders."""
+    """List the matches of a pattern, in order. Its first folders are names as long as there are such folders."""
     parts, folder, count = file.parts, Path(), 0
     while count < len(parts) - 1 and os.path.lexists(folder / parts[count]):
         folder, count = folder / parts[count], count + 1

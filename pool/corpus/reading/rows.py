@@ -33,9 +33,9 @@ def file_rows(name: str, path: Path, source: TextSource, wanted: Collection[str]
 
 
 def folder_value(name: str, path: Path, source: TextSource, field: str) -> str | None:
-    """Return the value that a folder on the path gives column `field`; None if the file itself has the column.
+    """Return the value of column `field` in the folders of the path; None if the file itself has the column.
 
-    A file without rows has no column, and so has one of rows whose first lacks the column. Raises `CorpusError` as
+    A file has the column if its first row has it. Raises `CorpusError` as
     `file_rows`.
     """
     value = folder_columns(path).get(field)

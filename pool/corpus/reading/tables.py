@@ -33,10 +33,12 @@ def csv_rows(path: Path, form: str, column: str, encoding: str | None = None) ->
             try:
                 for number, fields in enumerate(reader):
                     if fields and number:
-                        yield reader.line_num, _row(names, fields, begins)
+                        yield reader.line_num, _row(names, fields, form, begins)
                     begins = reader.line_num + 1
             except csv.Error as error:
-                raise _unreadable(begins, f"{error}; a quote inside quotes is written twice, or correct it") from None
+                raise _unreadable(
+                    form, begins, f"{error}; a quote inside quotes is written twice, or correct it"
+                ) from None
 
 
 def _header(path: Path, form: str, column: str, encoding: str | None) -> tuple[str, list[str]]:
@@ -46,7 +48,7 @@ def _header(path: Path, form: str, column: str, encoding: str | None) -> tuple[s
             try:
                 found[delimiter] = next(csv.reader(stream, delimiter=delimiter, strict=True), [])
             except csv.Error as error:
-                raise _unreadable(1, f"{error}; the first row names the columns") from None
+                raise _unreadable(form, 1, f"{error}; the first row names the columns") from None
         names = found[delimiter]
         if names.count(column) > 1:
             raise CorpusError(f"names column {column!r} twice in its first row; rename one of them")
@@ -54,21 +56,23 @@ def _header(path: Path, form: str, column: str, encoding: str | None) -> tuple[s
             return delimiter, names
     first = found[_DELIMITERS[form][0]]
     raise CorpusError(
-        f"has no column {column!r}; its first row, which names the columns, is {shown_names(first)}: set `column`"
+        f"has no column {column!r}; its first row, which names the columns, is {shown_names(first)}: set `column`, or "
+        "put such a row first"
     )
 
 
-def _row(names: list[str], fields: list[str], line: int) -> Row:
+def _row(names: list[str], fields: list[str], form: str, line: int) -> Row:
     if len(fields) != len(names):
         raise _unreadable(
+            form,
             line,
             f"it has {len(fields)} fields, and the first row {len(names)}; put quotes around a field, or correct it",
         )
     return dict(zip(names, fields, strict=True))
 
 
-def _unreadable(line: int, reason: str) -> CorpusError:
-    return CorpusError(f"cannot be read as csv: line {line}: {reason}")
+def _unreadable(form: str, line: int, reason: str) -> CorpusError:
+    return CorpusError(f"cannot be read as {form}: line {line}: {reason}")
 
 
 @contextmanager

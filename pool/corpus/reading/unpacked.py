@@ -33,7 +33,7 @@ def unpacked(path: Path) -> io.BufferedIOBase:
 
 
 def is_packed(start: bytes) -> bool:
-    """Tell by the first ten bytes whether a file is compressed in a way that is read."""
+    """Tell by the first ten bytes whether a file is compressed by gzip, Zstandard, bzip2 or xz."""
     return _opener(start) is not None
 
 
@@ -42,13 +42,15 @@ def is_zstandard(start: bytes) -> bool:
 
 
 def marked_encoding(start: bytes) -> str | None:
-    """Name the encoding that a byte order mark says: UTF-16 or UTF-32."""
+    """Name the encoding of a byte order mark: UTF-16 or UTF-32."""
     return next((name for mark, name in _UTF_16.items() if start.startswith(mark)), None)
 
 
 def _opener(start: bytes) -> Callable[[Path], io.BufferedIOBase] | None:
     if start.startswith(b"BZh") and start[4:10] not in _BZIP2:
         return None  # text may begin with these letters
+    if start[1:4] == _SKIPPABLE and start[0] in range(0x50, 0x60):
+        return _opened_zstandard  # a skippable frame, the first of pzstd
     return next((opener for mark, opener in _OPENERS.items() if start.startswith(mark)), None)
 
 
@@ -58,12 +60,12 @@ def _opened_zstandard(path: Path) -> io.BufferedIOBase:
     return io.BufferedReader(frames)
 
 
+_SKIPPABLE = b"\x2a\x4d\x18"
 _BZIP2 = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
-"""What follows `BZh` and a digit: a block, or the end of an empty file."""
+"""The bytes after `BZh` and a digit: a block, or the end of an empty file."""
 _OPENERS: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
     b"\x1f\x8b": gzip.open,
     b"\x28\xb5\x2f\xfd": _opened_zstandard,
-    b"\x50\x2a\x4d\x18": _opened_zstandard,  # a skippable frame, the first of pzstd
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
 }
@@ -73,9 +75,9 @@ _OPENERS: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
 def as_text(
     path: Path, encoding: str | None, *, newline: str | None = None, skip_mark: bool = False
 ) -> Iterator[TextIO]:
-    """Open a file for its text, in UTF-8 or as its byte order mark says unless `encoding` is named.
+    """Open a file for its text, in the named encoding, else as its byte order mark says, else in UTF-8.
 
-    `skip_mark` leaves out the mark of UTF-8; that of UTF-16 is always left out.
+    `skip_mark` leaves out the mark of UTF-8; the mark of UTF-16 is always left out.
 
     Raises `OSError`, errors of decompression, and `UnicodeError`.
     """
@@ -99,7 +101,7 @@ def is_utf_8(encoding: str) -> bool:
 
 @contextmanager
 def bad_bytes_named(path: Path, encoding: str | None, form: str) -> Iterator[None]:
-    """Raise `CorpusError` with line and offset where a block finds a byte that is no character."""
+    """Raise `CorpusError` with line and offset if the block meets a byte of no character."""
     try:
         yield
     except UnicodeError:
@@ -107,7 +109,7 @@ def bad_bytes_named(path: Path, encoding: str | None, form: str) -> Iterator[Non
 
 
 def _bad_byte(path: Path, encoding: str) -> str:
-    """Find the first byte that is no character: its line, and its offset in the file as it is unpacked."""
+    """Find the first byte of no character: its line, and its offset in the unpacked file."""
     decoder, line, before = codecs.getincrementaldecoder(encoding)(), 1, 0
     with unpacked(path) as stream:
         while True:

@@ -45,6 +45,8 @@ KINDS = {
     "lfs": (POINTER, "is a Git LFS pointer; fetch the real file: `git lfs pull`"),
     "annex": (b"/annex/objects/SHA256E-s5--4d7a.jsonl\n", "is a git-annex pointer; .* `git annex get`"),
     "page": (PAGE, r"is an HTML page, as servers send .*; download the file again"),
+    "link": (b"../.git/annex/objects/1/2/SHA256E-s5--4d7a/SHA256E-s5--4d7a", "is a git-annex pointer"),
+    "saved page": (b"<!-- saved from url=(0)x -->\n<!DOCTYPE HTML>", "is an HTML page"),
     "loud page": (b"<HTML><HEAD>", "is an HTML page"),
     "s3": (b'<?xml version="1.0"?>\n<Error><Code>NoSuchKey</Code></Error>', "is a server's refusal saved"),
     "404": (b"404: Not Found", "is a server's refusal saved"),
