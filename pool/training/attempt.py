@@ -25,7 +25,8 @@ from pool.training import run_files
 from pool.training.adapters import Trainable, full_model
 from pool.training.inputs import RunInputs
 from pool.training.placement import whole
-from pool.training.run_files import BESIDE, OPTIMIZER, SHARDED, KeepAges, has_stopped, last_whole_checkpoint, step_of
+from pool.training.resuming import has_stopped, last_checkpoint, step_of
+from pool.training.run_files import BESIDE, OPTIMIZER, SHARDED, KeepAges, ages_on_the_way
 from pool.training.trainer import ContinueOptimizer, FirstWindows, RecipeTrainer, ShowProgress, training_arguments
 from pool.training.windows import TrainingWindows
 
@@ -46,6 +47,11 @@ class Run:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints; sharded ones serve no other run."""
         return self.scratch / SHARDED if self.recipe.fsdp else self.scratch
+
+    def last_checkpoint(self) -> Path | None:
+        steps = self.recipe.steps(self.windows.context)
+        ages = ages_on_the_way(self.scratch, self.recipe.keep_every_steps, steps)
+        return last_checkpoint(self.checkpoints, self.label, ages)
 
     def steps(self, last: Path | None) -> int:
         """Return all steps of the run; those of `last` after an early stop."""
@@ -70,7 +76,7 @@ def attempt(model: Trainable, run: Run, part: int) -> TrainingCourse | None:
 
     With shards, `model` is cut into its shards in place.
     """
-    last = last_whole_checkpoint(run.checkpoints)
+    last = run.last_checkpoint()
     steps = run.steps(last)
     text = FirstWindows(run.windows, steps * run.recipe.batch_windows)
     with track(run.label, steps, done=step_of(last)) as advance:
@@ -131,11 +137,11 @@ def sharded_attempt(model: PreTrainedModel, run: Run, part: int) -> TrainingCour
         save_file(dict(importance), folder / _IMPORTANCE)
     light = replace(run, windows=replace(run.windows, streams=()), inputs=replace(run.inputs, importance=None))
     work = _ShardedAttempt(light, _sources(run.windows.streams), importance is not None, part)
-    kills, reached = 0, last_whole_checkpoint(folder)
+    kills, reached = 0, run.last_checkpoint()
     for name in (_END, _COURSE):
         (folder / name).unlink(missing_ok=True)
     while (ending := run_group(work, count, run.label)) != Ending.WELL:
-        before, reached = reached, last_whole_checkpoint(folder)
+        before, reached = reached, run.last_checkpoint()
         kills = kills + 1 if reached == before else 1
         if ending == Ending.NO_MEMORY or kills >= KILLED:
             return None

@@ -4,7 +4,6 @@ SCRATCH/  checkpoint-<steps>/ (by `Trainer`)  part_windows  beside/  sharded/ (t
 MEMBER/   model  optimizer.safetensors (the seed's)  adapter/  ages/<steps>/
 """
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,9 +21,11 @@ from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.files.whole import new_folder, write_text
 from pool.training.placement import sharded_like, whole
+from pool.training.resuming import DIGESTS, age_record, record_files
 
-SHARDED, BESIDE, OPTIMIZER, _AGES = "sharded", "beside", "optimizer.safetensors", "ages"
-_STATE, _PART = "trainer_state.json", "part_windows"
+SHARDED, BESIDE, OPTIMIZER, AGES = "sharded", "beside", "optimizer.safetensors", "ages"
+_PART = "part_windows"
+_REMAKE = "run `mixscout pool build POOL.toml --rebuild seed`, which makes the seed again"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -33,35 +34,13 @@ def checkpoints_of(scratch: Path) -> list[Path]:
     return [*scratch.glob("checkpoint-*"), *scratch.glob(f"{SHARDED}/checkpoint-*")]
 
 
-def last_whole_checkpoint(scratch: Path) -> Path | None:
-    """Find the newest checkpoint with a readable state, written last; remove the half-written."""
-    complete: list[Path] = []
-    for folder in scratch.glob("checkpoint-*"):
-        try:
-            json.loads((folder / _STATE).read_text(encoding="utf-8"))
-            complete.append(folder)
-        except (OSError, ValueError):
-            shutil.rmtree(folder)
-    return max(complete, key=step_of, default=None)
-
-
-def step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-
-
-def has_stopped(checkpoint: Path, patience: int) -> bool:
-    state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
-    kept = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {})
-    return int(kept.get("attributes", {}).get("early_stopping_patience_counter", 0)) >= patience
-
-
 def discard_scratch(scratch: Path) -> None:
-    """Remove a scratch folder or message file; states go first, lest a half-removed checkpoint looks whole."""
+    """Remove a scratch folder or message file; records go first, lest a half-removed checkpoint looks damaged."""
     if scratch.is_file():
         scratch.unlink()
         return
     for checkpoint in checkpoints_of(scratch):
-        (checkpoint / _STATE).unlink(missing_ok=True)
+        (checkpoint / DIGESTS).unlink(missing_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -113,7 +92,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, model: torch.nn.Modul
     try:
         kept = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise PoolError(f"{path}: not an optimizer state that can be read: {error}; rebuild the seed") from None
+        raise PoolError(f"{path}: not an optimizer state that can be read: {error}; {_REMAKE}") from None
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     packed = optimizer.state_dict()
     for mine, group in zip(optimizer.param_groups, packed["param_groups"], strict=True):
@@ -127,7 +106,7 @@ def _state_of(
 ) -> dict[str, torch.Tensor]:
     state = {part: kept[f"{name}:{part}"] for part in _MOMENTS if f"{name}:{part}" in kept}
     if len(state) < len(_MOMENTS) or state["exp_avg"].shape != parameter.shape:
-        raise PoolError(f"{path}: holds no state for {name} of shape {tuple(parameter.shape)}; rebuild the seed")
+        raise PoolError(f"{path}: holds no state for {name} of shape {tuple(parameter.shape)}; {_REMAKE}")
     return {part: tensor if part == "step" else sharded_like(parameter, tensor) for part, tensor in state.items()}
 
 
@@ -135,7 +114,7 @@ class KeepAges(TrainerCallback):
     """Writes the model to SCRATCH/beside/ages/<steps> every so many optimiser steps, but not at the last one."""
 
     def __init__(self, model: Callable[[], PreTrainedModel], scratch: Path, every_steps: int) -> None:
-        self._model, self._folder, self._every = model, scratch / BESIDE / _AGES, every_steps
+        self._model, self._folder, self._every = model, scratch / BESIDE / AGES, every_steps
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if state.global_step % self._every == 0 and state.global_step < state.max_steps:
@@ -149,12 +128,20 @@ class KeepAges(TrainerCallback):
                 return
             for name, source in model.all_tied_weights_keys.items():
                 tensors[name] = tensors[source]  # gathered, they are no longer one
-            with new_folder(self._folder / str(state.global_step)) as new:
+            age = self._folder / str(state.global_step)
+            with new_folder(age) as new:
                 model.save_pretrained(new, state_dict=tensors)
+            record_files(age, age_record(age))
+
+
+def ages_on_the_way(scratch: Path, every_steps: int | None, steps: int) -> dict[int, Path]:
+    """Return the folders of the models that a run of so many steps keeps at its ages."""
+    ages = range(every_steps, steps, every_steps) if every_steps else ()
+    return {age: age_folder(scratch / BESIDE, age) for age in ages}
 
 
 def age_folder(member: Path, steps: int) -> Path:
-    return member / _AGES / str(steps)
+    return member / AGES / str(steps)
 
 
 def age_digests(age: Path) -> AgeDigests:
@@ -162,5 +149,5 @@ def age_digests(age: Path) -> AgeDigests:
 
 
 def all_age_digests(member: Path) -> dict[int, AgeDigests]:
-    steps = sorted(int(folder.name) for folder in (member / _AGES).glob("*"))
+    steps = sorted(int(folder.name) for folder in (member / AGES).glob("*"))
     return {age: age_digests(age_folder(member, age)) for age in steps}

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.recipe import Recipe
+from pool.errors import PoolError
 from pool.files.digests import digest_file, digest_json
 from pool.files.records import Record, read_record, write_record
 from pool.mixture import Mixture
@@ -36,8 +37,7 @@ def fisher_of(
     of = digest_json([seed.weights_digest, seed.mixture, dict(digests), count])
     path, record = folder / f"fisher-{of[:12]}.safetensors", folder / f"fisher-{of[:12]}.json"
     with FileLock(folder.with_name(".fisher.lock")):
-        is_kept = path.is_file() and record.is_file()
-        if not is_kept or read_record(record, FisherRecord) != FisherRecord(of=of, digest=digest_file(path)):
+        if not _is_kept(path, record, of):
             model = load_model(folder)
             context = int(model.config.max_position_embeddings)
             recipe = Recipe(tokens=count * context, batch_windows=1)
@@ -47,6 +47,13 @@ def fisher_of(
             temporary.replace(path)
             write_record(record, FisherRecord(of=of, digest=digest_file(path)))
         return load_file(path)
+
+
+def _is_kept(path: Path, record: Path, of: str) -> bool:
+    try:
+        return read_record(record, FisherRecord) == FisherRecord(of=of, digest=digest_file(path))
+    except (OSError, PoolError):  # missing, or damaged: measured again
+        return False
 
 
 def measured_fisher(model: PreTrainedModel, windows: TrainingWindows) -> dict[str, torch.Tensor]:

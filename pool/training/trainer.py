@@ -17,6 +17,7 @@ from pool.config.recipe import Recipe
 from pool.progress import Advance
 from pool.training.inputs import NOTHING, RunInputs
 from pool.training.placement import as_first_says
+from pool.training.resuming import DIGESTS, record_files
 from pool.training.run_files import load_optimizer_state
 from pool.training.seed_penalty import Penalty
 from pool.training.windows import TrainingWindows
@@ -101,6 +102,12 @@ class RecipeTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        super()._save_checkpoint(*arguments, **options)
+        if self.args.should_save:
+            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            record_files(folder, folder / DIGESTS)
+
     def _save_rng_state(self, output_dir: str) -> None:
         """Skip the state with shards: a kill could leave another process's half-written."""
         if not self._recipe.fsdp:
@@ -151,7 +158,7 @@ def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> 
         seed=recipe.order_seed,
         train_sampling_strategy="sequential",
         save_steps=early.every_steps if early else recipe.checkpoint_steps,
-        save_total_limit=1,
+        save_total_limit=2,  # a damaged one is put aside, and the one before taken
         eval_strategy="steps" if early else "no",
         eval_steps=early.every_steps if early else None,
         load_best_model_at_end=early is not None,

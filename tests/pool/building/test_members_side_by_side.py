@@ -82,7 +82,7 @@ class Accident:
                     break
 
     def _on_the_way(self, name: str) -> list[int]:
-        found = self.members.glob(f".{name}.*.scratch/checkpoint-*/trainer_state.json")
+        found = self.members.glob(f".{name}.*.scratch/checkpoint-*/digests.json")
         return [int(path.parent.name.rpartition("-")[2]) for path in found]
 
     def _kill_at(self, name: str) -> bool:

@@ -158,7 +158,7 @@ def test_a_group_of_which_a_process_is_killed_goes_on_from_its_last_checkpoint_a
     killed: list[psutil.Process] = []
 
     def kill() -> None:
-        while not list((tiny.folder / "trained").rglob("checkpoint-*/trainer_state.json")):
+        while not list((tiny.folder / "trained").rglob("checkpoint-*/digests.json")):
             time.sleep(0.01)
         killed.append(_group(psutil.Process())[-1])
         killed[0].kill()
@@ -212,7 +212,7 @@ def test_the_group_ends_with_the_process_that_started_it(built_root: Path, tmp_p
     command = [sys.executable, str(script), str(built_root / "pool.toml"), str(scratch)]
     deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # as a shell's job in the background, or Ray's
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=deaf) as starter:
-        while not list(scratch.rglob("checkpoint-*/trainer_state.json")):
+        while not list(scratch.rglob("checkpoint-*/digests.json")):
             assert starter.poll() is None, "it ended by itself"
             time.sleep(0.1)
         group = _group(psutil.Process(starter.pid))
