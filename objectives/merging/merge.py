@@ -25,10 +25,10 @@ from pool.checkpoints.manifest import CheckpointManifest
 from pool.errors import ConfigError, NotRememberedError
 from pool.files.digests import digest_file, digest_json, short
 from pool.files.records import MANIFEST, read_record
+from pool.training.run_files import AGES
 
 AS_TRAINED = Holding()
 _DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8}
-_REBUILD = "train it again with `mixscout pool build POOL.toml --rebuild NAME`"
 
 
 class StackedPool:
@@ -56,7 +56,7 @@ class StackedPool:
         self._paths = {name: (given,) if isinstance(given, Path) else tuple(given) for name, given in folders.items()}
         named = next(iter(self._paths))
         first = load_model(self._paths[named][0], dtype=dtype)
-        check_finite(first, f"member {named!r}", _REBUILD)
+        check_finite(first, f"member {named!r}", _remedy(self._paths[named][0]))
         self._layout = FlatLayout.of(first)
         self.flat = torch.zeros(self._layout.size, dtype=dtype, device=self.device)
         self._gradient: torch.Tensor | None = None
@@ -116,7 +116,7 @@ class StackedPool:
         """Make the resident model a checkpoint of the same architecture. Raises `PoolError`."""
         source = load_model(folder, dtype=self.dtype)
         check_same_tensors(source, self.model, what)
-        check_finite(source, what, _REBUILD)
+        check_finite(source, what, _remedy(folder))
         self.flat.zero_()
         for name, tensor in parameters_of(source).items():
             self.flat[self._layout.matrices[name].part] = tensor.reshape(-1).to(self.device)
@@ -191,6 +191,12 @@ class StackedPool:
         for name, parameter in model.named_parameters():
             parameter.data = self.flat[self._layout.matrices[name].part].view(parameter.shape)
         return model
+
+
+def _remedy(folder: Path) -> str:
+    """Word the remedy for a checkpoint that is not finite: a member, one of its ages, or the seed."""
+    name = folder.parents[1].name if folder.parent.name == AGES else folder.name
+    return f"train it again with `mixscout pool build POOL.toml --rebuild {name}`"
 
 
 def _content(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pool.building.material import Material, prepare_material, write_material
 from pool.building.request import Request
 from pool.checkpoints.manifest import CheckpointManifest
-from pool.config.pool_file import PoolFile
+from pool.config.pool_file import PoolFile, naming
 from pool.config.recipe import Recipe
 from pool.errors import ConfigError, PoolError, PoolMismatchError
 from pool.files.records import MANIFEST, write_record
@@ -59,6 +59,11 @@ def add_member(config: PoolFile, name: str, source: Source) -> Added:
 
     Raises `ConfigError`, `CorpusError`, `PoolError` or `PoolMismatchError`; the pool is then unchanged.
     """
+    with naming(config):
+        return _added(config, name, source)
+
+
+def _added(config: PoolFile, name: str, source: Source) -> Added:
     folder = config.folder
     with building(folder), scratch_folder(folder.with_name(f".{config.name}.scratch")) as scratch:
         check_one_disk(folder)
@@ -134,11 +139,11 @@ def _check_recipe(recipe: Recipe, record: CheckpointManifest, what: str) -> None
 def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> Seed:
     folder = layout.seed
     if (folder / MANIFEST).is_file():
-        return Seed(folder, verified(SEED, folder))
+        return Seed(folder, verified(SEED, folder), material.tokenizer)
     if material.given is None:
         raise PoolError(
-            f"pool {config.name!r} has no seed yet, and a member is compared with it; run `mixscout pool build` first, "
-            "or name the seed that the member was trained from as [seed] checkpoint"
+            f"pool {config.name!r} has no seed yet, and a member is compared with it; run `mixscout pool build "
+            "POOL.toml` first, or name the seed that the member was trained from as [seed] checkpoint"
         )
     folder.mkdir()
-    return Seed(folder, save_given_seed(material.given, config.context, folder))
+    return Seed(folder, save_given_seed(material.given, config.context, folder), material.tokenizer)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pool.building.job import NewModel, TrainingJob
 from pool.building.material import Material, prepare_material, write_material
-from pool.building.request import Request
+from pool.building.request import EVERYTHING, Request
 from pool.checkpoints.manifest import CheckpointManifest
-from pool.config.pool_file import PoolFile
+from pool.config.pool_file import PoolFile, naming
 from pool.config.recipe import Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import PoolError, PoolMismatchError
@@ -27,6 +27,7 @@ from pool.parts.layout import (
     PoolLayout,
     building,
     check_one_disk,
+    discard_leftovers,
     discard_stages,
     exchange,
     is_stage,
@@ -47,8 +48,17 @@ def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = O
     `CorpusError`, `PoolError`, `PoolMismatchError`, `ConfigError` or `EngineError`: an existing pool is then unchanged,
     and the same call resumes the work.
     """
+    with naming(config):
+        return _built(config, rebuild, engine)
+
+
+def _built(config: PoolFile, rebuild: Sequence[str], engine: Engine) -> Pool:
     folder = config.folder
-    with building(folder) as exchanged, scratch_folder(folder.with_name(f".{config.name}.scratch")) as scratch:
+    anew = EVERYTHING in rebuild
+    with (
+        building(folder, anew=anew) as exchanged,
+        scratch_folder(folder.with_name(f".{config.name}.scratch")) as scratch,
+    ):
         request = Request(config, frozenset(rebuild))
         if exchanged is not None and exchanged == request.stage:
             request = Request(config)  # a kill had interrupted this very request at its end
@@ -67,6 +77,7 @@ def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = O
         _put_in_place(request, layout, manifest)
         for abandoned in (*folder.glob(".*.scratch"), *folder.glob(f"{MEMBERS}/.*.scratch")):
             discard_scratch(abandoned)
+        discard_leftovers(folder)
         _say_kept_aside(folder, members)
         # verified above, or just made: only a corpus that has moved is loaded again, from its place
         prepared = material.corpus if material.new is None else load_prepared(folder / CORPUS, corpus)
@@ -107,8 +118,12 @@ def _say_kept_aside(folder: Path, members: Collection[str]) -> None:
 def _say_imports_lost(request: Request) -> None:
     for record in sorted(request.config.folder.glob(f"{MEMBERS}/*/{MANIFEST}")):
         name = record.parent.name
-        if request.is_new(name) and read_record(record, CheckpointManifest).imported is not None:
-            say(f"{label(name)} was imported and is trained here now; `mixscout pool add --replace` takes it in again")
+        with contextlib.suppress(PoolError):  # a damaged record is about to be replaced
+            if request.is_new(name) and read_record(record, CheckpointManifest).imported is not None:
+                say(
+                    f"{label(name)} was imported and is trained here now; `mixscout pool add --replace` takes it in "
+                    "again"
+                )
 
 
 def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> CheckpointManifest:

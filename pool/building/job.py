@@ -22,11 +22,12 @@ from pool.config.recipe import ModelShape
 from pool.engines.engine import Job
 from pool.errors import ConfigError, PoolError
 from pool.files.digests import digest_file
+from pool.files.paths import as_typed
 from pool.files.records import MANIFEST, library_versions, read_record
 from pool.files.whole import new_folder
 from pool.mixture import Mixture
-from pool.parts.layout import PoolLayout
-from pool.parts.provenance import Provenance
+from pool.parts.layout import SEED, PoolLayout
+from pool.parts.provenance import Provenance, remedy_of
 from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, load_streams
 from pool.tokens.tokenizer import load_tokenizer
@@ -82,7 +83,7 @@ class TrainingJob:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
             if (self.folder / MANIFEST).is_file():
-                return verify_checkpoint(self.folder, self.label, f"delete {self.folder}")
+                return verify_checkpoint(self.folder, self.label, remedy_of_trained(self.folder))
             streams = self._streams
             return self._trained(load_model(self.pool.seed), streams, self._member_inputs(streams))
 
@@ -102,7 +103,7 @@ class TrainingJob:
         return "" if part is None else f"{part} of {recipe.batch_of_a_process} windows at a time"
 
     def _member_inputs(self, streams: Mapping[str, Tokens]) -> RunInputs:
-        seed = read_record(self.pool.seed / MANIFEST, CheckpointManifest)
+        seed = read_record(self.pool.seed / MANIFEST, CheckpointManifest, remedy_of(SEED))
         return RunInputs(
             replayed=self.wanted.seed_mixture if self.wanted.recipe.replay_share else None,
             stopping=self._stopping,
@@ -170,8 +171,16 @@ def _optimizer(folder: Path, seed: CheckpointManifest) -> Path:
             "`mixscout pool build POOL.toml --rebuild seed`"
         )
     if digest_file(path) != seed.optimizer_digest:
-        raise PoolError(f"{path} was truncated or altered since the seed was trained; rebuild with --rebuild seed")
+        raise PoolError(
+            f"{path} was truncated or altered since the seed was trained; run `mixscout pool build POOL.toml --rebuild "
+            "seed`, which makes the seed again"
+        )
     return path
+
+
+def remedy_of_trained(folder: Path) -> str:
+    """Word the remedy for a damaged model of a ground truth."""
+    return f"run `rm -r {as_typed(folder)}`, and the same command again, which trains it again"
 
 
 def _manifest(wanted: Provenance, outcome: TrainingOutcome) -> CheckpointManifest:

@@ -10,14 +10,21 @@ from transformers import PreTrainedTokenizerFast
 
 from pool.building.request import EVERYTHING, Request
 from pool.checkpoints.manifest import CheckpointManifest, Origin
-from pool.config.pool_file import TokenizerConfig
+from pool.config.pool_file import PoolFile, TokenizerConfig
 from pool.corpus.files import digest_text
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.files.records import MANIFEST, read_record
 from pool.files.whole import new_folder, replace_folder
 from pool.parts.layout import CORPUS, SEED, TOKENIZER, PoolLayout, member_folder, stages
 from pool.parts.others import Foreign, read_given_seed
-from pool.parts.provenance import describe_changes, describe_moves, member_changes, seed_changes, seed_mixture
+from pool.parts.provenance import (
+    describe_changes,
+    describe_moves,
+    member_changes,
+    remedy_of,
+    seed_changes,
+    seed_mixture,
+)
 from pool.progress import say
 from pool.tokens.blank_tokens import check_unknown, listed, special_within, unknown_shares
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, PreparedCorpus, load_prepared
@@ -26,6 +33,7 @@ from pool.tokens.reuse import Earlier
 from pool.tokens.tokenizer import (
     end_of_text,
     kept_tokenizer,
+    load_tokenizer,
     plain,
     save_tokenizer,
     tokenizer_digest,
@@ -53,7 +61,7 @@ def prepare_material(request: Request, scratch: Path) -> Material:
     Raises `CorpusError`, `ConfigError`, `PoolError`, and `PoolMismatchError` for changes to a kept seed or member.
     """
     config, seed_wanted = request.config, request.is_new(SEED)
-    kept = None if request.anew else kept_tokenizer(config.folder / TOKENIZER, config.own_tokenizer, config.name)
+    kept = None if request.anew else _kept_tokenizer(config)
     given = None
     if config.seed.is_given and (seed_wanted or kept is None):
         given = read_given_seed(config.seed, config.folder)
@@ -107,16 +115,48 @@ def _check_tokenizer(pool: str, given: Foreign, kept: PreTrainedTokenizerFast) -
         )
 
 
+def _kept_tokenizer(config: PoolFile) -> PreTrainedTokenizerFast | None:
+    """Load the pool's tokenizer; restore a missing or damaged one from the seed's copy. None before there is a seed."""
+    place, seed = config.folder / TOKENIZER, config.folder / SEED
+    try:
+        kept = kept_tokenizer(place, config.own_tokenizer, config.name)
+        if kept is not None or not (seed / MANIFEST).is_file():
+            return kept
+    except PoolMismatchError:
+        raise
+    except PoolError:
+        if not (seed / MANIFEST).is_file():
+            shutil.rmtree(place)
+            return None
+    beyond = "and the seed has no whole copy; run `mixscout pool build POOL.toml --rebuild all`, which makes all anew"
+    try:
+        recorded, kept = read_record(seed / MANIFEST, CheckpointManifest), load_tokenizer(seed)
+    except PoolError:
+        raise PoolError(f"{place} is missing or damaged, {beyond}") from None
+    if tokenizer_digest(kept) != recorded.tokenizer_digest:
+        raise PoolError(f"{place} is missing or damaged, {beyond}")
+    with new_folder(place) as new:
+        save_tokenizer(kept, config.own_tokenizer, new)
+    say("tokenizer: missing or damaged, and restored from the seed's copy")
+    return kept
+
+
 def _waiting_tokenizer(request: Request, given: Foreign | None) -> PreTrainedTokenizerFast | None:
     """Load the tokenizer of an interrupted build; discard a build with another given seed."""
     config, stage = request.config, request.stage
     if stage is None:
         return None
-    kept, seed = kept_tokenizer(stage / TOKENIZER, config.own_tokenizer, config.name), stage / SEED / MANIFEST
+    seed = stage / SEED / MANIFEST
+    try:
+        kept = kept_tokenizer(stage / TOKENIZER, config.own_tokenizer, config.name)
+        imported = read_record(seed, CheckpointManifest).imported if given and seed.is_file() else None
+    except PoolError:  # damaged while it waited
+        shutil.rmtree(stage)
+        return None
     if given is None:
         return kept
     same_tokenizer = kept is None or tokenizer_digest(kept) == given.origin.tokenizer_digest
-    if same_tokenizer and (not seed.is_file() or read_record(seed, CheckpointManifest).imported == given.origin):
+    if same_tokenizer and (not seed.is_file() or imported == given.origin):
         return kept
     shutil.rmtree(stage)
     return None
@@ -127,12 +167,16 @@ def _reused(request: Request, tokenizer: PreTrainedTokenizerFast) -> Material | 
     ours = request.config.folder / CORPUS
     waiting = [request.stage / CORPUS] if request.stage is not None else []
     for corpus in waiting if request.anew else [ours, *waiting]:
-        if (corpus / CORPUS_RECORD).is_file():
+        if not (corpus / CORPUS_RECORD).is_file():
+            continue
+        try:
             manifest = read_record(corpus / CORPUS_RECORD, CorpusManifest)
             if manifest.source_digest == request.text.whole:
                 prepared = load_prepared(corpus, manifest)
                 _say_special(prepared, tokenizer)
                 return Material(prepared, tokenizer, new=None if corpus == ours else corpus)
+        except PoolError as error:
+            say(f"corpus: {str(error).rpartition('; ')[0]}; it is made again")
     return None
 
 
@@ -190,9 +234,9 @@ def _refuse_changed(request: Request, corpus: CorpusManifest) -> None:
     config, folder = request.config, request.config.folder
     if request.is_new(SEED):
         return
-    seed = read_record(folder / SEED / MANIFEST, CheckpointManifest)
+    seed = read_record(folder / SEED / MANIFEST, CheckpointManifest, remedy_of(SEED))
     members = {
-        name: read_record(member_folder(folder, name) / MANIFEST, CheckpointManifest)
+        name: read_record(member_folder(folder, name) / MANIFEST, CheckpointManifest, remedy_of(name))
         for name in corpus.partitions
         if not request.is_new(name)
     }
@@ -200,8 +244,9 @@ def _refuse_changed(request: Request, corpus: CorpusManifest) -> None:
     changed = seed_changes(seed, config.seed, config.model, tokenizer_digest=digest, pool=folder)
     changed |= member_changes(config.recipe, corpus, seed, members)
     if changed:
-        record = folder / CORPUS / CORPUS_RECORD
-        before = read_record(record, CorpusManifest) if record.is_file() else corpus
+        before = corpus
+        with contextlib.suppress(PoolError):  # missing or damaged: nothing is known of moves
+            before = read_record(folder / CORPUS / CORPUS_RECORD, CorpusManifest)
         moves = describe_moves(changed, tuple(before.partitions), tuple(corpus.partitions))
         raise PoolMismatchError(describe_changes(changed, moves))
 

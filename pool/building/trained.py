@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pool.building.job import TrainingJob
+from pool.building.job import TrainingJob, remedy_of_trained
 from pool.checkpoints.checkpoint import verify_checkpoint
+from pool.config.pool_file import naming
 from pool.config.recipe import Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import PoolError
@@ -34,7 +35,7 @@ def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None)
     for _ in train_runs(pool, [run]):
         pass
     folder = folder_of(pool, run)
-    verify_checkpoint(folder, f"the model trained on mixture {mixture.digest[:6]}", f"delete {folder}")
+    verify_checkpoint(folder, f"the model trained on mixture {mixture.digest[:6]}", remedy_of_trained(folder))
     return folder
 
 
@@ -47,7 +48,7 @@ def train_runs(pool: Pool, runs: Sequence[TruthRun], engine: Engine = ONE_BY_ONE
     yield from (run for run in runs if run not in missing)
     if not missing:
         return
-    with building(pool.folder):
+    with naming(pool.config), building(pool.folder):
         if verified(SEED, pool.folder / SEED).weights_digest != pool.manifest.seed.weights_digest:
             raise PoolError(
                 f"pool {pool.config.name!r}: the seed was rebuilt in the meantime; run the same command again"

@@ -112,7 +112,7 @@ def verify_checkpoint(folder: Path, what: str, remedy: str) -> CheckpointManifes
 
     Raises `PoolError` with the `remedy` if a file of `what` is missing, truncated or altered.
     """
-    manifest = read_record(folder / MANIFEST, CheckpointManifest)
+    manifest = read_record(folder / MANIFEST, CheckpointManifest, remedy)
     for name, expected in ((WEIGHTS, manifest.weights_digest), (CONFIG, manifest.config_digest)):
         try:
             digest = digest_file(folder / name)

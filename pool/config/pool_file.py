@@ -2,16 +2,18 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from pool.config.recipe import ModelShape, Recipe, SeedRecipe
 from pool.config.sources import PartitionSource, TextSource
-from pool.errors import ConfigError
-from pool.files.paths import located
+from pool.errors import ConfigError, MixscoutError
+from pool.files.paths import as_typed, located
 from pool.files.toml import Config, HubName, Name, Revision, read_config
 from pool.mixture import published
 from pool.progress import say
@@ -171,6 +173,9 @@ class SeedConfig(Config):
         )
 
 
+_PLACEHOLDER = "POOL.toml"
+
+
 class PoolFile(Config):
     """A pool file."""
 
@@ -188,6 +193,8 @@ class PoolFile(Config):
     """The seed checkpoint."""
     recipe: Recipe = Recipe()
     """How members and ground truths are trained."""
+    _typed: str = PrivateAttr(_PLACEHOLDER)
+    _text_root: str = PrivateAttr("")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -228,6 +235,17 @@ class PoolFile(Config):
         return self.seed.context or self.model.context
 
 
+@contextmanager
+def naming(config: PoolFile) -> Iterator[None]:
+    """Put the pool file's path where errors of the block recommend a command on POOL.toml."""
+    try:
+        yield
+    except MixscoutError as error:
+        told = f"pool build {_PLACEHOLDER}", f"pool build {config._typed}{config._text_root}"
+        error.args = tuple(str(part).replace(*told).replace(_PLACEHOLDER, config._typed) for part in error.args)
+        raise
+
+
 def read_pool_file(path: Path, text_root: Path | None = None) -> PoolFile:
     """Read a pool file and make its paths absolute; `text_root` replaces its own. Raises `ConfigError`."""
     config = read_config(path, PoolFile)
@@ -236,6 +254,8 @@ def read_pool_file(path: Path, text_root: Path | None = None) -> PoolFile:
         found = _with_absolute_paths(config, path.resolve().parent, text_root)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    found._typed = as_typed(path)
+    found._text_root = f" --text-root {as_typed(text_root)}" if text_root else ""
     for name, table in found.corpus.partitions.items():
         model = table.cluster and table.cluster.embeddings
         if model and model.is_relative_to(found.folder.resolve()):

@@ -145,7 +145,7 @@ def without_overlap(corpus: Corpus, scored: ScoredText) -> Corpus:
         if not len(store.documents(place)):
             raise CorpusError(
                 f"partition {name!r}: all of its documents share a run of {WORDS} words with held-out text, so "
-                "drop_overlap leaves nothing; see `mixscout pool overlap` on the pool file, and part the text better"
+                "drop_overlap leaves nothing; see `mixscout pool overlap POOL.toml`, and part the text better"
             )
     return corpus_of(store, tuple(corpus.partitions), tuple(corpus.held_out))
 

@@ -1,7 +1,8 @@
-"""Paths of TOML files: relative to a folder, with `~` and environment variables; a file of the very name wins."""
+"""Paths of TOML files: relative to a folder, with `~` and environment variables; and paths for a command line."""
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 from pool.errors import ConfigError
@@ -23,6 +24,12 @@ def located(base: Path, path: Path) -> Path:
         return base / path
     home = os.path.expanduser(path)  # noqa: PTH111  Path.expanduser raises for `~name` of nobody, say a pattern `~*`
     return base / _VARIABLE.sub(_value_of, str(home))
+
+
+def as_typed(path: Path) -> str:
+    """Return a path as a word of a command line: relative where it lies in the working directory."""
+    inside = path.is_absolute() and path.is_relative_to(Path.cwd())
+    return shlex.quote(str(path.relative_to(Path.cwd()) if inside else path))
 
 
 def _value_of(found: re.Match[str]) -> str:

@@ -19,11 +19,15 @@ from pool.errors import MixscoutError
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name beside it, flush it to disk, and rename it."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:

@@ -25,6 +25,7 @@ TOKENIZER, CORPUS, SEED, MEMBERS = "tokenizer", "corpus", "seed", "members"
 POOL_RECORD = "pool.json"
 EXCHANGE = "exchange.json"
 _STAGES, _OLD = ".new-", ".old"
+_PROBED_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,13 @@ def discard_stages(folder: Path, but: Path | None = None) -> bool:
     return bool(others)
 
 
+def discard_leftovers(folder: Path) -> None:
+    """Remove what killed commands had half written under temporary names."""
+    for within in (folder, folder / MEMBERS, folder / SEED, folder / CORPUS):
+        for path in (*within.glob(".*.tmp"), *within.glob(".*.old")):
+            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+
+
 def check_one_disk(folder: Path) -> None:
     """Raise `PoolError` where the members of a pool are on another disk: renames do not reach it."""
     members = folder / MEMBERS
@@ -115,7 +123,8 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def _finish(stage: Path) -> None:
-    record = read_record(stage / EXCHANGE, Exchange)
+    remedy = "run `mixscout pool build POOL.toml --rebuild all`: it says which parts of the pool were to be exchanged"
+    record = read_record(stage / EXCHANGE, Exchange, remedy)
     for part in record.gone:
         if os.path.lexists(stage.parent / part):
             _move(stage.parent / part, stage / _OLD / part)
@@ -131,43 +140,68 @@ def _finish(stage: Path) -> None:
     shutil.rmtree(stage, ignore_errors=True)
 
 
+def _finished(folder: Path, stage: Path, *, anew: bool) -> Path | None:
+    try:
+        _finish(stage)
+    except PoolError:
+        if not anew:
+            raise
+        shutil.rmtree(stage)
+        return None
+    say(f"pool {folder.name!r}: put in place what a killed command had made and not yet put there")
+    return stage
+
+
 def _move(path: Path, to: Path) -> None:
     path.replace(to)
 
 
 @contextmanager
-def building(folder: Path, *, wait_seconds: float = 0) -> Iterator[Path | None]:
+def building(folder: Path, *, wait_seconds: float = 0, anew: bool = False) -> Iterator[Path | None]:
     """Let one process at a time write into a pool; first finish a half-done exchange, and yield its stage.
 
+    A build of everything `anew` needs no exchange whose record is damaged: the exchange is discarded.
     Raises `PoolError` while another process writes, after `wait_seconds`, and when the disk refuses a write.
     """
     busy = PoolError(f"pool {folder.name!r} is being built by another process; wait for it, or stop it")
     try:
         with only_one(folder.with_name(f".{folder.name}.lock"), busy, wait_seconds=wait_seconds):
             decided = next(folder.glob(f"{_STAGES}*/{EXCHANGE}"), None)
-            if decided is not None:
-                _finish(decided.parent)
-                say(f"pool {folder.name!r}: put in place what a killed command had made and not yet put there")
-            yield decided and decided.parent
+            yield _finished(folder, decided.parent, anew=anew) if decided is not None else None
     except OSError as error:
-        raise _unwritable(folder, error.errno, str(error), path=error.filename) from error
+        raise _explained(folder, error.errno, first_line(error), path=error.filename) from error
     except SafetensorError as error:
         number = re.search(r"\(os error (\d+)\)", str(error))
-        raise _unwritable(folder, int(number[1]) if number else None, first_line(error)) from error
-    except RuntimeError as error:  # what torch.save raises when the disk is full
+        raise _explained(folder, int(number[1]) if number else None, first_line(error)) from error
+    except RuntimeError as error:  # torch.save does not tell a full disk from other failures
         if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
             raise
-        raise _unwritable(folder, None, _FULL) from error
+        raise _explained(folder, _refusal(folder), first_line(error)) from error
 
 
-_FULL = "the disk is full"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def _unwritable(folder: Path, number: int | None, otherwise: str, *, path: str | None = None) -> PoolError:
+def _explained(folder: Path, number: int | None, otherwise: str, *, path: str | None = None) -> PoolError:
+    """Say what the system refused, and the remedy for that."""
     reason = otherwise if number is None else os.strerror(number)
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        reason = f"{_FULL} ({reason})"
-    return PoolError(
-        f"pool {folder.name!r}: cannot write {path or f'into {folder}'}: {reason}; make room or give write permission, "
-        "and run the same command again"
-    )
+    where = f"pool {folder.name!r}: cannot write {path or f'into {folder}'}: "
+    if number in _NO_ROOM:
+        limit = ", or a limit on the size of files is reached" if number == errno.EFBIG else ""
+        return PoolError(f"{where}the disk is full{limit} ({reason}); make room there, and run the same command again")
+    if number in _NOT_ALLOWED:
+        return PoolError(f"{where}{reason}; give write permission, and run the same command again")
+    return PoolError(f"pool {folder.name!r}: {path or folder}: {reason}; run the same command again")
+
+
+def _refusal(folder: Path) -> int | None:
+    """Write a little, and return the number of the error that comes, if any."""
+    probe = folder / ".room.tmp"
+    try:
+        probe.write_bytes(bytes(_PROBED_BYTES))
+    except OSError as error:
+        return error.errno
+    finally:
+        probe.unlink(missing_ok=True)
+    return None

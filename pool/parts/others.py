@@ -81,7 +81,7 @@ def _probe(model: PreTrainedModel, what: str) -> None:
 
 
 def _load_tokenizer(folder: Path, model: PreTrainedModel, what: str) -> PreTrainedTokenizerFast:
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, "save it anew with save_pretrained()")
     check_vocabulary(model, tokenizer.get_vocab().values(), what)
     for name in ("bos_token", "eos_token"):  # older tokenizers leave it to the model's configuration
         number = getattr(model.config, f"{name}_id", None)
@@ -158,8 +158,11 @@ def _downloaded(hub: str, revision: str) -> Path:
 
 @dataclass(frozen=True)
 class Seed:
+    """The pool's seed, and the pool's tokenizer."""
+
     folder: Path
     manifest: CheckpointManifest
+    tokenizer: PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ class Candidate:
             mixture=vertex.as_dict(),
             record=self.record,
         )
-        return save_checkpoint(model, load_tokenizer(self.seed.folder), folder, manifest)
+        return save_checkpoint(model, self.seed.tokenizer, folder, manifest)
 
 
 def check_candidate(folder: Path, seed: Seed, what: str, *, tokenizer: Path | None = None) -> Candidate:
@@ -196,7 +199,7 @@ def check_candidate(folder: Path, seed: Seed, what: str, *, tokenizer: Path | No
     foreign = load_foreign(find_foreign(folder, what, tokenizer), what)
     start = load_model(seed.folder)
     check_same_architecture(foreign.model, start, what)
-    theirs, ours = tokenizer_digest(foreign.tokenizer), tokenizer_digest(load_tokenizer(seed.folder))
+    theirs, ours = tokenizer_digest(foreign.tokenizer), tokenizer_digest(seed.tokenizer)
     if theirs != ours:
         raise PoolMismatchError(
             f"{what}: its tokenizer is not the pool's ({short(theirs)}, not {short(ours)}); losses of models with "

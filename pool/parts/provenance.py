@@ -19,6 +19,11 @@ def label(name: str) -> str:
     return "the seed" if name == "seed" else f"member {name!r}"
 
 
+def remedy_of(name: str) -> str:
+    """Word the remedy for a damaged seed or member."""
+    return f"run `mixscout pool build POOL.toml --rebuild {name}`, which makes it again"
+
+
 def recipe_changes(old: Recipe, new: Recipe) -> dict[str, tuple[object, object]]:
     """Return both values of each option with an effect on the weights, where two recipes differ."""
     before, now, free = old.model_dump(), new.model_dump(), Recipe.marked(OptionMark.WITHOUT_EFFECT)

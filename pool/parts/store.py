@@ -9,14 +9,14 @@ from typing import Self
 
 from pool.checkpoints.checkpoint import verify_checkpoint
 from pool.checkpoints.manifest import CheckpointManifest
-from pool.config.pool_file import PoolFile
+from pool.config.pool_file import PoolFile, naming
 from pool.corpus.files import digest_text
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
-from pool.files.digests import digest_json, read_seen
+from pool.files.digests import digest_file, digest_json, read_seen
 from pool.files.records import Record, read_record
 from pool.mixture import Groups, Mixture, to_units
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, building, is_unfinished, member_folder
-from pool.parts.provenance import describe_changes, label, member_changes, seed_changes
+from pool.parts.provenance import describe_changes, label, member_changes, remedy_of, seed_changes
 from pool.tokens.prepared import CorpusManifest, PreparedCorpus, load_prepared
 from pool.tokens.tokenizer import kept_tokenizer
 from pool.training.run_files import age_digests, age_folder
@@ -121,9 +121,9 @@ def _at_age(folder: Path, name: str, member: CheckpointManifest, steps: int) -> 
     try:
         found = age_digests(path)
     except OSError as error:
-        raise PoolError(f"{path}: {error.strerror}; `--rebuild {name}` trains the member again") from None
+        raise PoolError(f"{path}: {error.strerror}; {remedy_of(name)}") from None
     if found != kept:
-        raise PoolError(f"{path} was truncated or altered since it was trained; `--rebuild {name}` trains it again")
+        raise PoolError(f"{path} was truncated or altered since it was trained; {remedy_of(name)}")
     tokens = steps * member.recipe.batch_windows * member.shape.context
     update = {"weights_digest": kept.weights, "config_digest": kept.config, "tokens": tokens}
     return member.model_copy(update=update)
@@ -131,12 +131,17 @@ def _at_age(folder: Path, name: str, member: CheckpointManifest, steps: int) -> 
 
 def open_pool(config: PoolFile) -> Pool:
     """Open a pool and verify all of it. Raises `PoolError`, and `PoolMismatchError` for a changed pool file or text."""
+    with naming(config):
+        return _opened(config)
+
+
+def _opened(config: PoolFile) -> Pool:
     folder = config.folder
     if is_unfinished(folder):
         with building(folder, wait_seconds=_EXCHANGE_SECONDS):
             pass  # this finishes the exchange
     if not (folder / POOL_RECORD).is_file():
-        raise PoolError(f"pool {config.name!r} is not built in {folder}; run `mixscout pool build` on its file")
+        raise PoolError(f"pool {config.name!r} is not built in {folder}; run `mixscout pool build POOL.toml`")
     manifest = read_record(folder / POOL_RECORD, PoolManifest)
     corpus, seed = manifest.corpus, manifest.seed
     check_sources(config, corpus.source_digest)
@@ -146,31 +151,28 @@ def open_pool(config: PoolFile) -> Pool:
         raise PoolMismatchError(describe_changes(changed))
     _verify_checkpoints(folder, manifest)
     if kept_tokenizer(folder / TOKENIZER, config.own_tokenizer, config.name) is None:
-        raise PoolError(f"pool {config.name!r} has lost its tokenizer; run `mixscout pool build` with --rebuild all")
+        raise PoolError(f"pool {config.name!r} has lost its tokenizer; run `mixscout pool build POOL.toml`")
     return Pool(config, manifest, load_prepared(folder / CORPUS, corpus))
 
 
 def check_sources(config: PoolFile, built_from: str) -> None:
     """Raise `PoolMismatchError` when the text is not the text of digest `built_from`; missing text passes."""
     seen = read_seen(config.folder / CORPUS)
-    try:
-        same = digest_text(config.corpus, config.context, seen.digest_of).whole == built_from
+    try:  # remembered digests are asked first, and not believed where they differ
+        each = (digest_text(config.corpus, config.context, of).whole for of in (seen.digest_of, digest_file))
+        same = any(whole == built_from for whole in each)
     except CorpusError:
         return  # a built pool does not need its text any more
     if not same:
         raise PoolMismatchError(
             f"pool {config.name!r}: its text, or the [corpus] section, has changed since it was built; run "
-            "`mixscout pool build` on its file, which says what that touches"
+            "`mixscout pool build POOL.toml`, which says what that touches"
         )
 
 
 def verified(name: str, folder: Path) -> CheckpointManifest:
     """Read the manifest of the seed or a member. Raises `PoolError` for missing or altered files."""
-    return verify_checkpoint(folder, label(name), _remedy(name))
-
-
-def _remedy(name: str) -> str:
-    return f"`mixscout pool build POOL.toml --rebuild {name}` trains it again"
+    return verify_checkpoint(folder, label(name), remedy_of(name))
 
 
 def _verify_checkpoints(folder: Path, manifest: PoolManifest) -> None:
@@ -179,6 +181,6 @@ def _verify_checkpoints(folder: Path, manifest: PoolManifest) -> None:
     for name, (path, expected) in checkpoints.items():
         found = verified(name, path)
         if name != SEED and found.start_digest != manifest.seed.weights_digest:
-            raise PoolError(f"{label(name)} in {path} was trained from another seed; {_remedy(name)}")
+            raise PoolError(f"{label(name)} in {path} was trained from another seed; {remedy_of(name)}")
         if (found.weights_digest, found.config_digest) != (expected.weights_digest, expected.config_digest):
-            raise PoolError(f"{label(name)} in {path} is not the one this pool was built with; {_remedy(name)}")
+            raise PoolError(f"{label(name)} in {path} is not the one this pool was built with; {remedy_of(name)}")

@@ -121,4 +121,4 @@ def _load_windows(folder: Path, name: str, split: Split, summary: TextSummary) -
 
 
 def _unusable(path: Path, reason: str) -> PoolError:
-    return PoolError(f"{path}: {reason}; delete the folder {path.parent.parent} and run `mixscout pool build` again")
+    return PoolError(f"{path}: {reason}; run `mixscout pool build POOL.toml`, which makes it again")

@@ -15,28 +15,30 @@ from transformers import PreTrainedTokenizerFast
 
 from pool.checkpoints.plain_text import TextTokenizer, for_text
 from pool.config.pool_file import TokenizerConfig
-from pool.errors import PoolError, PoolMismatchError
-from pool.files.digests import digest_json
+from pool.errors import PoolError, PoolMismatchError, first_line
+from pool.files.digests import digest_file, digest_json
 from pool.files.records import MANIFEST, Record, read_record, write_record
 
 END_OF_TEXT = "<|endoftext|>"
+_REMEDY = "run `mixscout pool build POOL.toml`, which makes it again"
 _SPLITTING = ("normalizer", "pre_tokenizer")
 
 
 class TokenizerManifest(Record):
-    """How the tokenizer was trained (None: the seed brought it), and its digest."""
+    """How the tokenizer was trained (None: the seed brought it), its digest, and those of its files."""
 
     config: TokenizerConfig | None
     digest: str
+    files: dict[str, str] = {}
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Load the pool's tokenizer. Raises `PoolError` when it is missing or broken."""
+def load_tokenizer(folder: Path, remedy: str = _REMEDY) -> PreTrainedTokenizerFast:
+    """Load a tokenizer, by default the pool's. Raises `PoolError` with the `remedy` when it is missing or broken."""
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return cast(PreTrainedTokenizerFast, tokenizer)
     except Exception as error:  # transformers raises many types for one fact
-        raise PoolError(f"{folder}: not a tokenizer that can be loaded: {error}") from None
+        raise PoolError(f"{folder}: not a tokenizer that can be loaded: {first_line(error)}; {remedy}") from None
 
 
 def plain(tokenizer: PreTrainedTokenizerFast) -> TextTokenizer:
@@ -110,17 +112,19 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, config: TokenizerConfig | None, folder: Path) -> None:
     """Write a tokenizer into an existing empty folder, its manifest last."""
     tokenizer.save_pretrained(folder)
-    write_record(folder / MANIFEST, TokenizerManifest(config=config, digest=tokenizer_digest(tokenizer)))
+    files = {path.name: digest_file(path) for path in sorted(folder.iterdir())}
+    write_record(folder / MANIFEST, TokenizerManifest(config=config, digest=tokenizer_digest(tokenizer), files=files))
 
 
 def kept_tokenizer(folder: Path, wanted: TokenizerConfig | None, pool: str) -> PreTrainedTokenizerFast | None:
     """Load a pool's tokenizer from its folder; None before there is one.
 
-    Raises `PoolMismatchError` when it changed, or was trained otherwise than `wanted`.
+    Raises `PoolError` for a damaged file, and `PoolMismatchError` for one trained otherwise than `wanted`.
     """
     if not (folder / MANIFEST).is_file():
         return None
     manifest = read_record(folder / MANIFEST, TokenizerManifest)
+    _check_files(folder, manifest)
     tokenizer = load_tokenizer(folder)
     if manifest.config != wanted or manifest.digest != tokenizer_digest(tokenizer):
         raise PoolMismatchError(
@@ -129,3 +133,12 @@ def kept_tokenizer(folder: Path, wanted: TokenizerConfig | None, pool: str) -> P
             "another name"
         )
     return tokenizer
+
+
+def _check_files(folder: Path, manifest: TokenizerManifest) -> None:
+    for name, expected in manifest.files.items():
+        try:
+            if digest_file(folder / name) != expected:
+                raise PoolError(f"{folder / name} was truncated or altered since it was written; {_REMEDY}")
+        except OSError as error:
+            raise PoolError(f"{folder / name}: {error.strerror}; {_REMEDY}") from None
