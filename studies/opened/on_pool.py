@@ -8,7 +8,7 @@ from pathlib import Path
 
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal, Target, measures_of
-from pool.config.pool_file import read_pool_file
+from pool.config.pool_file import naming, read_pool_file
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import ConfigError
 from pool.parts.store import Pool, open_pool
@@ -64,7 +64,7 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
     targets = targets_of(config, basis)
     space = checked_space(config, basis)
     address = address_of(config.database, basis.root / "mixscout.db")
-    with study_database(config, address, must_exist=must_exist) as database:
+    with naming(pool.config), study_database(config, address, must_exist=must_exist) as database:
         if only_recalls:
             database = replace(database, evaluations=database.evaluations.to_recall_from())
         proxy = proxy_of(pool, config.objective, config.early_stopping, merges=not only_recalls)
@@ -87,10 +87,12 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
 
 def asked_pool(file: Path, *, age: int | None, by_groups: bool) -> Pool:
     """Open a pool with members of an age in steps (None: as they ended), by partitions or groups."""
-    pool = open_pool(read_pool_file(file))
-    if age is not None:
-        pool = pool.at_age(age)
-    return pool.by_groups() if by_groups else pool
+    config = read_pool_file(file)
+    pool = open_pool(config)
+    with naming(config):
+        if age is not None:
+            pool = pool.at_age(age)
+        return pool.by_groups() if by_groups else pool
 
 
 def basis_of(pool: Pool) -> Basis:

@@ -81,7 +81,7 @@ class OpenedStudy(ABC):
         try:
             study = optuna.load_study(storage=self.database.optuna, study_name=self.config.name)
         except KeyError:
-            raise _no_study(self.config.name, self.database.address) from None
+            raise _no_study(self.config, self.database.address) from None
         claim_identity(study, self.identity)
         return study
 
@@ -98,7 +98,7 @@ def checked_space(config: StudyFile, basis: Basis) -> CappedSimplex:
 def study_database(config: StudyFile, address: Address, *, must_exist: bool) -> Iterator[Database]:
     """Open a study's database; with `must_exist`, make none. Raises `StudyError` and `StorageError`."""
     if must_exist and address.file and not address.file.exists():
-        raise _no_study(config.name, address)
+        raise _no_study(config, address)
     wait, lease = config.database_timeout_seconds, config.lease_seconds
     with open_database(address, timeout_seconds=wait, lease_seconds=lease) as database:
         yield database
@@ -111,10 +111,10 @@ def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
         failures = "; ".join(count_trials(study).failures())
         found = f" ({failures})" if failures else ""
         raise StudyError(
-            f"study {study.study_name!r} has no evaluated mixture yet{found}; run `mixscout search` on its file"
+            f"study {study.study_name!r} has no evaluated mixture yet{found}; run `mixscout search {bench.config.typed}`"
         )
     return bench.space.mixture_of(trial)
 
 
-def _no_study(name: str, address: Address) -> StudyError:
-    return StudyError(f"no study {name!r} in {address}; run `mixscout search` on its file first")
+def _no_study(config: StudyFile, address: Address) -> StudyError:
+    return StudyError(f"no study {config.name!r} in {address}; run `mixscout search {config.typed}` first")

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from objectives.target import Direction
 from pool.errors import ConfigError
-from pool.files.paths import located
+from pool.files.paths import as_typed, located
 from pool.files.toml import Config, Name, read_config
 from pool.mixture import published
 from pool.progress import say
@@ -69,6 +69,12 @@ class StudyFile(Config):
     """How long to wait for a database that is locked or away."""
     lease_seconds: float = Field(60.0, ge=2)
     """How long a dead worker of another machine keeps its trial; the trial of one on this machine is free at once."""
+    _typed: str = PrivateAttr("STUDY.toml")
+
+    @property
+    def typed(self) -> str:
+        """The study file's path as a word of a command line."""
+        return self._typed
 
     @model_validator(mode="after")
     def _check_basis(self) -> Self:
@@ -163,9 +169,11 @@ def read_study_file(path: Path) -> StudyFile:
     if config.database:
         check_written(config.database, path)
     try:
-        return config.model_copy(update=_absolute_paths(config, path.resolve().parent))
+        found = config.model_copy(update=_absolute_paths(config, path.resolve().parent))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    found._typed = as_typed(path)
+    return found
 
 
 def _absolute_paths(config: StudyFile, base: Path) -> dict[str, object]:

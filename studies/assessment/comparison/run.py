@@ -149,7 +149,9 @@ def _read(file: Path) -> _Run:
     with open_study(config) as bench:
         course = course_of(bench)
         if not course.merges:
-            raise StudyError(f"{file}: study {config.name!r} has no merge yet; run `mixscout search` on its file first")
+            raise StudyError(
+                f"{file}: study {config.name!r} has no merge yet; run `mixscout search {config.typed}` first"
+            )
         reports = bench.root / "reports"
         contender = Contender(config.name, forwards_per_merge(planned_search(bench)), (course,))
         direction = bench.target.direction

@@ -66,7 +66,7 @@ def run_fidelity(
             proxies[name] = np.array([objective(mixture).value for mixture in mixtures])
             show(number * len(mixtures), name)
     choice = choose_rule(proxies, by_split["search"].truth[VALUE], own=own)
-    return Fidelity(instruments.study, instruments.goals["search"].measure, truths, by_split, choice)
+    return Fidelity(instruments.study.name, instruments.goals["search"].measure, truths, by_split, choice)
 
 
 def rules_with(exponents: Sequence[float]) -> dict[str, MergeRule]:

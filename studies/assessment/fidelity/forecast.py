@@ -82,8 +82,9 @@ def proxies_of(instruments: Instruments, truths: Truths) -> dict[Split, Readings
     """Merge the mixtures with known truth. Raises `StudyError` for too few."""
     if len(truths.mixtures) < LEAST_TRUTHS:
         raise StudyError(
-            f"study {instruments.study!r} knows the truth of {len(truths.mixtures)} mixtures, a prediction "
-            f"needs {LEAST_TRUTHS}: train some with `mixscout fidelity` on its file, or give --truths with more runs"
+            f"study {instruments.study.name!r} knows the truth of {len(truths.mixtures)} mixtures, a prediction "
+            f"needs {LEAST_TRUTHS}: train some with `mixscout fidelity {instruments.study.typed}`, or give "
+            "--truths with more runs"
         )
     return {split: instruments.merged(split, list(truths.mixtures.values())) for split in SPLITS}
 

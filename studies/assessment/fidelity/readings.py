@@ -21,6 +21,7 @@ from studies.database.evaluations import EvaluationStore
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 from studies.opened.proxy import Proxy
+from studies.study_file.study_file import StudyFile
 
 VALUE = "(value)"
 """The study's value among the names of readings; no domain has this name."""
@@ -33,14 +34,14 @@ Readings = Mapping[str, Floats]
 class Instruments:
     """Reads all held-out domains at once, and remembers the evaluations; `goals` are the study's own."""
 
-    study: str
+    study: StudyFile
     proxy: Proxy
     goals: Mapping[Split, Goal]
     store: EvaluationStore
 
     @classmethod
     def of(cls, bench: Workbench) -> Instruments:
-        return cls(bench.config.name, bench.proxy, bench.goals, bench.database.evaluations)
+        return cls(bench.config, bench.proxy, bench.goals, bench.database.evaluations)
 
     @property
     def pool(self) -> Pool:

@@ -158,7 +158,7 @@ def show_forecast(
     console: Console, mixture: Mixture, forecaster: Forecaster, forecasts: Mapping[Split, Forecast]
 ) -> None:
     """Show a mixture's predicted value, and the truths behind it."""
-    study, measure = forecaster.instruments.study, forecaster.instruments.target.measure
+    study, measure = forecaster.instruments.study.name, forecaster.instruments.target.measure
     console.print(f"Prediction for study {study}: {_largest(mixture)} ({measure.replace('-', ' ')})", soft_wrap=True)
     table = Table("split", "merged (proxy)", "predicted if trained (interval)", "correction")
     for split, one in forecasts.items():

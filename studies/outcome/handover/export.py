@@ -99,8 +99,8 @@ def run_table(bench: Workbench, folder: Path) -> SwarmTable:
     found = bench.database.evaluations.all_of(bench.losses["search"].digest)
     if not found:
         raise StudyError(
-            f"study {bench.config.name!r} has no evaluation of held-out losses to write; run `mixscout search` on its "
-            "file first (downstream scores are none)"
+            f"study {bench.config.name!r} has no evaluation of held-out losses to write; run `mixscout search "
+            f"{bench.config.typed}` first (downstream scores are none)"
         )
     names, goal = bench.proxy.pool.names, bench.target
     measures = np.array([measures_of(one.domains, goal.domains, goal.measure) for one in found])

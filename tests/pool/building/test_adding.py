@@ -9,7 +9,7 @@ import pytest
 import torch
 from given import write_foreign
 from safetensors.torch import load_file, save_file
-from tiny import edit, snapshot
+from tiny import edit, rewrite_record, snapshot
 
 from pool.building.build import build_pool
 from pool.building.trained import TruthRun, folder_of
@@ -151,8 +151,7 @@ def _other_positions(folder: Path) -> None:
 
 
 def _another_recorded_seed(folder: Path) -> None:
-    record = read_record(folder / MANIFEST, CheckpointManifest)
-    edit(folder / MANIFEST, record.start_digest, "0" * 64)
+    rewrite_record(folder / MANIFEST, lambda content: content.update(start_digest="0" * 64))
 
 
 def _not_what_its_record_says(folder: Path) -> None:

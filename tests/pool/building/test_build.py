@@ -92,7 +92,7 @@ def test_the_seed_has_the_files_of_the_pools_tokenizer(root: Path) -> None:
 
 
 def test_an_unbuilt_pool_says_what_to_run(empty_root: Path) -> None:
-    with pytest.raises(PoolError, match="is not built .*`mixscout pool build`"):
+    with pytest.raises(PoolError, match="is not built .*`mixscout pool build .*pool.toml`"):
         _open(empty_root)
 
 

@@ -11,7 +11,7 @@ from counted import counted_documents
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
-from tiny import snapshot
+from tiny import rewrite_record, snapshot
 
 from pool.config.pool_file import CorpusConfig, PoolFile
 from pool.config.recipe import ModelShape
@@ -318,8 +318,7 @@ def _broken_records(corpus: Path) -> None:
 
 
 def _records_of_another_corpus(corpus: Path) -> None:
-    records = json.loads((corpus / "tables.json").read_text())
-    (corpus / "tables.json").write_text(json.dumps({**records, "source_digest": "another"}))
+    rewrite_record(corpus / "tables.json", lambda content: content.update(source_digest="another"))
 
 
 def _altered_stream(corpus: Path) -> None:

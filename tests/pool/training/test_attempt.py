@@ -226,7 +226,8 @@ def test_the_group_ends_with_the_process_that_started_it(built_root: Path, tmp_p
 def test_what_a_process_of_the_group_refuses_is_said_as_by_one(trained: Callable[..., Trained], tmp_path: Path) -> None:
     save_file({"nothing": torch.zeros(1)}, tmp_path / "empty.safetensors")
     inputs = RunInputs(optimizer=tmp_path / "empty.safetensors")
-    with pytest.raises(PoolError, match=r"^\S+empty.safetensors: holds no state for .*; rebuild the seed$"):
+    remedy = "run `mixscout pool build POOL.toml --rebuild seed`, which makes the seed again"
+    with pytest.raises(PoolError, match=rf"^\S+empty.safetensors: holds no state for .*; {remedy}$"):
         trained("run", _shape("llama", tied=True), inputs, continue_optimizer=True, fsdp=2)
 
 

@@ -292,7 +292,7 @@ def test_verbs_that_need_a_pool_say_so(verb: list[str], study: Path, mixscout, m
 
 
 def test_a_table_that_has_changed_is_another_study(study: Path, mixscout) -> None:
-    _refused(mixscout, "run `mixscout search` on its file first", "best", study)
+    _refused(mixscout, f"run `mixscout search {study}` first", "best", study)
     _answer(mixscout, "search", study, "--merges", 4)
     edit(study.parent / "swarm" / "metrics.csv", "r0,", "r0,1")
     _refused(mixscout, "study 'small' was started with another table (table: ", "best", study)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from matplotlib.image import imread
-from tiny import edit
+from tiny import edit, rewrite_record
 from transformers import PreTrainedModel
 
 from objectives.scoring.scorer import Scorer
@@ -44,11 +44,9 @@ def _change_member(root: Path, name: str, change: Callable[[PreTrainedModel], No
         change(model)
     model.save_pretrained(folder)
     digest = digest_file(folder / "model.safetensors")
-    for record in (folder / "manifest.json", root / "pools/tiny/pool.json"):
-        content = json.loads(record.read_text())
-        part = content["members"][name] if "members" in content else content
-        part["weights_digest"] = digest
-        record.write_text(json.dumps(content))
+    rewrite_record(folder / "manifest.json", lambda content: content.update(weights_digest=digest))
+    pool_record = root / "pools/tiny/pool.json"
+    rewrite_record(pool_record, lambda content: content["members"][name].update(weights_digest=digest))
 
 
 def _merges_remembered(root: Path) -> int:

@@ -312,7 +312,7 @@ def test_a_study_that_was_not_started_has_no_report(searched: Path, mixscout) ->
     edit(study, 'name = "tiny"', 'name = "unknown"')
     answer = mixscout("report", study)
     assert answer.code == 1 and answer.err.count("\n") == 1
-    assert "no study 'unknown'" in answer.err and "run `mixscout search`" in answer.err
+    assert "no study 'unknown'" in answer.err and "run `mixscout search " in answer.err
 
 
 @pytest.mark.parametrize(

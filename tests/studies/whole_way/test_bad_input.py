@@ -1,6 +1,5 @@
 """Bad input: one clear line that names the thing and the way out, exit code 1, and nothing written or lost."""
 
-import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import edit, snapshot
+from tiny import edit, rewrite_record, snapshot
 
 from pool.checkpoints.checkpoint import load_model
 from pool.files.digests import digest_file
@@ -211,7 +210,7 @@ def test_a_study_that_was_not_started(root: Path, mixscout) -> None:
     for verb in (["best"], ["confirm"]):
         answer = mixscout(*verb, root / "study.toml")
         assert answer.code == 1
-        assert "no study 'tiny' in" in answer.err and "run `mixscout search`" in answer.err
+        assert "no study 'tiny' in" in answer.err and "run `mixscout search " in answer.err
         assert not (root / "mixscout.db").exists()
 
 
@@ -294,11 +293,9 @@ def test_a_nan_in_a_member_is_named(studied: Path, mixscout) -> None:
         next(model.parameters())[0, 0] = float("nan")
     model.save_pretrained(folder)
     digest = digest_file(folder / "model.safetensors")
-    for record in (folder / "manifest.json", studied / "pools/tiny/pool.json"):
-        content = json.loads(record.read_text())
-        part = content["members"]["docs"] if "members" in content else content
-        part["weights_digest"] = digest
-        record.write_text(json.dumps(content))
+    rewrite_record(folder / "manifest.json", lambda content: content.update(weights_digest=digest))
+    pool_record = studied / "pools/tiny/pool.json"
+    rewrite_record(pool_record, lambda content: content["members"]["docs"].update(weights_digest=digest))
     _refused(mixscout, studied, "member 'docs' has NaN or infinite values in", "search", studied / "study.toml")
 
 
