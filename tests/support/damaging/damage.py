@@ -10,7 +10,8 @@ def _cut_short(path: Path) -> None:
 
 def _change_a_byte(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    if content:
+        content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
