@@ -111,7 +111,8 @@ def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
         failures = "; ".join(count_trials(study).failures())
         found = f" ({failures})" if failures else ""
         raise StudyError(
-            f"study {study.study_name!r} has no evaluated mixture yet{found}; run `mixscout search {bench.config.typed}`"
+            f"study {study.study_name!r} has no evaluated mixture yet{found}; run `mixscout search "
+            f"{bench.config.typed}`"
         )
     return bench.space.mixture_of(trial)
 
