@@ -96,7 +96,7 @@ class Counts:
     def plus(self, more: Counts, ended: Sequence[FrozenTrial]) -> Counts:
         """Add the counts of further trials; `ended` are all completed and failed trials, by number."""
         numbers = {name: getattr(self, name) + getattr(more, name) for name in _NUMBERS}
-        added = Counts(**numbers, reasons=Counter(self.reasons) + Counter(more.reasons))
+        added = Counts(**numbers, reasons=dict(Counter(self.reasons) + Counter(more.reasons)))
         return replace(added, false_prunes=_false_prunes(ended)) if added.audited else added
 
     def failures(self) -> list[str]:
@@ -248,7 +248,7 @@ def count_of(ended: Sequence[FrozenTrial], *, pruned: int) -> Counts:
         stopped_early=sum(bool(trial.user_attrs.get(STOPPED_EARLY)) for trial in completed),
         tokens_read=sum(trial.user_attrs.get(TOKENS_READ, 0) for trial in completed),
         false_prunes=_false_prunes(ended),
-        reasons=Counter(_reason(trial) for trial in own if trial.state is TrialState.FAIL),
+        reasons=dict(Counter(_reason(trial) for trial in own if trial.state is TrialState.FAIL)),
     )
 
 

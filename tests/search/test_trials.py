@@ -1,6 +1,8 @@
 """Counts say why merges failed."""
 
 import io
+import json
+from dataclasses import asdict
 
 import optuna
 from optuna.trial import TrialState, create_trial
@@ -8,6 +10,7 @@ from rich.console import Console
 
 from search.trials import REASON, Counts, count_trials
 from studies.answers.tables import show_counts
+from studies.terminal import json_text
 
 
 def _failed(*reasons: str) -> optuna.Study:
@@ -38,6 +41,12 @@ def test_counts_for_people_name_the_reasons() -> None:
     shown = io.StringIO()
     show_counts(Console(file=shown, width=120), count_trials(_failed("no room")))
     assert "1 failed" in shown.getvalue() and "\n1 failed: no room\n" in shown.getvalue()
+
+
+def test_json_holds_the_reasons() -> None:
+    counts = count_trials(_failed("no room", "no room"))
+    assert json.loads(json_text({"counts": counts}))["counts"]["reasons"] == {"no room": 2}
+    assert asdict(Counts().plus(counts, []))["reasons"] == {"no room": 2}
 
 
 def test_counts_without_failures_say_nothing() -> None:
