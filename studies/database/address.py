@@ -25,7 +25,7 @@ _DRIVERS = {"sqlite": "", "postgresql": "psycopg", "mysql": "pymysql", "mariadb"
 _OF_MYSQL = {"ssl_capath", "ssl_cipher", "ssl_check_hostname"}
 """Options that SQLAlchemy adds to PyMySQL's own."""
 _DIVIDES = set("/?#")
-_NO_PATH = re.compile(r"(?i)(postgres\w*|mysql|mariadb)[+\w]*:|.*:.*@|.*passw(or)?d\s*=")
+_NO_PATH = re.compile(r"(?i)(postgres\w*|mysql|mariadb)[+\w]*:|(?![/.~]|[a-z]:[\\/])(.*:.*@|.*passw(or)?d\s*=)")
 """A URL without its slashes, or a connection string of another kind: as a path, it would be shown in full."""
 
 

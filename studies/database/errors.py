@@ -63,6 +63,7 @@ _REMEDIES = {
     "certificate": "give the file of the server's authority in the URL: sslrootcert of PostgreSQL, ssl_ca of MySQL",
     "not currently accepting": "let the database be connected to: ALTER DATABASE ... ALLOW_CONNECTIONS true",
     "permission denied": "let the user make tables: GRANT CREATE ON SCHEMA public TO ...",
+    "to database": "give the user rights on it: GRANT ALL ON ... TO ...",
     "command denied": "let the user make tables: GRANT ALL ON ... TO ...",
     "not allowed to connect": "let the user in from this machine",
     "cryptography": "pip install cryptography",
@@ -121,7 +122,8 @@ def explained(address: Address, error: BaseException) -> StorageError:
 
 def _of_server(address: Address, text: str, reason: str, *, passing: bool) -> str:
     user, name = address.url.username, without_secrets(repr(address.url.database), address.secrets)
-    if any(words in text for words in ("password authentication", "access denied", "no password supplied")):
+    refused = "access denied" in text and "to database" not in text
+    if refused or any(words in text for words in ("password authentication", "no password supplied")):
         return (
             f": the server refuses user {user!r} with this password; set {VARIABLE} in the environment to the URL with "
             "the right one, its @ : / ? # % and spaces percent-encoded"

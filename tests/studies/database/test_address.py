@@ -12,6 +12,7 @@ import pytest
 from pool.errors import ConfigError
 from pool.files.secrets import PIECE
 from studies.database.address import VARIABLE, address_of, check_written, parse
+from studies.database.database import open_database
 
 SECRET = "p@ss/w#rd%"
 
@@ -98,7 +99,15 @@ def test_what_a_url_cannot_say_is_refused(written: str, message: str) -> None:
 
 @pytest.mark.parametrize("written", ["{}/a b[1].db", "sqlite:///{}/a b[1].db", "sqlite:///{}/a%20b[1].db"])
 def test_spaces_and_brackets_name_a_file(written: str, tmp_path: Path) -> None:
-    assert parse(written.format(tmp_path), VARIABLE).file == tmp_path / "a b[1].db"
+    address = parse(written.format(tmp_path), VARIABLE)
+    assert address.file == tmp_path / "a b[1].db" == parse(address.full, VARIABLE).file
+    with open_database(address, timeout_seconds=1):
+        assert address.file.exists()
+
+
+@pytest.mark.parametrize("path", ["/runs/10:30@night/mix.db", "./10:30@night.db", "runs/me@home.db", "C:\\me@home.db"])
+def test_a_path_may_hold_an_at_sign(path: str) -> None:
+    assert parse(path, VARIABLE).kind == "sqlite"
 
 
 def test_a_line_read_from_a_file_may_end_in_a_newline(monkeypatch: pytest.MonkeyPatch) -> None:
