@@ -29,7 +29,6 @@ def _study_file(file: Path) -> Path:
     """Check a study file, what it stands on and its database's address before torch loads. Raises `ConfigError`."""
     from objectives.stand_ins.swarm_table import check_there
     from studies.database.address import address_of
-    from studies.running.trackers import check_tracker
     from studies.study_file.study_file import read_study_file
 
     config = read_study_file(file)
@@ -38,7 +37,6 @@ def _study_file(file: Path) -> Path:
     if config.table is not None:
         check_there(config.table)
     address_of(config.database, file)
-    check_tracker(config.search.tracker)
     return file
 
 

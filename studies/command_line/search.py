@@ -91,9 +91,11 @@ def _advance(
 ) -> None:
     from pool.engines.choice import chosen
     from pool.engines.devices import parse_devices
+    from studies.running.trackers import check_tracker
 
     places = parse_devices(devices)
     config = read_study(study_file)
+    check_tracker(config.search.tracker)
     quiet_libraries()
     from studies.answers.tables import show_counts
     from studies.opened.opening import open_study
