@@ -202,5 +202,5 @@ def _same_numbers(known: Sequence[str], runs: Sequence[str]) -> dict[str, str]:
 
 
 def _number(run: str) -> str:
-    found = re.fullmatch(r"0*(\d+?)([.,]0+)?", run)
+    found = re.fullmatch(r"0*(\d+?)([.,](0|00|0000+))?", run)  # 1,000 may be a thousand
     return found[1] if found else run

@@ -117,17 +117,20 @@ def check_there(folder: Path) -> None:
 
 
 def _find_pairs(folder: Path) -> tuple[_Pair, _Pair | None]:
+    if folder.is_file():
+        raise ConfigError(f"{folder}: a file; give its folder, with ratios.csv and metrics.csv, or RegMix's tables")
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; give one with ratios.csv and metrics.csv, or RegMix's tables")
     ratios, metrics = (_beside(folder, stem) for stem in ("ratios", "metrics"))
     if ratios.exists() or metrics.exists():
         return (ratios, metrics), None
-    found = [match for path in sorted(folder.iterdir()) if (match := _REGMIX.fullmatch(path.name))]
-    scales = [match["scale"] for match in found if match["split"] == "train"]
+    tables = sorted(path.name for path in folder.glob("*.[ct]sv"))
+    scales = [match["scale"] for name in tables if (match := _REGMIX.fullmatch(name)) and match["split"] == "train"]
     if len(scales) != 1:
         raise ConfigError(
             f"{folder}: expected ratios.csv and metrics.csv, or one train_mixture_<scale>.csv with its "
-            f"train_pile_loss_<scale>.csv: found {len(scales)} of the latter"
+            f"train_pile_loss_<scale>.csv: found {len(scales)} of the latter; the folder has "
+            f"{listed(tables) if tables else 'no table'}"
         )
     train, test = (
         (folder / f"{split}_mixture_{scales[0]}.csv", folder / f"{split}_pile_loss_{scales[0]}.csv")
@@ -175,7 +178,7 @@ def _shares(file: RunTable, *, normalise: bool) -> tuple[Floats, list[str]]:
     weights = np.where((weights < 0) & (weights >= -DUST * unit), 0.0, weights)
     for row, column in np.argwhere(weights < 0)[:1]:
         where = f"{_place(file, row)}, column {shown(list(file.columns)[column])}"
-        raise ConfigError(f"{where}: a weight is never negative, got {float(weights[row, column])!r}")
+        raise ConfigError(f"{where}: a weight is never negative, got {float(weights[row, column])!r}; write 0 for none")
     off = abs(totals / unit - 1)
     for row in np.flatnonzero((totals <= 0) if normalise else (off > SUM_ROUNDING))[:1]:
         raise ConfigError(

@@ -110,9 +110,9 @@ def _decoded(path: Path) -> tuple[str, list[str]]:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = 1 + data.count(b"\n", 0, error.start)
+        wanted = encoding.upper() if encoding.startswith(("utf-16", "utf-32")) else "UTF-8 or Windows-1252"
         raise ConfigError(
-            f"{path}: line {line}: not a CSV file in UTF-8 or Windows-1252: byte 0x{data[error.start]:02x}; "
-            "save it as CSV in UTF-8"
+            f"{path}: line {line}: not a CSV file in {wanted}: byte 0x{data[error.start]:02x}; save it as CSV in UTF-8"
         ) from None
     if "\0" in text:
         line = 1 + text.count("\n", 0, text.index("\0"))

@@ -233,7 +233,7 @@ REFUSED: dict[str, tuple[Change, Change, str]] = {
     "a sep line before a fault": (
         lambda text: "sep=;\n" + text.replace(",", ";").replace("r3;0.5", "r3;-0.5"),
         str,
-        "ratios.csv: line 6, run 'r3', column 'web': a weight is never negative, got -0.5",
+        "ratios.csv: line 6, run 'r3', column 'web': a weight is never negative, got -0.5; write 0 for none",
     ),
     "an open quotation mark": (
         lambda text: text.replace("r2,", '"r2,'),
@@ -351,6 +351,20 @@ def test_a_metric_that_lacks_numbers_in_the_test_runs_is_unusable_too(tmp_path: 
     assert unseen is not None and list(train.metrics) == list(unseen.metrics) == ["loss_x"]
     with pytest.raises(ConfigError, match="test_pile_loss_1m.csv: line 3"):
         train.check_metrics(["loss_y"])
+
+
+def test_other_files_and_folders_are_refused_with_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "mixes.csv").write_text(RATIOS)
+    with pytest.raises(ConfigError, match="found 0 of the latter; the folder has 'mixes.csv'"):
+        read_swarm(tmp_path)
+    with pytest.raises(ConfigError, match="mixes.csv: a file; give its folder, with ratios.csv and metrics.csv"):
+        read_swarm(tmp_path / "mixes.csv")
+    _write(tmp_path, RATIOS.encode("utf-16")[:-1], LOSSES)
+    with pytest.raises(ConfigError, match=r"ratios.csv: line 5: not a CSV file in UTF-16: byte 0x0a"):
+        read_swarm(tmp_path)
+    (tmp_path / "ratios.csv").rename(tmp_path / "ratios.tsv")
+    (tmp_path / "ratios.tsv").write_text(RATIOS.replace(",", "\t"))
+    assert read_swarm(tmp_path).notes == (f"{tmp_path}/ratios.tsv: fields are separated by tabs",)
 
 
 def _plainly(folder: Path) -> tuple[list[str], np.ndarray, np.ndarray] | None:
