@@ -81,24 +81,24 @@ def _plain_name(name: str, at: int) -> str | None:
 
 
 def _keys(weights: CsvTable, metrics: CsvTable) -> tuple[int, int]:
-    """Return the place of the run ids in each file."""
-    for name in ID_COLUMNS:
-        if name in weights.columns and name in metrics.columns:
-            return weights.columns.index(name), metrics.columns.index(name)
+    """Return the place of the run ids in each file: by the exact names, then by like ones, names before counts."""
+    exact = [name for name in ID_COLUMNS if name in weights.columns and name in metrics.columns]
     one, other = _id_columns(weights.columns), _id_columns(metrics.columns)
-    shared = [(name, name) for name in one if name in other]
+    like = [(name, name) for name in one if name in other]
+    runs = [pair for pair in like if pair[0].startswith("run")]
     named = [(name, another) for name in one for another in other if not {name, another} & _COUNTED]
-    if not (shared or named):
-        found = [
-            f"{file.path.name} has {listed([file.columns[at] for at in ids.values()] or file.columns)}"
-            for file, ids in ((weights, one), (metrics, other))
-        ]
-        raise ConfigError(
-            f"{weights.path} and {metrics.path} share no column that identifies runs; name it one of "
-            f"{', '.join(ID_COLUMNS)} in both ({'; '.join(found)})"
-        )
-    first, second = (shared or named)[0]
-    return one[first], other[second]
+    if exact and not (runs and exact[0] in ("index", "name")):
+        return weights.columns.index(exact[0]), metrics.columns.index(exact[0])
+    for first, second in (*runs, *like, *named):
+        return one[first], other[second]
+    found = [
+        f"{file.path.name} has {listed([file.columns[at] for at in ids.values()] or file.columns)}"
+        for file, ids in ((weights, one), (metrics, other))
+    ]
+    raise ConfigError(
+        f"{weights.path} and {metrics.path} share no column that identifies runs; name it one of "
+        f"{', '.join(ID_COLUMNS)} in both ({'; '.join(found)})"
+    )
 
 
 def _data_columns(file: CsvTable, key: int, *, is_weights: bool) -> list[int]:

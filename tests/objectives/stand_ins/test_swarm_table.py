@@ -335,6 +335,17 @@ def test_a_metric_without_all_numbers_matters_only_where_it_is_used(case: str, t
     assert table.notes == (f"{tmp_path}/metrics.csv: metric 'loss_y' lacks a number for some runs: left out",)
 
 
+def test_runs_are_joined_by_their_names_before_a_count_of_rows(tmp_path: Path) -> None:
+    """A sorted file keeps the names of its runs, and may count its rows anew."""
+    counted = LOSSES.replace("run", "Run").splitlines()
+    counted = [f"index,{counted[0]}", *(f"{at},{line}" for at, line in enumerate(counted[:0:-1]))]
+    ratios = RATIOS.replace("run", "index,Run").replace("\nr", "\n9,r")
+    for at in range(4):
+        ratios = ratios.replace("\n9,r", f"\n{at},r", 1)
+    table = read_swarm(_write(tmp_path, ratios, "\n".join(counted)))
+    assert table.runs == ("r0", "r1", "r2", "r3") and table.metrics["loss_x"].tolist() == [3.05, 3.15, 3.25, 3.35]
+
+
 def test_runs_without_a_metric_that_is_used_are_named(tmp_path: Path) -> None:
     table = read_swarm(_write(tmp_path, RATIOS, LOSSES.replace("2.5", "", 3)))
     with pytest.raises(
