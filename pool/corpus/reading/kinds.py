@@ -51,7 +51,9 @@ _BINARY = (
 )
 _TAR = Kind((), "a tar archive", _UNPACK.format("tar -xf"))
 _WEIGHTS = Kind((), "a model's weights (safetensors)", "take it out of `files`")
-_PAGE = Kind((), "an HTML page, as servers send instead of a file (not found, log in)", "download the file again")
+_PAGE = Kind(
+    (), "an HTML page, as servers send instead of a file", "download the file again, or name it .html on purpose"
+)
 _ANSWER = Kind((), "a server's refusal saved in the place of the file", "download the file again")
 _ZEROS = Kind((), "nothing but zero bytes at its beginning: a download that did not end", "download it again")
 

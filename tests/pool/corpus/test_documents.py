@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import zstandard
 
@@ -12,6 +14,7 @@ from pool.config.sources import TextSource
 from pool.corpus.documents import read_documents
 from pool.corpus.files import describe_source
 from pool.errors import CorpusError
+from pool.files.hub import Snapshot
 
 
 def _read(path: Path, **options: str) -> list[str]:
@@ -100,6 +103,15 @@ def test_a_hub_data_set_without_a_network_is_one_error_that_says_what_to_do(offl
         CorpusError, match="news: hub data set 'owner/name' at 0{40} is not in the local cache.*HF_HUB_OFFLINE=0"
     ):
         list(read_documents("news", source))
+
+
+def test_a_shard_without_rows_of_a_hub_data_set_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, texts in enumerate([[], ["one"], []]):
+        rows = pa.table({"text": pa.array(texts, pa.string())})
+        pyarrow.parquet.write_table(rows, tmp_path / f"train-0000{number}-of-00003.parquet")
+    found = Snapshot("dataset", "owner/name", tmp_path, {path.name: 1 for path in tmp_path.iterdir()})
+    monkeypatch.setattr("pool.corpus.documents.find_snapshot", lambda *which: found)
+    assert list(read_documents("news", TextSource(hub="owner/name", revision="0" * 40))) == ["one"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,23 @@ def test_all_sources_are_checked_and_pointers_in_saved_folders_are_found(tmp_pat
     check_sources({"a": sources["a"]})
     with pytest.raises(CorpusError, match=f"b: {bad} is a Git LFS pointer; fetch the real file: `git lfs pull`"):
         check_sources(sources)
+
+
+@pytest.mark.parametrize("verb", ["build", "overlap"])
+def test_the_command_line_says_so_before_anything_heavy_loads(tmp_path: Path, verb: str) -> None:
+    (tmp_path / "a.txt").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (tmp_path / "pool.toml").write_text('name = "x"\n[corpus.held_out.h]\nfiles = ["a.txt"]\nformat = "text"\n')
+    with (tmp_path / "pool.toml").open("a") as stream:
+        stream.write('[corpus.partitions.n]\nfiles = ["*.txt"]\nformat = "text"\n')
+    code = (
+        f"import sys; sys.argv = ['mixscout', 'pool', {verb!r}, 'pool.toml']\n"
+        "from studies.command_line.app import main\n"
+        "try: main()\nexcept SystemExit as stop: print(stop.code, {'torch', 'datasets'} & set(sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.stdout == "1 set()\n"
+    assert ran.stderr == f"mixscout: n: {tmp_path}/a.txt is a Git LFS pointer; fetch the real file: `git lfs pull`\n"
 
 
 def _long_window(text: bytes, log: int) -> bytes:
