@@ -22,7 +22,7 @@ from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.parts.store import open_pool as open_built
 from search.space import CappedSimplex
-from search.trials import START, VERDICT, Counts, best_trial, completed_trials, count_trials
+from search.trials import START, VERDICT, Counts, best_trial, completed_trials, count_trials, value_of
 from studies.answers.best import Best, find_best
 from studies.answers.confirm import Confirmation, run_confirm, trained_loss
 from studies.answers.swarm_best import SwarmBest, find_swarm_best
@@ -107,7 +107,7 @@ class Study:
 
     @property
     def best_mixture(self) -> Mixture:
-        """The mixture of the lowest value; nothing is scored. Raises `StudyError` without a value yet."""
+        """The mixture of the best value; nothing is scored. Raises `StudyError` without a value yet."""
         return best_mixture(self._bench, self.optuna)
 
     def loss(self, split: Split = "search") -> Objective:
@@ -160,7 +160,7 @@ class Study:
         return self._chart("standings")
 
     def plot_progress(self) -> Figure:
-        """Draw every evaluation in order, and the lowest so far."""
+        """Draw every evaluation in order, and the best so far."""
         return self._chart("progress")
 
     def plot_mixtures(self) -> Figure:
@@ -207,8 +207,8 @@ class Study:
         except StudyError:
             return f"{self.name!r}, not begun"
         counts, best = count_trials(study), best_trial(completed_trials(study))
-        lowest = f", best {best.values[0]:.4f}" if best and best.values and len(best.values) == 1 else ""
-        return f"{self.name!r}, {counts.merges} of {self.config.search.merges} evaluations{lowest}"
+        shown = f", best {self._bench.target.shown(value_of(best)):.4f}" if best and not self._bench.several else ""
+        return f"{self.name!r}, {counts.merges} of {self.config.search.merges} evaluations{shown}"
 
     def _on_pool(self, what: str) -> Workbench:
         if isinstance(self._bench, Workbench):

@@ -42,7 +42,7 @@ def words_of(name: str) -> list[str]:
     `BLEU-4` is bleu and 4, `rouge1` is rouge1 and rouge, `pass@1` stays.
     """
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    words = [word for word in re.split(r"[^a-z0-9@]+", apart.lower()) if word]
+    words = [word for word in re.split(r"[^a-z0-9@]+", f"{apart} {name}".lower()) if word]
     return [*words, *(word.rstrip("0123456789") for word in words if not word.isdigit() and word[-1].isdigit())]
 
 

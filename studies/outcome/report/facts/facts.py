@@ -63,7 +63,7 @@ class Facts:
             return "downstream error"
         if self.on_table:
             negated = negated_in(self.bench.target)
-            return f"predicted value, {negated} negated" if negated else "predicted value"
+            return f"predicted value with {negated} negated" if negated else "predicted value"
         return f"held-out loss ({self.bench.target.measure.replace('-', ' ')})"
 
     @property
