@@ -9,6 +9,7 @@ from objectives.stand_ins.metric_names import looks_like, named_loss, named_scor
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
 from objectives.target import Direction, Goal, Target
 from pool.errors import ConfigError
+from studies.opened.runs import learnt_runs
 from studies.opened.space import Basis, with_way_out
 from studies.study_file.sections import TargetConfig
 from studies.study_file.study_file import StudyFile
@@ -40,10 +41,10 @@ def targets_of(config: StudyFile, basis: Basis) -> dict[str, Target]:
 
 
 def check_table(config: StudyFile) -> None:
-    """Check the goal of a study on a table against its metrics, without fitting. Raises `ConfigError`."""
+    """Check the goal of a study on a table against its metrics and runs, without fitting. Raises `ConfigError`."""
     if config.table is not None:
         table = read_swarms(config.table, normalise=config.normalise)[0]
-        goal_on_table(config, basis_of(config.table, table), table)
+        learnt_runs(config, table, None, goal_on_table(config, basis_of(config.table, table), table))
 
 
 def basis_of(folder: Path, table: SwarmTable) -> Basis:

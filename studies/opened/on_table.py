@@ -1,15 +1,15 @@
 """A study on a swarm, opened and checked: its trained runs, and a predictor fitted to them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from objectives.held_out import Floats
+from objectives.stand_ins.diverged import Diverged
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarms, say_notes
 from objectives.stand_ins.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
 from pool.corpus.corpus import SPLITS
-from pool.errors import ConfigError
 from pool.progress import say
 from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
 from search.surrogates.surrogate import ConformalSurrogate, Observations
@@ -18,22 +18,26 @@ from studies.database.remembered import RememberedObjective
 from studies.opened.goal import basis_of, goal_on_table
 from studies.opened.identity import Identity, common_parts
 from studies.opened.opened_study import OpenedStudy, checked_space, study_database
+from studies.opened.runs import learnt_runs
 from studies.study_file.study_file import StudyFile
 
 COVERAGE = 0.9
 """Coverage of the intervals."""
 METHOD = f"automatic ({', '.join(FAMILIES)}), conformal {COVERAGE}"
 """The predictor, as digests name it."""
-LEAST_RUNS = 8
-"""Fewer trained models are too few to choose a family and to calibrate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SwarmBench(OpenedStudy):
-    """An opened study file on a swarm; `unseen` runs, if any, are kept out of every fit."""
+    """An opened study file on a swarm.
+
+    unseen: runs kept out of every fit, if any
+    diverged: runs left out, for they lie far outside
+    """
 
     swarm: FittedSwarm
     unseen: SwarmTable | None
+    diverged: Sequence[Diverged] = ()
 
     @property
     def identity(self) -> Identity:
@@ -49,16 +53,18 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Swar
     """
     assert config.table is not None and config.database is not None, "read_study_file sees to both"
     table, unseen = read_swarms(config.table, normalise=config.normalise)
-    if len(table.runs) < LEAST_RUNS:
-        raise ConfigError(f"{config.table}: {len(table.runs)} runs are too few to predict from; give {LEAST_RUNS}")
     basis = basis_of(config.table, table)
     goal = goal_on_table(config, basis, table)
+    learnt = learnt_runs(config, table, unseen, goal)
+    basis = replace(basis, seen=dict(zip(table.names, learnt.table.weights.max(axis=0).tolist(), strict=True)))
     space = checked_space(config, basis)
     say_notes(table, unseen)
+    for one in learnt.diverged:
+        say(f"{one}: far outside, so the run is left out; keep_diverged in the study file keeps it")
     address = address_of(config.database, basis.root / "mixscout.db")
     with study_database(config, address, must_exist=must_exist) as database:
-        watch, maximised = partial(_say, table), goal.maximised
-        swarm = FittedSwarm(table, fit_predictor, method=METHOD, maximised=maximised, watch=watch)
+        watch, maximised = partial(_say, learnt.table), goal.maximised
+        swarm = FittedSwarm(learnt.table, fit_predictor, method=METHOD, maximised=maximised, watch=watch)
         yield SwarmBench(
             config=config,
             basis=basis,
@@ -67,7 +73,8 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Swar
             database=database,
             objective=RememberedObjective(TabulatedLoss(swarm, goal), database.evaluations),
             swarm=swarm,
-            unseen=unseen,
+            unseen=learnt.unseen,
+            diverged=learnt.diverged,
         )
 
 

@@ -1,7 +1,7 @@
 """The basis of a study, a pool or a swarm, and the space and prior over its partitions."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +9,9 @@ from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.space import CappedSimplex
 from studies.study_file.sections import SpaceConfig
+
+MARGIN = 1.1
+"""Largest weight on a swarm, over the largest among its runs: the largest of few draws falls short of an optimum."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Basis:
     domains: held-out domains of a pool, metrics of a swarm.
     tokens: tokens by partition; empty for a swarm.
     recipe_tokens: tokens of the training of one member; 0 for a swarm.
+    seen: largest weight among a swarm's runs, by partition; empty for a pool.
     """
 
     kind: Literal["pool", "table"]
@@ -27,6 +31,7 @@ class Basis:
     domains: tuple[str, ...]
     tokens: Mapping[str, int]
     recipe_tokens: int
+    seen: Mapping[str, float] = field(default_factory=dict)
 
     def proportional(self) -> Mixture:
         """Weigh partitions by their tokens."""
@@ -47,21 +52,35 @@ class Basis:
 
 
 def space_of(wanted: SpaceConfig, basis: Basis) -> CappedSimplex:
-    """Make the space: caps by tokens and epochs, floors, fixed and excluded partitions.
+    """Make the space: caps by tokens and epochs or by a swarm's runs, floors, fixed and excluded partitions.
 
     Raises `ConfigError` with the section and the partition at fault, or the reason for an empty space.
     """
     sections: dict[str, Collection[str]] = {"caps": wanted.caps, "floors": wanted.floors, "fixed": wanted.fixed}
     for section, names in {**sections, "exclude": wanted.exclude}.items():
         basis.check_partitions(f"space.{section}", names)
-    caps = {**_epoch_caps(wanted, basis), **dict.fromkeys(wanted.exclude, 0.0)}
+    seen = {} if wanted.extrapolate else {name: min(1.0, MARGIN * most) for name, most in basis.seen.items()}
+    _check_seen(wanted, seen)
+    caps = {**_epoch_caps(wanted, basis), **seen, **dict.fromkeys(wanted.exclude, 0.0)}
     for name, cap in {**wanted.caps, **wanted.fixed}.items():
         caps[name] = min(caps[name], cap)
     try:
         floors = {**wanted.floors, **wanted.fixed}
         return CappedSimplex.of(basis.names, caps=caps, floors=floors, max_members=wanted.max_members)
     except ValueError as error:
-        raise ConfigError(f"[space] {error}") from None
+        beyond = "; what the runs have is a cap too, unless [space] extrapolate = true" if seen else ""
+        raise ConfigError(f"[space] {error}{beyond}") from None
+
+
+def _check_seen(wanted: SpaceConfig, seen: Mapping[str, float]) -> None:
+    """Raise `ConfigError` for a floor or a fixed weight above the largest of a swarm's runs."""
+    for section, weights in {"floors": wanted.floors, "fixed": wanted.fixed}.items():
+        for name, weight in weights.items():
+            if weight > seen.get(name, 1.0):
+                raise ConfigError(
+                    f"[space.{section}] {name!r}: expected at most {seen[name]:.4g}, the largest weight among the runs "
+                    f"and a tenth more, got {weight:.4g}; lower it, or set [space] extrapolate = true"
+                )
 
 
 def training_budget(wanted: SpaceConfig, basis: Basis) -> int:

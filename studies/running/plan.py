@@ -8,6 +8,7 @@ from objectives.evaluation import Objective
 from objectives.losses.regularised import regularised
 from pool.errors import ConfigError
 from pool.mixture import Mixture
+from pool.progress import say
 from search.designs import unimax
 from search.gate import Gate, GateRule
 from search.loop import Search
@@ -35,7 +36,7 @@ def planned_search(bench: OpenedStudy) -> Search:
         bench.space,
         wanted.strategy_found,
         wanted.seed,
-        _gate(config.gate, seed=wanted.seed),
+        _gate(config.gate, seed=wanted.seed) if config.gated else None,
         start_mixtures(config, bench.basis, bench.space, bench.database, known=_started(bench)),
         several=bench.several,
         stop_early=config.early_stopping.enabled and not bench.several,
@@ -69,8 +70,14 @@ def _started(bench: OpenedStudy) -> set[str]:
     return {str(trial.user_attrs[START]) for trial in study.get_trials(deepcopy=False) if START in trial.user_attrs}
 
 
-def _gate(wanted: GateConfig, *, seed: int) -> Gate | None:
-    return Gate(GateRule(**wanted.model_dump(exclude={"enabled"})), seed=seed) if wanted.enabled else None
+def say_gate(config: StudyFile) -> None:
+    """Say that no gate judges where the file does not say so itself."""
+    if config.gate.enabled and not config.gated:
+        say(f"search {config.name}: the gate is off, for predictions cost less than judging; any key of [gate] sets it")
+
+
+def _gate(wanted: GateConfig, *, seed: int) -> Gate:
+    return Gate(GateRule(**wanted.model_dump(exclude={"enabled"})), seed=seed)
 
 
 def _stop_rules(wanted: StopConfig, space: CappedSimplex, seed: int, min_evidence: int) -> StopRules:

@@ -28,6 +28,15 @@ TargetWeight = Annotated[float, Field(gt=0)]
 StartMixture = Literal["uniform", "proportional", "vertices", "unimax", "prior"]
 
 
+def all_or_named(value: object) -> object:
+    """Take `true`, `false` or a list of ids, whole numbers as text. Raises `ValueError`."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(one, str | int) for one in value):
+        return tuple(map(str, value))
+    raise ValueError("expected true, or a list of the ids of runs")
+
+
 class Mark:
     """A mark in an option's annotation, with the parts of a study's identity for the option."""
 
@@ -148,7 +157,7 @@ class GateConfig(Config):
     """When a proposal is pruned before any merge."""
 
     enabled: bool = True
-    """Prune at all."""
+    """Prune at all. Without any key of [gate], a study on a table does not: its predictions cost less than judging."""
     threshold: float = Field(0.2, ge=0, le=1)
     """Prune below this predicted probability of beating the incumbent, or with several [targets] of adding to the
     front."""
@@ -177,6 +186,9 @@ class SpaceConfig(Config):
     """Weight of a partition that is not searched."""
     exclude: tuple[str, ...] = ()
     """Partitions whose weight is always 0."""
+    extrapolate: Annotated[bool, Question("space")] = False
+    """On a table: allow weights that no run has. Otherwise the largest weight among the runs, and a tenth more, caps a
+    partition; without a run that used the partition, its weight is 0."""
     max_epochs: float | None = Field(None, gt=0)
     """Most times a partition may be repeated; caps its weight at tokens x max_epochs / training_budget_tokens."""
     training_budget_tokens: int | None = Field(None, ge=1)

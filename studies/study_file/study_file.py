@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from objectives.target import Direction
 from pool.errors import ConfigError
@@ -27,6 +27,7 @@ from studies.study_file.sections import (
     SearchConfig,
     SpaceConfig,
     TargetConfig,
+    all_or_named,
 )
 
 
@@ -43,6 +44,9 @@ class StudyFile(Config):
     normalise: bool = False
     """Divide weights by their sum, whatever the sum is: those of the table's runs, of [search.prior] and of targets.
     Sums that are 1 but for rounding, and percent, are taken without this key."""
+    keep_diverged: Annotated[bool | tuple[str, ...], BeforeValidator(all_or_named), Question("table")] = False
+    """Runs of the table to keep although a metric of theirs lies far outside the others': `true` for all, or a list of
+    their ids. Such runs are named and left out otherwise."""
     target: Annotated[TargetConfig, Question("target")] = TargetConfig()
     """Held-out domain -> weight, and the direction."""
     targets: Annotated[dict[Name, TargetConfig], Question("target")] = {}
@@ -91,6 +95,9 @@ class StudyFile(Config):
                 "direction = 'maximise' is for metrics of a table: held-out losses of a pool and [downstream] errors "
                 "are minimised; leave it out"
             )
+        elif self.keep_diverged or self.space.extrapolate:
+            key = "keep_diverged" if self.keep_diverged else "[space] extrapolate"
+            raise ValueError(f"{key} does nothing: it is about the runs of a table, and the study is on a pool")
         return self
 
     @model_validator(mode="after")
@@ -156,6 +163,11 @@ class StudyFile(Config):
     def _parts_of(self, table: TargetConfig) -> dict[str, object]:
         maximised = self.direction_given(table) == "maximise"
         return {**table.weights, **({"direction": "maximise"} if maximised else {})}
+
+    @property
+    def gated(self) -> bool:
+        """Whether the gate judges proposals; on a table only where the file has a [gate], as predictions cost less."""
+        return self.gate.enabled and (self.table is None or bool(self.gate.model_fields_set))
 
 
 def _names(strategies: list[Strategy]) -> str:

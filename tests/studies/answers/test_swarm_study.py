@@ -294,6 +294,6 @@ def test_verbs_that_need_a_pool_say_so(verb: list[str], study: Path, mixscout, m
 def test_a_table_that_has_changed_is_another_study(study: Path, mixscout) -> None:
     _refused(mixscout, f"run `mixscout search {study}` first", "best", study)
     _answer(mixscout, "search", study, "--merges", 4)
-    edit(study.parent / "swarm" / "metrics.csv", "r0,", "r0,1")
+    edit(study.parent / "swarm" / "metrics.csv", "r0,4", "r0,5")
     _refused(mixscout, "study 'small' was started with another table (table: ", "best", study)
     _refused(mixscout, "or give the study another name", "search", study, "--merges", 5)

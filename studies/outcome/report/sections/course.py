@@ -62,6 +62,8 @@ def gate_section(facts: Facts) -> Section:
     if judged:
         return section(charts=[_chances(judged)])
     file, gate = facts.study_file.name, facts.bench.config.gate
+    if gate.enabled and not facts.bench.config.gated:
+        return section(missing=f"The gate is off: predictions cost less than judging. A [gate] in {file} sets it.")
     if gate.enabled:
         return section(
             missing=f"No proposal was judged yet: the gate begins after {gate.min_evidence} evaluations. "
