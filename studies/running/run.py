@@ -1,5 +1,6 @@
 """The verb `search`: advance a study to a total budget. Starting, resuming and joining in are the same thing."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,7 +99,8 @@ def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: in
             best = bench.target.shown(lowest)
             if counts.merges > latest:
                 latest = counts.merges
-                show(min(counts.merges, merges), f"best {best:.4f}, {counts.pruned} pruned, {counts.audited} audited")
+                lowest = f"best {best:.4f}" if math.isfinite(best) else "no value yet"
+                show(min(counts.merges, merges), f"{lowest}, {counts.pruned} pruned, {counts.audited} audited")
                 if tracker:
                     tracker.log(step_of(counts), figures_of(counts, best))
 

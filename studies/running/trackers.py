@@ -1,5 +1,6 @@
 """Trackers: progress in TensorBoard, MLflow or Weights & Biases, each imported only on demand."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -154,9 +155,9 @@ def tracking(name: TrackerName | None, study: str, folder: Path) -> Iterator[Tra
 
 
 def figures_of(counts: Counts, best: float) -> dict[str, float]:
-    """Name the figures of a step; `best` is in the objective's measure."""
+    """Name the figures of a step; `best`, in the objective's measure, is left out while infinite."""
     return {
-        "best": best,
+        **({"best": best} if math.isfinite(best) else {}),
         "merges": float(counts.merges),
         "pruned": float(counts.pruned),
         "audited": float(counts.audited),

@@ -3,6 +3,7 @@
 A killed comparison goes on, and more seeds, strategies or merges extend it, as with any study.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from studies.assessment.comparison.course import (
 from studies.opened.identity import Identity, different_questions
 from studies.opened.opened_study import OpenedStudy
 from studies.opened.opening import open_study
-from studies.running.plan import planned_search
+from studies.running.plan import planned_search, say_gate
 from studies.running.run import run_search
 from studies.study_file.sections import StopConfig
 from studies.study_file.study_file import StudyFile, read_study_file
@@ -42,6 +43,7 @@ def compare_strategies(bench: OpenedStudy, strategies: Sequence[str], seeds: int
     rivals = {name: [_variant(bench, name, seed) for seed in range(seeds)] for name in strategies}
     for name, some in rivals.items():
         _check_budget(name, some[0], budget_forwards)
+    say_gate(bench.config)
     for seed in range(seeds):  # seed by seed, so that a killed comparison has whole pairs
         for some in rivals.values():
             run_search(some[seed], budget_forwards // forwards_per_merge(planned_search(some[seed])))
@@ -52,6 +54,8 @@ def compare_strategies(bench: OpenedStudy, strategies: Sequence[str], seeds: int
     equal = cut_to_equal(contenders, budget_forwards)
     courses = [course for one in equal for course in one.courses]
     _check_start(courses)
+    for course in courses:
+        _check_values(course)
     known = best_known(bench) or best_of_courses(courses)
     direction = bench.target.direction
     return Comparison(bench.config.name, _measure_of(bench.config), budget_forwards, known, equal, direction=direction)
@@ -94,6 +98,14 @@ def _check_budget(strategy: str, bench: OpenedStudy, budget_forwards: int) -> No
             f"--merges {budget_forwards} buys {strategy!r} {budget_forwards // unit} merges at {unit} "
             f"forward-equivalent{'s' * (unit > 1)} each, and the start design alone takes {first}: give at least "
             f"{unit * (first + 1)}, or shorten [search] start"
+        )
+
+
+def _check_values(course: Course) -> None:
+    if not math.isfinite(course.best[-1]):
+        raise StudyError(
+            f"study {course.study!r} has no value to compare: all its {course.merges} evaluations failed; "
+            "`mixscout search` on its file says why"
         )
 
 
@@ -152,6 +164,7 @@ def _read(file: Path) -> _Run:
             raise StudyError(
                 f"{file}: study {config.name!r} has no merge yet; run `mixscout search {config.typed}` first"
             )
+        _check_values(course)
         reports = bench.root / "reports"
         contender = Contender(config.name, forwards_per_merge(planned_search(bench)), (course,))
         direction = bench.target.direction

@@ -1,5 +1,7 @@
 """A comparison for people: last values, regret on the way, duels, and the limits of few seeds."""
 
+import math
+
 from rich.console import Console
 
 from objectives.held_out import Floats
@@ -97,4 +99,6 @@ def _cell(duel: Duel, *, turned: bool = False) -> str:
 
 def _spread(regret: Floats) -> str:
     middle, low, high = regret
+    if not math.isfinite(middle):  # a contender without a merge yet at this amount
+        return "-"
     return f"{middle:.2g} ({low:.2g} to {high:.2g})"
