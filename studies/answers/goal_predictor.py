@@ -22,13 +22,13 @@ from studies.answers.score import rank_correlation
 class Accuracy:
     """Errors of predictions of N runs.
 
-    spearman: NaN where undefined
+    spearman: None where undefined
     rmse: in the swarm's unit
     inside: share of values in their intervals
     """
 
     runs: int
-    spearman: float
+    spearman: float | None
     rmse: float
     inside: float
 
@@ -91,4 +91,4 @@ def _accuracy(predicted: Sequence[Interval], measured: Floats) -> Accuracy:
     inside = [one.low <= value <= one.high for one, value in zip(predicted, measured.tolist(), strict=True)]
     spearman = rank_correlation(means.tolist(), measured.tolist())
     rmse = float(np.sqrt(np.mean((means - measured) ** 2)))
-    return Accuracy(len(measured), float("nan") if spearman is None else spearman, rmse, float(np.mean(inside)))
+    return Accuracy(len(measured), spearman, rmse, float(np.mean(inside)))

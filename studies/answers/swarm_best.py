@@ -1,6 +1,6 @@
 """The verb `best` on a swarm: the best mixture as predicted, beside trained models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -8,11 +8,11 @@ import optuna
 from rich.console import Console
 
 from objectives.agreement.statistics import Interval
-from objectives.held_out import Floats
 from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.target import Goal
 from pool.mixture import SUM_TOLERANCE, Mixture
 from search.trials import Counts, count_trials
+from studies.answers.doubts import distance_to_runs, distances_between, doubts_of_mixture, doubts_of_study, implausible
 from studies.answers.goal_predictor import Accuracy, GoalPredictor
 from studies.answers.score import FrontPoint, Json, directions_json, negated_in, pareto_front, which_is_better
 from studies.answers.tables import show_counts, show_front, show_weights
@@ -49,8 +49,9 @@ class SwarmStanding:
 class SwarmBest:
     """The best mixture of a study on a swarm, baselines, and accuracy of predictions.
 
-    best_run: best measured value
     goal: what is optimised
+    doubts: sentences to read before the mixture is believed
+    best_run: best measured value
     distance: total variation, sum |w - v| / 2, to the nearest run
     usual_distance: median distance of a run from its nearest
     """
@@ -66,6 +67,7 @@ class SwarmBest:
     unseen: Accuracy | None
     counts: Counts
     front: Sequence[FrontPoint] = ()
+    doubts: Sequence[str] = ()
 
     @property
     def mixture(self) -> Mixture:
@@ -74,6 +76,7 @@ class SwarmBest:
     def as_json(self) -> Json:
         return {
             "study": self.study,
+            "doubts": list(self.doubts),
             "mixture": self.best.mixture.as_dict(),
             "direction": directions_json(self.goal),
             "coverage": COVERAGE,
@@ -101,19 +104,53 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
         by_metric = {name: _forecast(predictor, table, mixture) for name, predictor in metrics.items()}
         return SwarmStanding(mixture, _forecast(goal, table, mixture), by_metric, bench.space.contains(mixture))
 
+    standings = {
+        "best mixture": standing(best),
+        "uniform": standing(Mixture.uniform(table.names)),
+        "best run": standing(run),
+    }
+    front = pareto_front(study, bench.space, list(bench.config.targets))
+    doubts = [
+        *doubts_of_study(bench, goal),
+        *_implausible(bench.swarm.table, goal, metrics, standings),
+        *_implausible_front(bench, front),
+        *doubts_of_mixture(table, best),
+    ]
     return SwarmBest(
         bench.config.name,
         bench.target,
-        standing(best),
-        {"uniform": standing(Mixture.uniform(table.names)), "best_run": standing(run)},
+        standings["best mixture"],
+        {"uniform": standings["uniform"], "best_run": standings["best run"]},
         best_run=table.runs[best_run],
-        distance=float(_distances(best.array, table.weights).min()),
-        usual_distance=_usual_distance(table.weights),
+        distance=distance_to_runs(best, table.weights),
+        usual_distance=float(np.median(distances_between(table.weights))),
         out_of_fold=goal.accuracy(),
         unseen=goal.accuracy(bench.unseen) if bench.unseen else None,
         counts=count_trials(study),
-        front=pareto_front(study, bench.space, list(bench.config.targets)),
+        front=front,
+        doubts=doubts,
     )
+
+
+def _implausible(
+    table: SwarmTable, goal: GoalPredictor, metrics: Mapping[str, GoalPredictor], standings: Mapping[str, SwarmStanding]
+) -> Iterator[str]:
+    """Name every prediction of the answer that is not plausible."""
+    yield from implausible(
+        {f"{name}, value": one.value.predicted for name, one in standings.items()}, goal.measured(table)
+    )
+    for metric, predictor in metrics.items():
+        predicted = {f"{name}, {metric}": one.metrics[metric].predicted for name, one in standings.items()}
+        yield from implausible(predicted, predictor.measured(table))
+
+
+def _implausible_front(bench: SwarmBench, front: Sequence[FrontPoint]) -> Iterator[str]:
+    """Name the objectives' least and greatest predictions on the front that are not plausible."""
+    for name, target in bench.target.targets.items() if front else ():
+        measured = GoalPredictor(bench.swarm, Goal({name: target}), coverage=COVERAGE).measured(bench.swarm.table)
+        values = [point.by_objective[name] for point in front]
+        ends = {"least": min(values), "greatest": max(values)}
+        yield from implausible({f"front, {end} {name}": Interval(*[one] * 3) for end, one in ends.items()}, measured)
 
 
 def _forecast(predictor: GoalPredictor, table: SwarmTable, mixture: Mixture) -> SwarmForecast:
@@ -124,17 +161,9 @@ def _forecast(predictor: GoalPredictor, table: SwarmTable, mixture: Mixture) -> 
     return SwarmForecast(predictor.out_of_fold()[runs[0]], float(predictor.measured(table)[runs[0]]))
 
 
-def _distances(weights: Floats, runs: Floats) -> Floats:
-    distances: Floats = np.abs(runs - weights).sum(axis=1) / 2
-    return distances
-
-
-def _usual_distance(runs: Floats) -> float:
-    nearest = [_distances(row, np.delete(runs, at, axis=0)).min() for at, row in enumerate(runs)]
-    return float(np.median(nearest))
-
-
 def show_swarm_best(console: Console, best: SwarmBest) -> None:
+    for doubt in best.doubts:
+        console.print(doubt)
     trained = ": no model was trained on it" if best.best.value.measured is None else ""
     console.print(f"Best mixture of study {best.study}, as predicted{trained}")
     show_weights(console, best.best.mixture)
@@ -192,7 +221,7 @@ def _verdict(best: SwarmBest) -> str:
 
 
 def _accuracy(found: Accuracy) -> str:
+    spearman = "not defined" if found.spearman is None else f"{found.spearman:.3f}"
     return (
-        f"{found.runs} runs with Spearman {found.spearman:.3f}, RMSE {found.rmse:.4f}, "
-        f"{found.inside:.0%} inside their interval"
+        f"{found.runs} runs with Spearman {spearman}, RMSE {found.rmse:.4f}, {found.inside:.0%} inside their interval"
     )

@@ -97,19 +97,26 @@ def _advance(
     config = read_study(study_file)
     check_tracker(config.search.tracker)
     quiet_libraries()
+    from studies.answers.doubts import doubts_of_search, doubts_of_table
     from studies.answers.tables import show_counts
     from studies.opened.opening import open_study
+    from studies.running.plan import say_gate
     from studies.running.run import run_search
     from studies.running.workers import run_workers
 
     total = merges or config.search.merges
+    say_gate(config)
     with chosen(wanted, places) as engine:
         if engine.elsewhere:
             counts = run_workers(study_file, total, engine, accept=accept)
+            doubts = doubts_of_table(config)
         else:
             with open_study(config) as bench:
                 counts = run_search(bench, total, accept=accept)
+                doubts = doubts_of_search(bench)
     if as_json:
-        print_json({"study": config.name, "counts": counts})
-    else:
-        show_counts(console(), counts)
+        print_json({"study": config.name, "counts": counts, **({"doubts": doubts} if config.table else {})})
+        return
+    show_counts(console(), counts)
+    for doubt in doubts:
+        console().print(doubt)

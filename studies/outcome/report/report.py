@@ -112,9 +112,10 @@ def _summary(facts: Facts) -> str:
     done, wanted = counts.merges, facts.bench.config.search.merges
     spent = f"{done} of {wanted} evaluations are spent" if done < wanted else f"{done} evaluations are spent"
     if facts.best is None:
-        return f"{spent}; there is no best mixture yet."
-    best = best_so_far(facts.values.tolist(), facts.bench.target.direction)[-1] if len(facts.values) else math.nan
-    return f"{spent}, {counts.pruned} proposals were pruned; the {facts.best_is} {facts.unit} is {best:.4f}."
+        return " ".join([f"{spent}; there is no best mixture yet.", *facts.doubts])
+    best = best_so_far(facts.values.tolist(), facts.bench.target.direction)[-1]
+    said = f"{spent}, {counts.pruned} proposals were pruned; the {facts.best_is} {facts.unit} is {best:.4f}."
+    return " ".join([*facts.doubts, said])
 
 
 def _write(report: Report, folder: Path) -> None:

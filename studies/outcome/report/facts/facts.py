@@ -14,7 +14,9 @@ from optuna.trial import FrozenTrial
 from objectives.held_out import Floats
 from pool.mixture import Mixture
 from search.trials import best_trial, completed_trials, value_of
+from studies.answers.doubts import doubts_of_study
 from studies.answers.score import negated_in
+from studies.answers.swarm_best import SwarmBest, find_swarm_best
 from studies.opened.on_pool import Workbench
 from studies.opened.on_table import SwarmBench
 from studies.opened.opened_study import OpenedStudy
@@ -90,6 +92,18 @@ class Facts:
         """The mixture with the best value; None before the first evaluation."""
         trial = best_trial(self.trials)
         return self.bench.space.mixture_of(trial) if trial else None
+
+    @cached_property
+    def swarm_best(self) -> SwarmBest | None:
+        """The answer of a study on a swarm; None on a pool, and before the first evaluation."""
+        return find_swarm_best(self.on_table, self.study) if self.on_table and self.trials else None
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """Sentences to read before a mixture is believed."""
+        if self.swarm_best:
+            return self.swarm_best.doubts
+        return doubts_of_study(self.on_table) if self.on_table else ()
 
     @cached_property
     def surface(self) -> Surface | None:

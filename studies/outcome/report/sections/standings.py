@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import optuna
 from matplotlib.figure import Figure
 
 from objectives.evaluation import Evaluation, Objective
@@ -20,10 +19,9 @@ from studies.answers.best import baseline_mixtures, score_of
 from studies.answers.confirm import trained_loss
 from studies.answers.picture import BLUE, GREEN, ORANGE, draw_weights
 from studies.answers.score import Score
-from studies.answers.swarm_best import find_swarm_best
+from studies.answers.swarm_best import SwarmBest
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
-from studies.opened.on_table import SwarmBench
 from studies.outcome.report.facts.drawing import legend_below, one_panel, shown
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table
@@ -51,9 +49,10 @@ def best_section(facts: Facts) -> Section:
     section, best = partial(Section, "best", "Best mixture"), facts.best
     if best is None:
         return section(missing=facts.search_first)
-    if facts.on_table:
-        standings = of_table(facts.on_table, facts.study)
-        notes = ["Predicted from the table of models already trained. What was trained is predicted from the others."]
+    if facts.swarm_best:
+        standings = of_table(facts.swarm_best)
+        said = "Predicted from the table of models already trained. What was trained is predicted from the others."
+        notes = [*facts.doubts, said]
     else:
         assert facts.on_pool is not None
         standings = of_pool(facts.on_pool, best)
@@ -80,9 +79,8 @@ def of_pool(bench: Workbench, best: Mixture) -> Standings:
     return {what: figures for what, figures in found.items() if figures}
 
 
-def of_table(bench: SwarmBench, study: optuna.Study) -> Standings:
-    """Predict the best mixture and the baselines from the swarm."""
-    answer = find_swarm_best(bench, study)
+def of_table(answer: SwarmBest) -> Standings:
+    """Give the predictions of the best mixture and the baselines from the swarm."""
     standings = {BEST: answer.best, "uniform": answer.baselines["uniform"]}
     standings[f"best run ({answer.best_run})"] = answer.baselines["best_run"]
     intervals = {name: one.value.predicted for name, one in standings.items()}

@@ -8,12 +8,12 @@ from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
 
 from objectives.held_out import Floats
 from search.surrogates.surrogate import Prediction, coverage
 from search.trials import PREDICTED_DEVIATIONS, PREDICTED_MEANS
 from studies.answers.picture import BLUE, GREY, ORANGE
+from studies.answers.score import rank_correlation
 from studies.outcome.report.facts.drawing import legend_below, one_panel
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table
@@ -32,11 +32,9 @@ class Foretold:
     measured: Floats
 
     @property
-    def spearman(self) -> float:
-        """Rank correlation; NaN for constant values."""
-        if min(np.ptp(self.prediction.mean), np.ptp(self.measured)) == 0:
-            return float("nan")
-        return float(spearmanr(self.prediction.mean, self.measured).statistic)
+    def spearman(self) -> float | None:
+        """Rank correlation; None for constant values."""
+        return rank_correlation(self.prediction.mean.tolist(), self.measured.tolist())
 
     @property
     def rmse(self) -> float:
@@ -44,7 +42,8 @@ class Foretold:
 
     @property
     def words(self) -> str:
-        return f"Spearman {self.spearman:.2f}, RMSE {self.rmse:.4f}"
+        spearman = "not defined" if self.spearman is None else f"{self.spearman:.2f}"
+        return f"Spearman {spearman}, RMSE {self.rmse:.4f}"
 
 
 def surrogate_section(facts: Facts) -> Section:

@@ -1,0 +1,114 @@
+"""Doubts about the answer of a study on a swarm, as sentences to read before any mixture is believed."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from objectives.agreement.statistics import Interval
+from objectives.held_out import Floats
+from objectives.stand_ins.swarm_table import SwarmTable
+from pool.mixture import SUM_TOLERANCE, Mixture
+from studies.answers.goal_predictor import Accuracy, GoalPredictor
+from studies.opened.on_table import COVERAGE, SwarmBench, swarm_bench
+from studies.opened.opened_study import OpenedStudy
+from studies.opened.runs import constant_metrics
+from studies.study_file.study_file import StudyFile
+
+LEAST_SPEARMAN = 0.2
+"""A rank correlation below this is near zero, however many runs there are."""
+ONE_IN_TWENTY = 1.645
+"""Deviations of a normal law that chance exceeds once in twenty times."""
+BEYOND = 1.0
+"""Spreads of the measured values that a plausible prediction may lie outside of them."""
+
+
+def doubts_of_study(bench: SwarmBench, goal: GoalPredictor | None = None) -> list[str]:
+    """List the doubts about every prediction: runs left out, predictions no better than chance, constant metrics."""
+    predictor = goal or GoalPredictor(bench.swarm, bench.target, coverage=COVERAGE)
+    chance = no_better_than_chance(predictor.accuracy())
+    return [*_of_runs(bench), *([chance] if chance else []), *_of_metrics(bench)]
+
+
+def doubts_of_search(bench: OpenedStudy) -> list[str]:
+    """List the doubts to tell at the end of a search; none on a pool."""
+    return doubts_of_study(bench) if isinstance(bench, SwarmBench) else []
+
+
+def doubts_of_table(config: StudyFile) -> list[str]:
+    """Open a searched study on a swarm for its doubts; none on a pool."""
+    if config.table is None:
+        return []
+    with swarm_bench(config, must_exist=True) as bench:
+        return doubts_of_study(bench)
+
+
+def doubts_of_mixture(table: SwarmTable, mixture: Mixture) -> list[str]:
+    """List the doubts about a mixture: weights that no run has, and a place further off than any run's."""
+    most = dict(zip(table.names, table.weights.max(axis=0).tolist(), strict=True))
+    above = {name: weight for name, weight in mixture.as_dict().items() if weight > most[name] + SUM_TOLERANCE}
+    said = ", ".join(f"{name} {weight:.4f} (at most {most[name]:.4f} in a run)" for name, weight in above.items())
+    doubts = [f"The best mixture extrapolates to weights that no run has: {said}."] if above else []
+    distance, furthest = distance_to_runs(mixture, table.weights), max(distances_between(table.weights))
+    if distance > furthest:
+        doubts.append(
+            f"The best mixture is {distance:.3f} from the nearest run (total variation), and no run is further than "
+            f"{furthest:.3f} from its nearest: the intervals may be too narrow there."
+        )
+    return doubts
+
+
+def implausible(predicted: Mapping[str, Interval], measured: Floats) -> Iterator[str]:
+    """Name the predictions that are not plausible beside the values (N,) of the runs.
+
+    They lie outside these values by more than `BEYOND` of their spread, or have another sign than all of them.
+    """
+    low, high = float(measured.min()), float(measured.max())
+    reach = BEYOND * (high - low)
+    for what, one in predicted.items():
+        other_sign = (low > 0 and one.value <= 0) or (high < 0 and one.value >= 0)
+        if other_sign or not low - reach <= one.value <= high + reach:
+            yield f"{what}: {one.value:.4f} is not plausible, as the runs measure {low:.4f} to {high:.4f}."
+
+
+def distance_to_runs(mixture: Mixture, runs: Floats) -> float:
+    """Return the total variation, sum |w - v| / 2, from a mixture to the nearest of runs (N, K)."""
+    return float(_distances(mixture.array, runs).min())
+
+
+def distances_between(runs: Floats) -> list[float]:
+    """Return the total variation from each of the runs (N, K) to its nearest."""
+    return [float(_distances(row, np.delete(runs, at, axis=0)).min()) for at, row in enumerate(runs)]
+
+
+def _distances(weights: Floats, runs: Floats) -> Floats:
+    distances: Floats = np.abs(runs - weights).sum(axis=1) / 2
+    return distances
+
+
+def _of_runs(bench: SwarmBench) -> Iterator[str]:
+    if bench.diverged:
+        runs = "; ".join(map(str, bench.diverged))
+        yield f"Left out of the table as far outside: {runs}. To keep them: keep_diverged in the study file."
+
+
+def no_better_than_chance(found: Accuracy) -> str | None:
+    """Say that predictions rank the runs no better than chance; None where they do.
+
+    The rank correlation of N runs is then below `LEAST_SPEARMAN`, or below 1.645 / sqrt(N - 1), which chance exceeds
+    once in twenty times.
+    """
+    needed = max(LEAST_SPEARMAN, ONE_IN_TWENTY / math.sqrt(found.runs - 1))
+    if found.spearman is not None and found.spearman >= needed:
+        return None
+    shown = "not defined" if found.spearman is None else f"{found.spearman:.3f}"
+    return (
+        f"Useless: predictions rank the runs no better than chance (Spearman out of fold {shown} over {found.runs} "
+        f"runs, where {needed:.2f} is needed). Do not train on a mixture from this table and target."
+    )
+
+
+def _of_metrics(bench: SwarmBench) -> Iterator[str]:
+    for metric in constant_metrics(bench.swarm.table, bench.target.domains):
+        value = bench.swarm.table.metrics[metric][0]
+        yield f"The metric {metric!r} is constant, {value:g} in all runs: nothing is learnt from it."
