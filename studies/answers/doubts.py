@@ -1,14 +1,16 @@
 """Doubts about the answer of a study on a swarm, as sentences to read before any mixture is believed."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from objectives.agreement.statistics import Interval
 from objectives.held_out import Floats
+from objectives.stand_ins.diverged import MOST, far_rows
 from objectives.stand_ins.swarm_table import SwarmTable
 from pool.mixture import SUM_TOLERANCE, Mixture
+from search.trials import completed_trials, value_of
 from studies.answers.goal_predictor import Accuracy, GoalPredictor
 from studies.opened.on_table import COVERAGE, SwarmBench, swarm_bench
 from studies.opened.opened_study import OpenedStudy
@@ -31,8 +33,28 @@ def doubts_of_study(bench: SwarmBench, goal: GoalPredictor | None = None) -> lis
 
 
 def doubts_of_search(bench: OpenedStudy) -> list[str]:
-    """List the doubts to tell at the end of a search; none on a pool."""
-    return doubts_of_study(bench) if isinstance(bench, SwarmBench) else []
+    """List the doubts to tell at the end of a search: on a pool, of merges far outside."""
+    if isinstance(bench, SwarmBench):
+        return doubts_of_study(bench)
+    trials = completed_trials(bench.known_study())
+    return far_merges([bench.space.mixture_of(trial) for trial in trials], [value_of(trial) for trial in trials])
+
+
+def far_merges(mixtures: Sequence[Mixture], values: Sequence[float]) -> list[str]:
+    """Say which of N merges have values far outside the others', as merges of a member that diverged have."""
+    if len(values) < MOST:
+        return []
+    far = far_rows(np.array([one.array for one in mixtures]), np.array(values))
+    if not len(far):
+        return []
+    worst = max(far, key=lambda row: values[row])
+    largest = max(mixtures[worst].as_dict().items(), key=lambda item: item[1])
+    others = np.delete(np.array(values), far)
+    return [
+        f"{len(far)} of {len(values)} merges lie far outside, at most {values[worst]:.4f} ({largest[0]} "
+        f"{largest[1]:.2f}; the others {others.min():.4f} to {others.max():.4f}): a member may have diverged. "
+        "`mixscout pool check` on the pool file measures the members."
+    ]
 
 
 def doubts_of_table(config: StudyFile) -> list[str]:

@@ -72,8 +72,12 @@ def show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
 
 
 def _print_pool(manifest: "PoolManifest", *, as_json: bool) -> None:
+    from pool.progress import say
     from studies.assessment.pool_check.tables import show_pool
+    from studies.assessment.pool_check.verdict import suspect_members
 
+    for suspect in suspect_members(manifest):
+        say(suspect)
     if as_json:
         print_json(manifest.model_dump(mode="json"))
     else:

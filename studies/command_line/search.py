@@ -115,7 +115,7 @@ def _advance(
                 counts = run_search(bench, total, accept=accept)
                 doubts = doubts_of_search(bench)
     if as_json:
-        print_json({"study": config.name, "counts": counts, **({"doubts": doubts} if config.table else {})})
+        print_json({"study": config.name, "counts": counts, "doubts": doubts})
         return
     show_counts(console(), counts)
     for doubt in doubts:

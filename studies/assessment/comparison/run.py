@@ -55,7 +55,7 @@ def compare_strategies(bench: OpenedStudy, strategies: Sequence[str], seeds: int
     courses = [course for one in equal for course in one.courses]
     _check_start(courses)
     for course in courses:
-        _check_values(course)
+        check_values(course)
     known = best_known(bench) or best_of_courses(courses)
     direction = bench.target.direction
     return Comparison(bench.config.name, _measure_of(bench.config), budget_forwards, known, equal, direction=direction)
@@ -101,7 +101,8 @@ def _check_budget(strategy: str, bench: OpenedStudy, budget_forwards: int) -> No
         )
 
 
-def _check_values(course: Course) -> None:
+def check_values(course: Course) -> None:
+    """Raise `StudyError` for a course without a value: every evaluation failed."""
     if not math.isfinite(course.best[-1]):
         raise StudyError(
             f"study {course.study!r} has no value to compare: all its {course.merges} evaluations failed; "
@@ -164,7 +165,7 @@ def _read(file: Path) -> _Run:
             raise StudyError(
                 f"{file}: study {config.name!r} has no merge yet; run `mixscout search {config.typed}` first"
             )
-        _check_values(course)
+        check_values(course)
         reports = bench.root / "reports"
         contender = Contender(config.name, forwards_per_merge(planned_search(bench)), (course,))
         direction = bench.target.direction

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from pool.parts.store import PoolManifest
 from studies.assessment.pool_check.check import PoolCheck, by_pair_name
 
 BARRIER_NATS = 0.02
@@ -16,6 +17,8 @@ MOST_RELATIVE_NORM = 0.5
 tiny members have 1.4 and are worse than the seed on the mean of domains."""
 MOST_UNKNOWN_SHARE = 0.1
 """As much as a build allows unasked. English in WordPiece has below a thousandth, text in another script nearly all."""
+MOST_TIMES_THE_SEED = 1.5
+"""A mean loss above so many times the seed's is more than specialisation."""
 MOST_NAMED = 5
 """Cases named for one reason, the worst first."""
 
@@ -55,6 +58,20 @@ def judge(check: PoolCheck) -> PoolVerdict:
     return PoolVerdict((*_of_text(check), *_of_losses(check), *_of_vectors(check), *_of_barriers(check)))
 
 
+def suspect_members(manifest: PoolManifest) -> list[str]:
+    """Name the members whose training may have diverged, by the records of a build: none of them is scored."""
+    said, seed = [], manifest.seed.final_loss_nats
+    for name, member in manifest.members.items():
+        loss, text = member.final_loss_nats, member.seed_text
+        if loss is not None and seed is not None and loss > MOST_TIMES_THE_SEED * seed:
+            said.append(f"member {name!r}: the training loss ended at {loss:.3f} nats, the seed's at {seed:.3f}")
+        elif text is not None and text.after_nats > MOST_TIMES_THE_SEED * text.before_nats:
+            said.append(
+                f"member {name!r}: the seed's text is at {text.after_nats:.3f} nats, before {text.before_nats:.3f}"
+            )
+    return [f"{one}; the training may have diverged, which `mixscout pool check` measures" for one in said]
+
+
 def _of_text(check: PoolCheck) -> Iterator[str]:
     blank = {what: share for what, share in check.unknown_shares.items() if share > MOST_UNKNOWN_SHARE}
     if blank:
@@ -89,6 +106,12 @@ def _of_losses(check: PoolCheck) -> Iterator[str]:
             "wrong, or is far too long for the text they have"
         )
     means = {name: losses.mean for name, losses in check.members.items()}
+    far = {name: mean for name, mean in means.items() if mean > MOST_TIMES_THE_SEED * check.seed.mean}
+    if far:
+        yield (
+            f"members far worse than the seed on the mean of domains (nats, above {MOST_TIMES_THE_SEED:g} times "
+            f"{check.seed.mean:.3f}): {_ranked(far)}; their training may have diverged"
+        )
     worst = max(means, key=lambda name: means[name])
     if len(means) > 1 and check.uniform.mean > means[worst]:
         yield (

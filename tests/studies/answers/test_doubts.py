@@ -13,7 +13,7 @@ from tiny import edit
 from objectives.agreement.statistics import Interval
 from objectives.stand_ins.swarm_table import SwarmTable, write_swarm
 from pool.mixture import Mixture
-from studies.answers.doubts import doubts_of_mixture, doubts_of_search, implausible, no_better_than_chance
+from studies.answers.doubts import doubts_of_mixture, doubts_of_search, far_merges, implausible, no_better_than_chance
 from studies.answers.goal_predictor import Accuracy
 from studies.answers.swarm_best import SwarmBest, find_swarm_best, show_swarm_best
 from studies.opened.on_table import swarm_bench
@@ -66,6 +66,17 @@ def test_weights_that_no_run_has_are_named_with_the_distance() -> None:
     weights, distance = doubts_of_mixture(table, Mixture.vertex(table.names, "prose"))
     assert "prose 1.0000 (at most 0.7468 in a run)" in weights and "code" not in weights
     assert "The best mixture is 0.2" in distance and "from the nearest run" in distance
+
+
+def test_merges_far_outside_are_said_with_the_largest_weight_of_the_worst() -> None:
+    table = small_table()
+    mixtures = [Mixture.from_array(table.names, row) for row in table.weights]
+    values = table.metrics["tales"].tolist()
+    assert far_merges(mixtures, values) == [] and far_merges(mixtures[:3], values[:3]) == []
+    values[2], values[6] = 11.0, 1e6
+    (said,) = far_merges(mixtures, values)
+    assert said.startswith("2 of 16 merges lie far outside, at most 1000000.0000 (") and "3.0" in said
+    assert "`mixscout pool check` on the pool file measures the members" in said
 
 
 def _odd_table() -> SwarmTable:

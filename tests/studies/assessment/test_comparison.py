@@ -15,9 +15,11 @@ from PIL import Image
 from small_table import write_small_study
 from tiny import edit
 
+from pool.errors import StudyError
 from search.trials import GRADIENT
 from studies.assessment.comparison.comparison import duels, least_p, seeds_needed
 from studies.assessment.comparison.course import Course
+from studies.assessment.comparison.run import check_values
 
 OPTIONS = ("--strategies", "auto,random", "--seeds", 2, "--merges", 15)
 
@@ -246,3 +248,11 @@ def test_a_course_knows_the_best_value_at_any_amount_spent() -> None:
     assert math.isnan(course.best_at("forwards", 2))
     assert [course.best_at("forwards", spent) for spent in (3, 8, 99)] == [5.0, 4.0, 4.0]
     assert course.best_at("seconds", 2.4) == 5.0 and course.until(8).merges == 2
+
+
+def test_a_course_without_a_value_is_refused() -> None:
+    nan = math.nan
+    course = Course("s", 0, (1, 2), (5, 10), (1.0, 2.0), (nan, nan), {})
+    with pytest.raises(StudyError, match="study 's' has no value to compare: all its 2 evaluations failed"):
+        check_values(course)
+    check_values(Course("s", 0, (1, 2), (5, 10), (1.0, 2.0), (nan, 3.1), {}))

@@ -17,12 +17,13 @@ from transformers import PreTrainedModel
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model
+from pool.checkpoints.manifest import SeedTextLoss
 from pool.config.pool_file import read_pool_file
 from pool.errors import CorpusError
 from pool.files.digests import digest_file
 from pool.parts.store import Pool, open_pool
 from studies.assessment.pool_check.check import Lines, run_pool_check
-from studies.assessment.pool_check.verdict import judge
+from studies.assessment.pool_check.verdict import judge, suspect_members
 
 PICTURES = [f"tiny-check-{name}.png" for name in ("barriers", "cosines", "sign-conflicts", "transfer")]
 PAIRS = {"code/docs", "code/prose", "docs/prose"}
@@ -147,6 +148,24 @@ def test_a_loss_that_is_no_number_between_two_sound_members_gets_the_verdict(roo
     broken = replace(check, barriers=check.barriers | {("code", "docs"): math.nan})
     (reason,) = judge(broken).reasons
     assert "NaN or infinite on the line between models: code/docs" in reason
+
+
+def test_a_member_far_worse_than_the_seed_on_the_mean_gets_the_verdict(checked_root: Path) -> None:
+    check = run_pool_check(open_pool(read_pool_file(checked_root / "pool.toml")), Lines())
+    high = replace(check.members["docs"], by_domain=dict.fromkeys(check.domains, 1000000.0))
+    reasons = judge(replace(check, members={**check.members, "docs": high}, own_domains={})).reasons
+    assert any(reason.startswith("members far worse than the seed on the mean of domains") for reason in reasons)
+
+
+def test_a_build_names_members_whose_training_may_have_diverged(tiny_pool: Pool) -> None:
+    manifest = tiny_pool.manifest
+    assert suspect_members(manifest) == []
+    high = manifest.members["docs"].model_copy(update={"final_loss_nats": 98.7})
+    (said,) = suspect_members(manifest.model_copy(update={"members": {**manifest.members, "docs": high}}))
+    assert said.startswith("member 'docs': the training loss ended at 98.700 nats, the seed's at ")
+    forgot = manifest.members["code"].model_copy(update={"seed_text": SeedTextLoss(before_nats=3.0, after_nats=9.0)})
+    (said,) = suspect_members(manifest.model_copy(update={"members": {**manifest.members, "code": forgot}}))
+    assert said.startswith("member 'code': the seed's text is at 9.000 nats, before 3.000; the training may have")
 
 
 def test_a_base_unit_is_judged_on_the_text_of_what_it_was_cut_from(united_root: Path, tmp_path: Path, mixscout) -> None:
