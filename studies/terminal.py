@@ -55,6 +55,11 @@ def plain_table(*headings: str, left: int = 1) -> Table:
     return table
 
 
+def digits(value: float | None, form: str) -> str:
+    """Write a number for people; one that is not defined or not finite as `-`."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:{form}}"
+
+
 def print_json(value: object) -> None:
     """Print one JSON object to stdout. Raises `OutputError`."""
     with answer_written():

@@ -12,6 +12,7 @@ from pool.corpus.corpus import Split
 from studies.answers.picture import BLUE, GREEN, GREY, ORANGE, saved
 from studies.assessment.fidelity.fidelity import Fidelity
 from studies.assessment.fidelity.readings import VALUE
+from studies.terminal import digits
 
 _MARKED = {"best": (ORANGE, "*", 170), "uniform": (GREEN, "s", 55), "proportional": (GREEN, "^", 65)}
 
@@ -44,7 +45,9 @@ def draw_scatter(axes: Axes, fidelity: Fidelity, split: Split) -> None:
     axes.set_xlabel(f"merged (proxy), {fidelity.measure.replace('-', ' ')}")
     axes.set_ylabel("really trained")
     spearman, regret = (agreed.agreement[VALUE][name].value for name in ("spearman", "regret_at_1"))
-    axes.set_title(f"{fidelity.study}, {split} split: Spearman {spearman:.2f}, regret@1 {regret:.4f}", loc="left")
+    axes.set_title(
+        f"{fidelity.study}, {split} split: Spearman {digits(spearman, '.2f')}, regret@1 {regret:.4f}", loc="left"
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
 

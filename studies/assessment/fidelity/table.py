@@ -15,7 +15,7 @@ from studies.assessment.fidelity.fidelity import Agreed, Fidelity
 from studies.assessment.fidelity.forecast import Forecast, Forecaster
 from studies.assessment.fidelity.readings import VALUE
 from studies.assessment.fidelity.report import FidelityReport
-from studies.terminal import plain_table
+from studies.terminal import digits, plain_table
 
 RANKS = ("pearson", "spearman", "kendall", "decision_accuracy", "accuracy_beyond_noise", "top_k_overlap")
 DIFFERENCES = ("regret_at_1", "rmse", "low_tail_rmse", "bias")
@@ -85,8 +85,8 @@ def _show_domains(console: Console, agreed: Agreed) -> None:
     for name, agreement in agreed.agreement.items():
         if name == VALUE:
             continue
-        figures = [f"{agreement[one].value:.2f}" for one in ("pearson", "spearman", "decision_accuracy")]
-        differences = [f"{agreement[one].value:+.4f}" for one in ("regret_at_1", "bias")]
+        figures = [digits(agreement[one].value, ".2f") for one in ("pearson", "spearman", "decision_accuracy")]
+        differences = [digits(agreement[one].value, "+.4f") for one in ("regret_at_1", "bias")]
         floor = agreed.noise.get(name)
         table.add_row(name, *figures, *differences, f"{floor.margin:.4f}" if floor else "not measured")
     console.print(table)
@@ -97,9 +97,10 @@ def _show_rules(console: Console, choice: RuleChoice, floor: NoiseFloor | None) 
     table = plain_table("rule", "spearman", "bias", "error", "regret", "criterion", "less the study's own", "wins")
     for score in choice.scores:
         interval = score.behind
-        behind = f"{interval.value:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
+        value, low, high = (digits(one, "+.4f") for one in (interval.value, interval.low, interval.high))
+        behind = f"{value} ({low} to {high})"
         figures = (score.bias, score.weighted_error, score.expected_regret, score.criterion.value)
-        cells = (f"{score.spearman:.3f}", *(f"{one:.4f}" for one in figures))
+        cells = (digits(score.spearman, ".3f"), *(digits(one, ".4f") for one in figures))
         table.add_row(score.name, *cells, "its own" if score.name == choice.own else behind, f"{score.wins:.0%}")
     console.print(table)
     first = choice.scores[0]

@@ -21,7 +21,7 @@ from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.report import make_report
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
-from studies.terminal import json_text
+from studies.terminal import digits, json_text
 
 
 @pytest.mark.parametrize(
@@ -132,3 +132,8 @@ def test_runs_kept_and_weights_beyond_them_are_doubted(tmp_path: Path) -> None:
     best, _, _ = _answer(study)
     assert best.best.mixture.as_dict()["books"] == 0.4
     assert any("books 0.4000 (at most 0.0000 in a run)" in doubt for doubt in best.doubts)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.123, "0.12"), (float("nan"), "-"), (float("inf"), "-"), (None, "-")])
+def test_a_number_that_is_not_finite_is_shown_as_a_dash(value: float | None, shown: str) -> None:
+    assert digits(value, ".2f") == shown

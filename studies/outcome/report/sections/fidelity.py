@@ -21,6 +21,7 @@ from studies.opened.on_pool import Workbench
 from studies.outcome.report.facts.drawing import one_panel
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.terminal import digits
 
 
 def fidelity_section(facts: Facts) -> Section:
@@ -82,7 +83,7 @@ def _scatter(found: Fidelity) -> Chart:
     table = Table("fidelity", "Merged and really trained", ("mixture", "split", "merged", "really trained"), rows)
     caption = "Held-out loss of the model really trained against that of the merge, test split."
     spearman = found.by_split["test"].agreement[VALUE]["spearman"].value
-    alt = f"{len(found.mixtures)} mixtures, Spearman {spearman:.2f}"
+    alt = f"{len(found.mixtures)} mixtures, Spearman {digits(spearman, '.2f')}"
     return Chart("fidelity", caption, alt, partial(_draw_scatter, found), table)
 
 
@@ -93,7 +94,7 @@ def _domains(found: Fidelity) -> Chart:
     ]
     table = Table("fidelity-domains", "Spearman by domain", ("domain", "Spearman", "low", "high"), rows)
     caption = "How well merges rank mixtures, by held-out domain; 1 is perfect, 0 is chance."
-    alt = ", ".join(f"{row[0]}: {row[1]:.2f}" for row in rows)
+    alt = ", ".join(f"{row[0]}: {digits(row[1], '.2f')}" for row in rows)
     return Chart("fidelity-domains", caption, alt, partial(_draw_domains, found), table)
 
 
