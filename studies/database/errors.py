@@ -10,6 +10,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from pool.errors import StorageError, first_line
+from pool.files.paths import as_typed
 from pool.files.secrets import without_secrets
 from pool.progress import say
 from studies.database.address import VARIABLE, Address
@@ -114,10 +115,20 @@ def explained(address: Address, error: BaseException) -> StorageError:
             "or set `database` in the study file to another place"
         )
     if "not a database" in text or "malformed" in text:
-        return StorageError(f"{address} is not a database that can be read; set `database` to another file")
+        return StorageError(_unreadable(address))
     if address.file:
         return StorageError(f"{found}: {first_line(_of_driver(error))}")
     return StorageError(f"{found}{_of_server(address, text, _reason(address, error), passing=_is_passing(error))}")
+
+
+def _unreadable(address: Address) -> str:
+    if address.file is None:
+        return f"{address} is not a database that can be read; have the server's tables repaired, or name another"
+    file, aside = (as_typed(address.file.with_name(address.file.name + end)) for end in ("", ".damaged"))
+    return (
+        f"{address} is not a database that can be read: it is damaged, or another program's; restore a copy, or put it "
+        f"aside with `mv {file} {aside}` and start anew with `mixscout search STUDY.toml`; trained models are kept"
+    )
 
 
 def _of_server(address: Address, text: str, reason: str, *, passing: bool) -> str:

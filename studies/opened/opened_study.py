@@ -10,7 +10,7 @@ import optuna
 
 from objectives.target import Goal
 from pool.corpus.corpus import Split
-from pool.errors import StudyError
+from pool.errors import StorageError, StudyError
 from pool.mixture import Mixture
 from search.space import CappedSimplex
 from search.trials import best_trial, completed_trials, count_trials
@@ -100,8 +100,12 @@ def study_database(config: StudyFile, address: Address, *, must_exist: bool) -> 
     if must_exist and address.file and not address.file.exists():
         raise _no_study(config, address)
     wait, lease = config.database_timeout_seconds, config.lease_seconds
-    with open_database(address, timeout_seconds=wait, lease_seconds=lease) as database:
-        yield database
+    try:
+        with open_database(address, timeout_seconds=wait, lease_seconds=lease) as database:
+            yield database
+    except StorageError as error:
+        error.args = tuple(str(part).replace("STUDY.toml", config.typed) for part in error.args)
+        raise
 
 
 def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:

@@ -76,6 +76,7 @@ class Matrix:
     def faults_of(self, file: str, way: str, verbs: dict[str, str]) -> Iterator[str]:
         """Damage a file, and word all that verbs do wrong then."""
         told: dict[str, Path] = {}
+        is_lost = ".db" in file  # what a study knew cannot be had again but by searching
         for name, line in verbs.items():
             expected = self._sound_answer(name, line)
             root = self._copy(self._sound)
@@ -83,7 +84,7 @@ class Matrix:
             code, answer, error = self._answer(root, line)
             where = f"{file} ({way}), {name}"
             if code == 0:
-                if answer != expected:
+                if not is_lost and answer != expected:
                     yield f"{where}: another answer: {_difference(expected, answer)}"
                 continue
             said = error.strip().splitlines()
@@ -104,7 +105,7 @@ class Matrix:
                     continue
                 told[key] = root
             code, answer, error = self._answer(told[key], line)
-            if code != 0 or answer != expected:
+            if code != 0 or (not is_lost and answer != expected):
                 yield f"{where}: {message}: after the remedy: {error.strip()[-300:] or _difference(expected, answer)}"
 
     def _repair(self, root: Path, message: str) -> str | None:
