@@ -1,6 +1,5 @@
 """The damage matrix: whatever file of a pool or database is damaged, a verb answers right or names a way that works."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,15 +59,45 @@ def matrix(searched: Path, tmp_path: Path, mixscout: Callable, monkeypatch: pyte
 
 
 @pytest.mark.long
-def test_whatever_is_damaged_a_verb_answers_right_or_names_a_way_that_works(matrix: Matrix, searched: Path) -> None:
-    faults = []
-    only = os.environ.get("DAMAGED", "")
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_is_damaged_a_verb_answers_right_or_names_a_way_that_works(
+    way: str, matrix: Matrix, searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults: list[str] = []
     for file in files_of(searched):
-        if only not in file:
-            continue
-        for way in WAYS:
-            verbs = LIGHT if os.environ.get("LIGHT") else LIGHT | HEAVY
-            for fault in matrix.faults_of(file, way, verbs):
-                print(fault, flush=True)
-                faults.append(fault)
-    assert not faults
+        faults += matrix.faults_of(file, way, HEAVY | LIGHT)
+        with capsys.disabled():
+            print(f"{file} ({way}): {len(faults)} faults so far")
+    assert not faults, "\n".join(faults)
+
+
+SAMPLE = {
+    "pools/tiny/pool.json": ("a byte changed", ("show", "build")),
+    "pools/tiny/members/code/manifest.json": ("cut short", ("best",)),
+    "pools/tiny/members/code/model.safetensors": ("a byte changed", ("search",)),
+    "pools/tiny/tokenizer/tokenizer_config.json": ("cut short", ("show",)),
+    "pools/tiny/corpus/train/code.npy": ("missing", ("show",)),
+    "pools/tiny/corpus/corpus.json": ("empty", ("build",)),
+    "mixscout.db": ("cut short", ("best",)),
+}
+
+
+@pytest.mark.parametrize("file", SAMPLE)
+def test_a_sample_of_the_matrix(file: str, matrix: Matrix) -> None:
+    way, verbs = SAMPLE[file]
+    assert list(matrix.faults_of(file, way, {name: LIGHT[name] for name in verbs})) == []
+
+
+def test_everything_is_rebuilt_over_damage_of_any_record(searched: Path, tmp_path: Path, mixscout: Callable) -> None:
+    shutil.copytree(searched, tmp_path / "root")
+    pool = tmp_path / "root/pools/tiny"
+    for record in (*pool.rglob("*.json"), *pool.glob(".*.json")):
+        record.write_bytes(record.read_bytes()[:40])
+    stage = pool / ".new-0123456789ab"
+    stage.mkdir()
+    (stage / "exchange.json").write_text('{"new": [')
+    shown = mixscout("pool", "show", tmp_path / "root/pool.toml")
+    assert shown.code == 1 and "exchange.json is not a record" in shown.err and "--rebuild all`" in shown.err
+    assert mixscout("pool", "build", tmp_path / "root/pool.toml", "--rebuild", "all").code == 0
+    assert mixscout("pool", "show", tmp_path / "root/pool.toml").code == 0
+    assert not [path for path in pool.rglob(".*") if path.suffix != ".lock"]

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from damage import WAYS
 LIGHT = {
     "build": "pool build pool.toml --json",
     "show": "pool show pool.toml --json",
-    "add": "pool add pool.toml docs --checkpoint given/docs --replace --json",
     "overlap": "pool overlap pool.toml --json",
     "search": "search study.toml --json",
     "worker": "worker study.toml",
@@ -27,7 +25,9 @@ LIGHT = {
     "export": "export study.toml {out}",
     "compare": "compare study.toml other.toml --json",
     "at an age": "search aged.toml --json",
+    "add": "pool add pool.toml docs --checkpoint given/docs --replace --json",
 }
+"""The last changes the root for those after it."""
 HEAVY = {
     "check": "pool check pool.toml --points 1 --pairs 1 --json",
     "fidelity": "fidelity study.toml --mixtures 6 --json",
@@ -37,18 +37,10 @@ HEAVY = {
     "bench memory": "bench memory study.toml --mixtures 1 --json",
 }
 """A few seconds each."""
-_VARYING = re.compile("second|time|created|version|when|megabytes|root|picture|report|folder|files|pages|rss|bytes_of")
+_VARYING = re.compile(
+    "second|time|created|version|when|megabytes|root|picture|report|folder|files|table|missing|pages|rss|bytes_of"
+)
 _ALIKE = ("members/docs/", "members/prose/", "/docs.", "/prose.", ".docs.", ".prose.")
-
-
-@dataclass
-class Damaged:
-    """A root with a damaged file, and what was found out about it."""
-
-    root: Path
-    file: str
-    way: str
-    faults: list[str] = field(default_factory=list)
 
 
 def files_of(root: Path) -> list[str]:
@@ -65,6 +57,10 @@ def commands_in(message: str) -> list[str]:
     return [one for one in re.findall("`([^`]+)`", message) if one.split()[0] in ("mixscout", "rm", "mv")]
 
 
+_REMEDIES = 3
+"""Most messages with a remedy each, one after the other."""
+
+
 class Matrix:
     """Runs verbs in copies of a sound root, and compares their answers with those of the root itself."""
 
@@ -75,38 +71,27 @@ class Matrix:
 
     def faults_of(self, file: str, way: str, verbs: dict[str, str]) -> Iterator[str]:
         """Damage a file, and word all that verbs do wrong then."""
-        told: dict[str, Path] = {}
-        is_lost = ".db" in file  # what a study knew cannot be had again but by searching
+        repaired: dict[str, Path] = {}
         for name, line in verbs.items():
             expected = self._sound_answer(name, line)
             root = self._copy(self._sound)
             WAYS[way](root / file)
             code, answer, error = self._answer(root, line)
-            where = f"{file} ({way}), {name}"
-            if code == 0:
-                if not is_lost and answer != expected:
-                    yield f"{where}: another answer: {_difference(expected, answer)}"
-                continue
-            said = error.strip().splitlines()
-            if "Traceback" in error or not said or not said[-1].startswith("mixscout: "):
-                yield f"{where}: no line of ours: {error[-600:]}"
-                continue
-            message = said[-1]
-            if Path(file).name not in message and str(Path(file).parent) not in message:
-                yield f"{where}: the file is not named: {message}"
-            if not commands_in(message):
-                yield f"{where}: no command: {message}"
-                continue
-            key = message.replace(str(root), "")
-            if key not in told:
-                fault = self._repair(root, message)
-                if fault:
-                    yield f"{where}: {message}: {fault}"
+            if code != 0:
+                fault = _fault_of_message(error, file)
+                for _ in range(_REMEDIES):
+                    if fault or code == 0:
+                        break
+                    told = error.replace(str(root), "")
+                    fault = None if told in repaired else self._repair(root, _last(error))
+                    root = repaired.setdefault(told, root)
+                    code, answer, error = self._answer(root, line)
+                if fault or code != 0:
+                    yield f"{file} ({way}), {name}: {fault or 'after the remedy'}: {error[-900:]}"
                     continue
-                told[key] = root
-            code, answer, error = self._answer(told[key], line)
-            if code != 0 or (not is_lost and answer != expected):
-                yield f"{where}: {message}: after the remedy: {error.strip()[-300:] or _difference(expected, answer)}"
+            # what a study knew is in its database alone
+            if ".db" not in file and answer != expected:
+                yield f"{file} ({way}), {name}: another answer: {_difference(expected, answer)}"
 
     def _repair(self, root: Path, message: str) -> str | None:
         for command in commands_in(message):
@@ -146,6 +131,19 @@ class Matrix:
             weights = out / "model.safetensors"
             answer = weights.read_bytes() if weights.exists() else sorted(path.name for path in out.iterdir())
         return done.code, answer, done.err
+
+
+def _last(error: str) -> str:
+    return (error.strip().splitlines() or [""])[-1]
+
+
+def _fault_of_message(error: str, file: str) -> str | None:
+    message = _last(error)
+    if "Traceback" in error or not message.startswith("mixscout: "):
+        return "no line of ours"
+    if Path(file).name not in message and str(Path(file).parent) not in message:
+        return "the file is not named"
+    return None if commands_in(message) else "no command"
 
 
 def _plain(value: object) -> object:
