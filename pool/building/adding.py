@@ -142,8 +142,9 @@ def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> Seed:
         return Seed(folder, verified(SEED, folder), material.tokenizer)
     if material.given is None:
         raise PoolError(
-            f"pool {config.name!r} has no seed yet, and a member is compared with it; run `mixscout pool build "
-            "POOL.toml` first, or name the seed that the member was trained from as [seed] checkpoint"
+            f"pool {config.name!r} has no seed yet ({folder / MANIFEST} is missing), and a member is compared with "
+            "it; run `mixscout pool build POOL.toml` first, or name the seed that the member was trained from as "
+            "[seed] checkpoint"
         )
     folder.mkdir()
     return Seed(folder, save_given_seed(material.given, config.context, folder), material.tokenizer)

@@ -92,6 +92,9 @@ class Matrix:
             # what a study knew is in its database alone
             if ".db" not in file and answer != expected:
                 yield f"{file} ({way}), {name}: another answer: {_difference(expected, answer)}"
+        self._go(self._place)
+        for copy in self._place.glob("*/root"):
+            shutil.rmtree(copy)
 
     def _repair(self, root: Path, message: str) -> str | None:
         for command in commands_in(message):
