@@ -109,7 +109,10 @@ def training_stream(
 
 def map_stream(path: Path) -> Tokens:
     """Map a stream (N,) into memory, read-only. Raises `OSError` or `ValueError` for another kind of file."""
-    tokens: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        tokens: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)
+    except EOFError:  # which the command line would take for the end of its own input
+        raise ValueError("the file is empty") from None
     return tokens
 
 

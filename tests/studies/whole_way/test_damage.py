@@ -77,7 +77,7 @@ SAMPLE = {
     "pools/tiny/members/code/manifest.json": ("cut short", ("best",)),
     "pools/tiny/members/code/model.safetensors": ("a byte changed", ("search",)),
     "pools/tiny/tokenizer/tokenizer_config.json": ("cut short", ("show",)),
-    "pools/tiny/corpus/train/code.npy": ("missing", ("show",)),
+    "pools/tiny/corpus/train/code.npy": ("empty", ("show",)),
     "pools/tiny/corpus/corpus.json": ("empty", ("build",)),
     "mixscout.db": ("cut short", ("best",)),
 }
