@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import accumulate
-from typing import IO, cast
+from typing import IO, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -33,7 +33,13 @@ def say(line: str) -> None:
     if _listener is not None:
         _listener(line)
     else:
-        _STDERR.write(f"{line}\n")
+        _write(sys.stderr, f"{line}\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # ValueError: closed; AttributeError: None
+        stream.write(text)
+        stream.flush()
 
 
 class _StandardError(io.TextIOBase):
@@ -44,9 +50,9 @@ class _StandardError(io.TextIOBase):
         return getattr(sys.stderr, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        with suppress(OSError, ValueError, AttributeError):  # ValueError: closed; AttributeError: None
-            sys.stderr.write(text)
-            sys.stderr.flush()
+        _write(
+            getattr(sys.stderr, "rich_proxied_file", sys.stderr), text
+        )  # a live bar's stand-in would write here again
         return len(text)
 
     def isatty(self) -> bool:
