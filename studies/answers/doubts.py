@@ -10,7 +10,7 @@ from objectives.held_out import Floats
 from objectives.stand_ins.diverged import MOST, far_rows
 from objectives.stand_ins.swarm_table import SwarmTable
 from pool.mixture import SUM_TOLERANCE, Mixture
-from search.trials import completed_trials, value_of
+from search.trials import best_trial, completed_trials, value_of
 from studies.answers.goal_predictor import Accuracy, GoalPredictor
 from studies.opened.on_table import COVERAGE, SwarmBench, swarm_bench
 from studies.opened.opened_study import OpenedStudy
@@ -34,9 +34,12 @@ def doubts_of_study(bench: SwarmBench, goal: GoalPredictor | None = None) -> lis
 
 def doubts_of_search(bench: OpenedStudy) -> list[str]:
     """List the doubts to tell at the end of a search: on a pool, of merges far outside."""
-    if isinstance(bench, SwarmBench):
-        return doubts_of_study(bench)
     trials = completed_trials(bench.known_study())
+    if isinstance(bench, SwarmBench):
+        predictor = GoalPredictor(bench.swarm, bench.target, coverage=COVERAGE)
+        best = best_trial(trials)
+        mixture = bench.space.mixture_of(best) if best else None
+        return [*doubts_of_study(bench, predictor), *(_of_best(bench, predictor, mixture) if mixture else [])]
     return far_merges([bench.space.mixture_of(trial) for trial in trials], [value_of(trial) for trial in trials])
 
 
@@ -62,7 +65,7 @@ def doubts_of_table(config: StudyFile) -> list[str]:
     if config.table is None:
         return []
     with swarm_bench(config, must_exist=True) as bench:
-        return doubts_of_study(bench)
+        return doubts_of_search(bench)
 
 
 def doubts_of_mixture(table: SwarmTable, mixture: Mixture) -> list[str]:
@@ -106,6 +109,12 @@ def distances_between(runs: Floats) -> list[float]:
 def _distances(weights: Floats, runs: Floats) -> Floats:
     distances: Floats = np.abs(runs - weights).sum(axis=1) / 2
     return distances
+
+
+def _of_best(bench: SwarmBench, predictor: GoalPredictor, mixture: Mixture) -> Iterator[str]:
+    table, (predicted,) = bench.swarm.table, predictor.predict(mixture.array[None])
+    yield from implausible({"best mixture, value": predicted}, predictor.measured(table))
+    yield from doubts_of_mixture(table, mixture)
 
 
 def _of_runs(bench: SwarmBench) -> Iterator[str]:

@@ -13,6 +13,7 @@ from objectives.target import Goal
 from pool.errors import ConfigError
 from studies.opened.on_table import swarm_bench
 from studies.opened.runs import LearntRuns, learnt_runs
+from studies.running.plan import planned_search, say_gate
 from studies.study_file.study_file import read_study_file
 
 
@@ -106,3 +107,24 @@ def test_keys_about_runs_are_refused_on_a_pool(key: str, tmp_path: Path) -> None
     (tmp_path / "study.toml").write_text(f'name = "s"\npool = "p.toml"\n{key}[target]\nx = 1.0\n')
     with pytest.raises(ConfigError, match="does nothing: it is about the runs of a table"):
         read_study_file(tmp_path / "study.toml")
+
+
+@pytest.mark.parametrize(
+    ("gate", "gated", "said"),
+    [
+        ("", False, "the gate is off"),
+        ("[gate]\nmin_evidence = 6\n", True, ""),
+        ("[gate]\nenabled = false\n", False, ""),
+    ],
+)
+def test_no_gate_judges_predictions_unless_asked_to(
+    gate: str, gated: bool, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write_small_study(tmp_path)
+    edit(study, "[gate]\nenabled = false\n", gate)
+    config = read_study_file(study)
+    say_gate(config)
+    err = capsys.readouterr().err
+    with swarm_bench(config) as bench:
+        assert (planned_search(bench).gate is not None) == gated
+    assert said in err and bool(said) == bool(err)
