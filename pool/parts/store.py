@@ -13,7 +13,7 @@ from pool.config.pool_file import PoolFile, naming
 from pool.corpus.files import digest_text
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file, digest_json, read_seen
-from pool.files.records import Record, read_record
+from pool.files.records import MANIFEST, Record, read_record
 from pool.mixture import Groups, Mixture, to_units
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, building, is_unfinished, member_folder
 from pool.parts.provenance import describe_changes, label, member_changes, remedy_of, seed_changes
@@ -151,7 +151,8 @@ def _opened(config: PoolFile) -> Pool:
         raise PoolMismatchError(describe_changes(changed))
     _verify_checkpoints(folder, manifest)
     if kept_tokenizer(folder / TOKENIZER, config.own_tokenizer, config.name) is None:
-        raise PoolError(f"pool {config.name!r} has lost its tokenizer; run `mixscout pool build POOL.toml`")
+        missing = folder / TOKENIZER / MANIFEST
+        raise PoolError(f"{missing} is missing; run `mixscout pool build POOL.toml`, which makes the tokenizer again")
     return Pool(config, manifest, load_prepared(folder / CORPUS, corpus))
 
 

@@ -140,7 +140,7 @@ def check(
     Writes a picture of each matrix into the root's reports folder. A second run merges nothing.
     """
     quiet_libraries()
-    from pool.config.pool_file import read_pool_file
+    from pool.config.pool_file import naming, read_pool_file
     from pool.parts.store import open_pool
     from studies.assessment.pool_check.check import Lines, run_pool_check
     from studies.assessment.pool_check.picture import draw_pool_check
@@ -148,7 +148,8 @@ def check(
     from studies.assessment.pool_check.verdict import judge
 
     pool = open_pool(read_pool_file(pool_file))
-    found = run_pool_check(pool, Lines(points, pairs))
+    with naming(pool.config):
+        found = run_pool_check(pool, Lines(points, pairs))
     verdict = judge(found)
     pictures = draw_pool_check(found, pool.config.root / "reports")
     if as_json:
@@ -161,7 +162,7 @@ def check(
 @pool_verbs.command(epilog="Examples: `mixscout pool overlap pool.toml`, `mixscout pool overlap pool.toml --json`")
 def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: JsonOption = False) -> None:
     """List the held-out documents that share a passage of 13 words with training text. Builds nothing."""
-    from pool.config.pool_file import read_pool_file
+    from pool.config.pool_file import naming, read_pool_file
     from pool.corpus.reading.checks import check_sources
 
     config = read_pool_file(pool_file, text_root)
@@ -171,7 +172,8 @@ def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: 
     from pool.tokens.preparing import read_text
     from studies.assessment.pool_check.tables import show_overlap
 
-    found = find_overlap(read_text(config.corpus).corpus, config.corpus.scored)
+    with naming(config):
+        found = find_overlap(read_text(config.corpus).corpus, config.corpus.scored)
     if as_json:
         print_json({"pool": config.name, **found.as_json()})
     else:

@@ -90,9 +90,11 @@ def _of_losses(check: PoolCheck) -> Iterator[str]:
         if not math.isfinite(nats)
     ]
     if broken:
+        again = ["seed"] if check.seed.by_domain and not math.isfinite(check.seed.mean) else list(check.members)
+        flags = " ".join(f"--rebuild {name}" for name in again)
         yield (
-            f"the held-out loss is NaN or infinite for {_listed(broken)}; lower the learning rate, and "
-            "train again with `mixscout pool build POOL.toml --rebuild NAME`"
+            f"the held-out loss is NaN or infinite for {_listed(broken)}; lower the learning rate, and train all of "
+            f"them again with `mixscout pool build POOL.toml {flags}`"
         )
     own = {
         name: losses.by_domain[domain] - check.seed.by_domain[domain]
