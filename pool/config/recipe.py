@@ -166,7 +166,7 @@ class Recipe(Config):
     order_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order in which windows are read."""
     checkpoint_steps: Annotated[int, OptionMark.WITHOUT_EFFECT] = Field(100, ge=1)
-    """Steps between checkpoints, where a killed run goes on; does not change the result."""
+    """Steps between checkpoints, where a killed run goes on (the last two are kept); does not change the result."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
