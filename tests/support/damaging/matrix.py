@@ -34,7 +34,6 @@ HEAVY = {
     "robustness": "robustness study.toml --json",
     "ablate": "ablate study.toml --json",
     "report": "report study.toml --json",
-    "bench memory": "bench memory study.toml --mixtures 1 --json",
 }
 """A few seconds each."""
 _VARYING = re.compile(
