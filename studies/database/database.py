@@ -62,6 +62,7 @@ def open_database(
     options = _options(address, timeout_seconds)
     engine = create_engine(address.url, **options)
     _tune(engine, address)
+    kept: KeptFile | None = None
     try:
         wait = min(timeout_seconds, LONGEST_WAIT_TO_OPEN_SECONDS)
         storage = outlasting(lambda: _with_tables(engine, address, options), patience_seconds=wait)
@@ -76,7 +77,9 @@ def open_database(
             storage.remove_session()
             storage.trials.engine.dispose()
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise explained(address, error) from error
+        if kept is not None:
+            kept.check()  # the better reason
+        raise explained(address, error) from (error if address.file else None)  # a driver's may quote a password
     finally:
         engine.dispose()
 

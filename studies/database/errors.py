@@ -56,6 +56,8 @@ _NO_ROOM = (
     "readonly database",
     "unable to open database",
     "disk i/o error",
+    "read-only transaction",
+    "read-only option",
 )
 _REMEDIES = {
     "not support ssl": "leave sslmode out of the URL or write sslmode=prefer, or turn encryption on at the server",

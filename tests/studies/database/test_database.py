@@ -353,7 +353,7 @@ def _fails(address: str, message: str, never: str = "?") -> None:
     with pytest.raises(StorageError) as caught, _open(address):
         pass
     assert message in str(caught.value) and "\n" not in str(caught.value)
-    assert never not in str(caught.value)
+    assert never not in str(caught.value) and caught.value.__cause__ is None
 
 
 def test_a_read_only_database_is_one_line(tmp_path: Path) -> None:
