@@ -20,7 +20,9 @@ _TOKENS_AT_ONCE = 2**22
 
 def unknown_shares(corpus: CorpusManifest) -> dict[str, float]:
     """Return the share of unknown tokens of each partition and held-out domain with any, the largest first."""
-    summaries = [(training_place(name), [part]) for name, part in corpus.partitions.items()]
+    summaries: list[tuple[str, list[TextSummary]]] = [
+        (training_place(name), [part]) for name, part in corpus.partitions.items()
+    ]
     summaries += [(domain_place(name), [corpus.search[name], corpus.test[name]]) for name in corpus.search]
     shares = {}
     for what, parts in summaries:

@@ -99,8 +99,8 @@ def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: in
             best = bench.target.shown(lowest)
             if counts.merges > latest:
                 latest = counts.merges
-                lowest = f"best {best:.4f}" if math.isfinite(best) else "no value yet"
-                show(min(counts.merges, merges), f"{lowest}, {counts.pruned} pruned, {counts.audited} audited")
+                value = f"best {best:.4f}" if math.isfinite(best) else "no value yet"
+                show(min(counts.merges, merges), f"{value}, {counts.pruned} pruned, {counts.audited} audited")
                 if tracker:
                     tracker.log(step_of(counts), figures_of(counts, best))
 

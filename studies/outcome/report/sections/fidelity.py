@@ -94,7 +94,7 @@ def _domains(found: Fidelity) -> Chart:
     ]
     table = Table("fidelity-domains", "Spearman by domain", ("domain", "Spearman", "low", "high"), rows)
     caption = "How well merges rank mixtures, by held-out domain; 1 is perfect, 0 is chance."
-    alt = ", ".join(f"{row[0]}: {digits(row[1], '.2f')}" for row in rows)
+    alt = ", ".join(f"{row[0]}: {digits(one.value, '.2f')}" for row, one in zip(rows, ranked.values(), strict=True))
     return Chart("fidelity-domains", caption, alt, partial(_draw_domains, found), table)
 
 
