@@ -29,7 +29,7 @@ def run_demo(root: Path, console: Console) -> None:
     pool = build_pool(read_pool_file(pool_file))
     say(f"pool ready after {time.monotonic() - started:.0f} s; searching for the best mixture of {study_file}")
     config = read_study_file(study_file)
-    with workbench(config) as bench:
+    with workbench(config, writes=True) as bench:
         run_search(bench, config.search.merges)
         study = bench.known_study()
         best = find_best(bench, study)

@@ -1,6 +1,7 @@
 """The terminal: tables and JSON going out, mixtures and numbers coming in, quiet libraries."""
 
 import json
+import logging
 import math
 import os
 import sys
@@ -113,7 +114,11 @@ def parse_partitions(text: str) -> list[int]:
 
 
 def quiet_libraries() -> None:
-    """Keep libraries from printing over the progress, from looking for a network, and from telemetry."""
+    """Keep libraries from printing over the progress, from looking for a network, and from telemetry.
+
+    matplotlib tells of every cache folder that it cannot write, and makes one for itself.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", os.environ["HF_HUB_OFFLINE"])
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -6,28 +6,58 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
-from pool.errors import MixscoutError
+from pool.errors import MixscoutError, OutputError
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name beside it, flush it to disk, and rename it."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file as `write_text` does. Raises `OSError` with the path; nothing new is left."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with temporary.open("wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def writing_to(place: Path) -> Iterator[None]:
+    """Turn a failure to write within the block into `OutputError` for a file or folder."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OutputError(
+            f"{place}: cannot write there: {reason}; make room or give write permission, or name another place"
+        ) from None
+
+
+def may_write(path: Path) -> bool:
+    """Tell whether this user may make or change a file, and files beside it; folders on the way may be missing."""
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    wanted = [folder, path] if path.exists() else [folder]
+    effective = os.access in os.supports_effective_ids
+    rights = os.W_OK | os.X_OK
+    return all(os.access(one, rights if one is folder else os.W_OK, effective_ids=effective) for one in wanted)
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:

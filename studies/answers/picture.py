@@ -1,5 +1,6 @@
 """The picture of a study: weights of the best mixture, and best loss against merges."""
 
+import io
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from objectives.target import Direction
+from pool.files.whole import write_bytes, writing_to
 from pool.mixture import Mixture
 from search.trials import completed_trials, value_of
 from studies.answers.best import Best
@@ -34,9 +36,12 @@ def draw_study(best: Best, study: optuna.Study, path: Path) -> Path:
 
 
 def saved(figure: Figure, path: Path, *, dpi: int) -> Path:
-    """Save a figure, and make its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
+    """Save a figure whole, and make its folder. Raises `OutputError`."""
+    image = io.BytesIO()
+    figure.savefig(image, dpi=dpi, format=path.suffix.removeprefix("."))
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, image.getvalue())
     return path
 
 

@@ -11,6 +11,7 @@ from studies.command_line.options import (
     AddressOption,
     CpusOption,
     EngineOption,
+    FilesOption,
     GpusOption,
     JsonOption,
     NoiseOption,
@@ -18,6 +19,7 @@ from studies.command_line.options import (
     TruthsOption,
     WorkersOption,
     checked_study_files,
+    folder_of_files,
     pool_bench,
     print_answer,
     read_study,
@@ -56,6 +58,7 @@ def fidelity(
             "--unions", help="Also train even unions of partitions, each on as many tokens as its members together."
         ),
     ] = False,
+    output: FilesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Really train a spread of mixtures, and measure how well the loss of a merge predicts the loss of training."""
@@ -65,7 +68,7 @@ def fidelity(
     from studies.assessment.fidelity.report import FidelityRequest, make_report, parse_exponents
     from studies.assessment.fidelity.table import show_fidelity
 
-    wanted = FidelityRequest(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions)
+    wanted = FidelityRequest(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions, output)
     with (
         pool_bench(study_file) as bench,
         chosen(told, otherwise=bench.proxy.pool.config.recipe.resources) as trains,
@@ -112,6 +115,7 @@ def ablate(
     goal_only: Annotated[bool, typer.Option("--goal-only", help="Score the goal's domains alone.")] = False,
     noise: NoiseOption = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seed of orders, noise and resampling.")] = 0,
+    output: FilesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the contribution of each partition to each held-out domain, and how sure it is.
@@ -126,13 +130,14 @@ def ablate(
 
     asked = AblationRequest(merges, Noise(noise, seed), game, split, not goal_only)
     with pool_bench(study_file) as bench:
+        reports = folder_of_files(output, bench.root / "reports")
         ablation = run_ablation(bench, bench.known_study(), asked)
-        reports = bench.proxy.pool.config.root / "reports"
-    stem = ablation_stem(ablation.study, game, split)
-    picture = draw_ablation(ablation, reports / f"{stem}.png")
-    table = write_csv(ablation, reports / f"{stem}.csv")
+    if reports:
+        stem = ablation_stem(ablation.study, game, split)
+        picture = draw_ablation(ablation, reports / f"{stem}.png")
+        table = write_csv(ablation, reports / f"{stem}.csv")
     print_answer(ablation, show_ablation, as_json=as_json)
-    if not as_json:
+    if reports and not as_json:
         console().print(f"heat map: {picture}\ntable: {table}", soft_wrap=True)
 
 
@@ -162,6 +167,7 @@ def compare(
             f"[default: {DEFAULT_MERGES}]",
         ),
     ] = None,
+    output: FilesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare strategies on one study at equal budgets over several seeds, or compare studies already run.
@@ -190,13 +196,16 @@ def compare(
             comparison = compare_strategies(bench, names, seeds or DEFAULT_SEEDS, merges or DEFAULT_MERGES)
             reports = bench.root / "reports"
         name = comparison.name
-    picture = draw_comparison(comparison, reports / f"{name}.compare.png")
-    table = write_comparison(comparison, reports / f"{name}.compare.csv")
+    folder, files = folder_of_files(output, reports), {}
+    if folder:
+        files["picture"] = str(draw_comparison(comparison, folder / f"{name}.compare.png"))
+        files["table"] = str(write_comparison(comparison, folder / f"{name}.compare.csv"))
     if as_json:
-        print_json(comparison.as_json() | {"picture": str(picture), "table": str(table)})
+        print_json(comparison.as_json() | files)
         return
     show_comparison(console(), comparison)
-    console().print(f"picture: {picture}\ntable: {table}", soft_wrap=True)
+    for kind, path in files.items():
+        console().print(f"{kind}: {path}", soft_wrap=True)
 
 
 def _strategy_names(text: str) -> list[str]:

@@ -9,6 +9,9 @@ import typer
 from rich.console import Console
 
 from pool.engines.choice import EngineName
+from pool.errors import OutputError
+from pool.files.whole import may_write
+from pool.progress import say
 from studies.terminal import console, print_json
 
 if TYPE_CHECKING:
@@ -55,6 +58,9 @@ TruthsOption = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of truths measured elsewhere: ratios.csv and metrics.csv."),
 ]
+FilesOption = Annotated[
+    Path | None, typer.Option("--output", metavar="DIR", help="Folder of the written files, by default ROOT/reports.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 NoiseOption = Annotated[float, typer.Option(min=0, max=1, help="Share of characters that the noise edits.")]
@@ -97,6 +103,20 @@ def read_study(study_file: Path) -> "StudyFile":
     config = read_study_file(study_file)
     check_table(config)
     return config
+
+
+def folder_of_files(output: Path | None, reports: Path) -> Path | None:
+    """Return the folder of a verb's files; None, with a line, where the root is read-only and `output` is not given.
+
+    Raises `OutputError` for an `output` that may not be written.
+    """
+    folder = output or reports
+    if may_write(folder / "file"):
+        return folder
+    if output is not None:
+        raise OutputError(f"--output {output} may not be written by this user; name another folder")
+    say(f"{reports} may not be written by this user, so no files are written; name another folder with --output")
+    return None
 
 
 def pool_bench(study_file: Path, *, must_exist: bool = True) -> "AbstractContextManager[Workbench]":

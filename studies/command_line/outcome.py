@@ -83,7 +83,14 @@ def handover(
 
 
 @outcome_verbs.command(epilog="Examples: `mixscout report study.toml`, `mixscout report study.toml --json`")
-def report(study_file: StudyArgument, truths: TruthsOption = None, as_json: JsonOption = False) -> None:
+def report(
+    study_file: StudyArgument,
+    truths: TruthsOption = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the report, by default ROOT/reports/STUDY.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Write a study's report: one page that needs no network, with its figures as PNG, CSV and JSON.
 
     The report merges and trains nothing. A section without data names the command that makes them.
@@ -92,7 +99,7 @@ def report(study_file: StudyArgument, truths: TruthsOption = None, as_json: Json
     quiet_libraries()
     from studies.outcome.report.report import run_report
 
-    written = run_report(config, study_file, truths)
+    written = run_report(config, study_file, truths, output)
     if as_json:
         print_json(written.as_json())
         return

@@ -12,11 +12,13 @@ from studies.command_line.options import (
     AddressOption,
     CpusOption,
     EngineOption,
+    FilesOption,
     GpusOption,
     JsonOption,
     PoolArgument,
     TextRootOption,
     WorkersOption,
+    folder_of_files,
 )
 from studies.terminal import console, named_weights, print_json, quiet_libraries
 
@@ -133,6 +135,7 @@ def check(
     pool_file: PoolArgument,
     points: Annotated[int, typer.Option(min=1, help="Points on the line between two models.")] = 3,
     pairs: Annotated[int, typer.Option(min=0, help="Most pairs of models to examine, the least alike first.")] = 36,
+    output: FilesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell whether a pool is likely to merge well: transfer between members, task vectors, loss barriers.
@@ -148,15 +151,17 @@ def check(
     from studies.assessment.pool_check.verdict import judge
 
     pool = open_pool(read_pool_file(pool_file))
+    reports = folder_of_files(output, pool.config.root / "reports")
     with naming(pool.config):
         found = run_pool_check(pool, Lines(points, pairs))
     verdict = judge(found)
-    pictures = draw_pool_check(found, pool.config.root / "reports")
+    pictures = draw_pool_check(found, reports) if reports else []
     if as_json:
         print_json({**found.as_json(), "verdict": verdict.as_json()})
         return
     show_pool_check(console(), found, verdict)
-    console().print("pictures: " + ", ".join(map(str, pictures)), soft_wrap=True)
+    if pictures:
+        console().print("pictures: " + ", ".join(map(str, pictures)), soft_wrap=True)
 
 
 @pool_verbs.command(epilog="Examples: `mixscout pool overlap pool.toml`, `mixscout pool overlap pool.toml --json`")

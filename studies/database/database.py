@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from studies.database.evaluations import EvaluationStore
 from studies.database.kept_file import KeptFile
 from studies.database.leases import Leases, exclusively
 from studies.database.migrations import versions
+from studies.database.private_copy import writable_or_copied
 
 LEASE_SECONDS = 60.0
 """Time after which the trial of another machine's dead worker is free."""
@@ -39,7 +40,10 @@ _UNRELEASED = ("evaluations_1", "leases_2")
 
 @dataclass(frozen=True)
 class Database:
-    """An opened database: Optuna's storage, the evaluations, and the workers' leases."""
+    """An opened database: Optuna's storage, the evaluations, and the workers' leases.
+
+    address: as written by people; `engine` may be on a private copy.
+    """
 
     address: Address
     engine: Engine
@@ -50,14 +54,22 @@ class Database:
 
 @contextmanager
 def open_database(
-    where: Address | Path, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS
+    where: Address | Path, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS, writes: bool = True
 ) -> Iterator[Database]:
     """Open the database, make its tables, renew this process's leases, and translate errors.
 
-    Raises `StorageError` for a database locked beyond the timeout, not writable, out of reach, or of another version;
+    Without `writes`, a SQLite file that may only be read is opened as a private copy. Raises `StorageError` for a
+    database locked beyond the timeout, not writable, out of reach, or of another version;
     and for a SQLite file removed, replaced or cut while the block runs, at the next use or at the block's end.
     """
     address = where if isinstance(where, Address) else Address.of_file(where)
+    if not writes:
+        with (
+            writable_or_copied(address, timeout_seconds) as place,
+            open_database(place, timeout_seconds=timeout_seconds, lease_seconds=lease_seconds) as database,
+        ):
+            yield replace(database, address=address)
+        return
     _check_file(address)
     options = _options(address, timeout_seconds)
     engine = create_engine(address.url, **options)
@@ -87,10 +99,11 @@ def open_database(
 @contextmanager
 def storage_for_threads(database: Database, timeout_seconds: float) -> Iterator[RDBStorage]:
     """Open Optuna's own storage on the same database, for a server's threads."""
-    options = _options(database.address, timeout_seconds)
-    url = database.address.full.replace("{", "{{").replace("}", "}}")
+    address = Address(database.engine.url)
+    options = _options(address, timeout_seconds)
+    url = address.full.replace("{", "{{").replace("}", "}}")
     storage = RDBStorage(url, options, skip_table_creation=True)
-    _tune(storage.engine, database.address)
+    _tune(storage.engine, address)
     try:
         yield storage
     finally:

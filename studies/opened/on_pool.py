@@ -48,8 +48,10 @@ class Workbench(OpenedStudy):
 
 
 @contextmanager
-def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool = False) -> Iterator[Workbench]:
-    """Open and check a study file on a pool; with `must_exist`, make no database.
+def workbench(
+    config: StudyFile, *, must_exist: bool = False, only_recalls: bool = False, writes: bool = False
+) -> Iterator[Workbench]:
+    """Open and check a study file on a pool; with `must_exist`, make no database; with `writes`, it must be writable.
 
     With `only_recalls` the members stay on disk, and a merge or a training run raises `NotRememberedError`.
     Raises a `MixscoutError` of the thing at fault; `ConfigError` for a study on a table.
@@ -64,7 +66,7 @@ def workbench(config: StudyFile, *, must_exist: bool = False, only_recalls: bool
     targets = targets_of(config, basis)
     space = checked_space(config, basis)
     address = address_of(config.database, basis.root / "mixscout.db")
-    with naming(pool.config), study_database(config, address, must_exist=must_exist) as database:
+    with naming(pool.config), study_database(config, address, must_exist=must_exist, writes=writes) as database:
         if only_recalls:
             database = replace(database, evaluations=database.evaluations.to_recall_from())
         proxy = proxy_of(pool, config.objective, config.early_stopping, merges=not only_recalls)

@@ -46,8 +46,8 @@ class SwarmBench(OpenedStudy):
 
 
 @contextmanager
-def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[SwarmBench]:
-    """Open and check a study file on a swarm; with `must_exist`, make no database.
+def swarm_bench(config: StudyFile, *, must_exist: bool = False, writes: bool = False) -> Iterator[SwarmBench]:
+    """Open and check a study file on a swarm; with `must_exist`, make no database; with `writes`, it must be writable.
 
     Nothing is fitted before the first prediction. Raises a `MixscoutError` of the thing at fault.
     """
@@ -62,7 +62,7 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False) -> Iterator[Swar
     for one in learnt.diverged:
         say(f"{one}: far outside, so the run is left out; keep_diverged in the study file keeps it")
     address = address_of(config.database, basis.root / "mixscout.db")
-    with study_database(config, address, must_exist=must_exist) as database:
+    with study_database(config, address, must_exist=must_exist, writes=writes) as database:
         watch, maximised = partial(_say, learnt.table), goal.maximised
         swarm = FittedSwarm(learnt.table, fit_predictor, method=METHOD, maximised=maximised, watch=watch)
         yield SwarmBench(

@@ -95,13 +95,16 @@ def checked_space(config: StudyFile, basis: Basis) -> CappedSimplex:
 
 
 @contextmanager
-def study_database(config: StudyFile, address: Address, *, must_exist: bool) -> Iterator[Database]:
-    """Open a study's database; with `must_exist`, make none. Raises `StudyError` and `StorageError`."""
+def study_database(config: StudyFile, address: Address, *, must_exist: bool, writes: bool) -> Iterator[Database]:
+    """Open a study's database; with `must_exist`, make none; without `writes`, one to read serves too.
+
+    Raises `StudyError` and `StorageError`.
+    """
     if must_exist and address.file and not address.file.exists():
         raise _no_study(config, address)
     wait, lease = config.database_timeout_seconds, config.lease_seconds
     try:
-        with open_database(address, timeout_seconds=wait, lease_seconds=lease) as database:
+        with open_database(address, timeout_seconds=wait, lease_seconds=lease, writes=writes) as database:
             yield database
     except StorageError as error:
         error.args = tuple(str(part).replace("STUDY.toml", config.typed) for part in error.args)

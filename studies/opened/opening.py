@@ -20,7 +20,7 @@ def _opened(config: StudyFile, *, to_read: bool) -> AbstractContextManager[Opene
     if config.table is not None:
         from studies.opened.on_table import swarm_bench  # needs no models
 
-        return swarm_bench(config, must_exist=to_read)
+        return swarm_bench(config, must_exist=to_read, writes=not to_read)
     from studies.opened.on_pool import workbench
 
-    return workbench(config, must_exist=to_read, only_recalls=to_read)
+    return workbench(config, must_exist=to_read, only_recalls=to_read, writes=not to_read)

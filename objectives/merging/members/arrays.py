@@ -7,6 +7,7 @@ rename their tensors, and their only form is float32.
 import errno
 import mmap
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from filelock import FileLock
 from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.files.records import Record, read_record, write_record
-from pool.files.whole import new_folder
+from pool.files.whole import may_write, new_folder
 from pool.progress import say
 
 RECORD = "packed.json"
@@ -125,8 +126,16 @@ def filled(shapes: Mapping[str, Shape], rows: Rows, device: torch.device, *, str
 def mapped(
     shapes: Mapping[str, Shape], rows: Callable[[], Rows], device: torch.device, folder: Path
 ) -> dict[str, StoredArray]:
-    """Map the arrays of a folder; first write them if the folder is missing or damaged. Raises `PoolError`."""
+    """Map the arrays of a folder; first write them if the folder is missing or damaged.
+
+    Beside a pool that may only be read they are written for this process alone. Raises `PoolError`.
+    """
     try:
+        if not may_write(folder) and not _is_whole(folder, shapes):
+            with tempfile.TemporaryDirectory(prefix="mixscout-") as name:  # mapped files stay readable without a name
+                return mapped(shapes, rows, device, Path(name) / folder.name)
+        if not may_write(folder):
+            return _all_opened(folder, shapes, device)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             if not _is_whole(folder, shapes):
@@ -137,6 +146,10 @@ def mapped(
             f"{folder}: cannot write {gigabytes:.2f} GB of packed members there: {error.strerror}; make room, or set "
             '[objective] held = "resident"'
         ) from None
+    return _all_opened(folder, shapes, device)
+
+
+def _all_opened(folder: Path, shapes: Mapping[str, Shape], device: torch.device) -> dict[str, StoredArray]:
     return {name: _opened(folder / f"{name}.npy", shape, device) for name, shape in shapes.items()}
 
 

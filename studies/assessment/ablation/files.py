@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
-from pool.files.whole import csv_text, write_text
+from pool.files.whole import csv_text, write_text, writing_to
 from studies.answers.picture import saved
 from studies.assessment.ablation.ablation import Ablation
 
@@ -20,8 +20,9 @@ MOST_NUMBERS = 400
 
 def write_csv(ablation: Ablation, path: Path) -> Path:
     """Write partition x column of every quantity; unknown numbers are empty. Return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, csv_text(COLUMNS, _rows(ablation)))
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, csv_text(COLUMNS, _rows(ablation)))
     return path
 
 

@@ -15,7 +15,7 @@ from scipy.stats import wilcoxon
 
 from objectives.held_out import Floats
 from objectives.target import Direction
-from pool.files.whole import csv_text, write_text
+from pool.files.whole import csv_text, write_text, writing_to
 from studies.assessment.comparison.course import Axis, BestKnown, Course
 
 TIE = 1e-9
@@ -195,8 +195,9 @@ def _named(spread: Floats) -> dict[str, float]:
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:
     """Write sums spent and best value after every merge as CSV; empty before the first value. Return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, csv_text(COLUMNS, _rows(comparison)))
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, csv_text(COLUMNS, _rows(comparison)))
     return path
 
 

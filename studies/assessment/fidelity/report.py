@@ -12,6 +12,7 @@ from objectives.agreement.rule_choice import RuleScore
 from pool.corpus.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import ConfigError
+from pool.files.whole import may_write
 from pool.mixture import Mixture
 from studies.answers.score import Json
 from studies.assessment.fidelity.design import design, union_design
@@ -28,7 +29,10 @@ NEW_MERGES = 8
 
 @dataclass(frozen=True)
 class FidelityRequest:
-    """How many truths to train, or the folder with measured ones, and the exponents of the rules to compare."""
+    """How many truths to train, or the folder with measured ones, and the exponents of the rules to compare.
+
+    output: folder of the picture; None for ROOT/reports
+    """
 
     mixtures: int
     repeats: int = 0
@@ -36,6 +40,7 @@ class FidelityRequest:
     exponents: tuple[float, ...] = ()
     train_proposal: bool = False
     unions: bool = False
+    output: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +50,7 @@ class FidelityReport:
     fidelity: Fidelity
     forecaster: Forecaster
     proposal: Proposal
-    picture: Path
+    picture: Path | None
     trained_proposal: Truths | None = None
 
     def trained(self, split: Split) -> tuple[float, float] | None:
@@ -72,7 +77,7 @@ class FidelityReport:
             },
             "calibration": self.forecaster.as_json(),
             "proposal": self._proposal_json(),
-            "picture": str(self.picture),
+            "picture": str(self.picture) if self.picture else None,
         }
 
     def _mixture_json(self, row: int, name: str) -> Json:
@@ -147,8 +152,9 @@ def make_report(
     if wanted.train_proposal:
         both = {"proposal": proposal.mixture, "best": proposal.best_mixture}
         trained = train_truths(instruments, both, replace(training, repeats=0), engine)
-    path = bench.root / "reports" / f"{bench.config.name}.fidelity.png"
-    return FidelityReport(fidelity, forecaster, proposal, draw_fidelity(fidelity, "test", path), trained)
+    path = (wanted.output or bench.root / "reports") / f"{bench.config.name}.fidelity.png"
+    picture = draw_fidelity(fidelity, "test", path) if may_write(path) else None
+    return FidelityReport(fidelity, forecaster, proposal, picture, trained)
 
 
 def _design(bench: Workbench, study: optuna.Study, wanted: FidelityRequest) -> dict[str, Mixture]:

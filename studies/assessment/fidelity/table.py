@@ -38,7 +38,7 @@ def show_fidelity(console: Console, report: FidelityReport) -> None:
     _show_domains(console, test)
     _show_rules(console, fidelity.rules, fidelity.by_split["search"].noise.get(VALUE))
     _show_proposal(console, report)
-    console.print(f"picture: {report.picture}", soft_wrap=True)
+    console.print(f"picture: {report.picture or 'none, as ROOT/reports is read-only; see --output'}", soft_wrap=True)
 
 
 def _show_mixtures(console: Console, fidelity: Fidelity, agreed: Agreed) -> None:

@@ -149,7 +149,8 @@ def run_pool_check(pool: Pool, lines: Lines) -> PoolCheck:
     """
     stacked = StackedPool(pool.member_folders, folder=pool.folder)
     vectors = compare_task_vectors(stacked, pool.folder / "seed")
-    with open_database(pool.config.root / "mixscout.db", timeout_seconds=DATABASE_TIMEOUT_SECONDS) as database:
+    file = pool.config.root / "mixscout.db"
+    with open_database(file, timeout_seconds=DATABASE_TIMEOUT_SECONDS, writes=False) as database:
         return _check(pool, _Reader(pool, stacked, database.evaluations), vectors, lines)
 
 

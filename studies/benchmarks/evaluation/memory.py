@@ -20,6 +20,7 @@ from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.recipe import ModelShape
+from pool.files.whole import may_write
 from pool.progress import track
 from pool.tokens.held_out import HeldOutWindows
 from studies.benchmarks.evaluation.costs import MERGES_TIMED, random_mixture
@@ -145,8 +146,9 @@ def _merging(stacked: StackedPool, load: Workload) -> Callable[[], None]:
 
 @contextmanager
 def _beside(seed: Path) -> Iterator[Path]:
-    """Yield a temporary folder with the seed, on the pool's disk."""
-    with tempfile.TemporaryDirectory(dir=seed.parent, prefix=".bench-") as name:
+    """Yield a temporary folder with the seed, on the pool's disk if that may be written."""
+    place = seed.parent if may_write(seed) else None
+    with tempfile.TemporaryDirectory(dir=place, prefix=".bench-") as name:
         (Path(name) / "seed").symlink_to(seed.resolve())
         yield Path(name)
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from studies.answers.picture import saved
 from studies.assessment.comparison.picture import COLOURS, STYLES
 from studies.benchmarks.strategies import gate, proposals, regret
 from studies.benchmarks.surrogates import Fit
@@ -95,9 +96,7 @@ def draw_regret(results: Sequence[regret.RegretResult], path: Path) -> Path:
     panels[0].set_ylabel("regret, % of the uniform mixture's")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    return saved(figure, path, dpi=110)
 
 
 def _draw_size(axes: Axes, results: Sequence[regret.RegretResult]) -> None:

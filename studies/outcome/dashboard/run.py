@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 
+from pool.files.whole import may_write
 from search.optuna_private import id_of
 from studies.database.database import storage_for_threads
 from studies.opened.opening import open_to_read
@@ -53,9 +54,14 @@ def open_dashboard(config: StudyFile, study_file: Path, *, host: str, port: int)
     check_installed()
     from optuna_dashboard import wsgi
 
-    with open_to_read(config) as bench, storage_for_threads(bench.database, config.database_timeout_seconds) as storage:
+    wait = config.database_timeout_seconds
+    with ExitStack() as stack:
+        bench = stack.enter_context(open_to_read(config))
+        storage = stack.enter_context(storage_for_threads(bench.database, wait))
         study = optuna.load_study(storage=storage, study_name=config.name)
-        folder = bench.root / FOLDER
+        folder = (
+            bench.root / FOLDER if may_write(bench.root / FOLDER) else Path(stack.enter_context(TemporaryDirectory()))
+        )
         folder.mkdir(parents=True, exist_ok=True)
         store = FileSystemArtifactStore(folder)
         server = LoopbackServer.on(host, port, wsgi(storage, artifact_store=store))  # first: the port may be taken

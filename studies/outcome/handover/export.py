@@ -14,14 +14,14 @@ from objectives.target import measures_of
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.errors import StudyError
 from pool.files.digests import short
-from pool.files.whole import new_folder, write_text
+from pool.files.whole import new_folder, write_text, writing_to
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.tokens.tokenizer import load_tokenizer
 from studies.answers.best import Best
 from studies.opened.on_pool import Workbench
 from studies.opened.proxy import Proxy
-from studies.outcome.handover.run import refuse_folder, writing_to
+from studies.outcome.handover.run import refuse_folder
 from studies.terminal import json_text
 
 MIXTURE_FILE = "mixture.json"
@@ -30,7 +30,7 @@ MIXTURE_FILE = "mixture.json"
 def run_export(bench: Workbench, best: Best, folder: Path) -> Path:
     """Write model, tokenizer, model card and mixture.json into a new folder.
 
-    Raises `StudyError` when the folder is not empty or cannot be written.
+    Raises `StudyError` when the folder is not empty, and `OutputError` when it cannot be written.
     """
     refuse_folder(folder)
     mixture = best.best.mixture
@@ -93,7 +93,7 @@ def run_table(bench: Workbench, folder: Path) -> SwarmTable:
     """Write all remembered full evaluations: each domain's loss on the search split, in the study's measure.
 
     A run bears the first letters of its mixture's digest. Raises `StudyError` when nothing is remembered, or when the
-    folder is not empty or cannot be written.
+    folder is not empty, and `OutputError` when it cannot be written.
     """
     refuse_folder(folder)
     found = bench.database.evaluations.all_of(bench.losses["search"].digest)

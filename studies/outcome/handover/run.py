@@ -1,15 +1,12 @@
 """The verb `handover`: one new folder with the mixture in every form."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from safetensors import SafetensorError
 
 from pool.errors import StudyError
-from pool.files.whole import new_folder, refuse_occupied, write_text
+from pool.files.whole import new_folder, refuse_occupied, write_text, writing_to
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.tokens.base_units import cut_into_units
@@ -30,8 +27,8 @@ def run_handover(
     """Write every form of the mixture for a training run of `tokens` tokens, and return the plan.
 
     With `with_text`, also write the training documents of the partitions used, as JSONL. A demo corpus has no files
-    of its own, so its documents are always written. Raises `StudyError` when the folder is not empty or cannot be
-    written, and `CorpusError` for missing text.
+    of its own, so its documents are always written. Raises `StudyError` when the folder is not empty,
+    `OutputError` when it cannot be written, and `CorpusError` for missing text.
     """
     refuse_folder(folder)
     pool, by_units = bench.proxy.pool.by_units(), bench.proxy.pool.unit_mixture(mixture)
@@ -58,16 +55,6 @@ def run_handover(
 def refuse_folder(folder: Path) -> None:
     """Raise `StudyError` unless the path is free or an empty folder."""
     refuse_occupied(folder, StudyError(f"{folder} exists and is not empty; name a new folder"))
-
-
-@contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """Turn a failure to write within the block into `StudyError`."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise StudyError(f"{folder}: cannot write there: {reason}") from None
 
 
 def _weights_of_units(proxy: Proxy, mixture: Mixture) -> dict[str, float]:

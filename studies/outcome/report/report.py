@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pool.errors import StudyError
-from pool.files.whole import csv_text, new_folder, write_text
+from pool.errors import OutputError, StudyError
+from pool.files.whole import csv_text, may_write, new_folder, write_text, writing_to
 from search.trials import count_trials
 from studies.answers.picture import best_so_far
 from studies.answers.score import Json
@@ -84,22 +84,30 @@ class Written:
         return {**self.report.as_json(), "page": str(self.page), "files": sorted(map(str, self.folder.iterdir()))}
 
 
-def run_report(config: StudyFile, study_file: Path, truths: Path | None = None) -> Written:
-    """Write a study's report to ROOT/reports/STUDY, whole or not at all, in place of an earlier report.
+def run_report(config: StudyFile, study_file: Path, truths: Path | None = None, output: Path | None = None) -> Written:
+    """Write a study's report to `output` or ROOT/reports/STUDY, whole or not at all, in place of an earlier report.
 
     `truths` is a folder of models really trained elsewhere. Raises `StudyError` for a study not started, and for a
-    folder of something else than a report; `ConfigError` for truths of another study.
+    folder of something else than a report; `ConfigError` for truths of another study; `OutputError` for a folder that
+    cannot be written.
     """
     with open_to_read(config) as bench:
-        report = make_report(Facts.of(bench, study_file, truths))
-        folder = bench.root / "reports" / config.name
-        if folder.exists() and not (folder / PAGE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StudyError(
-                f"{folder} exists and holds no report of before; move it away, or give the study another name"
-            )
-        with new_folder(folder) as new, in_style():
+        facts = Facts.of(bench, study_file, truths)
+        folder = output.absolute() if output is not None else bench.root / "reports" / config.name
+        _check(folder)
+        report = make_report(facts)
+        with writing_to(folder), new_folder(folder) as new, in_style():
             _write(report, new)
     return Written(report, folder)
+
+
+def _check(folder: Path) -> None:
+    if folder.exists() and not (folder / PAGE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StudyError(
+            f"{folder} exists and holds no report of before; move it away, or name another folder with --output"
+        )
+    if not may_write(folder):
+        raise OutputError(f"{folder} may not be written by this user; name another folder with --output")
 
 
 def make_report(facts: Facts) -> Report:
