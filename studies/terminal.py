@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -80,8 +81,8 @@ def named_weights(text: str, names: Sequence[str], *, option: str) -> "Mixture":
     from pool.mixture import published  # NumPy would slow `--help` down
 
     weights: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, number = (piece.strip() for piece in part.partition("="))
+    for part in _parts(text, names):
+        name, equals, number = (piece.strip() for piece in part.rpartition("="))
         try:
             weight = float(number)
         except ValueError:
@@ -98,6 +99,13 @@ def named_weights(text: str, names: Sequence[str], *, option: str) -> "Mixture":
     if note:
         say(f"{option}: {note}")
     return mixture.over(names)
+
+
+def _parts(text: str, names: Sequence[str]) -> list[str]:
+    """Split at commas; a comma within a partition's name does not split."""
+    with_comma = [name for name in names if "," in name]
+    longest_first = "|".join(re.escape(name) for name in sorted(with_comma, key=len, reverse=True))
+    return re.findall(rf"(?:{longest_first}|[^,])+", text) if with_comma else text.split(",")
 
 
 def parse_numbers(option: str, text: str, what: str, *, least: int) -> list[int]:

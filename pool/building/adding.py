@@ -65,7 +65,7 @@ def add_member(config: PoolFile, name: str, source: Source) -> Added:
 
 def _added(config: PoolFile, name: str, source: Source) -> Added:
     folder = config.folder
-    with building(folder), scratch_folder(folder.with_name(f".{config.name}.scratch")) as scratch:
+    with building(folder), scratch_folder(folder.with_name(f".{folder.name}.scratch")) as scratch:
         check_one_disk(folder)
         material = prepare_material(Request(config, frozenset({name} if source.replace else ())), scratch)
         corpus = material.corpus.manifest

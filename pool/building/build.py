@@ -16,6 +16,7 @@ from pool.config.pool_file import PoolFile, naming
 from pool.config.recipe import Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import PoolError, PoolMismatchError
+from pool.files.names import file_name
 from pool.files.records import MANIFEST, read_record, write_record
 from pool.files.whole import new_folder, scratch_folder
 from pool.mixture import Mixture
@@ -57,7 +58,7 @@ def _built(config: PoolFile, rebuild: Sequence[str], engine: Engine) -> Pool:
     anew = EVERYTHING in rebuild
     with (
         building(folder, anew=anew) as exchanged,
-        scratch_folder(folder.with_name(f".{config.name}.scratch")) as scratch,
+        scratch_folder(folder.with_name(f".{folder.name}.scratch")) as scratch,
     ):
         request = Request(config, frozenset(rebuild))
         if exchanged is not None and exchanged == request.stage:
@@ -108,7 +109,7 @@ def _gone(request: Request, layout: PoolLayout) -> list[str]:
 def _say_kept_aside(folder: Path, members: Collection[str]) -> None:
     for record in sorted(folder.glob(f"{MEMBERS}/*/{MANIFEST}")):
         name = record.parent.name
-        if name not in members:
+        if name not in set(map(file_name, members)):
             say(
                 f"{label(name)} is of no partition of the pool file any more, and not in the pool; its checkpoint "
                 f"stays in {record.parent}: it is taken up again with its partition, or delete it"

@@ -10,6 +10,7 @@ from pool.config.pool_file import PoolFile
 from pool.config.recipe import OptionMark, Recipe
 from pool.corpus.files import TextDigest, digest_text
 from pool.files.digests import Watcher, digest_json
+from pool.files.names import file_name
 from pool.files.records import MANIFEST
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, member_part, stage_folder
 
@@ -50,7 +51,7 @@ class Request:
     def is_new(self, name: str) -> bool:
         """Whether the seed or a member is missing, or made again."""
         part = SEED if name == SEED else member_part(name)
-        asked = {EVERYTHING, SEED, name} & self.rebuild
+        asked = {EVERYTHING, SEED} & self.rebuild or file_name(name) in map(file_name, self.rebuild)
         return bool(asked) or not (self.config.folder / part / MANIFEST).is_file()
 
     def layout(self, names: Collection[str], *, corpus_is_new: bool) -> PoolLayout:

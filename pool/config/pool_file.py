@@ -13,8 +13,9 @@ from pydantic import Field, PrivateAttr, model_validator
 from pool.config.recipe import ModelShape, Recipe, SeedRecipe
 from pool.config.sources import PartitionSource, TextSource
 from pool.errors import ConfigError, MixscoutError
+from pool.files.names import Name, file_name
 from pool.files.paths import as_typed, located
-from pool.files.toml import Config, HubName, Name, Revision, read_config
+from pool.files.toml import Config, HubName, Revision, read_config
 from pool.mixture import published
 from pool.progress import say
 
@@ -223,7 +224,7 @@ class PoolFile(Config):
 
     @property
     def folder(self) -> Path:
-        return self.root / "pools" / self.name
+        return self.root / "pools" / file_name(self.name)
 
     @property
     def own_tokenizer(self) -> TokenizerConfig | None:

@@ -3,7 +3,6 @@
 import codecs
 import difflib
 import io
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, TypeVar, get_args
@@ -11,18 +10,6 @@ from typing import Annotated, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from pool.errors import ConfigError
-
-
-def _is_name(name: str) -> str:
-    if re.fullmatch("[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}", name) is None:
-        raise ValueError(
-            "a name is 1 to 80 of the letters A-Z and a-z, digits, `.`, `_` and `-`, and begins with no dot"
-        )
-    return name
-
-
-Name = Annotated[str, AfterValidator(_is_name)]
-"""A part of paths: letters, digits, `.`, `_`, `-`; no leading dot."""
 
 HubName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=96)

@@ -17,6 +17,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from pool.errors import PoolError, first_line
+from pool.files.names import file_name
 from pool.files.records import Record, read_record, write_record
 from pool.files.whole import flush, only_one
 from pool.progress import say
@@ -56,7 +57,7 @@ class PoolLayout:
 
 
 def member_part(name: str) -> str:
-    return f"{MEMBERS}/{name}"
+    return f"{MEMBERS}/{file_name(name)}"
 
 
 def member_folder(folder: Path, name: str) -> Path:

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 from pool.corpus.corpus import Split
 from pool.errors import PoolError
+from pool.files.names import file_name
 from pool.files.records import Record
 from pool.tokens.held_out import HeldOutWindows, Tokens
 from pool.tokens.stream import digest_stream, map_stream
@@ -55,12 +56,12 @@ TRAIN, HELD_OUT = Path("train"), Path("held_out")
 
 def stream_file(unit: str) -> Path:
     """Return the place, in a corpus, of the training tokens of a partition or base unit."""
-    return TRAIN / f"{unit}.npy"
+    return TRAIN / f"{file_name(unit)}.npy"
 
 
 def windows_file(domain: str, split: Split) -> Path:
     """Return the place, in a corpus, of one split of a held-out domain."""
-    return HELD_OUT / f"{domain}.{split}.safetensors"
+    return HELD_OUT / f"{file_name(domain)}.{split}.safetensors"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from pool.corpus.document_store import DocumentStore
 from pool.corpus.files import TextDigest
 from pool.corpus.partitioning import SectionRecord
 from pool.errors import PoolError
+from pool.files.names import file_name
 from pool.files.records import Record, read_record
 from pool.files.whole import rows_into
 from pool.tokens.prepared import (
@@ -48,7 +49,7 @@ class SectionRecords(Record):
 
 def hashes_file(section: str) -> Path:
     """Return the place, in a corpus, of the hashes of a section's documents."""
-    return Path("documents", f"{section}.npy")
+    return Path("documents", f"{file_name(section)}.npy")
 
 
 def write_hashes(path: Path, store: DocumentStore, places: Collection[str], refused: range) -> tuple[int, str]:

@@ -14,6 +14,7 @@ from pool.files.whole import write_bytes, writing_to
 from pool.mixture import Mixture
 from search.trials import completed_trials, value_of
 from studies.answers.best import Best
+from studies.answers.lettering import save
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 """Colours of all pictures, told apart by the colour-blind (Okabe and Ito 2008)."""
@@ -38,7 +39,7 @@ def draw_study(best: Best, study: optuna.Study, path: Path) -> Path:
 def saved(figure: Figure, path: Path, *, dpi: int) -> Path:
     """Save a figure whole, and make its folder. Raises `OutputError`."""
     image = io.BytesIO()
-    figure.savefig(image, dpi=dpi, format=path.suffix.removeprefix("."))
+    save(figure, image, dpi=dpi, format=path.suffix.removeprefix("."))
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, image.getvalue())

@@ -7,6 +7,7 @@ import typer
 
 from pool.engines.choice import EngineRequest
 from pool.errors import ConfigError
+from pool.files.names import file_name
 from studies.command_line.options import (
     AddressOption,
     CpusOption,
@@ -197,9 +198,10 @@ def compare(
             reports = bench.root / "reports"
         name = comparison.name
     folder, files = folder_of_files(output, reports), {}
+    stem = file_name(name)
     if folder:
-        files["picture"] = str(draw_comparison(comparison, folder / f"{name}.compare.png"))
-        files["table"] = str(write_comparison(comparison, folder / f"{name}.compare.csv"))
+        files["picture"] = str(draw_comparison(comparison, folder / f"{stem}.compare.png"))
+        files["table"] = str(write_comparison(comparison, folder / f"{stem}.compare.csv"))
     if as_json:
         print_json(comparison.as_json() | files)
         return

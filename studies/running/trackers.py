@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from pool.errors import ConfigError, StudyError, first_line
+from pool.files.names import file_name
 from pool.files.secrets import secrets_of_environment, without_passwords, without_secrets
 from search.trials import Counts
 from studies.study_file.sections import TrackerName
@@ -32,7 +33,7 @@ class TensorboardTracker:
     def __init__(self, study: str, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder / "tensorboard" / study))
+        self._writer = SummaryWriter(str(folder / "tensorboard" / file_name(study)))
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():

@@ -9,7 +9,8 @@ from objectives.aggregates import Aggregate
 from objectives.held_out import Precision
 from objectives.merging.members.holding import Held, Holding, StoredAs
 from objectives.target import Direction, Measure
-from pool.files.toml import Config, Name
+from pool.files.names import Name
+from pool.files.toml import Config
 from search.strategies.registry import STRATEGIES, find_strategy
 from search.strategies.strategy import Strategy
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
+from pool.files.names import file_name
 from pool.files.whole import csv_text, write_text, writing_to
 from studies.answers.picture import saved
 from studies.assessment.ablation.ablation import Ablation
@@ -35,7 +36,7 @@ def _rows(ablation: Ablation) -> Iterator[list[object]]:
 
 
 def ablation_stem(study: str, game: str, split: str) -> str:
-    return f"{study}-ablation-{game}-{split}"
+    return f"{file_name(study)}-ablation-{game}-{split}"
 
 
 def read_shapley(path: Path) -> tuple[list[str], list[str], Floats, str]:

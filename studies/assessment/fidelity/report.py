@@ -12,6 +12,7 @@ from objectives.agreement.rule_choice import RuleScore
 from pool.corpus.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import ConfigError
+from pool.files.names import file_name
 from pool.files.whole import may_write
 from pool.mixture import Mixture
 from studies.answers.score import Json
@@ -152,7 +153,7 @@ def make_report(
     if wanted.train_proposal:
         both = {"proposal": proposal.mixture, "best": proposal.best_mixture}
         trained = train_truths(instruments, both, replace(training, repeats=0), engine)
-    path = (wanted.output or bench.root / "reports") / f"{bench.config.name}.fidelity.png"
+    path = (wanted.output or bench.root / "reports") / f"{file_name(bench.config.name)}.fidelity.png"
     picture = draw_fidelity(fidelity, "test", path) if may_write(path) else None
     return FidelityReport(fidelity, forecaster, proposal, picture, trained)
 

@@ -138,8 +138,8 @@ class PoolCheck:
 
 
 def by_pair_name(values: Mapping[Pair, float]) -> dict[str, float]:
-    """Name each pair ONE/OTHER; no name may contain a slash."""
-    return {"/".join(pair): value for pair, value in values.items()}
+    r"""Name each pair ONE/OTHER; a slash in a name becomes `\/`."""
+    return {"/".join(name.replace("/", "\\/") for name in pair): value for pair, value in values.items()}
 
 
 def run_pool_check(pool: Pool, lines: Lines) -> PoolCheck:

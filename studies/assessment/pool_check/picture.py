@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
+from pool.files.names import file_name
 from studies.answers.picture import saved
 from studies.assessment.pool_check.check import PoolCheck
 
@@ -42,7 +43,8 @@ def draw_pool_check(check: PoolCheck, reports: Path) -> list[Path]:
     if check.pairs:
         maps |= {"cosines": _cosines(check), "sign-conflicts": _sign_conflicts(check), "barriers": _barriers(check)}
     return [
-        saved(heat_map_figure(one), reports / f"{check.pool}-check-{name}.png", dpi=90) for name, one in maps.items()
+        saved(heat_map_figure(one), reports / f"{file_name(check.pool)}-check-{name}.png", dpi=90)
+        for name, one in maps.items()
     ]
 
 

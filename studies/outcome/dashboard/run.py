@@ -18,6 +18,7 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upl
 
 from pool.files.whole import may_write
 from search.optuna_private import id_of
+from studies.answers.lettering import save
 from studies.database.database import storage_for_threads
 from studies.opened.opening import open_to_read
 from studies.outcome.dashboard.loopback import LoopbackServer, check_installed, check_loopback
@@ -92,7 +93,7 @@ def keep_pictures(study: optuna.Study, charts: Sequence[Chart], store: FileSyste
     with TemporaryDirectory() as folder, in_style():
         for chart in charts:
             path = Path(folder) / f"{PREFIX}{chart.name}.png"
-            chart.draw().savefig(path, dpi=PNG_DPI)
+            save(chart.draw(), path, dpi=PNG_DPI)
             if path.name in known:
                 kept[chart.name] = known[path.name]
                 with path.open("rb") as picture:

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from pool.errors import StudyError
+from pool.files.names import file_name
 from pool.files.whole import new_folder, refuse_occupied, write_text, writing_to
 from pool.mixture import Mixture
 from pool.parts.store import Pool
@@ -69,6 +70,6 @@ def _write_documents(pool: Pool, names: list[str], folder: Path) -> None:
     text, tokenizer = read_text(pool.config.corpus).corpus, load_tokenizer(pool.folder / "tokenizer")
     corpus, _ = cut_into_units(text, tokenizer, pool.config.corpus.base_units_tokens)
     for name in names:
-        with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
+        with (folder / f"{file_name(name)}.jsonl").open("w", encoding="utf-8") as stream:
             for document in corpus.partitions[name]:
                 stream.write(json.dumps({"text": document}) + "\n")

@@ -15,6 +15,7 @@ import yaml
 from pool.config.pool_file import PoolFile
 from pool.corpus.reading.places import paths_of
 from pool.errors import StudyError
+from pool.files.names import file_name
 from studies.outcome.handover.plan import HandoverPlan
 
 PLACE = "{partition}"
@@ -39,7 +40,7 @@ def interleave_script(plan: HandoverPlan, config: PoolFile, text_folder: Path | 
         name: {"share": share.document_share, **_source(config, name, text_folder)} for name, share in plan.used.items()
     }
     return _TEMPLATE.format(
-        study=plan.study,
+        study=plan.study.encode("unicode_escape").decode().replace('"', "'"),
         tokens=plan.tokens,
         documents=plan.documents,
         sources="\n".join(f"    {json.dumps(name)}: {json.dumps(source)}," for name, source in sources.items()),
@@ -49,7 +50,7 @@ def interleave_script(plan: HandoverPlan, config: PoolFile, text_folder: Path | 
 
 def _source(config: PoolFile, name: str, text_folder: Path | None) -> dict[str, object]:
     if text_folder is not None:
-        return {"builder": "json", "column": "text", "files": [str(text_folder / f"{name}.jsonl")]}
+        return {"builder": "json", "column": "text", "files": [str(text_folder / f"{file_name(name)}.jsonl")]}
     section = config.corpus.partitions.get(name)
     if (
         section is None
@@ -152,7 +153,7 @@ def _repetitions(epochs: float) -> float:
 def _path(pattern: str, name: str) -> str:
     if PLACE not in pattern:
         raise StudyError(f"--token-files {pattern!r} names one place for all partitions: put {PLACE} into it")
-    return pattern.replace(PLACE, name)
+    return pattern.replace(PLACE, file_name(name))
 
 
 def _yaml(value: object) -> str:

@@ -14,6 +14,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
+from studies.answers.lettering import save
 from studies.outcome.report.facts.drawing import shown
 from studies.outcome.report.facts.section import Cell, Section, Table
 
@@ -52,7 +53,7 @@ def render(study: str, summary: str, sections: Sequence[Section], figures: Mappi
 def _image(figure: Figure) -> dict[str, str]:
     """Return the URI of a figure as SVG, and the CSS of its width."""
     image = io.BytesIO()
-    figure.savefig(image, format="svg", metadata={"Date": None, "Creator": None})
+    save(figure, image, format="svg", metadata={"Date": None, "Creator": None})
     width = round(figure.get_figwidth() * 96)  # CSS pixels
     narrowest, widest = round(_NARROWEST * width), round(_WIDEST * width)
     return {

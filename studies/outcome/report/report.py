@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pool.errors import OutputError, StudyError
+from pool.files.names import file_name
 from pool.files.whole import csv_text, may_write, new_folder, write_text, writing_to
 from search.trials import count_trials
+from studies.answers.lettering import save
 from studies.answers.picture import best_so_far
 from studies.answers.score import Json
 from studies.opened.opening import open_to_read
@@ -93,7 +95,7 @@ def run_report(config: StudyFile, study_file: Path, truths: Path | None = None, 
     """
     with open_to_read(config) as bench:
         facts = Facts.of(bench, study_file, truths)
-        folder = output.absolute() if output is not None else bench.root / "reports" / config.name
+        folder = output.absolute() if output is not None else bench.root / "reports" / file_name(config.name)
         _check(folder)
         report = make_report(facts)
         with writing_to(folder), new_folder(folder) as new, in_style():
@@ -129,7 +131,7 @@ def _summary(facts: Facts) -> str:
 def _write(report: Report, folder: Path) -> None:
     figures = {chart.name: chart.draw() for chart in report.charts}
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=PNG_DPI, metadata={"Software": None})
+        save(figure, folder / f"{name}.png", dpi=PNG_DPI, metadata={"Software": None})
     for table in report.tables:
         write_text(folder / f"{table.name}.csv", as_csv(table))
     write_text(folder / DATA, json_text(report.as_json()))

@@ -17,7 +17,7 @@ from pool.corpus.corpus import training_place
 from pool.corpus.document_store import DocumentStore
 from pool.corpus.partitioning import fill_partitions, safe_names
 from pool.errors import ConfigError, CorpusError
-from pool.files.toml import Name
+from pool.files.names import Name
 from pool.tokens.preparing import read_text
 
 
