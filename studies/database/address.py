@@ -79,6 +79,11 @@ class Address:
         return f"Address({self})"
 
 
+def said_by() -> str:
+    """Name what says the address: the environment's variable wins over the study file's key."""
+    return f"{VARIABLE} in the environment" if os.environ.get(VARIABLE, "").strip() else "`database` in the study file"
+
+
 def address_of(written: str | None, default: Path) -> Address:
     """Return the address in MIXSCOUT_STORAGE, else in the study file, else the default file. Raises `ConfigError`."""
     given = os.environ.get(VARIABLE, "").strip()

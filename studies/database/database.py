@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pool.errors import StorageError, first_line
 from search.optuna_private import StudyStorage, TrialStorage
-from studies.database.address import Address
+from studies.database.address import Address, said_by
 from studies.database.errors import explained, outlasting
 from studies.database.evaluations import EvaluationStore
 from studies.database.kept_file import KeptFile
@@ -126,12 +126,12 @@ def _check_file(address: Address) -> None:
         return
     odd = sorted(set(str(path)) & set("{}?#%"))
     if odd:
-        raise StorageError(f"database {path}: a path with {' '.join(odd)} cannot be opened; set `database` to another")
+        raise StorageError(f"database {path}: a path with {' '.join(odd)} cannot be opened; set {said_by()} to another")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"database {path} cannot be written: {error.strerror}; set `database` in the study file to another place"
+            f"database {path} cannot be written: {error.strerror}; set {said_by()} to another place"
         ) from None
 
 
@@ -177,9 +177,7 @@ def _optuna_storage(engine: Engine, address: Address, options: dict[str, Any]) -
     try:
         storage = TrialStorage(address.full, dict(options))
     except RuntimeError as error:  # what Optuna raises for tables of another version of itself
-        raise StorageError(
-            f"database {address}: {first_line(error)}; set `database` in the study file to another one"
-        ) from None
+        raise StorageError(f"database {address}: {first_line(error)}; set {said_by()} to another one") from None
     _tune(storage.engine, address)
     storage.engine.dispose()  # the connections that made the tables
     return StudyStorage(storage)
@@ -200,15 +198,15 @@ def _is_current(engine: Engine, address: Address) -> bool:
     if revision not in (None, head):
         raise StorageError(
             f"database {address} was upgraded by a newer Mixscout, to revision {revision!r}; upgrade Mixscout, or set "
-            "`database` in the study file to another one"
+            f"{said_by()} to another one"
         )
     return revision == head
 
 
 def _unreleased(address: Address) -> StorageError:
     return StorageError(
-        f"database {address} was made by a Mixscout before 0.1.0 and cannot be upgraded; set `database` in the "
-        "study file to another one, and search again"
+        f"database {address} was made by a Mixscout before 0.1.0 and cannot be upgraded; set "
+        f"{said_by()} to another one, and search again"
     )
 
 

@@ -13,7 +13,7 @@ from pool.errors import StorageError, first_line
 from pool.files.paths import as_typed
 from pool.files.secrets import without_secrets
 from pool.progress import say
-from studies.database.address import VARIABLE, Address
+from studies.database.address import VARIABLE, Address, said_by
 
 PAUSE_SECONDS = 0.5
 PAUSE_TO_SAY_SECONDS = 5.0
@@ -114,7 +114,7 @@ def explained(address: Address, error: BaseException) -> StorageError:
     if any(words in text for words in _NO_ROOM):
         return StorageError(
             f"{found} cannot be written; give it (the file and its folder, or the server) write permission and room, "
-            "or set `database` in the study file to another place"
+            f"or set {said_by()} to another place"
         )
     if "not a database" in text or "malformed" in text:
         return StorageError(_unreadable(address))

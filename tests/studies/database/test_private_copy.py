@@ -15,6 +15,7 @@ from tiny import snapshot
 from pool.errors import StorageError
 from studies.database.address import Address
 from studies.database.database import open_database
+from studies.database.errors import explained
 from studies.database.private_copy import writable_or_copied
 
 NOT_KEPT = "is read-only for this user; what this command computes anew is not kept"
@@ -143,3 +144,12 @@ def test_a_full_disk_is_read_all_the_same(database: Path, monkeypatch: pytest.Mo
         assert opened.address.file == database and "study.db" not in str(opened.engine.url.database).replace(
             "/study", ""
         )
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"), [("", "`database` in the study file"), ("x.db", "MIXSCOUT_STORAGE in the")]
+)
+def test_the_remedy_names_what_said_the_address(variable: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIXSCOUT_STORAGE", variable)
+    error = explained(Address.of_file(Path("x.db")), sqlite3.OperationalError("attempt to write a readonly database"))
+    assert f"or set {said}" in str(error)
