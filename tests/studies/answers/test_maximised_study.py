@@ -58,8 +58,7 @@ def test_more_is_better_of_a_score_as_less_is_of_its_negative(tmp_path: Path, sc
     up, down = found["maximise"], found["minimise"]
     assert up["mixture"] == down["mixture"] and up["best_run"] == down["best_run"]
     assert [trial.params for trial in trials["maximise"]] == [trial.params for trial in trials["minimise"]]
-    for name in ("best", *up["baselines"]):
-        standing, other = (found.get(name) or found["baselines"][name] for found in (up, down))
+    for standing, other in zip(*([one["best"], *one["baselines"].values()] for one in (up, down)), strict=True):
         assert standing["predicted"]["value"] == -other["predicted"]["value"] > 0
         assert standing["predicted"]["low"] == pytest.approx(-other["predicted"]["high"])
     assert up["out_of_fold"] == down["out_of_fold"] and up["out_of_fold"]["spearman"] > 0.9
@@ -69,7 +68,7 @@ def test_more_is_better_of_a_score_as_less_is_of_its_negative(tmp_path: Path, sc
     study = _study(files["maximise"])
     assert study.direction.name == "MAXIMIZE" and study.best_value == pytest.approx(up["best"]["predicted"]["value"])
 
-    people = mixscout("best", files["maximise"]).out
+    people = " ".join(mixscout("best", files["maximise"]).out.split())
     assert "higher is better" in people and "The best mixture is predicted 0.0" in people and " -0." not in people
     report = _answer(mixscout, "report", files["maximise"])
     assert "the highest predicted value is 0." in report["summary"]
@@ -95,7 +94,7 @@ def test_targets_of_both_directions_have_a_front_and_a_mean_with_one_negated(tmp
     assert found["direction"] == {"tales": "maximise", "manuals": "minimise"}
     front = [(point["predicted"]["tales"], point["predicted"]["manuals"]) for point in found["front"]]
     assert len(front) >= 2 and front == sorted(front, reverse=True), "more tales cost manuals"
-    people = mixscout("best", file).out.replace("\n", " ")
+    people = " ".join(mixscout("best", file).out.split())
     assert "higher is better for tales, lower for manuals" in people
     assert "mean, tales negated" in people and "lowest mean of the objectives, with tales negated" in people
 
