@@ -135,7 +135,7 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
 def _implausible(
     table: SwarmTable, goal: GoalPredictor, metrics: Mapping[str, GoalPredictor], standings: Mapping[str, SwarmStanding]
 ) -> Iterator[str]:
-    """Name every prediction of the answer that is not plausible."""
+    """Name the implausible predictions of the answer."""
     yield from implausible(
         {f"{name}, value": one.value.predicted for name, one in standings.items()}, goal.measured(table)
     )
@@ -145,7 +145,7 @@ def _implausible(
 
 
 def _implausible_front(bench: SwarmBench, front: Sequence[FrontPoint]) -> Iterator[str]:
-    """Name the objectives' least and greatest predictions on the front that are not plausible."""
+    """Name the implausible ends of the front, objective by objective."""
     for name, target in bench.target.targets.items() if front else ():
         measured = GoalPredictor(bench.swarm, Goal({name: target}), coverage=COVERAGE).measured(bench.swarm.table)
         values = [point.by_objective[name] for point in front]

@@ -1,4 +1,4 @@
-"""The runs of a swarm that a study learns from: those that diverged are left out, and the rest must teach something."""
+"""The runs behind a study on a swarm: diverged runs are left out, and the others must teach something."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class LearntRuns:
 def learnt_runs(config: StudyFile, table: SwarmTable, unseen: SwarmTable | None, goal: Goal) -> LearntRuns:
     """Leave out the runs far outside in a metric of the goal, unless the study file keeps them.
 
-    Raises `ConfigError` for a run to keep that the table has not, too few runs, equal mixtures and a constant target.
+    Raises `ConfigError` for an unknown run to keep, too few runs, equal mixtures and a constant target.
     """
     diverged = _diverged(config, table, goal)
     learnt = _without(table, diverged)
@@ -62,7 +62,7 @@ def _too_few(config: StudyFile, learnt: SwarmTable, diverged: Sequence[Diverged]
 
 
 def _check_learnable(config: StudyFile, learnt: SwarmTable, goal: Goal) -> None:
-    """Raise `ConfigError` where all runs have one mixture, or one value of every metric of a target."""
+    """Raise `ConfigError` for equal mixtures, and for a target of constant metrics alone."""
     runs = len(learnt.runs)
     if not np.ptp(learnt.weights, axis=0).any():
         raise ConfigError(f"{config.table}: all {runs} runs have the same mixture, so nothing can be learnt from them")
