@@ -47,8 +47,8 @@ def far_merges(mixtures: Sequence[Mixture], values: Sequence[float]) -> list[str
     """Say which of N merges have values far outside the others', as merges of a member that diverged have."""
     if len(values) < MOST:
         return []
-    far = far_rows(np.array([one.array for one in mixtures]), np.array(values))
-    if not len(far):
+    far = far_rows(np.array([one.array for one in mixtures]), np.array(values)).tolist()
+    if not far:
         return []
     worst = max(far, key=lambda row: values[row])
     largest = max(mixtures[worst].as_dict().items(), key=lambda item: item[1])
