@@ -19,6 +19,10 @@ Split = Literal["search", "test"]
 SPLITS: tuple[Split, Split] = ("search", "test")
 
 
+_MOST_NAMED = 3
+"""Places named in a message about copies."""
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Training documents by partition, and held-out documents by domain and split; none is empty."""
@@ -30,13 +34,14 @@ class Corpus:
         for name, documents in self.partitions.items():
             if not len(documents):
                 held_out = sum(len(documents) for documents in self.held_out.get(name, {}).values())
-                raise CorpusError(f"partition {name!r} has no training text; {_remedy(held_out)}")
+                copies = copies_in(documents.store, training_place(name))
+                raise CorpusError(f"partition {name!r} has no training text; {copies}{_remedy(held_out)}")
         for name, splits in self.held_out.items():
             for split in SPLITS:
                 if not len(splits[split]):
                     raise CorpusError(
-                        f"held-out domain {name!r} has no documents in its {split} split: it needs at least "
-                        "two different documents; add text, or raise held_out_share or held_out_documents"
+                        f"held-out domain {name!r} has no documents in its {split} split: it needs at least two "
+                        f"different documents; {_remedy_of_domain(name, splits[split].store)}"
                     )
 
 
@@ -116,6 +121,46 @@ def domain_place(domain: str) -> str:
 
 def held_out_place(domain: str, split: Split) -> str:
     return f"held-out domain {domain!r} ({split} split)"
+
+
+def copies_in(store: DocumentStore, place: str) -> str:
+    """Tell how many documents given for a place are copies, left out, and of what; empty without any."""
+    found = {first: count for (given, first), count in store.copies.items() if given == place}
+    if not found:
+        return ""
+    ranked = sorted(found, key=lambda first: -found[first])[:_MOST_NAMED]
+    named = [f"{found[one]:,} of {'its own' if one == place else one}" for one in ranked]
+    rest = sum(found.values()) - sum(found[one] for one in ranked)
+    listed = ", ".join([*named, *([f"{rest:,} of others"] if rest else [])])
+    return (
+        f"{sum(found.values()):,} of the {store.given[place]:,} documents of {place} are copies, left out ({listed}); "
+    )
+
+
+def more_text(documents: StoredDocuments) -> str:
+    """Word the remedy for too little text: copies are no help."""
+    copies = copies_in(documents.store, documents.place)
+    return f"{copies}give it text of its own" if copies else "add text"
+
+
+def all_copies(store: DocumentStore) -> list[str]:
+    """Tell of the copies left out, a line for each place with most of them, and one for the rest."""
+    counts = Counter[str]()
+    for (given, _), count in store.copies.items():
+        counts[given] += count
+    lines = [copies_in(store, place).removesuffix("; ") for place, _ in counts.most_common(_MOST_NAMED)]
+    if rest := list(counts.most_common())[_MOST_NAMED:]:
+        lines.append(f"{sum(count for _, count in rest):,} copies in {len(rest)} more places are left out, too")
+    return lines
+
+
+def _remedy_of_domain(name: str, store: DocumentStore) -> str:
+    for place in (training_place(name), domain_place(name)):
+        if copies := copies_in(store, place):
+            own = store.given[place] - sum(count for (given, _), count in store.copies.items() if given == place)
+            few = ", or set held_out_documents = 2" if own > 2 and place == training_place(name) else ""
+            return f"{copies}give it text of its own, or take the copies away{few}"
+    return "add text, or raise held_out_share or held_out_documents"
 
 
 def _remedy(held_out: int) -> str:

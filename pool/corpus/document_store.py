@@ -8,6 +8,7 @@ import hashlib
 import os
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,11 +52,16 @@ class DocumentStore:
         self._numbers: dict[str, int] = {}
         self.refused = 0
         """Documents given again for another place."""
+        self.given = Counter[str]()
+        """Documents given, by place."""
+        self.copies = Counter[tuple[str, str]]()
+        """Documents left out as copies, by the place they were given for and the place of the first."""
 
     def add(self, place: str, text: str) -> str:
         """Keep a document and return its place, an earlier place for a known text."""
         content = text.encode("utf-8", "surrogatepass")
         self._watch(place, len(content))
+        self.given[place] += 1
         key = hashlib.sha256(content).digest()
         row = (key, self._number(place), self._end, len(content))
         if self._run("INSERT OR IGNORE INTO documents VALUES (?, ?, ?, ?)", row).rowcount == 0:
@@ -63,7 +69,9 @@ class DocumentStore:
             if other != row[1]:
                 self._run("INSERT INTO refused (key) VALUES (?)", (key,))
                 self.refused += 1
-            return list(self._numbers)[int(other)]
+            first = list(self._numbers)[int(other)]
+            self.copies[place, first] += 1
+            return first
         self._spool.write(content)
         self._end += len(content)
         return place
@@ -99,6 +107,11 @@ class DocumentStore:
             self._run_many("UPDATE documents SET place = ? WHERE key = ?", rows)
 
     def rename(self, place: str, into: str) -> None:
+        self.given[into] += self.given.pop(place, 0)
+        for (given, first), count in [*self.copies.items()]:
+            if place in (given, first):
+                del self.copies[given, first]
+                self.copies[into if given == place else given, into if first == place else first] += count
         self._run("UPDATE documents SET place = ? WHERE place = ?", (self._number(into), self._number(place)))
 
     def pages(self, place: str) -> Iterator["Page"]:

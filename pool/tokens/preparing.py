@@ -19,6 +19,7 @@ from pool.corpus.corpus import (
     domain_place,
     held_out_place,
     make_corpus,
+    more_text,
     training_place,
     with_held_out,
 )
@@ -166,7 +167,7 @@ def _write_streams(
     corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: CorpusConfig, context: int, folder: Path
 ) -> dict[str, PartitionSummary]:
     parts, most = corpus.partitions, config.train_tokens
-    limits = {name: StreamLimits(most, context, documents.bytes) for name, documents in parts.items()}
+    limits = {name: StreamLimits(most, context, one.bytes, more_text(one)) for name, one in parts.items()}
     unknown = plain(tokenizer).unknown_name
     partitions: dict[str, PartitionSummary] = {}
     with track_text("corpus: tokens", {name: one.expected_bytes for name, one in limits.items()}) as show:

@@ -54,11 +54,13 @@ class StreamLimits:
     limit: most tokens
     context: least tokens, one window
     text_bytes: size of all text there is
+    remedy: what to do about too little text, if not to add some
     """
 
     limit: int
     context: int
     text_bytes: int
+    remedy: str = "add text"
 
     @property
     def expected_bytes(self) -> int:
@@ -102,7 +104,7 @@ def training_stream(
     if total < asked.context:
         raise CorpusError(
             f"partition {name!r} has {total} training tokens, fewer than one window of {asked.context}; "
-            "add text, raise train_tokens, or lower the context"
+            f"{asked.remedy}, raise train_tokens, or lower the context"
         )
     return TrainingStream(map_stream(path), total_bytes, count, None if text.unknown is None else unknown)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool.config.pool_file import HeldOutSize
-from pool.corpus.corpus import SPLITS, Corpus
+from pool.corpus.corpus import SPLITS, Corpus, all_copies, more_text
 from pool.corpus.corpus import make_corpus as make_corpus_in
 from pool.corpus.demo import (
     HELD_OUT_DOMAIN,
@@ -87,6 +87,42 @@ def test_what_has_no_text_is_refused_by_name() -> None:
         make_corpus({"a": ["x"]}, {"h": ["y"]}, held_out_share=0)
     with pytest.raises(CorpusError, match="no held-out domain"):
         make_corpus({"a": ["x"]}, {}, held_out_share=0)
+
+
+def test_copies_are_left_out_and_said_with_their_number_and_where_the_first_stands() -> None:
+    first = [f"document {i}" for i in range(20)]
+    given = {"a": first, "b": [*first[:19], "own", *["again"] * 3, "other"], "c": ["c1", "c2", "c3"]}
+    corpus = make_corpus(given, {"h": ["h1", "h1", "h2"]}, documents=2)
+    store = corpus.partitions["a"].store
+    assert all_copies(store) == [
+        "21 of the 24 documents of partition 'b' are copies, left out (19 of partition 'a', 2 of its own)",
+        "1 of the 3 documents of held-out domain 'h' are copies, left out (1 of its own)",
+    ]
+    assert more_text(corpus.partitions["b"]).endswith("give it text of its own")
+    assert more_text(corpus.partitions["c"]) == "add text"
+    store.rename("partition 'b'", "partition 'web-b'")
+    assert all_copies(store)[0].startswith("21 of the 24 documents of partition 'web-b' are copies")
+
+
+def test_places_with_few_copies_are_said_together() -> None:
+    corpus = make_corpus({f"p{i}": [*[f"x{i}"] * (i + 2), f"y{i}"] for i in range(6)}, {"h": ["1", "2"]})
+    assert len(all_copies(corpus.partitions["p0"].store)) == 4
+    assert all_copies(corpus.partitions["p0"].store)[-1] == "6 copies in 3 more places are left out, too"
+
+
+def test_text_that_copies_make_too_little_is_refused_with_what_they_are_copies_of() -> None:
+    first = [f"document {i}" for i in range(20)]
+    said = (
+        r"'b' has no documents in its test split: .*; 19 of the 24 documents of partition 'b' are copies, left out \(19"
+    )
+    with pytest.raises(
+        CorpusError, match=said + r" of partition 'a'\); give it text .*, or set held_out_documents = 2$"
+    ):
+        make_corpus({"a": first, "b": [*first[:19], *"vwxyz"]}, {}, held_out_share=0.1)
+    with pytest.raises(CorpusError, match=r"2 of the 3 documents of held-out domain 'h' are copies.*\(2 of its own\)"):
+        make_corpus({"a": first}, {"h": ["z", "z", "z"]})
+    with pytest.raises(CorpusError, match=r"no training text; 19 of the 20 documents of partition 'b' are copies"):
+        make_corpus({"a": first, "b": [*first[:19], "z"]}, {}, documents=2)
 
 
 def test_the_demo_corpus_is_real_text_of_eight_kinds_and_one_that_none_covers() -> None:
