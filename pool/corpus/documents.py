@@ -28,6 +28,7 @@ from pool.files.hub import Snapshot, fetch, find_snapshot
 from pool.progress import say, silent
 
 _BATCH_ROWS = 256
+_BYTE_ORDER_MARK = "\ufeff"
 _CARD = "README.md"
 _ABOUT = (_CARD, "dataset_infos.json")
 """The files of a repository that assign its files to subsets and splits, and name their columns."""
@@ -54,7 +55,7 @@ def read_labelled_documents(name: str, source: TextSource, field: str | None) ->
     for where, rows, folder in _sources(name, source, field):
         count, row, has_field = 0, None, field is None or folder is not None
         for number, row in rows:
-            text = text_of(row, source.text_column, f"{where}, row {number}")
+            text = text_of(row, source.text_column, f"{where}, row {number}").removeprefix(_BYTE_ORDER_MARK)
             has_field = has_field or (field is not None and has_column(row, field))
             if text.strip():
                 count += 1

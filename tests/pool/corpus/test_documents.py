@@ -35,6 +35,16 @@ def test_jsonl_gzip_parquet_and_text_give_the_same_documents(tmp_path: Path) -> 
     assert [text.strip() for text in _read(tmp_path / "a.txt", format="text")] == texts
 
 
+def test_a_byte_order_mark_at_the_beginning_of_a_document_is_no_text(tmp_path: Path) -> None:
+    rows = [{"text": "\ufeffone"}, {"text": "\ufeff"}, {"text": "two\ufeff three"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / "a.parquet"))
+    (tmp_path / "a.txt").write_text("one\n\ntwo\ufeff three", encoding="utf-8-sig")
+    assert _read(tmp_path / "a.jsonl") == ["one", "two\ufeff three"]
+    assert _read(tmp_path / "a.parquet", format="parquet") == ["one", "two\ufeff three"]
+    assert _read(tmp_path / "a.txt", format="text", document="line")[0].strip() == "one"
+
+
 def test_zstandard_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(b'{"text": "compressed"}\n'))
     assert _read(tmp_path / "a.jsonl.zst") == ["compressed"]
