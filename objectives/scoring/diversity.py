@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from pool.checkpoints.weights import most_positions
 from pool.errors import ConfigError
 from pool.tokens.tokenizer import end_of_text
 
@@ -104,8 +105,8 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, prompt: Prompt) -> Tokens:
 
 
 def _check_room(model: PreTrainedModel, longest: int, new_tokens: int) -> None:
-    context = int(model.config.max_position_embeddings)
-    if longest + new_tokens > context:
+    context = most_positions(model.config)
+    if context is not None and longest + new_tokens > context:
         raise ValueError(
             f"a prompt of {longest} tokens and {new_tokens} new ones do not fit into the model's context of {context}; "
             "shorten the prompts, or ask for fewer new tokens"

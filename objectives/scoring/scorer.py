@@ -19,6 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from objectives.held_out import Floats, Precision
 from objectives.scoring.window_table import Rows, WindowTable
+from pool.checkpoints.weights import most_positions
 from pool.tokens.held_out import IGNORED
 
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 32768}
@@ -72,8 +73,8 @@ class Scorer:
         precision: Precision = "float32",
         compiled: bool = False,
     ) -> None:
-        context = int(model.config.max_position_embeddings)
-        if int(table.lengths.max()) > context:
+        context = most_positions(model.config)
+        if context is not None and int(table.lengths.max()) > context:
             raise ValueError(f"windows of {table.lengths.max()} tokens are longer than the model's context {context}")
         self.table = table
         self._model = model

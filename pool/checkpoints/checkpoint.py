@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.checkpoints.manifest import CheckpointManifest
+from pool.checkpoints.weights import at_rest, tell_tying
 from pool.config.recipe import Family, ModelShape
 from pool.errors import PoolError, first_line
 from pool.files.digests import digest_file
@@ -24,6 +25,14 @@ def new_model(shape: ModelShape, vocabulary: int, *, initial_seed: int) -> PreTr
 
     No family has dropout: a run continued after a kill must reach the same parameters.
     """
+    config = configuration_of(shape, vocabulary)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(initial_seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        return cast(PreTrainedModel, model)
+
+
+def configuration_of(shape: ModelShape, vocabulary: int) -> PretrainedConfig:
     config: PretrainedConfig = AutoConfig.for_model(
         shape.family,
         vocab_size=vocabulary,
@@ -33,10 +42,7 @@ def new_model(shape: ModelShape, vocabulary: int, *, initial_seed: int) -> PreTr
         pad_token_id=None,
         **_SETTINGS[shape.family](shape),
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(initial_seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
-        return cast(PreTrainedModel, model)
+    return config
 
 
 def _rotary(shape: ModelShape) -> dict[str, object]:
@@ -80,7 +86,8 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTraine
         )
     except Exception as error:  # many types for one fact: not loadable
         raise PoolError(f"{folder}: not a checkpoint that can be loaded: {first_line(error)}") from None
-    return cast(PreTrainedModel, model.eval())  # type: ignore[no-untyped-call]
+    tell_tying(model)  # seeds taken over by earlier versions may have a wrong configuration
+    return at_rest(model)
 
 
 def parameters_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:

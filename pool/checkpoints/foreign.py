@@ -1,31 +1,29 @@
-"""Checkpoints made elsewhere: their files are checked first, then their weights are loaded in float32.
+"""The files of checkpoints made elsewhere: found and checked by their beginnings, before any weight is loaded.
 
-Only safetensors and JSON are read, no pickle and no code. Faults which transformers ignores are refused by name:
-missing, spare and misshapen tensors.
+Only safetensors and JSON are read, no pickle and no code.
 """
 
 import json
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from pool.checkpoints.checkpoint import CONFIG, WEIGHTS
-from pool.errors import PoolError, first_line
+from pool.errors import PoolError
 from pool.files.digests import DigestOf, digest_file, digest_json
-from pool.progress import silent
 
 INDEX, TOKENIZER = "model.safetensors.index.json", "tokenizer.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
-_EXACT_IN_FLOAT32 = {"F32", "F16", "BF16"}
+_SLOW_TOKENIZERS = ("vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+_POINTER = b"version https://git-lfs"
+_FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+_PLAIN = "F32"
 _BUFFERS = {"BOOL", "U8", "I64", "I32"}
 """Older checkpoints also hold masks and positions, which are made anew."""
-_SPARE = "unexpected_keys"
-_FAULTS = {"missing_keys": "lacks", _SPARE: "has to spare", "mismatched_keys": "has in another shape"}
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,14 @@ class ForeignFiles:
     weights: one file, or the shards of one model.
     tokenizer: folder of tokenizer.json.
     digest_of: how to digest a file.
+    notes: what to know of the choice of files and of the type of weights.
     """
 
     folder: Path
     weights: tuple[Path, ...]
     tokenizer: Path
     digest_of: DigestOf = digest_file
+    notes: tuple[str, ...] = ()
 
     @property
     def weights_digest(self) -> str:
@@ -64,16 +64,15 @@ def find_foreign(folder: Path, what: str, tokenizer: Path | None = None) -> Fore
             f"{what}: {folder} holds an adapter, not a whole model; merge it into its model first, with peft's "
             "merge_and_unload(), and save that"
         )
-    weights = _weights(folder, what)
+    folder, notes = _snapshot(folder, what)
+    weights, kinds = _weights(folder, what)
+    if weights == (folder / WEIGHTS,) and (folder / INDEX).is_file() and _missing_shards(folder, what):
+        notes.append(f"{WEIGHTS} is taken, as shards that {INDEX} names are not there")
     config = _json(folder / CONFIG, what)
     if "quantization_config" in config:
         raise PoolError(f"{what}: {folder / CONFIG} says that the model is quantised; give it in 16 or 32 bits")
     home = tokenizer or folder
-    if not (home / TOKENIZER).is_file():
-        raise PoolError(
-            f"{what}: {home / TOKENIZER} is missing; save the tokenizer it was trained with there, with "
-            "AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)"
-        )
+    _check_tokenizer(home, what)
     settings = home / "tokenizer_config.json"
     for path, table in ((folder / CONFIG, config), (settings, _json(settings, what) if settings.exists() else {})):
         if "auto_map" in table:
@@ -81,39 +80,110 @@ def find_foreign(folder: Path, what: str, tokenizer: Path | None = None) -> Fore
                 f"{what}: {path} asks for code of its own (auto_map), and code of others is never run; give a model of "
                 "an architecture that transformers has"
             )
-    return ForeignFiles(folder, weights, home)
+    if kinds - {_PLAIN}:
+        exactly = "rounded to" if "F64" in kinds else "taken as"
+        notes.append(
+            f"its weights, stored as {', '.join(sorted(_FLOATS[kind] for kind in kinds))}, are {exactly} float32"
+        )
+    return ForeignFiles(folder, weights, home, notes=tuple(notes))
 
 
-def _weights(folder: Path, what: str) -> tuple[Path, ...]:
-    if (folder / WEIGHTS).is_file():
-        found: tuple[Path, ...] = (folder / WEIGHTS,)
-    elif (folder / INDEX).is_file():
+def _snapshot(folder: Path, what: str) -> tuple[Path, list[str]]:
+    """Take the one snapshot within a folder of the hub's cache."""
+    if (folder / CONFIG).exists() or not (folder / "snapshots").is_dir():
+        return folder, []
+    found = sorted(path for path in (folder / "snapshots").iterdir() if path.is_dir())
+    if len(found) != 1:
+        names = ", ".join(f"snapshots/{path.name}" for path in found) or "none"
+        raise PoolError(f"{what}: {folder} is a folder of the hub's cache; give one of its snapshots ({names})")
+    return found[0], [f"{folder} is a folder of the hub's cache: its one snapshot, {found[0].name}, is taken"]
+
+
+def _check_tokenizer(home: Path, what: str) -> None:
+    path = home / TOKENIZER
+    if path.is_file():
+        _refuse_pointer(path, what)
+        return
+    if slow := [name for name in _SLOW_TOKENIZERS if (home / name).is_file()]:
+        kind = "GPT2Tokenizer" if (home / "merges.txt").is_file() else "AutoTokenizer"
+        raise PoolError(
+            f"{what}: {path} is missing, and {slow[0]} beside it is of a slow tokenizer; make the file from it: "
+            f"python -c \"from transformers import {kind} as T; T.from_pretrained('{home}').save_pretrained('{home}')\""
+        )
+    raise PoolError(
+        f"{what}: {path} is missing; save the tokenizer it was trained with there, with "
+        "AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)"
+    )
+
+
+def _refuse_pointer(path: Path, what: str) -> None:
+    """Raise `PoolError` for a Git LFS pointer in place of a file; unreadable files are left to their readers."""
+    try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return
+    if is_pointer:
+        raise PoolError(f"{what}: {path} is a Git LFS pointer, not the file itself; fetch the file: `git lfs pull`")
+
+
+def _weights(folder: Path, what: str) -> tuple[tuple[Path, ...], set[str]]:
+    """Return the files of the weights, and the types of their floating-point tensors."""
+    found: tuple[Path, ...]
+    is_whole, has_index = (folder / WEIGHTS).is_file(), (folder / INDEX).is_file()
+    if has_index and not (is_whole and _missing_shards(folder, what)):
         found = _shards(folder, what)
+        if is_whole and (folder / WEIGHTS) not in found:
+            raise PoolError(
+                f"{what}: {folder} holds its weights twice, in {WEIGHTS} and in the shards of {INDEX}, and they may "
+                "differ; take one of them away"
+            )
+    elif is_whole:
+        found = (folder / WEIGHTS,)
+    elif shards := sorted(path.name for path in folder.glob("*.safetensors") if _SHARD.fullmatch(path.name)):
+        raise PoolError(f"{what}: {folder} holds shards ({shards[0]}) without their {INDEX}; copy that file, too")
     else:
         pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
         if pickles:
             raise PoolError(
                 f"{what}: {folder} has no {WEIGHTS}, and pickles ({pickles[0]}) can run code when they are loaded; "
-                "where you trust it, save it anew as safetensors with model.save_pretrained(FOLDER)"
+                'where you trust it, save it anew as safetensors: python -c "from transformers import '
+                f"AutoModelForCausalLM as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
             )
         raise PoolError(f"{what}: {folder / WEIGHTS} is missing; only safetensors checkpoints are read")
-    for path in found:
-        _check_types(path, what)
-    return found
+    return found, {kind for path in found for kind in _types(path, what)} & _FLOATS.keys()
 
 
 def _shards(folder: Path, what: str) -> tuple[Path, ...]:
+    names = _named_shards(folder, what)
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors") or not (folder / name).is_file():
+            raise PoolError(
+                f"{what}: {folder / INDEX} names {name!r}, which is no safetensors file beside it; copy it again"
+            )
+    if strange := sorted({path.name for path in folder.iterdir() if _SHARD.fullmatch(path.name)} - {*names}):
+        raise PoolError(
+            f"{what}: {folder} holds {strange[0]}, which {INDEX} does not name: the two are of different copies; copy "
+            "the index again, or delete the file if it is of another model"
+        )
+    return tuple(folder / name for name in names)
+
+
+def _named_shards(folder: Path, what: str) -> list[str]:
     named = _json(folder / INDEX, what).get("weight_map")
     names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
     if not names:
         raise PoolError(f"{what}: {folder / INDEX} names no shards; copy the checkpoint again")
-    for name in names:
-        if Path(name).name != name or not name.endswith(".safetensors") or not (folder / name).is_file():
-            raise PoolError(f"{what}: {folder / INDEX} names {name!r}, which is no safetensors file beside it")
-    return tuple(folder / name for name in names)
+    return names
 
 
-def _check_types(path: Path, what: str) -> None:
+def _missing_shards(folder: Path, what: str) -> list[str]:
+    return [name for name in _named_shards(folder, what) if not (folder / name).is_file()]
+
+
+def _types(path: Path, what: str) -> Collection[str]:
+    """Return the types of the tensors of a file."""
+    _refuse_pointer(path, what)
     try:
         path.open("rb").close()  # safe_open takes every failure to open for a missing file
         with safe_open(path, "pt") as file:
@@ -124,14 +194,16 @@ def _check_types(path: Path, what: str) -> None:
             "give the checkpoint in float32, bfloat16 or float16"
         ) from None
     for name, kind in stored.items():
-        if kind not in _EXACT_IN_FLOAT32 | _BUFFERS:
+        if kind not in _FLOATS.keys() | _BUFFERS:
             raise PoolError(
-                f"{what}: {path} holds {name} as {kind}, which float32 cannot hold exactly or which is quantised; give "
-                "the checkpoint in float32, bfloat16 or float16"
+                f"{what}: {path} holds {name} as {kind}, which is quantised or no type of weights; give the "
+                "checkpoint in float32, bfloat16 or float16"
             )
+    return stored.values()
 
 
 def _json(path: Path, what: str) -> dict[str, object]:
+    _refuse_pointer(path, what)
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -141,84 +213,3 @@ def _json(path: Path, what: str) -> dict[str, object]:
     if not isinstance(table, dict):
         raise PoolError(f"{what}: {path} is no JSON object")
     return table
-
-
-@dataclass(frozen=True)
-class LoadedWeights:
-    """A module in evaluation mode without dropout, and the names of unfit tensors by fault."""
-
-    model: PreTrainedModel
-    faults: Mapping[str, tuple[str, ...]]
-
-    def check_complete(self, where: str, *, may_spare: bool = False, may_lack: tuple[str, ...] = ()) -> None:
-        """Raise `PoolError` for an unfit tensor; `where` names the checkpoint in messages.
-
-        For a part of a checkpoint, allow spare tensors, and missing tensors with a prefix of `may_lack`.
-        """
-        for kind, verb in _FAULTS.items():
-            names = [name for name in self.faults[kind] if not (may_lack and name.startswith(may_lack))]
-            if names and not (may_spare and kind == _SPARE):
-                more = f" and {len(names) - 1} more" if names[1:] else ""
-                raise PoolError(
-                    f"{where} {verb} {names[0]}{more}; what is loaded would not be the model that was trained: save it "
-                    "anew with save_pretrained() of its own class"
-                )
-
-
-def load_weights(kind: type[AutoModel | AutoModelForCausalLM], folder: Path, what: str, noun: str) -> LoadedWeights:
-    """Load a checkpoint as a kind of model, called `noun` in messages; the caller judges unfit tensors.
-
-    Raises `PoolError` for an unloadable checkpoint.
-    """
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        _drop_nothing(config)
-        with silent("transformers"):  # it prints a table of faults, which are judged below
-            loaded: object = kind.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,  # they are reported, and refused by name
-                output_loading_info=True,
-            )
-    except Exception as error:  # many types for one fact: not loadable
-        raise PoolError(f"{what}: {folder} is not {noun} that can be loaded: {first_line(error)}") from None
-    model, found = cast("tuple[PreTrainedModel, Mapping[str, object]]", loaded)
-    return LoadedWeights(at_rest(model), {fault: _names(found[fault]) for fault in _FAULTS})
-
-
-def at_rest(model: PreTrainedModel) -> PreTrainedModel:
-    return cast(PreTrainedModel, model.eval())  # type: ignore[no-untyped-call]
-
-
-def rows_of(model: PreTrainedModel, what: str) -> int:
-    """Return the rows of a model's embedding. Raises `PoolError` for a model without one."""
-    try:
-        return int(cast(torch.Tensor, model.get_input_embeddings().weight).shape[0])
-    except (AttributeError, NotImplementedError):
-        raise PoolError(f"{what}: {type(model).__name__} embeds no tokens; give a model of text") from None
-
-
-def check_vocabulary(model: PreTrainedModel, tokens: Collection[int], what: str) -> None:
-    """Raise `PoolError` for tokens beyond the rows of the model's embedding."""
-    rows, last = rows_of(model, what), max(tokens, default=-1)
-    if last >= rows:
-        raise PoolError(
-            f"{what}: its tokenizer has a token {last}, and its embedding {rows} rows; give the tokenizer that it was "
-            "trained with"
-        )
-
-
-def _drop_nothing(config: PretrainedConfig) -> None:
-    """Turn off every kind of dropout: a run continued after a kill must reach the same parameters."""
-    for key, value in config.to_dict().items():
-        if isinstance(value, float) and ("dropout" in key or "pdrop" in key or "layerdrop" in key):
-            setattr(config, key, 0.0)
-
-
-def _names(found: object) -> tuple[str, ...]:
-    keys = cast("set[str | tuple[object, ...]]", found)
-    return tuple(sorted(key if isinstance(key, str) else str(key[0]) for key in keys))

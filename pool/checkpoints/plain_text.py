@@ -1,7 +1,7 @@
-"""Tokenizers for text alone: what a text spells is text, also where it spells a special token.
+"""Tokenizers for text alone: all of a text is text, also the name of a special token.
 
-A library's tokenizer turns the text `<|endoftext|>` into the token between documents. Here that token is written by
-Mixscout alone, and the text becomes tokens of its letters. All other text has the tokens that it has elsewhere.
+A library's tokenizer turns the text `<|endoftext|>` into the token between documents. Here Mixscout alone writes this
+token, and the text becomes tokens of its letters. All other text has the same tokens as elsewhere.
 """
 
 import json
@@ -21,7 +21,7 @@ class TextTokenizer:
     """A core that reads names of special tokens as text.
 
     special: tokens of no text
-    unknown: the token for text that the vocabulary lacks; None for vocabularies without a gap
+    unknown: the token for text outside the vocabulary; None for vocabularies without a gap
     unknown_name: its name, for messages
     """
 
@@ -58,9 +58,10 @@ def _unknown(model: Mapping[str, Any]) -> tuple[str, int | None]:
 
 
 def _hide(model: dict[str, Any], special: list[dict[str, Any]]) -> bool:
-    """Rename special tokens in the vocabulary of a model that could put them together from text; tell of any.
+    """Rename special tokens within a model's reach; tell of any.
 
-    A word-level or Unigram model finds them there, and BPE by its merges. One letter stays: text is made of it.
+    Word-level and Unigram models find them in their vocabulary, BPE by its merges. Single letters stay: text is made of
+    letters.
     """
     named = {token["content"]: token for token in special if len(token["content"]) > 1}
     known = _within_reach(model) & named.keys()

@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 from transformers import AutoModel, PreTrainedModel
 
 from pool.checkpoints.checkpoint import check_finite
-from pool.checkpoints.foreign import TOKENIZER, ForeignFiles, check_vocabulary, find_foreign, load_weights, rows_of
+from pool.checkpoints.foreign import TOKENIZER, ForeignFiles, find_foreign
 from pool.checkpoints.plain_text import for_text
+from pool.checkpoints.weights import check_vocabulary, load_weights, rows_of
 from pool.engines.resources import give_back_memory
 from pool.errors import CorpusError, PoolError, first_line
 from pool.files.digests import DigestOf

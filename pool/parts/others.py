@@ -8,12 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.checkpoints.checkpoint import check_finite, load_model, parameters_of, save_checkpoint, verify_checkpoint
-from pool.checkpoints.foreign import ForeignFiles, at_rest, check_vocabulary, find_foreign, load_weights, rows_of
+from pool.checkpoints.foreign import ForeignFiles, find_foreign
 from pool.checkpoints.likeness import check_same_architecture, cosine_to_seed
 from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manifest
+from pool.checkpoints.weights import (
+    at_rest,
+    check_vocabulary,
+    load_language_model,
+    most_positions,
+    rows_of,
+)
 from pool.config.pool_file import SeedConfig
 from pool.config.recipe import GivenShape
 from pool.errors import HubError, PoolError, PoolMismatchError
@@ -21,6 +28,7 @@ from pool.files.digests import short
 from pool.files.hub import fetch, find_snapshot
 from pool.files.records import MANIFEST
 from pool.mixture import Mixture
+from pool.progress import say
 from pool.tokens.tokenizer import end_of_text, load_tokenizer, tokenizer_digest
 
 _SEED = "[seed]"
@@ -40,17 +48,17 @@ class Foreign:
 
 def load_foreign(files: ForeignFiles, what: str) -> Foreign:
     """Load checked files; messages call the checkpoint `what`. Raises `PoolError`."""
-    loaded = load_weights(AutoModelForCausalLM, files.folder, what, "a language model")
-    loaded.check_complete(f"{what}: {files.folder}")
+    loaded = load_language_model(files.folder, what)
+    for note in (*files.notes, *loaded.notes):
+        say(f"{what}: {note}")
     model = loaded.model
     model.generation_config = GenerationConfig.from_model_config(model.config)  # others' may be refused when saved
     check_finite(model, f"{what}: {files.folder}", "give a checkpoint from before its training went astray")
-    for name in ("max_position_embeddings", "hidden_size"):
-        if not isinstance(getattr(model.config, name, None), int):
-            raise PoolError(
-                f"{what}: its configuration ({type(model).__name__}) has no {name}, which windows are planned by; give "
-                "a decoder of text alone, with positions"
-            )
+    if not isinstance(getattr(model.config, "hidden_size", None), int):
+        raise PoolError(
+            f"{what}: its configuration ({type(model).__name__}) has no hidden_size, which windows are planned by; "
+            "give a decoder of text alone"
+        )
     _probe(model, what)
     tokenizer = _load_tokenizer(files.tokenizer, model, what)
     origin = Origin(
@@ -63,7 +71,7 @@ def load_foreign(files: ForeignFiles, what: str) -> Foreign:
 
 def _probe(model: PreTrainedModel, what: str) -> None:
     """Check on a few tokens that training is deterministic and no position sees the next token."""
-    length = min(_PROBE_TOKENS, int(model.config.max_position_embeddings))
+    length = min(_PROBE_TOKENS, most_positions(model.config) or _PROBE_TOKENS)
     tokens = torch.arange(length) % rows_of(model, what)
     other = torch.cat([tokens[:-1], tokens[:1]])
     both = torch.stack([tokens, other])
@@ -98,9 +106,9 @@ def read_given_seed(wanted: SeedConfig, pool: Path) -> Foreign:
     """Load and check the seed named in the pool file. Raises `PoolError`."""
     files = _files(wanted, pool)
     foreign = load_foreign(files, _SEED)
-    longest = int(foreign.model.config.max_position_embeddings)
-    if (context := wanted.context or longest) > longest:
-        raise PoolError(f"{_SEED} context {context} is more than the {longest} tokens the model was made for")
+    longest = most_positions(foreign.model.config)
+    if longest is not None and wanted.context is not None and wanted.context > longest:
+        raise PoolError(f"{_SEED} context {wanted.context} is more than the {longest} tokens the model was made for")
     if wanted.hub is None:
         return foreign
     named = {"hub": wanted.hub, "revision": wanted.revision, "commit": files.folder.name}
@@ -130,13 +138,17 @@ def given_seed_changes(seed: CheckpointManifest, wanted: SeedConfig, pool: Path)
     if origin.hub != wanted.hub or wanted.revision not in (origin.revision, origin.commit):
         before, now = (f"{one.hub} at {one.revision}" if one.hub else "a folder" for one in (origin, wanted))
         changes.append(f"its source ({before} -> {now})")
-    elif wanted.checkpoint is not None and any(wanted.checkpoint.glob("*.safetensors")):
+    elif wanted.checkpoint is not None and _has_weights(wanted.checkpoint):
         files = _files(wanted, pool)
         weights, settings = (origin.weights_digest, files.weights_digest), (origin.config_digest, files.config_digest)
         for name, (old, new) in (("weights", weights), ("config.json", settings)):
             if old != new:
                 changes.append(f"its checkpoint's {name} ({short(old)} -> {short(new)})")
     return changes
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "snapshots/*/*.safetensors"))
 
 
 def _files(wanted: SeedConfig, pool: Path) -> ForeignFiles:

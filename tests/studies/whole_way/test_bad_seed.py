@@ -107,7 +107,10 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "a headless model": (_tensors(lambda all_: all_.pop("lm_head.weight")), "lacks lm_head.weight"),
     "another tensor": (_tensors(lambda all_: all_.update(extra=torch.ones(2))), "has to spare extra"),
     "another shape": (_set("config.json", "n_inner", 32), "has in another shape transformer.h.0.mlp"),
-    "64 bits": (_tensors(lambda all_: all_.update({"lm_head.weight": torch.ones(320, 16).double()})), "weight as F64"),
+    "whole numbers": (
+        _tensors(lambda all_: all_.update({"lm_head.weight": torch.ones(320, 16).to(torch.int8)})),
+        "weight as I8, which is quantised",
+    ),
     "not finite": (_tensors(lambda all_: all_["lm_head.weight"].fill_(float("nan"))), "has NaN or infinite values in"),
     "looks ahead": (_two_way, "BertLMHeadModel sees the tokens it is to predict"),
     "too many tokens": (_many_tokens, ", and its embedding 320 rows; give the tokenizer"),

@@ -1,6 +1,7 @@
 """Every model family goes the whole way: pool, search with gradients, confirmation, with tied heads and with untied."""
 
 import json
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -8,9 +9,10 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from given import name_seed
 from safetensors.torch import load_file
 from tiny import edit
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
 
 from objectives.merging.merge import StackedPool
 from objectives.scoring.scorer import Scorer
@@ -65,6 +67,31 @@ def test_a_family_goes_the_whole_way(family: str, tied: bool, root: Path, mixsco
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     tied_there = exported.get_input_embeddings().weight is exported.get_output_embeddings().weight
     assert tied_there is tied
+
+
+def _write_bloom_with_a_head_of_its_own(folder: Path, tokenizer: Path) -> None:
+    """Positions are biases in attention, without a limit, and config.json says that there is no head."""
+    config = BloomConfig(vocab_size=384, hidden_size=16, n_layer=1, n_head=2, tie_word_embeddings=False)
+    BloomForCausalLM(config).save_pretrained(folder)
+    edit(folder / "config.json", '"tie_word_embeddings": false', '"tie_word_embeddings": true')
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tokenizer / name, folder)
+
+
+def test_a_seed_without_positions_and_with_a_wrong_flag_goes_the_whole_way(
+    empty_root: Path, tiny_pool: Pool, mixscout, tmp_path: Path
+) -> None:
+    _write_bloom_with_a_head_of_its_own(tmp_path / "seed", tiny_pool.folder / "tokenizer")
+    name_seed(empty_root / "pool.toml", f'checkpoint = "{tmp_path / "seed"}"\ncontext = 32')
+    built = mixscout("pool", "build", empty_root / "pool.toml")
+    assert built.code == 0 and "says tie_word_embeddings = true, and it has a head of its own" in built.err
+    _check_gradient(open_pool(read_pool_file(empty_root / "pool.toml")))
+    assert mixscout("search", empty_root / "study.toml", "--merges", 5).code == 0
+    assert mixscout("export", empty_root / "study.toml", tmp_path / "out").code == 0
+    exported, tokens = AutoModelForCausalLM.from_pretrained(tmp_path / "out"), torch.arange(20)[None]
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
+    assert torch.equal(exported.lm_head.weight, load_file(tmp_path / "out" / "model.safetensors")["lm_head.weight"])
+    assert torch.equal(exported(tokens).logits, load_model(tmp_path / "out")(tokens).logits)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
