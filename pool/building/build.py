@@ -6,8 +6,10 @@ Changes are refused before anything is written. An existing pool stays whole unt
 import contextlib
 import shutil
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
+from pool.building.foresight import check_model, foresee
 from pool.building.job import NewModel, TrainingJob
 from pool.building.material import Material, prepare_material, write_material
 from pool.building.request import EVERYTHING, Request
@@ -63,7 +65,8 @@ def _built(config: PoolFile, rebuild: Sequence[str], engine: Engine) -> Pool:
         request = Request(config, frozenset(rebuild))
         if exchanged is not None and exchanged == request.stage:
             request = Request(config)  # a kill had interrupted this very request at its end
-        material = prepare_material(request, scratch)
+        foresee(request, trains_here=not engine.elsewhere)
+        material = prepare_material(request, scratch, partial(check_model, request))
         if discard_stages(folder, but=request.stage):
             say("what an interrupted build of something else had made is discarded")
         _say_imports_lost(request)

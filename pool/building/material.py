@@ -2,15 +2,17 @@
 
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
+from pool.building.foresight import check_before_reading
 from pool.building.request import EVERYTHING, Request
 from pool.checkpoints.manifest import CheckpointManifest, Origin
 from pool.config.pool_file import PoolFile, TokenizerConfig
+from pool.corpus.corpus import all_copies
 from pool.corpus.files import digest_text
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.files.records import MANIFEST, read_record
@@ -55,9 +57,12 @@ class Material:
     given: Foreign | None = None
 
 
-def prepare_material(request: Request, scratch: Path) -> Material:
+def prepare_material(
+    request: Request, scratch: Path, check: Callable[[PretrainedConfig], None] = lambda configuration: None
+) -> Material:
     """Read or reuse corpus, tokenizer and a given seed; write into the folder `scratch` only.
 
+    `check` looks at the configuration of a seed that was loaded, before any text is read.
     Raises `CorpusError`, `ConfigError`, `PoolError`, and `PoolMismatchError` for changes to a kept seed or member.
     """
     config, seed_wanted = request.config, request.is_new(SEED)
@@ -65,6 +70,7 @@ def prepare_material(request: Request, scratch: Path) -> Material:
     given = None
     if config.seed.is_given and (seed_wanted or kept is None):
         given = read_given_seed(config.seed, config.folder)
+        check(given.model.config)
         _say_moved(config.folder, given.origin)
         if kept is not None:
             _check_tokenizer(config.name, given, kept)
@@ -187,8 +193,11 @@ def _made(request: Request, scratch: Path, tokenizer: PreTrainedTokenizerFast | 
     if tokenizer is not None and not request.anew:  # also a corpus that waits for another build
         corpora = [folder / CORPUS for folder in (config.folder, *stages(config.folder))]
         earlier = Earlier.find(corpora, source, tokenizer_digest(tokenizer))
+    check_before_reading(request)
     text = read_text(config.corpus, scratch, earlier)
     _check_settled(request)
+    for line in all_copies(text.store):
+        say(f"corpus: {line}")
     if tokenizer is None:
         tokenizer = train_tokenizer(text.corpus.partitions, config.tokenizer)
     new = scratch / CORPUS

@@ -107,7 +107,8 @@ class DocumentStore:
             self._run_many("UPDATE documents SET place = ? WHERE key = ?", rows)
 
     def rename(self, place: str, into: str) -> None:
-        self.given[into] += self.given.pop(place, 0)
+        documents = self.given.pop(place, 0)
+        self.given[into] += documents
         for (given, first), count in [*self.copies.items()]:
             if place in (given, first):
                 del self.copies[given, first]
