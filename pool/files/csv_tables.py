@@ -41,7 +41,7 @@ _MARKS = "; is a quotation mark missing?"
 _OPEN = f"a quotation mark is opened and never closed{_MARKS}"
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """The fields of a row, and the number of its first line in the file."""
 
     line: int
@@ -54,14 +54,14 @@ class CsvTable:
 
     path: Path
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
 
 
 class _Trial(NamedTuple):
     """The rows by one separator, and the reason against them in words."""
 
-    rows: list[Row]
+    rows: list[TableRow]
     problem: str = ""
 
 
@@ -145,18 +145,18 @@ def _tried(text: str, separator: str, skipped: int) -> _Trial:
     width = max((len(row.fields) for row in rows), default=0)
     while width and not any(any(row.fields[width - 1 : width]) for row in rows):
         width -= 1
-    rows = [Row(line, fields[:width]) for line, fields in rows]
+    rows = [TableRow(line, fields[:width]) for line, fields in rows]
     return _Trial(rows, problem or _unevenness(rows, separator))
 
 
-def _parsed(text: str, separator: str, skipped: int, *, strict: bool) -> tuple[list[Row], str]:
+def _parsed(text: str, separator: str, skipped: int, *, strict: bool) -> tuple[list[TableRow], str]:
     """Return the rows, and the reason for an end before that of the text."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=strict)
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     line = 1 + skipped
     try:
         for fields in reader:
-            rows.append(Row(line, tuple(field.strip() for field in fields)))
+            rows.append(TableRow(line, tuple(field.strip() for field in fields)))
             line = reader.line_num + skipped + 1
     except csv.Error as error:
         limit = csv.field_size_limit()
@@ -165,7 +165,7 @@ def _parsed(text: str, separator: str, skipped: int, *, strict: bool) -> tuple[l
     return rows, ""
 
 
-def _unevenness(rows: Sequence[Row], separator: str) -> str:
+def _unevenness(rows: Sequence[TableRow], separator: str) -> str:
     """Name the first row with more or fewer fields than names; "" for none."""
     names = rows[0].fields if rows else ()
     uneven = next((row for row in rows if len(row.fields) != len(names)), None)
