@@ -25,7 +25,7 @@ def _written(folder: Path, metrics: dict[str, np.ndarray], target: str) -> Path:
     write_swarm(SwarmTable(table.runs, table.names, table.weights, metrics), folder / "swarm")
     columns = folder / "swarm" / "metrics.csv"
     columns.write_text(columns.read_text().replace("metric/", "").replace("_val_loss", ""))
-    study = f'name = "s"\ntable = "swarm"\n{target}\n[search]\nmerges = 12\n[gate]\nmin_evidence = 9\n'
+    study = f'name = "s"\ntable = "swarm"\n{target}\n[search]\nmerges = 12\n[gate]\nenabled = false\n'
     (folder / "study.toml").write_text(study)
     return folder / "study.toml"
 
