@@ -170,10 +170,11 @@ def building(folder: Path, *, wait_seconds: float = 0, anew: bool = False) -> It
             decided = next(folder.glob(f"{_STAGES}*/{EXCHANGE}"), None)
             yield _finished(folder, decided.parent, anew=anew) if decided is not None else None
     except OSError as error:
-        raise _explained(folder, error.errno, first_line(error), path=error.filename) from error
+        number = _refusal(folder) if error.errno is None else error.errno  # SQLite does not tell
+        raise _explained(folder, number, first_line(error), path=error.filename) from error
     except SafetensorError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        raise _explained(folder, int(number[1]) if number else None, first_line(error)) from error
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        raise _explained(folder, int(told[1]) if told else None, first_line(error)) from error
     except RuntimeError as error:  # torch.save does not tell a full disk from other failures
         if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
             raise

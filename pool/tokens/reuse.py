@@ -49,7 +49,8 @@ class SectionRecords(Record):
 
 def hashes_file(section: str) -> Path:
     """Return the place, in a corpus, of the hashes of a section's documents."""
-    return Path("documents", f"{file_name(section)}.npy")
+    kind, _, name = section.partition("/")
+    return Path("documents", kind, f"{file_name(name)}.npy")
 
 
 def write_hashes(path: Path, store: DocumentStore, places: Collection[str], refused: range) -> tuple[int, str]:

@@ -92,7 +92,9 @@ def test_a_study_that_was_not_begun_says_what_to_do(tmp_path: Path) -> None:
         ) == "<mixscout.Study 'small', not begun>" and study._repr_html_() == "<p>'small', not begun</p>".replace(
             "'", "&#x27;"
         )
-        with pytest.raises(mixscout.MixscoutError, match="no study 'small' in .*; run `mixscout search`"):
+        with pytest.raises(
+            mixscout.MixscoutError, match="no study 'small' in .*; run `mixscout search .*study.toml` first"
+        ):
             _ = study.best
 
 
