@@ -53,8 +53,13 @@ class ForeignFiles:
         return self.digest_of(self.folder / CONFIG)
 
 
-def find_foreign(folder: Path, what: str, tokenizer: Path | None = None) -> ForeignFiles:
-    """Find and check the files of a checkpoint, called `what` in messages. Raises `PoolError` with the remedy."""
+def find_foreign(
+    folder: Path, what: str, tokenizer: Path | None = None, *, loaded_as: str = "AutoModelForCausalLM"
+) -> ForeignFiles:
+    """Find and check the files of a checkpoint, called `what` in messages. Raises `PoolError` with the remedy.
+
+    loaded_as: the class of transformers that loads it.
+    """
     if not folder.is_dir():
         raise PoolError(
             f"{what}: {folder} is no folder; give that of a checkpoint ({CONFIG}, {WEIGHTS} and {TOKENIZER})"
@@ -65,7 +70,7 @@ def find_foreign(folder: Path, what: str, tokenizer: Path | None = None) -> Fore
             "merge_and_unload(), and save that"
         )
     folder, notes = _snapshot(folder, what)
-    weights, kinds = _weights(folder, what)
+    weights, kinds = _weights(folder, what, loaded_as)
     if weights == (folder / WEIGHTS,) and (folder / INDEX).is_file() and _missing_shards(folder, what):
         notes.append(f"{WEIGHTS} is taken, as shards that {INDEX} names are not there")
     config = _json(folder / CONFIG, what)
@@ -127,7 +132,7 @@ def _refuse_pointer(path: Path, what: str) -> None:
         raise PoolError(f"{what}: {path} is a Git LFS pointer, not the file itself; fetch the file: `git lfs pull`")
 
 
-def _weights(folder: Path, what: str) -> tuple[tuple[Path, ...], set[str]]:
+def _weights(folder: Path, what: str, loaded_as: str) -> tuple[tuple[Path, ...], set[str]]:
     """Return the files of the weights, and the types of their floating-point tensors."""
     found: tuple[Path, ...]
     is_whole, has_index = (folder / WEIGHTS).is_file(), (folder / INDEX).is_file()
@@ -148,7 +153,7 @@ def _weights(folder: Path, what: str) -> tuple[tuple[Path, ...], set[str]]:
             raise PoolError(
                 f"{what}: {folder} has no {WEIGHTS}, and pickles ({pickles[0]}) can run code when they are loaded; "
                 'where you trust it, save it anew as safetensors: python -c "from transformers import '
-                f"AutoModelForCausalLM as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
+                f"{loaded_as} as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
             )
         raise PoolError(f"{what}: {folder / WEIGHTS} is missing; only safetensors checkpoints are read")
     return found, {kind for path in found for kind in _types(path, what)} & _FLOATS.keys()

@@ -73,7 +73,7 @@ def describe_embedding_model(name: str, folder: Path, digest_of: DigestOf) -> di
     Raises `CorpusError` for a folder without a model, safetensors or a tokenizer, or with code of its own.
     """
     with _as_corpus_error():
-        files = replace(find_foreign(folder, _called(name)), digest_of=digest_of)
+        files = replace(find_foreign(folder, _called(name), loaded_as="AutoModel"), digest_of=digest_of)
     try:
         return {
             "weights": files.weights_digest,
@@ -104,7 +104,7 @@ def load_embedding_model(name: str, folder: Path) -> EmbeddingModel:
     Raises `CorpusError` naming the missing or unfit part.
     """
     with _as_corpus_error():
-        files = find_foreign(folder, _called(name))
+        files = find_foreign(folder, _called(name), loaded_as="AutoModel")
         where = f"{_called(name)}: {folder}"
         model = _load_model(files, _called(name))
         tokenizer = _load_tokenizer(files.tokenizer / TOKENIZER, _called(name))

@@ -262,7 +262,10 @@ def test_a_changed_model_is_a_changed_corpus(root: Path) -> None:
     ("spoil", "message"),
     [
         (shutil.rmtree, r"model is no folder; give that of a checkpoint \(config\.json, model\.safetensors and tok"),
-        (_pickled, r"pickles \(pytorch_model\.bin\) can run code .* save it anew as safetensors with"),
+        (
+            _pickled,
+            r"pickles \(pytorch_model\.bin\) can run code .* save it anew as safetensors: .* AutoModel as M;",
+        ),
         (lambda folder: (folder / WEIGHTS).unlink(), r"model\.safetensors is missing; only safetensors checkpoints"),
         (lambda folder: (folder / WEIGHTS).write_bytes(b"half"), r"is not a whole safetensors file: .*; copy it again"),
         (lambda folder: (folder / "config.json").unlink(), r"config\.json is missing; give a folder that save_pret"),

@@ -18,6 +18,7 @@ from pool.corpus.document_store import DocumentStore
 from pool.corpus.partitioning import fill_partitions, safe_names
 from pool.errors import ConfigError, CorpusError
 from pool.files.names import Name
+from pool.parts.layout import member_folder
 from pool.tokens.preparing import read_text
 
 
@@ -107,9 +108,15 @@ def test_a_table_whose_documents_all_stand_in_earlier_ones_is_refused_with_these
         fill_partitions(DocumentStore(), tables)
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", ""])
-def test_a_partition_s_own_name_that_is_a_path_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", ".."])
+def test_a_partition_whose_name_is_a_path_keeps_its_files_in_the_pool(tmp_path: Path, name: str) -> None:
     (tmp_path / "pool.toml").write_text(f'name = "x"\n[corpus.partitions."{name}"]\nfiles = ["f"]\n')
+    (kept,) = read_pool_file(tmp_path / "pool.toml").corpus.partitions
+    assert kept == name and member_folder(tmp_path, name).resolve().parent == tmp_path.resolve() / "members"
+
+
+def test_a_partition_without_a_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pool.toml").write_text('name = "x"\n[corpus.partitions.""]\nfiles = ["f"]\n')
     with pytest.raises(ConfigError, match=r"corpus\.partitions"):
         read_pool_file(tmp_path / "pool.toml")
 

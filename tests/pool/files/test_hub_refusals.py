@@ -88,7 +88,8 @@ TEXTS = {
         at("owner/elsewhere", "{elsewhere}"), "names '/etc/\\*.jsonl' in its README.md, which is not"
     ),
     "bad JSON": Case(
-        at("owner/scripted", "{scripted}"), "licences.jsonl cannot be read as jsonl: line 2: .*; correct or remove it"
+        at("owner/scripted", "{scripted}"),
+        "licences.jsonl cannot be read as jsonl: line 2: .*; an object takes one line: .*or complete the line",
     ),
     "no subset": Case(at("owner/docs", "{docs}"), "has the subsets numbers, others: set `subset` to one of them"),
     "a subset": Case(at("owner/docs", "{docs}", 'subset = "x"'), "has the subsets numbers, others: set `subset`"),

@@ -122,8 +122,8 @@ def test_a_kill_loses_nothing(root: Path, compared: Path, mixscout) -> None:
     ungate(root)
     script = (
         "import os, signal, sys; from search import loop; from studies.command_line.app import main; told = []\n"
-        "def dying(study, decision, kept=loop._record):\n"
-        "    told.append(1); kept(study, decision)\n"
+        "def dying(*arguments, kept=loop._record):\n"
+        "    told.append(1); kept(*arguments)\n"
         "    if len(told) == 9: os.kill(os.getpid(), signal.SIGKILL)\n"
         "loop._record = dying; main()"
     )
