@@ -7,7 +7,6 @@ import typer
 
 from pool.engines.choice import EngineRequest
 from pool.errors import ConfigError
-from pool.files.names import file_name
 from studies.command_line.options import (
     AddressOption,
     CpusOption,
@@ -178,6 +177,7 @@ def compare(
     """
     configs = [read_study(file) for file in study_files]
     quiet_libraries()
+    from pool.files.names import file_name
     from studies.assessment.comparison.comparison import write_comparison
     from studies.assessment.comparison.picture import draw_comparison
     from studies.assessment.comparison.run import compare_strategies, compare_studies

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from pool.engines.choice import EngineName
 from pool.errors import OutputError
-from pool.files.whole import may_write
 from pool.progress import say
 from studies.terminal import console, print_json
 
@@ -110,6 +109,8 @@ def folder_of_files(output: Path | None, reports: Path) -> Path | None:
 
     Raises `OutputError` for an `output` that may not be written.
     """
+    from pool.files.whole import may_write  # NumPy would slow `--help` down
+
     folder = output or reports
     if may_write(folder / "file"):
         return folder

@@ -327,7 +327,8 @@ def test_a_database_in_a_place_that_cannot_be_written(studied: Path, mixscout) -
 def test_a_database_path_that_would_open_another_file(name: str, studied: Path, mixscout) -> None:
     text = (studied / "study.toml").read_text()
     (studied / "study.toml").write_text(f'database = "{name}"\n' + text)
-    _refused(mixscout, studied, "cannot be opened; set `database` in the study file to another", "search", studied / "study.toml")
+    message = "cannot be opened; set `database` in the study file to another"
+    _refused(mixscout, studied, message, "search", studied / "study.toml")
 
 
 def test_a_file_that_may_not_be_read_is_one_line(studied: Path, mixscout, monkeypatch: pytest.MonkeyPatch) -> None:
