@@ -52,7 +52,7 @@ def writing_to(place: Path) -> Iterator[None]:
 def may_write(path: Path) -> bool:
     """Tell whether this user may make or change a file, and files beside it; folders on the way may be missing."""
     folder = path.parent
-    while not folder.is_dir() and folder != folder.parent:
+    while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     wanted = [folder, path] if path.exists() else [folder]
     effective = os.access in os.supports_effective_ids

@@ -131,10 +131,11 @@ def mapped(
     Beside a pool that may only be read they are written for this process alone. Raises `PoolError`.
     """
     try:
-        if not may_write(folder) and not _is_whole(folder, shapes):
+        only_read = not may_write(folder) and not folder.parent.is_file()  # a file in the way is told by the write
+        if only_read and not _is_whole(folder, shapes):
             with tempfile.TemporaryDirectory(prefix="mixscout-") as name:  # mapped files stay readable without a name
                 return mapped(shapes, rows, device, Path(name) / folder.name)
-        if not may_write(folder):
+        if only_read:
             return _all_opened(folder, shapes, device)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
