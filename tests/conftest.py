@@ -9,6 +9,7 @@ import datasets
 import optuna
 import pytest
 import transformers
+from given import write_foreign
 from tiny import edit, write_sources
 
 from objectives.merging.merge import StackedPool
@@ -46,6 +47,14 @@ def root(built_root: Path, tmp_path: Path) -> Path:
     """A copy of the built root, to change at will."""
     shutil.copytree(built_root, tmp_path / "root")
     return tmp_path / "root"
+
+
+@pytest.fixture(scope="session")
+def untied_foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as others make them, with a head of its own. Shared: never write into it."""
+    folder = tmp_path_factory.mktemp("foreign")
+    write_foreign(folder, ["a little text"], tied=False)
+    return folder
 
 
 @pytest.fixture

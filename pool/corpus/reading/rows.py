@@ -1,21 +1,25 @@
 """Rows of a file or saved folder, whatever its format; every error names the source and the file."""
 
+import glob
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Literal, TextIO
 
 import datasets
 
-from pool.config.sources import TextSource
+from pool.config.sources import CHUNK_BYTES, TextSource
 from pool.corpus.reading.checks import check_start
 from pool.corpus.reading.json_lines import Row, json_rows
 from pool.corpus.reading.messages import has_column
 from pool.corpus.reading.places import folder_columns
-from pool.corpus.reading.plain_text import text_rows, zipped_text_rows
 from pool.corpus.reading.tables import csv_rows, parquet_columns, parquet_rows
+from pool.corpus.reading.unpacked import as_text, bad_bytes_named
 from pool.errors import CorpusError, first_line
 from pool.progress import silent
 
 READER = "datasets.packaged_modules"
+_SAMPLES = {"paragraph": "paragraph", "line": "line", "file": "document"}
+_Unit = Literal["paragraph", "line", "file"]
 
 
 def file_rows(name: str, path: Path, source: TextSource, wanted: Collection[str]) -> Iterator[tuple[int, Row]]:
@@ -66,9 +70,9 @@ def _numbered(path: Path, source: TextSource, wanted: Collection[str]) -> Iterat
         case "saved":
             yield from enumerate(_saved_rows(path, source.split), start=1)
         case _ if path.suffix == ".zip":
-            yield from enumerate(zipped_text_rows(path, source.document, source.encoding), start=1)
+            yield from enumerate(_zipped_text_rows(path, source.document, source.encoding), start=1)
         case _:
-            yield from enumerate(text_rows(path, source.document, source.encoding), start=1)
+            yield from enumerate(_text_rows(path, source.document, source.encoding), start=1)
 
 
 def _saved_rows(path: Path, split: str) -> Iterable[Row]:
@@ -77,4 +81,39 @@ def _saved_rows(path: Path, split: str) -> Iterable[Row]:
         if split not in rows:
             raise CorpusError(f"has no split {split!r}; it has {', '.join(rows)}: set `split`")
         rows = rows[split]
+    return rows
+
+
+def _text_rows(path: Path, unit: _Unit, encoding: str | None = None) -> Iterator[Row]:
+    """Yield the units of a file, compressed or not, each as a row with column `text`; line ends become newlines.
+
+    Paragraphs end at a blank line. An end of file ends the last unit; a line may be empty. Raises `CorpusError` naming
+    line and offset of a byte of no character, and errors of decompression.
+    """
+    with bad_bytes_named(path, encoding, "text"), as_text(path, encoding) as stream:
+        if unit == "file":
+            yield {"text": stream.read()}
+        elif unit == "line":
+            for line in stream:
+                yield {"text": line.rstrip("\n")}
+        else:
+            for paragraph in _paragraphs(stream):
+                yield {"text": paragraph}
+
+
+def _paragraphs(stream: TextIO) -> Iterator[str]:
+    rest = ""
+    while chunk := stream.read(CHUNK_BYTES):
+        *whole, rest = (rest + chunk + stream.readline()).split("\n\n")
+        yield from filter(None, whole)
+    if rest:
+        yield rest
+
+
+def _zipped_text_rows(path: Path, unit: _Unit, encoding: str | None = None) -> Iterable[Row]:
+    """Return the rows of all texts inside a .zip, one text after the other, by `datasets`."""
+    options = {"chunksize": CHUNK_BYTES, "sample_by": _SAMPLES[unit], "encoding": encoding or "utf-8"}
+    rows: Iterable[Row] = datasets.load_dataset(
+        "text", data_files=glob.escape(str(path)), split="train", streaming=True, **options
+    )
     return rows

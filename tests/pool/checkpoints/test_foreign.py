@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from given import write_foreign
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -19,17 +18,10 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
 
 
-@pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("foreign")
-    write_foreign(folder, ["a little text"], tied=False)
-    return folder
-
-
 @pytest.fixture
-def given(foreign: Path, tmp_path: Path) -> Path:
+def given(untied_foreign: Path, tmp_path: Path) -> Path:
     """A checkpoint that serves, to spoil."""
-    return Path(shutil.copytree(foreign, tmp_path / "given"))
+    return Path(shutil.copytree(untied_foreign, tmp_path / "given"))
 
 
 def _sharded(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from given import name_seed, write_foreign
+from given import name_seed
 from safetensors.torch import load_file, save_file
 from tiny import edit, snapshot
 from transformers import AutoTokenizer, BertConfig, BertLMHeadModel
@@ -16,17 +16,10 @@ WEIGHTS = "model.safetensors"
 GIVEN = 'checkpoint = "given"\ncontext = 32'
 
 
-@pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("foreign")
-    write_foreign(folder, ["a little text"], tied=False)
-    return folder
-
-
 @pytest.fixture
-def given(empty_root: Path, foreign: Path) -> Path:
+def given(empty_root: Path, untied_foreign: Path) -> Path:
     """A checkpoint that serves, beside a pool file that names it."""
-    shutil.copytree(foreign, empty_root / "given")
+    shutil.copytree(untied_foreign, empty_root / "given")
     name_seed(empty_root / "pool.toml", GIVEN)
     return empty_root / "given"
 
