@@ -217,8 +217,8 @@ class Study:
 
     def _chart(self, name: str) -> Figure:
         """Draw a figure of the report. Raises `StudyError` with what is missing."""
-        from studies.outcome.report.facts.drawing import in_style
         from studies.outcome.report.facts.facts import Facts
+        from studies.outcome.report.facts.section import in_style
 
         with open_to_read(self.config) as bench, in_style():
             section = _sections()[name](Facts.of(bench, self.path))

@@ -8,9 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from pool.building.foresight import Request
 from pool.building.material import Material, prepare_material, write_material
-from pool.building.request import Request
-from pool.checkpoints.manifest import CheckpointManifest
+from pool.checkpoints.checkpoint import CheckpointManifest
 from pool.config.pool_file import PoolFile, naming
 from pool.config.recipe import Recipe
 from pool.errors import ConfigError, PoolError, PoolMismatchError

@@ -16,13 +16,21 @@ import torch
 from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoints.checkpoint import load_model, new_model, save_checkpoint, verify_checkpoint
-from pool.checkpoints.manifest import TRAINING_LIBRARIES, CheckpointManifest, HeldOutCourse, SeedTextLoss
+from pool.checkpoints.checkpoint import (
+    TRAINING_LIBRARIES,
+    CheckpointManifest,
+    HeldOutCourse,
+    SeedTextLoss,
+    load_model,
+    new_model,
+    save_checkpoint,
+    verify_checkpoint,
+)
 from pool.config.recipe import ModelShape
 from pool.engines.engine import Job
 from pool.errors import ConfigError, PoolError
 from pool.files.digests import digest_file
-from pool.files.paths import as_typed
+from pool.files.names import as_typed
 from pool.files.records import MANIFEST, library_versions, read_record
 from pool.files.whole import new_folder
 from pool.mixture import Mixture
@@ -32,8 +40,8 @@ from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, load_streams
 from pool.tokens.tokenizer import load_tokenizer
 from pool.training import run_files
-from pool.training.adapters import ADAPTER, ADAPTER_WEIGHTS
 from pool.training.inputs import HeldOutText, RunInputs, held_out_text
+from pool.training.placement import ADAPTER, ADAPTER_WEIGHTS
 from pool.training.run_files import BESIDE, OPTIMIZER, all_age_digests, checkpoints_of
 from pool.training.seed_penalty import fisher_of
 from pool.training.train import TrainingOutcome, train

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
-from pool.building.foresight import check_before_reading
-from pool.building.request import EVERYTHING, Request
-from pool.checkpoints.manifest import CheckpointManifest, Origin
+from pool.building.foresight import EVERYTHING, Request, check_before_reading
+from pool.checkpoints.checkpoint import CheckpointManifest, Origin
 from pool.config.pool_file import PoolFile, TokenizerConfig
 from pool.corpus.corpus import all_copies
 from pool.corpus.files import digest_text

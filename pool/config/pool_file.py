@@ -13,8 +13,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from pool.config.recipe import ModelShape, Recipe, SeedRecipe
 from pool.config.sources import PartitionSource, TextSource
 from pool.errors import ConfigError, MixscoutError
-from pool.files.names import Name, file_name
-from pool.files.paths import as_typed, located
+from pool.files.names import Name, as_typed, file_name, located
 from pool.files.toml import Config, HubName, Revision, read_config
 from pool.mixture import published
 from pool.progress import say

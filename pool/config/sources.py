@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pool.files.paths import located
+from pool.files.names import located
 from pool.files.toml import Config, HubName
 
 CHUNK_BYTES = 2**20

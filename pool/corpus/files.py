@@ -8,9 +8,8 @@ from pool.config.pool_file import CorpusConfig
 from pool.config.sources import PartitionSource, TextSource
 from pool.corpus.demo import demo_source_versions
 from pool.corpus.embeddings import describe_embedding_model
-from pool.corpus.reading.checks import reason_of
-from pool.corpus.reading.places import paths_of
 from pool.corpus.reading.rows import folder_value
+from pool.corpus.reading.source_files import paths_of, reason_of
 from pool.errors import CorpusError
 from pool.files.digests import DigestOf, digest_file, digest_json
 

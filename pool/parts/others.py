@@ -10,10 +10,18 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoints.checkpoint import check_finite, load_model, parameters_of, save_checkpoint, verify_checkpoint
+from pool.checkpoints.checkpoint import (
+    CheckpointManifest,
+    Origin,
+    check_finite,
+    imported_manifest,
+    load_model,
+    parameters_of,
+    save_checkpoint,
+    verify_checkpoint,
+)
 from pool.checkpoints.foreign import ForeignFiles, find_foreign
 from pool.checkpoints.likeness import check_same_architecture, cosine_to_seed
-from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manifest
 from pool.checkpoints.weights import (
     at_rest,
     check_vocabulary,

@@ -22,13 +22,11 @@ from pool.progress import say, track
 from pool.tokens.held_out import Tokens
 from pool.tokens.stream import map_stream
 from pool.training import run_files
-from pool.training.adapters import Trainable, full_model
-from pool.training.inputs import RunInputs
-from pool.training.placement import whole
-from pool.training.resuming import has_stopped, last_checkpoint, step_of
+from pool.training.inputs import RunInputs, TrainingWindows
+from pool.training.placement import Trainable, full_model, whole
 from pool.training.run_files import BESIDE, OPTIMIZER, SHARDED, KeepAges, ages_on_the_way
+from pool.training.train import has_stopped, last_checkpoint, step_of
 from pool.training.trainer import ContinueOptimizer, FirstWindows, RecipeTrainer, ShowProgress, training_arguments
-from pool.training.windows import TrainingWindows
 
 _START, _IMPORTANCE, _END, _COURSE = "start", "importance.safetensors", "end.safetensors", "course.json"
 

@@ -13,15 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pool.checkpoints.checkpoint import CONFIG, WEIGHTS
-from pool.checkpoints.manifest import AgeDigests
+from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, AgeDigests
 from pool.config.recipe import Recipe
 from pool.engines.group import is_first
 from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.files.whole import new_folder, write_text
 from pool.training.placement import sharded_like, whole
-from pool.training.resuming import DIGESTS, age_record, record_files
+from pool.training.train import DIGESTS, age_record, record_files
 
 SHARDED, BESIDE, OPTIMIZER, AGES = "sharded", "beside", "optimizer.safetensors", "ages"
 _PART = "part_windows"

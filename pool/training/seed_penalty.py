@@ -13,16 +13,15 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from pool.checkpoints.checkpoint import load_model, parameters_of
-from pool.checkpoints.manifest import CheckpointManifest
+from pool.checkpoints.checkpoint import CheckpointManifest, load_model, parameters_of
 from pool.config.recipe import Recipe
 from pool.errors import PoolError
 from pool.files.digests import digest_file, digest_json
 from pool.files.records import Record, read_record, write_record
 from pool.mixture import Mixture
 from pool.tokens.held_out import Tokens
+from pool.training.inputs import TrainingWindows, training_windows
 from pool.training.placement import sharded_like
-from pool.training.windows import TrainingWindows, training_windows
 
 
 class FisherRecord(Record):

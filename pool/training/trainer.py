@@ -15,12 +15,11 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 from pool.checkpoints.checkpoint import parameters_of
 from pool.config.recipe import Recipe
 from pool.progress import Advance
-from pool.training.inputs import NOTHING, RunInputs
+from pool.training.inputs import NOTHING, RunInputs, TrainingWindows
 from pool.training.placement import as_first_says
-from pool.training.resuming import DIGESTS, record_files
 from pool.training.run_files import load_optimizer_state
 from pool.training.seed_penalty import Penalty
-from pool.training.windows import TrainingWindows
+from pool.training.train import DIGESTS, record_files
 
 
 class FirstWindows(Dataset[dict[str, torch.Tensor]]):

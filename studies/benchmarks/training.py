@@ -18,8 +18,8 @@ from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
+from pool.training.inputs import TrainingWindows, training_windows
 from pool.training.train import train
-from pool.training.windows import TrainingWindows, training_windows
 from studies.benchmarks.ratio import Ratio, seconds
 
 SHAPE_130M = ModelShape(

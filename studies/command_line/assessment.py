@@ -179,9 +179,8 @@ def compare(
     quiet_libraries()
     from pool.files.names import file_name
     from studies.assessment.comparison.comparison import write_comparison
-    from studies.assessment.comparison.picture import draw_comparison
     from studies.assessment.comparison.run import compare_strategies, compare_studies
-    from studies.assessment.comparison.table import show_comparison
+    from studies.assessment.comparison.table import draw_comparison, show_comparison
     from studies.opened.opening import open_study
 
     if len(study_files) > 1:

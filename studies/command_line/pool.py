@@ -49,7 +49,7 @@ def build(
     With --workers, members are trained side by side.
     """
     from pool.config.pool_file import read_pool_file
-    from pool.corpus.reading.checks import check_sources
+    from pool.corpus.reading.source_files import check_sources
 
     wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     config = read_pool_file(pool_file, text_root)
@@ -168,7 +168,7 @@ def check(
 def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: JsonOption = False) -> None:
     """List the held-out documents that share a passage of 13 words with training text. Builds nothing."""
     from pool.config.pool_file import naming, read_pool_file
-    from pool.corpus.reading.checks import check_sources
+    from pool.corpus.reading.source_files import check_sources
 
     config = read_pool_file(pool_file, text_root)
     check_sources(config.corpus.partitions | config.corpus.held_out)

@@ -24,10 +24,9 @@ from search.optuna_private import StudyStorage, TrialStorage
 from studies.database.address import Address, said_by
 from studies.database.errors import explained, outlasting
 from studies.database.evaluations import EvaluationStore
-from studies.database.kept_file import KeptFile
+from studies.database.kept_file import KeptFile, writable_or_copied
 from studies.database.leases import Leases, exclusively
 from studies.database.migrations import versions
-from studies.database.private_copy import writable_or_copied
 
 LEASE_SECONDS = 60.0
 """Time after which the trial of another machine's dead worker is free."""

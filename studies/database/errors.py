@@ -10,7 +10,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from pool.errors import StorageError, first_line
-from pool.files.paths import as_typed
+from pool.files.names import as_typed
 from pool.files.secrets import without_secrets
 from pool.progress import say
 from studies.database.address import VARIABLE, Address, said_by

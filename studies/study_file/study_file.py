@@ -10,8 +10,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from objectives.target import Direction
 from pool.errors import ConfigError
-from pool.files.names import Name
-from pool.files.paths import as_typed, located
+from pool.files.names import Name, as_typed, located
 from pool.files.toml import Config, read_config
 from pool.mixture import published
 from pool.progress import say

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from studies.answers.picture import saved
-from studies.assessment.comparison.picture import COLOURS, STYLES
+from studies.assessment.comparison.table import COLOURS, STYLES
 from studies.benchmarks.strategies import gate, proposals, regret
 from studies.benchmarks.surrogates import Fit
 from studies.terminal import plain_table

@@ -22,9 +22,8 @@ from studies.answers.lettering import save
 from studies.database.database import storage_for_threads
 from studies.opened.opening import open_to_read
 from studies.outcome.dashboard.loopback import LoopbackServer, check_installed, check_loopback
-from studies.outcome.report.facts.drawing import in_style
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import Chart
+from studies.outcome.report.facts.section import Chart, in_style
 from studies.outcome.report.report import Report, make_report
 from studies.study_file.study_file import StudyFile
 

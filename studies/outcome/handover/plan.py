@@ -10,7 +10,7 @@ from rich.console import Console
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.training.windows import apportion
+from pool.training.inputs import apportion
 from studies.answers.score import Json
 from studies.terminal import plain_table
 

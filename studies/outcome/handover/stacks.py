@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from pool.config.pool_file import PoolFile
-from pool.corpus.reading.places import paths_of
+from pool.corpus.reading.source_files import paths_of
 from pool.errors import StudyError
 from pool.files.names import file_name
 from studies.outcome.handover.plan import HandoverPlan

@@ -15,8 +15,7 @@ from jinja2 import Environment, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
 from studies.answers.lettering import save
-from studies.outcome.report.facts.drawing import shown
-from studies.outcome.report.facts.section import Cell, Section, Table
+from studies.outcome.report.facts.section import Cell, Section, Table, shown
 
 LONG = 16
 """A table of more rows is folded up."""

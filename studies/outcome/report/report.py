@@ -15,9 +15,8 @@ from studies.answers.lettering import save
 from studies.answers.picture import best_so_far
 from studies.answers.score import Json
 from studies.opened.opening import open_to_read
-from studies.outcome.report.facts.drawing import in_style
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table, in_style
 from studies.outcome.report.page import render
 from studies.outcome.report.sections.course import gate_section, progress_section
 from studies.outcome.report.sections.fidelity import fidelity_section

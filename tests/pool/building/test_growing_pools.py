@@ -14,8 +14,8 @@ from tiny import edit, snapshot
 from pool.building import job as training
 from pool.building.adding import Source, add_member
 from pool.building.build import build_pool
+from pool.building.foresight import Request
 from pool.building.material import Material, prepare_material
-from pool.building.request import Request
 from pool.config.pool_file import read_pool_file
 from pool.errors import PoolMismatchError
 from pool.files.digests import SEEN

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tiny import edit
 
+from pool.building.foresight import Request
 from pool.building.material import prepare_material
-from pool.building.request import Request
 from pool.config.pool_file import read_pool_file
 
 

@@ -15,19 +15,17 @@ from transformers import Trainer
 
 from objectives.merging.merge import StackedPool
 from pool.building.build import build_pool
-from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
-from pool.checkpoints.manifest import CheckpointManifest
+from pool.checkpoints.checkpoint import CheckpointManifest, load_model, new_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, Lora, ModelShape, Recipe
 from pool.errors import ConfigError, MixscoutError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file
 from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
-from pool.training.adapters import merged, with_adapter
-from pool.training.inputs import held_out_text, own_domains
+from pool.training.inputs import held_out_text, own_domains, training_windows
+from pool.training.placement import merged, with_adapter
 from pool.training.run_files import OPTIMIZER
 from pool.training.seed_penalty import measured_fisher
-from pool.training.windows import training_windows
 
 DOCS = "pools/tiny/members/docs"
 STEPS = "tokens = 6_000\nbatch_windows = 8"

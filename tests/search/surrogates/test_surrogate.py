@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from search.surrogates.additive_process import AdditiveProcessSurrogate
-from search.surrogates.boosted_trees import BoostedTreesSurrogate
+from search.surrogates.automatic import BoostedTreesSurrogate
 from search.surrogates.gaussian_process import GaussianProcessSurrogate
 from search.surrogates.mixing_law import MixingLawSurrogate
 from search.surrogates.scheffe import ScheffeSurrogate

@@ -18,8 +18,8 @@ from pool.config.recipe import Recipe
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
+from pool.training.inputs import training_windows
 from pool.training.train import TrainingOutcome, train
-from pool.training.windows import training_windows
 from studies.benchmarks.training import TrainingRequest, bare_loop, flops_per_token, run_training
 
 

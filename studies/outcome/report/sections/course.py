@@ -10,9 +10,8 @@ from optuna.trial import FrozenTrial
 from objectives.target import Direction
 from search.trials import CHANCE, THRESHOLD, VERDICT, Counts, Verdict, count_trials, finished_trials
 from studies.answers.picture import BLUE, GREEN, ORANGE, best_so_far, draw_progress
-from studies.outcome.report.facts.drawing import PURPLE, legend_below, one_panel
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.section import PURPLE, Cell, Chart, Section, Table, legend_below, one_panel
 from studies.outcome.report.sections.standings import known_baselines
 
 LEAST_CHANCE = 1e-6

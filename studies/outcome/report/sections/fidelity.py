@@ -14,13 +14,12 @@ from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from studies.assessment.fidelity.fidelity import Fidelity, rule_name, run_fidelity
-from studies.assessment.fidelity.picture import draw_domains, draw_scatter
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
+from studies.assessment.fidelity.table import draw_domains, draw_scatter
 from studies.assessment.fidelity.truths import Truths, import_truths, known_truths
 from studies.opened.on_pool import Workbench
-from studies.outcome.report.facts.drawing import one_panel
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table, one_panel
 from studies.terminal import digits
 
 

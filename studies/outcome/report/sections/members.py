@@ -26,9 +26,8 @@ from studies.assessment.ablation.shapley import Enumeration
 from studies.assessment.pool_check.picture import HeatMap, heat_map_figure
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
-from studies.outcome.report.facts.drawing import shown
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table, shown
 
 MOST_PARTITIONS = 12
 """Of more, no search merges all 2^K - 1 coalitions by chance."""

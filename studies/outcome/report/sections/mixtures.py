@@ -21,9 +21,18 @@ from objectives.held_out import Floats
 from objectives.target import Direction
 from pool.mixture import Mixture
 from studies.answers.picture import GREY, ORANGE
-from studies.outcome.report.facts.drawing import PICTURE_SCALE, WIDTH, new_figure, shown, without_frame
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.section import (
+    PICTURE_SCALE,
+    WIDTH,
+    Cell,
+    Chart,
+    Section,
+    Table,
+    new_figure,
+    shown,
+    without_frame,
+)
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 _LEAST_SHARE = 0.02

@@ -15,9 +15,8 @@ from objectives.held_out import Floats
 from pool.mixture import Mixture
 from search.space import CappedSimplex
 from studies.answers.picture import BLUE, GREY, ORANGE
-from studies.outcome.report.facts.drawing import new_figure, shown, without_frame
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table, new_figure, shown, without_frame
 from studies.outcome.report.facts.surface import LEAST_EVALUATIONS, Surface
 
 POINTS = 33

@@ -22,9 +22,8 @@ from studies.answers.score import Score
 from studies.answers.swarm_best import SwarmBest
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
-from studies.outcome.report.facts.drawing import legend_below, one_panel, shown
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table, legend_below, one_panel, shown
 
 BEST = "best mixture"
 MARKS = ("o", "s", "^", "D", "v", "P")

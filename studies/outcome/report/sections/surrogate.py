@@ -14,9 +14,8 @@ from search.surrogates.surrogate import Prediction, coverage
 from search.trials import PREDICTED_DEVIATIONS, PREDICTED_MEANS
 from studies.answers.picture import BLUE, GREY, ORANGE
 from studies.answers.score import rank_correlation
-from studies.outcome.report.facts.drawing import legend_below, one_panel
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import Cell, Chart, Section, Table
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table, legend_below, one_panel
 from studies.outcome.report.facts.surface import LEAST_EVALUATIONS
 
 NOMINAL = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

@@ -16,9 +16,8 @@ from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.target import Goal, measures_of
 from search.trials import signed
 from studies.answers.picture import BLUE, GREY, ORANGE
-from studies.outcome.report.facts.drawing import legend_below, one_panel, shown
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import Chart, Section, Table
+from studies.outcome.report.facts.section import Chart, Section, Table, legend_below, one_panel, shown
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from pool.config.sources import TextSource
 from pool.corpus.documents import read_documents
-from pool.corpus.reading.checks import check_start
+from pool.corpus.reading.source_files import check_start
 from pool.errors import CorpusError
 
 FORMATS = ("jsonl", "text", "csv", "tsv", "parquet")

@@ -9,7 +9,7 @@ import pytest
 
 from pool.config.sources import PartitionSource, TextSource
 from pool.corpus.documents import read_documents, read_labelled_documents
-from pool.corpus.reading.messages import text_of
+from pool.corpus.reading.json_lines import text_of
 from pool.errors import CorpusError
 
 TALK = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So\nit is."}]

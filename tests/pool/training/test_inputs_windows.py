@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pool.config.recipe import Recipe
 from pool.mixture import Mixture
-from pool.training.windows import apportion, training_windows
+from pool.training.inputs import apportion, training_windows
 
 CONTEXT = 4
 STREAMS = {

@@ -16,7 +16,7 @@ from pool.errors import StorageError
 from studies.database.address import Address
 from studies.database.database import open_database
 from studies.database.errors import explained
-from studies.database.private_copy import writable_or_copied
+from studies.database.kept_file import writable_or_copied
 
 NOT_KEPT = "is read-only for this user; what this command computes anew is not kept"
 OVERRIDE, READ_SEARCH = 1, 2
@@ -139,7 +139,7 @@ def test_a_database_that_cannot_be_read_is_named(database: Path) -> None:
 
 def test_a_full_disk_is_read_all_the_same(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000)
-    monkeypatch.setattr("studies.database.private_copy.shutil.disk_usage", lambda folder: full)
+    monkeypatch.setattr("studies.database.kept_file.shutil.disk_usage", lambda folder: full)
     with open_database(database, timeout_seconds=1, writes=False) as opened:
         assert opened.address.file == database and "study.db" not in str(opened.engine.url.database).replace(
             "/study", ""

@@ -6,7 +6,7 @@ import pytest
 
 from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError
-from pool.files.paths import located
+from pool.files.names import located
 from studies.study_file.study_file import read_study_file
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pool.config.sources import TextSource
 from pool.corpus.documents import read_documents
-from pool.corpus.reading.tables import csv_rows, parquet_rows
+from pool.corpus.reading.rows import csv_rows, parquet_rows
 from pool.errors import CorpusError
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pool.config.sources import PartitionSource, TextSource
 from pool.corpus.documents import read_labelled_documents
 from pool.corpus.files import describe_source
-from pool.corpus.reading.places import folder_columns, paths_of
+from pool.corpus.reading.source_files import folder_columns, paths_of
 from pool.errors import CorpusError
 
 NAMES = ["[2026] mix", "data[1]", "100%", "#1", "what?", "a b", "it's", 'say "x"', "größe 一", "a::b", "{x}", "a,b;c"]
