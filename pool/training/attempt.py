@@ -24,8 +24,16 @@ from pool.tokens.stream import map_stream
 from pool.training import run_files
 from pool.training.inputs import RunInputs, TrainingWindows
 from pool.training.placement import Trainable, full_model, whole
-from pool.training.run_files import BESIDE, OPTIMIZER, SHARDED, KeepAges, ages_on_the_way
-from pool.training.train import has_stopped, last_checkpoint, step_of
+from pool.training.run_files import (
+    BESIDE,
+    OPTIMIZER,
+    SHARDED,
+    KeepAges,
+    ages_on_the_way,
+    has_stopped,
+    last_checkpoint,
+    step_of,
+)
 from pool.training.trainer import ContinueOptimizer, FirstWindows, RecipeTrainer, ShowProgress, training_arguments
 
 _START, _IMPORTANCE, _END, _COURSE = "start", "importance.safetensors", "end.safetensors", "course.json"

@@ -17,9 +17,8 @@ from pool.config.recipe import Recipe
 from pool.progress import Advance
 from pool.training.inputs import NOTHING, RunInputs, TrainingWindows
 from pool.training.placement import as_first_says
-from pool.training.run_files import load_optimizer_state
+from pool.training.run_files import DIGESTS, load_optimizer_state, record_files
 from pool.training.seed_penalty import Penalty
-from pool.training.train import DIGESTS, record_files
 
 
 class FirstWindows(Dataset[dict[str, torch.Tensor]]):
