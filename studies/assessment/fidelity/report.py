@@ -19,8 +19,8 @@ from studies.answers.score import Json
 from studies.assessment.fidelity.design import design, union_design
 from studies.assessment.fidelity.fidelity import Agreed, Fidelity, rules_with, run_fidelity
 from studies.assessment.fidelity.forecast import Forecast, Forecaster, Proposal, forecast_json, propose, proxies_of
+from studies.assessment.fidelity.picture import draw_fidelity
 from studies.assessment.fidelity.readings import VALUE, Instruments
-from studies.assessment.fidelity.table import draw_fidelity
 from studies.assessment.fidelity.truths import TruthPlan, Truths, import_truths, known_truths, train_truths
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
