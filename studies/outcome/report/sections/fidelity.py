@@ -14,8 +14,8 @@ from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from studies.assessment.fidelity.fidelity import Fidelity, rule_name, run_fidelity
+from studies.assessment.fidelity.picture import draw_domains, draw_scatter
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
-from studies.assessment.fidelity.table import draw_domains, draw_scatter
 from studies.assessment.fidelity.truths import Truths, import_truths, known_truths
 from studies.opened.on_pool import Workbench
 from studies.outcome.report.facts.facts import Facts
