@@ -181,3 +181,13 @@ def group_units(
         if group in others or (group in members and len(members) > 1):
             raise CorpusError(f"group {group!r} has the name of one of several units; rename the group")
     return groups
+
+
+def apportion(weights: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.int64]:
+    """Split `total` in proportion to `weights` (K,), by largest remainder (Hamilton); a weight of zero gets nothing."""
+    exact = weights * total
+    counts = np.floor(exact).astype(np.int64)
+    short = total - int(counts.sum())
+    largest = np.lexsort((counts - exact, weights <= 0))[:short]
+    counts[largest] += 1
+    return counts

@@ -9,7 +9,7 @@ from objectives.merging.merge import StackedPool
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
-from pool.building.trained import train_to_mixture
+from pool.building.job import train_to_mixture
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import Split
 from pool.files.digests import digest_json

@@ -19,8 +19,9 @@ from objectives.merging.members.holding import Choice, Holding, choose, free_mem
 from objectives.merging.members.pruned import PrunedForm
 from objectives.merging.members.steps import StepsForm
 from objectives.merging.members.whole import WholeForm, WholeMembers
-from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointManifest, check_finite, load_model, parameters_of
+from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, check_finite, load_model, parameters_of
 from pool.checkpoints.likeness import check_same_tensors
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.errors import ConfigError, NotRememberedError
 from pool.files.digests import digest_file, digest_json, short
 from pool.files.records import MANIFEST, read_record

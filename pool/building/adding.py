@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pool.building.foresight import Request
 from pool.building.material import Material, prepare_material, write_material
-from pool.checkpoints.checkpoint import CheckpointManifest
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile, naming
 from pool.config.recipe import Recipe
 from pool.errors import ConfigError, PoolError, PoolMismatchError

@@ -12,7 +12,7 @@ from pathlib import Path
 from pool.building.foresight import EVERYTHING, Request, check_model, foresee
 from pool.building.job import NewModel, TrainingJob
 from pool.building.material import Material, prepare_material, write_material
-from pool.checkpoints.checkpoint import CheckpointManifest
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile, naming
 from pool.config.recipe import Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from pool.checkpoints.checkpoint import CheckpointManifest, configuration_of, parameters_of
+from pool.checkpoints.checkpoint import configuration_of, parameters_of
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import CorpusConfig, HeldOutSize, PoolFile
 from pool.config.recipe import OptionMark, Recipe
 from pool.corpus.embeddings import load_embedding_model

@@ -1,13 +1,15 @@
 """From a provenance to a checkpoint on disk, in any process or machine with the pool's folder in sight.
 
 A checkpoint's folder is locked during training: a process may outlive its command.
+
+Models really trained on mixtures, by the members' recipe or another one, are trained once each. POOL/trained/<digest>/ is named by everything that decides the weights.
 """
 
 import contextlib
 import math
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,26 +18,20 @@ import torch
 from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoints.checkpoint import (
-    TRAINING_LIBRARIES,
-    CheckpointManifest,
-    HeldOutCourse,
-    SeedTextLoss,
-    load_model,
-    new_model,
-    save_checkpoint,
-    verify_checkpoint,
-)
-from pool.config.recipe import ModelShape
-from pool.engines.engine import Job
+from pool.checkpoints.checkpoint import load_model, new_model, save_checkpoint, verify_checkpoint
+from pool.checkpoints.manifest import TRAINING_LIBRARIES, CheckpointManifest, HeldOutCourse, SeedTextLoss
+from pool.config.pool_file import naming
+from pool.config.recipe import ModelShape, Recipe
+from pool.engines.engine import ONE_BY_ONE, Engine, Job
 from pool.errors import ConfigError, PoolError
 from pool.files.digests import digest_file
 from pool.files.names import as_typed
 from pool.files.records import MANIFEST, library_versions, read_record
 from pool.files.whole import new_folder
 from pool.mixture import Mixture
-from pool.parts.layout import SEED, PoolLayout
-from pool.parts.provenance import Provenance, remedy_of
+from pool.parts.layout import SEED, PoolLayout, building, member_folder
+from pool.parts.provenance import Provenance, member_provenance, remedy_of
+from pool.parts.store import Pool, verified
 from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, load_streams
 from pool.tokens.tokenizer import load_tokenizer
@@ -211,3 +207,68 @@ def _manifest(wanted: Provenance, outcome: TrainingOutcome) -> CheckpointManifes
         held_out_digests=dict(wanted.held_out_digests),
         held_out=course,
     )
+
+
+@dataclass(frozen=True)
+class TruthRun:
+    mixture: Mixture
+    recipe: Recipe
+
+
+def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None) -> Path:
+    """Train a mixture, by default by the members' recipe; return its checkpoint's folder. Raises `PoolError`.
+
+    A vertex is its member, unless the member was imported: see `folder_of`.
+    """
+    run = TruthRun(mixture, recipe or pool.config.recipe)
+    for _ in train_runs(pool, [run]):
+        pass
+    folder = folder_of(pool, run)
+    verify_checkpoint(folder, f"the model trained on mixture {mixture.digest[:6]}", remedy_of_trained(folder))
+    return folder
+
+
+def train_runs(pool: Pool, runs: Sequence[TruthRun], engine: Engine = ONE_BY_ONE) -> Iterator[TruthRun]:
+    """Train missing runs, by an engine, and yield each run as soon as it is there; existing ones come first.
+
+    Raises `PoolError` while another command trains, and for a seed rebuilt meanwhile; `EngineError` for a lost job.
+    """
+    missing = [run for run in dict.fromkeys(runs) if not is_trained(pool, run)]
+    yield from (run for run in runs if run not in missing)
+    if not missing:
+        return
+    with naming(pool.config), building(pool.folder):
+        if verified(SEED, pool.folder / SEED).weights_digest != pool.manifest.seed.weights_digest:
+            raise PoolError(
+                f"pool {pool.config.name!r}: the seed was rebuilt in the meantime; run the same command again"
+            )
+        jobs = []
+        for run in missing:
+            wanted, folder = _wanted(pool, run), folder_of(pool, run)
+            called = f"mixture {run.mixture.digest[:6]}, run {wanted.digest[:8]}"
+            jobs.append(TrainingJob(PoolLayout(pool.folder), folder, wanted, called).job)
+        by_name = {job.name: run for job, run in zip(jobs, missing, strict=True)}
+        for name, _ in engine.run(jobs):
+            yield by_name[name]
+
+
+def is_trained(pool: Pool, run: TruthRun) -> bool:
+    return (folder_of(pool, run) / MANIFEST).is_file()
+
+
+def folder_of(pool: Pool, run: TruthRun) -> Path:
+    """Folder of the run's checkpoint; a member's own for a vertex by the members' recipe.
+
+    An imported member was trained by an unknown recipe, so its folder is no run's.
+    """
+    units = pool.unit_mixture(run.mixture).support
+    by_members_recipe = len(units) == 1 and run.recipe.digest == pool.config.recipe.digest
+    if by_members_recipe and pool.manifest.members[units[0]].imported is None:
+        return member_folder(pool.folder, units[0])
+    return pool.folder / "trained" / _wanted(pool, run).digest[:16]
+
+
+def _wanted(pool: Pool, run: TruthRun) -> Provenance:
+    corpus, seed = pool.manifest.corpus, pool.manifest.seed
+    recipe = run.recipe.model_copy(update={"keep_every_steps": None})  # only members are merged at an age
+    return member_provenance(pool.unit_mixture(run.mixture), recipe, corpus, seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from pool.building.foresight import EVERYTHING, Request, check_before_reading
-from pool.checkpoints.checkpoint import CheckpointManifest, Origin
+from pool.checkpoints.manifest import CheckpointManifest, Origin
 from pool.config.pool_file import PoolFile, TokenizerConfig
 from pool.corpus.corpus import all_copies
 from pool.corpus.files import digest_text

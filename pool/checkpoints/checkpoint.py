@@ -1,7 +1,4 @@
-"""Models of the pool: made from a shape, saved, loaded, and verified by digest; safetensors only, no remote code.
-
-A checkpoint ends with its JSON record, `CheckpointManifest`.
-"""
+"""Models of the pool: made from a shape, saved, loaded, and verified by digest; safetensors only, no remote code."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,114 +7,12 @@ from typing import cast
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.checkpoints.weights import at_rest, tell_tying
-from pool.config.recipe import Family, ModelShape, Recipe, Shape
+from pool.config.recipe import Family, ModelShape
 from pool.errors import PoolError, first_line
 from pool.files.digests import digest_file
-from pool.files.records import MANIFEST, Record, library_versions, read_record, write_record
-
-TRAINING_LIBRARIES = ("torch", "transformers", "numpy")
-
-
-class Origin(Record):
-    """The source of a checkpoint trained elsewhere.
-
-    *_digest: digests of the files there.
-    seed_recorded: whether a manifest of ours beside the checkpoint named the seed.
-    hub, revision, commit: repository on the hub, the revision asked for, and its commit then.
-    """
-
-    weights_digest: str
-    config_digest: str
-    tokenizer_digest: str
-    seed_recorded: bool = False
-    hub: str | None = None
-    revision: str | None = None
-    commit: str | None = None
-
-
-class HeldOutCourse(Record):
-    """Held-out nats per token by step in a run with early stopping, and the step of the kept checkpoint."""
-
-    best_step: int
-    loss_nats: dict[int, float]
-
-
-class SeedTextLoss(Record):
-    """Nats per token on held-out text of the seed's mixture, before and after training from the seed."""
-
-    before_nats: float
-    after_nats: float
-
-    @property
-    def rise_nats(self) -> float:
-        """Forgetting; negative after an improvement."""
-        return self.after_nats - self.before_nats
-
-
-class AgeDigests(Record):
-    weights: str
-    config: str
-
-
-class CheckpointManifest(Record):
-    """The record of a checkpoint.
-
-    Imported checkpoints have no loss, imported seeds no mixture, and recipe and tokens are optional there. Options of
-    the recipe fill in the rest:
-
-    held_out_digests, held_out: text and course of early stopping.
-    optimizer_digest, adapter_digest: files kept beside the weights.
-    ages: checkpoints kept during training, by optimiser steps.
-    """
-
-    mixture: dict[str, float]
-    recipe: Recipe | None
-    shape: Shape
-    start_digest: str
-    data_digests: dict[str, str]
-    tokenizer_digest: str
-    weights_digest: str
-    config_digest: str
-    tokens: int | None
-    final_loss_nats: float | None
-    seconds: float
-    versions: dict[str, str]
-    imported: Origin | None = None
-    held_out_digests: dict[str, str] = {}
-    held_out: HeldOutCourse | None = None
-    seed_text: SeedTextLoss | None = None
-    optimizer_digest: str | None = None
-    adapter_digest: str | None = None
-    ages: dict[int, AgeDigests] = {}
-
-
-def imported_manifest(
-    origin: Origin,
-    *,
-    shape: Shape,
-    start_digest: str,
-    tokenizer_digest: str,
-    mixture: dict[str, float] | None = None,
-    record: CheckpointManifest | None = None,
-) -> CheckpointManifest:
-    """Describe a checkpoint trained elsewhere, before saving; `record` is its own manifest, if any."""
-    return CheckpointManifest(
-        mixture=mixture or {},
-        recipe=record.recipe if record is not None else None,
-        shape=shape,
-        start_digest=start_digest,
-        data_digests={},
-        tokenizer_digest=tokenizer_digest,
-        weights_digest="",
-        config_digest="",
-        tokens=record.tokens if record is not None else None,
-        final_loss_nats=None,
-        seconds=0.0,
-        versions=library_versions(TRAINING_LIBRARIES),
-        imported=origin,
-    )
-
+from pool.files.records import MANIFEST, read_record, write_record
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

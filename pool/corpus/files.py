@@ -1,17 +1,187 @@
-"""Source files of the corpus: digested by their content."""
+"""Source files of the corpus, digested by their content, and the demo corpus: text of Python and of our requirements.
 
-from collections.abc import Mapping
+The demo has eight partitions, and one held-out domain no partition covers: the Python language reference, as `pydoc`
+shows it. Equal versions give equal text. Only Mixscout's requirements are read, so packages added later change nothing.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError
+from itertools import chain
 from pathlib import Path
+from pydoc_data.topics import topics
+
+from packaging.requirements import Requirement
 
 from pool.config.pool_file import CorpusConfig
 from pool.config.sources import PartitionSource, TextSource
-from pool.corpus.demo import demo_source_versions
 from pool.corpus.embeddings import describe_embedding_model
 from pool.corpus.reading.rows import folder_value
 from pool.corpus.reading.source_files import paths_of, reason_of
 from pool.errors import CorpusError
 from pool.files.digests import DigestOf, digest_file, digest_json
+from pool.files.records import library_versions
+
+DISTRIBUTION = "mixscout"
+MAX_PARTITION_BYTES = 1_200_000
+MAX_DOCUMENT_CHARACTERS = 8_000
+MIN_DOCUMENT_CHARACTERS = 200
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "sympy", "sqlalchemy", "alembic", "transformers", "optuna")
+HELD_OUT_DOMAIN = "language_reference"
+
+_NOT_PINNED = ("setuptools", "wheel")
+_STDLIB_LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "encodings", "pydoc_data", "site-packages", "dist-packages"}
+_LEGAL = ("METADATA", "LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
+
+
+def demo_partitions() -> dict[str, list[str]]:
+    """Collect the documents of each partition, up to `MAX_PARTITION_BYTES`, in a fixed order."""
+    sources: dict[str, Callable[[], Iterable[str]]] = {
+        "stdlib_code": _stdlib_code,
+        "unit_tests": lambda: _texts(_shuffled("test_*.py", *map(_site, ("numpy", "scipy", "sklearn", "sympy")))),
+        "cpp_headers": lambda: _texts(_shuffled("*.h", _site("torch") / "include")),
+        "scientific_docstrings": lambda: _docstrings("scipy", "numpy"),
+        "machine_learning_docstrings": lambda: _docstrings("sklearn", "transformers"),
+        "computer_algebra_code": lambda: _code("sympy"),
+        "licences": _licences,
+        "database_code": lambda: _code("sqlalchemy", "alembic"),
+    }
+    return {name: _up_to_size(documents()) for name, documents in sources.items()}
+
+
+def demo_held_out() -> dict[str, list[str]]:
+    """Collect the documents of the held-out domain, one a topic of the language reference."""
+    return {HELD_OUT_DOMAIN: _up_to_size(text for _, text in sorted(topics.items()))}
+
+
+def demo_source_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages read."""
+    everything = [f"{distribution.name}=={distribution.version}" for distribution in _pinned()]
+    return {**library_versions(PACKAGES), "licences": " ".join(everything)}
+
+
+def required_distributions() -> list[Distribution]:
+    """List Mixscout's installed requirements, direct or not, by name; without extras."""
+    found: dict[str, Distribution] = {}
+    waiting = [Requirement(DISTRIBUTION)]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        key = (requirement.name.lower().replace("_", "-"), frozenset(requirement.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            distribution = importlib.metadata.distribution(requirement.name)
+        except PackageNotFoundError:
+            continue  # an optional requirement that was not installed
+        found[key[0]] = distribution
+        waiting.extend(_requirements(distribution, requirement.extras))
+    found.pop(DISTRIBUTION, None)
+    return [found[name] for name in sorted(found)]
+
+
+def _requirements(distribution: Distribution, extras: set[str]) -> Iterator[Requirement]:
+    for text in distribution.requires or ():
+        requirement = Requirement(text)
+        if requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": extra}) for extra in (*sorted(extras), "")
+        ):
+            yield requirement
+
+
+def _pinned() -> list[Distribution]:
+    return [one for one in required_distributions() if not one.name.lower().startswith(_NOT_PINNED)]
+
+
+def _up_to_size(texts: Iterable[str]) -> list[str]:
+    kept: list[str] = []
+    size = 0
+    for text in texts:
+        document = _beginning(text)
+        if len(document) < MIN_DOCUMENT_CHARACTERS:
+            continue
+        size += len(document.encode("utf-8", "surrogatepass"))
+        if size > MAX_PARTITION_BYTES:
+            break
+        kept.append(document)
+    return kept
+
+
+def _beginning(text: str) -> str:
+    if len(text) <= MAX_DOCUMENT_CHARACTERS:
+        return text
+    return text[: text.rfind("\n", 0, MAX_DOCUMENT_CHARACTERS) + 1]
+
+
+def _site(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.origin is not None, f"{package} is a dependency"
+    return Path(spec.origin).parent
+
+
+def _stdlib_code() -> Iterator[str]:
+    root = Path(sysconfig.get_path("stdlib"))
+    found = _shuffled("*.py", root)
+    return _texts(path for path in found if not _STDLIB_LEFT_OUT & set(path.relative_to(root).parts))
+
+
+def _code(*packages: str) -> Iterator[str]:
+    return _texts(path for path in _shuffled("*.py", *map(_site, packages)) if "tests" not in path.parts)
+
+
+def _docstrings(*packages: str) -> Iterator[str]:
+    return chain.from_iterable(docstrings_of(text) for text in _code(*packages))
+
+
+def docstrings_of(source: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text:
+                yield text
+
+
+def _licences() -> Iterator[str]:
+    folders = {
+        Path(str(distribution.locate_file(file.parts[0])))
+        for distribution in _pinned()
+        for file in distribution.files or ()
+        if file.parts[0].endswith(".dist-info")
+    }
+    for folder in sorted(folders, key=lambda path: path.name.lower()):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        yield from _texts(path for path in files if path.name.upper().startswith(_LEGAL))
+
+
+def _shuffled(pattern: str, *roots: Path) -> list[Path]:
+    """List files by hash of their path, as good as random and the same everywhere."""
+    found = [
+        (hashlib.sha256(f"{root.name}/{path.relative_to(root).as_posix()}".encode()).digest(), path)
+        for root in roots
+        for path in root.rglob(pattern)
+        if path.is_file()
+    ]
+    return [path for _, path in sorted(found)]
+
+
+def _texts(paths: Iterable[Path]) -> Iterator[str]:
+    for path in paths:
+        try:
+            yield path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue  # a few test files are in other encodings on purpose
+
 
 WINDOW_FORMAT = 2
 """Raised when the same text gives other windows than before, so that old windows are made again."""

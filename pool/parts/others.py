@@ -11,10 +11,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.checkpoints.checkpoint import (
-    CheckpointManifest,
-    Origin,
     check_finite,
-    imported_manifest,
     load_model,
     parameters_of,
     save_checkpoint,
@@ -22,6 +19,7 @@ from pool.checkpoints.checkpoint import (
 )
 from pool.checkpoints.foreign import ForeignFiles, find_foreign
 from pool.checkpoints.likeness import check_same_architecture, cosine_to_seed
+from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manifest
 from pool.checkpoints.weights import (
     at_rest,
     check_vocabulary,

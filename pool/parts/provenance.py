@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pool.checkpoints.checkpoint import CheckpointManifest
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import SeedConfig
 from pool.config.recipe import OptionMark, Recipe, Shape
 from pool.errors import ConfigError, PoolMismatchError

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from pool.checkpoints.checkpoint import CheckpointManifest, verify_checkpoint
+from pool.checkpoints.checkpoint import verify_checkpoint
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile, naming
 from pool.corpus.files import digest_text
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError

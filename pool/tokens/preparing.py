@@ -23,10 +23,9 @@ from pool.corpus.corpus import (
     training_place,
     with_held_out,
 )
-from pool.corpus.demo import demo_held_out, demo_partitions
 from pool.corpus.document_store import DocumentStore
 from pool.corpus.documents import read_documents
-from pool.corpus.files import TextDigest
+from pool.corpus.files import TextDigest, demo_held_out, demo_partitions
 from pool.corpus.overlap import without_overlap
 from pool.corpus.partitioning import FilledSection, SectionRecord, fill_partitions
 from pool.errors import PoolError

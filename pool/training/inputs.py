@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from pool.config.recipe import Recipe
 from pool.errors import ConfigError
-from pool.mixture import Mixture
+from pool.mixture import Mixture, apportion
 from pool.tokens.held_out import IGNORED, HeldOutWindows, Tokens
 from pool.tokens.prepared import CorpusManifest, load_search_windows
 
@@ -64,16 +64,6 @@ def training_windows(train: Mapping[str, Tokens], mixture: Mixture, recipe: Reci
     order = rng.permutation(int(counts.sum()))
     stream = np.repeat(np.arange(len(streams), dtype=np.int32), counts)
     return TrainingWindows(streams, stream[order], np.concatenate(firsts)[order], context)
-
-
-def apportion(weights: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.int64]:
-    """Split `total` in proportion to `weights` (K,), by largest remainder (Hamilton); a weight of zero gets nothing."""
-    exact = weights * total
-    counts = np.floor(exact).astype(np.int64)
-    short = total - int(counts.sum())
-    largest = np.lexsort((counts - exact, weights <= 0))[:short]
-    counts[largest] += 1
-    return counts
 
 
 def _draw(tokens: int, count: int, context: int, entropy: list[int], *, shifts: bool) -> npt.NDArray[np.int64]:

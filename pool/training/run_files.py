@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, AgeDigests
+from pool.checkpoints.checkpoint import CONFIG, WEIGHTS
+from pool.checkpoints.manifest import AgeDigests
 from pool.config.recipe import Recipe
 from pool.engines.group import is_first
 from pool.errors import PoolError

@@ -13,7 +13,8 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from pool.checkpoints.checkpoint import CheckpointManifest, load_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, parameters_of
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.recipe import Recipe
 from pool.errors import PoolError
 from pool.files.digests import digest_file, digest_json

@@ -107,8 +107,8 @@ def objective(
 
     from studies.benchmarks.evaluation import tables
     from studies.benchmarks.evaluation.costs import run_costs
-    from studies.benchmarks.evaluation.growth import run_growth
     from studies.benchmarks.evaluation.shortcuts import run_precision, run_savings
+    from studies.benchmarks.evaluation.tables import run_growth
 
     with pool_bench(study_file, must_exist=False) as bench:
         costs = run_costs(bench, repeats)

@@ -12,8 +12,8 @@ from tiny import edit
 from objectives.merging.merge import StackedPool
 from pool.building.build import build_pool
 from pool.building.foresight import Request
+from pool.building.job import TruthRun, folder_of
 from pool.building.material import prepare_material
-from pool.building.trained import TruthRun, folder_of
 from pool.config.pool_file import read_pool_file
 from pool.errors import ConfigError, CorpusError
 from pool.mixture import Mixture, even_within_groups, group_units, to_groups, to_units

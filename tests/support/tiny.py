@@ -9,7 +9,7 @@ from pydoc_data.topics import topics
 import datasets
 import numpy
 
-from pool.corpus.demo import docstrings_of
+from pool.corpus.files import docstrings_of
 
 POOL_TOML = """
 name = "tiny"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pool.training.train
 from pool.building.job import TrainingJob
-from pool.checkpoints.checkpoint import CheckpointManifest
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.training.attempt import Run, TrainingCourse
 from pool.training.placement import Trainable
 

@@ -1,10 +1,15 @@
-"""The verbs `fidelity` and `predict`: truths, comparison, corrections, proposal, report."""
+"""The verbs `fidelity` and `predict`: truths, comparison, corrections, proposal, report.
+
+The mixtures to train are the best, the baselines, and a spread.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 
 from objectives.agreement.calibration import LEAST_TRUTHS
@@ -15,8 +20,9 @@ from pool.errors import ConfigError
 from pool.files.names import file_name
 from pool.files.whole import may_write
 from pool.mixture import Mixture
+from search.designs import spread
+from search.space import CappedSimplex
 from studies.answers.score import Json
-from studies.assessment.fidelity.design import design, union_design
 from studies.assessment.fidelity.fidelity import Agreed, Fidelity, rules_with, run_fidelity
 from studies.assessment.fidelity.forecast import Forecast, Forecaster, Proposal, forecast_json, propose, proxies_of
 from studies.assessment.fidelity.picture import draw_fidelity
@@ -24,6 +30,66 @@ from studies.assessment.fidelity.readings import VALUE, Instruments
 from studies.assessment.fidelity.truths import TruthPlan, Truths, import_truths, known_truths, train_truths
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
+
+_TRIES = 100
+ANCHOR = "mixscout:fidelity_anchor"
+"""On the study: the best mixture of the first design, so that a later, larger design begins with the same mixtures."""
+
+
+def design(bench: Workbench, study: optuna.Study, count: int) -> dict[str, Mixture]:
+    """Name `count` different mixtures of two partitions or more; a larger design keeps the smaller one.
+
+    A model trained on a single partition is the member, so single partitions are left out. Raises `ConfigError` for a
+    space without others, and `StudyError` before the first evaluation.
+    """
+    names, best = bench.proxy.pool.names, best_mixture(bench, study)
+    named = {"best": best, "uniform": Mixture.uniform(names), "proportional": bench.proxy.pool.proportional()}
+    anchor = _anchor(study, best).over(names)
+    fixed = [named["uniform"], named["proportional"], anchor]
+    try:
+        others = spread(bench.space, count, seed=bench.config.search.seed, before=fixed, near=anchor)
+    except ValueError as error:
+        raise ConfigError(f"[space] {error}") from None
+    named |= {f"spread-{number}": mixture for number, mixture in enumerate(others, start=1)}
+    plan: dict[str, Mixture] = {}
+    for name, mixture in named.items():
+        if len(mixture.support) > 1 and len(plan) < count and not _contains(plan.values(), mixture):
+            plan[name] = mixture.over(names)
+    return plan
+
+
+def union_design(space: CappedSimplex, count: int, *, seed: int) -> dict[str, Mixture]:
+    """Name `count` even mixtures of random sizes from two on; a larger design keeps the smaller one.
+
+    Raises `ConfigError` when the space has fewer.
+    """
+    names = space.allowed
+    most = min(len(names), space.max_members)
+    plan: dict[str, Mixture] = {}
+    for number in range(_TRIES * count):
+        rng = np.random.default_rng([seed, number])
+        size = int(rng.integers(2, most + 1)) if most > 1 else 1
+        mixture = Mixture.uniform([names[at] for at in sorted(rng.permutation(len(names))[:size])]).over(space.names)
+        if size > 1 and space.contains(mixture) and not _contains(plan.values(), mixture):
+            plan[f"union-{len(plan) + 1}"] = mixture
+        if len(plan) == count:
+            return plan
+    raise ConfigError(
+        f"[space] has {len(plan)} even mixtures of two partitions or more, fewer than {count}; ask for less"
+    )
+
+
+def _contains(mixtures: Iterable[Mixture], mixture: Mixture) -> bool:
+    return any(one.digest == mixture.digest for one in mixtures)
+
+
+def _anchor(study: optuna.Study, best: Mixture) -> Mixture:
+    recorded = study.user_attrs.get(ANCHOR)
+    if recorded is None:
+        study.set_user_attr(ANCHOR, best.as_dict())
+        return best
+    return Mixture.of(recorded)
+
 
 NEW_MERGES = 8
 

@@ -10,7 +10,7 @@ from objectives.agreement.noise import NoiseFloor
 from objectives.held_out import Floats
 from objectives.scoring.window_table import WindowTable
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, say_notes
-from pool.building.trained import TruthRun, train_runs
+from pool.building.job import TruthRun, train_runs
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine

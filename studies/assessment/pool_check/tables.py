@@ -5,7 +5,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from pool.checkpoints.checkpoint import CheckpointManifest
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.corpus.overlap import WORDS, Overlap
 from pool.files.digests import short
 from pool.parts.store import PoolManifest

@@ -8,9 +8,8 @@ import numpy as np
 from rich.console import Console
 
 from pool.errors import StudyError
-from pool.mixture import Mixture
+from pool.mixture import Mixture, apportion
 from pool.parts.store import Pool
-from pool.training.inputs import apportion
 from studies.answers.score import Json
 from studies.terminal import plain_table
 

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from tiny import edit, rewrite_record, snapshot
 
 from pool.building.build import build_pool
-from pool.building.trained import TruthRun, folder_of
-from pool.checkpoints.checkpoint import CheckpointManifest, load_model, new_model
+from pool.building.job import TruthRun, folder_of
+from pool.checkpoints.checkpoint import load_model, new_model
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.config.recipe import ModelShape
 from pool.files.records import MANIFEST, read_record

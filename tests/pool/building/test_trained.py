@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import snapshot
 
-from pool.building.trained import TruthRun, folder_of, is_trained, train_runs, train_to_mixture
+from pool.building.job import TruthRun, folder_of, is_trained, train_runs, train_to_mixture
 from pool.config.pool_file import read_pool_file
 from pool.engines.processes import Processes
 from pool.errors import PoolError

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from pool.config.pool_file import HeldOutSize
 from pool.corpus.corpus import SPLITS, Corpus, all_copies, more_text
 from pool.corpus.corpus import make_corpus as make_corpus_in
-from pool.corpus.demo import (
+from pool.corpus.document_store import DocumentStore
+from pool.corpus.files import (
     HELD_OUT_DOMAIN,
     demo_held_out,
     demo_partitions,
     demo_source_versions,
     required_distributions,
 )
-from pool.corpus.document_store import DocumentStore
 from pool.errors import CorpusError
 
 texts = st.lists(st.text(min_size=1, max_size=5).filter(str.strip), min_size=30, max_size=60)

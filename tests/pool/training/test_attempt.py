@@ -18,7 +18,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from pool.building.trained import TruthRun, folder_of, train_runs
+from pool.building.job import TruthRun, folder_of, train_runs
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, ModelShape, Recipe

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool.config.recipe import Recipe
-from pool.mixture import Mixture
-from pool.training.inputs import apportion, training_windows
+from pool.mixture import Mixture, apportion
+from pool.training.inputs import training_windows
 
 CONTEXT = 4
 STREAMS = {

@@ -15,7 +15,8 @@ from transformers import Trainer
 
 from objectives.merging.merge import StackedPool
 from pool.building.build import build_pool
-from pool.checkpoints.checkpoint import CheckpointManifest, load_model, new_model, parameters_of
+from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, Lora, ModelShape, Recipe
 from pool.errors import ConfigError, MixscoutError, PoolError, PoolMismatchError

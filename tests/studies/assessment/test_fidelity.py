@@ -10,8 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 from tiny import edit, snapshot
 
-from studies.assessment.fidelity.design import design
-from studies.assessment.fidelity.report import FidelityRequest, make_report
+from studies.assessment.fidelity.report import FidelityRequest, design, make_report
 from studies.opened.on_pool import workbench
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
-from pool.checkpoints.checkpoint import SeedTextLoss, load_model
+from pool.checkpoints.checkpoint import load_model
+from pool.checkpoints.manifest import SeedTextLoss
 from pool.config.pool_file import read_pool_file
 from pool.errors import CorpusError
 from pool.files.digests import digest_file

@@ -20,8 +20,8 @@ from objectives.merging.merge import StackedPool
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import HeldOutSize, read_pool_file
 from pool.corpus.corpus import make_corpus
-from pool.corpus.demo import _licences, _stdlib_code
 from pool.corpus.document_store import DocumentStore
+from pool.corpus.files import _licences, _stdlib_code
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from pool.parts.store import Pool

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from tiny import edit, snapshot
 
-from pool.building.trained import TruthRun, folder_of, train_to_mixture
+from pool.building.job import TruthRun, folder_of, train_to_mixture
 from pool.config.pool_file import read_pool_file
 from pool.engines.engine import OneByOne
 from pool.errors import ConfigError

@@ -12,7 +12,7 @@ from tiny import edit, snapshot
 from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.parts.store import open_pool
-from studies.assessment.fidelity.design import union_design
+from studies.assessment.fidelity.report import union_design
 from studies.assessment.fidelity.truths import TruthPlan
 from studies.opened.on_pool import workbench
 from studies.study_file.study_file import read_study_file
