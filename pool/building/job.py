@@ -2,7 +2,8 @@
 
 A checkpoint's folder is locked during training: a process may outlive its command.
 
-Models really trained on mixtures, by the members' recipe or another one, are trained once each. POOL/trained/<digest>/ is named by everything that decides the weights.
+Models really trained on mixtures, by the members' recipe or another one, are trained once each. The folder
+POOL/trained/<digest>/ is named by everything that decides the weights.
 """
 
 import contextlib
