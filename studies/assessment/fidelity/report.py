@@ -5,7 +5,7 @@ The mixtures to train are the best, the baselines, and a spread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -52,8 +52,10 @@ def design(bench: Workbench, study: optuna.Study, count: int) -> dict[str, Mixtu
         raise ConfigError(f"[space] {error}") from None
     named |= {f"spread-{number}": mixture for number, mixture in enumerate(others, start=1)}
     plan: dict[str, Mixture] = {}
+    seen: set[str] = set()
     for name, mixture in named.items():
-        if len(mixture.support) > 1 and len(plan) < count and not _contains(plan.values(), mixture):
+        if len(mixture.support) > 1 and len(plan) < count and mixture.digest not in seen:
+            seen.add(mixture.digest)
             plan[name] = mixture.over(names)
     return plan
 
@@ -65,22 +67,25 @@ def union_design(space: CappedSimplex, count: int, *, seed: int) -> dict[str, Mi
     """
     names = space.allowed
     most = min(len(names), space.max_members)
+    subsets = sum(math.comb(len(names), size) for size in range(2, most + 1))
     plan: dict[str, Mixture] = {}
+    seen: set[tuple[int, ...]] = set()
     for number in range(_TRIES * count):
+        if len(plan) == count or len(seen) == subsets:
+            break
         rng = np.random.default_rng([seed, number])
-        size = int(rng.integers(2, most + 1)) if most > 1 else 1
-        mixture = Mixture.uniform([names[at] for at in sorted(rng.permutation(len(names))[:size])]).over(space.names)
-        if size > 1 and space.contains(mixture) and not _contains(plan.values(), mixture):
-            plan[f"union-{len(plan) + 1}"] = mixture
-        if len(plan) == count:
-            return plan
+        size = int(rng.integers(2, most + 1))
+        places = tuple(sorted(int(at) for at in rng.permutation(len(names))[:size]))
+        if places not in seen:
+            seen.add(places)
+            mixture = Mixture.uniform([names[at] for at in places]).over(space.names)
+            if space.contains(mixture):
+                plan[f"union-{len(plan) + 1}"] = mixture
+    if len(plan) == count:
+        return plan
     raise ConfigError(
         f"[space] has {len(plan)} even mixtures of two partitions or more, fewer than {count}; ask for less"
     )
-
-
-def _contains(mixtures: Iterable[Mixture], mixture: Mixture) -> bool:
-    return any(one.digest == mixture.digest for one in mixtures)
 
 
 def _anchor(study: optuna.Study, best: Mixture) -> Mixture:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import killed_search
@@ -20,9 +21,22 @@ from pool.parts.store import open_pool
 MERGES = 18
 
 
-def _run(database: Path, where: str, nth: int) -> int:
-    command = [sys.executable, killed_search.__file__, str(database), str(MERGES), where, str(nth)]
-    return subprocess.run(command, check=False).returncode
+Run = Callable[[Path, str, int], int]
+"""A search in a database, killed at the nth call of a place (0: never); returns how its process ended."""
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    command = [sys.executable, killed_search.__file__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None and server.stdout is not None
+        requests, answers = server.stdin, server.stdout
+
+        def run(database: Path, where: str, nth: int) -> int:
+            print(json.dumps([str(database), MERGES, where, nth]), file=requests, flush=True)
+            return int(answers.readline())
+
+        yield run
 
 
 def _trials(database: Path) -> list[tuple[object, ...]]:
@@ -34,9 +48,9 @@ def _trials(database: Path) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
+def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
     database = tmp_path_factory.mktemp("undisturbed") / "study.db"
-    assert _run(database, "", 0) == 0
+    assert run(database, "", 0) == 0
     trials = _trials(database)
     assert Counter(state for _, state, *_ in trials)["COMPLETE"] == MERGES
     return trials
@@ -59,11 +73,11 @@ PLACES = [
 
 @pytest.mark.parametrize(("where", "nth"), PLACES)
 def test_a_search_killed_at_an_exact_place_ends_as_if_undisturbed(
-    where: str, nth: int, undisturbed: list[tuple[object, ...]], tmp_path: Path
+    run: Run, where: str, nth: int, undisturbed: list[tuple[object, ...]], tmp_path: Path
 ) -> None:
     database = tmp_path / "study.db"
-    assert _run(database, where, nth) == -signal.SIGKILL
-    assert _run(database, "", 0) == 0
+    assert run(database, where, nth) == -signal.SIGKILL
+    assert run(database, "", 0) == 0
     assert _trials(database) == undisturbed
     evaluated = Counter((tmp_path / "study.log").read_text().split())
     twice = [mixture for mixture, times in evaluated.items() if times > 1]
@@ -97,30 +111,19 @@ def _kill_some_times(rng: random.Random, kills: int, longest: float, *command: o
     return caught
 
 
-def _finish(*command: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "studies.command_line.app", *map(str, command)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def _weights(root: Path) -> dict[str, str]:
     files = sorted((root / "pools").rglob("model.safetensors"))
     return {str(path.relative_to(root)): digest_file(path) for path in files}
 
 
 def test_a_real_build_and_a_real_search_killed_at_random_end_as_if_undisturbed(
-    empty_root: Path, built_root: Path, root: Path
+    empty_root: Path, built_root: Path, root: Path, mixscout: Callable
 ) -> None:
     rng = random.Random(20)
     build = ("pool", "build", empty_root / "pool.toml")
     caught = _kill_some_times(rng, 3, 0.8, *build, wait_for="/")
     assert caught >= 2, "the kills came too late to prove anything"
-    _finish(*build)
+    assert mixscout(*build).code == 0
     assert _weights(empty_root) == _weights(built_root)
     leftovers = [path for path in (empty_root / "pools").rglob(".*") if path.suffix in (".tmp", ".scratch")]
     assert leftovers == []
@@ -128,16 +131,18 @@ def test_a_real_build_and_a_real_search_killed_at_random_end_as_if_undisturbed(
     search = ("search", empty_root / "study.toml", "--merges", 20)
     caught = _kill_some_times(rng, 3, 1.5, *search, wait_for="search tiny:")
     assert caught >= 2, "the kills came too late to prove anything"
-    counts = json.loads(_finish(*search, "--json"))["counts"]
+    counts = json.loads(mixscout(*search, "--json").out)["counts"]
     assert counts["merges"] == 20
-    _finish("search", root / "study.toml", "--merges", 20)
-    best = [json.loads(_finish("best", folder / "study.toml", "--json")) for folder in (empty_root, root)]
+    assert mixscout("search", root / "study.toml", "--merges", 20).code == 0
+    best = [json.loads(mixscout("best", folder / "study.toml", "--json").out) for folder in (empty_root, root)]
     for one in best:
         one["counts"].pop("cached")  # a merge kept just before a kill is remembered when the trial goes on
     assert best[0] == best[1]
 
 
-def test_a_real_rebuild_killed_at_random_leaves_the_old_pool_and_ends_as_if_undisturbed(root: Path) -> None:
+def test_a_real_rebuild_killed_at_random_leaves_the_old_pool_and_ends_as_if_undisturbed(
+    root: Path, mixscout: Callable
+) -> None:
     before, digest = _weights(root), open_pool(read_pool_file(root / "pool.toml")).manifest.digest
     build = ("pool", "build", root / "pool.toml", "--rebuild", "code", "--rebuild", "docs")
     caught = _kill_some_times(random.Random(21), 1, 0.4, *build, wait_for="member 'docs': 0/")
@@ -147,7 +152,7 @@ def test_a_real_rebuild_killed_at_random_leaves_the_old_pool_and_ends_as_if_undi
     assert {name: half[name] for name in before} == before
     assert [name.rpartition("/members/")[2] for name in half if name not in before] == ["code/model.safetensors"]
     written = {name: (root / name).stat().st_mtime_ns for name in half}
-    _finish(*build)
+    assert mixscout(*build).code == 0
     assert _weights(root) == before
     (made,) = (written[name] for name in half if name not in before)
     assert (root / "pools/tiny/members/code/model.safetensors").stat().st_mtime_ns == made, "it is not trained twice"

@@ -1,11 +1,14 @@
 """Advance a study on an analytic objective, and die by SIGKILL at one exact place: a script for test_kill.py.
 
-Arguments: database, total of merges, where ("before:name" or "after:name"), at which call (0: never).
+A line of standard input is a run: database, merges in total, where ("before:name", "after:name"), and at which call
+(0: never).
 """
 
+import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import optuna
@@ -81,5 +84,23 @@ def run(database: Path, merges: int, where: str, nth: int) -> None:
             advance(study, search, merges, crew=DatabaseCrew(opened))
 
 
+def serve() -> None:
+    """Fork for every line of arguments on standard input, and print how the fork ended.
+
+    A fork has the libraries of this process, so a run costs no seconds of imports.
+    """
+    for line in sys.stdin:
+        database, merges, where, nth = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                run(Path(database), merges, where, nth)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    serve()
