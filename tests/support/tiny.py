@@ -78,6 +78,7 @@ start = ["uniform", "vertices"]
 
 [gate]
 min_evidence = 5
+patience = 25
 """
 
 
