@@ -48,13 +48,15 @@ def build_pool(path: str | PathLike[str], *, rebuild: Sequence[str] = (), worker
     """Build the missing parts of a pool by its file; a second call finds the pool complete.
 
     rebuild: members to train again; `seed` for the seed and all members, `all` for everything.
-    workers: members trained side by side, by default one after the other.
+    workers: members trained side by side, by default one after the other, and those of a small model on CPUs one
+        for each core.
 
     Raises a `MixscoutError` that names the thing at fault.
     """
     quiet_libraries()
     config = read_pool_file(Path(path))
-    with chosen(EngineRequest(workers=workers), otherwise=config.recipe.resources) as engine:
+    wanted = EngineRequest(workers=workers)
+    with chosen(wanted, otherwise=config.recipe.resources, parameters=config.parameters) as engine:
         return build(config, list(rebuild), engine)
 
 
@@ -120,7 +122,10 @@ class Study:
 
     def confirm(self) -> Confirmation:
         """Really train the best mixture and the baselines, or recall them, and compare with their merges."""
-        return run_confirm(self._on_pool("confirm"), self.best_mixture)
+        bench, best = self._on_pool("confirm"), self.best_mixture
+        pool = bench.proxy.pool.config
+        with chosen(EngineRequest(), otherwise=pool.recipe.resources, parameters=pool.parameters) as engine:
+            return run_confirm(bench, best, engine)
 
     def fidelity(
         self, mixtures: int = 12, *, repeats: int = 0, exponents: tuple[float, ...] = (0.5, 0.75)
@@ -129,7 +134,10 @@ class Study:
         from studies.assessment.fidelity.report import FidelityRequest, make_report
 
         wanted = FidelityRequest(mixtures, repeats, exponents=exponents)
-        return make_report(self._on_pool("fidelity"), self.optuna, wanted)
+        bench = self._on_pool("fidelity")
+        pool = bench.proxy.pool.config
+        with chosen(EngineRequest(), otherwise=pool.recipe.resources, parameters=pool.parameters) as engine:
+            return make_report(bench, self.optuna, wanted, engine)
 
     def report(self) -> Path:
         """Write the report, and return the path of its page."""

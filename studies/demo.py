@@ -8,6 +8,7 @@ from rich.console import Console
 
 from pool.building.build import build_pool
 from pool.config.pool_file import read_pool_file
+from pool.engines.choice import EngineRequest, chosen
 from pool.errors import StudyError
 from pool.files.whole import write_text
 from pool.progress import say
@@ -26,7 +27,9 @@ def run_demo(root: Path, console: Console) -> None:
     pool_file = _write_example("demo_pool.toml", root / "pool.toml")
     study_file = _write_example("demo_study.toml", root / "study.toml")
     say(f"building the pool of {pool_file}")
-    pool = build_pool(read_pool_file(pool_file))
+    pool_config = read_pool_file(pool_file)
+    with chosen(EngineRequest(), parameters=pool_config.parameters) as engine:
+        pool = build_pool(pool_config, engine=engine)
     say(f"pool ready after {time.monotonic() - started:.0f} s; searching for the best mixture of {study_file}")
     config = read_study_file(study_file)
     with workbench(config, writes=True) as bench:
@@ -34,7 +37,8 @@ def run_demo(root: Path, console: Console) -> None:
         study = bench.known_study()
         best = find_best(bench, study)
         say(f"searched after {time.monotonic() - started:.0f} s; training the winner and the baselines for real")
-        confirmation = run_confirm(bench, best.mixture)
+        with chosen(EngineRequest(), parameters=pool_config.parameters) as engine:
+            confirmation = run_confirm(bench, best.mixture, engine)
         picture = draw_study(best, study, root / "reports" / f"{config.name}.png")
     show_best(console, best, confirmation)
     console.print(f"picture: {picture}", soft_wrap=True)

@@ -231,6 +231,11 @@ class PoolFile(Config):
         return None if self.seed.is_given else self.tokenizer
 
     @property
+    def parameters(self) -> int | None:
+        """About the number of the model's parameters; None for a given seed."""
+        return None if self.seed.is_given else self.model.parameters(self.tokenizer.vocabulary)
+
+    @property
     def context(self) -> int:
         return self.seed.context or self.model.context
 

@@ -86,6 +86,13 @@ class ModelShape(Config):
             )
         return self
 
+    def parameters(self, vocabulary: int) -> int:
+        """Estimate the number of parameters, to about a tenth."""
+        embeddings = vocabulary * self.hidden_size * (1 if self.tie_embeddings else 2)
+        matrices = 2 if self.family == "gpt2" else 3
+        layer = 4 * self.hidden_size**2 + matrices * self.hidden_size * self.intermediate_size
+        return embeddings + self.layers * layer
+
     @property
     def digest_parts(self) -> dict[str, object]:
         """Parts of the model's digest; digests of the first family are older than the key and lack it."""

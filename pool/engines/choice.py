@@ -1,5 +1,6 @@
 """The choice of an engine from the options of a command."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Literal
 from pool.engines.devices import visible_devices
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.engines.ray_tasks import AUTO, check_address, check_installed, ray_tasks
-from pool.engines.resources import ANY, Resources
+from pool.engines.resources import ANY, NO_DEVICE, Resources
 from pool.errors import ConfigError
 
 EngineName = Literal["processes", "ray"]
@@ -46,10 +47,19 @@ class EngineRequest:
         return Resources(self.num_cpus, self.num_gpus)
 
 
-@contextmanager
-def chosen(wanted: EngineRequest, devices: Sequence[str] = (), otherwise: Resources = ANY) -> Iterator[Engine]:
-    """Yield the wanted engine: Ray, processes on `devices` or all visible devices, or one by one.
+SMALL_PARAMETERS = 5_000_000
+"""Parameters of a model at most for which a core's own job is faster than all cores at one job."""
+_JOB_BYTES = 1_500_000_000
+"""Memory of a process that trains such a model: libraries, model, optimizer and a batch."""
 
+
+@contextmanager
+def chosen(
+    wanted: EngineRequest, devices: Sequence[str] = (), otherwise: Resources = ANY, parameters: int | None = None
+) -> Iterator[Engine]:
+    """Yield the wanted engine: Ray, processes on `devices` or all visible devices, or the default.
+
+    The default is one by one, and for trainings of a small model, of so many `parameters`, a process for each core.
     `otherwise` fills in unset resources. Raises `EngineError` and `ConfigError`.
     """
     resources = wanted.resources.over(otherwise)
@@ -59,8 +69,23 @@ def chosen(wanted: EngineRequest, devices: Sequence[str] = (), otherwise: Resour
         with ray_tasks(wanted.address or AUTO, wanted.workers, resources) as engine:
             yield engine
     elif wanted.workers is None and not devices:
-        yield ONE_BY_ONE
+        yield _default(parameters) if resources == ANY else ONE_BY_ONE
     else:
         from pool.engines.processes import Processes  # joblib loads slowly
 
         yield Processes(wanted.workers or len(devices), devices or visible_devices(), resources)
+
+
+def _default(parameters: int | None) -> Engine:
+    """Take a core for each training of a small model, unless a GPU is there or the user has divided the cores."""
+    if parameters is None or parameters > SMALL_PARAMETERS or "OMP_NUM_THREADS" in os.environ:
+        return ONE_BY_ONE
+    import joblib
+    import psutil
+
+    places = min(joblib.cpu_count(), psutil.virtual_memory().available // _JOB_BYTES)
+    if places < 2 or visible_devices() != (NO_DEVICE,):
+        return ONE_BY_ONE
+    from pool.engines.processes import SideBySide
+
+    return SideBySide(places)

@@ -17,7 +17,7 @@ from typing import cast
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
 from pool.engines.dispatch import KILLED, LostError, dispatch
-from pool.engines.engine import Job, Result, said_into
+from pool.engines.engine import ONE_BY_ONE, Job, Result, said_into
 from pool.engines.resources import ANY, NO_DEVICE, Resources, room_of, shared_out
 from pool.errors import EngineError
 from pool.progress import mute, say
@@ -64,6 +64,31 @@ class Processes:
         if self._shares:
             environment["CUDA_VISIBLE_DEVICES"] = self._shares[number % len(self._shares)]
         return environment
+
+
+class SideBySide(Processes):
+    """Does jobs in processes of one thread each, and a single job in this process, with one thread too.
+
+    So the results depend neither on the number of cores nor on the number of jobs.
+    """
+
+    def __init__(self, places: int) -> None:
+        super().__init__(places, resources=Resources(cpus=1))
+
+    def run(
+        self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[str, Result]]:
+        if len(jobs) > 1:
+            yield from super().run(jobs, watch=watch)
+            return
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield from ONE_BY_ONE.run(jobs, watch=watch)
+        finally:
+            torch.set_num_threads(threads)
 
 
 class _Place:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from objectives.evaluation import Evaluation
 from objectives.losses.trained_loss import TrainedLoss
+from pool.building.job import TruthRun, train_runs
+from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.mixture import Mixture
 from studies.answers.best import baseline_mixtures
 from studies.answers.score import Json, rank_correlation
@@ -63,10 +65,14 @@ def trained_loss(bench: Workbench) -> RememberedObjective:
     return RememberedObjective(trained, bench.database.evaluations)
 
 
-def run_confirm(bench: Workbench, best: Mixture) -> Confirmation:
-    """Train the best mixture and the baselines by the members' recipe, or recall them."""
-    contenders = {"best": best, **baseline_mixtures(bench.proxy.pool, bench.losses["search"])}
+def run_confirm(bench: Workbench, best: Mixture, engine: Engine = ONE_BY_ONE) -> Confirmation:
+    """Train the best mixture and the baselines by the members' recipe, by an engine, or recall them."""
+    pool = bench.proxy.pool
+    contenders = {"best": best, **baseline_mixtures(pool, bench.losses["search"])}
     trained = trained_loss(bench)
+    unknown = [mixture.over(pool.names) for mixture in contenders.values() if trained.recall(mixture) is None]
+    for _ in train_runs(pool, [TruthRun(mixture, pool.config.recipe) for mixture in unknown], engine):
+        pass
     confirmed = [
         Confirmed(name, mixture, bench.losses["test"](mixture), trained(mixture))
         for name, mixture in contenders.items()

@@ -74,10 +74,13 @@ def robustness(
 def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     """Really train the best mixture and the baselines at equal tokens, and compare with their merges."""
     quiet_libraries()
+    from pool.engines.choice import EngineRequest, chosen
     from studies.answers.confirm import run_confirm
     from studies.answers.tables import show_confirmation
     from studies.opened.opened_study import best_mixture
 
     with pool_bench(study_file) as bench:
-        confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()))
+        pool = bench.proxy.pool.config
+        with chosen(EngineRequest(), otherwise=pool.recipe.resources, parameters=pool.parameters) as trains:
+            confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()), trains)
     print_answer(confirmation, show_confirmation, as_json=as_json)

@@ -69,11 +69,10 @@ def fidelity(
     from studies.assessment.fidelity.table import show_fidelity
 
     wanted = FidelityRequest(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions, output)
-    with (
-        pool_bench(study_file) as bench,
-        chosen(told, otherwise=bench.proxy.pool.config.recipe.resources) as trains,
-    ):
-        report = make_report(bench, bench.known_study(), wanted, trains)
+    with pool_bench(study_file) as bench:
+        pool = bench.proxy.pool.config
+        with chosen(told, otherwise=pool.recipe.resources, parameters=pool.parameters) as trains:
+            report = make_report(bench, bench.known_study(), wanted, trains)
     print_answer(report, show_fidelity, as_json=as_json)
 
 

@@ -46,7 +46,7 @@ def build(
 ) -> None:
     """Build the missing parts of a pool: corpus, tokenizer, seed, members. After a kill, the same line resumes.
 
-    With --workers, members are trained side by side.
+    With --workers, members are trained side by side; those of a small model on CPUs always are.
     """
     from pool.config.pool_file import read_pool_file
     from pool.corpus.reading.source_files import check_sources
@@ -58,7 +58,7 @@ def build(
     from pool.building.build import build_pool
     from pool.engines.choice import chosen
 
-    with chosen(wanted, otherwise=config.recipe.resources) as trains:
+    with chosen(wanted, otherwise=config.recipe.resources, parameters=config.parameters) as trains:
         manifest = build_pool(config, rebuild or [], trains).manifest
     _print_pool(manifest, as_json=as_json)
 

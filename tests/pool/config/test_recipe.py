@@ -1,14 +1,15 @@
 """Promises of recipes: what they are called stays, options say what they refuse, and each does what it says."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from pydantic import ValidationError
 from transformers import Trainer, TrainingArguments
 
-from pool.checkpoints.checkpoint import load_model, parameters_of
-from pool.config.recipe import Recipe, SeedRecipe
+from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
+from pool.config.recipe import Family, ModelShape, Recipe, SeedRecipe
 from pool.engines.resources import Resources
 from pool.mixture import Mixture
 from pool.parts.store import Pool
@@ -45,6 +46,15 @@ def test_what_a_run_takes_of_a_machine_is_in_no_digest() -> None:
         Recipe(num_gpus=2.5)
     with pytest.raises(ValidationError, match="num_gpus is for members, not for the seed"):
         SeedRecipe(num_gpus=2)
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+@pytest.mark.parametrize("changes", [{}, {"hidden_size": 256, "layers": 6, "tie_embeddings": False}])
+def test_the_parameters_of_a_shape_are_estimated_to_a_tenth(family: Family, changes: dict[str, object]) -> None:
+    shape = ModelShape.model_validate({"family": family, **changes})
+    with torch.device("meta"):
+        real = sum(tensor.numel() for tensor in new_model(shape, 4096, initial_seed=0).parameters())
+    assert shape.parameters(4096) == pytest.approx(real, rel=0.1)
 
 
 def test_a_batch_is_cut_into_equal_parts() -> None:

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from import_path import IMPORT_PATH
 from jobs import Dying, Hungry, Meeting, Noted, Talking, begun_by, refused, seen, unreadable
 from ray_nodes import ray_cluster
 
 from pool.engines import ray_tasks as ray_tasks_module
-from pool.engines.choice import EngineRequest, chosen
+from pool.engines.choice import SMALL_PARAMETERS, EngineRequest, chosen
 from pool.engines.engine import MOST_LOSSES, ONE_BY_ONE, Engine, Job
-from pool.engines.processes import Processes
+from pool.engines.processes import Processes, SideBySide
 from pool.engines.ray_tasks import RayTasks, ray_tasks
-from pool.engines.resources import Resources, shared_out
+from pool.engines.resources import ANY, Resources, shared_out
 from pool.errors import ConfigError, EngineError, PoolError
 
 
@@ -41,10 +42,10 @@ def ray_engine(address: str) -> Iterator[RayTasks]:
 def _engine(name: str, request: pytest.FixtureRequest) -> Engine:
     if name == "ray":
         return request.getfixturevalue("ray_engine")
-    return Processes(2) if name == "processes" else ONE_BY_ONE
+    return {"processes": Processes(2), "side-by-side": SideBySide(2)}.get(name, ONE_BY_ONE)
 
 
-@pytest.fixture(params=["one-by-one", "processes", "ray"])
+@pytest.fixture(params=["one-by-one", "side-by-side", "processes", "ray"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     return _engine(request.param, request)
 
@@ -270,3 +271,38 @@ def test_no_ray_and_no_cluster_are_one_line_each(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"--engine ray needs Ray: pip install 'mixscout\[cluster\]'"):
         ray_tasks("auto", None, Resources()).__enter__()
+
+
+def test_trainings_of_a_small_model_get_a_core_each_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("pool.engines.choice.visible_devices", lambda: ("cpu",))
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)
+    small = SMALL_PARAMETERS
+
+    def default(parameters: int | None, otherwise: Resources = ANY) -> Engine:
+        with chosen(EngineRequest(), otherwise=otherwise, parameters=parameters) as engine:
+            return engine
+
+    assert isinstance(default(small), SideBySide)
+    assert default(small + 1) is default(None) is default(small, Resources(cpus=2)) is ONE_BY_ONE
+    with chosen(EngineRequest(), ("0",), parameters=small) as engine:
+        assert not isinstance(engine, SideBySide)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert default(small) is ONE_BY_ONE, "the user has divided the cores"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("pool.engines.choice.visible_devices", lambda: ("0",))
+    assert default(small) is ONE_BY_ONE, "a GPU does one job at a time"
+
+
+def test_side_by_side_a_job_has_one_thread_whatever_the_number_of_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for names in (["a"], ["a", "b"]):
+            assert dict(SideBySide(2).run([Job(name, torch.get_num_threads) for name in names])) == dict.fromkeys(
+                names, 1
+            )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
