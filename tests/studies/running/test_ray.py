@@ -22,10 +22,12 @@ from pool.engines.engine import OneByOne
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import open_pool
+from studies.database.address import VARIABLE
 from studies.database.leases import LEASES
 from studies.running.workers import run_workers
 
 MERGES = 40
+SECRET = "wAlruS+0fTeN"
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +70,16 @@ class Accident:
 
 
 def test_a_search_that_loses_a_node_makes_exactly_its_budget(
-    root: Path, cluster: Cluster, postgres: Postgres, new_address: Callable[[str], str], mixscout
+    root: Path,
+    cluster: Cluster,
+    postgres: Postgres,
+    new_address: Callable[[str], str],
+    mixscout,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    url = new_address("postgres")
+    url = new_address("postgres").replace("postgres@", f"postgres:{SECRET}@")
+    monkeypatch.setenv(VARIABLE, url)
     study = root / "study.toml"
-    edit(study, 'pool = "pool.toml"', f'pool = "pool.toml"\ndatabase = "{url}"')
     edit(study, 'strategy = "gradient"', 'strategy = "random"')
     edit(study, "min_evidence = 5", "enabled = false")
     with Accident(url, cluster) as accident:
@@ -89,6 +96,11 @@ def test_a_search_that_loses_a_node_makes_exactly_its_budget(
     with create_engine(url).connect() as connection:
         assert list(connection.execute(select(LEASES))) == []
     assert len({tuple(trial.params.values()) for trial in trials}) == MERGES, "no mixture twice"
+    session = Path(cluster.head_node.get_session_dir_path())
+    logs = [path for path in session.rglob("*") if path.is_file()]
+    assert any("worker" in path.name for path in logs), "workers keep logs"
+    assert SECRET not in answer.out + answer.err
+    assert [path for path in logs if SECRET.encode() in path.read_bytes()] == []
 
 
 def test_truths_trained_on_a_cluster_are_the_models_trained_here(
