@@ -17,7 +17,9 @@ from itertools import accumulate
 from typing import IO, TextIO, cast
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -90,14 +92,27 @@ def track(label: str, total: int | None, *, done: int = 0, shown: bool = True) -
         yield advance
 
 
+class _Shortened(TextColumn):
+    """A column of one line that gives way where a terminal is narrow: counts and times stay whole."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__(form, table_column=Column())
+
+    def render(self, task: Task) -> Text:
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+
 @contextmanager
 def _bar(label: str, total: int | None, done: int) -> Iterator[Advance]:
+    whole = Column(no_wrap=True)
     columns = (
-        TextColumn("{task.description}"),
+        _Shortened("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        MofNCompleteColumn(table_column=whole),
+        TimeRemainingColumn(table_column=whole.copy()),
+        _Shortened("{task.fields[note]}"),
     )
     with Progress(*columns, console=_console()) as progress:
         task = progress.add_task(label, total=total, completed=done, note="")

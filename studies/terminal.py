@@ -1,17 +1,20 @@
 """The terminal: tables and JSON going out, mixtures and numbers coming in, quiet libraries."""
 
+import copy
 import json
 import logging
 import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rich.console import Console
-from rich.table import Table
+from rich.measure import Measurement
+from rich.table import Column, Table
 from rich.text import Text
 
 from pool.errors import ConfigError
@@ -34,13 +37,47 @@ class _Answers(Console):
         return super().render_str(plain(text, self.encoding), *options, **named)
 
     def print(self, *objects: Any, **named: Any) -> None:
-        """Print and flush. Raises `OutputError`."""
+        """Print and flush; a table too wide for the terminal in parts. Raises `OutputError`."""
+        parts = _that_fit(self, objects[0]) if len(objects) == 1 and isinstance(objects[0], Table) else [objects]
         with answer_written():
-            super().print(*objects, **named)
+            for part in parts:
+                super().print(*part, **named)
 
     def on_broken_pipe(self) -> None:
         """Raise the error at hand again: Rich would end the process without a word."""
         raise BrokenPipeError
+
+
+_BOUNDLESS = 10_000
+
+
+def _that_fit(console: Console, table: Table) -> list[tuple[Table]]:
+    """Divide a table into parts as wide as the terminal at most, each with the first column; no word is broken."""
+    boundless = console.options.update(max_width=_BOUNDLESS)
+    if Measurement.get(console, boundless, table).maximum <= console.width:
+        return [(table,)]
+    first, *others = (_unbroken(console, column) for column in table.columns)
+    parts = [[first]]
+    for column in others:
+        wider = _with_columns(table, [*parts[-1], column])
+        if len(parts[-1]) > 1 and Measurement.get(console, boundless, wider).minimum > console.width:
+            parts.append([first])
+        parts[-1].append(column)
+    return [(_with_columns(table, part, titled=part is parts[0]),) for part in parts]
+
+
+def _unbroken(console: Console, column: Column) -> Column:
+    """Copy a column that is never narrower than its longest word."""
+    copied, texts = copy.copy(column), (column.header, *column.cells, column.footer)
+    copied.min_width = max(Measurement.get(console, console.options, text).minimum for text in texts)
+    return copied
+
+
+def _with_columns(table: Table, columns: list[Column], *, titled: bool = True) -> Table:
+    part = copy.copy(table)
+    part.columns = columns
+    part.title = table.title if titled else None
+    return part
 
 
 def console() -> Console:
@@ -121,15 +158,31 @@ def parse_partitions(text: str) -> list[int]:
     return parse_numbers("--partitions", text, "partitions", least=3)
 
 
+_loud = False
+
+
+@contextmanager
+def loud_libraries() -> Iterator[None]:
+    """Let `quiet_libraries` leave the messages and bars of libraries alone while the block runs."""
+    global _loud
+    _loud = True
+    try:
+        yield
+    finally:
+        _loud = False
+
+
 def quiet_libraries() -> None:
     """Keep libraries from printing over the progress, from looking for a network, and from telemetry.
 
     matplotlib tells of every cache folder that it cannot write, and makes one for itself.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", os.environ["HF_HUB_OFFLINE"])
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if _loud:
+        return
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import datasets
     import optuna
     import transformers

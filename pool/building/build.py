@@ -46,9 +46,9 @@ from pool.training.run_files import discard_scratch
 def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = ONE_BY_ONE) -> Pool:
     """Build the missing parts of a pool; an engine trains the members.
 
-    `rebuild` names members to train again; `seed` means the seed and all members, `all` the whole pool. Raises
-    `CorpusError`, `PoolError`, `PoolMismatchError`, `ConfigError` or `EngineError`: an existing pool is then unchanged,
-    and the same call resumes the work.
+    `rebuild` names members to train again; `all-members` means all of them, `seed` the seed too, `all` the whole pool.
+    Raises `CorpusError`, `PoolError`, `PoolMismatchError`, `ConfigError` or `EngineError`: an existing pool is then
+    unchanged, and the same call resumes the work.
     """
     with naming(config):
         return _built(config, rebuild, engine)
@@ -151,7 +151,7 @@ def _members(
     done = {name: manifest for name, manifest in found.items() if manifest is not None}
     changed = {name: what for name, manifest in done.items() if (what := wanted[name].changes_since(manifest))}
     if changed:
-        raise PoolMismatchError(describe_changes(changed))
+        raise PoolMismatchError(describe_changes(changed, recipe, done))
     missing = {label(name): name for name in names if name not in done}
     jobs = [TrainingJob(layout, layout.member(name), wanted[name], called).job for called, name in missing.items()]
     with track("members", len(names), done=len(done), shown=engine.elsewhere) as show:

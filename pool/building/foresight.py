@@ -28,7 +28,7 @@ from pool.files.names import file_name
 from pool.files.records import MANIFEST, read_record
 from pool.mixture import group_units
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, member_folder, member_part, stage_folder
-from pool.parts.provenance import describe_changes, recipe_changes
+from pool.parts.provenance import ALL_MEMBERS, describe_changes, recipe_changes
 from pool.training.placement import with_adapter
 
 EVERYTHING = "all"
@@ -68,7 +68,8 @@ class Request:
     def is_new(self, name: str) -> bool:
         """Whether the seed or a member is missing, or made again."""
         part = SEED if name == SEED else member_part(name)
-        asked = {EVERYTHING, SEED} & self.rebuild or file_name(name) in map(file_name, self.rebuild)
+        every = {EVERYTHING, SEED} if name == SEED else {EVERYTHING, SEED, ALL_MEMBERS}
+        asked = every & self.rebuild or file_name(name) in map(file_name, self.rebuild)
         return bool(asked) or not (self.config.folder / part / MANIFEST).is_file()
 
     def layout(self, names: Collection[str], *, corpus_is_new: bool) -> PoolLayout:
@@ -129,14 +130,14 @@ def check_before_reading(request: Request) -> None:
 
     Raises `PoolMismatchError` and `CorpusError`.
     """
-    config, changed = request.config, dict[str, list[str]]()
+    config, changed, kept = request.config, dict[str, list[str]](), dict[str, CheckpointManifest]()
     for name in _known_partitions(config.corpus) or ():
         if not request.is_new(name):
-            kept = read_record(member_folder(config.folder, name) / MANIFEST, CheckpointManifest).recipe
-            if options := recipe_changes(kept or config.recipe, config.recipe):
+            kept[name] = read_record(member_folder(config.folder, name) / MANIFEST, CheckpointManifest)
+            if options := recipe_changes(kept[name].recipe or config.recipe, config.recipe):
                 changed[name] = [f"recipe.{key} {old!r} -> {new!r}" for key, (old, new) in options.items()]
     if changed:
-        raise PoolMismatchError(describe_changes(changed))
+        raise PoolMismatchError(describe_changes(changed, config.recipe, kept))
     _check_embeddings(config.corpus)
 
 
@@ -168,7 +169,7 @@ def _check_names(request: Request, *, trains_seed: bool) -> None:
 def _check_rebuilt(asked: Collection[str], names: Collection[str], *, cut: bool) -> None:
     known = (EVERYTHING, SEED, *names)
     for name in sorted(asked):
-        if name not in known and not (cut and _is_unit(name, names)):
+        if name not in (*known, ALL_MEMBERS) and not (cut and _is_unit(name, names)):
             raise ConfigError(f"--rebuild {name}: no such member; there are {', '.join(known)}")
 
 

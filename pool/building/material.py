@@ -19,6 +19,7 @@ from pool.files.whole import new_folder, replace_folder
 from pool.parts.layout import CORPUS, SEED, TOKENIZER, PoolLayout, member_folder, stages
 from pool.parts.others import Foreign, read_given_seed
 from pool.parts.provenance import (
+    ALL_MEMBERS,
     describe_changes,
     describe_moves,
     member_changes,
@@ -80,7 +81,7 @@ def prepare_material(
     corpus = material.corpus.manifest
     _say_unknown(corpus, config.corpus.max_unknown_share, material.tokenizer)
     known = (EVERYTHING, SEED, *corpus.partitions)
-    if unknown := sorted(request.rebuild - set(known)):
+    if unknown := sorted(request.rebuild - {ALL_MEMBERS, *known}):
         raise ConfigError(f"--rebuild {unknown[0]}: no such member; there are {', '.join(known)}")
     seed = seed_mixture(config.seed.mixture, corpus) if seed_wanted and given is None else None
     if not request.anew:
@@ -256,7 +257,7 @@ def _refuse_changed(request: Request, corpus: CorpusManifest) -> None:
         with contextlib.suppress(PoolError):  # missing or damaged: nothing is known of moves
             before = read_record(folder / CORPUS / CORPUS_RECORD, CorpusManifest)
         moves = describe_moves(changed, tuple(before.partitions), tuple(corpus.partitions))
-        raise PoolMismatchError(describe_changes(changed, moves))
+        raise PoolMismatchError(describe_changes(changed, config.recipe, members, moves))
 
 
 def _say_little_kept(

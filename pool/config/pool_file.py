@@ -14,7 +14,7 @@ from pool.config.recipe import ModelShape, Recipe, SeedRecipe
 from pool.config.sources import PartitionSource, TextSource
 from pool.errors import ConfigError, MixscoutError
 from pool.files.names import Name, as_typed, file_name, located
-from pool.files.toml import Config, HubName, Revision, read_config
+from pool.files.toml import Config, HubName, Revision, as_options, read_config
 from pool.mixture import published
 from pool.progress import say
 
@@ -80,7 +80,7 @@ class CorpusConfig(Config):
             raise ValueError("source = 'demo' brings its own partitions and held-out domains; remove the tables")
         if self.source == "files" and not self.partitions:
             raise ValueError("no partition: add a [corpus.partitions.NAME] table, or set source = 'demo'")
-        reserved = sorted(set(self.partitions) & {"all", "seed"})
+        reserved = sorted(set(self.partitions) & {"all", "all-members", "seed"})
         if reserved:
             raise ValueError(f"a partition cannot be called {reserved[0]!r}: `--rebuild` means something else by it")
         shared = sorted(set(self.partitions) & set(self.held_out))
@@ -259,7 +259,7 @@ def read_pool_file(path: Path, text_root: Path | None = None) -> PoolFile:
         found = _with_absolute_paths(config, path.resolve().parent, text_root)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    found._typed = as_typed(path)
+    found._typed = as_typed(path) + as_options(path)
     found._text_root = f" --text-root {as_typed(text_root)}" if text_root else ""
     for name, table in found.corpus.partitions.items():
         model = table.cluster and table.cluster.embeddings

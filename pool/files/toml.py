@@ -1,11 +1,17 @@
-"""TOML files as checked, frozen values; every mistake becomes one clear line."""
+"""TOML files as checked, frozen values; every mistake becomes one clear line.
+
+A command may assign keys of a file for its own time: `--set search.merges=60`. All readings of the file then see them.
+"""
 
 import codecs
 import difflib
 import io
+import shlex
 import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -46,7 +52,10 @@ ConfigType = TypeVar("ConfigType", bound=Config)
 
 
 def read_config(path: Path, kind: type[ConfigType]) -> ConfigType:
-    """Read and check a TOML file. Raises `ConfigError` naming file, key, value and what would fit."""
+    """Read and check a TOML file with its assignments.
+
+    Raises `ConfigError` naming file, key, value and what would fit.
+    """
     try:
         table = tomllib.loads(_text_of(path))
     except tomllib.TOMLDecodeError as error:
@@ -54,13 +63,91 @@ def read_config(path: Path, kind: type[ConfigType]) -> ConfigType:
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from None
     except RecursionError:
         raise ConfigError(f"{path}: not valid TOML: brackets stand inside each other too deeply") from None
+    for assignment in assigned(path):
+        _assign(table, assignment, path)
     if (key := _with_nul(table)) is not None:
         raise ConfigError(f"{path}: {key!r} has a NUL character (\\u0000); no name and no path may have one")
     try:
         return kind.model_validate(table)
     except ValidationError as error:
-        mistakes = (_explain(dict(item), kind) for item in error.errors(include_url=False))
+        mistakes = (_explain(dict(item), kind, assigned(path)) for item in error.errors(include_url=False))
         raise ConfigError(f"{path}: {'; '.join(mistakes)}") from None
+
+
+Assignments = Mapping[Path, tuple[str, ...]]
+"""By file, assignments `KEY=VALUE`: the key with dots, the value as in TOML."""
+_assignments: dict[Path, tuple[str, ...]] = {}
+
+
+@contextmanager
+def assigning(some: Assignments) -> Iterator[None]:
+    """Let every reading of these files see their assignments while the block runs.
+
+    Raises `ConfigError` for an assignment that is not of the form KEY=VALUE.
+    """
+    for assignment in (one for several in some.values() for one in several):
+        _parsed(assignment)
+    before = dict(_assignments)
+    _assignments.update({path.resolve(): several for path, several in some.items()})
+    try:
+        yield
+    finally:
+        _assignments.clear()
+        _assignments.update(before)
+
+
+def all_assigned() -> Assignments:
+    """Return the assignments of all files, say for a command's other processes."""
+    return dict(_assignments)
+
+
+def assigned(path: Path) -> tuple[str, ...]:
+    """Return the assignments of a file."""
+    return _assignments.get(path.resolve(), ())
+
+
+def as_options(path: Path, prefix: str = "") -> str:
+    """Return a file's assignments as words of a command line, each after a space."""
+    return "".join(f" --set {shlex.quote(prefix + assignment)}" for assignment in assigned(path))
+
+
+def _parsed(assignment: str) -> tuple[list[str], object]:
+    """Split KEY=VALUE into the parts of its key and its value.
+
+    A value that begins like a word needs no quotes: shells take them away.
+    """
+    key, equals, value = (part.strip() for part in assignment.partition("="))
+    if not key or not equals or not value:
+        raise ConfigError(f"--set {assignment}: expected KEY=VALUE, say --set search.merges=60")
+    try:
+        return _parts_of(key), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        if value[0].isalpha() or value[0] in "/.~_$":
+            return _parts_of(key), value
+        raise ConfigError(f"--set {assignment}: {value} is no value of TOML: {error}") from None
+
+
+def _parts_of(key: str) -> list[str]:
+    try:
+        inner: object = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        raise ConfigError(f"--set {key}=...: {key!r} is no key of TOML; say SECTION.KEY") from None
+    parts = []
+    while isinstance(inner, dict):
+        ((name, inner),) = inner.items()
+        parts.append(name)
+    return parts
+
+
+def _assign(table: dict[str, Any], assignment: str, path: Path) -> None:
+    """Put the value of KEY=VALUE into a file's table; sections on the way are made where they are missing."""
+    (*sections, key), value = _parsed(assignment)
+    for section in sections:
+        inner = table.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{path}: {section!r} is {inner!r} and no section (by --set {assignment})")
+        table = inner
+    table[key] = value
 
 
 def _with_nul(value: object, key: str = "") -> str | None:
@@ -90,10 +177,16 @@ def _text_of(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; give the path of a TOML file") from None
 
 
-def _explain(item: dict[str, object], kind: type[BaseModel]) -> str:
+def _explain(item: dict[str, object], kind: type[BaseModel], assignments: Sequence[str]) -> str:
     location = item["loc"]
     assert isinstance(location, tuple)
     key = ".".join(str(part) for part in location if part != "[key]") or "the file"
+    parts = [str(part) for part in location if part != "[key]"]
+    made = next((one for one in assignments if _parsed(one)[0][: len(parts)] == parts), None)
+    return _mistake(item, location, key, kind) + (f" (by --set {made})" if made else "")
+
+
+def _mistake(item: dict[str, object], location: tuple[object, ...], key: str, kind: type[BaseModel]) -> str:
     if item["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_suggest(location, kind)}"
     if item["type"] == "missing":
@@ -106,8 +199,9 @@ def _explain(item: dict[str, object], kind: type[BaseModel]) -> str:
 
 def _suggest(location: tuple[object, ...], kind: type[BaseModel]) -> str:
     known = _fields_at(location[:-1], kind)
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    if close:
+    if elsewhere := [key for key in _dotted(kind) if key.split(".")[-1] == location[-1]]:
+        return f"; did you mean {' or '.join(map(repr, elsewhere))}?"
+    if close := difflib.get_close_matches(str(location[-1]), known, n=1):
         return f"; did you mean {close[0]!r}?"
     return f"; known here: {', '.join(known)}" if known else ""
 
@@ -126,6 +220,15 @@ def _fields_at(path: tuple[object, ...], kind: type[BaseModel]) -> list[str]:
             return []
         kind = nested[0]
     return list(kind.model_fields)
+
+
+def _dotted(kind: type[BaseModel]) -> Iterator[str]:
+    """Name all keys of a model's sections, with dots; keys inside a mapping's sections are left out."""
+    for name, field in kind.model_fields.items():
+        yield name
+        for option in (field.annotation, *get_args(field.annotation)):
+            if isinstance(option, type) and issubclass(option, BaseModel):
+                yield from (f"{name}.{inner}" for inner in _dotted(option))
 
 
 def _nested_options(annotation: object) -> list[object]:

@@ -1,7 +1,10 @@
 """The provenance of a checkpoint: everything that decides its weights, and later changes of that, in words."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 from pool.checkpoints.manifest import CheckpointManifest
@@ -13,6 +16,10 @@ from pool.mixture import Mixture
 from pool.parts.others import given_seed_changes
 from pool.tokens.prepared import CorpusManifest
 from pool.training.inputs import own_domains
+
+_OF_RECIPE = "recipe."
+ALL_MEMBERS = "all-members"
+"""Stands for every member of a pool where names of parts to make again are asked for."""
 
 
 def label(name: str) -> str:
@@ -62,7 +69,7 @@ class Provenance:
     def changes_since(self, manifest: CheckpointManifest) -> list[str]:
         """Word the differences from a manifest, except for unknown facts of an imported checkpoint."""
         options = recipe_changes(manifest.recipe or self.recipe, self.recipe)
-        changes = [f"recipe.{key} {old!r} -> {new!r}" for key, (old, new) in options.items()]
+        changes = [f"{_OF_RECIPE}{key} {old!r} -> {new!r}" for key, (old, new) in options.items()]
         if manifest.shape != self.shape:
             changes.append("the model's shape")
         if Mixture.of(manifest.mixture).digest != self.mixture.digest:
@@ -160,12 +167,45 @@ def member_changes(
     return changes
 
 
-def describe_changes(changed: Mapping[str, list[str]], moves: str = "") -> str:
-    """Name each changed checkpoint, its changes, `moves` of text between partitions, and the ways out."""
+def describe_changes(
+    changed: Mapping[str, list[str]], recipe: Recipe, members: Mapping[str, CheckpointManifest], moves: str = ""
+) -> str:
+    """Name each changed checkpoint, its changes, `moves` of text between partitions, and the ways out.
+
+    Where the recipe of members alone changed, the message has five lines: changes, members, cost, and the ways out.
+    """
+    of_recipe = all(one.startswith(_OF_RECIPE) for what in changed.values() for one in what)
+    if of_recipe and changed.keys() <= members.keys():
+        return _describe_recipe(changed, recipe, members)
     parts = [f"{label(name)} was trained before a change of {', '.join(what)}" for name, what in changed.items()]
     flags = "--rebuild seed" if "seed" in changed else " ".join(f"--rebuild {name}" for name in changed)
     ways = f"{moves}Rebuild with `mixscout pool build POOL.toml {flags}`, or give the pool another name"
     return f"{'; '.join(parts)}. {ways}"
+
+
+def _describe_recipe(
+    changed: Mapping[str, list[str]], recipe: Recipe, members: Mapping[str, CheckpointManifest]
+) -> str:
+    alike = Counter(", ".join(what) for what in changed.values())
+    counts = (f"{number} member{'s were' if number > 1 else ' was'}" for number in alike.values())
+    flags = " ".join(f"--rebuild {name}" for name in changed) if len(changed) < len(members) else f"--{ALL_MEMBERS}"
+    return (
+        f"{'; '.join(f'{some} trained before a change of {what}' for some, what in zip(counts, alike, strict=True))}\n"
+        f"members: {', '.join(map(repr, changed))}; the corpus, the tokenizer and the seed still fit\n"
+        f"cost: {_cost(recipe, [members[name] for name in changed])}\n"
+        f"train them again by `mixscout pool build POOL.toml {flags}`; until then the pool stays as it is\n"
+        "or take the change back, or give the pool another name"
+    )
+
+
+def _cost(recipe: Recipe, members: Sequence[CheckpointManifest]) -> str:
+    """Word the tokens of training members again, and the time at the speed of their last training."""
+    tokens = f"{recipe.tokens * len(members):,} tokens of training in all"
+    speeds = [one.tokens / one.seconds for one in members if one.tokens and one.seconds]
+    if not speeds:
+        return tokens
+    seconds = recipe.tokens * len(members) * len(speeds) / sum(speeds)
+    return f"{tokens}, about {timedelta(seconds=math.ceil(seconds))} hours at the speed of the last training"
 
 
 def describe_moves(changed: Mapping[str, list[str]], before: Sequence[str], now: Sequence[str]) -> str:

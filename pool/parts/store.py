@@ -148,7 +148,7 @@ def _opened(config: PoolFile) -> Pool:
     changed = seed_changes(seed, config.seed, config.model, tokenizer_digest=corpus.tokenizer_digest, pool=folder)
     changed |= member_changes(config.recipe, corpus, seed, manifest.members)
     if changed:
-        raise PoolMismatchError(describe_changes(changed))
+        raise PoolMismatchError(describe_changes(changed, config.recipe, manifest.members))
     _verify_checkpoints(folder, manifest)
     if kept_tokenizer(folder / TOKENIZER, config.own_tokenizer, config.name) is None:
         missing = folder / TOKENIZER / MANIFEST

@@ -4,13 +4,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from studies.command_line.options import JsonOption, NoiseOption, StudyArgument, pool_bench, print_answer, read_study
+from studies.command_line.options import (
+    JsonOption,
+    NoiseOption,
+    StudyArgument,
+    Verbs,
+    pool_bench,
+    print_answer,
+    read_study,
+)
 from studies.terminal import console, print_json, quiet_libraries
 
 if TYPE_CHECKING:
     from studies.study_file.study_file import StudyFile
 
-answer_verbs = typer.Typer()
+answer_verbs = Verbs()
 
 
 @answer_verbs.command(epilog="Examples: `mixscout best study.toml`, `mixscout best study.toml --diversity --json`")

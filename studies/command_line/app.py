@@ -18,24 +18,27 @@ from pool.progress import say
 from studies.command_line.answers import answer_verbs
 from studies.command_line.assessment import assessment_verbs
 from studies.command_line.bench import bench_verbs
+from studies.command_line.options import QuietOption, VerboseOption, Verbs
 from studies.command_line.outcome import outcome_verbs
 from studies.command_line.pool import pool_verbs
 from studies.command_line.search import search_verbs
 from studies.terminal import console, quiet_libraries
 
-app = typer.Typer(
+app = Verbs(
     help="Find the best data mixture for a language model without training on every mixture.",
     no_args_is_help=True,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @app.callback()
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     if version:
         from importlib.metadata import version as version_of
@@ -69,7 +72,7 @@ def main() -> None:
     try:
         prepare_streams()
         try:
-            app()
+            app(prog_name="mixscout")
         finally:
             settle()
     except MixscoutError as error:

@@ -17,20 +17,22 @@ from studies.command_line.options import (
     NoiseOption,
     StudyArgument,
     TruthsOption,
+    Verbs,
     WorkersOption,
     checked_study_files,
     folder_of_files,
     pool_bench,
     print_answer,
     read_study,
+    renamed,
 )
 from studies.terminal import console, named_weights, print_json, quiet_libraries
 
 DEFAULT_STRATEGIES = "auto,tpe,gp,random"
 DEFAULT_SEEDS = 5
-DEFAULT_MERGES = 100
+DEFAULT_FORWARDS = 100
 
-assessment_verbs = typer.Typer()
+assessment_verbs = Verbs()
 
 
 @assessment_verbs.command(
@@ -80,7 +82,8 @@ def fidelity(
 def predict(
     study_file: StudyArgument,
     mixture: Annotated[
-        str | None, typer.Option(metavar="NAME=WEIGHT,...", help="The mixture to predict; by default the study's best.")
+        str | None,
+        typer.Option(metavar="NAME=WEIGHT,...", show_default="the study's best", help="The mixture to predict."),
     ] = None,
     truths: TruthsOption = None,
     as_json: JsonOption = False,
@@ -106,7 +109,10 @@ def predict(
 )
 def ablate(
     study_file: StudyArgument,
-    merges: Annotated[int, typer.Option(min=1, help="Most coalitions to merge for the Shapley values.")] = 255,
+    coalitions: Annotated[
+        int, typer.Option(min=1, help="Most coalitions of partitions to merge for the Shapley values.")
+    ] = 255,
+    merges: Annotated[str | None, renamed("--merges", "--coalitions")] = None,
     game: Annotated[
         Literal["uniform", "best"], typer.Option(help="The mixture from which coalitions of partitions are cut.")
     ] = "uniform",
@@ -127,7 +133,7 @@ def ablate(
     from studies.assessment.ablation.run import AblationRequest, run_ablation
     from studies.assessment.ablation.tables import show_ablation
 
-    asked = AblationRequest(merges, Noise(noise, seed), game, split, not goal_only)
+    asked = AblationRequest(coalitions, Noise(noise, seed), game, split, not goal_only)
     with pool_bench(study_file) as bench:
         reports = folder_of_files(output, bench.root / "reports")
         ablation = run_ablation(bench, bench.known_study(), asked)
@@ -153,25 +159,27 @@ def compare(
         ),
     ],
     strategies: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help=f"The competing strategies. [default: {DEFAULT_STRATEGIES}]")
+        str | None,
+        typer.Option(metavar="NAME,...", show_default=DEFAULT_STRATEGIES, help="The competing strategies."),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help=f"Searches of each strategy. [default: {DEFAULT_SEEDS}]")
+        int | None, typer.Option(min=1, show_default=str(DEFAULT_SEEDS), help="Searches of each strategy.")
     ] = None,
-    merges: Annotated[
+    forward_equivalents: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Budget of each search in forward-equivalents. A merge counts one, with its gradient three. "
-            f"[default: {DEFAULT_MERGES}]",
+            show_default=str(DEFAULT_FORWARDS),
+            help="Budget of each search. A merge counts one forward-equivalent, a merge with its gradient three.",
         ),
     ] = None,
+    merges: Annotated[str | None, renamed("--merges", "--forward-equivalents")] = None,
     output: FilesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare strategies on one study at equal budgets over several seeds, or compare studies already run.
 
-    A second run continues: after a kill, or with more seeds, strategies or merges. Writes a picture and a CSV file
+    A second run continues: after a kill, or with more seeds, strategies or budget. Writes a picture and a CSV file
     into the folder `reports` beside the study's database.
     """
     configs = [read_study(file) for file in study_files]
@@ -183,16 +191,18 @@ def compare(
     from studies.opened.opening import open_study
 
     if len(study_files) > 1:
-        if strategies or seeds or merges:
+        if strategies or seeds or forward_equivalents:
             raise ConfigError(
-                "--strategies, --seeds and --merges are for one study file; several are compared as they are"
+                "--strategies, --seeds and --forward-equivalents are for one study file; several are compared as they "
+                "are"
             )
         comparison, reports = compare_studies(study_files)
         name = "-".join(one.name for one in comparison.contenders)
     else:
         names = _strategy_names(strategies or DEFAULT_STRATEGIES)
         with open_study(configs[0]) as bench:
-            comparison = compare_strategies(bench, names, seeds or DEFAULT_SEEDS, merges or DEFAULT_MERGES)
+            forwards = forward_equivalents or DEFAULT_FORWARDS
+            comparison = compare_strategies(bench, names, seeds or DEFAULT_SEEDS, forwards)
             reports = bench.root / "reports"
         name = comparison.name
     folder, files = folder_of_files(output, reports), {}

@@ -5,27 +5,29 @@ from typing import Annotated, Literal
 
 import typer
 
-from studies.command_line.options import JsonOption, PoolArgument, StudyArgument, pool_bench, print_answer
+from studies.command_line.options import JsonOption, PoolArgument, StudyArgument, Verbs, pool_bench, print_answer
 from studies.terminal import console, print_json, quiet_libraries
 
-bench_verbs = typer.Typer(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
+bench_verbs = Verbs(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
 
 
 Entries = Annotated[
-    str | None, typer.Option(metavar="STRATEGY:MERGES,...", help="Strategies, each with its number of merges.")
+    str, typer.Option(metavar="STRATEGY:MERGES,...", help="Strategies, each with its number of merges.")
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed.")]
 Partitions = Annotated[str, typer.Option(metavar="K,K,...", help="Numbers of partitions of the formulas.")]
 Noise = Annotated[float, typer.Option(min=0, help="Standard deviation of noise on the formulas' values, nats.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
-Picture = Annotated[Path | None, typer.Option(metavar="PNG", help="Also draw a picture into this file.")]
+Picture = Annotated[
+    Path | None, typer.Option(metavar="PNG", show_default="none", help="Also draw a picture into this file.")
+]
 
 
 @bench_verbs.command(
     epilog="Example: `mixscout bench search --entries auto:20,tpe:200 --partitions 8 --picture regret.png`"
 )
 def search(
-    entries: Entries = None,
+    entries: Entries = "auto:20,gradient:20,surrogate:60,tpe:200,cmaes:200,nsga2:200,random:200",
     seeds: Seeds = 3,
     partitions: Partitions = "8,32,128",
     noise: Noise = 0.0,
@@ -39,7 +41,7 @@ def search(
     from studies.benchmarks.strategies.regret import parse_entries
     from studies.terminal import parse_partitions
 
-    wanted = parse_entries(entries or "auto:20,gradient:20,surrogate:60,tpe:200,cmaes:200,nsga2:200,random:200")
+    wanted = parse_entries(entries)
     cases = regret.cases(parse_partitions(partitions), [noise])
     results = regret.run_regret(cases, wanted, seeds, jobs=jobs)
     if picture:
@@ -49,7 +51,7 @@ def search(
 
 @bench_verbs.command(epilog="Example: `mixscout bench gate --entries random:200,tpe:200 --partitions 8 --seeds 5`")
 def gate(
-    entries: Entries = None,
+    entries: Entries = "random:200,qmc:200,tpe:200,nsga2:200,gp:40,auto:20",
     seeds: Seeds = 3,
     partitions: Partitions = "8",
     noise: Noise = 0.0,
@@ -65,7 +67,7 @@ def gate(
     from studies.benchmarks.strategies.regret import cases, parse_entries
     from studies.terminal import parse_partitions
 
-    wanted = parse_entries(entries or "random:200,qmc:200,tpe:200,nsga2:200,gp:40,auto:20")
+    wanted = parse_entries(entries)
     plan = gate.GatePlan(seeds, gated_merges=gated_merges)
     results = gate.run_gate(cases(parse_partitions(partitions), [noise]), wanted, plan, jobs=jobs)
     print_answer(results, shown.show_gate, as_json=as_json)
@@ -74,7 +76,7 @@ def gate(
 @bench_verbs.command(epilog="Example: `mixscout bench proposals --partitions 128 --trials 1000`")
 def proposals(
     strategies: Annotated[
-        str | None, typer.Option(metavar="STRATEGY,...", help="Strategies to measure; by default all.")
+        str | None, typer.Option(metavar="STRATEGY,...", show_default="all", help="Strategies to measure.")
     ] = None,
     partitions: Annotated[int, typer.Option(min=3, help="Partitions of the formula.")] = 128,
     trials: Annotated[int, typer.Option(min=3, help="Trials already in the study.")] = 1000,
@@ -156,7 +158,8 @@ def training(
     repeats: Annotated[int, typer.Option(min=1, help="Paired runs, after one that is not timed.")] = 5,
     model: Annotated[Literal["pool", "130M"], typer.Option(help="The pool's model, or a Llama of 130M.")] = "pool",
     peak: Annotated[
-        float | None, typer.Option(min=0.001, help="Peak teraflops of the device, for its utilisation.")
+        float | None,
+        typer.Option(min=0.001, show_default="none", help="Peak teraflops of the device, for its utilisation."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -177,7 +180,7 @@ def surrogate(
     table: Annotated[Path, typer.Option(metavar="DIR", help="Trained models: RegMix's tables, or ratios and metrics.")],
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Metric to predict, `mean` for the mean of all; by default each."),
+        typer.Option(metavar="NAME", show_default="each", help="Metric to predict, `mean` for the mean of all."),
     ] = None,
     sizes: Annotated[
         str, typer.Option(metavar="N,N,...", help="Numbers of trained models to fit.")

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, pool_bench, read_study
+from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, Verbs, pool_bench, read_study
 from studies.terminal import console, print_json, quiet_libraries
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")]
 
-outcome_verbs = typer.Typer()
+outcome_verbs = Verbs()
 
 
 @outcome_verbs.command(epilog="Example: `mixscout export study.toml merged-model`")
@@ -54,7 +54,7 @@ def handover(
     study_file: StudyArgument,
     folder: FolderArgument,
     tokens: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of the training run; by default the study's training budget.")
+        int | None, typer.Option(min=1, show_default="the study's training budget", help="Tokens of the training run.")
     ] = None,
     text: Annotated[
         bool, typer.Option("--text", help="Also the training documents of the partitions, as JSONL.")
@@ -87,7 +87,7 @@ def report(
     study_file: StudyArgument,
     truths: TruthsOption = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the report, by default ROOT/reports/STUDY.")
+        Path | None, typer.Option(metavar="DIR", show_default="ROOT/reports/STUDY", help="Folder of the report.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

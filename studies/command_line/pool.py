@@ -17,6 +17,7 @@ from studies.command_line.options import (
     JsonOption,
     PoolArgument,
     TextRootOption,
+    Verbs,
     WorkersOption,
     folder_of_files,
 )
@@ -26,16 +27,21 @@ if TYPE_CHECKING:
     from pool.mixture import Groups, Mixture
     from pool.parts.store import PoolManifest
 
-pool_verbs = typer.Typer(help="Build, show and check pools.", no_args_is_help=True)
+pool_verbs = Verbs(help="Build, show and check pools.", no_args_is_help=True)
 
 
-@pool_verbs.command(epilog="Examples: `mixscout pool build pool.toml`, `... --rebuild news`, `... --workers 4`")
+@pool_verbs.command(epilog="Examples: `mixscout pool build pool.toml`, `... --all-members`, `... --workers 4`")
 def build(
     pool_file: PoolArgument,
     rebuild: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Train a member again; `seed` for seed and members, `all` for everything."),
+        typer.Option(
+            metavar="NAME",
+            show_default="none",
+            help="Train a member again; `seed` for seed and members, `all` for everything.",
+        ),
     ] = None,
+    all_members: Annotated[bool, typer.Option("--all-members", help="Train every member again.")] = False,
     workers: WorkersOption = None,
     engine: EngineOption = None,
     address: AddressOption = None,
@@ -57,9 +63,11 @@ def build(
     quiet_libraries()
     from pool.building.build import build_pool
     from pool.engines.choice import chosen
+    from pool.parts.provenance import ALL_MEMBERS
 
     with chosen(wanted, otherwise=config.recipe.resources, parameters=config.parameters) as trains:
-        manifest = build_pool(config, rebuild or [], trains).manifest
+        again = [*(rebuild or []), *([ALL_MEMBERS] if all_members else [])]
+        manifest = build_pool(config, again, trains).manifest
     _print_pool(manifest, as_json=as_json)
 
 
@@ -94,7 +102,7 @@ def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A partition of the pool file.")],
     checkpoint: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the checkpoint: safetensors only.")],
     tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of tokenizer.json, if not the checkpoint's.")
+        Path | None, typer.Option(metavar="DIR", show_default="the checkpoint's", help="Folder of tokenizer.json.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the member that is there.")] = False,
     text_root: TextRootOption = None,
@@ -191,7 +199,8 @@ def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: 
 def units(
     pool_file: PoolArgument,
     mixture: Annotated[
-        str | None, typer.Option(metavar="NAME=WEIGHT,...", help="A mixture over groups, or over units.")
+        str | None,
+        typer.Option(metavar="NAME=WEIGHT,...", show_default="uniform", help="A mixture over groups, or over units."),
     ] = None,
     macro: Annotated[bool, typer.Option("--macro", help="Weigh all groups alike; by default, all units.")] = False,
     as_json: JsonOption = False,

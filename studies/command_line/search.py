@@ -13,13 +13,17 @@ from studies.command_line.options import (
     GpusOption,
     JsonOption,
     StudyArgument,
+    Verbs,
     WorkersOption,
     read_study,
 )
 from studies.terminal import console, print_json, quiet_libraries
 
 MergesOption = Annotated[
-    int | None, typer.Option(min=1, help="Total budget of the study, merges already done included.")
+    int | None,
+    typer.Option(
+        min=1, show_default="the study file's", help="Total budget of the study, merges already done included."
+    ),
 ]
 
 
@@ -35,6 +39,7 @@ DevicesOption = Annotated[
     str | None,
     typer.Option(
         metavar="0,1",
+        show_default="all",
         is_eager=True,
         callback=_devices,
         help="GPUs of the workers, in turn; `cpu` for none. One worker each.",
@@ -47,7 +52,7 @@ AcceptOption = Annotated[
     ),
 ]
 
-search_verbs = typer.Typer()
+search_verbs = Verbs()
 
 
 @search_verbs.command(

@@ -12,7 +12,7 @@ from pool.errors import ConfigError
 from studies.opened.runs import learnt_runs
 from studies.opened.space import Basis, with_way_out
 from studies.study_file.sections import TargetConfig
-from studies.study_file.study_file import StudyFile
+from studies.study_file.study_file import StudyFile, naming_file
 
 SeedMeasures = Callable[[tuple[str, ...]], Mapping[str, float]]
 """Scores the seed on some domains, in the study's measure."""
@@ -44,7 +44,9 @@ def check_table(config: StudyFile) -> None:
     """Check the goal of a study on a table against its metrics and runs, without fitting. Raises `ConfigError`."""
     if config.table is not None:
         table = read_swarms(config.table, normalise=config.normalise)[0]
-        learnt_runs(config, table, None, goal_on_table(config, basis_of(config.table, table), table))
+        with naming_file(config):
+            goal = goal_on_table(config, basis_of(config.table, table), table)
+        learnt_runs(config, table, None, goal)
 
 
 def basis_of(folder: Path, table: SwarmTable) -> Basis:

@@ -21,7 +21,7 @@ from studies.opened.opened_study import OpenedStudy, checked_space, study_databa
 from studies.opened.proxy import Proxy, proxy_of
 from studies.opened.space import Basis
 from studies.study_file.sections import DownstreamConfig, ObjectiveConfig
-from studies.study_file.study_file import StudyFile
+from studies.study_file.study_file import StudyFile, naming_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,9 @@ def workbench(
         )
     pool = asked_pool(config.pool, age=config.objective.member_age, by_groups=config.space.units == "macro")
     basis = basis_of(pool)
-    targets = targets_of(config, basis)
-    space = checked_space(config, basis)
+    with naming_file(config):
+        targets = targets_of(config, basis)
+        space = checked_space(config, basis)
     address = address_of(config.database, basis.root / "mixscout.db")
     with naming(pool.config), study_database(config, address, must_exist=must_exist, writes=writes) as database:
         if only_recalls:

@@ -19,7 +19,7 @@ from studies.opened.goal import basis_of, goal_on_table
 from studies.opened.identity import Identity, common_parts
 from studies.opened.opened_study import OpenedStudy, checked_space, study_database
 from studies.opened.runs import learnt_runs
-from studies.study_file.study_file import StudyFile
+from studies.study_file.study_file import StudyFile, naming_file
 
 COVERAGE = 0.9
 """Coverage of the intervals."""
@@ -54,10 +54,12 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False, writes: bool = F
     assert config.table is not None and config.database is not None, "read_study_file sees to both"
     table, unseen = read_swarms(config.table, normalise=config.normalise)
     basis = basis_of(config.table, table)
-    goal = goal_on_table(config, basis, table)
+    with naming_file(config):
+        goal = goal_on_table(config, basis, table)
     learnt = learnt_runs(config, table, unseen, goal)
     basis = replace(basis, seen=dict(zip(table.names, learnt.table.weights.max(axis=0).tolist(), strict=True)))
-    space = checked_space(config, basis)
+    with naming_file(config):
+        space = checked_space(config, basis)
     say_notes(table, unseen)
     for one in learnt.diverged:
         say(f"{one}: far outside, so the run is left out; keep_diverged in the study file keeps it")

@@ -12,6 +12,7 @@ import optuna
 from pool.config.pool_file import read_pool_file
 from pool.engines.engine import Engine, Job
 from pool.errors import ConfigError, EngineError, StudyError, last_line
+from pool.files.toml import Assignments, all_assigned, assigning
 from pool.progress import say, track
 from search.trials import STOPPED_BY, Counts, count_trials
 from studies.database.address import VARIABLE, Address, address_of
@@ -25,19 +26,24 @@ from studies.terminal import quiet_libraries
 
 @dataclass(frozen=True)
 class Worker:
-    """A job: advance the study of `study_file` to `merges` in all; `storage` is the database's whole URL."""
+    """A job: advance the study of `study_file` to `merges` in all.
+
+    storage: the database's whole URL.
+    assignments: of the command's files, by `--set`.
+    """
 
     study_file: Path
     merges: int
     accept: bool
     storage: str = field(repr=False)
+    assignments: Assignments
 
     def __call__(self) -> str | None:
         """Work until the budget is spent; return an error as one line, for the other workers go on."""
         quiet_libraries()
         os.environ[VARIABLE] = self.storage
         try:
-            with open_study(read_study_file(self.study_file)) as bench:
+            with assigning(self.assignments), open_study(read_study_file(self.study_file)) as bench:
                 run_search(bench, self.merges, accept=self.accept)
         except Exception as error:
             return last_line(error)
@@ -52,12 +58,15 @@ def run_workers(study_file: Path, merges: int, engine: Engine, *, accept: bool =
     config = read_study_file(study_file)
     address = address_of(config.database, _root(config) / "mixscout.db")
     _check_reach(address, engine)
-    worker = Worker(study_file.resolve(), merges, accept, address.full)
+    worker = Worker(study_file.resolve(), merges, accept, address.full, all_assigned())
     wait, latest = config.database_timeout_seconds, -1
     with (
         open_database(address, timeout_seconds=wait) as database,
         track(f"search {config.name}", merges) as show,
     ):
+        there = outlasting(lambda: _counts(config.name, database), patience_seconds=wait)
+        if there.merges >= merges:
+            return there  # a worker takes seconds to start, only to find nothing to do
 
         def made() -> int:
             return outlasting(lambda: _counts(config.name, database), patience_seconds=wait).merges

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -11,7 +12,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from objectives.target import Direction
 from pool.errors import ConfigError
 from pool.files.names import Name, as_typed, located
-from pool.files.toml import Config, read_config
+from pool.files.toml import Config, as_options, read_config
 from pool.mixture import published
 from pool.progress import say
 from search.strategies.registry import STRATEGIES
@@ -74,6 +75,7 @@ class StudyFile(Config):
     lease_seconds: float = Field(60.0, ge=2)
     """How long a dead worker of another machine keeps its trial; the trial of one on this machine is free at once."""
     _typed: str = PrivateAttr("STUDY.toml")
+    _file: str = PrivateAttr("the study file")
 
     @property
     def typed(self) -> str:
@@ -184,8 +186,19 @@ def read_study_file(path: Path) -> StudyFile:
         found = config.model_copy(update=_absolute_paths(config, path.resolve().parent))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    found._typed = as_typed(path)
+    of_pool = as_options(found.pool, "pool.") if found.pool else ""
+    found._file = str(path)
+    found._typed = as_typed(path) + as_options(path) + of_pool
     return found
+
+
+@contextmanager
+def naming_file(config: StudyFile) -> Iterator[None]:
+    """Put the study file's path before a `ConfigError` of the block."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{config._file}: {error}") from None
 
 
 def _absolute_paths(config: StudyFile, base: Path) -> dict[str, object]:

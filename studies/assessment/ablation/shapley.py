@@ -151,8 +151,8 @@ def choose_design(players: int, merges: int, *, seed: int) -> Design:
         return Enumeration(players)
     if merges < merges_needed(players):
         raise StudyError(
-            f"--merges {merges} is too few for the Shapley values of {players} partitions: an estimate with an error "
-            f"needs {merges_needed(players)}, all coalitions {2**players - 1}"
+            f"--coalitions {merges} is too few for the Shapley values of {players} partitions: an estimate with an "
+            f"error needs {merges_needed(players)}, all coalitions {2**players - 1}"
         )
     return Antithetic.draw(players, merges, np.random.default_rng(seed))
 

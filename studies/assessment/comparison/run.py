@@ -95,7 +95,7 @@ def _check_budget(strategy: str, bench: OpenedStudy, budget_forwards: int) -> No
     unit, first = forwards_per_merge(search), len(search.start)
     if budget_forwards // unit <= first:
         raise ConfigError(
-            f"--merges {budget_forwards} buys {strategy!r} {budget_forwards // unit} merges at {unit} "
+            f"--forward-equivalents {budget_forwards} buys {strategy!r} {budget_forwards // unit} merges at {unit} "
             f"forward-equivalent{'s' * (unit > 1)} each, and the start design alone takes {first}: give at least "
             f"{unit * (first + 1)}, or shorten [search] start"
         )

@@ -96,10 +96,17 @@ def test_an_unbuilt_pool_says_what_to_run(empty_root: Path) -> None:
         _open(empty_root)
 
 
+RECIPE_CHANGED = r"""3 members were trained before a change of recipe\.learning_rate 0\.003 -> 0\.001
+members: 'code', 'docs', 'prose'; the corpus, the tokenizer and the seed still fit
+cost: 18,000 tokens of training in all, about \d:\d\d:\d\d hours at the speed of the last training
+train them again by `mixscout pool build .*pool\.toml --all-members`; until then the pool stays as it is
+or take the change back, or give the pool another name$"""
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("learning_rate = 3e-3", "learning_rate = 1e-3", r"member 'code' .*recipe.learning_rate 0.003 -> 0.001"),
+        ("learning_rate = 3e-3", "learning_rate = 1e-3", RECIPE_CHANGED),
         ("learning_rate = 5e-3", "learning_rate = 1e-3", r"the seed .*recipe.learning_rate.*--rebuild seed"),
         ('mixture = "proportional"', 'mixture = "uniform"', "the seed .*what it starts from"),
         ("layers = 2", "layers = 1", "the model's shape"),

@@ -159,9 +159,11 @@ def test_ablate_for_people_says_how_values_were_found_and_how_far_they_hold(
 def test_too_few_merges_and_a_study_that_was_not_started_are_one_line(
     ablated_root: Path, root: Path, mixscout: Callable
 ) -> None:
-    few = mixscout("ablate", ablated_root / "study.toml", "--merges", 3)
+    old = mixscout("ablate", ablated_root / "study.toml", "--merges", 3)
+    assert old.code == 1 and "--merges is called --coalitions here" in old.err
+    few = mixscout("ablate", ablated_root / "study.toml", "--coalitions", 3)
     assert few.code == 1
-    assert few.err.startswith("mixscout: --merges 3 is too few for the Shapley values of 3 partitions")
+    assert few.err.startswith("mixscout: --coalitions 3 is too few for the Shapley values of 3 partitions")
     none = mixscout("ablate", root / "study.toml")
     assert none.code == 1 and "no study 'tiny'" in none.err and not (root / "mixscout.db").exists()
     assert mixscout("ablate", root / "study.toml", "--game", "other").code == 2

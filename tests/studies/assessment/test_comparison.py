@@ -21,7 +21,7 @@ from studies.assessment.comparison.comparison import duels, least_p, seeds_neede
 from studies.assessment.comparison.course import Course
 from studies.assessment.comparison.run import check_values
 
-OPTIONS = ("--strategies", "auto,random", "--seeds", 2, "--merges", 15)
+OPTIONS = ("--strategies", "auto,random", "--seeds", 2, "--forward-equivalents", 15)
 
 
 def _answer(mixscout, *command: object) -> dict:
@@ -108,7 +108,7 @@ def test_asked_again_it_does_nothing_and_with_more_it_goes_on(compared: Path, mi
     assert set(before) == {f"tiny.compare.{name}.{seed}" for name in ("auto", "random") for seed in (0, 1)}
     first = _answer(mixscout, compared / "study.toml", *OPTIONS)
     assert _answer(mixscout, compared / "study.toml", *OPTIONS) == first and _trials(compared) == before
-    more = ("--strategies", "auto,random,qmc", "--seeds", 3, "--merges", 18)
+    more = ("--strategies", "auto,random,qmc", "--seeds", 3, "--forward-equivalents", 18)
     extended = _answer(mixscout, compared / "study.toml", *more)
     after = _trials(compared)
     assert len(after) == 9 and all(after[name][: len(trials)] == trials for name, trials in before.items())
@@ -155,9 +155,10 @@ def test_people_get_tables_a_picture_and_a_csv_file(compared: Path, mixscout) ->
     [
         (("--strategies", "auto,simplex"), "--strategies: unknown strategy 'simplex'; use auto"),
         (("--strategies", "tpe,tpe"), "'tpe' is given twice or empty"),
+        (("--merges", 12), "--merges is called --forward-equivalents here"),
         (
-            ("--merges", 12),
-            "--merges 12 buys 'auto' 4 merges at 3 forward-equivalents each, and the start design alone",
+            ("--forward-equivalents", 12),
+            "--forward-equivalents 12 buys 'auto' 4 merges at 3 forward-equivalents each, and the start design alone",
         ),
     ],
 )
@@ -205,7 +206,7 @@ def test_studies_of_other_questions_are_refused_by_what_differs(compared: Path, 
 
 def test_a_study_on_a_table_is_compared_too(tmp_path: Path, mixscout) -> None:
     study = write_small_study(tmp_path)
-    found = _answer(mixscout, study, "--strategies", "auto,random", "--seeds", 3, "--merges", 10)
+    found = _answer(mixscout, study, "--strategies", "auto,random", "--seeds", 3, "--forward-equivalents", 10)
     assert [one["forward_equivalents_per_merge"] for one in found["contenders"]] == [1, 1], "a table has no gradients"
     (duel,) = found["duels"]
     assert duel["wins"] == 3 and duel["p_value"] == 0.25 == found["least_p_value"]

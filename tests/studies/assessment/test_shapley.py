@@ -121,7 +121,9 @@ def test_everything_is_enumerated_where_the_merges_allow_it_and_too_few_are_refu
     assert choose_design(1, 1, seed=0).exact
     assert len(choose_design(40, 200, seed=0).coalitions) <= 201
     assert merges_needed(8) == 29 and not choose_design(8, 29, seed=0).exact
-    with pytest.raises(StudyError, match="--merges 28 is too few .* of 8 partitions: .* needs 29, all coalitions 255"):
+    with pytest.raises(
+        StudyError, match="--coalitions 28 is too few .* of 8 partitions: .* needs 29, all coalitions 255"
+    ):
         choose_design(8, 28, seed=0)
 
 

@@ -43,6 +43,32 @@ def test_a_verb_speaks_plainly_where_characters_are_few(
     assert f" {verb[-1]} " in said and "Traceback" not in said and "\\u" not in said
 
 
+def _options(verb: tuple[str, ...]) -> list[click.Parameter]:
+    command = typer.main.get_command(app)
+    for name in verb:
+        command = command.commands[name]
+    return [one for one in command.params if one.param_type_name == "option" and not one.hidden]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_the_help_says_every_default_and_no_type_of_a_flag(verb: tuple[str, ...], mixscout) -> None:
+    said = mixscout(*verb, "-h")
+    assert said.code == 0 and said.out == mixscout(*verb, "--help").out
+    assert "<bool>" not in said.out and "--quiet" in said.out and "--verbose" in said.out
+    silent = [one.name for one in _options(verb) if not (one.is_flag or one.required) and one.default is None]
+    assert silent == [one.name for one in _options(verb) if isinstance(one.show_default, str)]
+
+
+def test_completion_is_offered(monkeypatch: pytest.MonkeyPatch, mixscout) -> None:
+    monkeypatch.setenv("_MIXSCOUT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "mixscout pool b")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert mixscout().out.split() == ["build"]
+    monkeypatch.delenv("_MIXSCOUT_COMPLETE")
+    shown = mixscout("--show-completion")
+    assert shown.code == 0
+
+
 def test_answers_leave_by_the_terminal_alone() -> None:
     """A closed or full standard output is then one line for every verb, also for those to come."""
     allowed = {"studies/terminal.py", "studies/study_file/reference.py"}

@@ -8,6 +8,10 @@ from pathlib import Path
 from small_table import write_small_study
 from tiny import edit
 
+from pool.config.pool_file import PoolFile, read_pool_file
+from pool.files.toml import assigned, read_config
+from studies.study_file.study_file import read_study_file
+
 CHECK = """
 import io, json, os, sys
 from contextlib import redirect_stderr
@@ -27,6 +31,18 @@ for name, command in json.loads(sys.argv[1]).items():
     said[name] = [code, stream.getvalue(), "torch" in sys.modules or "transformers" in sys.modules]
 print(json.dumps(said))
 """
+
+
+ASSIGNED_WRONGLY = {
+    "search.mergs=60": "unknown key 'search.mergs'; did you mean 'merges'? (by --set search.mergs=60)",
+    "merges=60": "unknown key 'merges'; did you mean 'search.merges'? (by --set merges=60)",
+    "search.merges=few": "'search.merges': Input should be a valid integer",
+    "search.merges=[": "--set search.merges=[: [ is no value of TOML",
+    "search.merges": "--set search.merges: expected KEY=VALUE, say --set search.merges=60",
+    "search merges=6": "'search merges' is no key of TOML; say SECTION.KEY",
+    "name.x=3": "study.toml: 'name' is 'small' and no section (by --set name.x=3)",
+    "pool.recipe.tokens=3": "the study is on a table and has no pool file (by --set pool.recipe.tokens=3)",
+}
 
 
 def test_mistakes_are_said_before_torch_loads(tmp_path: Path) -> None:
@@ -51,6 +67,7 @@ def test_mistakes_are_said_before_torch_loads(tmp_path: Path) -> None:
         "has more than one @": [{"MIXSCOUT_STORAGE": "postgresql://me:a@b@c/d"}, "worker", there],
         "is no loopback address": [{}, "dashboard", there, "--host", "0.0.0.0"],
         "none.toml: no such": [{}, "pool", "build", str(tmp_path / "none.toml")],
+        **{message: [{}, "search", there, "--set", told] for told, message in ASSIGNED_WRONGLY.items()},
     }
     ran = subprocess.run(
         [sys.executable, "-c", CHECK, json.dumps(mistakes)], capture_output=True, text=True, check=True
@@ -58,3 +75,58 @@ def test_mistakes_are_said_before_torch_loads(tmp_path: Path) -> None:
     for message, (code, said, heavy) in json.loads(ran.stdout).items():
         assert code == 1 and message in said and said.count("\n") == 1, (message, said)
         assert not heavy, message
+
+
+def test_an_assignment_is_said_acts_for_one_command_and_is_recorded(tmp_path: Path, mixscout) -> None:
+    study = write_small_study(tmp_path)
+    text = study.read_text()
+    said = ("search.merges=3", "name=other", "target.manuals=0.5", "target.tales=0.5")
+    told = [word for one in said for word in ("--set", one)]
+    searched = mixscout("search", study, *told, "--json")
+    answer = json.loads(searched.out)
+    assert (answer["study"], answer["counts"]["merges"]) == ("other", 3)
+    assert searched.err.startswith("".join(f"{study}: {one}, by --set\n" for one in said))
+    assert study.read_text() == text and assigned(study) == () and read_study_file(study).search.merges == 12
+    unknown = mixscout("best", study)
+    assert unknown.err.endswith(f"run `mixscout search {study}` first\n"), "what was assigned before is forgotten"
+    gone = mixscout("best", study, "--set", "name=a name")
+    assert gone.err.endswith(f"run `mixscout search {study} --set 'name=a name'` first\n"), "the command is complete"
+    report = mixscout("report", study, *told, "--output", tmp_path / "page", "--json")
+    passages = json.loads((tmp_path / "page" / "report.json").read_text())["sections"]["reproduction"]["passages"]
+    assert report.code == 0 and passages["Study file study.toml"] == "\n# --set ".join([text, *said])
+    assert "mixscout best study.toml --set search.merges=3 --set name=other" in passages["Commands"]
+
+
+def test_an_assignment_reaches_a_study_s_pool_file(empty_root: Path, mixscout) -> None:
+    refused = mixscout("search", empty_root / "study.toml", "--set", "pool.recipe.tokns=3")
+    assert refused.code == 1 and "pool.toml: unknown key 'recipe.tokns'; did you mean 'tokens'?" in refused.err
+    answer = mixscout("best", empty_root / "study.toml", "--set", "pool.recipe.tokens=640", "--set", "pool.name=short")
+    assert f"{empty_root / 'pool.toml'}: recipe.tokens=640, by --set" in answer.err
+    remedy = f"run `mixscout pool build {empty_root / 'pool.toml'} --set recipe.tokens=640 --set name=short`"
+    assert answer.code == 1 and remedy in answer.err
+    assert read_pool_file(empty_root / "pool.toml").recipe.tokens == 6_000
+    assert read_config(empty_root / "pool.toml", PoolFile).name == "tiny"
+
+
+def test_quiet_leaves_the_answer_and_errors_alone(tmp_path: Path, mixscout) -> None:
+    study = write_small_study(tmp_path)
+    searched = mixscout("search", study, "--set", "search.merges=2", "--quiet", "--json")
+    assert json.loads(searched.out)["counts"]["merges"] == 2 and searched.err == ""
+    refused = mixscout("--quiet", "search", study, "--set", "search.mergs=2")
+    assert refused.err.startswith("mixscout: ") and refused.err.count("\n") == 1
+    assert mixscout("search", study, "--set", "search.merges=3").err != "", "the next command speaks again"
+
+
+def test_verbose_shows_an_error_s_traceback(tmp_path: Path, mixscout) -> None:
+    refused = mixscout("best", write_small_study(tmp_path), "--verbose")
+    traceback, last = refused.err.rstrip("\n").rsplit("\n", 1)
+    assert refused.code == 1 and "Traceback (most recent call last)" in traceback
+    assert last.startswith("mixscout: no study 'small'")
+
+
+def test_a_mistake_about_a_target_names_its_file(tmp_path: Path, mixscout) -> None:
+    study = write_small_study(tmp_path)
+    refused = mixscout("search", study, "--set", "target.tails=1.0")
+    assert (
+        refused.code == 1 and refused.err.splitlines()[-1].startswith(f"mixscout: {study}: ") and "tails" in refused.err
+    )

@@ -16,6 +16,7 @@ from tiny import edit
 
 from objectives.evaluation import Evaluation
 from objectives.stand_ins.analytic import QuadraticLoss
+from pool.engines.processes import Processes
 from pool.errors import StudyError
 from pool.mixture import Mixture
 from search.crew import MOST_BEGINNINGS, Alone
@@ -63,14 +64,22 @@ def _check(task: Task, killed: int) -> None:
     assert result.values == undisturbed(task), "a strategy that goes by the trial's number ends as if undisturbed"
 
 
-def test_the_command_starts_workers_that_share_one_budget(root: Path, mixscout) -> None:
+def test_the_command_starts_workers_that_share_one_budget(
+    root: Path, mixscout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     edit(root / "study.toml", "merges = 12", "merges = 8")
-    answer = mixscout("search", root / "study.toml", "--workers", 2, "--devices", "cpu", "--json")
+    answer = mixscout(
+        "search", root / "study.toml", "--workers", 2, "--devices", "cpu", "--set", "name=eight", "--json"
+    )
     assert answer.code == 0, answer.err
     counts = json.loads(answer.out)["counts"]
     assert counts["merges"] == 8
+    edit(root / "study.toml", 'name = "tiny"', 'name = "eight"')
     again = json.loads(mixscout("worker", root / "study.toml", "--json").out)["counts"]
     assert again == counts, "there was nothing left to do"
+    monkeypatch.setattr(Processes, "run", lambda *_, **__: pytest.fail("a worker was started for nothing"))
+    finished = mixscout("search", root / "study.toml", "--workers", 2, "--devices", "cpu", "--json")
+    assert json.loads(finished.out)["counts"] == counts
 
 
 def test_what_stops_the_workers_is_said_in_one_line(root: Path, mixscout) -> None:

@@ -15,7 +15,7 @@ LOWERED = {
     "training_budget_tokens = 2_000_000": "training_budget_tokens = 80_000",
     "merges = 24": "merges = 6",
     "--merges 36": "--merges 8",
-    "--merges 20": "--merges 6",
+    "--forward-equivalents 20": "--forward-equivalents 6",
 }
 """The tutorial's numbers that are too large for the tiny pool; all others are as a reader types them."""
 

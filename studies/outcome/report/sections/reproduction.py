@@ -13,6 +13,7 @@ from pathlib import Path
 import optuna
 
 from pool.files.secrets import MASK, SECRET_OPTIONS, without_passwords
+from pool.files.toml import as_options, assigned
 from search.trials import count_trials
 from studies.opened.identity import ACCEPTED, IDENTITY, VERSIONS, current_versions
 from studies.outcome.report.facts.facts import Facts
@@ -49,8 +50,9 @@ def reproduction_section(facts: Facts) -> Section:
 
 
 def _commands(facts: Facts) -> str:
-    file, merges = facts.study_file.name, count_trials(facts.study).merges
-    build = [f"mixscout pool build {facts.bench.config.pool.name}"] if facts.bench.config.pool else []
+    pool, merges = facts.bench.config.pool, count_trials(facts.study).merges
+    build = [f"mixscout pool build {pool.name}{as_options(pool)}"] if pool else []
+    file = facts.study_file.name + as_options(facts.study_file) + (as_options(pool, "pool.") if pool else "")
     search = [f"mixscout search {file} --merges {merges}", f"mixscout best {file}", f"mixscout report {file}"]
     return "\n".join([*build, *search])
 
@@ -85,7 +87,8 @@ def _versions(study: optuna.Study) -> Table:
 
 
 def _text(path: Path) -> str:
-    return masked(path.read_text(encoding="utf-8"))
+    told = "".join(f"\n# --set {assignment}" for assignment in assigned(path))
+    return masked(path.read_text(encoding="utf-8") + told)
 
 
 def masked(text: str) -> str:
