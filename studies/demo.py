@@ -50,7 +50,8 @@ def _write_example(name: str, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            write_text(path, (files("studies") / "examples" / name).read_text(encoding="utf-8"))
+            text = (files("studies") / "examples" / name).read_text(encoding="utf-8")
+            write_text(path, text.replace("demo_pool.toml", "pool.toml").replace("demo_study.toml", "study.toml"))
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror}; give another --root") from None
     return path

@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face hub as local folders, downloaded once, if the environment allows a network.
+"""Repositories of the Hugging Face hub: downloaded once as local folders, or made of one, if a network is allowed.
 
 Messages hold no address and no token.
 """
@@ -10,15 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import constants, get_cached_repo_tree, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, constants, get_cached_repo_tree, get_token, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
 from pool.errors import HubError, first_line
 from pool.files.secrets import secrets_of_environment, without_passwords, without_secrets
@@ -26,7 +28,8 @@ from pool.progress import silent, track
 
 Kind = Literal["model", "dataset"]
 _CONNECTIONS = 8
-_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may read it"
+_TOKEN = "log in with `hf auth login`, or set HF_TOKEN to a token that may"
+_LOG_IN = f"{_TOKEN} read it"
 _QUOTES_HEADERS = "LocalProtocolError"
 """Type of error whose message quotes a header with the token."""
 
@@ -125,3 +128,39 @@ def _download(snapshot: Snapshot, name: str) -> str:
     commit = snapshot.folder.name
     hf_hub_download(snapshot.name, name, repo_type=snapshot.kind, revision=commit, local_files_only=offline)
     return name
+
+
+def check_pushing(name: str) -> None:
+    """Raise `HubError` where `push` cannot succeed: a name that is none, no network, or no token."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise HubError(f"{name!r} is no name on the hub; give OWNER/NAME") from None
+    if constants.HF_HUB_OFFLINE:
+        raise HubError(f"{name!r} needs a network: run the command with HF_HUB_OFFLINE=0")
+    if not get_token():
+        raise HubError(f"{name!r} needs a token: {_TOKEN} write there")
+
+
+def push(folder: Path, name: str, message: str) -> str:
+    """Commit a folder's files to a model on the hub, and return the commit; a new model is private.
+
+    The token is the environment's. Raises `HubError`.
+    """
+    try:
+        with silent("huggingface_hub"):
+            hub = HfApi()
+            hub.create_repo(name, private=True, exist_ok=True)
+            return hub.upload_folder(repo_id=name, folder_path=folder, commit_message=message).oid
+    except Exception as error:  # as above
+        raise HubError(f"{name!r} {_unpushed(error)}; {folder} is complete, so push it again") from None
+
+
+def _unpushed(error: Exception) -> str:
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+        return f"is refused by the hub ({error.response.status_code}): {_TOKEN} write there"
+    if isinstance(error, HfHubHTTPError):
+        return f"was not taken: the hub answers {error.response.status_code}"
+    if type(error).__name__ == _QUOTES_HEADERS:
+        return f"was not taken: {_QUOTES_HEADERS}"
+    return f"was not taken: {without_secrets(without_passwords(first_line(error)), secrets_of_environment())}"

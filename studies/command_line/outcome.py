@@ -15,16 +15,35 @@ FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A folder th
 outcome_verbs = Verbs()
 
 
-@outcome_verbs.command(epilog="Example: `mixscout export study.toml merged-model`")
-def export(study_file: StudyArgument, folder: FolderArgument) -> None:
+@outcome_verbs.command(
+    epilog="Examples: `mixscout export study.toml merged-model`, `... --push-to-hub OWNER/NAME` with HF_HUB_OFFLINE=0"
+)
+def export(
+    study_file: StudyArgument,
+    folder: FolderArgument,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME",
+            show_default="off",
+            help="Also commit the files to this model on the Hugging Face hub, private if new; the token is HF_TOKEN.",
+        ),
+    ] = None,
+) -> None:
     """Write the merge of the best mixture as a Hugging Face checkpoint, with a model card and mixture.json."""
     quiet_libraries()
+    from pool.files.hub import check_pushing, push
     from studies.answers.best import find_best
     from studies.outcome.handover.export import run_export
 
+    if push_to_hub is not None:
+        check_pushing(push_to_hub)
     with pool_bench(study_file) as bench:
         found = find_best(bench, bench.known_study())
         console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
+    if push_to_hub is not None:
+        commit = push(folder, push_to_hub, f"{found.study}: merge of the best mixture")
+        console().print(f"pushed to {push_to_hub} at {commit}", soft_wrap=True)
 
 
 @outcome_verbs.command(

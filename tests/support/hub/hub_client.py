@@ -36,6 +36,7 @@ class HubClient:
             "HF_ENDPOINT": endpoint,
             "HF_HOME": str(folder / "home"),
             "HF_HUB_OFFLINE": str(int(offline)),
+            "HF_HUB_DISABLE_XET": "1",
             "PYTHONPATH": str(ROOT),
         }
         self._process = subprocess.Popen(

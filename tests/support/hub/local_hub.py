@@ -1,14 +1,17 @@
 """A hub on loopback: folders served as repositories, with what the Hugging Face hub answers to those who read.
 
-Spoken are info at a revision, the paged tree of a commit, and files by HEAD and GET, whole or from a byte on. Status
-codes and X-Error-Code are the hub's own. Everything asked for is kept, to say what was not.
+Spoken are info at a revision, the paged tree of a commit, and files by HEAD and GET, whole or from a byte on; and to
+those who write: new models, the kinds of uploads, large files by Git LFS, and commits. Status codes and X-Error-Code
+are the hub's own. Everything asked for is kept, to say what was not.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +25,8 @@ Kind = Literal["models", "datasets"]
 PAGE = 2
 """Entries of a tree in one answer; so few that every listing is paged."""
 _API = re.compile(r"/api/(?P<kind>models|datasets)/(?P<name>[^/]+/[^/]+)/(?P<what>revision|tree)/(?P<revision>[^/]+)")
+_WRITING = re.compile(r"/api/models/(?P<name>[^/]+/[^/]+)/(?P<what>preupload|commit)/main")
+_BATCH = re.compile(r"/(?P<name>[^/]+/[^/]+)\.git/info/lfs/objects/batch")
 _FILE = re.compile(r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 
 
@@ -52,6 +57,9 @@ class LocalHub:
     def __init__(self) -> None:
         self.repositories: dict[tuple[Kind, str], Repository] = {}
         self.asked: list[str] = []
+        self.writer = ""
+        self.created: list[dict[str, object]] = []
+        self.large: dict[str, bytes] = {}
         self._start(0)
 
     @property
@@ -108,6 +116,60 @@ class _Handler(BaseHTTPRequestHandler):
             self._file("datasets" if found["kind"] else "models", found)
         else:
             self._refuse(404, "", "no such page")
+
+    def do_POST(self) -> None:
+        path, body = unquote(urlsplit(self.path).path), self._body()
+        self.hub.asked.append(f"POST {path}")
+        if path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif self.headers.get("Authorization") != f"Bearer {self.hub.writer}":
+            self._refuse(403, "", "You don't have the rights to do this")
+        elif path == "/api/repos/create":
+            self._create(json.loads(body))
+        elif _BATCH.fullmatch(path):
+            self._json({"transfer": "basic", "objects": [self._place(one) for one in json.loads(body)["objects"]]})
+        elif (found := _WRITING.fullmatch(path)) and found["what"] == "preupload":
+            self._json({"files": [self._kind(one["path"]) for one in json.loads(body)["files"]]})
+        elif found:
+            self._commit_files(found["name"], [json.loads(line) for line in body.splitlines()])
+        else:
+            self._refuse(404, "", "no such page")
+
+    def do_PUT(self) -> None:
+        body = self._body()
+        self.hub.large[hashlib.sha256(body).hexdigest()] = body
+        self._send(200, {}, b"", length=0)
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+
+    def _create(self, asked: dict[str, object]) -> None:
+        name = f"{asked['organization']}/{asked['name']}"
+        self.hub.created.append(asked)
+        if ("models", name) in self.hub.repositories:
+            self._refuse(409, "", "You already created this model repo")
+            return
+        self.hub.repositories["models", name] = Repository(token=self.hub.writer)
+        self._json({"url": f"{self.hub.endpoint}/{name}"})
+
+    def _kind(self, path: str) -> dict[str, object]:
+        mode = "lfs" if path.endswith(".safetensors") else "regular"
+        return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": None}
+
+    def _place(self, asked: dict[str, object]) -> dict[str, object]:
+        place = {"href": f"{self.hub.endpoint}/large/{asked['oid']}"}
+        return {"oid": asked["oid"], "size": asked["size"], "actions": {"upload": place}}
+
+    def _commit_files(self, name: str, lines: list[dict[str, dict[str, str]]]) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="mixscout-hub-"))
+        for line in lines:
+            path, value = folder / line["value"].get("path", ""), line["value"]
+            if line["key"] == "file":
+                path.write_bytes(base64.b64decode(value["content"]))
+            elif line["key"] == "lfsFile":
+                path.write_bytes(self.hub.large[value["oid"]])
+        commit = self.hub.publish("models", name, folder)
+        self._json({"commitUrl": f"{self.hub.endpoint}/{name}/commit/{commit}", "commitOid": commit})
 
     def log_message(self, *_: object) -> None:
         """Keep the log out of the tests' output; `asked` has it."""
@@ -176,7 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(length)}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
             self.close_connection = self.close_connection or len(body) < length
 
