@@ -8,11 +8,11 @@ from studies.command_line.options import (
     JsonOption,
     NoiseOption,
     StudyArgument,
-    Verbs,
     pool_bench,
     print_answer,
     read_study,
 )
+from studies.command_line.verbs import Verbs
 from studies.terminal import console, print_json, quiet_libraries
 
 if TYPE_CHECKING:

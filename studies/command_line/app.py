@@ -18,10 +18,10 @@ from pool.progress import say
 from studies.command_line.answers import answer_verbs
 from studies.command_line.assessment import assessment_verbs
 from studies.command_line.bench import bench_verbs
-from studies.command_line.options import QuietOption, VerboseOption, Verbs
 from studies.command_line.outcome import outcome_verbs
 from studies.command_line.pool import pool_verbs
 from studies.command_line.search import search_verbs
+from studies.command_line.verbs import QuietOption, VerboseOption, Verbs
 from studies.terminal import console, quiet_libraries
 
 app = Verbs(

@@ -17,15 +17,14 @@ from studies.command_line.options import (
     NoiseOption,
     StudyArgument,
     TruthsOption,
-    Verbs,
     WorkersOption,
     checked_study_files,
     folder_of_files,
     pool_bench,
     print_answer,
     read_study,
-    renamed,
 )
+from studies.command_line.verbs import Verbs, renamed
 from studies.terminal import console, named_weights, print_json, quiet_libraries
 
 DEFAULT_STRATEGIES = "auto,tpe,gp,random"

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from studies.command_line.options import JsonOption, PoolArgument, StudyArgument, Verbs, pool_bench, print_answer
+from studies.command_line.options import JsonOption, PoolArgument, StudyArgument, pool_bench, print_answer
+from studies.command_line.verbs import Verbs
 from studies.terminal import console, print_json, quiet_libraries
 
 bench_verbs = Verbs(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)

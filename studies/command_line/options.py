@@ -1,144 +1,23 @@
 """Arguments and options of several verbs, and how verbs open a study and print an answer."""
 
-import functools
-import inspect
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from typer.core import TyperCommand, TyperGroup
 
 from pool.engines.choice import EngineName
-from pool.errors import ConfigError, MixscoutError, OutputError
+from pool.errors import ConfigError, OutputError
 from pool.files.secrets import without_passwords
-from pool.progress import heard_by, say
-from studies.terminal import console, loud_libraries, print_json
+from pool.progress import say
+from studies.command_line.verbs import OF_POOL, SET
+from studies.terminal import console, print_json
 
 if TYPE_CHECKING:
     from studies.opened.on_pool import Workbench
     from studies.study_file.study_file import StudyFile
-
-
-def _quieten(ctx: typer.Context, *, quiet: bool) -> bool:
-    if quiet:
-        ctx.find_root().with_resource(heard_by(lambda line: None))
-    return quiet
-
-
-def _tell_all(ctx: typer.Context, *, verbose: bool) -> bool:
-    if verbose:
-        ctx.find_root().with_resource(loud_libraries())
-        ctx.find_root().with_resource(_traced())
-    return verbose
-
-
-@contextmanager
-def _traced() -> Iterator[None]:
-    """Print the traceback of an error that ends the block."""
-    try:
-        yield
-    except (MixscoutError, OSError):
-        say(without_passwords(traceback.format_exc().rstrip()))
-        raise
-
-
-QuietOption = Annotated[
-    bool,
-    typer.Option("--quiet", is_eager=True, callback=_quieten, help="Print the answer and errors alone, no progress."),
-]
-VerboseOption = Annotated[
-    bool,
-    typer.Option(
-        "--verbose", is_eager=True, callback=_tell_all, help="Also messages of libraries, and an error's traceback."
-    ),
-]
-_SET, _OF_POOL = "set", "pool."
-
-
-def _remember(ctx: typer.Context, assignments: list[str] | None) -> list[str] | None:
-    ctx.meta[_SET] = tuple(assignments or ())
-    return assignments
-
-
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        is_eager=True,
-        callback=_remember,
-        show_default="none",
-        help="Another value for a key of the file, as in TOML: search.merges=60. A study's pool file is pool.KEY.",
-    ),
-]
-_FILES = {"pool_file", "study_file", "study_files"}
-_OF_EVERY_VERB = {"quiet": QuietOption, "verbose": VerboseOption}
-
-
-class _PlainFlags:
-    """A command or group whose help names no type after a flag."""
-
-    def get_params(self, ctx: typer.Context) -> list[Any]:
-        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
-        for one in found:
-            if getattr(one, "is_flag", False):
-                one.metavar = ""
-        return found
-
-
-class PlainGroup(_PlainFlags, TyperGroup):
-    """A group of verbs."""
-
-
-class _Verb(_PlainFlags, TyperCommand):
-    """A verb."""
-
-
-class Verbs(typer.Typer):
-    """Verbs that take --quiet and --verbose besides options of their own."""
-
-    def __init__(self, **told: Any) -> None:
-        super().__init__(cls=PlainGroup, **told)
-
-    def command(self, name: str | None = None, **told: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        register = super().command(name, cls=_Verb, **told)
-
-        def add(verb: Callable[..., Any]) -> Callable[..., Any]:
-            register(_with_common_options(verb))
-            return verb
-
-        return add
-
-
-def _with_common_options(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb the options of every verb, and --set beside a file; their callbacks do all their work."""
-    own = inspect.signature(verb)
-    more = dict(_OF_EVERY_VERB) if _FILES.isdisjoint(own.parameters) else {"assignments": SetOption, **_OF_EVERY_VERB}
-
-    @functools.wraps(verb)
-    def run(**values: Any) -> Any:
-        return verb(**{name: value for name, value in values.items() if name in own.parameters})
-
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    defaults = {name: None if name == "assignments" else False for name in more}
-    common = [inspect.Parameter(name, keyword, default=defaults[name], annotation=kind) for name, kind in more.items()]
-    run.__signature__ = own.replace(parameters=[*own.parameters.values(), *common])  # type: ignore[attr-defined]
-    run.__annotations__ = {**verb.__annotations__, **more}
-    return run
-
-
-def renamed(old: str, new: str) -> Any:
-    """Make a hidden option under an old name; its use is refused with the new name."""
-
-    def refuse(value: str | None) -> None:
-        if value is not None:
-            raise ConfigError(f"{old} is called {new} here: --merges is the total budget of a study alone")
-
-    return typer.Option(old, hidden=True, is_eager=True, callback=refuse)
 
 
 def _assign(ctx: typer.Context, file: Path, assignments: tuple[str, ...]) -> None:
@@ -153,12 +32,12 @@ def _say_assigned(file: Path) -> None:
     from pool.files.toml import assigned
 
     for assignment in assigned(file):
-        say(f"{file}: {assignment}, by --set")
+        say(without_passwords(f"{file}: {assignment}, by --set"))
 
 
 def _pool_file(ctx: typer.Context, file: Path) -> Path:
     """Check a pool file and what --set makes of it, before torch loads. Raises `ConfigError`."""
-    _assign(ctx, file, ctx.meta.get(_SET, ()))
+    _assign(ctx, file, ctx.meta.get(SET, ()))
     return _checked_pool_file(file)
 
 
@@ -177,13 +56,13 @@ def _study_file(ctx: typer.Context, file: Path) -> Path:
     from studies.database.address import address_of
     from studies.study_file.study_file import read_study_file
 
-    asked = ctx.meta.get(_SET, ())
-    of_pool = tuple(one for one in asked if one.startswith(_OF_POOL))
+    asked = ctx.meta.get(SET, ())
+    of_pool = tuple(one for one in asked if one.startswith(OF_POOL))
     _assign(ctx, file, tuple(one for one in asked if one not in of_pool))
     config = read_study_file(file)
     _say_assigned(file)
     if config.pool is not None:
-        _assign(ctx, config.pool, tuple(one.removeprefix(_OF_POOL) for one in of_pool))
+        _assign(ctx, config.pool, tuple(one.removeprefix(OF_POOL) for one in of_pool))
         _checked_pool_file(config.pool)
     elif of_pool:
         raise ConfigError(f"{file}: the study is on a table and has no pool file (by --set {of_pool[0]})")
@@ -207,7 +86,7 @@ TextRootOption = Annotated[
         exists=True,
         file_okay=False,
         resolve_path=True,
-        show_default="MIXSCOUT_TEXT_ROOT, or the pool file's",
+        show_default="by environment or pool file",
         help="Folder of the corpus's files.",
     ),
 ]
@@ -239,7 +118,7 @@ EngineOption = Annotated[
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        metavar="auto|local|HOST:PORT", show_default="auto", help="The Ray cluster; auto finds this machine's cluster."
+        metavar="CLUSTER", show_default="auto", help="The Ray cluster: auto (this machine's), local, or HOST:PORT."
     ),
 ]
 CpusOption = Annotated[

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, Verbs, pool_bench, read_study
+from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, pool_bench, read_study
+from studies.command_line.verbs import Verbs
 from studies.terminal import console, print_json, quiet_libraries
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")]
@@ -87,8 +88,8 @@ def handover(
     quiet_libraries()
     from studies.opened.opened_study import best_mixture
     from studies.opened.space import training_budget
+    from studies.outcome.handover.export import run_handover
     from studies.outcome.handover.plan import show_plan
-    from studies.outcome.handover.run import run_handover
 
     with pool_bench(study_file) as bench:
         best = best_mixture(bench, bench.known_study())

@@ -17,10 +17,10 @@ from studies.command_line.options import (
     JsonOption,
     PoolArgument,
     TextRootOption,
-    Verbs,
     WorkersOption,
     folder_of_files,
 )
+from studies.command_line.verbs import Verbs
 from studies.terminal import console, named_weights, print_json, quiet_libraries
 
 if TYPE_CHECKING:

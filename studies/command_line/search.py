@@ -13,10 +13,10 @@ from studies.command_line.options import (
     GpusOption,
     JsonOption,
     StudyArgument,
-    Verbs,
     WorkersOption,
     read_study,
 )
+from studies.command_line.verbs import Verbs
 from studies.terminal import console, print_json, quiet_libraries
 
 MergesOption = Annotated[

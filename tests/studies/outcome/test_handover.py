@@ -28,8 +28,8 @@ from pool.parts.store import Pool
 from pool.tokens.preparing import read_text
 from pool.tokens.tokenizer import load_tokenizer
 from studies.opened.on_pool import workbench
+from studies.outcome.handover.export import run_handover
 from studies.outcome.handover.plan import make_plan
-from studies.outcome.handover.run import run_handover
 from studies.outcome.handover.stacks import METHODS, interleave_script, mergekit_yaml, olmo_core_yaml
 from studies.study_file.study_file import read_study_file
 

@@ -30,7 +30,7 @@ _ASSIGNED = re.compile(
 def reproduction_section(facts: Facts) -> Section:
     """Show the study's identity, versions then and now, and both files."""
     passages = [
-        Passage("Commands", _commands(facts)),
+        Passage("Commands", masked(_commands(facts))),
         Passage(f"Study file {facts.study_file.name}", _text(facts.study_file)),
     ]
     pool_file = facts.bench.config.pool
