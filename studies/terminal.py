@@ -38,10 +38,11 @@ class _Answers(Console):
 
     def print(self, *objects: Any, **named: Any) -> None:
         """Print and flush; a table too wide for the terminal in parts. Raises `OutputError`."""
-        parts = _that_fit(self, objects[0]) if len(objects) == 1 and isinstance(objects[0], Table) else [objects]
+        is_table = len(objects) == 1 and isinstance(objects[0], Table)
+        parts = _that_fit(self, objects[0]) if is_table else [objects]
         with answer_written():
             for part in parts:
-                super().print(*part, **named)
+                super().print(*part, **named, **({"crop": False} if is_table else {}))
 
     def on_broken_pipe(self) -> None:
         """Raise the error at hand again: Rich would end the process without a word."""

@@ -15,15 +15,15 @@ from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
-    HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
+from pydantic import TypeAdapter, ValidationError
 
 from pool.errors import HubError, first_line
 from pool.files.secrets import secrets_of_environment, without_passwords, without_secrets
+from pool.files.toml import HubName
 from pool.progress import silent, track
 
 Kind = Literal["model", "dataset"]
@@ -133,8 +133,8 @@ def _download(snapshot: Snapshot, name: str) -> str:
 def check_pushing(name: str) -> None:
     """Raise `HubError` where `push` cannot succeed: a name that is none, no network, or no token."""
     try:
-        validate_repo_id(name)
-    except HFValidationError:
+        TypeAdapter(HubName).validate_python(name if "/" in name else "")
+    except ValidationError:
         raise HubError(f"{name!r} is no name on the hub; give OWNER/NAME") from None
     if constants.HF_HUB_OFFLINE:
         raise HubError(f"{name!r} needs a network: run the command with HF_HUB_OFFLINE=0")
