@@ -5,7 +5,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -73,23 +73,28 @@ _FILES = {"pool_file", "study_file", "study_files"}
 _OF_EVERY_VERB = {"quiet": QuietOption, "verbose": VerboseOption}
 
 
-class _PlainFlags:
-    """A command or group whose help names no type after a flag."""
-
-    def get_params(self, ctx: typer.Context) -> list[Any]:
-        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
-        for one in found:
-            if getattr(one, "is_flag", False):
-                one.metavar = ""
-        return found
+def _without_type_of_flags(parameters: list[Any]) -> list[Any]:
+    for one in parameters:
+        if getattr(one, "is_flag", False):
+            one.metavar = ""
+    return parameters
 
 
-class PlainGroup(_PlainFlags, TyperGroup):
-    """A group of verbs."""
+class PlainGroup(TyperGroup):
+    """A group of verbs whose help names no type after a flag."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_type_of_flags(super().get_params(ctx))
 
 
-class _Verb(_PlainFlags, TyperCommand):
-    """A verb."""
+class _Verb(TyperCommand):
+    """A verb whose help names no type after a flag."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_type_of_flags(super().get_params(ctx))
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Verbs(typer.Typer):
@@ -98,10 +103,10 @@ class Verbs(typer.Typer):
     def __init__(self, **told: Any) -> None:
         super().__init__(cls=PlainGroup, **told)
 
-    def command(self, name: str | None = None, **told: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def command(self, name: str | None = None, **told: Any) -> Callable[[_Function], _Function]:
         register = super().command(name, cls=_Verb, **told)
 
-        def add(verb: Callable[..., Any]) -> Callable[..., Any]:
+        def add(verb: _Function) -> _Function:
             register(_with_common_options(verb))
             return verb
 

@@ -63,8 +63,8 @@ def page(report: dict) -> Path:
     return Path(report["page"])
 
 
-def _report(mixscout, study: Path) -> dict:
-    answer = mixscout("report", study, "--json")
+def _report(mixscout, study: Path, *told: str) -> dict:
+    answer = mixscout("report", study, *told, "--json")
     assert answer.code == 0, answer.err
     return json.loads(answer.out)
 
@@ -253,10 +253,14 @@ def test_a_study_without_any_evaluation_has_a_report(searched: Path, mixscout) -
     edit(study, 'name = "tiny"', 'name = "empty"')
     with workbench(read_study_file(study)) as bench:
         bench.new_or_known_study()
-    report = _report(mixscout, study)
+    shutil.copy(searched / "study.toml", study)
+    report = _report(mixscout, study, "--set", "name=empty")
     assert report["summary"] == "0 of 12 evaluations are spent; there is no best mixture yet."
     missing = [section["missing"] for section in report["sections"].values() if section["missing"]]
-    assert sum("Run: mixscout search empty.toml" in line for line in missing) >= 5
+    assert sum("Run: mixscout search empty.toml --set name=empty" in line for line in missing) >= 5
+    passages = report["sections"]["reproduction"]["passages"]
+    assert passages["Study file empty.toml"] == study.read_text() + "\n# --set name=empty"
+    assert "\nmixscout best empty.toml --set name=empty\n" in passages["Commands"]
 
 
 def test_a_study_on_a_table_has_a_report(tmp_path: Path, mixscout) -> None:

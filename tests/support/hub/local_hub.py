@@ -147,10 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
         name = f"{asked['organization']}/{asked['name']}"
         self.hub.created.append(asked)
         if ("models", name) in self.hub.repositories:
-            self._refuse(409, "", "You already created this model repo")
-            return
-        self.hub.repositories["models", name] = Repository(token=self.hub.writer)
-        self._json({"url": f"{self.hub.endpoint}/{name}"})
+            status = 409
+        else:
+            status, self.hub.repositories["models", name] = 200, Repository(token=self.hub.writer)
+        self._json({"url": f"{self.hub.endpoint}/{name}"}, status=status)
 
     def _kind(self, path: str) -> dict[str, object]:
         mode = "lfs" if path.endswith(".safetensors") else "regular"
@@ -228,9 +228,9 @@ class _Handler(BaseHTTPRequestHandler):
         said = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {}), **(headers or {})}
         self._send(status, said, b"", length=0)
 
-    def _json(self, value: object, headers: dict[str, str] | None = None) -> None:
+    def _json(self, value: object, headers: dict[str, str] | None = None, *, status: int = 200) -> None:
         body = json.dumps(value).encode()
-        self._send(200, {"Content-Type": "application/json", **(headers or {})}, body, length=len(body))
+        self._send(status, {"Content-Type": "application/json", **(headers or {})}, body, length=len(body))
 
     def _send(self, status: int, headers: dict[str, str], body: bytes, *, length: int) -> None:
         """Answer; where there is less of a body than announced, the connection ends with it."""

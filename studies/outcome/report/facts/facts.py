@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from objectives.held_out import Floats
+from pool.files.toml import as_options
 from pool.mixture import Mixture
 from search.trials import best_trial, completed_trials, value_of
 from studies.answers.doubts import doubts_of_study
@@ -43,6 +44,12 @@ class Facts:
         study = bench.known_study()
         trials = completed_trials(study)
         return cls(bench=bench, study=study, study_file=study_file, trials=trials, truths=truths)
+
+    @property
+    def typed(self) -> str:
+        """The study file in a command line: its name, and what --set made of the two files."""
+        pool = self.bench.config.pool
+        return self.study_file.name + as_options(self.study_file) + (as_options(pool, "pool.") if pool else "")
 
     @property
     def on_pool(self) -> Workbench | None:
@@ -112,4 +119,4 @@ class Facts:
 
     @property
     def search_first(self) -> str:
-        return f"No mixture has been evaluated yet. Run: mixscout search {self.study_file.name}"
+        return f"No mixture has been evaluated yet. Run: mixscout search {self.typed}"

@@ -66,11 +66,11 @@ def gate_section(facts: Facts) -> Section:
     if gate.enabled:
         return section(
             missing=f"No proposal was judged yet: the gate begins after {gate.min_evidence} evaluations. "
-            f"Run: mixscout search {file} --merges with more"
+            f"Run: mixscout search {facts.typed} --merges with more"
         )
     return section(
         missing=f"The gate is off in {file}. Without `enabled = false` under [gate], "
-        f"run: mixscout search {file} --accept"
+        f"run: mixscout search {facts.typed} --accept"
     )
 
 

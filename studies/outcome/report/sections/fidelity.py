@@ -35,7 +35,7 @@ def fidelity_section(facts: Facts) -> Section:
         if truths:
             few = f"The mixtures of {truths} are too few, or were not merged yet."
         option = f" --truths {truths}" if truths else ""
-        return section(missing=f"{few} Run: mixscout fidelity {facts.study_file.name}{option}")
+        return section(missing=f"{few} Run: mixscout fidelity {facts.typed}{option}")
     statistics = found.by_split["test"].agreement[VALUE]
     rows: list[list[Cell]] = [[name, one.value, one.low, one.high] for name, one in statistics.items()]
     columns = ("statistic", "value", "low", "high")

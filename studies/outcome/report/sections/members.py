@@ -100,9 +100,7 @@ def contributions_section(facts: Facts) -> Section:
         remembered = _from_coalitions(bench)
         found = {"uniform-search": remembered} if remembered else {}
     if not found:
-        return section(
-            missing=f"Not every coalition of partitions has been merged. Run: mixscout ablate {facts.study_file.name}"
-        )
+        return section(missing=f"Not every coalition of partitions has been merged. Run: mixscout ablate {facts.typed}")
     return section(charts=[_contributions_chart(f"contributions-{name}", one) for name, one in found.items()])
 
 

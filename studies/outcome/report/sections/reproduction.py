@@ -52,7 +52,7 @@ def reproduction_section(facts: Facts) -> Section:
 def _commands(facts: Facts) -> str:
     pool, merges = facts.bench.config.pool, count_trials(facts.study).merges
     build = [f"mixscout pool build {pool.name}{as_options(pool)}"] if pool else []
-    file = facts.study_file.name + as_options(facts.study_file) + (as_options(pool, "pool.") if pool else "")
+    file = facts.typed
     search = [f"mixscout search {file} --merges {merges}", f"mixscout best {file}", f"mixscout report {file}"]
     return "\n".join([*build, *search])
 

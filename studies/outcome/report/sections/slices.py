@@ -50,7 +50,7 @@ def slices_section(facts: Facts) -> Section:
     best, surface = facts.best, facts.surface
     if best is None or surface is None:
         return section(
-            missing=f"Slices need {LEAST_EVALUATIONS} evaluated mixtures. Run: mixscout search {facts.study_file.name}"
+            missing=f"Slices need {LEAST_EVALUATIONS} evaluated mixtures. Run: mixscout search {facts.typed}"
         )
     slices = [_slice(surface, facts.bench.space, best, name) for name in best.names if best.as_dict()[name] < 1]
     slices.sort(key=lambda one: -best.as_dict()[one.partition])

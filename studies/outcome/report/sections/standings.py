@@ -55,7 +55,7 @@ def best_section(facts: Facts) -> Section:
     else:
         assert facts.on_pool is not None
         standings = of_pool(facts.on_pool, best)
-        notes = _notes(standings, facts.study_file.name)
+        notes = _notes(standings, facts.typed)
     table = _table(facts.unit, standings)
     return section(
         notes=notes,

@@ -50,8 +50,7 @@ def surrogate_section(facts: Facts) -> Section:
     section, surface = partial(Section, "surrogate", "Surrogate"), facts.surface
     if surface is None:
         return section(
-            missing=f"A surrogate needs {LEAST_EVALUATIONS} evaluated mixtures. "
-            f"Run: mixscout search {facts.study_file.name}"
+            missing=f"A surrogate needs {LEAST_EVALUATIONS} evaluated mixtures. Run: mixscout search {facts.typed}"
         )
     foretold = {OUT_OF_FOLD: Foretold(surface.out_of_fold, surface.measured)}
     before = _beforehand(facts)

@@ -56,7 +56,7 @@ def trade_off_section(facts: Facts) -> Section:
         return section(
             "Trade-off",
             missing="Fewer than two held-out domains were scored together. Put another one under [target] or "
-            f"[targets.NAME] of {facts.study_file.name} and run: mixscout search {facts.study_file.name}",
+            f"[targets.NAME] of {facts.study_file.name} and run: mixscout search {facts.typed}",
         )
     what = "trained models of the table" if facts.on_table and not several else "evaluated mixtures"
     return section("Pareto front" if several else "Trade-off", charts=[_chart(plane, what)])
