@@ -106,7 +106,11 @@ NoiseOption = Annotated[float, typer.Option(min=0, max=1, help="Share of charact
 
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, show_default="this process alone", help="Number of workers side by side, one device each."),
+    typer.Option(
+        min=1,
+        show_default="one, or one a core to train small models",
+        help="Number of workers side by side, one device each.",
+    ),
 ]
 EngineOption = Annotated[
     EngineName | None,
