@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from browser import Browser, chromium
+from forked import FEW_CHARACTERS, Forks, forks
 from servers import MariaDB, Postgres
 
 _NUMBERS = count()
@@ -19,6 +20,13 @@ def open_folder() -> Iterator[Path]:
     with TemporaryDirectory(prefix="mixscout-servers-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def forked(open_folder: Path) -> Iterator[Forks]:
+    """Commands in processes of their own, which write ASCII alone."""
+    with forks(open_folder / "forked", HOME="/nonexistent", **FEW_CHARACTERS) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

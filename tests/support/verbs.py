@@ -1,0 +1,90 @@
+"""Every verb of the application, found in the application itself, with arguments for a small root."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import click
+import typer
+from forked import Forks
+from small_table import small_table
+from tiny import edit
+
+from objectives.stand_ins.swarm_table import write_swarm
+from studies.command_line.app import app
+
+ENTRIES = {
+    "demo": "--root NEW",
+    "pool build": "POOL",
+    "pool add": "POOL docs --checkpoint GIVEN --replace",
+    "pool show": "POOL",
+    "pool check": "POOL --points 1 --pairs 1 --output NEW",
+    "pool overlap": "POOL",
+    "pool units": "GROUPED --macro",
+    "search": "STUDY --merges 7",
+    "worker": "STUDY --merges 8",
+    "best": "STUDY",
+    "robustness": "STUDY",
+    "confirm": "STUDY",
+    "fidelity": "STUDY --mixtures 6 --output NEW",
+    "predict": "STUDY",
+    "ablate": "STUDY --output NEW",
+    "compare": "STUDY SECOND --output NEW",
+    "export": "STUDY NEW",
+    "table": "STUDY NEW",
+    "handover": "STUDY NEW",
+    "report": "STUDY --output NEW",
+    "dashboard": "STUDY --port 0",
+    "bench search": "--entries random:4 --seeds 1 --partitions 3",
+    "bench gate": "--entries random:12 --seeds 1 --partitions 3",
+    "bench proposals": "--strategies random --partitions 3 --trials 3 --repeats 1",
+    "bench objective": "STUDY --repeats 1 --seeds 1 --merges 2",
+    "bench memory": "STUDY --mixtures 2 --repeats 1",
+    "bench training": "POOL --steps 2 --repeats 1",
+    "bench surrogate": "--table TABLE --sizes 8 --subsets 1",
+    "bench landscape": "STUDY --values 4 --gradients 3 --unseen 3",
+}
+"""Arguments by verb. Names in capitals are places of the root; NEW is free every time."""
+_NUMBERS = count()
+
+
+def all_verbs(command: click.Command | None = None, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every verb."""
+    command = command or typer.main.get_command(app)
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield words
+    for name, one in (inner or {}).items():
+        yield from all_verbs(one, (*words, name))
+
+
+def prepare(root: Path, forked: Forks) -> None:
+    """Add to a built root what the verbs' arguments name, and search both studies."""
+    (member,) = (root / "pools" / "tiny" / "members").glob("docs*")
+    shutil.copytree(member, root / "given")
+    shutil.copy(root / "study.toml", root / "second.toml")
+    edit(root / "second.toml", 'name = "tiny"', 'name = "second"')
+    edit(root / "second.toml", '"gradient"', '"random"')
+    shutil.copy(root / "pool.toml", root / "grouped.toml")
+    edit(root / "grouped.toml", "[tokenizer]", '[corpus.groups]\ntext = ["docs", "prose"]\n\n[tokenizer]')
+    write_swarm(small_table(), root / "swarm")
+    for study in ("STUDY", "SECOND"):
+        assert forked.run(*words_of(f"search {study} --merges 6", root, root)).code == 0
+
+
+def words_of(line: str, root: Path, new: Path) -> list[str]:
+    """Return the words of a command line, or of the verb named by it, with places of a root for names in capitals."""
+    places = {
+        "POOL": root / "pool.toml",
+        "STUDY": root / "study.toml",
+        "SECOND": root / "second.toml",
+        "GROUPED": root / "grouped.toml",
+        "GIVEN": root / "given",
+        "TABLE": root / "swarm",
+        "NEW": new / str(next(_NUMBERS)),
+    }
+    words = f"{line} {ENTRIES[line]}" if line in ENTRIES else line
+    return [str(places.get(word, word)) for word in words.split()]
