@@ -81,7 +81,12 @@ class Address:
 
 def said_by() -> str:
     """Name what says the address: the environment's variable wins over the study file's key."""
-    return f"{VARIABLE} in the environment" if os.environ.get(VARIABLE, "").strip() else "`database` in the study file"
+    return f"{VARIABLE} in the environment" if is_in_environment() else "`database` in the study file"
+
+
+def is_in_environment() -> bool:
+    """Tell whether the environment says the address."""
+    return bool(os.environ.get(VARIABLE, "").strip())
 
 
 def address_of(written: str | None, default: Path) -> Address:

@@ -22,9 +22,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from pool.errors import StorageError, first_line
 from search.optuna_private import StudyStorage, TrialStorage
 from studies.database.address import Address, said_by
-from studies.database.errors import explained, outlasting
+from studies.database.errors import explained, outlasting, unreadable
 from studies.database.evaluations import EvaluationStore
-from studies.database.kept_file import KeptFile, writable_or_copied
+from studies.database.kept_file import KeptFile, is_other_file, writable_or_copied
 from studies.database.leases import Leases, exclusively
 from studies.database.migrations import versions
 
@@ -62,6 +62,8 @@ def open_database(
     and for a SQLite file removed, replaced or cut while the block runs, at the next use or at the block's end.
     """
     address = where if isinstance(where, Address) else Address.of_file(where)
+    if address.file is not None and is_other_file(address.file):
+        raise unreadable(address)
     if not writes:
         with (
             writable_or_copied(address, timeout_seconds) as place,

@@ -4,6 +4,7 @@ import math
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from optuna.exceptions import StorageInternalError
@@ -15,6 +16,7 @@ from pool.files.secrets import without_secrets
 from pool.progress import say
 from studies.database.address import VARIABLE, Address, said_by
 
+_START_BYTES = 64
 PAUSE_SECONDS = 0.5
 PAUSE_TO_SAY_SECONDS = 5.0
 
@@ -111,26 +113,39 @@ def explained(address: Address, error: BaseException) -> StorageError:
             f"{found} is locked by another process; nothing was lost: stop that process, or raise "
             "database_timeout_seconds, and run the same command again"
         )
+    if address.file and address.file.is_dir():
+        return StorageError(f"{found} is a folder; set {said_by()} to a file in it")
     if any(words in text for words in _NO_ROOM):
         return StorageError(
             f"{found} cannot be written; give it (the file and its folder, or the server) write permission and room, "
             f"or set {said_by()} to another place"
         )
     if "not a database" in text or "malformed" in text:
-        return StorageError(_unreadable(address))
+        return unreadable(address)
     if address.file:
         return StorageError(f"{found}: {first_line(_of_driver(error))}")
     return StorageError(f"{found}{_of_server(address, text, _reason(address, error), passing=_is_passing(error))}")
 
 
-def _unreadable(address: Address) -> str:
+def unreadable(address: Address) -> StorageError:
+    """Say that a database is damaged, or that a file is none, and the way on."""
+    told = f"{address} is not a database that can be read"
     if address.file is None:
-        return f"{address} is not a database that can be read; have the server's tables repaired, or name another"
+        return StorageError(f"{told}; have the server's tables repaired, or name another")
+    if _is_text(address.file):
+        return StorageError(f"{told}, but text; set {said_by()} to another file, or put a copy of the database back")
     file, aside = (as_typed(address.file.with_name(address.file.name + end)) for end in ("", ".damaged"))
-    return (
-        f"{address} is not a database that can be read: it is damaged, or another program's; restore a copy, or put it "
-        f"aside with `mv {file} {aside}` and start anew with `mixscout search STUDY.toml`; trained models are kept"
+    return StorageError(
+        f"{told}: it is damaged, or another program's; restore a copy, or put it aside with `mv {file} {aside}` and "
+        "start anew with `mixscout search STUDY.toml`; trained models are kept"
     )
+
+
+def _is_text(file: Path) -> bool:
+    """Tell whether a file is text, such as a pool file or a Git LFS pointer in the place of a database."""
+    with file.open("rb") as stream:
+        start = stream.read(_START_BYTES)
+    return start.isascii() and all(one >= ord(" ") or one in b"\t\r\n" for one in start)
 
 
 def _of_server(address: Address, text: str, reason: str, *, passing: bool) -> str:

@@ -140,6 +140,15 @@ def _is_whole(path: Path, size: int) -> bool:
     return size >= (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
 
 
+def is_other_file(path: Path) -> bool:
+    """Tell whether a file has a content, and not a database's: SQLite overwrites a single byte as an empty database."""
+    try:
+        header = _header(path)
+    except OSError:
+        return False
+    return bool(header) and header[:16] != _MAGIC
+
+
 def _header(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(100)

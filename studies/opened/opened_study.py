@@ -14,7 +14,7 @@ from pool.errors import StorageError, StudyError
 from pool.mixture import Mixture
 from search.space import CappedSimplex
 from search.trials import best_trial, completed_trials, count_trials
-from studies.database.address import Address
+from studies.database.address import Address, is_in_environment, said_by
 from studies.database.database import Database, open_database
 from studies.database.remembered import RememberedObjective
 from studies.opened.identity import Identity, claim_identity, claim_versions
@@ -125,4 +125,5 @@ def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
 
 
 def _no_study(config: StudyFile, address: Address) -> StudyError:
-    return StudyError(f"no study {config.name!r} in {address}; run `mixscout search {config.typed}` first")
+    named = f", the database of {said_by()}" if is_in_environment() else ""
+    return StudyError(f"no study {config.name!r} in {address}{named}; run `mixscout search {config.typed}` first")

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
-from pool.errors import ConfigError
+from pool.errors import ConfigError, StorageError
 from pool.files.secrets import PIECE
-from studies.database.address import VARIABLE, address_of, check_written, parse
+from studies.database.address import VARIABLE, Address, address_of, check_written, parse
 from studies.database.database import open_database
 
 SECRET = "p@ss/w#rd%"
@@ -113,3 +113,25 @@ def test_a_path_may_hold_an_at_sign(path: str) -> None:
 def test_a_line_read_from_a_file_may_end_in_a_newline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "postgresql://me@host/db\n")
     assert address_of(None, Path("default.db")).url.database == "db"
+
+
+def test_a_folder_or_a_text_in_the_place_of_a_database_is_named_with_the_place_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointer = tmp_path / "mixscout.db"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\n" * 20)
+    for there, fault in (
+        (tmp_path, "is a folder; set {} to a file in it"),
+        (pointer, "is not a database that can be read, but text; set {}"),
+    ):
+        with pytest.raises(StorageError, match=f"{there} {fault.format('`database` in the study file')}"):
+            _open(address_of(str(there), tmp_path))
+        monkeypatch.setenv(VARIABLE, str(there))
+        with pytest.raises(StorageError, match=f"{there} {fault.format(f'{VARIABLE} in the environment')}"):
+            _open(address_of(None, tmp_path))
+        monkeypatch.delenv(VARIABLE)
+
+
+def _open(address: Address) -> None:
+    with open_database(address, timeout_seconds=1, lease_seconds=2):
+        pass

@@ -88,3 +88,15 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         connection.execute(text("PRAGMA max_page_count = 1"))
         connection.execute(text("CREATE TABLE t (x BLOB)"))
         connection.execute(text("INSERT INTO t VALUES (zeroblob(10000000))"))
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_file_of_one_byte_is_no_empty_database(tmp_path: Path, writes: bool) -> None:
+    path = tmp_path / "mixscout.db"
+    path.write_bytes(b"F")
+    with (
+        pytest.raises(StorageError, match="mixscout.db is not a database that can be read"),
+        open_database(path, timeout_seconds=1, writes=writes),
+    ):
+        pass
+    assert path.read_bytes() == b"F"
