@@ -174,7 +174,17 @@ def loud_libraries() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Keep libraries from printing over the progress, from looking for a network, and from telemetry.
+    """Keep libraries, Optuna too, from printing over the progress, from looking for a network, and from telemetry."""
+    quiet_models()
+    if _loud:
+        return
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def quiet_models() -> None:
+    """Keep the libraries of models and text quiet, and import none of them.
 
     matplotlib tells of every cache folder that it cannot write, and makes one for itself.
     """
@@ -184,14 +194,19 @@ def quiet_libraries() -> None:
     if _loud:
         return
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import datasets
-    import optuna
-    import transformers
+    for variable in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    _quiet_loaded()
 
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+def _quiet_loaded() -> None:
+    """Quiet what was imported earlier, and no longer heeds the environment."""
+    if (datasets := sys.modules.get("datasets")) is not None:
+        datasets.disable_progress_bars()
+    if (transformers := sys.modules.get("transformers")) is not None:
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
 
 
 def _finite(value: object) -> object:

@@ -19,13 +19,12 @@ from objectives.merging.members.holding import Choice, Holding, choose, free_mem
 from objectives.merging.members.pruned import PrunedForm
 from objectives.merging.members.steps import StepsForm
 from objectives.merging.members.whole import WholeForm, WholeMembers
-from pool.checkpoints.checkpoint import CONFIG, WEIGHTS, check_finite, load_model, parameters_of
+from pool.checkpoints.checkpoint import check_finite, load_model, parameters_of
 from pool.checkpoints.likeness import check_same_tensors
-from pool.checkpoints.manifest import CheckpointManifest
+from pool.checkpoints.manifest import AGES, CONFIG, WEIGHTS, CheckpointManifest
 from pool.errors import ConfigError, NotRememberedError
 from pool.files.digests import digest_file, digest_json, short
 from pool.files.records import MANIFEST, read_record
-from pool.training.run_files import AGES
 
 AS_TRAINED = Holding()
 _DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8}

@@ -19,8 +19,14 @@ import torch
 from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoints.checkpoint import load_model, new_model, save_checkpoint, verify_checkpoint
-from pool.checkpoints.manifest import TRAINING_LIBRARIES, CheckpointManifest, HeldOutCourse, SeedTextLoss
+from pool.checkpoints.checkpoint import load_model, new_model, save_checkpoint
+from pool.checkpoints.manifest import (
+    TRAINING_LIBRARIES,
+    CheckpointManifest,
+    HeldOutCourse,
+    SeedTextLoss,
+    verify_checkpoint,
+)
 from pool.config.pool_file import naming
 from pool.config.recipe import ModelShape, Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine, Job

@@ -1,4 +1,4 @@
-"""Models of the pool: made from a shape, saved, loaded, and verified by digest; safetensors only, no remote code."""
+"""Models of the pool: made from a shape, saved and loaded; safetensors only, no remote code."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,15 +7,13 @@ from typing import cast
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoints.manifest import CheckpointManifest
+from pool.checkpoints.manifest import CONFIG, WEIGHTS, CheckpointManifest
 from pool.checkpoints.weights import at_rest, tell_tying
 from pool.config.recipe import Family, ModelShape
 from pool.errors import PoolError, first_line
 from pool.files.digests import digest_file
-from pool.files.records import MANIFEST, read_record, write_record
+from pool.files.records import MANIFEST, write_record
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 END_OF_TEXT_ID = 0
 """The one special token of a tokenizer trained here."""
 
@@ -112,22 +110,3 @@ def save_checkpoint(
     complete = manifest.model_copy(update=digests)
     write_record(folder / MANIFEST, complete)
     return complete
-
-
-def verify_checkpoint(folder: Path, what: str, remedy: str) -> CheckpointManifest:
-    """Read a checkpoint's manifest, and compare the digests of weights and config.
-
-    Raises `PoolError` with the `remedy` if a file of `what` is missing, truncated or altered.
-    """
-    manifest = read_record(folder / MANIFEST, CheckpointManifest, remedy)
-    for name, expected in ((WEIGHTS, manifest.weights_digest), (CONFIG, manifest.config_digest)):
-        try:
-            digest = digest_file(folder / name)
-        except OSError as error:
-            raise PoolError(f"{what}: {folder / name}: {error.strerror}; {remedy}") from None
-        if digest != expected:
-            raise PoolError(
-                f"{what}: {folder / name} was truncated or altered since it was trained "
-                f"(its digest is not the one in {MANIFEST}); {remedy}"
-            )
-    return manifest

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from pool.checkpoints.checkpoint import CONFIG, WEIGHTS
+from pool.checkpoints.manifest import CONFIG, WEIGHTS
 from pool.errors import PoolError
 from pool.files.digests import DigestOf, digest_file, digest_json
 

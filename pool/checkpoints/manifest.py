@@ -1,7 +1,16 @@
-"""`CheckpointManifest`: the JSON record of a checkpoint, written last."""
+"""`CheckpointManifest`: the JSON record of a checkpoint, written last; files are verified by it, without torch."""
+
+from pathlib import Path
 
 from pool.config.recipe import Recipe, Shape
-from pool.files.records import Record, library_versions
+from pool.errors import PoolError
+from pool.files.digests import digest_file
+from pool.files.records import MANIFEST, Record, library_versions, read_record
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+AGES = "ages"
+"""Folder, in a member's, of its checkpoints kept during training: MEMBER/ages/<steps>/."""
 
 TRAINING_LIBRARIES = ("torch", "transformers", "numpy")
 
@@ -104,3 +113,30 @@ def imported_manifest(
         versions=library_versions(TRAINING_LIBRARIES),
         imported=origin,
     )
+
+
+def verify_checkpoint(folder: Path, what: str, remedy: str) -> CheckpointManifest:
+    """Read a checkpoint's manifest, and compare the digests of weights and config.
+
+    Raises `PoolError` with the `remedy` if a file of `what` is missing, truncated or altered.
+    """
+    manifest = read_record(folder / MANIFEST, CheckpointManifest, remedy)
+    for name, expected in ((WEIGHTS, manifest.weights_digest), (CONFIG, manifest.config_digest)):
+        try:
+            digest = digest_file(folder / name)
+        except OSError as error:
+            raise PoolError(f"{what}: {folder / name}: {error.strerror}; {remedy}") from None
+        if digest != expected:
+            raise PoolError(
+                f"{what}: {folder / name} was truncated or altered since it was trained "
+                f"(its digest is not the one in {MANIFEST}); {remedy}"
+            )
+    return manifest
+
+
+def age_folder(member: Path, steps: int) -> Path:
+    return member / AGES / str(steps)
+
+
+def age_digests(age: Path) -> AgeDigests:
+    return AgeDigests(weights=digest_file(age / WEIGHTS), config=digest_file(age / CONFIG))

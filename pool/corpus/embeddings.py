@@ -6,8 +6,7 @@ time as torch has threads. So vectors depend neither on the number of cores nor,
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,9 @@ from pool.checkpoints.checkpoint import check_finite
 from pool.checkpoints.foreign import TOKENIZER, ForeignFiles, find_foreign
 from pool.checkpoints.plain_text import for_text
 from pool.checkpoints.weights import check_vocabulary, load_weights, rows_of
+from pool.corpus.files import as_corpus_error, called_embeddings
 from pool.engines.resources import give_back_memory
 from pool.errors import CorpusError, PoolError, first_line
-from pool.files.digests import DigestOf
 
 TOKENS = 256
 """Most tokens read of a document, special ones included; fewer for a model of fewer positions."""
@@ -67,47 +66,16 @@ class EmbeddingModel:
         return means
 
 
-def describe_embedding_model(name: str, folder: Path, digest_of: DigestOf) -> dict[str, str]:
-    """Digest the files behind a model's embeddings, by content alone.
-
-    Raises `CorpusError` for a folder without a model, safetensors or a tokenizer, or with code of its own.
-    """
-    with _as_corpus_error():
-        files = replace(find_foreign(folder, _called(name), loaded_as="AutoModel"), digest_of=digest_of)
-    try:
-        return {
-            "weights": files.weights_digest,
-            "config": files.config_digest,
-            "tokenizer": digest_of(files.tokenizer / TOKENIZER),
-        }
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CorpusError(f"{_called(name)}: {error.filename or folder}: {reason}; give a folder to be read") from None
-
-
-def _called(name: str) -> str:
-    return f"[corpus.partitions.{name}.cluster] embeddings"
-
-
-@contextmanager
-def _as_corpus_error() -> Iterator[None]:
-    """Without the model the text cannot be split: a fault of the checkpoint is a fault of the corpus."""
-    try:
-        yield
-    except PoolError as error:
-        raise CorpusError(str(error)) from None
-
-
 def load_embedding_model(name: str, folder: Path) -> EmbeddingModel:
     """Load the embedding model of partition `name` from safetensors, without code of its own.
 
     Raises `CorpusError` naming the missing or unfit part.
     """
-    with _as_corpus_error():
-        files = find_foreign(folder, _called(name), loaded_as="AutoModel")
-        where = f"{_called(name)}: {folder}"
-        model = _load_model(files, _called(name))
-        tokenizer = _load_tokenizer(files.tokenizer / TOKENIZER, _called(name))
+    with as_corpus_error():
+        files = find_foreign(folder, called_embeddings(name), loaded_as="AutoModel")
+        where = f"{called_embeddings(name)}: {folder}"
+        model = _load_model(files, called_embeddings(name))
+        tokenizer = _load_tokenizer(files.tokenizer / TOKENIZER, called_embeddings(name))
         check_vocabulary(model, tokenizer.get_vocab().values(), where)
         rows = rows_of(model, where)
     positions = getattr(model.config, "max_position_embeddings", None)  # absent or -1: relative positions

@@ -15,11 +15,10 @@ from pool.checkpoints.checkpoint import (
     load_model,
     parameters_of,
     save_checkpoint,
-    verify_checkpoint,
 )
 from pool.checkpoints.foreign import ForeignFiles, find_foreign
 from pool.checkpoints.likeness import check_same_architecture, cosine_to_seed
-from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manifest
+from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manifest, verify_checkpoint
 from pool.checkpoints.weights import (
     at_rest,
     check_vocabulary,
@@ -29,15 +28,14 @@ from pool.checkpoints.weights import (
 )
 from pool.config.pool_file import SeedConfig
 from pool.config.recipe import GivenShape
-from pool.errors import HubError, PoolError, PoolMismatchError
+from pool.errors import PoolError, PoolMismatchError
 from pool.files.digests import short
-from pool.files.hub import fetch, find_snapshot
 from pool.files.records import MANIFEST
 from pool.mixture import Mixture
+from pool.parts.provenance import GIVEN_SEED, given_seed_files
 from pool.progress import say
 from pool.tokens.tokenizer import end_of_text, load_tokenizer, tokenizer_digest
 
-_SEED = "[seed]"
 _PROBE_TOKENS = 8
 _PROBE_TOLERANCE = 1e-5
 """Of the largest logit: causal models measured exactly 0, a small untrained BERT 6e-4."""
@@ -110,11 +108,13 @@ def _load_tokenizer(folder: Path, model: PreTrainedModel, what: str) -> PreTrain
 
 def read_given_seed(wanted: SeedConfig, pool: Path) -> Foreign:
     """Load and check the seed named in the pool file. Raises `PoolError`."""
-    files = _files(wanted, pool)
-    foreign = load_foreign(files, _SEED)
+    files = given_seed_files(wanted, pool)
+    foreign = load_foreign(files, GIVEN_SEED)
     longest = most_positions(foreign.model.config)
     if longest is not None and wanted.context is not None and wanted.context > longest:
-        raise PoolError(f"{_SEED} context {wanted.context} is more than the {longest} tokens the model was made for")
+        raise PoolError(
+            f"{GIVEN_SEED} context {wanted.context} is more than the {longest} tokens the model was made for"
+        )
     if wanted.hub is None:
         return foreign
     named = {"hub": wanted.hub, "revision": wanted.revision, "commit": files.folder.name}
@@ -130,48 +130,6 @@ def save_given_seed(foreign: Foreign, context: int, folder: Path) -> CheckpointM
         tokenizer_digest=foreign.origin.tokenizer_digest,
     )
     return save_checkpoint(foreign.model, foreign.tokenizer, folder, manifest)
-
-
-def given_seed_changes(seed: CheckpointManifest, wanted: SeedConfig, pool: Path) -> list[str]:
-    """Word the differences between the pool's seed and the one in the pool file."""
-    if seed.imported is None:
-        return ["what it starts from (trained here -> a checkpoint that is given)"]
-    changes = []
-    if seed.shape.context != wanted.context:
-        changes.append(f"context {seed.shape.context} -> {wanted.context}")
-    origin = seed.imported
-    # a commit may be named in place of its tag
-    if origin.hub != wanted.hub or wanted.revision not in (origin.revision, origin.commit):
-        before, now = (f"{one.hub} at {one.revision}" if one.hub else "a folder" for one in (origin, wanted))
-        changes.append(f"its source ({before} -> {now})")
-    elif wanted.checkpoint is not None and _has_weights(wanted.checkpoint):
-        files = _files(wanted, pool)
-        weights, settings = (origin.weights_digest, files.weights_digest), (origin.config_digest, files.config_digest)
-        for name, (old, new) in (("weights", weights), ("config.json", settings)):
-            if old != new:
-                changes.append(f"its checkpoint's {name} ({short(old)} -> {short(new)})")
-    return changes
-
-
-def _has_weights(folder: Path) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "snapshots/*/*.safetensors"))
-
-
-def _files(wanted: SeedConfig, pool: Path) -> ForeignFiles:
-    folder = wanted.checkpoint or _downloaded(wanted.hub or "", wanted.revision or "")
-    if folder.resolve().is_relative_to(pool):
-        raise PoolError(f"{_SEED} checkpoint {folder} is in the pool itself, which may be rebuilt; copy it elsewhere")
-    return find_foreign(folder, _SEED, wanted.tokenizer)
-
-
-def _downloaded(hub: str, revision: str) -> Path:
-    try:
-        found = find_snapshot("model", hub, revision)
-        fetch(found, [name for name in found.files if "/" not in name and name.endswith((".safetensors", ".json"))])
-    except HubError as error:
-        named = f"hub model {hub!r} at {revision}"
-        raise PoolError(f"{_SEED} {named} {error}, or give a local folder as [seed] checkpoint") from None
-    return found.folder
 
 
 @dataclass(frozen=True)

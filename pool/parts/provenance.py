@@ -7,19 +7,21 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+from pool.checkpoints.foreign import ForeignFiles, find_foreign
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import SeedConfig
 from pool.config.recipe import OptionMark, Recipe, Shape
-from pool.errors import ConfigError, PoolMismatchError
+from pool.errors import ConfigError, HubError, PoolError, PoolMismatchError
 from pool.files.digests import digest_json, short
 from pool.mixture import Mixture
-from pool.parts.others import given_seed_changes
 from pool.tokens.prepared import CorpusManifest
 from pool.training.inputs import own_domains
 
 _OF_RECIPE = "recipe."
 ALL_MEMBERS = "all-members"
 """Stands for every member of a pool where names of parts to make again are asked for."""
+GIVEN_SEED = "[seed]"
+"""A given seed, in messages."""
 
 
 def label(name: str) -> str:
@@ -145,7 +147,7 @@ def seed_changes(
     A seed stays the ancestor when text changes: its text, and the weights of a named mixture, are not compared.
     """
     if wanted.is_given:
-        changes = given_seed_changes(seed, wanted, pool)
+        changes = _given_seed_changes(seed, wanted, pool)
     elif seed.imported is not None:
         changes = ["what it starts from (a checkpoint that was given -> trained here)"]
     else:
@@ -153,6 +155,53 @@ def seed_changes(
         made = Provenance(Mixture.of(seed.mixture), wanted.recipe, shape, start, {}, tokenizer_digest)
         changes = made.changes_since(seed)
     return {"seed": changes} if changes else {}
+
+
+def _given_seed_changes(seed: CheckpointManifest, wanted: SeedConfig, pool: Path) -> list[str]:
+    """Word the differences between the pool's seed and the one in the pool file."""
+    if seed.imported is None:
+        return ["what it starts from (trained here -> a checkpoint that is given)"]
+    changes = []
+    if seed.shape.context != wanted.context:
+        changes.append(f"context {seed.shape.context} -> {wanted.context}")
+    origin = seed.imported
+    # a commit may be named in place of its tag
+    if origin.hub != wanted.hub or wanted.revision not in (origin.revision, origin.commit):
+        before, now = (f"{one.hub} at {one.revision}" if one.hub else "a folder" for one in (origin, wanted))
+        changes.append(f"its source ({before} -> {now})")
+    elif wanted.checkpoint is not None and _has_weights(wanted.checkpoint):
+        files = given_seed_files(wanted, pool)
+        weights, settings = (origin.weights_digest, files.weights_digest), (origin.config_digest, files.config_digest)
+        for name, (old, new) in (("weights", weights), ("config.json", settings)):
+            if old != new:
+                changes.append(f"its checkpoint's {name} ({short(old)} -> {short(new)})")
+    return changes
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "snapshots/*/*.safetensors"))
+
+
+def given_seed_files(wanted: SeedConfig, pool: Path) -> ForeignFiles:
+    """Find the files of the seed named in the pool file, downloaded if need be. Raises `PoolError`."""
+    folder = wanted.checkpoint or _downloaded(wanted.hub or "", wanted.revision or "")
+    if folder.resolve().is_relative_to(pool):
+        raise PoolError(
+            f"{GIVEN_SEED} checkpoint {folder} is in the pool itself, which may be rebuilt; copy it elsewhere"
+        )
+    return find_foreign(folder, GIVEN_SEED, wanted.tokenizer)
+
+
+def _downloaded(hub: str, revision: str) -> Path:
+    from pool.files.hub import fetch, find_snapshot  # half a second of imports
+
+    try:
+        found = find_snapshot("model", hub, revision)
+        fetch(found, [name for name in found.files if "/" not in name and name.endswith((".safetensors", ".json"))])
+    except HubError as error:
+        named = f"hub model {hub!r} at {revision}"
+        raise PoolError(f"{GIVEN_SEED} {named} {error}, or give a local folder as [seed] checkpoint") from None
+    return found.folder
 
 
 def member_changes(

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from pool.checkpoints.checkpoint import verify_checkpoint
-from pool.checkpoints.manifest import CheckpointManifest
+from pool.checkpoints.manifest import CheckpointManifest, age_digests, age_folder, verify_checkpoint
 from pool.config.pool_file import PoolFile, naming
 from pool.corpus.files import digest_text
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
@@ -18,8 +17,7 @@ from pool.mixture import Groups, Mixture, to_units
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, building, is_unfinished, member_folder
 from pool.parts.provenance import describe_changes, label, member_changes, remedy_of, seed_changes
 from pool.tokens.prepared import CorpusManifest, PreparedCorpus, load_prepared
-from pool.tokens.tokenizer import kept_tokenizer
-from pool.training.run_files import age_digests, age_folder
+from pool.tokens.tokenizer import has_tokenizer
 
 
 class PoolManifest(Record):
@@ -150,7 +148,7 @@ def _opened(config: PoolFile) -> Pool:
     if changed:
         raise PoolMismatchError(describe_changes(changed, config.recipe, manifest.members))
     _verify_checkpoints(folder, manifest)
-    if kept_tokenizer(folder / TOKENIZER, config.own_tokenizer, config.name) is None:
+    if not has_tokenizer(folder / TOKENIZER, config.own_tokenizer, config.name):
         missing = folder / TOKENIZER / MANIFEST
         raise PoolError(f"{missing} is missing; run `mixscout pool build POOL.toml`, which makes the tokenizer again")
     return Pool(config, manifest, load_prepared(folder / CORPUS, corpus))

@@ -5,20 +5,25 @@ token before it. The last of several windows reaches back until it is full. Ever
 Bytes and words are counted in the raw text under those tokens, not in decoded tokens.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding
-from transformers import PreTrainedTokenizerFast
 
 from pool.config.pool_file import ScoredText
 from pool.errors import CorpusError
 from pool.files.digests import digest_arrays
 from pool.tokens.tokenizer import end_of_text, plain
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from transformers import PreTrainedTokenizerFast
 
 IGNORED = -100
 _DOCUMENTS_AT_ONCE = 256

@@ -4,6 +4,8 @@ Much text is encoded in several processes. The file is written as tokens come an
 larger than memory.
 """
 
+from __future__ import annotations
+
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -11,18 +13,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import joblib
 import numpy as np
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
 
 from pool.checkpoints.plain_text import TextTokenizer
 from pool.errors import CorpusError, PoolError
 from pool.files.whole import rows_into
 from pool.tokens.held_out import Tokens, bytes_covered, whole_characters
 from pool.tokens.tokenizer import end_of_text, plain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 BYTES_A_TOKEN = 4
 """A rough guess, only for the number of processes and the progress shown."""
@@ -159,6 +162,9 @@ def _beginning(text: str, core: Tokenizer, limit: int) -> tuple[Tokens, int]:
 
 def _encoded(documents: Iterable[str], backend: Tokenizer, expected_bytes: int) -> Iterator[_Batch]:
     """Yield documents in batches, in order; only a few batches are in memory. `expected_bytes` decides on processes."""
+    import joblib  # not to open a pool
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
     iterator = iter(documents)
     batches = iter(lambda: list(islice(iterator, _DOCUMENTS_AT_ONCE)), [])
     processes = min(joblib.cpu_count(), expected_bytes // _BYTES_A_PROCESS)

@@ -4,20 +4,24 @@ Text is encoded by its plain core. A tokenizer made elsewhere may truncate, pad,
 bytes are counted by offsets. Text that spells a special token is text.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from pool.checkpoints.plain_text import TextTokenizer, for_text
 from pool.config.pool_file import TokenizerConfig
 from pool.errors import PoolError, PoolMismatchError, first_line
 from pool.files.digests import digest_file, digest_json
 from pool.files.records import MANIFEST, Record, read_record, write_record
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
 _REMEDY = "run `mixscout pool build POOL.toml`, which makes it again"
@@ -34,6 +38,8 @@ class TokenizerManifest(Record):
 
 def load_tokenizer(folder: Path, remedy: str = _REMEDY) -> PreTrainedTokenizerFast:
     """Load a tokenizer, by default the pool's. Raises `PoolError` with the `remedy` when it is missing or broken."""
+    from transformers import PreTrainedTokenizerFast
+
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return cast(PreTrainedTokenizerFast, tokenizer)
@@ -70,6 +76,8 @@ def train_tokenizer(partitions: Mapping[str, Iterable[str]], config: TokenizerCo
 
     Without a normaliser it loses nothing: decoding a text's tokens gives the text.
     """
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = _untrained()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocabulary,
@@ -121,18 +129,34 @@ def kept_tokenizer(folder: Path, wanted: TokenizerConfig | None, pool: str) -> P
 
     Raises `PoolError` for a damaged file, and `PoolMismatchError` for one trained otherwise than `wanted`.
     """
-    if not (folder / MANIFEST).is_file():
+    if not has_tokenizer(folder, wanted, pool):
         return None
+    tokenizer = load_tokenizer(folder)
+    if read_record(folder / MANIFEST, TokenizerManifest).digest != tokenizer_digest(tokenizer):
+        raise _changed(pool)
+    return tokenizer
+
+
+def has_tokenizer(folder: Path, wanted: TokenizerConfig | None, pool: str) -> bool:
+    """Tell whether a pool has its tokenizer, verified by the digests of its files, without transformers.
+
+    Raises as `kept_tokenizer`.
+    """
+    if not (folder / MANIFEST).is_file():
+        return False
     manifest = read_record(folder / MANIFEST, TokenizerManifest)
     _check_files(folder, manifest)
-    tokenizer = load_tokenizer(folder)
-    if manifest.config != wanted or manifest.digest != tokenizer_digest(tokenizer):
-        raise PoolMismatchError(
-            f"pool {pool!r}: its tokenizer, or the [tokenizer] table, has changed, and every model of a pool "
-            "shares one tokenizer; build anew with `mixscout pool build POOL.toml --rebuild all`, or give the pool "
-            "another name"
-        )
-    return tokenizer
+    if manifest.config != wanted:
+        raise _changed(pool)
+    return True
+
+
+def _changed(pool: str) -> PoolMismatchError:
+    return PoolMismatchError(
+        f"pool {pool!r}: its tokenizer, or the [tokenizer] table, has changed, and every model of a pool "
+        "shares one tokenizer; build anew with `mixscout pool build POOL.toml --rebuild all`, or give the pool "
+        "another name"
+    )
 
 
 def _check_files(folder: Path, manifest: TokenizerManifest) -> None:

@@ -3,21 +3,25 @@
 Only the places of windows are in memory, so a run may be longer than memory.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from transformers import PreTrainedModel
 
 from pool.config.recipe import Recipe
 from pool.errors import ConfigError
 from pool.mixture import Mixture, apportion
 from pool.tokens.held_out import IGNORED, HeldOutWindows, Tokens
 from pool.tokens.prepared import CorpusManifest, load_search_windows
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +136,8 @@ def held_out_text(corpus: Path, manifest: CorpusManifest, mixture: Mixture) -> H
 
 
 def _mean_nats(model: PreTrainedModel, windows: HeldOutWindows) -> float:
+    import torch  # not to open a pool
+
     at_once = max(1, _TOKENS_AT_ONCE // windows.inputs.shape[1])
     device, total = next(model.parameters()).device, 0.0
     for start in range(0, len(windows.inputs), at_once):

@@ -19,8 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pool.checkpoints.checkpoint import CONFIG, WEIGHTS
-from pool.checkpoints.manifest import AgeDigests
+from pool.checkpoints.manifest import AGES, AgeDigests, age_digests, age_folder
 from pool.config.recipe import Recipe
 from pool.engines.group import is_first
 from pool.errors import PoolError
@@ -129,7 +128,7 @@ def _state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-SHARDED, BESIDE, OPTIMIZER, AGES = "sharded", "beside", "optimizer.safetensors", "ages"
+SHARDED, BESIDE, OPTIMIZER = "sharded", "beside", "optimizer.safetensors"
 _PART = "part_windows"
 _REMAKE = "run `mixscout pool build POOL.toml --rebuild seed`, which makes the seed again"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -244,14 +243,6 @@ def ages_on_the_way(scratch: Path, every_steps: int | None, steps: int) -> dict[
     """Return the folders of the models that a run of so many steps keeps at its ages."""
     ages = range(every_steps, steps, every_steps) if every_steps else ()
     return {age: age_folder(scratch / BESIDE, age) for age in ages}
-
-
-def age_folder(member: Path, steps: int) -> Path:
-    return member / AGES / str(steps)
-
-
-def age_digests(age: Path) -> AgeDigests:
-    return AgeDigests(weights=digest_file(age / WEIGHTS), config=digest_file(age / CONFIG))
 
 
 def all_age_digests(member: Path) -> dict[int, AgeDigests]:

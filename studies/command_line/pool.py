@@ -21,7 +21,7 @@ from studies.command_line.options import (
     folder_of_files,
 )
 from studies.command_line.verbs import Verbs
-from studies.terminal import console, named_weights, print_json, quiet_libraries
+from studies.terminal import console, named_weights, print_json, quiet_models
 
 if TYPE_CHECKING:
     from pool.mixture import Groups, Mixture
@@ -60,7 +60,7 @@ def build(
     wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     config = read_pool_file(pool_file, text_root)
     check_sources(config.corpus.partitions | config.corpus.held_out)
-    quiet_libraries()
+    quiet_models()
     from pool.building.build import build_pool
     from pool.engines.choice import chosen
     from pool.parts.provenance import ALL_MEMBERS
@@ -74,7 +74,7 @@ def build(
 @pool_verbs.command(epilog="Example: `mixscout pool show pool.toml --json`")
 def show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
     """Verify a pool and show its partitions, members, held-out domains and digests."""
-    quiet_libraries()
+    quiet_models()
     from pool.config.pool_file import read_pool_file
     from pool.parts.store import open_pool
 
@@ -112,7 +112,7 @@ def add(
 
     `pool build` then does not train its partition. A checkpoint that does not fit leaves the pool unchanged.
     """
-    quiet_libraries()
+    quiet_models()
     from pool.building.adding import Source, add_member
     from pool.config.pool_file import read_pool_file
 
@@ -150,7 +150,7 @@ def check(
 
     Writes a picture of each matrix into the root's reports folder. A second run merges nothing.
     """
-    quiet_libraries()
+    quiet_models()
     from pool.config.pool_file import naming, read_pool_file
     from pool.parts.store import open_pool
     from studies.assessment.pool_check.check import Lines, run_pool_check
@@ -180,7 +180,7 @@ def overlap(pool_file: PoolArgument, text_root: TextRootOption = None, as_json: 
 
     config = read_pool_file(pool_file, text_root)
     check_sources(config.corpus.partitions | config.corpus.held_out)
-    quiet_libraries()
+    quiet_models()
     from pool.corpus.overlap import find_overlap
     from pool.tokens.preparing import read_text
     from studies.assessment.pool_check.tables import show_overlap
@@ -206,7 +206,7 @@ def units(
     as_json: JsonOption = False,
 ) -> None:
     """Show the groups of a pool's base units, and convert weights between groups and units."""
-    quiet_libraries()
+    quiet_models()
     from pool.config.pool_file import read_pool_file
     from pool.mixture import Mixture, even_within_groups, to_groups, to_units
     from pool.parts.store import open_pool

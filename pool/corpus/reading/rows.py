@@ -11,9 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TextIO
 
-import datasets
-import pyarrow.parquet
-
 from pool.config.sources import CHUNK_BYTES, TextSource
 from pool.corpus.reading.json_lines import Row, has_column, json_rows
 from pool.corpus.reading.kinds import shown_names
@@ -98,6 +95,8 @@ def parquet_rows(path: Path, wanted: Collection[str]) -> Iterator[Row]:
 
     Raises errors of pyarrow and of decompression.
     """
+    import pyarrow.parquet  # heavy, as datasets below: opening a pool reads no rows
+
     with _opened(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:
         names = file.schema_arrow.names
         columns = list(wanted) if set(wanted) <= set(names) else None
@@ -107,6 +106,8 @@ def parquet_rows(path: Path, wanted: Collection[str]) -> Iterator[Row]:
 
 def parquet_columns(path: Path) -> list[str]:
     """List the columns of a file, of which no rows are read."""
+    import pyarrow.parquet
+
     with _opened(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:
         return list(file.schema_arrow.names)
 
@@ -179,6 +180,8 @@ def _numbered(path: Path, source: TextSource, wanted: Collection[str]) -> Iterat
 
 
 def _saved_rows(path: Path, split: str) -> Iterable[Row]:
+    import datasets
+
     rows: Iterable[Row] = datasets.load_from_disk(str(path))
     if isinstance(rows, datasets.DatasetDict):
         if split not in rows:
@@ -215,6 +218,8 @@ def _paragraphs(stream: TextIO) -> Iterator[str]:
 
 def _zipped_text_rows(path: Path, unit: _Unit, encoding: str | None = None) -> Iterable[Row]:
     """Return the rows of all texts inside a .zip, one text after the other, by `datasets`."""
+    import datasets
+
     options = {"chunksize": CHUNK_BYTES, "sample_by": _SAMPLES[unit], "encoding": encoding or "utf-8"}
     rows: Iterable[Row] = datasets.load_dataset(
         "text", data_files=glob.escape(str(path)), split="train", streaming=True, **options

@@ -98,6 +98,15 @@ class PoolCheck:
         rows = {name: row for row, name in enumerate(self.names)}
         return {(one, other): float(matrix[rows[one], rows[other]]) for one, other in self.pairs}
 
+    @property
+    def cosines(self) -> dict[str, float]:
+        """Cosines of the task vectors of pairs, by ONE/OTHER."""
+        return _by_pair_name(self.of_pairs(self.vectors.cosines))
+
+    @property
+    def named_barriers(self) -> dict[str, float]:
+        return _by_pair_name(self.barriers)
+
     def barrier_matrix(self) -> Floats:
         """Return barriers (K, K + 1), the last column to the uniform merge; NaN where not walked."""
         rows = {name: row for row, name in enumerate(self.names)}
@@ -129,15 +138,15 @@ class PoolCheck:
             },
             "seed": self.seed.as_json() | {"norm": vectors.seed_norm},
             "uniform": self.uniform.as_json(),
-            "cosines": by_pair_name(self.of_pairs(vectors.cosines)),
-            "sign_conflicts": by_pair_name(self.of_pairs(vectors.sign_conflicts)),
-            "barriers": by_pair_name(self.barriers),
+            "cosines": self.cosines,
+            "sign_conflicts": _by_pair_name(self.of_pairs(vectors.sign_conflicts)),
+            "barriers": self.named_barriers,
             "barriers_to_mean": dict(self.barriers_to_mean),
             **({"unknown_shares": dict(self.unknown_shares)} if self.unknown_shares else {}),
         }
 
 
-def by_pair_name(values: Mapping[Pair, float]) -> dict[str, float]:
+def _by_pair_name(values: Mapping[Pair, float]) -> dict[str, float]:
     r"""Name each pair ONE/OTHER; a slash in a name becomes `\/`."""
     return {"/".join(name.replace("/", "\\/") for name in pair): value for pair, value in values.items()}
 

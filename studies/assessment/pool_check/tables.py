@@ -1,6 +1,9 @@
 """A pool for people: its parts, its overlap, and its check with the verdict last."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -11,9 +14,11 @@ from pool.files.digests import short
 from pool.parts.store import PoolManifest
 from pool.tokens.blank_tokens import listed
 from pool.tokens.prepared import TextSummary
-from studies.assessment.pool_check.check import PoolCheck
 from studies.assessment.pool_check.verdict import PoolVerdict
 from studies.terminal import plain_table
+
+if TYPE_CHECKING:
+    from studies.assessment.pool_check.check import PoolCheck
 
 MOST_PAIRS = 30
 """Pairs shown, the highest barriers first; JSON and pictures have all."""

@@ -1,11 +1,16 @@
 """Judge by named thresholds whether a pool is likely to merge well."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pool.parts.store import PoolManifest
-from studies.assessment.pool_check.check import PoolCheck, by_pair_name
+
+if TYPE_CHECKING:
+    from studies.assessment.pool_check.check import PoolCheck
 
 BARRIER_NATS = 0.02
 """Trained models of the demo's mixtures differ by chance by up to 0.021; a higher barrier matters."""
@@ -134,15 +139,13 @@ def _of_vectors(check: PoolCheck) -> Iterator[str]:
             f"members far from the seed (task vector above {MOST_RELATIVE_NORM} of the seed's norm): {_ranked(far)}; "
             "lower their learning rate, or train them shorter"
         )
-    cosines = by_pair_name(check.of_pairs(vectors.cosines))
-    against = {pair: cosine for pair, cosine in cosines.items() if cosine < LEAST_TASK_COSINE}
+    against = {pair: cosine for pair, cosine in check.cosines.items() if cosine < LEAST_TASK_COSINE}
     if against:
         yield f"task vectors that point against each other (cosine below {LEAST_TASK_COSINE:g}): {_ranked(against)}"
 
 
 def _of_barriers(check: PoolCheck) -> Iterator[str]:
-    lines = by_pair_name(check.barriers)
-    lines |= {f"{name} to the mean of all": nats for name, nats in check.barriers_to_mean.items()}
+    lines = check.named_barriers | {f"{name} to the mean of all": nats for name, nats in check.barriers_to_mean.items()}
     broken = [name for name, nats in lines.items() if not math.isfinite(nats)]
     if broken:
         yield (

@@ -15,8 +15,7 @@ from tiny import edit, snapshot
 
 from pool.building.build import build_pool
 from pool.building.job import TrainingJob
-from pool.checkpoints.checkpoint import verify_checkpoint
-from pool.checkpoints.manifest import CheckpointManifest
+from pool.checkpoints.manifest import CheckpointManifest, verify_checkpoint
 from pool.config.pool_file import read_pool_file
 from pool.engines.engine import Job, OneByOne, Result
 from pool.errors import ConfigError, CorpusError, MixscoutError, PoolError, PoolMismatchError
