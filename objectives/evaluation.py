@@ -11,7 +11,7 @@ from objectives.held_out import Floats, HeldOutLoss
 from pool.errors import NonFiniteLossError
 from pool.mixture import Mixture
 
-Kind = Literal["merged", "trained", "analytic", "downstream", "tabulated"]
+Kind = Literal["merged", "trained", "seed", "analytic", "downstream", "tabulated"]
 Partials = tuple[float, ...]
 
 FORWARDS_PER_GRADIENT = 3

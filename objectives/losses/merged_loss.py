@@ -1,27 +1,34 @@
 """`MergedLoss`, the proxy: the held-out loss of a merge of members.
 
 The hypothesis under test has its home here: a named rule turns the weights of a mixture into merge weights. The rule is
-part of the digest.
+part of the digest. A loss of `Unloaded` members has its digest before torch loads.
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats, Precision
-from objectives.merging.merge import StackedPool
+from objectives.merging.members.holding import Holding
 from objectives.merging.rules import Identity, MergeRule
 from objectives.scoring.paired import Challenge, EarlyStopping, Estimate, segments
-from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
 from pool.corpus.corpus import Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from pool.parts.store import Pool
+
+if TYPE_CHECKING:
+    from objectives.merging.merge import StackedPool
+    from objectives.scoring.scorer import Scorer
 
 MERGES_AT_ONCE = 8
 """Mixtures merged by one matrix product; each merge takes one model's memory."""
@@ -42,6 +49,25 @@ class ProxySettings:
         return {**self.rule.digest_parts, "precision": self.precision, "compiled": self.compiled}
 
 
+@dataclass(frozen=True)
+class Unloaded:
+    """Members that `load` stacks when a merge first needs them; their names and digest are known before."""
+
+    names: tuple[str, ...]
+    holding: Holding
+    load: Callable[[], StackedPool]
+    dtype: str = "torch.float32"
+
+    @property
+    def digest_parts(self) -> dict[str, object]:
+        return self.holding.digest_parts
+
+
+def loaded(members: StackedPool | Unloaded) -> StackedPool:
+    """Return the stacked members."""
+    return members.load() if isinstance(members, Unloaded) else members
+
+
 class MergedLoss:
     """Merges the pool's members by a mixture, and scores the merge on one split of the goal's domains.
 
@@ -49,15 +75,18 @@ class MergedLoss:
     """
 
     def __init__(
-        self, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, settings: ProxySettings | None = None
+        self,
+        pool: Pool,
+        stacked: StackedPool | Unloaded,
+        target: Goal,
+        split: Split,
+        *,
+        settings: ProxySettings | None = None,
     ) -> None:
         self._settings = settings or ProxySettings()
-        self._stacked = stacked
+        self._members = stacked
         self.target = target
         self.table = WindowTable.of(pool.corpus.held_out[split], target.domains)
-        order = segments(self.table, self._settings.early_stopping.order_seed)
-        precision, compiled = self._settings.precision, self._settings.compiled
-        self.scorer = Scorer(stacked.model, self.table, segments=order, precision=precision, compiled=compiled)
         parts = {**self._settings.digest_parts, **stacked.digest_parts}
         self._pool = pool
         self._but_for_members = value_parts("merged", pool, stacked, target, split, settings=parts)
@@ -65,7 +94,20 @@ class MergedLoss:
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        return self._stacked.names
+        return self._members.names
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The scorer of the resident model. Raises `ValueError` for windows longer than the model's context."""
+        from objectives.scoring.scorer import Scorer  # loads torch
+
+        order = segments(self.table, self._settings.early_stopping.order_seed)
+        precision, compiled = self._settings.precision, self._settings.compiled
+        return Scorer(self._stacked.model, self.table, segments=order, precision=precision, compiled=compiled)
+
+    @cached_property
+    def _stacked(self) -> StackedPool:
+        return loaded(self._members)
 
     def foundation(self, mixture: Mixture) -> str | None:
         """Digest everything that decides the value of one mixture: not the members of weight zero.
@@ -172,7 +214,7 @@ class MergedLoss:
 
 
 def value_parts(
-    kind: str, pool: Pool, stacked: StackedPool, target: Goal, split: Split, *, settings: dict[str, object]
+    kind: str, pool: Pool, stacked: StackedPool | Unloaded, target: Goal, split: Split, *, settings: dict[str, object]
 ) -> dict[str, object]:
     """Return everything that decides a value besides the pool's weights, in JSON types."""
     summaries = pool.manifest.corpus.search if split == "search" else pool.manifest.corpus.test

@@ -1,20 +1,25 @@
 """`TrainedLoss`, the ground truth: the held-out loss of a model trained on the mixture."""
 
+from __future__ import annotations
+
 import time
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from objectives.evaluation import Evaluation
 from objectives.held_out import Precision
-from objectives.losses.merged_loss import value_parts
-from objectives.merging.merge import StackedPool
-from objectives.scoring.scorer import Scorer
+from objectives.losses.merged_loss import Unloaded, loaded, value_parts
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
-from pool.building.job import train_to_mixture
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from pool.parts.store import Pool
+
+if TYPE_CHECKING:
+    from objectives.merging.merge import StackedPool
+    from objectives.scoring.scorer import Scorer
 
 
 class TrainedLoss:
@@ -28,7 +33,7 @@ class TrainedLoss:
     def __init__(
         self,
         pool: Pool,
-        stacked: StackedPool,
+        stacked: StackedPool | Unloaded,
         target: Goal,
         split: Split,
         *,
@@ -37,10 +42,10 @@ class TrainedLoss:
     ) -> None:
         self._pool = pool
         self._recipe = recipe or pool.config.recipe
-        self._stacked = stacked
+        self._members = stacked
+        self._precision = precision
         self.target = target
         self.table = WindowTable.of(pool.corpus.held_out[split], target.domains)
-        self._scorer = Scorer(stacked.model, self.table, precision=precision)
         settings: dict[str, object] = {"recipe": self._recipe.digest, "precision": precision}
         parts = value_parts("trained", pool, stacked, target, split, settings=settings)
         self.digest = digest_json({**parts, "pool": pool.manifest.digest})
@@ -49,8 +54,20 @@ class TrainedLoss:
     def partitions(self) -> tuple[str, ...]:
         return self._pool.names
 
+    @cached_property
+    def _stacked(self) -> StackedPool:
+        return loaded(self._members)
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        from objectives.scoring.scorer import Scorer  # loads torch, as the job of training does
+
+        return Scorer(self._stacked.model, self.table, precision=self._precision)
+
     def __call__(self, mixture: Mixture) -> Evaluation:
         """Train a mixture, unless its checkpoint exists, and score it."""
+        from pool.building.job import train_to_mixture
+
         started = time.perf_counter()
         folder = train_to_mixture(self._pool, mixture.over(self.partitions), self._recipe)
         self._stacked.load(folder, f"the model in {folder}")

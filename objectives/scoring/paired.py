@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.stats import t as student
 
 from objectives.held_out import CONFIDENT, Floats
 from objectives.scoring.window_table import Rows, WindowTable
@@ -132,6 +131,8 @@ class Estimate:
         """Tell whether the value is above the incumbent's with this confidence."""
         if not math.isfinite(self.standard_error):
             return False
+        from scipy.stats import t as student  # takes a second
+
         return self.value - incumbent > float(student.ppf(confidence, self.degrees)) * self.standard_error
 
 

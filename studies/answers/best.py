@@ -1,12 +1,14 @@
 """The verb `best`: the best mixture of a study beside the obvious baselines."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import optuna
 
 from objectives.evaluation import Evaluation, Objective
-from objectives.scoring.diversity import Diversity, self_bleu_of
 from objectives.scoring.paired import PairedDifference
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
@@ -16,6 +18,9 @@ from search.trials import Counts, count_trials
 from studies.answers.score import FrontPoint, Json, Score, paired_json, pareto_front
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
+
+if TYPE_CHECKING:
+    from objectives.scoring.diversity import Diversity
 
 SAMPLED_TEXTS = 48
 PROMPT_TOKENS = 8
@@ -108,6 +113,8 @@ def score_of(bench: Workbench, evaluation: Evaluation, split: Split) -> Score:
 
 def run_diversity(bench: Workbench, best: Best) -> dict[str, Diversity]:
     """Sample texts of half a context by the same prompts and seed. Raises `ConfigError` without sacrebleu."""
+    from objectives.scoring.diversity import self_bleu_of  # loads torch
+
     table = bench.table("test")
     windows = table.inputs[table.lengths > PROMPT_TOKENS][:SAMPLED_TEXTS]
     prompts = [row[:PROMPT_TOKENS].tolist() for row in windows]
@@ -130,11 +137,10 @@ def _standing(bench: Workbench, mixture: Mixture, best: Standing | None) -> Stan
 
 
 def _seed_standing(bench: Workbench, best: Standing) -> Standing:
-    bench.proxy.make_resident(None)
-    scores = {}
+    scores, store = {}, bench.database.evaluations
     for split in SPLITS:
         table = bench.table(split)
-        scores[split] = Score(bench.goals[split], table, bench.proxy.score_resident(table))
+        scores[split] = Score(bench.goals[split], table, bench.proxy.seed_nats(table, split, store))
     return Standing(None, scores, behind=_behind(scores, best))
 
 

@@ -61,7 +61,7 @@ class Confirmation:
 def trained_loss(bench: Workbench) -> RememberedObjective:
     """Make the test loss of models really trained, with the study's store."""
     proxy, goal = bench.proxy, bench.goals["test"]
-    trained = TrainedLoss(proxy.pool, proxy.stacked, goal, "test", precision=proxy.settings.precision)
+    trained = TrainedLoss(proxy.pool, proxy.members, goal, "test", precision=proxy.settings.precision)
     return RememberedObjective(trained, bench.database.evaluations)
 
 

@@ -9,7 +9,6 @@ from functools import cached_property, reduce
 from operator import add
 
 import optuna
-from scipy.stats import spearmanr
 
 from objectives.aggregates import Aggregate
 from objectives.held_out import Floats, HeldOutLoss, perplexity_of
@@ -119,6 +118,8 @@ def rank_correlation(some: Sequence[float], others: Sequence[float]) -> float | 
     """Return Spearman's correlation; None where constant or not finite."""
     if len(set(some)) < 2 or len(set(others)) < 2:
         return None
+    from scipy.stats import spearmanr  # takes a second
+
     correlation = float(spearmanr(some, others).statistic)
     return correlation if math.isfinite(correlation) else None
 

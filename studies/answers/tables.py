@@ -1,18 +1,23 @@
 """The answers of `best`, `confirm` and `search` for people."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from objectives.scoring.diversity import Diversity
 from objectives.target import Goal
 from pool.corpus.corpus import SPLITS
 from pool.mixture import Mixture
 from search.trials import Counts
 from studies.answers.best import Best, Standing
-from studies.answers.confirm import Confirmation
 from studies.answers.score import FrontPoint, negated_in
 from studies.terminal import plain_table
+
+if TYPE_CHECKING:
+    from objectives.scoring.diversity import Diversity
+    from studies.answers.confirm import Confirmation
 
 Columns = Mapping[str, Mapping[str, float]]
 """Loss by column and then by contender."""

@@ -1,4 +1,4 @@
-"""A study on a pool, opened and checked: the pool, its stacked members, goals and losses."""
+"""A study on a pool, opened and checked: the pool, its members, goals and losses; no model loads before a merge."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from studies.opened.identity import Identity, identity_of
 from studies.opened.opened_study import OpenedStudy, checked_space, study_database
 from studies.opened.proxy import Proxy, proxy_of
 from studies.opened.space import Basis
-from studies.study_file.sections import DownstreamConfig, ObjectiveConfig
+from studies.study_file.sections import DownstreamConfig
 from studies.study_file.study_file import StudyFile, naming_file
 
 
@@ -71,7 +71,7 @@ def workbench(
         if only_recalls:
             database = replace(database, evaluations=database.evaluations.to_recall_from())
         proxy = proxy_of(pool, config.objective, config.early_stopping, merges=not only_recalls)
-        goals = goals_of(targets, config.constraints, proxy, config.objective)
+        goals = goals_of(config, targets, proxy, database.evaluations)
         losses = proxy.remembered(goals, database.evaluations)
         objective = losses["search"]
         if config.downstream:
@@ -105,17 +105,19 @@ def basis_of(pool: Pool) -> Basis:
 
 
 def goals_of(
-    targets: Mapping[str, Target], constraints: Mapping[str, float], proxy: Proxy, wanted: ObjectiveConfig
+    config: StudyFile, targets: Mapping[str, Target], proxy: Proxy, store: EvaluationStore
 ) -> dict[Split, Goal]:
     """Make the goal on each split; parts relative to the seed differ."""
 
     def seed_measures(split: Split, domains: tuple[str, ...]) -> dict[str, float]:
-        proxy.make_resident(None)
         table = WindowTable.of(proxy.pool.corpus.held_out[split], domains)
-        losses = table.losses(proxy.score_resident(table))
-        return dict(zip(domains, measures_of(losses, domains, wanted.measure).tolist(), strict=True))
+        losses = table.losses(proxy.seed_nats(table, split, store))
+        return dict(zip(domains, measures_of(losses, domains, config.objective.measure).tolist(), strict=True))
 
-    return {split: goal_of(targets, constraints, wanted.aggregate, partial(seed_measures, split)) for split in SPLITS}
+    return {
+        split: goal_of(targets, config.constraints, config.objective.aggregate, partial(seed_measures, split))
+        for split in SPLITS
+    }
 
 
 def downstream_error(wanted: DownstreamConfig, proxy: Proxy, store: EvaluationStore) -> RememberedObjective:

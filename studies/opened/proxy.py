@@ -1,23 +1,37 @@
-"""`Proxy`: the members of a pool, stacked, with the rule and the settings by which a study merges and scores them."""
+"""`Proxy`: the members of a pool, with the rule and the settings by which a study merges and scores them.
 
+Members load, and torch with them, when a merge is first needed. A study whose evaluations are all remembered never
+loads them.
+"""
+
+from __future__ import annotations
+
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
-from objectives.losses.merged_loss import MergedLoss, ProxySettings
+from objectives.losses.merged_loss import MergedLoss, ProxySettings, Unloaded
 from objectives.merging.members.holding import Holding
-from objectives.merging.merge import StackedPool
 from objectives.merging.rules import make_rule
 from objectives.scoring.paired import EarlyStopping
-from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
 from pool.corpus.corpus import Split
+from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from studies.database.evaluations import EvaluationStore
 from studies.database.remembered import RememberedObjective
 from studies.study_file.sections import EarlyStoppingConfig, ObjectiveConfig
+
+if TYPE_CHECKING:
+    from objectives.merging.merge import StackedPool
 
 
 @dataclass(frozen=True)
@@ -25,11 +39,27 @@ class Proxy:
     """Merges of a pool's members, and their loss.
 
     pool: with members of the age asked for, by partitions or by groups.
+    merges: whether members may be merged; else they stay on disk, and the seed alone loads.
     """
 
     pool: Pool
-    stacked: StackedPool
+    holding: Holding
     settings: ProxySettings
+    merges: bool = True
+
+    @cached_property
+    def stacked(self) -> StackedPool:
+        """The members, loaded at the first call. Raises `PoolError`."""
+        from objectives.merging.merge import StackedPool  # loads torch
+
+        if not self.merges:
+            return StackedPool.of_seed(self.pool.names, self.pool.folder / "seed", holding=self.holding)
+        return StackedPool(self.pool.merged_folders, holding=self.holding, folder=self.pool.folder)
+
+    @property
+    def members(self) -> Unloaded:
+        """The members for losses, before they are loaded."""
+        return Unloaded(self.pool.names, self.holding, lambda: self.stacked)
 
     def make_resident(self, mixture: Mixture | None) -> None:
         """Make the resident model a mixture's merge, or the seed for None."""
@@ -40,7 +70,7 @@ class Proxy:
 
     def loss(self, goal: Goal, split: Split, settings: ProxySettings | None = None) -> MergedLoss:
         """Return the loss of the merge, by other settings where given."""
-        return MergedLoss(self.pool, self.stacked, goal, split, settings=settings or self.settings)
+        return MergedLoss(self.pool, self.members, goal, split, settings=settings or self.settings)
 
     def remembered(self, goals: Mapping[Split, Goal], store: EvaluationStore) -> dict[Split, RememberedObjective]:
         """Return the loss of the merge by split, remembered in a store."""
@@ -48,17 +78,53 @@ class Proxy:
 
     def score_resident(self, table: WindowTable) -> Floats:
         """Score the resident model: nats of every window (W,)."""
+        from objectives.scoring.scorer import Scorer  # loads torch
+
         return Scorer(self.stacked.model, table, precision=self.settings.precision).score()
+
+    def seed_nats(self, table: WindowTable, split: Split, store: EvaluationStore) -> Floats:
+        """Recall, or score and remember, the nats (W,) of the seed on the windows of a split."""
+        mixture = Mixture.uniform(self.pool.names)  # any: the seed stands for none
+        digest = self._seed_digest(table, split)
+        found = store.find(digest, mixture)
+        if found is not None and found.windows is not None:
+            return table.together(found.windows)
+        started = time.perf_counter()
+        self.make_resident(None)
+        nats = self.score_resident(table)
+        if np.isfinite(nats).all() and not store.only_recalls:
+            store.keep(_of_seed(table, nats, mixture, digest, seconds=time.perf_counter() - started))
+        return nats
+
+    def _seed_digest(self, table: WindowTable, split: Split) -> str:
+        """Digest everything that decides the seed's nats; the order of domains may change their last digits."""
+        manifest = self.pool.manifest
+        summaries = manifest.corpus.search if split == "search" else manifest.corpus.test
+        parts = {
+            "kind": "seed",
+            "seed": [manifest.seed.weights_digest, manifest.seed.config_digest],
+            "held_out": [[name, summaries[name].digest] for name in table.domains],
+            "precision": self.settings.precision,
+        }
+        return digest_json(parts)
+
+
+def _of_seed(table: WindowTable, nats: Floats, mixture: Mixture, digest: str, *, seconds: float) -> Evaluation:
+    return Evaluation(
+        mixture,
+        value=float(nats.sum() / table.tokens.sum()),
+        standard_error=float("inf"),
+        domains=table.losses(nats),
+        kind="seed",
+        objective_digest=digest,
+        seconds=seconds,
+        tokens_read=int(table.tokens.sum()),
+        windows=table.by_domain(nats),
+    )
 
 
 def proxy_of(pool: Pool, wanted: ObjectiveConfig, stopping: EarlyStoppingConfig, *, merges: bool = True) -> Proxy:
     """Hold the members, by the options of a study file; without `merges` they stay on disk."""
     rule = make_rule(wanted.rule, wanted.exponent)
     settings = ProxySettings(rule, wanted.precision, wanted.compiled, EarlyStopping(stopping.error_rate))
-    return Proxy(pool, _stack(pool, wanted.holding, merges=merges), settings)
-
-
-def _stack(pool: Pool, holding: Holding, *, merges: bool) -> StackedPool:
-    if not merges:
-        return StackedPool.of_seed(pool.names, pool.folder / "seed", holding=holding)
-    return StackedPool(pool.merged_folders, holding=holding, folder=pool.folder)
+    return Proxy(pool, wanted.holding, settings, merges=merges)

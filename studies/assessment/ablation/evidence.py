@@ -42,6 +42,7 @@ class DomainEvidence:
         self.table = WindowTable.of(windows, self.domains)
         self.merged = 0
         self._proxy = bench.proxy
+        self._store = bench.database.evaluations
         self._objectives: list[Objective] = [bench.losses[split]]
         if others:
             self._objectives.append(_elsewhere(bench, others, split))
@@ -108,8 +109,7 @@ class DomainEvidence:
 
     @cached_property
     def _seed_nats(self) -> Floats:
-        self._proxy.make_resident(None)
-        return self._proxy.score_resident(self.table)
+        return self._proxy.seed_nats(self.table, self.split, self._store)
 
 
 def _elsewhere(bench: Workbench, domains: Sequence[str], split: Split) -> Objective:

@@ -64,8 +64,8 @@ class Instruments:
 
     def truth(self, split: Split, recipe: Recipe) -> RememberedObjective:
         """Loss of the trained model."""
-        stacked, precision = self.proxy.stacked, self.proxy.settings.precision
-        trained = TrainedLoss(self.pool, stacked, self.target, split, precision=precision, recipe=recipe)
+        members, precision = self.proxy.members, self.proxy.settings.precision
+        trained = TrainedLoss(self.pool, members, self.target, split, precision=precision, recipe=recipe)
         return RememberedObjective(trained, self.store)
 
     def merged(self, split: Split, mixtures: Sequence[Mixture]) -> Readings:

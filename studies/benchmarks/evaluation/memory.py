@@ -6,7 +6,7 @@ Members are packed into a temporary folder beside the pool.
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from objectives.held_out import Floats
+from objectives.losses.merged_loss import MergedLoss
 from objectives.merging.members.holding import Holding
 from objectives.merging.merge import StackedPool
 from objectives.scoring.scorer import Scorer
@@ -88,10 +89,11 @@ class Workload:
 def run_memory(bench: Workbench, mixtures: int, repeats: int) -> MemoryFigures:
     """Measure on a study's own pool, goal and merge rule, on the search split."""
     rng = np.random.default_rng(bench.config.search.seed)
-    draws = [random_mixture(bench.space, rng).over(bench.proxy.stacked.names).array for _ in range(mixtures)]
+    draws = [random_mixture(bench.space, rng).over(bench.proxy.pool.names).array for _ in range(mixtures)]
 
     def loss_of(stacked: StackedPool) -> Callable[[], float]:
-        loss = replace(bench.proxy, stacked=stacked).loss(bench.target, "search")
+        proxy = bench.proxy
+        loss = MergedLoss(proxy.pool, stacked, bench.target, "search", settings=proxy.settings)
         return lambda: bench.target.value(loss.table.losses(loss.scorer.score()))
 
     weights = np.stack([bench.proxy.settings.rule.weights(draw) for draw in draws])

@@ -13,7 +13,6 @@ import yaml
 
 from objectives.stand_ins.swarm_table import SwarmTable, write_swarm
 from objectives.target import measures_of
-from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.errors import StudyError
 from pool.files.digests import short
 from pool.files.names import file_name
@@ -21,7 +20,6 @@ from pool.files.whole import new_folder, refuse_occupied, write_text, writing_to
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.tokens.base_units import cut_into_units
-from pool.tokens.preparing import read_text
 from pool.tokens.tokenizer import load_tokenizer
 from studies.answers.best import Best
 from studies.opened.on_pool import Workbench
@@ -50,6 +48,8 @@ def run_export(bench: Workbench, best: Best, folder: Path) -> Path:
 
 
 def _write_model(proxy: Proxy, mixture: Mixture, folder: Path) -> None:
+    from pool.checkpoints.checkpoint import load_model, parameters_of  # loads torch
+
     proxy.make_resident(mixture)
     model = load_model(proxy.pool.folder / "seed")
     merged = parameters_of(proxy.stacked.model)
@@ -160,15 +160,18 @@ def refuse_folder(folder: Path) -> None:
 
 def _weights_of_units(proxy: Proxy, mixture: Mixture) -> dict[str, float]:
     """Give the merge weight of every member; those of a group share the group's weight evenly."""
-    array = proxy.settings.rule.weights(mixture.over(proxy.stacked.names).array)
-    by_name = dict(zip(proxy.stacked.names, array.tolist(), strict=True))
+    array = proxy.settings.rule.weights(mixture.over(proxy.pool.names).array)
+    by_name = dict(zip(proxy.pool.names, array.tolist(), strict=True))
     return {unit: by_name[name] / len(some) for name, some in proxy.pool.groups.items() for unit in some} or by_name
 
 
 def _write_documents(pool: Pool, names: list[str], folder: Path) -> None:
+    from pool.tokens.preparing import read_text  # loads the hub's client
+
     folder.mkdir()
-    text, tokenizer = read_text(pool.config.corpus).corpus, load_tokenizer(pool.folder / "tokenizer")
-    corpus, _ = cut_into_units(text, tokenizer, pool.config.corpus.base_units_tokens)
+    corpus, unit_tokens = read_text(pool.config.corpus).corpus, pool.config.corpus.base_units_tokens
+    if unit_tokens is not None:
+        corpus, _ = cut_into_units(corpus, load_tokenizer(pool.folder / "tokenizer"), unit_tokens)
     for name in names:
         with (folder / f"{file_name(name)}.jsonl").open("w", encoding="utf-8") as stream:
             for document in corpus.partitions[name]:
