@@ -6,8 +6,11 @@ a step, the quadratic bends too much, and the next step is stretched. A quadrati
 as partitions in use. Once converged, the strategy explores by expected improvement.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -15,8 +18,10 @@ from optuna.trial import FrozenTrial, TrialState
 from search.space import CappedSimplex, Weights
 from search.strategies import surrogate
 from search.strategies.strategy import INFORMED_PATIENCE, ReplayingSampler, Strategy
-from search.surrogates.scheffe_rows import Coefficients
 from search.trials import GRADIENT, START, value_of
+
+if TYPE_CHECKING:
+    from search.surrogates.scheffe_rows import Coefficients
 
 FIRST_MOVE = 0.3
 """Largest change of a weight while there is a single gradient."""

@@ -4,17 +4,22 @@ Every few proposals the average of the lowest predicted mixtures comes instead (
 2407.01492).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from search.space import CappedSimplex, Weights
 from search.strategies.strategy import INFORMED_PATIENCE, ReplayingSampler, Strategy
-from search.surrogates.scheffe import Prior, ScheffeSurrogate, fit_prior
 from search.surrogates.surrogate import Floats, Observations, Prediction, fitting_prefix
 from search.trials import GRADIENT, value_of
+
+if TYPE_CHECKING:
+    from search.surrogates.scheffe import Prior, ScheffeSurrogate
 
 RANDOM_FIRST = 8
 """Evaluations without gradients before the surrogate proposes."""
@@ -69,6 +74,8 @@ def fitted(observations: Observations) -> ScheffeSurrogate:
 
     The prior is chosen once for each prefix of the evidence.
     """
+    from search.surrogates.scheffe import ScheffeSurrogate  # loads scipy.linalg, which reading a study needs not
+
     start = observations.take(slice(fitting_prefix(len(observations))))
     parts = (start.weights, start.values, start.gradients)
     surrogate = ScheffeSurrogate(_prior_of(start.weights.shape[1], *(part.tobytes() for part in parts)))
@@ -81,6 +88,8 @@ def fitted(observations: Observations) -> ScheffeSurrogate:
 
 @lru_cache(maxsize=8)
 def _prior_of(partitions: int, weights: bytes, values: bytes, gradients: bytes) -> Prior:
+    from search.surrogates.scheffe import fit_prior
+
     rows = (np.frombuffer(part).reshape(-1, partitions) for part in (weights, gradients))
     return fit_prior(Observations(next(rows), np.frombuffer(values), next(rows)))
 
