@@ -56,6 +56,16 @@ def read_config(path: Path, kind: type[ConfigType]) -> ConfigType:
 
     Raises `ConfigError` naming file, key, value and what would fit.
     """
+    table = read_table(path)
+    try:
+        return kind.model_validate(table)
+    except ValidationError as error:
+        mistakes = (_explain(dict(item), kind, assigned(path)) for item in error.errors(include_url=False))
+        raise ConfigError(f"{path}: {'; '.join(mistakes)}") from None
+
+
+def read_table(path: Path) -> dict[str, object]:
+    """Read a TOML file with its assignments, without checking its keys. Raises `ConfigError`."""
     try:
         table = tomllib.loads(_text_of(path))
     except tomllib.TOMLDecodeError as error:
@@ -67,11 +77,7 @@ def read_config(path: Path, kind: type[ConfigType]) -> ConfigType:
         _assign(table, assignment, path)
     if (key := _with_nul(table)) is not None:
         raise ConfigError(f"{path}: {key!r} has a NUL character (\\u0000); no name and no path may have one")
-    try:
-        return kind.model_validate(table)
-    except ValidationError as error:
-        mistakes = (_explain(dict(item), kind, assigned(path)) for item in error.errors(include_url=False))
-        raise ConfigError(f"{path}: {'; '.join(mistakes)}") from None
+    return table
 
 
 Assignments = Mapping[Path, tuple[str, ...]]

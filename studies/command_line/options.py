@@ -42,8 +42,10 @@ def _pool_file(ctx: typer.Context, file: Path) -> Path:
 
 
 def _checked_pool_file(file: Path) -> Path:
+    from pool.files.toml import read_config, read_table
+
+    read_table(file)  # a missing file is said before the sections load
     from pool.config.pool_file import PoolFile
-    from pool.files.toml import read_config
 
     read_config(file, PoolFile)
     _say_assigned(file)
@@ -52,7 +54,9 @@ def _checked_pool_file(file: Path) -> Path:
 
 def _study_file(ctx: typer.Context, file: Path) -> Path:
     """Check a study file, what it stands on and its database's address before torch loads. Raises `ConfigError`."""
-    from objectives.stand_ins.swarm_table import check_there
+    from pool.files.toml import read_table
+
+    read_table(file)
     from studies.database.address import address_of
     from studies.study_file.study_file import read_study_file
 
@@ -67,6 +71,8 @@ def _study_file(ctx: typer.Context, file: Path) -> Path:
     elif of_pool:
         raise ConfigError(f"{file}: the study is on a table and has no pool file (by --set {of_pool[0]})")
     if config.table is not None:
+        from objectives.stand_ins.swarm_table import check_there
+
         check_there(config.table)
     address_of(config.database, file)
     return file
