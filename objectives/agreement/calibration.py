@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from objectives.agreement.statistics import Interval
 from objectives.held_out import Floats
@@ -128,6 +127,8 @@ def _fitted(family: Family, weights: Floats, proxy: Floats, truth: Floats) -> Ca
     """Ridge in closed form; leaving out i changes the coefficients by -A^-1 phi_i e_i, with e_i = r_i / (1 - h_i)."""
     center = float(proxy.mean())
     features = family.features(weights, proxy, center)
+    from scipy.linalg import cho_factor, cho_solve  # loads slowly
+
     factor = cho_factor(features.T @ features + np.diag(family.penalties(weights.shape[1])))
     influence = cho_solve(factor, features.T)
     coefficients = influence @ (truth - proxy)

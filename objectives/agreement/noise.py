@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
 
 from objectives.held_out import CONFIDENT, Floats
 
@@ -38,6 +37,8 @@ class NoiseFloor:
         repeated = [group for group in groups if len(group) > 1]
         if not repeated:
             return None
+        from scipy.stats import chi2  # takes a second
+
         freedom = sum(len(group) - 1 for group in repeated)
         squares = math.fsum(float(((group - group.mean()) ** 2).sum()) for group in repeated)
         deviation = math.sqrt(squares / freedom)

@@ -11,8 +11,6 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
-from scipy.stats import DegenerateDataWarning, rankdata
 
 from objectives.held_out import Floats
 
@@ -59,10 +57,12 @@ def resampled(statistic: Callable[..., Floats], *samples: Floats) -> Floats:
     N alone decides the resamples.
     """
     count = len(samples[0])
+    import scipy.stats  # takes a second, as below: most answers ask for no bootstrap
+
     if count < 2:  # scipy refuses a single mixture
         return np.repeat(statistic(*samples)[..., None], RESAMPLES, axis=-1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)  # of figures undefined in some resamples
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)  # of figures undefined in some resamples
         result = scipy.stats.bootstrap(
             samples,
             lambda *drawn, axis: statistic(*drawn),
@@ -118,6 +118,8 @@ def pearson(proxy: Floats, truth: Floats) -> Floats:
 
 def spearman(proxy: Floats, truth: Floats) -> Floats:
     """Linear correlation of the ranks, equal values sharing their mean rank."""
+    from scipy.stats import rankdata
+
     return pearson(rankdata(proxy, axis=-1), rankdata(truth, axis=-1))
 
 

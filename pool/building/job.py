@@ -37,7 +37,7 @@ from pool.files.records import MANIFEST, library_versions, read_record
 from pool.files.whole import new_folder
 from pool.mixture import Mixture
 from pool.parts.layout import SEED, PoolLayout, building, member_folder
-from pool.parts.provenance import Provenance, member_provenance, remedy_of
+from pool.parts.provenance import Provenance, TruthRun, member_provenance, remedy_of
 from pool.parts.store import Pool, verified
 from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, load_streams
@@ -214,12 +214,6 @@ def _manifest(wanted: Provenance, outcome: TrainingOutcome) -> CheckpointManifes
         held_out_digests=dict(wanted.held_out_digests),
         held_out=course,
     )
-
-
-@dataclass(frozen=True)
-class TruthRun:
-    mixture: Mixture
-    recipe: Recipe
 
 
 def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None) -> Path:

@@ -7,14 +7,14 @@ reads any cached commit. Here it sees an outline of the repository, its card and
 files to splits. Those files are downloaded at the named commit and streamed.
 """
 
+from __future__ import annotations
+
 import datetime
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-
-import datasets
-from huggingface_hub import DatasetCard
+from typing import TYPE_CHECKING
 
 from pool.config.sources import CHUNK_BYTES, TextSource
 from pool.corpus.reading.json_lines import Row, has_column, json_rows, text_of, value_of
@@ -24,6 +24,9 @@ from pool.corpus.reading.source_files import check_path, paths_of
 from pool.errors import CorpusError, HubError, first_line
 from pool.files.hub import Snapshot, fetch, find_snapshot
 from pool.progress import say, silent
+
+if TYPE_CHECKING:
+    import datasets
 
 _BATCH_ROWS = 256
 _BYTE_ORDER_MARK = "\ufeff"
@@ -172,6 +175,8 @@ def _is_inside(path: str) -> bool:
 
 def _check_card(card: Path) -> None:
     """Refuse a card naming files elsewhere, on this machine or on the network."""
+    from huggingface_hub import DatasetCard  # for data sets of the hub alone, as datasets
+
     told = DatasetCard.load(card).data.to_dict() if card.is_file() else {}
     for subset in told.get("configs") or []:
         own = [subset.get("data_files"), subset.get("data_dir")] if isinstance(subset, dict) else []
@@ -189,6 +194,8 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _builder(outline: Path, subset: str | None) -> datasets.DatasetBuilder:
+    import datasets
+
     try:
         return datasets.load_dataset_builder(str(outline), subset, cache_dir=str(outline.parent / "cache"))
     except ValueError:

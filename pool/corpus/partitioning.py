@@ -11,7 +11,6 @@ from pool.config.sources import PartitionSource
 from pool.corpus.corpus import add_documents, refuse_duplicates, training_place
 from pool.corpus.document_store import DocumentStore
 from pool.corpus.documents import read_documents, read_labelled_documents
-from pool.corpus.topics import split_by_topic
 from pool.errors import CorpusError
 from pool.files.records import Record
 
@@ -84,6 +83,8 @@ def _fill(store: DocumentStore, name: str, section: PartitionSource) -> list[str
     add_documents(store, name, training_place(name), read_documents(name, section))
     if section.cluster is None:
         return [name]
+    from pool.corpus.topics import split_by_topic  # loads scikit-learn and torch
+
     topics = split_by_topic(store, training_place(name), section.cluster, what=name)
     named = safe_names(name, topics)
     for topic, place in topics.items():

@@ -93,6 +93,14 @@ class Provenance:
         return changes
 
 
+@dataclass(frozen=True)
+class TruthRun:
+    """A training on a mixture for its ground truth."""
+
+    mixture: Mixture
+    recipe: Recipe
+
+
 def seed_provenance(wanted: SeedConfig, shape: Shape, corpus: CorpusManifest) -> Provenance:
     """Return the provenance of a seed trained here. Raises `ConfigError` for a misfit mixture."""
     made = _provenance(seed_mixture(wanted.mixture, corpus), wanted.recipe, shape, corpus)

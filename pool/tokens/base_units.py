@@ -1,16 +1,20 @@
 """Base units: a big partition cut by document into near-equal pieces, each with a member of its own."""
 
+from __future__ import annotations
+
 import heapq
 from collections.abc import Collection, Mapping
 from itertools import islice
-
-from transformers import PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from pool.corpus.corpus import Corpus, corpus_of, training_place
 from pool.corpus.document_store import Page, StoredDocuments
 from pool.errors import CorpusError
 from pool.mixture import group_units
 from pool.tokens.tokenizer import plain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 Units = Mapping[str, tuple[str, ...]]
 """Partition -> its base units; an uncut partition is its own unit."""

@@ -1,14 +1,16 @@
 """Prepare a corpus: read its text, then write training streams, held-out windows and their record."""
 
+from __future__ import annotations
+
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors.numpy import save_file
-from transformers import PreTrainedTokenizerFast
 
 from pool.config.pool_file import CorpusConfig, HeldOutSize
 from pool.corpus.corpus import (
@@ -47,6 +49,9 @@ from pool.tokens.prepared import (
 from pool.tokens.reuse import SECTIONS_FILE, Earlier, SectionRecords, hashes_file, write_hashes
 from pool.tokens.stream import BYTES_A_TOKEN, StreamLimits, digest_stream, training_stream
 from pool.tokens.tokenizer import plain, tokenizer_digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from studies.answers.score import Json
 from studies.assessment.ablation.contributions import Contributions, GameName
-from studies.assessment.ablation.ranking import RankAgreement
 from studies.assessment.ablation.shapley import Interactions
+
+if TYPE_CHECKING:
+    from studies.assessment.ablation.ranking import RankAgreement
 
 GOAL = "goal"
 SEED = "seed"

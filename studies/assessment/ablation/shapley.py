@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student_t
 
 from objectives.held_out import Floats
 from pool.errors import StudyError
@@ -109,6 +108,8 @@ class Antithetic:
     @property
     def confident(self) -> float:
         """Student's t of R pairs."""
+        from scipy.stats import t as student_t  # takes a second
+
         return float(student_t.ppf(0.975, len(self.orders) - 1))
 
     def standard_errors(self, values: Floats) -> Floats:

@@ -10,12 +10,12 @@ from objectives.agreement.noise import NoiseFloor
 from objectives.held_out import Floats
 from objectives.scoring.window_table import WindowTable
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, say_notes
-from pool.building.job import TruthRun, train_runs
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import ConfigError
 from pool.mixture import Mixture
+from pool.parts.provenance import TruthRun
 from pool.parts.store import Pool
 from pool.progress import track
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
@@ -91,6 +91,8 @@ def known_truths(instruments: Instruments) -> Truths:
 
 
 def _train_and_read(instruments: Instruments, runs: list[TruthRun], engine: Engine) -> None:
+    from pool.building.job import train_runs  # loads torch
+
     with track("ground truths", len(runs), shown=engine.elsewhere) as show:
         for done, run in enumerate(train_runs(instruments.pool, runs, engine), start=1):
             for split in SPLITS:

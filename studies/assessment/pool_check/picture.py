@@ -1,8 +1,11 @@
 """The pictures of a pool check: heat maps readable by the colour-blind."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,7 +13,9 @@ from matplotlib.figure import Figure
 from objectives.held_out import Floats
 from pool.files.names import file_name
 from studies.answers.picture import saved
-from studies.assessment.pool_check.check import PoolCheck
+
+if TYPE_CHECKING:
+    from studies.assessment.pool_check.check import PoolCheck
 
 MOST_NUMBERS = 400
 """Larger matrices have no numbers written in their cells."""
