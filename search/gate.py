@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from optuna.trial import FrozenTrial
-from scipy.special import betaincc
+from scipy.special import betaincc, ndtr
 
 from pool.mixture import Mixture
 from search.per_trial_sampler import derive_seed
@@ -193,11 +193,9 @@ def chance_of_winning(prediction: Prediction, front: Floats, *, seed: int) -> fl
 
     `prediction` (D,) is normal and independent between objectives. Exact for one objective, else from draws.
     """
-    from scipy.stats import norm  # takes half a second
-
     mean, deviation = prediction.mean, prediction.deviation
     if front.shape[1] == 1:
-        return float(norm.cdf((front[0, 0] - mean[0]) / max(float(deviation[0]), 1e-300)))
+        return float(ndtr((front[0, 0] - mean[0]) / max(float(deviation[0]), 1e-300)))
     drawn = mean + deviation * np.random.default_rng(seed).standard_normal((_DRAWS, len(mean)))
     beaten = np.any(np.all(front[None] <= drawn[:, None], axis=2), axis=1)
     return 1.0 - float(np.mean(beaten))

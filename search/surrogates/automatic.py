@@ -6,18 +6,23 @@ below the best in hindsight, and the average mostly above.
 
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.ensemble import GradientBoostingRegressor
 
 from search.surrogates.additive_process import AdditiveProcessSurrogate
 from search.surrogates.gaussian_process import TRANSFORMS, GaussianProcessSurrogate
 from search.surrogates.mixing_law import MixingLawSurrogate
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Floats, Observations, Places, Prediction, Surrogate, TwoStepSurrogate, folds
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import GradientBoostingRegressor
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +43,7 @@ class _Grown:
         return Prediction(mean, np.full(len(mean), self.deviation))
 
 
-class BoostedTreesSurrogate(TwoStepSurrogate[list[tuple[Places, GradientBoostingRegressor]], _Grown]):
+class BoostedTreesSurrogate(TwoStepSurrogate["list[tuple[Places, GradientBoostingRegressor]]", _Grown]):
     """Gradient boosting with few leaves a tree, each tree on half of the evaluations."""
 
     def choose(self, observations: Observations) -> list[tuple[Places, GradientBoostingRegressor]]:
@@ -56,6 +61,8 @@ class BoostedTreesSurrogate(TwoStepSurrogate[list[tuple[Places, GradientBoosting
 
 
 def _grow(observations: Observations) -> GradientBoostingRegressor:
+    from sklearn.ensemble import GradientBoostingRegressor  # takes two seconds
+
     model = GradientBoostingRegressor(
         n_estimators=300, learning_rate=0.05, max_leaf_nodes=6, max_depth=None, subsample=0.5, random_state=0
     )

@@ -11,16 +11,15 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 
 from search.surrogates.surrogate import Floats, Observations, Places, Prediction, TwoStepSurrogate, folds
+
+if TYPE_CHECKING:
+    from sklearn.gaussian_process.kernels import Kernel
 
 TRANSFORMS: dict[str, Callable[[Floats], Floats]] = {
     "raw": lambda weights: weights,
@@ -130,12 +129,16 @@ class _MaternLaw:
     kernel: Kernel
 
     def predictor(self, weights: Floats, values: Floats) -> Callable[[Floats], Prediction]:
+        from sklearn.gaussian_process import GaussianProcessRegressor  # takes two seconds
+
         regressor = GaussianProcessRegressor(self.kernel, optimizer=None, normalize_y=True)
         regressor.fit(self.features(weights), values)
         return lambda asked: Prediction(*regressor.predict(self.features(asked), return_std=True))
 
     def leave_one_out(self, weights: Floats, values: Floats) -> Prediction:
         """mean_i = y_i - [K^-1 y]_i / [K^-1]_ii, variance_i = 1 / [K^-1]_ii (Rasmussen and Williams 2006, eq. 5.12)."""
+        from scipy.linalg import cho_factor, cho_solve
+
         center, spread = values.mean(), max(float(values.std()), 1e-12)
         covariance = self.kernel(self.features(weights)) + 1e-10 * np.eye(len(values))
         inverse = cho_solve(cho_factor(covariance, lower=True), np.eye(len(values)))
@@ -152,6 +155,10 @@ class GaussianProcessSurrogate(ProcessSurrogate[_MaternLaw]):
         super().__init__(transforms)
 
     def learn(self, transform: str, weights: Floats, values: Floats) -> _MaternLaw:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
         features, dimensions = Features.of(transform, weights), weights.shape[1]
         matern = Matern(np.full(dimensions, np.sqrt(dimensions)), (0.1, 1e3), nu=2.5)
         kernel = ConstantKernel(1.0, (1e-2, 1e3)) * matern + WhiteKernel(1e-3, (1e-8, 1.0))

@@ -40,7 +40,8 @@ class Workbench(OpenedStudy):
 
     @property
     def members_held(self) -> str | None:
-        return str(self.proxy.stacked.choice) if self.config.objective.held == "auto" else None
+        choice = self.proxy.stacked.choice  # loads them, so that no merge is charged for it
+        return str(choice) if self.config.objective.held == "auto" else None
 
     def table(self, split: Split) -> WindowTable:
         """Return the windows of the goal's domains on a split."""

@@ -90,7 +90,7 @@ def _has_evidence(name: str, storage: optuna.storages.BaseStorage) -> bool:
 def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: int, tracker: Tracker | None) -> Counts:
     done = count_trials(study).merges
     latest = done
-    if bench.members_held and done < merges:
+    if done < merges and bench.members_held:
         say(f"search {study.study_name}: members {bench.members_held}")
     with track(f"search {study.study_name}", merges, done=min(done, merges)) as show:
 
