@@ -5,10 +5,12 @@ import json
 from dataclasses import asdict
 
 import optuna
+import pytest
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
+from scipy.stats import binomtest
 
-from search.trials import REASON, Counts, count_trials
+from search.trials import REASON, Counts, count_trials, wilson_interval
 from studies.answers.tables import show_counts
 from studies.terminal import json_text
 
@@ -51,3 +53,10 @@ def test_json_holds_the_reasons() -> None:
 
 def test_counts_without_failures_say_nothing() -> None:
     assert Counts(merges=3).failures() == []
+
+
+def test_wilson_s_interval_is_scipy_s() -> None:
+    for among in (1, 2, 7, 20, 333):
+        for found in {0, 1, among // 2, among}:
+            expected = binomtest(found, among).proportion_ci(method="wilson")
+            assert wilson_interval(found, among) == pytest.approx(tuple(expected), abs=1e-14)

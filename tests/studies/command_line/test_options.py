@@ -1,10 +1,11 @@
-"""A command with a mistake in its options or files says so before torch loads, whatever the verb."""
+"""Verbs that merge and train nothing answer without torch, and so does every mistake in options or files."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from small_table import write_small_study
 from tiny import edit
 
@@ -28,8 +29,8 @@ for name, command in json.loads(sys.argv[1]).items():
             code = stop.code
     for variable in variables:
         del os.environ[variable]
-    said[name] = [code, stream.getvalue(), "torch" in sys.modules or "transformers" in sys.modules]
-print(json.dumps(said))
+    said[name] = [code, stream.getvalue(), sorted({"torch", "transformers", "datasets"} & set(sys.modules))]
+print("\\n" + json.dumps(said))
 """
 
 
@@ -45,6 +46,66 @@ ASSIGNED_WRONGLY = {
 }
 
 
+def _said(commands: dict[str, list[object]]) -> dict[str, tuple[int | None, str, list[str]]]:
+    """Run command lines one after the other in a fresh process: exit code, stderr, and heavy modules loaded by then."""
+    script = [sys.executable, "-c", CHECK, json.dumps(commands)]
+    ran = subprocess.run(script, capture_output=True, text=True, check=True)
+    said: dict[str, tuple[int | None, str, list[str]]] = json.loads(ran.stdout.splitlines()[-1])
+    return said
+
+
+@pytest.fixture
+def finished(root: Path, mixscout) -> Path:
+    """A root with a study searched to its budget, whose best mixture was asked for once."""
+    edit(root / "study.toml", "merges = 12", "merges = 5")
+    assert mixscout("search", root / "study.toml").code == 0
+    assert mixscout("best", root / "study.toml").code == 0
+    return root
+
+
+def test_verbs_that_merge_nothing_answer_without_torch(finished: Path) -> None:
+    study, pool = str(finished / "study.toml"), str(finished / "pool.toml")
+    verbs: dict[str, list[object]] = {
+        "pool show": [{}, "pool", "show", pool],
+        "best": [{}, "best", study],
+        "best --json": [{}, "best", study, "--json"],
+        "search without budget": [{}, "search", study],
+        "table": [{}, "table", study, str(finished / "table")],
+        "handover": [{}, "handover", study, str(finished / "handover"), "--text"],
+        "report": [{}, "report", study],
+    }
+    for verb, (code, said, heavy) in _said(verbs).items():
+        assert not code, (verb, said)
+        assert heavy == [], verb
+
+
+def test_mistakes_in_a_built_pool_and_its_study_are_said_without_torch(finished: Path) -> None:
+    study, pool = finished / "study.toml", finished / "pool.toml"
+    for name, (file, old, new) in {
+        "key": (pool, "[recipe]", "[recipe]\ntokenz = 1"),
+        "toml": (pool, "[recipe]", "[recipe"),
+        "recipe": (pool, "tokens = 6_000", "tokens = 6_001"),
+        "domain": (study, "prose", "proze"),
+        "gone": (study, "pool.toml", "nowhere.toml"),
+    }.items():
+        (finished / f"{name}.toml").write_text(file.read_text())
+        edit(finished / f"{name}.toml", old, new)
+    weights = next(path for path in (finished / "pools").rglob("members/*/model.safetensors"))
+    mistakes: dict[str, list[object]] = {
+        "unknown key 'recipe.tokenz'": [{}, "pool", "show", str(finished / "key.toml")],
+        "not valid TOML": [{}, "pool", "show", str(finished / "toml.toml")],
+        "recipe.tokens 6000 -> 6001": [{}, "pool", "show", str(finished / "recipe.toml")],
+        "'proze' is no held-out domain": [{}, "best", str(finished / "domain.toml")],
+        "nowhere.toml: no such file": [{}, "report", str(finished / "gone.toml")],
+    }
+    said = _said(mistakes)
+    weights.write_bytes(weights.read_bytes()[:-1])
+    said |= _said({"truncated or altered": [{}, "best", str(study)]})
+    for message, (code, text, heavy) in said.items():
+        assert code == 1 and message in text and text.count("\n") == 1, (message, text)
+        assert heavy == [], message
+
+
 def test_mistakes_are_said_before_torch_loads(tmp_path: Path) -> None:
     good = write_small_study(tmp_path)
     for name, (old, new) in {
@@ -56,7 +117,7 @@ def test_mistakes_are_said_before_torch_loads(tmp_path: Path) -> None:
         edit(tmp_path / f"{name}.toml", old, new)
     (tmp_path / "pool.toml").write_text('name = "s"\npool = "gone.toml"\n[target]\nh = 1.0\n')
     there = str(good)
-    mistakes = {
+    mistakes: dict[str, list[object]] = {
         "is no list of devices": [{}, "search", there, "--devices=-1"],
         "give --engine ray with it": [{}, "search", there, "--address", "auto"],
         "no such file": [{}, "best", str(tmp_path / "none.toml")],
@@ -69,12 +130,9 @@ def test_mistakes_are_said_before_torch_loads(tmp_path: Path) -> None:
         "none.toml: no such": [{}, "pool", "build", str(tmp_path / "none.toml")],
         **{message: [{}, "search", there, "--set", told] for told, message in ASSIGNED_WRONGLY.items()},
     }
-    ran = subprocess.run(
-        [sys.executable, "-c", CHECK, json.dumps(mistakes)], capture_output=True, text=True, check=True
-    )
-    for message, (code, said, heavy) in json.loads(ran.stdout).items():
+    for message, (code, said, heavy) in _said(mistakes).items():
         assert code == 1 and message in said and said.count("\n") == 1, (message, said)
-        assert not heavy, message
+        assert heavy == [], message
 
 
 def test_an_assignment_is_said_and_acts_for_one_command(tmp_path: Path, mixscout) -> None:
