@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Self
 import optuna
 
 from objectives.evaluation import Objective
-from pool.building.build import build_pool as build
 from pool.config.pool_file import read_pool_file
 from pool.corpus.corpus import Split
 from pool.engines.choice import EngineRequest, chosen
@@ -53,6 +52,8 @@ def build_pool(path: str | PathLike[str], *, rebuild: Sequence[str] = (), worker
 
     Raises a `MixscoutError` that names the thing at fault.
     """
+    from pool.building.build import build_pool as build  # loads torch, which answers do without
+
     quiet_libraries()
     config = read_pool_file(Path(path))
     wanted = EngineRequest(workers=workers)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from objectives.evaluation import Evaluation
 from objectives.losses.trained_loss import TrainedLoss
-from pool.building.job import TruthRun, train_runs
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.mixture import Mixture
+from pool.parts.provenance import TruthRun
 from studies.answers.best import baseline_mixtures
 from studies.answers.score import Json, rank_correlation
 from studies.database.remembered import RememberedObjective
@@ -71,6 +71,8 @@ def run_confirm(bench: Workbench, best: Mixture, engine: Engine = ONE_BY_ONE) ->
     contenders = {"best": best, **baseline_mixtures(pool, bench.losses["search"])}
     trained = trained_loss(bench)
     unknown = [mixture.over(pool.names) for mixture in contenders.values() if trained.recall(mixture) is None]
+    from pool.building.job import train_runs  # loads torch
+
     for _ in train_runs(pool, [TruthRun(mixture, pool.config.recipe) for mixture in unknown], engine):
         pass
     confirmed = [

@@ -71,10 +71,11 @@ def robustness(
 ) -> None:
     """Show whether the best mixture stays ahead on noisy text, on text in other case, and out of domain."""
     quiet_libraries()
-    from studies.answers.robustness import run_robustness, show_robustness
-
     with pool_bench(study_file) as bench:
-        answer = run_robustness(bench, bench.known_study(), noise=noise, seed=seed)
+        study = bench.known_study()
+        from studies.answers.robustness import run_robustness, show_robustness  # loads torch: after all is checked
+
+        answer = run_robustness(bench, study, noise=noise, seed=seed)
     print_answer(answer, show_robustness, as_json=as_json)
 
 

@@ -128,14 +128,15 @@ def ablate(
     """
     quiet_libraries()
     from studies.assessment.ablation.files import ablation_stem, draw_ablation, write_csv
-    from studies.assessment.ablation.ranking import Noise
-    from studies.assessment.ablation.run import AblationRequest, run_ablation
     from studies.assessment.ablation.tables import show_ablation
 
-    asked = AblationRequest(coalitions, Noise(noise, seed), game, split, not goal_only)
     with pool_bench(study_file) as bench:
-        reports = folder_of_files(output, bench.root / "reports")
-        ablation = run_ablation(bench, bench.known_study(), asked)
+        reports, study = folder_of_files(output, bench.root / "reports"), bench.known_study()
+        from studies.assessment.ablation.ranking import Noise  # loads torch: after all is checked
+        from studies.assessment.ablation.run import AblationRequest, run_ablation
+
+        asked = AblationRequest(coalitions, Noise(noise, seed), game, split, not goal_only)
+        ablation = run_ablation(bench, study, asked)
     if reports:
         stem = ablation_stem(ablation.study, game, split)
         picture = draw_ablation(ablation, reports / f"{stem}.png")

@@ -153,12 +153,13 @@ def check(
     quiet_models()
     from pool.config.pool_file import naming, read_pool_file
     from pool.parts.store import open_pool
-    from studies.assessment.pool_check.check import Lines, run_pool_check
     from studies.assessment.pool_check.picture import draw_pool_check
     from studies.assessment.pool_check.tables import show_pool_check
     from studies.assessment.pool_check.verdict import judge
 
     pool = open_pool(read_pool_file(pool_file))
+    from studies.assessment.pool_check.check import Lines, run_pool_check  # loads torch: after all is checked
+
     reports = folder_of_files(output, pool.config.root / "reports")
     with naming(pool.config):
         found = run_pool_check(pool, Lines(points, pairs))

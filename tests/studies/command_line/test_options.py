@@ -87,6 +87,7 @@ def test_mistakes_in_a_built_pool_and_its_study_are_said_without_torch(finished:
         "recipe": (pool, "tokens = 6_000", "tokens = 6_001"),
         "domain": (study, "prose", "proze"),
         "gone": (study, "pool.toml", "nowhere.toml"),
+        "other": (study, 'name = "tiny"', 'name = "other"'),
     }.items():
         (finished / f"{name}.toml").write_text(file.read_text())
         edit(finished / f"{name}.toml", old, new)
@@ -97,6 +98,8 @@ def test_mistakes_in_a_built_pool_and_its_study_are_said_without_torch(finished:
         "recipe.tokens 6000 -> 6001": [{}, "pool", "show", str(finished / "recipe.toml")],
         "'proze' is no held-out domain": [{}, "best", str(finished / "domain.toml")],
         "nowhere.toml: no such file": [{}, "report", str(finished / "gone.toml")],
+        "'proze' is no": [{}, "ablate", str(finished / "domain.toml")],
+        "no study 'other'": [{}, "robustness", str(finished / "other.toml")],
     }
     said = _said(mistakes)
     weights.write_bytes(weights.read_bytes()[:-1])
