@@ -5,14 +5,15 @@ Only safetensors and JSON are read, no pickle and no code.
 
 import json
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from pool.checkpoints.manifest import CONFIG, WEIGHTS
-from pool.errors import PoolError
+from pool.errors import CorpusError, PoolError
 from pool.files.digests import DigestOf, digest_file, digest_json
 
 INDEX, TOKENIZER = "model.safetensors.index.json", "tokenizer.json"
@@ -218,3 +219,37 @@ def _json(path: Path, what: str) -> dict[str, object]:
     if not isinstance(table, dict):
         raise PoolError(f"{what}: {path} is no JSON object")
     return table
+
+
+def describe_embedding_model(name: str, folder: Path, digest_of: DigestOf) -> dict[str, str]:
+    """Digest the files behind a model's embeddings, by content alone.
+
+    Raises `CorpusError` for a folder without a model, safetensors or a tokenizer, or with code of its own.
+    """
+    with as_corpus_error():
+        files = replace(find_foreign(folder, called_embeddings(name), loaded_as="AutoModel"), digest_of=digest_of)
+    try:
+        return {
+            "weights": files.weights_digest,
+            "config": files.config_digest,
+            "tokenizer": digest_of(files.tokenizer / TOKENIZER),
+        }
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CorpusError(
+            f"{called_embeddings(name)}: {error.filename or folder}: {reason}; give a folder to be read"
+        ) from None
+
+
+def called_embeddings(name: str) -> str:
+    """Name the option of a partition's embedding model in messages."""
+    return f"[corpus.partitions.{name}.cluster] embeddings"
+
+
+@contextmanager
+def as_corpus_error() -> Iterator[None]:
+    """Without the model the text cannot be split: a fault of the checkpoint is a fault of the corpus."""
+    try:
+        yield
+    except PoolError as error:
+        raise CorpusError(str(error)) from None

@@ -16,10 +16,9 @@ from tokenizers import Tokenizer
 from transformers import AutoModel, PreTrainedModel
 
 from pool.checkpoints.checkpoint import check_finite
-from pool.checkpoints.foreign import TOKENIZER, ForeignFiles, find_foreign
+from pool.checkpoints.foreign import TOKENIZER, ForeignFiles, as_corpus_error, called_embeddings, find_foreign
 from pool.checkpoints.plain_text import for_text
 from pool.checkpoints.weights import check_vocabulary, load_weights, rows_of
-from pool.corpus.files import as_corpus_error, called_embeddings
 from pool.engines.resources import give_back_memory
 from pool.errors import CorpusError, PoolError, first_line
 

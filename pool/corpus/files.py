@@ -10,8 +10,7 @@ import importlib.metadata
 import importlib.util
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, PackageMetadata, PackageNotFoundError
 from itertools import chain
@@ -20,12 +19,12 @@ from pydoc_data.topics import topics
 
 from packaging.requirements import Requirement
 
-from pool.checkpoints.foreign import TOKENIZER, find_foreign
+from pool.checkpoints.foreign import describe_embedding_model
 from pool.config.pool_file import CorpusConfig
 from pool.config.sources import PartitionSource, TextSource
 from pool.corpus.reading.rows import folder_value
 from pool.corpus.reading.source_files import paths_of, reason_of
-from pool.errors import CorpusError, PoolError
+from pool.errors import CorpusError
 from pool.files.digests import DigestOf, digest_file, digest_json
 from pool.files.records import library_versions
 
@@ -247,40 +246,6 @@ def describe_source(name: str, source: TextSource, digest_of: DigestOf = digest_
     if source.encoding is None:
         del how["encoding"]  # younger than the others: text that does without keeps its digest
     return {**how, "files": sorted(_described(name, path, source, digest_of) for path in paths_of(name, source))}
-
-
-def describe_embedding_model(name: str, folder: Path, digest_of: DigestOf) -> dict[str, str]:
-    """Digest the files behind a model's embeddings, by content alone.
-
-    Raises `CorpusError` for a folder without a model, safetensors or a tokenizer, or with code of its own.
-    """
-    with as_corpus_error():
-        files = replace(find_foreign(folder, called_embeddings(name), loaded_as="AutoModel"), digest_of=digest_of)
-    try:
-        return {
-            "weights": files.weights_digest,
-            "config": files.config_digest,
-            "tokenizer": digest_of(files.tokenizer / TOKENIZER),
-        }
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CorpusError(
-            f"{called_embeddings(name)}: {error.filename or folder}: {reason}; give a folder to be read"
-        ) from None
-
-
-def called_embeddings(name: str) -> str:
-    """Name the option of a partition's embedding model in messages."""
-    return f"[corpus.partitions.{name}.cluster] embeddings"
-
-
-@contextmanager
-def as_corpus_error() -> Iterator[None]:
-    """Without the model the text cannot be split: a fault of the checkpoint is a fault of the corpus."""
-    try:
-        yield
-    except PoolError as error:
-        raise CorpusError(str(error)) from None
 
 
 def _described(name: str, path: Path, source: TextSource, digest_of: DigestOf) -> str:
