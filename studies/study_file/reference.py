@@ -18,6 +18,7 @@ _HEAD = """# Configuration reference
 
 Made from the models that check the files (`python -m studies.study_file.reference > docs/configuration.md`); a test
 keeps it up to date. Unknown keys are refused. Paths are relative to the file they stand in.
+`--set KEY=VALUE` gives a key another value for one command.
 """
 
 
