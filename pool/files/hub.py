@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
 from pydantic import TypeAdapter, ValidationError
 
 from pool.errors import HubError, first_line
+from pool.files.names import as_typed
 from pool.files.secrets import secrets_of_environment, without_passwords, without_secrets
 from pool.files.toml import HubName
 from pool.progress import silent, track
@@ -55,10 +56,14 @@ def _of_hub(error: Exception) -> str:
         return f"is refused by the hub ({status}): {_LOG_IN}" if refused else _again(f"the hub answers {status}")
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be kept in {constants.HF_HUB_CACHE}: {error.strerror}; make room or give write permission"
+    return _again(_reason(error))
+
+
+def _reason(error: Exception) -> str:
     name = type(error).__name__
     if name == _QUOTES_HEADERS:
-        return _again(name)
-    return _again(without_secrets(without_passwords(first_line(error)), secrets_of_environment()))
+        return name
+    return without_secrets(without_passwords(first_line(error)), secrets_of_environment())
 
 
 def _again(reason: str) -> str:
@@ -153,7 +158,8 @@ def push(folder: Path, name: str, message: str) -> str:
             hub.create_repo(name, private=True, exist_ok=True)
             return hub.upload_folder(repo_id=name, folder_path=folder, commit_message=message).oid
     except Exception as error:  # as above
-        raise HubError(f"{name!r} {_unpushed(error)}; {folder} is complete, so push it again") from None
+        remedy = f"its folder is complete, so push it later by `hf upload {name} {as_typed(folder)}`"
+        raise HubError(f"{name!r} {_unpushed(error)}; {remedy}") from None
 
 
 def _unpushed(error: Exception) -> str:
@@ -161,6 +167,4 @@ def _unpushed(error: Exception) -> str:
         return f"is refused by the hub ({error.response.status_code}): {_TOKEN} write there"
     if isinstance(error, HfHubHTTPError):
         return f"was not taken: the hub answers {error.response.status_code}"
-    if type(error).__name__ == _QUOTES_HEADERS:
-        return f"was not taken: {_QUOTES_HEADERS}"
-    return f"was not taken: {without_secrets(without_passwords(first_line(error)), secrets_of_environment())}"
+    return f"was not taken: {_reason(error)}"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from studies.command_line.options import JsonOption, PoolArgument, StudyArgument, pool_bench, print_answer
-from studies.command_line.verbs import Verbs
+from studies.command_line.verbs import Verbs, renamed
 from studies.terminal import console, print_json, quiet_libraries
 
 bench_verbs = Verbs(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
@@ -99,7 +99,8 @@ def objective(
     study_file: StudyArgument,
     repeats: Annotated[int, typer.Option(min=1, help="Paired repeats of every timing.")] = 7,
     seeds: Annotated[int, typer.Option(min=1, help="Random searches with and without early stopping.")] = 3,
-    merges: Annotated[int, typer.Option(min=2, help="Merges of each random search.")] = 100,
+    search_merges: Annotated[int, typer.Option(min=2, help="Merges of each random search.")] = 100,
+    merges: Annotated[str | None, renamed("--merges", "--search-merges")] = None,
     growth: Annotated[bool, typer.Option("--growth", help="Also with 4 to 64 members and larger models.")] = False,
     precision: Annotated[bool, typer.Option("--precision", help="Also bfloat16 against float32, 50 mixtures.")] = False,
     as_json: JsonOption = False,
@@ -115,7 +116,7 @@ def objective(
 
     with pool_bench(study_file, must_exist=False) as bench:
         costs = run_costs(bench, repeats)
-        savings = run_savings(bench, seeds=seeds, merges=merges)
+        savings = run_savings(bench, seeds=seeds, merges=search_merges)
         check = run_precision(bench, 50) if precision else None
     points = run_growth(repeats) if growth else []
     if as_json:

@@ -139,7 +139,7 @@ def test_bfloat16_is_another_study(root: Path, mixscout) -> None:
 
 
 def test_bench_objective_prints_its_ratios(root: Path, mixscout) -> None:
-    command = ("bench", "objective", root / "study.toml", "--repeats", 1, "--seeds", 2, "--merges", 5)
+    command = ("bench", "objective", root / "study.toml", "--repeats", 1, "--seeds", 2, "--search-merges", 5)
     found = json.loads(mixscout(*command, "--precision", "--json").out)
     ratios = {
         "overhead_ratio",

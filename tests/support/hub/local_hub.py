@@ -58,6 +58,7 @@ class LocalHub:
         self.repositories: dict[tuple[Kind, str], Repository] = {}
         self.asked: list[str] = []
         self.writer = ""
+        self.is_full = False
         self.created: list[dict[str, object]] = []
         self.large: dict[str, bytes] = {}
         self._start(0)
@@ -122,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append(f"POST {path}")
         if path == "/api/validate-yaml":
             self._json({"errors": [], "warnings": []})
+        elif self.hub.is_full:
+            self._refuse(507, "", "Insufficient storage")
         elif self.headers.get("Authorization") != f"Bearer {self.hub.writer}":
             self._refuse(403, "", "You don't have the rights to do this")
         elif path == "/api/repos/create":
