@@ -40,9 +40,10 @@ class _Answers(Console):
         """Print and flush; a table too wide for the terminal in parts. Raises `OutputError`."""
         is_table = len(objects) == 1 and isinstance(objects[0], Table)
         parts = _that_fit(self, objects[0]) if is_table else [objects]
+        how: dict[str, Any] = {**named, "crop": False} if is_table else named
         with answer_written():
             for part in parts:
-                super().print(*part, **named, **({"crop": False} if is_table else {}))
+                super().print(*part, **how)
 
     def on_broken_pipe(self) -> None:
         """Raise the error at hand again: Rich would end the process without a word."""
