@@ -49,7 +49,7 @@ def test_a_push_that_is_refused_leaves_the_folder_and_says_so(world: World, stud
     refused(
         ran, r"'owner/other' is refused by the hub \(403\): .*HF_TOKEN to a token that may write there; .* complete"
     )
-    assert f"push it later by `hf upload owner/other {folder}`" in ran.err
+    assert "push it later by `hf upload owner/other roots/pushed/kept`" in ran.err
     world.hub.is_full = True
     full = world.online.run("export", study, study.parent / "full", "--push-to-hub", "owner/merged", token=TOKEN)
     world.hub.is_full = False
