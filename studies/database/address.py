@@ -122,6 +122,7 @@ def parse(text: str, where: str) -> Address:
         extra = "postgresql" if kind == "postgresql" else "mysql"
         raise ConfigError(f"{where} needs the driver {_DRIVERS[kind]}: pip install 'mixscout[{extra}]'")
     _check_options(url, kind, where)
+    _check_password(url, kind, where)
     userinfo, found, _ = text.partition("://")[2].partition("@")
     return Address(url.set(drivername=f"{kind}+{_DRIVERS[kind]}"), bool(found) and bool(_DIVIDES & set(userinfo)))
 
@@ -135,6 +136,17 @@ def _check_divided(text: str, where: str) -> None:
             f"{where}: {scheme}://{user}:{MASK} has more than one @, so its password has no certain end; write the "
             f"password's @ : / ? # % and spaces percent-encoded, as this prints it: {ENCODE}"
         )
+
+
+def _check_password(url: URL, kind: str, where: str) -> None:
+    """Refuse a password that the driver would quote in its error: a % not written as %25 makes such passwords."""
+    encoding = "utf-8" if kind == "postgresql" else "latin-1"
+    for password in Address(url).secrets:
+        if "\0" in password or password.encode(encoding, "replace").decode(encoding) != password:
+            raise ConfigError(
+                f"{where}: the password has a character that {_DRIVERS[kind]} cannot send; write its @ : / ? # % and "
+                f"spaces percent-encoded, as this prints it: {ENCODE}"
+            )
 
 
 def _path(text: str, where: str) -> Path:

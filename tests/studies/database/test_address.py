@@ -135,3 +135,17 @@ def test_a_folder_or_a_text_in_the_place_of_a_database_is_named_with_the_place_t
 def _open(address: Address) -> None:
     with open_database(address, timeout_seconds=1, lease_seconds=2):
         pass
+
+
+@pytest.mark.parametrize("password", ["%E2%82x4711secret", "%00x4711secret"])
+@pytest.mark.parametrize("kind", ["mysql", "postgresql"])
+def test_a_password_that_the_driver_cannot_send_is_refused_without_showing_it(kind: str, password: str) -> None:
+    for url in (f"{kind}://me:{password}@127.0.0.1/mix", f"{kind}://127.0.0.1/mix?user=me&password={password}"):
+        if kind == "postgresql" and "%00" not in password:
+            assert parse(url, VARIABLE).kind == kind
+            continue
+        with pytest.raises(
+            ConfigError, match=f"{VARIABLE}: the password has a character that .* cannot send"
+        ) as refused:
+            parse(url, VARIABLE)
+        assert "4711" not in str(refused.value)
