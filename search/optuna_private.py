@@ -15,14 +15,17 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import OptunaError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb.models import TrialModel, TrialParamModel, TrialUserAttributeModel, TrialValueModel
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import CursorResult, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
+
+from pool.errors import MixscoutError
 
 
 def id_of(study: optuna.Study) -> int:
@@ -59,6 +62,17 @@ class FilteredStudy(optuna.Study):
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         return self._shown(super()._get_trials(deepcopy=deepcopy, states=states, use_cache=use_cache))
+
+
+@contextmanager
+def reading_rows() -> Iterator[None]:
+    """Turn the error of a damaged row in the block into Optuna's error of a storage."""
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError, MixscoutError):
+        raise
+    except Exception as error:  # many types for one fact: the row is damaged
+        raise StorageInternalError(f"a row of the database is malformed: {error!r}") from error
 
 
 class TrialStorage(RDBStorage):
@@ -166,7 +180,13 @@ class TrialStorage(RDBStorage):
     ) -> list[FrozenTrial]:
         if self.still:
             return []
-        return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        with reading_rows():
+            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """Return the study's own facts."""
+        with reading_rows():
+            return super().get_study_user_attrs(study_id)
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:

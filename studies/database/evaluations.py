@@ -19,6 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from objectives.evaluation import Evaluation, Kind, Partials
 from objectives.held_out import HeldOutLoss
 from pool.mixture import Mixture
+from search.optuna_private import reading_rows
 from studies.database.leases import TABLES, Leases
 
 
@@ -94,14 +95,15 @@ class EvaluationStore:
         asked = {"objective": objective_digest, "mixture": mixture.digest, "foundation": foundation}
         with Session(self._engine) as session:
             found = session.scalar(_FIND, asked)
-            row = session.get(EvaluationRow, found) if found is not None else None
-            return _evaluation(row, mixture, objective_digest) if row else None
+            with reading_rows():
+                row = session.get(EvaluationRow, found) if found is not None else None
+                return _evaluation(row, mixture, objective_digest) if row else None
 
     def all_of(self, objective_digest: str) -> list[Evaluation]:
         """Return all evaluations of an objective, the earliest first."""
         row = EvaluationRow
         query = sa.select(row).where(row.objective_digest == objective_digest).order_by(row.id)
-        with Session(self._engine) as session:
+        with Session(self._engine) as session, reading_rows():
             return [_evaluation(one, Mixture.of(one.mixture), objective_digest) for one in session.scalars(query)]
 
     def costs(self, objective_digest: str) -> dict[str, Cost]:

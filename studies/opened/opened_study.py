@@ -12,6 +12,7 @@ from objectives.target import Goal
 from pool.corpus.corpus import Split
 from pool.errors import StorageError, StudyError
 from pool.mixture import Mixture
+from search.optuna_private import reading_rows
 from search.space import CappedSimplex
 from search.trials import best_trial, completed_trials, count_trials
 from studies.database.address import Address, is_in_environment, said_by
@@ -121,7 +122,8 @@ def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
             f"study {study.study_name!r} has no evaluated mixture yet{found}; run `mixscout search "
             f"{bench.config.typed}`"
         )
-    return bench.space.mixture_of(trial)
+    with reading_rows():
+        return bench.space.mixture_of(trial)
 
 
 def _no_study(config: StudyFile, address: Address) -> StudyError:

@@ -4,7 +4,9 @@ A few inputs a kind run with the suite; `make long` runs two thousand.
 """
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from small_table import write_small_study
 
 from pool.checkpoints.foreign import find_foreign
 from pool.config.pool_file import read_pool_file
-from pool.errors import MixscoutError
+from pool.errors import MixscoutError, StorageError
 from pool.parts.others import load_foreign
 from pool.parts.store import open_pool
 from search.trials import count_trials
@@ -24,7 +26,7 @@ from studies.opened.on_table import swarm_bench
 from studies.opened.opened_study import best_mixture, checked_space
 from studies.opened.opening import open_to_read
 from studies.running.run import run_search
-from studies.study_file.study_file import read_study_file
+from studies.study_file.study_file import StudyFile, read_study_file
 
 ROUNDS = pytest.mark.parametrize("rounds", [30, pytest.param(2000, marks=pytest.mark.long)])
 SECONDS = 20
@@ -134,12 +136,30 @@ def test_a_damaged_database(rounds: int, searched: Path, tmp_path: Path) -> None
     folder = tmp_path / "study"
     shutil.copytree(searched, folder)
     config = read_study_file(folder / "study.toml")
+    _fuzz(folder / "mixscout.db", lambda: _read_all(config), rounds)
 
-    def answer() -> None:
-        with open_to_read(config) as bench:
-            study = bench.known_study()
-            count_trials(study)
-            best_mixture(bench, study)
-            bench.database.evaluations.all_of(bench.objective.digest)
 
-    _fuzz(folder / "mixscout.db", answer, rounds)
+def _read_all(config: StudyFile) -> None:
+    with open_to_read(config) as bench:
+        study = bench.known_study()
+        count_trials(study)
+        best_mixture(bench, study)
+        bench.database.evaluations.all_of(bench.objective.digest)
+
+
+DAMAGED_ROWS = (
+    "UPDATE trial_params SET distribution_json = replace(distribution_json, 'high', 'Hog')",
+    "UPDATE trial_params SET param_name = 'x' || param_name",
+    "UPDATE study_user_attributes SET value_json = '{'",
+    "UPDATE evaluations SET domains = '[1]'",
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGED_ROWS)
+def test_a_row_that_means_nothing_is_a_damaged_database(damage: str, searched: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(searched, folder)
+    with closing(sqlite3.connect(folder / "mixscout.db")) as database, database:
+        database.execute(damage)
+    with pytest.raises(StorageError, match="is not a database that can be read: it is damaged"):
+        _read_all(read_study_file(folder / "study.toml"))
