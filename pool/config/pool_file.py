@@ -1,7 +1,6 @@
 """The pool file: corpus, tokenizer, model, seed and recipe as checked values."""
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from pool.config.recipe import ModelShape, Recipe, SeedRecipe
-from pool.config.sources import PartitionSource, TextSource
+from pool.config.sources import PartitionSource, TextSource, text_folder
 from pool.errors import ConfigError, MixscoutError
 from pool.files.names import Name, as_typed, file_name, located
 from pool.files.toml import Config, HubName, Revision, as_options, read_config
@@ -179,6 +178,8 @@ _PLACEHOLDER = "POOL.toml"
 class PoolFile(Config):
     """A pool file."""
 
+    title = "a pool file"
+
     name: Name
     """Name of the pool, in the folder ROOT/pools/NAME."""
     root: Path = Path()
@@ -272,8 +273,7 @@ def read_pool_file(path: Path, text_root: Path | None = None) -> PoolFile:
 
 
 def _with_absolute_paths(config: PoolFile, base: Path, text_root: Path | None) -> PoolFile:
-    given = Path(os.environ.get("MIXSCOUT_TEXT_ROOT", config.corpus.text_root))
-    text_root = located(base, given) if text_root is None else located(Path(), text_root)
+    text_root = text_folder(base, config.corpus.text_root) if text_root is None else located(Path(), text_root)
     partitions = {
         name: table.resolved(text_root).with_model_from(base) for name, table in config.corpus.partitions.items()
     }

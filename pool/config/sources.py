@@ -1,15 +1,19 @@
 """The sections [corpus.partitions.NAME] and [corpus.held_out.NAME]: places and formats of text."""
 
 import codecs
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from pool.errors import ConfigError
 from pool.files.names import located
 from pool.files.toml import Config, HubName
 
+TEXT_ROOT = "MIXSCOUT_TEXT_ROOT"
+"""The variable of the environment that wins over [corpus] text_root."""
 CHUNK_BYTES = 2**20
 """Text read at once; ten times as much took 50 MB more memory for rows as Python objects."""
 
@@ -147,3 +151,14 @@ class PartitionSource(TextSource):
     @property
     def is_split(self) -> bool:
         return self.partition_by is not None or self.cluster is not None
+
+
+def text_folder(base: Path, written: Path) -> Path:
+    """Return the folder of relative `files`: the environment's, else as written. Raises `ConfigError`."""
+    given = os.environ.get(TEXT_ROOT)
+    if given is None:
+        return located(base, written)
+    try:
+        return located(base, Path(given))
+    except ConfigError as error:
+        raise ConfigError(f"{TEXT_ROOT} in the environment: {error}") from None

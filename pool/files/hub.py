@@ -3,6 +3,7 @@
 Messages hold no address and no token.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ Kind = Literal["model", "dataset"]
 _CONNECTIONS = 8
 _TOKEN = "log in with `hf auth login`, or set HF_TOKEN to a token that may"
 _LOG_IN = f"{_TOKEN} read it"
+_OTHER_TOKEN = "HF_TOKEN in the environment may not read it: set it to a token that may, or unset it"
+_ON_THE_WAY = ("HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+"""Variables of the environment that say where the hub is, and how it is reached."""
 _QUOTES_HEADERS = "LocalProtocolError"
 """Type of error whose message quotes a header with the token."""
 
@@ -45,15 +49,15 @@ def refusal(error: Exception, *, offline: bool) -> str:
 
 def _of_hub(error: Exception) -> str:
     if isinstance(error, GatedRepoError):
-        return f"is gated: ask for access on its page on the hub, and {_LOG_IN}"
+        return f"is gated: ask for access on its page on the hub, and {_way_in()}"
     if isinstance(error, RevisionNotFoundError):
         return "is not on the hub: it has no such revision; correct `revision`"
     if isinstance(error, RepositoryNotFoundError):
-        return f"is not on the hub, or not for everyone to read: correct its name, or {_LOG_IN}"
+        return f"is not on the hub, or not for everyone to read: correct its name, or {_way_in()}"
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         refused = status in (401, 403)
-        return f"is refused by the hub ({status}): {_LOG_IN}" if refused else _again(f"the hub answers {status}")
+        return f"is refused by the hub ({status}): {_way_in()}" if refused else _again(f"the hub answers {status}")
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be kept in {constants.HF_HUB_CACHE}: {error.strerror}; make room or give write permission"
     return _again(_reason(error))
@@ -67,7 +71,13 @@ def _reason(error: Exception) -> str:
 
 
 def _again(reason: str) -> str:
-    return f"cannot be had: {reason}; see to the network and run the command again"
+    given = [name for name in _ON_THE_WAY if os.environ.get(name)]
+    way = f" ({' and '.join(given)} in the environment leads there)" if given else ""
+    return f"cannot be had: {reason}; see to the network{way} and run the command again"
+
+
+def _way_in() -> str:
+    return _OTHER_TOKEN if os.environ.get("HF_TOKEN") else _LOG_IN
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -40,12 +40,29 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
+    title: ClassVar[str] = "a TOML file"
+
     @classmethod
     def marked(cls, mark: object) -> tuple[str, ...]:
         """Name the fields whose annotation carries `mark`, as `Annotated[int, mark]` does, in their order."""
         return tuple(name for name, field in cls.model_fields.items() if mark in field.metadata)
 
 
+_KINDS = {"corpus": "a pool file", "pool": "a study file", "table": "a study file"}
+"""By a key that every file of the kind has."""
+_NO_TOML = {
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "compressed by gzip",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard",
+    b"BZh": "compressed by bzip2",
+    b"\xfd7zXZ\0": "compressed by xz",
+    b"SQLite format 3\0": "a SQLite database",
+    b"%PDF-": "a PDF document",
+    b"{": "JSON",
+}
+"""First bytes of files given in the place of a TOML file."""
+_TAR_MARK = slice(257, 262)
+_NO_TOML_BY_NAME = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SLASHES = "; in a path, write `/` instead of a backslash, or single quotes around it"
 ConfigType = TypeVar("ConfigType", bound=Config)
@@ -61,7 +78,7 @@ def read_config(path: Path, kind: type[ConfigType]) -> ConfigType:
         return kind.model_validate(table)
     except ValidationError as error:
         mistakes = (_explain(dict(item), kind, assigned(path)) for item in error.errors(include_url=False))
-        raise ConfigError(f"{path}: {'; '.join(mistakes)}") from None
+        raise ConfigError(f"{path}: {_other_kind(table, kind) or '; '.join(mistakes)}") from None
 
 
 def read_table(path: Path) -> dict[str, object]:
@@ -69,6 +86,8 @@ def read_table(path: Path) -> dict[str, object]:
     try:
         table = tomllib.loads(_text_of(path))
     except tomllib.TOMLDecodeError as error:
+        if other := _NO_TOML_BY_NAME.get(path.suffix.lower()):
+            raise ConfigError(f"{path}: {other} by its name, and not TOML; give the path of a TOML file") from None
         hint = _SLASHES if "\\" in str(error) or "hex" in str(error) else ""
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from None
     except RecursionError:
@@ -78,6 +97,15 @@ def read_table(path: Path) -> dict[str, object]:
     if (key := _with_nul(table)) is not None:
         raise ConfigError(f"{path}: {key!r} has a NUL character (\\u0000); no name and no path may have one")
     return table
+
+
+def _other_kind(table: Mapping[str, object], kind: type[Config]) -> str | None:
+    """Word that a file is of another kind; None for a file with a key of its own kind, or of none."""
+    found = {_KINDS[key]: key for key in table if key in _KINDS}
+    if not found or kind.title in found:
+        return None
+    other, key = next(iter(found.items()))
+    return f"{other}, by its key {key!r}; give the path of {kind.title} here"
 
 
 Assignments = Mapping[Path, tuple[str, ...]]
@@ -170,6 +198,8 @@ def _text_of(path: Path) -> str:
     """Read a file in UTF-8, with or without a byte order mark."""
     try:
         content = path.read_bytes()
+        if kind := _kind_of(content):
+            raise ConfigError(f"{path}: {kind}, and not TOML; give the path of a TOML file")
         if content.startswith(_UTF_16) or b"\0" in content[:2]:
             raise ConfigError(f"{path}: in UTF-16, and TOML is in UTF-8; save the file with encoding UTF-8")
         return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
@@ -183,10 +213,17 @@ def _text_of(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; give the path of a TOML file") from None
 
 
+def _kind_of(content: bytes) -> str | None:
+    """Name what a file is by its first bytes; None for what may be TOML."""
+    if content[_TAR_MARK] == b"ustar":
+        return "a tar archive"
+    return next((kind for start, kind in _NO_TOML.items() if content.startswith(start)), None)
+
+
 def _explain(item: dict[str, object], kind: type[BaseModel], assignments: Sequence[str]) -> str:
     location = item["loc"]
     assert isinstance(location, tuple)
-    key = ".".join(str(part) for part in location if part != "[key]") or "the file"
+    key = ".".join(str(part) for part in location if part != "[key]")
     parts = [str(part) for part in location if part != "[key]"]
     made = next((one for one in assignments if _parsed(one)[0][: len(parts)] == parts), None)
     return _mistake(item, location, key, kind) + (f" (by --set {made})" if made else "")
@@ -200,7 +237,7 @@ def _mistake(item: dict[str, object], location: tuple[object, ...], key: str, ki
     message = str(item["msg"]).removeprefix("Value error, ")
     came = item.get("input")
     shown = f" (got {came!r})" if isinstance(came, str | int | float | bool) else ""
-    return f"{key!r}: {message}{shown}"
+    return f"{key!r}: {message}{shown}" if key else message
 
 
 def _suggest(location: tuple[object, ...], kind: type[BaseModel]) -> str:

@@ -65,6 +65,7 @@ def _study_file(ctx: typer.Context, file: Path) -> Path:
     _assign(ctx, file, tuple(one for one in asked if one not in of_pool))
     config = read_study_file(file)
     _say_assigned(file)
+    config.check_pool_there()
     if config.pool is not None:
         _assign(ctx, config.pool, tuple(one.removeprefix(OF_POOL) for one in of_pool))
         _checked_pool_file(config.pool)

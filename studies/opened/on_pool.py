@@ -62,6 +62,7 @@ def workbench(
             f"study {config.name!r} is on a table of models already trained ({config.table}), and this needs a pool to "
             "merge from: `search` and `best` work on a table; give a study with pool = FILE for the rest"
         )
+    config.check_pool_there()
     pool = asked_pool(config.pool, age=config.objective.member_age, by_groups=config.space.units == "macro")
     basis = basis_of(pool)
     with naming_file(config):

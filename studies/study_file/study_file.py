@@ -35,6 +35,8 @@ from studies.study_file.sections import (
 class StudyFile(Config):
     """A study file."""
 
+    title = "a study file"
+
     name: Name
     """Name of the study in the database."""
     pool: Annotated[Path | None, Question("pool", "held-out text")] = None
@@ -76,6 +78,11 @@ class StudyFile(Config):
     """How long a dead worker of another machine keeps its trial; the trial of one on this machine is free at once."""
     _typed: str = PrivateAttr("STUDY.toml")
     _file: str = PrivateAttr("the study file")
+
+    def check_pool_there(self) -> None:
+        """Raise `ConfigError` where nothing is at `pool`."""
+        if self.pool is not None and not self.pool.exists():
+            raise ConfigError(f"{self._typed}: 'pool': {self.pool}: no such file; give the path of the pool file")
 
     @property
     def typed(self) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import zstandard
 
-from pool.config.sources import TextSource
+from pool.config.sources import TEXT_ROOT, TextSource
 from pool.corpus.reading.kinds import START_BYTES, is_pointer, refuse_known
 from pool.corpus.reading.unpacked import (
     BLOCK_BYTES,
@@ -37,7 +37,7 @@ def paths_of(name: str, source: TextSource) -> list[Path]:
             continue
         found = [path for path in _matches(name, file) if path.is_dir() == (source.format == "saved")]
         if not found:
-            raise CorpusError(f"{name}: no file matches {file}; correct `files` in the pool file")
+            raise CorpusError(f"{name}: no file matches {file}; {_way_to(file)}")
         paths += found
     return list(dict.fromkeys(paths))
 
@@ -194,6 +194,14 @@ def _folder_remedy(path: Path, form: str) -> str:
     return f'is not a file; for the files in this folder write a pattern, such as "{path.name}/**/*.{ending}"'
 
 
+def _way_to(file: Path) -> str:
+    """Word the remedy for a missing file: the environment may say in which folder files are looked for."""
+    root = os.environ.get(TEXT_ROOT)
+    if root and root.rstrip("/") in str(file):
+        return f"correct {TEXT_ROOT} in the environment, or `files` in the pool file"
+    return _IN_FILES
+
+
 def reason_of(path: Path, error: OSError) -> str:
     """Say why a path cannot be read, and what to do."""
     told = error.strerror or str(error)
@@ -202,7 +210,7 @@ def reason_of(path: Path, error: OSError) -> str:
     if path.with_name(f"{path.name}.dvc").is_file():
         return f"{told}; DVC keeps it: fetch it with `dvc pull`"
     if not path.is_symlink() or path.exists():
-        return f"{told}; {_IN_FILES}"
+        return f"{told}; {_way_to(path)}"
     target = path.readlink()
     if ".git/annex/objects" in target.as_posix():
         return "a git-annex link to a file that is not here; fetch it with `git annex get`"

@@ -87,6 +87,38 @@ def test_another_encoding_and_a_backslash_are_named_with_the_way_out(
     assert "\n" not in str(caught.value)
 
 
+OTHERS = {
+    "mix.zip": (b"PK\x03\x04\x14\0\0\0\x08\0\xbd", "a ZIP archive, and not TOML"),
+    "mix.toml.gz": (b"\x1f\x8b\x08", "compressed by gzip, and not TOML"),
+    "mix.tar": (b"pool.toml".ljust(257, b"\0") + b"ustar", "a tar archive, and not TOML"),
+    "mix.db": (b"SQLite format 3\0", "a SQLite database, and not TOML"),
+    "pool": (b'{"name": "x"}', "JSON, and not TOML"),
+    "pool.yaml": (b"corpus:\n  source: demo\n", "YAML by its name, and not TOML"),
+    "study.toml": (
+        b'name = "x"\npool = "pool.toml"\n',
+        "a study file, by its key 'pool'; give the path of a pool file",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_of_another_kind_is_named_by_its_kind(tmp_path: Path, name: str) -> None:
+    content, said = OTHERS[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=f"{name}: {said}") as caught:
+        read_pool_file(tmp_path / name)
+    assert "give the path of a" in str(caught.value)
+
+
+def test_a_folder_that_the_environment_names_is_said_to_be_named_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pool.toml").write_text(MINIMAL)
+    monkeypatch.setenv("MIXSCOUT_TEXT_ROOT", "$NOWHERE/text")
+    with pytest.raises(ConfigError, match="MIXSCOUT_TEXT_ROOT in the environment: .*variable NOWHERE is not set"):
+        read_pool_file(tmp_path / "pool.toml")
+
+
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: Is a directory; give the path of a TOML file"):
         read_pool_file(tmp_path)

@@ -7,6 +7,7 @@ from hub_world import CODE, NOWHERE, World, at, manifest, refused
 from tiny import snapshot
 
 SECRET, OTHER = "hf_secretOfThePrivate", "hf_secretOfTheGated"
+SET = "HF_TOKEN in the environment may not read it: set it to a token that may, or unset it"
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may read it, or "
 NOT_THERE = f"is not on the hub, or not for everyone to read: correct its name, or {LOG_IN}"
 
@@ -59,8 +60,10 @@ SEEDS = {
     "an unknown tag": Case(at("owner/seed", "v9"), "at v9 is not on the hub: it has no such revision; correct `rev"),
     "an unknown commit": Case(at("owner/seed", NOWHERE), f"at {NOWHERE} is not on the hub: it has no such revision"),
     "a private model": Case(at("owner/private", "v1.0"), f"'owner/private' at v1.0 {NOT_THERE}give a local folder"),
-    "another's token": Case(at("owner/private", "v1.0"), f"'owner/private' at v1.0 {NOT_THERE}", OTHER),
-    "an unknown token": Case(at("owner/private", "v1.0"), f"is refused by the hub .401.: {LOG_IN}", "hf_unknown"),
+    "another's token": Case(
+        at("owner/private", "v1.0"), f"'owner/private' at v1.0 is not on the hub, .*: correct its name, or {SET}", OTHER
+    ),
+    "an unknown token": Case(at("owner/private", "v1.0"), f"is refused by the hub .401.: {SET}", "hf_unknown"),
     "a broken token": Case(at("owner/private", "v1.0"), "cannot be had: LocalProtocolError; see to", "hf_un\vknown"),
     "a gated model": Case(at("owner/gated", "v1.0"), f"is gated: ask for access on its page on the hub, and {LOG_IN}"),
     "not admitted": Case(at("owner/gated", "v1.0"), "is gated: ask for access on its page on the hub", SECRET),
@@ -82,7 +85,7 @@ TEXTS = {
     "a path": Case(at("../lines", NOWHERE), "held_out.licences.hub.: String should match"),
     "a private one": Case(at("owner/private", "{private}"), f"'owner/private' at .* {NOT_THERE}name local `files`"),
     "a gated one": Case(at("owner/gated", "{gated}"), "is gated: ask for access on its page on the hub", SECRET),
-    "an unknown token": Case(at("owner/private", "{private}"), "is refused by the hub .401.: log in", "hf_unknown"),
+    "an unknown token": Case(at("owner/private", "{private}"), f"is refused by the hub .401.: {SET}", "hf_unknown"),
     "a script alone": Case(at("owner/bare", "{bare}"), "has no files that are read .*its branch refs/convert/parquet"),
     "files elsewhere": Case(
         at("owner/elsewhere", "{elsewhere}"), "names '/etc/\\*.jsonl' in its README.md, which is not"

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,8 @@ def test_mistakes_are_said_before_torch_loads(tmp_path: Path) -> None:
         "gone: no such folder": [{}, "report", str(tmp_path / "table.toml")],
         "unknown key 'gate.enabeld'": [{}, "compare", str(tmp_path / "tracker.toml")],
         "gone.toml: no such file": [{}, "robustness", str(tmp_path / "pool.toml")],
+        f"'pool': {tmp_path}/gone.toml: no such": [{}, "confirm", str(tmp_path / "pool.toml")],
+        "a study file, by its key 'table'": [{}, "pool", "show", there],
         "has more than one @": [{"MIXSCOUT_STORAGE": "postgresql://me:a@b@c/d"}, "worker", there],
         "is no loopback address": [{}, "dashboard", there, "--host", "0.0.0.0"],
         "none.toml: no such": [{}, "pool", "build", str(tmp_path / "none.toml")],
@@ -136,6 +139,15 @@ def test_mistakes_are_said_before_torch_loads(tmp_path: Path) -> None:
     for message, (code, said, heavy) in _said(mistakes).items():
         assert code == 1 and message in said and said.count("\n") == 1, (message, said)
         assert heavy == [], message
+
+
+def test_a_study_that_is_not_in_the_database_of_the_environment_is_said_to_be_sought_there(
+    tmp_path: Path, mixscout: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write_small_study(tmp_path)
+    assert "mixscout.db; run `mixscout search" in mixscout("best", study).err
+    monkeypatch.setenv("MIXSCOUT_STORAGE", str(tmp_path / "other.db"))
+    assert "other.db, the database of MIXSCOUT_STORAGE in the environment; run" in mixscout("best", study).err
 
 
 def test_an_assignment_is_said_and_acts_for_one_command(tmp_path: Path, mixscout) -> None:

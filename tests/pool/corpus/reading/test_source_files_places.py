@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pool.config.sources import PartitionSource, TextSource
 from pool.corpus.documents import read_labelled_documents
 from pool.corpus.files import describe_source
-from pool.corpus.reading.source_files import folder_columns, paths_of
+from pool.corpus.reading.source_files import check_sources, folder_columns, paths_of
 from pool.errors import CorpusError
 
 NAMES = ["[2026] mix", "data[1]", "100%", "#1", "what?", "a b", "it's", 'say "x"', "größe 一", "a::b", "{x}", "a,b;c"]
@@ -130,3 +130,15 @@ def test_a_column_of_the_file_wins_over_its_folder_and_leaves_the_digest_as_it_w
     inside, outside = (PartitionSource(files=(one,), partition_by="lang") for one in (path, elsewhere))
     assert list(read_labelled_documents("news", inside, "lang")) == [("x", "fr"), ("y", "")]
     assert describe_source("news", inside) == describe_source("news", outside)
+
+
+@pytest.mark.parametrize("file", ["gone.jsonl", "*.jsonl"])
+def test_the_environment_is_named_where_it_says_the_folder_of_a_missing_file(
+    tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = TextSource(files=(tmp_path / file,), format="jsonl")
+    with pytest.raises(CorpusError, match="; correct `files` in the pool file"):
+        check_sources({"news": source})
+    monkeypatch.setenv("MIXSCOUT_TEXT_ROOT", f"{tmp_path}/")
+    with pytest.raises(CorpusError, match="; correct MIXSCOUT_TEXT_ROOT in the environment, or `files` in the pool"):
+        check_sources({"news": source})
