@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from objectives.evaluation import Evaluation
 from search.per_trial_sampler import PerTrialSampler
 from search.space import CappedSimplex
-from search.strategies.registry import find_strategy
+from search.strategies.registry import STRATEGIES, find_strategy
 from search.trials import GRADIENT, STANDARD_ERROR, completed_trials
 
 
@@ -47,7 +47,10 @@ class MixtureSampler(PerTrialSampler):
         if any(direction is not StudyDirection.MINIMIZE for direction in study.directions):
             raise ValueError(f"strategy {name!r} minimises: return losses, or negated scores, from a minimising study")
         if len(study.directions) > 1 and not self._found.several:
-            raise ValueError(f"strategy {name!r} follows one objective: the study has {len(study.directions)}")
+            able = ", ".join(one.name for one in STRATEGIES.values() if one.several)
+            raise ValueError(
+                f"strategy {name!r} follows one objective: the study has {len(study.directions)}; use one of {able}"
+            )
         if not self._found.uses_gradient or self._found.gradient_optional:
             return
         done = completed_trials(study)

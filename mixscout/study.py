@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 def build_pool(path: str | PathLike[str], *, rebuild: Sequence[str] = (), workers: int | None = None) -> Pool:
     """Build the missing parts of a pool by its file; a second call finds the pool complete.
 
-    rebuild: members to train again; `seed` for the seed and all members, `all` for everything.
+    rebuild: a member or several to train again; `seed` for the seed and all members, `all` for everything.
     workers: members trained side by side, by default one after the other, and those of a small model on CPUs one
         for each core.
 
@@ -58,7 +58,7 @@ def build_pool(path: str | PathLike[str], *, rebuild: Sequence[str] = (), worker
     config = read_pool_file(Path(path))
     wanted = EngineRequest(workers=workers)
     with chosen(wanted, otherwise=config.recipe.resources, parameters=config.parameters) as engine:
-        return build(config, list(rebuild), engine)
+        return build(config, [rebuild] if isinstance(rebuild, str) else list(rebuild), engine)
 
 
 def open_pool(path: str | PathLike[str]) -> Pool:
@@ -222,7 +222,9 @@ class Study:
     def _on_pool(self, what: str) -> Workbench:
         if isinstance(self._bench, Workbench):
             return self._bench
-        raise ConfigError(f"{what} needs a pool to merge from, and study {self.name!r} is on a table")
+        raise ConfigError(
+            f"{what} needs a pool to merge from, and study {self.name!r} is on a table; open a study with pool = FILE"
+        )
 
     def _chart(self, name: str) -> Figure:
         """Draw a figure of the report. Raises `StudyError` with what is missing."""

@@ -101,7 +101,9 @@ def _decoded(path: Path) -> tuple[str, list[str]]:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; a swarm is a table of weights and a table of metrics") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror or error}; give a CSV file that this user may read"
+        ) from None
     for beginning, kind in _NO_TABLES.items():
         if data.startswith(beginning):
             raise ConfigError(f"{path}: not a CSV file but {kind}")

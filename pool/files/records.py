@@ -60,6 +60,8 @@ def read_record(path: Path, kind: type[RecordType], remedy: str = _BUILD) -> Rec
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PoolError(f"{path} is missing; {remedy}") from None
+    except PermissionError as error:
+        raise PoolError(f"{path}: {error.strerror}; give this user permission to read the pool's folder") from None
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         key = ".".join(map(str, fault["loc"]))

@@ -192,6 +192,10 @@ def _explained(folder: Path, number: int | None, otherwise: str, *, path: str | 
     if number in _NO_ROOM:
         limit = ", or a limit on the size of files is reached" if number == errno.EFBIG else ""
         return PoolError(f"{where}the disk is full{limit} ({reason}); make room there, and run the same command again")
+    if number in _NOT_ALLOWED and path and os.path.lexists(path) and not os.access(path, os.R_OK):
+        return PoolError(
+            f"pool {folder.name!r}: cannot read {path}: {reason}; give read permission, and run the same command again"
+        )
     if number in _NOT_ALLOWED:
         return PoolError(f"{where}{reason}; give write permission, and run the same command again")
     return PoolError(f"pool {folder.name!r}: {path or folder}: {reason}; run the same command again")

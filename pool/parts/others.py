@@ -113,7 +113,8 @@ def read_given_seed(wanted: SeedConfig, pool: Path) -> Foreign:
     longest = most_positions(foreign.model.config)
     if longest is not None and wanted.context is not None and wanted.context > longest:
         raise PoolError(
-            f"{GIVEN_SEED} context {wanted.context} is more than the {longest} tokens the model was made for"
+            f"{GIVEN_SEED} context {wanted.context} is more than the {longest} tokens the model was made for; set it to at "
+            f"most {longest}"
         )
     if wanted.hub is None:
         return foreign
@@ -179,13 +180,14 @@ def check_candidate(folder: Path, seed: Seed, what: str, *, tokenizer: Path | No
     if theirs != ours:
         raise PoolMismatchError(
             f"{what}: its tokenizer is not the pool's ({short(theirs)}, not {short(ours)}); losses of models with "
-            "different tokenizers do not compare, and their merge means nothing"
+            "different tokenizers do not compare, and their merge means nothing; give a checkpoint with the pool's own"
         )
     record = _record(folder, what)
     if record is not None and record.start_digest != seed.manifest.weights_digest:
         raise PoolMismatchError(
             f"{what}: its {MANIFEST} says that it was trained from another seed ({short(record.start_digest)}, not "
-            f"{short(seed.manifest.weights_digest)}); members merge only when all of them start from one seed"
+            f"{short(seed.manifest.weights_digest)}); members merge only when all start from one seed: train from "
+            f"{seed.folder}"
         )
     return Candidate(foreign, seed, cosine_to_seed(foreign.model, start, what), record)
 

@@ -56,6 +56,8 @@ def test_a_pool_is_opened_by_a_text_or_a_path(built_root: Path) -> None:
     assert pool.names == mixscout.open_pool(built_root / "pool.toml").names == ("code", "docs", "prose")
     assert repr(pool) == "<mixscout.Pool 'tiny', 3 members: code, docs, prose>"
     assert mixscout.build_pool(built_root / "pool.toml").manifest == pool.manifest
+    with pytest.raises(mixscout.MixscoutError, match="--rebuild fables: no such member"):
+        mixscout.build_pool(built_root / "pool.toml", rebuild="fables")
 
 
 def test_a_study_is_searched_and_its_best_is_no_worse_than_its_baselines(searched: mixscout.Study) -> None:
@@ -103,5 +105,5 @@ def test_a_study_on_a_table_is_searched_and_needs_a_pool_for_merges(tmp_path: Pa
         study.search(12)
         found = study.best_mixture.array
         assert abs(found - BEST_FOR_TALES).max() < 0.1 and study.best.mixture == study.best_mixture
-        with pytest.raises(mixscout.MixscoutError, match="confirm needs a pool to merge from, and study 'small'"):
+        with pytest.raises(mixscout.MixscoutError, match="confirm needs a pool .* 'small' is on a table; open a study"):
             study.confirm()

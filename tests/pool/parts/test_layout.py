@@ -8,8 +8,9 @@ import pytest
 from safetensors import SafetensorError
 
 from pool.errors import PoolError
+from pool.files.records import read_record
 from pool.parts import layout
-from pool.parts.layout import building, discard_leftovers
+from pool.parts.layout import Exchange, building, discard_leftovers
 
 ROOM, LEAVE = "make room there, and run the same command again", "give write permission, and run the same command again"
 AGAIN = "; run the same command again"
@@ -38,6 +39,26 @@ def test_only_a_full_disk_or_quota_asks_for_room(tmp_path: Path, number: int, be
     said = _said(tmp_path / "p", OSError(number, os.strerror(number), "F"))
     assert said.startswith(f"pool 'p': {begins}") and said.endswith(ends)
     assert ("make room" in said) == (ends == ROOM) and ("permission, and" in said) == (ends == LEAVE)
+
+
+def test_a_part_that_may_not_be_read_asks_for_read_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = tmp_path / "weights"
+    part.write_text("x")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    said = _said(tmp_path / "p", PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(part)))
+    assert said.startswith(f"pool 'p': cannot read {part}: Permission denied; give read permission, and run")
+
+
+def test_a_record_that_may_not_be_read_asks_for_permission_and_no_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, encoding: str) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(PoolError, match="pool.json: Permission denied; give this user permission to read") as caught:
+        read_record(tmp_path / "pool.json", Exchange)
+    assert "pool build" not in str(caught.value)
 
 
 def test_safetensors_says_the_number_of_a_failed_write_and_none_of_a_failed_read(tmp_path: Path) -> None:
