@@ -113,8 +113,8 @@ def read_given_seed(wanted: SeedConfig, pool: Path) -> Foreign:
     longest = most_positions(foreign.model.config)
     if longest is not None and wanted.context is not None and wanted.context > longest:
         raise PoolError(
-            f"{GIVEN_SEED} context {wanted.context} is more than the {longest} tokens the model was made for; set it to "
-            f"at most {longest}"
+            f"{GIVEN_SEED} context {wanted.context} is more than the {longest} tokens the model was made for; set it "
+            f"to at most {longest}"
         )
     if wanted.hub is None:
         return foreign
