@@ -86,6 +86,7 @@ def test_the_demos_pair_and_the_pool_from_its_seed_run_by_the_commands_in_their_
         shutil.copy(EXAMPLES / name, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pool.corpus.files.MAX_PARTITION_BYTES", 40_000)
+    monkeypatch.setattr("pool.corpus.files.MAX_DOCUMENT_CHARACTERS", 1_000)
     build, search = _commands("demo_pool.toml")
     assert mixscout(*build, *_small("", SMALL)).code == 0
     answer = mixscout(*search, *_small("pool.", SMALL), "--set", "search.merges=3", "--json")
