@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -178,7 +178,7 @@ _PLACEHOLDER = "POOL.toml"
 class PoolFile(Config):
     """A pool file."""
 
-    title = "a pool file"
+    title: ClassVar[str] = "a pool file"
 
     name: Name
     """Name of the pool, in the folder ROOT/pools/NAME."""

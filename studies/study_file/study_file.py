@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
@@ -35,7 +35,7 @@ from studies.study_file.sections import (
 class StudyFile(Config):
     """A study file."""
 
-    title = "a study file"
+    title: ClassVar[str] = "a study file"
 
     name: Name
     """Name of the study in the database."""
