@@ -14,15 +14,15 @@ FLOORS = ["pool", "objectives", "search", "studies", "mixscout"]
 
 ORDER = """
 pool/errors.py  pool/progress.py  pool/files  pool/mixture.py  pool/engines  pool/config
-pool/checkpoints  pool/corpus/reading  pool/corpus  pool/tokens  pool/training  pool/parts  pool/building
+pool/checkpoints  pool/corpus/reading  pool/corpus  pool/tokens  pool/building/training  pool/parts  pool/building
 objectives/held_out.py  objectives/evaluation.py  objectives/aggregates.py  objectives/target.py
 objectives/agreement  objectives/stand_ins
 objectives/merging/members  objectives/merging  objectives/scoring  objectives/losses
-search/surrogates  search/trials.py  search/space.py  search/optuna_private.py  search/designs.py  search/strategies
+search/surrogates  search/trials.py  search/space.py  search/optuna_private.py  search/strategies
 search/per_trial_sampler.py  search/stop.py  search/gate.py  search/history.py  search/crew.py  search/loop.py
 studies/terminal.py  studies/database/migrations  studies/database  studies/study_file
 studies/opened  studies/running  studies/answers  studies/assessment/pool_check  studies/assessment/fidelity
-studies/assessment/comparison  studies/assessment/ablation  studies/demo.py
+studies/assessment/comparison  studies/assessment/ablation
 studies/benchmarks/ratio.py  studies/benchmarks/training.py  studies/benchmarks/surrogates.py
 studies/benchmarks/evaluation  studies/benchmarks/strategies
 studies/outcome/handover  studies/outcome/report/facts  studies/outcome/report/sections  studies/outcome/report

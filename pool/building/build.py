@@ -12,6 +12,7 @@ from pathlib import Path
 from pool.building.foresight import EVERYTHING, Request, check_model, foresee
 from pool.building.job import NewModel, TrainingJob
 from pool.building.material import Material, prepare_material, write_material
+from pool.building.training.run_files import discard_scratch
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile, naming
 from pool.config.recipe import Recipe
@@ -40,7 +41,6 @@ from pool.parts.provenance import Provenance, describe_changes, label, member_pr
 from pool.parts.store import Pool, PoolManifest, check_sources, verified
 from pool.progress import say, track
 from pool.tokens.prepared import CorpusManifest, load_prepared
-from pool.training.run_files import discard_scratch
 
 
 def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = ONE_BY_ONE) -> Pool:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from pool.building.training.placement import with_adapter
 from pool.checkpoints.checkpoint import configuration_of, parameters_of
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import CorpusConfig, HeldOutSize, PoolFile
@@ -29,7 +30,6 @@ from pool.files.records import MANIFEST, read_record
 from pool.mixture import group_units
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, member_folder, member_part, stage_folder
 from pool.parts.provenance import ALL_MEMBERS, describe_changes, recipe_changes
-from pool.training.placement import with_adapter
 
 EVERYTHING = "all"
 _OF_A_RECIPE = set(Recipe.marked(OptionMark.WITHOUT_EFFECT)) - {"keep_every_steps"}

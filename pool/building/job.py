@@ -19,6 +19,12 @@ import torch
 from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from pool.building.training import run_files
+from pool.building.training.inputs import HeldOutText, RunInputs, held_out_text
+from pool.building.training.placement import ADAPTER, ADAPTER_WEIGHTS
+from pool.building.training.run_files import BESIDE, OPTIMIZER, all_age_digests, checkpoints_of
+from pool.building.training.seed_penalty import fisher_of
+from pool.building.training.train import TrainingOutcome, train
 from pool.checkpoints.checkpoint import load_model, new_model, save_checkpoint
 from pool.checkpoints.manifest import (
     TRAINING_LIBRARIES,
@@ -42,12 +48,6 @@ from pool.parts.store import Pool, verified
 from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, load_streams
 from pool.tokens.tokenizer import load_tokenizer
-from pool.training import run_files
-from pool.training.inputs import HeldOutText, RunInputs, held_out_text
-from pool.training.placement import ADAPTER, ADAPTER_WEIGHTS
-from pool.training.run_files import BESIDE, OPTIMIZER, all_age_digests, checkpoints_of
-from pool.training.seed_penalty import fisher_of
-from pool.training.train import TrainingOutcome, train
 
 SEED_TEXT_WINDOWS = 64
 """About how many held-out windows measure forgetting: a few hundredths of a training run."""

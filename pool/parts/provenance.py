@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+from pool.building.training.inputs import own_domains
 from pool.checkpoints.foreign import ForeignFiles, find_foreign
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import SeedConfig
@@ -15,7 +16,6 @@ from pool.errors import ConfigError, HubError, PoolError, PoolMismatchError
 from pool.files.digests import digest_json, short
 from pool.mixture import Mixture
 from pool.tokens.prepared import CorpusManifest
-from pool.training.inputs import own_domains
 
 _OF_RECIPE = "recipe."
 ALL_MEMBERS = "all-members"

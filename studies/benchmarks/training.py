@@ -12,14 +12,14 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel, get_scheduler
 
+from pool.building.training.inputs import TrainingWindows, training_windows
+from pool.building.training.train import train
 from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.recipe import ModelShape, Recipe
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
-from pool.training.inputs import TrainingWindows, training_windows
-from pool.training.train import train
 from studies.benchmarks.ratio import Ratio, seconds
 
 SHAPE_130M = ModelShape(

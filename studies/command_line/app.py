@@ -53,7 +53,7 @@ def demo(
 ) -> None:
     """Do the whole job on real text found in the Python installation: pool, study, confirmation, picture."""
     quiet_libraries()
-    from studies.demo import run_demo
+    from studies.command_line.demo import run_demo
 
     run_demo(root.resolve(), console())
 

@@ -9,11 +9,11 @@ from objectives.losses.regularised import regularised
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.progress import say
-from search.designs import unimax
 from search.gate import Gate, GateRule
 from search.loop import Search
 from search.space import CappedSimplex
 from search.stop import ExpectedImprovement, StopRules
+from search.strategies.designs import unimax
 from search.surrogates.automatic import AutomaticSurrogate
 from search.surrogates.surrogate import ConformalSurrogate
 from search.trials import START, best_trial, completed_trials

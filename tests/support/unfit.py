@@ -6,11 +6,11 @@ import os
 import signal
 from dataclasses import dataclass
 
-import pool.training.train
+import pool.building.training.train
 from pool.building.job import TrainingJob
+from pool.building.training.attempt import Run, TrainingCourse
+from pool.building.training.placement import Trainable
 from pool.checkpoints.manifest import CheckpointManifest
-from pool.training.attempt import Run, TrainingCourse
-from pool.training.placement import Trainable
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Unfit:
     fits: int
 
     def __call__(self) -> CheckpointManifest:
-        attempt = pool.training.train.attempt
+        attempt = pool.building.training.train.attempt
 
         def limited(model: Trainable, run: Run, part: int) -> TrainingCourse | None:
             if part > self.fits:
                 os.kill(os.getpid(), signal.SIGKILL)
             return attempt(model, run, part)
 
-        pool.training.train.attempt = limited
+        pool.building.training.train.attempt = limited
         return self.training()

@@ -20,8 +20,8 @@ from objectives.held_out import CONFIDENT
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import StudyError
 from pool.mixture import Mixture
-from search.designs import draw
 from search.space import CappedSimplex
+from search.strategies.designs import draw
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Floats, Observations
 from search.trials import STOPPED_EARLY, completed_trials

@@ -20,8 +20,8 @@ from pool.errors import ConfigError
 from pool.files.names import file_name
 from pool.files.whole import may_write
 from pool.mixture import Mixture
-from search.designs import spread
 from search.space import CappedSimplex
+from search.strategies.designs import spread
 from studies.answers.score import Json
 from studies.assessment.fidelity.fidelity import Agreed, Fidelity, rules_with, run_fidelity
 from studies.assessment.fidelity.forecast import Forecast, Forecaster, Proposal, forecast_json, propose, proxies_of

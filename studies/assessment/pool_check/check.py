@@ -11,13 +11,13 @@ from objectives.losses.merged_loss import MergedLoss
 from objectives.merging.merge import StackedPool
 from objectives.merging.task_vectors import TaskVectors, barrier_nats, compare_task_vectors
 from objectives.target import Goal
+from pool.building.training.inputs import own_domain
 from pool.corpus.corpus import Split
 from pool.errors import CorpusError, NonFiniteLossError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
 from pool.tokens.blank_tokens import unknown_shares
-from pool.training.inputs import own_domain
 from studies.answers.score import Json
 from studies.database.database import open_database
 from studies.database.evaluations import EvaluationStore

@@ -8,13 +8,13 @@ import torch
 from pydantic import ValidationError
 from transformers import Trainer, TrainingArguments
 
+from pool.building.training.train import train
+from pool.building.training.trainer import RecipeTrainer
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.recipe import Family, ModelShape, Recipe, SeedRecipe
 from pool.engines.resources import Resources
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.training.train import train
-from pool.training.trainer import RecipeTrainer
 
 RECIPE = Recipe(tokens=2_048, batch_windows=8, learning_rate=3e-3, weight_decay=0.5)
 

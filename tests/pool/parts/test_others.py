@@ -12,6 +12,7 @@ from tiny import edit, snapshot
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pool.building.build import build_pool
+from pool.building.training.train import train
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import CorpusConfig, PoolFile, read_pool_file
 from pool.config.recipe import Recipe
@@ -21,7 +22,6 @@ from pool.parts.others import read_given_seed
 from pool.parts.store import Pool, open_pool
 from pool.tokens.held_out import IGNORED, held_out_windows
 from pool.tokens.tokenizer import load_tokenizer
-from pool.training.train import train
 
 SEED = "pools/tiny/seed"
 

@@ -12,14 +12,14 @@ from given import name_seed, write_foreign
 from tiny import edit, snapshot
 
 from pool.building.build import build_pool
+from pool.building.training.inputs import training_windows
+from pool.building.training.train import TrainingOutcome, train
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Recipe
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.training.inputs import training_windows
-from pool.training.train import TrainingOutcome, train
 from studies.benchmarks.training import TrainingRequest, bare_loop, flops_per_token, run_training
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool.mixture import Mixture
-from search.designs import draw, spread, unimax
 from search.space import CappedSimplex
+from search.strategies.designs import draw, spread, unimax
 
 NAMES = tuple("abcdefgh")
 SPACES = {

@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import Trainer
 
+from pool.building.training.run_files import discard_scratch, part_windows, smaller_part, take_smaller_part
+from pool.building.training.train import train
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.recipe import ModelShape, Recipe
 from pool.engines.resources import is_out_of_memory
 from pool.errors import PoolError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.training.run_files import discard_scratch, part_windows, smaller_part, take_smaller_part
-from pool.training.train import train
 
 RECIPE = Recipe(tokens=3_000, batch_windows=8, learning_rate=3e-3, checkpoint_steps=4)
 
@@ -99,7 +99,7 @@ from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.config.recipe import Recipe
 from pool.parts.store import open_pool
-from pool.training.train import train
+from pool.building.training.train import train
 
 pool = open_pool(read_pool_file(Path(sys.argv[1]) / "pool.toml"))
 out, limited = Path(sys.argv[2]), sys.argv[3] == "limited"

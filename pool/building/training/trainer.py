@@ -12,13 +12,13 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pool.building.training.inputs import NOTHING, RunInputs, TrainingWindows
+from pool.building.training.placement import as_first_says
+from pool.building.training.run_files import DIGESTS, load_optimizer_state, record_files
+from pool.building.training.seed_penalty import Penalty
 from pool.checkpoints.checkpoint import parameters_of
 from pool.config.recipe import Recipe
 from pool.progress import Advance
-from pool.training.inputs import NOTHING, RunInputs, TrainingWindows
-from pool.training.placement import as_first_says
-from pool.training.run_files import DIGESTS, load_optimizer_state, record_files
-from pool.training.seed_penalty import Penalty
 
 
 class FirstWindows(Dataset[dict[str, torch.Tensor]]):

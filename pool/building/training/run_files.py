@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pool.building.training.placement import sharded_like, whole
 from pool.checkpoints.manifest import AGES, AgeDigests, age_digests, age_folder
 from pool.config.recipe import Recipe
 from pool.engines.group import is_first
@@ -27,7 +28,6 @@ from pool.files.digests import digest_file
 from pool.files.records import Record, read_record, write_record
 from pool.files.whole import new_folder, write_text
 from pool.progress import say
-from pool.training.placement import sharded_like, whole
 
 DIGESTS = "digests.json"
 _STATE, _ASIDE = "trainer_state.json", "damaged-"

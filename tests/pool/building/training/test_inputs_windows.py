@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pool.building.training.inputs import training_windows
 from pool.config.recipe import Recipe
 from pool.mixture import Mixture, apportion
-from pool.training.inputs import training_windows
 
 CONTEXT = 4
 STREAMS = {

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import pool.training.train
+import pool.building.training.train
+from pool.building.training.placement import over_devices
+from pool.building.training.train import train
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.recipe import Recipe
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.training.placement import over_devices
-from pool.training.train import train
 
 RECIPE = Recipe(tokens=2_048, batch_windows=8, learning_rate=3e-3)
 BLOCKS = ("model.embed_tokens", "model.layers.0", "model.layers.1", "model.norm", "model.rotary_emb", "lm_head")
@@ -37,7 +37,7 @@ def test_the_hooks_of_a_spread_model_change_no_bit(
         before = "base_model.model." if "lora" in option else ""
         return {before + block: "cpu" for block in BLOCKS}
 
-    monkeypatch.setattr(pool.training.train, "device_map_of", on_the_cpu)
+    monkeypatch.setattr(pool.building.training.train, "device_map_of", on_the_cpu)
     spread = _trained(tiny_pool, tmp_path / "spread", device_map="auto", **option)
     assert seen == [["LlamaDecoderLayer"]], "no layer is split"
     assert all(torch.equal(plain[name], spread[name]) for name in plain)

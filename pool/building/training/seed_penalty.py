@@ -13,6 +13,8 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from pool.building.training.inputs import TrainingWindows, training_windows
+from pool.building.training.placement import sharded_like
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.recipe import Recipe
@@ -21,8 +23,6 @@ from pool.files.digests import digest_file, digest_json
 from pool.files.records import Record, read_record, write_record
 from pool.mixture import Mixture
 from pool.tokens.held_out import Tokens
-from pool.training.inputs import TrainingWindows, training_windows
-from pool.training.placement import sharded_like
 
 
 class FisherRecord(Record):

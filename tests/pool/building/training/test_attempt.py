@@ -19,6 +19,9 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from pool.building.job import TruthRun, folder_of, train_runs
+from pool.building.training.inputs import NOTHING, RunInputs, held_out_text
+from pool.building.training.run_files import BESIDE, OPTIMIZER, SHARDED
+from pool.building.training.train import TrainingOutcome, train
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, ModelShape, Recipe
@@ -27,9 +30,6 @@ from pool.errors import PoolError
 from pool.mixture import Mixture
 from pool.parts.layout import CORPUS
 from pool.parts.store import Pool, open_pool
-from pool.training.inputs import NOTHING, RunInputs, held_out_text
-from pool.training.run_files import BESIDE, OPTIMIZER, SHARDED
-from pool.training.train import TrainingOutcome, train
 
 BASE = {"tokens": 12 * 8 * 32, "batch_windows": 8, "learning_rate": 3e-3, "weight_decay": 0.1, "checkpoint_steps": 4}
 CLOSE = 1e-3
@@ -194,7 +194,7 @@ from pool.config.pool_file import read_pool_file
 from pool.mixture import Mixture
 from pool.config.recipe import ModelShape, Recipe
 from pool.parts.store import open_pool
-from pool.training.train import train
+from pool.building.training.train import train
 
 if __name__ == "__main__":
     pool = open_pool(read_pool_file(Path(sys.argv[1])))

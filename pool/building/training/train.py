@@ -13,6 +13,18 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel
 
+from pool.building.training.attempt import Run, TrainingCourse, attempt, sharded_attempt
+from pool.building.training.inputs import NOTHING, RunInputs, training_windows
+from pool.building.training.placement import (
+    ADAPTER,
+    Trainable,
+    device_map_of,
+    merged,
+    over_devices,
+    save_adapter,
+    with_adapter,
+)
+from pool.building.training.run_files import BESIDE, part_windows, take_smaller_part
 from pool.checkpoints.checkpoint import check_finite
 from pool.config.recipe import Recipe
 from pool.engines.resources import give_back_memory
@@ -20,10 +32,6 @@ from pool.errors import PoolError
 from pool.mixture import Mixture
 from pool.progress import say
 from pool.tokens.held_out import Tokens
-from pool.training.attempt import Run, TrainingCourse, attempt, sharded_attempt
-from pool.training.inputs import NOTHING, RunInputs, training_windows
-from pool.training.placement import ADAPTER, Trainable, device_map_of, merged, over_devices, save_adapter, with_adapter
-from pool.training.run_files import BESIDE, part_windows, take_smaller_part
 
 
 @dataclass(frozen=True)

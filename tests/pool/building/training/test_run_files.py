@@ -8,13 +8,13 @@ import torch
 from damage import WAYS
 from transformers import PreTrainedModel, Trainer
 
+from pool.building.training.inputs import NOTHING, RunInputs
+from pool.building.training.run_files import DIGESTS, ages_on_the_way, last_checkpoint, step_of
+from pool.building.training.train import train
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.recipe import Recipe, StopEarly
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from pool.training.inputs import NOTHING, RunInputs
-from pool.training.run_files import DIGESTS, ages_on_the_way, last_checkpoint, step_of
-from pool.training.train import train
 
 RECIPE = Recipe(tokens=3_500, batch_windows=8, learning_rate=3e-3, checkpoint_steps=4, keep_every_steps=3)
 OF_A_CHECKPOINT = {

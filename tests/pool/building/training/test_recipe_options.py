@@ -15,6 +15,10 @@ from transformers import Trainer
 
 from objectives.merging.merge import StackedPool
 from pool.building.build import build_pool
+from pool.building.training.inputs import held_out_text, own_domains, training_windows
+from pool.building.training.placement import merged, with_adapter
+from pool.building.training.run_files import OPTIMIZER
+from pool.building.training.seed_penalty import measured_fisher
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import read_pool_file
@@ -23,10 +27,6 @@ from pool.errors import ConfigError, MixscoutError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file
 from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
-from pool.training.inputs import held_out_text, own_domains, training_windows
-from pool.training.placement import merged, with_adapter
-from pool.training.run_files import OPTIMIZER
-from pool.training.seed_penalty import measured_fisher
 
 DOCS = "pools/tiny/members/docs"
 STEPS = "tokens = 6_000\nbatch_windows = 8"

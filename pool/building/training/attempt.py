@@ -11,6 +11,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback
 
+from pool.building.training import run_files
+from pool.building.training.inputs import RunInputs, TrainingWindows
+from pool.building.training.placement import Trainable, full_model, whole
+from pool.building.training.run_files import (
+    BESIDE,
+    OPTIMIZER,
+    SHARDED,
+    KeepAges,
+    ages_on_the_way,
+    has_stopped,
+    last_checkpoint,
+    step_of,
+)
+from pool.building.training.trainer import (
+    ContinueOptimizer,
+    FirstWindows,
+    RecipeTrainer,
+    ShowProgress,
+    training_arguments,
+)
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.recipe import Recipe
 from pool.engines.dispatch import KILLED
@@ -21,20 +41,6 @@ from pool.files.whole import write_text
 from pool.progress import say, track
 from pool.tokens.held_out import Tokens
 from pool.tokens.stream import map_stream
-from pool.training import run_files
-from pool.training.inputs import RunInputs, TrainingWindows
-from pool.training.placement import Trainable, full_model, whole
-from pool.training.run_files import (
-    BESIDE,
-    OPTIMIZER,
-    SHARDED,
-    KeepAges,
-    ages_on_the_way,
-    has_stopped,
-    last_checkpoint,
-    step_of,
-)
-from pool.training.trainer import ContinueOptimizer, FirstWindows, RecipeTrainer, ShowProgress, training_arguments
 
 _START, _IMPORTANCE, _END, _COURSE = "start", "importance.safetensors", "end.safetensors", "course.json"
 
