@@ -1,7 +1,7 @@
-"""Source files of the corpus, digested by their content, and the demo corpus: text of Python and of our requirements.
+"""Source files of the corpus, digested by their content, and the demo corpus: text of Python and of named packages.
 
 The demo has eight partitions, and one held-out domain no partition covers: the Python language reference, as `pydoc`
-shows it. Equal versions give equal text. Only Mixscout's requirements are read, so packages added later change nothing.
+shows it. Equal versions give equal text. Only packages of a fixed list are read: others change nothing.
 """
 
 import ast
@@ -10,14 +10,12 @@ import importlib.metadata
 import importlib.util
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import Distribution, PackageMetadata, PackageNotFoundError
+from importlib.metadata import Distribution, PackageNotFoundError
 from itertools import chain
 from pathlib import Path
 from pydoc_data.topics import topics
-
-from packaging.requirements import Requirement
 
 from pool.checkpoints.foreign import describe_embedding_model
 from pool.config.pool_file import CorpusConfig
@@ -28,7 +26,6 @@ from pool.errors import CorpusError
 from pool.files.digests import DigestOf, digest_file, digest_json
 from pool.files.records import library_versions
 
-DISTRIBUTION = "mixscout"
 MAX_PARTITION_BYTES = 1_200_000
 MAX_DOCUMENT_CHARACTERS = 8_000
 MIN_DOCUMENT_CHARACTERS = 200
@@ -36,7 +33,20 @@ MIN_DOCUMENT_CHARACTERS = 200
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "sympy", "sqlalchemy", "alembic", "transformers", "optuna")
 HELD_OUT_DOMAIN = "language_reference"
 
-_NOT_PINNED = ("setuptools", "wheel")
+# fmt: off
+DEMO_PACKAGES = (
+    "accelerate", "alembic", "annotated-doc", "annotated-types", "anyio", "click", "cloudpickle", "cmaes",
+    "colorlog", "contourpy", "cycler", "datasets", "dill", "filelock", "fonttools", "fsspec", "h11", "hf-xet",
+    "httpcore2", "httpx2", "huggingface-hub", "idna", "jinja2", "joblib", "kiwisolver", "mako", "markdown-it-py",
+    "markupsafe", "matplotlib", "mdurl", "mpmath", "multiprocess", "narwhals", "networkx", "numpy", "optuna",
+    "packaging", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pydantic-core", "pygments", "pyparsing",
+    "python-dateutil", "pyyaml", "regex", "rich", "safetensors", "scikit-learn", "scipy", "shellingham",
+    "sqlalchemy", "sympy", "threadpoolctl", "tokenizers", "torch", "tqdm", "transformers", "truststore", "typer",
+    "typing-extensions", "typing-inspection", "tzdata", "xxhash", "zstandard",
+)
+# fmt: on
+"""The requirements of the demo when its figures were first kept: text and figures depend on no other package."""
+
 _STDLIB_LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "encodings", "pydoc_data", "site-packages", "dist-packages"}
 _LEGAL = ("METADATA", "LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
 
@@ -63,53 +73,18 @@ def demo_held_out() -> dict[str, list[str]]:
 
 def demo_source_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages read."""
-    everything = [f"{_metadata(one)['Name']}=={_metadata(one)['Version']}" for one in _pinned()]
+    read = [distribution.metadata for distribution in read_distributions()]
+    everything = [f"{metadata['Name']}=={metadata['Version']}" for metadata in read]
     return {**library_versions(PACKAGES), "licences": " ".join(everything)}
 
 
-def required_distributions() -> list[Distribution]:
-    """List Mixscout's installed requirements, direct or not, by name; without extras."""
-    found: dict[str, Distribution] = {}
-    waiting = [Requirement(DISTRIBUTION)]
-    seen: set[tuple[str, frozenset[str]]] = set()
-    while waiting:
-        requirement = waiting.pop()
-        key = (requirement.name.lower().replace("_", "-"), frozenset(requirement.extras))
-        if key in seen:
-            continue
-        seen.add(key)
-        try:
-            distribution = importlib.metadata.distribution(requirement.name)
-        except PackageNotFoundError:
-            continue  # an optional requirement that was not installed
-        found[key[0]] = distribution
-        waiting.extend(_requirements(distribution, requirement.extras))
-    found.pop(DISTRIBUTION, None)
-    return [found[name] for name in sorted(found)]
-
-
-def _requirements(distribution: Distribution, extras: set[str]) -> Iterator[Requirement]:
-    for text in _metadata(distribution).get_all("Requires-Dist") or distribution.requires or ():
-        requirement = _requirement(text)
-        if requirement.marker is None or any(
-            requirement.marker.evaluate({"extra": extra}) for extra in (*sorted(extras), "")
-        ):
-            yield requirement
-
-
-@cache
-def _metadata(distribution: Distribution) -> PackageMetadata:
-    """Parse the metadata of a distribution once: each of its properties would parse them anew."""
-    return distribution.metadata
-
-
-@cache
-def _requirement(text: str) -> Requirement:
-    return Requirement(text)
-
-
-def _pinned() -> list[Distribution]:
-    return [one for one in required_distributions() if not _metadata(one)["Name"].lower().startswith(_NOT_PINNED)]
+def read_distributions() -> list[Distribution]:
+    """List the packages whose licences are read, in their order; a package that a platform lacks is left out."""
+    found = []
+    for name in DEMO_PACKAGES:
+        with suppress(PackageNotFoundError):
+            found.append(importlib.metadata.distribution(name))
+    return found
 
 
 def _up_to_size(texts: Iterable[str]) -> list[str]:
@@ -167,7 +142,7 @@ def docstrings_of(source: str) -> Iterator[str]:
 def _licences() -> Iterator[str]:
     folders = {
         Path(str(distribution.locate_file(file.parts[0])))
-        for distribution in _pinned()
+        for distribution in read_distributions()
         for file in distribution.files or ()
         if file.parts[0].endswith(".dist-info")
     }

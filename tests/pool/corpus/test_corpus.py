@@ -1,5 +1,8 @@
 """Promises of the corpus: no duplicates, no overlap, splits by document."""
 
+import importlib.metadata
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,11 +12,12 @@ from pool.corpus.corpus import SPLITS, Corpus, all_copies, more_text
 from pool.corpus.corpus import make_corpus as make_corpus_in
 from pool.corpus.document_store import DocumentStore
 from pool.corpus.files import (
+    DEMO_PACKAGES,
     HELD_OUT_DOMAIN,
     demo_held_out,
     demo_partitions,
     demo_source_versions,
-    required_distributions,
+    read_distributions,
 )
 from pool.errors import CorpusError
 
@@ -135,7 +139,20 @@ def test_the_demo_corpus_is_real_text_of_eight_kinds_and_one_that_none_covers() 
     assert "torch" in demo_source_versions()
 
 
-def test_the_demo_corpus_reads_what_mixscout_requires_and_nothing_beside_it() -> None:
-    names = {distribution.name.lower() for distribution in required_distributions()}
-    assert {"torch", "optuna", "numpy"} <= names
-    assert not names & {"mixscout", "pip", "pytest", "mergekit"}, "not itself, nor what only an extra needs"
+def test_the_demo_corpus_reads_packages_of_a_fixed_list_whatever_is_installed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = demo_source_versions()
+    later = tmp_path / "later-1.0.dist-info"
+    later.mkdir()
+    (later / "METADATA").write_text("Metadata-Version: 2.4\nName: later\nVersion: 1.0\nLicense: as long as you like\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.metadata.version("later") == "1.0"
+    assert demo_source_versions() == before
+
+
+def test_the_packages_that_the_demo_reads_are_pinned() -> None:
+    constraints = Path(__file__).parents[3] / "constraints.txt"
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in constraints.read_text().splitlines()}
+    assert set(DEMO_PACKAGES) <= pinned
+    assert [one.name.lower().replace("_", "-") for one in read_distributions()] == list(DEMO_PACKAGES)
