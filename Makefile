@@ -2,27 +2,34 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
+PIP := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 ROOT ?= runs/demo
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test long check format tree clean
+.PHONY: help install setup demo bench test long check format tree clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
-setup: $(READY) ## make .venv and install the pinned dependencies
+install: $(INSTALLED) ## make .venv with Mixscout alone, at pinned versions: all that the demo needs
 
-$(READY): pyproject.toml constraints.txt
+setup: $(READY) ## the same with every optional part, and the tools of development
+
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Mixscout needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --editable .
 	@touch $@
 
-demo: $(READY) ## the main job end to end on real text, about five minutes on two cores
+$(READY): $(INSTALLED)
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## the main job end to end on real text, about five minutes on two cores
 	$(BIN)/mixscout demo --root $(ROOT)
 
 bench: $(READY) ## what an evaluation costs, as ratios, on the demo's pool (made first where there is none)
