@@ -16,6 +16,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import catch_warnings, filterwarnings
 
 if TYPE_CHECKING:
     from mixscout.samplers import MixtureSampler, record
@@ -87,7 +88,9 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'mixscout' has no attribute {name!r}; it has {', '.join(__all__)}")
     module, _, other = _HOMES[name].partition(":")
-    found: object = getattr(import_module(module), other or name)
+    with catch_warnings():
+        filterwarnings("ignore", "IProgress not found")  # tqdm in a notebook without ipywidgets
+        found: object = getattr(import_module(module), other or name)
     globals()[name] = found
     return found
 

@@ -201,13 +201,9 @@ class Study:
 
     def _repr_html_(self) -> str:
         try:
-            weights = self.best_mixture.as_dict()
+            table = self.best_mixture._repr_html_()
         except StudyError:
-            weights = {}
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{weight:.4f}</td></tr>" for name, weight in weights.items()
-        )
-        table = f"<table><tr><th>partition</th><th>weight</th></tr>{rows}</table>" if rows else ""
+            table = ""
         return f"<p>{html.escape(self._summary())}</p>{table}"
 
     def _summary(self) -> str:

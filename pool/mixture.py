@@ -6,6 +6,7 @@ Members are trained at vertices of the simplex, ground truths at interior points
 from __future__ import annotations
 
 import fnmatch
+import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,9 @@ class Mixture:
         rounded = {name: round(weight, _DIGEST_DECIMALS) for name, weight in self.as_dict().items()}
         return digest_json({name: weight for name, weight in rounded.items() if weight > 0})
 
+    def _repr_html_(self) -> str:
+        return html_table("weight", {name: f"{weight:.4f}" for name, weight in self.as_dict().items()})
+
     def as_dict(self) -> dict[str, float]:
         return dict(zip(self.names, self.weights, strict=True))
 
@@ -111,6 +115,14 @@ class Mixture:
         names = dict.fromkeys([*mine, *others])
         weights = {name: (1 - share) * mine.get(name, 0.0) + share * others.get(name, 0.0) for name in names}
         return Mixture.proportional(weights)
+
+
+def html_table(heading: str, values: Mapping[str, str]) -> str:
+    """Write a value for each partition as a table for a notebook."""
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in values.items()
+    )
+    return f"<table><tr><th>partition</th><th>{html.escape(heading)}</th></tr>{rows}</table>"
 
 
 def published(weights: Mapping[str, float], *, normalise: bool = False) -> tuple[Mixture, str]:

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, plain lines elsewhere; libraries are silenced.
+"""Progress of long work on stderr: a bar on a terminal or in a notebook, plain lines elsewhere; libraries are silenced.
 
 Answers go to stdout.
 """
@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
-from tqdm import tqdm
+from tqdm import TqdmWarning, tqdm
 
 SECONDS_BETWEEN_LINES = 10.0
 _MEGABYTE = 1_000_000
@@ -87,7 +88,9 @@ def track(label: str, total: int | None, *, done: int = 0, shown: bool = True) -
     if not shown:
         yield lambda now, note: None
         return
-    way = _bar if _listener is None and _STDERR.isatty() else _lines
+    way = _lines
+    if _listener is None:
+        way = _notebook_bar if in_notebook() else _bar if _STDERR.isatty() else _lines
     with way(label, total, done) as advance:
         yield advance
 
@@ -102,6 +105,27 @@ class _Shortened(TextColumn):
         text = super().render(task)
         text.no_wrap, text.overflow = True, "ellipsis"
         return text
+
+
+def in_notebook() -> bool:
+    """Tell whether this process is the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+@contextmanager
+def _notebook_bar(label: str, total: int | None, done: int) -> Iterator[Advance]:
+    """Show a widget; where the notebook lacks ipywidgets, tqdm shows text, and need not warn of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm as bar
+    with bar(desc=label, total=total, initial=done) as shown:
+
+        def advance(now: int, note: str) -> None:
+            shown.set_postfix_str(note, refresh=False)
+            shown.update(now - shown.n)
+
+        yield advance
 
 
 @contextmanager

@@ -122,6 +122,7 @@ class CappedSimplex:
         return np.array([parameters[name] if name in free else floor for name, floor in bounds], dtype=np.float64)
 
     def suggest(self, trial: optuna.Trial) -> Mixture:
+        """Suggest the mixture of a trial: one float for each free partition, projected."""
         return self.project(self.point_of({name: trial.suggest_float(name, 0.0, 1.0) for name in self.free}))
 
     def stands_for_mixture(self, trial: optuna.trial.FrozenTrial) -> bool:

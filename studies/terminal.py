@@ -1,13 +1,14 @@
-"""The terminal: tables and JSON going out, mixtures and numbers coming in, quiet libraries."""
+"""The terminal: tables and JSON going out, mixtures and numbers coming in, quiet libraries. A notebook gets HTML."""
 
 import copy
+import io
 import json
 import logging
 import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -86,6 +87,15 @@ def console() -> Console:
     """Make the console of answers: as wide as the terminal, or fixed without one."""
     wide = None if sys.stdout.isatty() else 120
     return _Answers(width=wide, highlight=False, markup=False)
+
+
+def as_html(show: Callable[[Console], None]) -> str:
+    """Return for a notebook what `show` prints to a console."""
+    page = Console(
+        record=True, file=io.StringIO(), width=120, highlight=False, markup=False, force_jupyter=False, no_color=True
+    )
+    show(page)
+    return page.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
 def plain_table(*headings: str, left: int = 1) -> Table:

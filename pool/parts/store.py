@@ -3,6 +3,7 @@
 POOL/  pool.json (written last)  tokenizer/  corpus/  seed/  members/<partition>/  trained/<digest>/
 """
 
+import html
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -13,7 +14,7 @@ from pool.corpus.files import digest_text
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
 from pool.files.digests import digest_file, digest_json, read_seen
 from pool.files.records import MANIFEST, Record, read_record
-from pool.mixture import Groups, Mixture, to_units
+from pool.mixture import Groups, Mixture, html_table, to_units
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, building, is_unfinished, member_folder
 from pool.parts.provenance import describe_changes, label, member_changes, remedy_of, seed_changes
 from pool.tokens.prepared import CorpusManifest, PreparedCorpus, load_prepared
@@ -79,6 +80,10 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<mixscout.Pool {self.config.name!r}, {len(self.names)} members: {', '.join(self.names)}>"
+
+    def _repr_html_(self) -> str:
+        tokens = {name: f"{count:,}" for name, count in self.tokens.items()}
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{html_table('tokens', tokens)}"
 
     def units_of(self, name: str) -> tuple[str, ...]:
         return self.groups[name] if self.groups else (name,)

@@ -18,6 +18,7 @@ from search.trials import Counts, count_trials
 from studies.answers.score import FrontPoint, Json, Score, paired_json, pareto_front
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
+from studies.terminal import as_html
 
 if TYPE_CHECKING:
     from objectives.scoring.diversity import Diversity
@@ -65,6 +66,17 @@ class Best:
     def mixture(self) -> Mixture:
         assert self.best.mixture is not None, "only the seed has none"
         return self.best.mixture
+
+    def __repr__(self) -> str:
+        from studies.answers.tables import weights_in_words
+
+        loss = self.best.scores["search"].loss_nats
+        return f"<mixscout.Best of {self.study!r}, search loss {loss:.4f}: {weights_in_words(self.mixture)}>"
+
+    def _repr_html_(self) -> str:
+        from studies.answers.tables import show_best
+
+        return as_html(lambda console: show_best(console, self))
 
     def as_json(self) -> Json:
         return {

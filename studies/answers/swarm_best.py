@@ -15,10 +15,10 @@ from search.trials import Counts, count_trials
 from studies.answers.doubts import distance_to_runs, distances_between, doubts_of_mixture, doubts_of_study, implausible
 from studies.answers.goal_predictor import Accuracy, GoalPredictor
 from studies.answers.score import FrontPoint, Json, directions_json, negated_in, pareto_front, which_is_better
-from studies.answers.tables import show_counts, show_front, show_weights
+from studies.answers.tables import show_counts, show_front, show_weights, weights_in_words
 from studies.opened.on_table import COVERAGE, SwarmBench
 from studies.opened.opened_study import best_mixture
-from studies.terminal import plain_table
+from studies.terminal import as_html, plain_table
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,13 @@ class SwarmBest:
     @property
     def mixture(self) -> Mixture:
         return self.best.mixture
+
+    def __repr__(self) -> str:
+        predicted, words = self.best.value.predicted.value, weights_in_words(self.mixture)
+        return f"<mixscout.SwarmBest of {self.study!r}, predicted {predicted:.4f}: {words}>"
+
+    def _repr_html_(self) -> str:
+        return as_html(lambda console: show_swarm_best(console, self))
 
     def as_json(self) -> Json:
         return {

@@ -5,6 +5,7 @@ The page decides on the look of the rest. Colours are for the colour-blind, size
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,9 +30,18 @@ def in_style() -> Iterator[None]:
         yield
 
 
+class Picture(Figure):
+    """A figure that a notebook shows without pyplot, as it would be saved."""
+
+    def _repr_png_(self) -> bytes:
+        page = io.BytesIO()
+        self.savefig(page, format="png")
+        return page.getvalue()
+
+
 def new_figure(height: float, *, width: float = WIDTH) -> Figure:
     """Make a figure, its size in inches."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Picture(figsize=(width, height), layout="constrained")
 
 
 def one_panel(height: float) -> tuple[Figure, Axes]:
