@@ -20,7 +20,7 @@ from warnings import catch_warnings, filterwarnings
 
 if TYPE_CHECKING:
     from mixscout.samplers import MixtureSampler, record
-    from mixscout.study import Study, build_pool, open_pool, open_study
+    from mixscout.study import Study, build_pool, open_pool, open_study, pool_costs
     from objectives.evaluation import Evaluation, Objective
     from objectives.losses.merged_loss import MergedLoss, ProxySettings
     from objectives.losses.trained_loss import TrainedLoss
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from pool.errors import MixscoutError
     from pool.mixture import Mixture
     from pool.parts.store import Pool
+    from pool.training.costs import Costs
     from search.space import CappedSimplex as MixtureSpace
     from studies.answers.best import Best
     from studies.answers.swarm_best import SwarmBest
 
 __all__ = [
     "Best",
+    "Costs",
     "Evaluation",
     "Goal",
     "MergedLoss",
@@ -54,11 +56,13 @@ __all__ = [
     "make_rule",
     "open_pool",
     "open_study",
+    "pool_costs",
     "record",
 ]
 
 _HOMES = {
     "Best": "studies.answers.best",
+    "Costs": "pool.training.costs",
     "Evaluation": "objectives.evaluation",
     "Goal": "objectives.target",
     "MergedLoss": "objectives.losses.merged_loss",
@@ -77,6 +81,7 @@ _HOMES = {
     "make_rule": "objectives.merging.rules",
     "open_pool": "mixscout.study",
     "open_study": "mixscout.study",
+    "pool_costs": "mixscout.study",
     "record": "mixscout.samplers",
 }
 """Module of every public name; another name there stands behind a colon."""

@@ -28,8 +28,8 @@ from studies.answers.swarm_best import SwarmBest, find_swarm_best
 from studies.opened.on_pool import Workbench
 from studies.opened.on_table import SwarmBench
 from studies.opened.opened_study import OpenedStudy, best_mixture
+from studies.opened.opening import open_privately, open_to_read
 from studies.opened.opening import open_study as opened
-from studies.opened.opening import open_to_read
 from studies.running.run import run_search
 from studies.study_file.study_file import StudyFile, read_study_file
 from studies.terminal import quiet_libraries
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+    from pool.training.costs import Costs
     from studies.assessment.fidelity.report import FidelityReport
     from studies.outcome.report.facts.facts import Facts
     from studies.outcome.report.facts.section import Section
@@ -59,6 +60,20 @@ def build_pool(path: str | PathLike[str], *, rebuild: Sequence[str] = (), worker
     wanted = EngineRequest(workers=workers)
     with chosen(wanted, otherwise=config.recipe.resources, parameters=config.parameters) as engine:
         return build(config, [rebuild] if isinstance(rebuild, str) else list(rebuild), engine)
+
+
+def pool_costs(path: str | PathLike[str], *, rebuild: Sequence[str] = (), workers: int | None = None) -> Costs:
+    """Measure what `build_pool` would cost, by a few steps of it; nothing is written into the pool.
+
+    Raises a `MixscoutError` that names the thing at fault; `Costs.check_room` raises for too little memory or disk.
+    """
+    from pool.building.costs import build_costs
+
+    quiet_libraries()
+    config = read_pool_file(Path(path))
+    wanted = EngineRequest(workers=workers)
+    with chosen(wanted, otherwise=config.recipe.resources, parameters=config.parameters) as engine:
+        return build_costs(config, [rebuild] if isinstance(rebuild, str) else list(rebuild), engine)
 
 
 def open_pool(path: str | PathLike[str]) -> Pool:
@@ -100,6 +115,16 @@ class Study:
         With `accept`, go on after a change of strategy, seed, gate, start or versions. Raises a `MixscoutError`.
         """
         return run_search(self._bench, merges or self.config.search.merges, accept=accept)
+
+    def costs(self, merges: int | None = None) -> Costs:
+        """Measure what `search` would cost, by a few merges in a private copy; the study stays as it is.
+
+        Raises a `MixscoutError`; `Costs.check_room` raises for too little memory or disk.
+        """
+        from studies.running.costs import search_costs
+
+        with open_privately(self.config) as bench:
+            return search_costs(bench, merges or self.config.search.merges)
 
     @property
     def best(self) -> Best | SwarmBest:

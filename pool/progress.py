@@ -39,6 +39,21 @@ def say(line: str) -> None:
         _write(sys.stderr, f"{line}\n")
 
 
+def duration(seconds: float) -> str:
+    """Write a time for people, in its two largest units: `45 s`, `3 min 20 s`, `5 h 10 min`, `2 d 4 h`."""
+    whole = max(0, round(seconds))
+    for size, unit, small, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
+    return f"{whole} s"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes for people: `31.8 MB`, `0.84 GB`."""
+    return f"{count / 1e9:,.2f} GB" if abs(count) >= 1e8 else f"{count / 1e6:,.1f} MB"
+
+
 def _write(stream: TextIO, text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # ValueError: closed; AttributeError: None
         stream.write(text)
@@ -151,19 +166,36 @@ def _console() -> Console:
 
 @contextmanager
 def _lines(label: str, total: int | None, done: int) -> Iterator[Advance]:
-    last_shown = time.monotonic()
+    begun = last_shown = time.monotonic()
+    before = done
     of_all = "" if total is None else f"/{total}"
 
     def advance(now: int, note: str) -> None:
         nonlocal last_shown, done
         done = now
         if time.monotonic() - last_shown >= SECONDS_BETWEEN_LINES or now == total:
-            say(f"{label}: {now}{of_all} {note}".rstrip())
             last_shown = time.monotonic()
+            say(f"{label}: {now}{of_all} {note}".rstrip() + _time_left(last_shown - begun, now - before, total, now))
 
     if total is not None and done < total:
         say(f"{label}: {done}{of_all}")
     yield advance
+
+
+def _time_left(seconds: float, steps: int, total: int | None, now: int) -> str:
+    """Say how long the rest takes at the pace so far; nothing below a second, or without a total."""
+    left = seconds / steps * (total - now) if total is not None and steps > 0 else 0.0
+    return f", about {duration(left)} left" if left >= 1 else ""
+
+
+@contextmanager
+def kept(what: Callable[[], str]) -> Iterator[None]:
+    """On Ctrl-C in the block, note what is kept, for the command's last line."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(what())
+        raise
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from objectives.evaluation import Evaluation, Objective
+from objectives.evaluation import FORWARDS_PER_GRADIENT, Evaluation, Objective
 from pool.mixture import Mixture
 from search import trials
 from search.crew import ALONE, Crew, Failed, attempt, check_not_hopeless, has_room, keep_failed, left_running
@@ -72,6 +72,11 @@ class Search:
         """Whether mixtures are evaluated with their gradient."""
         able = self.objective.gradient is not None and not self.several
         return able and self.strategy.uses_gradient
+
+    @property
+    def forwards_per_merge(self) -> int:
+        """The forward-equivalents of one merge: three with its gradient, else one, stopped early or not."""
+        return FORWARDS_PER_GRADIENT if self.wants_gradient else 1
 
     @property
     def patience(self) -> int:

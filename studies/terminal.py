@@ -8,6 +8,7 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -20,10 +21,11 @@ from rich.text import Text
 
 from pool.errors import ConfigError
 from pool.files.streams import answer_written, plain
-from pool.progress import say
+from pool.progress import duration, say, size
 
 if TYPE_CHECKING:
     from pool.mixture import Mixture
+    from pool.training.costs import Costs, Seconds
 
 
 @runtime_checkable
@@ -109,6 +111,59 @@ def plain_table(*headings: str, left: int = 1) -> Table:
 def digits(value: float | None, form: str) -> str:
     """Write a number for people; one that is not defined or not finite as `-`."""
     return "-" if value is None or not math.isfinite(value) else f"{value:{form}}"
+
+
+def print_costs(costs: "Costs", *, as_json: bool) -> None:
+    """Print what a command would cost, and refuse where memory or disk will not do. Raises `PoolError`."""
+    if as_json:
+        print_json(costs)
+    else:
+        show_costs(console(), costs)
+    costs.check_room()
+
+
+def show_costs(console: Console, costs: "Costs") -> None:
+    """Show costs to people; figures that are zero are left out."""
+    console.print(f"The costs of {costs.what}; nothing was done")
+    table = plain_table("", "", left=2)
+    here = ", ".join(f"{name} ({count})" for name, count in costs.remembered.items() if count)
+    memory, more = costs.memory_bytes, costs.more_memory_bytes
+    besides = f", and {size(costs.passing_bytes)} more while it runs" if costs.passing_bytes else ""
+    rows = {
+        "runs to be trained": f"{costs.runs:,}" if costs.runs else "",
+        "tokens to train on": f"{costs.train_tokens:,}" if costs.runs else "",
+        "merges to be made": f"{costs.merges:,}" if costs.merges else "",
+        "held-out tokens to score": f"{costs.scored_tokens:,}" if costs.scored_tokens else "",
+        "forward-equivalents": f"{costs.forwards:,}" if costs.forwards else "",
+        **{f"time: {name}": _time_span(seconds) for name, seconds in costs.parts.items()},
+        "time in all": _time_span(costs.seconds),
+        "peak memory": size(memory) + (f", and {size(more)} in other processes" if more else ""),
+        "disk": size(costs.disk_bytes) + besides,
+        "remembered already": here or "nothing",
+    }
+    for name, shown in rows.items():
+        if shown:
+            table.add_row(name, shown)
+    console.print(table)
+    for note in costs.notes:
+        console.print(note)
+
+
+def print_next(command: str, what: str) -> None:
+    """End an answer for people with the next command, and what it does."""
+    console().print(f"next: {command}  # {what}", soft_wrap=True)
+
+
+def _time_span(seconds: "Seconds") -> str:
+    low, high = duration(seconds.low), duration(seconds.high)
+    return duration(seconds.likely) + (f" ({low} to {high})" if low != high else "")
+
+
+def since_start() -> float:
+    """Return the seconds since this process began: a command's imports and checks, when called behind them."""
+    import psutil
+
+    return time.time() - float(psutil.Process().create_time())
 
 
 def print_json(value: object) -> None:

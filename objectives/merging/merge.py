@@ -183,7 +183,8 @@ class StackedPool:
             name: [matrix.part.start, matrix.rows, matrix.width] for name, matrix in self._layout.matrices.items()
         }
         digest = digest_json({**form.digest_parts, "members": members, "seed": seed, "places": places})
-        return self._folder / "packed" / short(digest)
+        folder = self._folder / "packed" / short(digest)
+        return folder if self.holding.packed is None or folder.exists() else self.holding.packed / folder.name
 
     def _resident(self, model: PreTrainedModel) -> PreTrainedModel:
         torch.nn.Module.to(model, self.device)

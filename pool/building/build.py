@@ -12,7 +12,7 @@ from pathlib import Path
 from pool.building.foresight import EVERYTHING, Request, check_model, foresee
 from pool.building.job import NewModel, TrainingJob
 from pool.building.material import Material, prepare_material, write_material
-from pool.building.training.run_files import discard_scratch
+from pool.building.training.run_files import discard_scratch, kept_of
 from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile, naming
 from pool.config.recipe import Recipe
@@ -39,7 +39,7 @@ from pool.parts.layout import (
 from pool.parts.others import save_given_seed
 from pool.parts.provenance import Provenance, describe_changes, label, member_provenance, seed_provenance
 from pool.parts.store import Pool, PoolManifest, check_sources, verified
-from pool.progress import say, track
+from pool.progress import kept, say, track
 from pool.tokens.prepared import CorpusManifest, load_prepared
 
 
@@ -65,7 +65,8 @@ def _built(config: PoolFile, rebuild: Sequence[str], engine: Engine) -> Pool:
         if exchanged is not None and exchanged == request.stage:
             request = Request(config)  # a kill had interrupted this very request at its end
         foresee(request, trains_here=not engine.elsewhere)
-        material = prepare_material(request, scratch, partial(check_model, request))
+        with kept(lambda: "kept: what there was before; the text is read again"):
+            material = prepare_material(request, scratch, partial(check_model, request))
         if discard_stages(folder, but=request.stage):
             say("what an interrupted build of something else had made is discarded")
         _say_imports_lost(request)
@@ -136,10 +137,22 @@ def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> Checkpoin
         with new_folder(layout.seed) as new:
             return save_given_seed(material.given, config.context, new)
     wanted = seed_provenance(config.seed, config.model, material.corpus.manifest)
+    after = sum(not _is_there(name, layout) for name in material.corpus.manifest.partitions)
+    shown = f"training the seed, before {after} members"
     start = NewModel(
         material.tokenizer, config.tokenizer.vocabulary, config.seed.initial_seed, config.recipe.continue_optimizer
     )
-    return TrainingJob(layout, layout.seed, wanted, label(SEED), start)()
+    with kept(lambda: _kept_so_far(layout, material.corpus.manifest.partitions)):
+        return TrainingJob(layout, layout.seed, wanted, label(SEED), start, shown)()
+
+
+def _is_there(name: str, layout: PoolLayout) -> bool:
+    return (layout.member(name) / MANIFEST).is_file()
+
+
+def _kept_so_far(layout: PoolLayout, names: Collection[str]) -> str:
+    folders = {label(SEED): layout.seed, **{label(name): layout.member(name) for name in names}}
+    return f"kept: the corpus, and {kept_of(folders)}"
 
 
 def _members(
@@ -153,8 +166,16 @@ def _members(
     if changed:
         raise PoolMismatchError(describe_changes(changed, recipe, done))
     missing = {label(name): name for name in names if name not in done}
-    jobs = [TrainingJob(layout, layout.member(name), wanted[name], called).job for called, name in missing.items()]
-    with track("members", len(names), done=len(done), shown=engine.elsewhere) as show:
+    jobs = [
+        TrainingJob(
+            layout, layout.member(name), wanted[name], called, shown=f"training {number} of {len(missing)}: {called}"
+        ).job
+        for number, (called, name) in enumerate(missing.items(), start=1)
+    ]
+    with (
+        kept(lambda: _kept_so_far(layout, names)),
+        track("members", len(names), done=len(done), shown=engine.elsewhere) as show,
+    ):
         for called, manifest in engine.run(jobs):
             done[missing[called]] = manifest
             show(len(done), "")

@@ -6,7 +6,6 @@ Reading and tokenising takes hours for a large corpus, and the seed trains befor
 import contextlib
 import copy
 import importlib.util
-import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +26,7 @@ from pool.errors import ConfigError, PoolError, PoolMismatchError
 from pool.files.digests import Watcher, digest_json
 from pool.files.names import file_name
 from pool.files.records import MANIFEST, read_record
+from pool.files.whole import disk_free
 from pool.mixture import group_units
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, PoolLayout, member_folder, member_part, stage_folder
 from pool.parts.provenance import ALL_MEMBERS, describe_changes, recipe_changes
@@ -210,12 +210,9 @@ def _check_room(request: Request, parameters: int) -> None:
     config = request.config
     parts = [SEED, *(_known_partitions(config.corpus) or ("at least one",))]
     needed = sum(request.is_new(name) for name in parts) * parameters * _BYTES_A_PARAMETER
-    place: Path = config.folder
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = disk_free(config.folder)
     if needed > free:
         raise PoolError(
-            f"pool {config.name!r}: its new models take {needed / 1e9:,.1f} GB, and the disk of {place} has "
+            f"pool {config.name!r}: its new models take {needed / 1e9:,.1f} GB, and the disk of {config.folder} has "
             f"{free / 1e9:,.1f} GB left; make room, or set `root` to another disk"
         )

@@ -45,6 +45,7 @@ from pool.mixture import Mixture
 from pool.parts.layout import SEED, PoolLayout, building, member_folder
 from pool.parts.provenance import Provenance, TruthRun, member_provenance, remedy_of
 from pool.parts.store import Pool, verified
+from pool.progress import kept
 from pool.tokens.held_out import Tokens
 from pool.tokens.prepared import CORPUS_RECORD, CorpusManifest, load_streams
 from pool.tokens.tokenizer import load_tokenizer
@@ -65,13 +66,17 @@ class NewModel:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One checkpoint to train into `folder`: from the pool's seed, or, for the seed itself, from a new model."""
+    """One checkpoint to train into `folder`: from the pool's seed, or, for the seed itself, from a new model.
+
+    shown: how its progress calls the run; empty for its label
+    """
 
     pool: PoolLayout
     folder: Path
     wanted: Provenance
     label: str
     start: NewModel | None = None
+    shown: str = ""
 
     @property
     def job(self) -> Job[CheckpointManifest]:
@@ -154,7 +159,7 @@ class TrainingJob:
             wanted.mixture,
             wanted.recipe,
             scratch=scratch,
-            label=self.label,
+            label=self.shown or self.label,
             context=wanted.shape.context,
             inputs=inputs,
         )
@@ -225,7 +230,7 @@ def train_to_mixture(pool: Pool, mixture: Mixture, recipe: Recipe | None = None)
     for _ in train_runs(pool, [run]):
         pass
     folder = folder_of(pool, run)
-    verify_checkpoint(folder, f"the model trained on mixture {mixture.digest[:6]}", remedy_of_trained(folder))
+    verify_checkpoint(folder, f"the model trained on {run.called}", remedy_of_trained(folder))
     return folder
 
 
@@ -243,14 +248,17 @@ def train_runs(pool: Pool, runs: Sequence[TruthRun], engine: Engine = ONE_BY_ONE
             raise PoolError(
                 f"pool {pool.config.name!r}: the seed was rebuilt in the meantime; run the same command again"
             )
-        jobs = []
-        for run in missing:
+        jobs, names = [], [run.called for run in missing]
+        for number, run in enumerate(missing, start=1):
             wanted, folder = _wanted(pool, run), folder_of(pool, run)
-            called = f"mixture {run.mixture.digest[:6]}, run {wanted.digest[:8]}"
-            jobs.append(TrainingJob(PoolLayout(pool.folder), folder, wanted, called).job)
+            called = run.called if names.count(run.called) == 1 else f"{run.called}, run {wanted.digest[:8]}"
+            shown = f"training {number} of {len(missing)}: {called}"
+            jobs.append(TrainingJob(PoolLayout(pool.folder), folder, wanted, called, shown=shown).job)
         by_name = {job.name: run for job, run in zip(jobs, missing, strict=True)}
-        for name, _ in engine.run(jobs):
-            yield by_name[name]
+        folders = {job.name: folder_of(pool, by_name[job.name]) for job in jobs}
+        with kept(lambda: f"kept: {run_files.kept_of(folders)}"):
+            for name, _ in engine.run(jobs):
+                yield by_name[name]
 
 
 def is_trained(pool: Pool, run: TruthRun) -> bool:

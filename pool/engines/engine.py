@@ -119,7 +119,7 @@ class Listener:
         """Say the new lines of these jobs; an incomplete line waits."""
         for name in names:
             for line in self._new_lines(name):
-                say(line if line.startswith(name) else f"{name}: {line}")
+                say(line if name in line else f"{name}: {line}")
 
     def _new_lines(self, name: str) -> list[str]:
         path = self._files.get(name)

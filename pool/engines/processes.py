@@ -56,11 +56,17 @@ class Processes:
         with _stopped_at_the_end(places):
             yield from dispatch(jobs, begin, places=count, watch=watch)
 
+    def threads(self, jobs: int) -> int | None:
+        """Return the threads of each of so many jobs; None where the environment says them."""
+        if "OMP_NUM_THREADS" in os.environ:
+            return None
+        share = (os.cpu_count() or 1) // max(1, min(self.places, jobs))
+        return max(1, share if self._cpus is None else int(self._cpus))
+
     def _environment(self, number: int, places: int) -> dict[str, str]:
         environment = {}
-        if "OMP_NUM_THREADS" not in os.environ:
-            threads = (os.cpu_count() or 1) // places if self._cpus is None else int(self._cpus)
-            environment["OMP_NUM_THREADS"] = str(max(1, threads))
+        if (threads := self.threads(places)) is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
         if self._shares:
             environment["CUDA_VISIBLE_DEVICES"] = self._shares[number % len(self._shares)]
         return environment

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
 
 from pool.errors import ConfigError
 
@@ -84,3 +89,47 @@ def give_back_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def free_host_memory() -> float:
+    """Ask the operating system for the host's free bytes; a container's limit counts."""
+    return min(float(psutil.virtual_memory().available), _free_of_container(Path("/sys/fs/cgroup")))
+
+
+def _free_of_container(group: Path) -> float:
+    """Return the free bytes of a control group (version 2), cached files included, or infinity without a limit."""
+    try:
+        limit, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        counters = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no group, or "max"
+        return float("inf")
+    return max(0, limit - taken + int(counters.get("file", 0)))
+
+
+class Peak:
+    """The most memory of this process while a block of `watched_memory` runs."""
+
+    bytes: int = 0
+
+
+@contextmanager
+def watched_memory() -> Iterator[Peak]:
+    """Look at this process's memory every few milliseconds while the block runs."""
+    peak, process, over = Peak(), psutil.Process(), threading.Event()
+
+    def look() -> None:
+        peak.bytes = max(peak.bytes, process.memory_info().rss)
+
+    def watch() -> None:
+        while not over.wait(0.005):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    look()
+    thread.start()
+    try:
+        yield peak
+    finally:
+        look()
+        over.set()
+        thread.join()

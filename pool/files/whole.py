@@ -60,6 +60,13 @@ def may_write(path: Path) -> bool:
     return all(os.access(one, rights if one is folder else os.W_OK, effective_ids=effective) for one in wanted)
 
 
+def disk_free(path: Path) -> int:
+    """Return the free bytes of the disk that holds a path, or will hold it."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
 def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     """Return a heading and rows as CSV; floats keep every digit."""
     text = io.StringIO()

@@ -19,6 +19,7 @@ from pool.tokens.prepared import CorpusManifest
 
 _OF_RECIPE = "recipe."
 ALL_MEMBERS = "all-members"
+_WEIGHTS_NAMED = 3
 """Stands for every member of a pool where names of parts to make again are asked for."""
 GIVEN_SEED = "[seed]"
 """A given seed, in messages."""
@@ -95,10 +96,17 @@ class Provenance:
 
 @dataclass(frozen=True)
 class TruthRun:
-    """A training on a mixture for its ground truth."""
+    """A training on a mixture for its ground truth; `name` is for people."""
 
     mixture: Mixture
     recipe: Recipe
+    name: str = field(default="", compare=False)
+
+    @property
+    def called(self) -> str:
+        """The name, or the largest weights."""
+        largest = sorted(self.mixture.as_dict().items(), key=lambda item: -item[1])[:_WEIGHTS_NAMED]
+        return self.name or ", ".join(f"{name} {weight:.2f}" for name, weight in largest if weight > 0)
 
 
 def seed_provenance(wanted: SeedConfig, shape: Shape, corpus: CorpusManifest) -> Provenance:

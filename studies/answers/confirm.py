@@ -1,7 +1,10 @@
 """The verb `confirm`: really train the best mixture and the baselines."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from objectives.evaluation import Evaluation
 from objectives.losses.trained_loss import TrainedLoss
@@ -12,6 +15,9 @@ from studies.answers.best import baseline_mixtures
 from studies.answers.score import Json, rank_correlation
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
+
+if TYPE_CHECKING:
+    from pool.training.costs import Costs
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,38 @@ def run_confirm(bench: Workbench, best: Mixture, engine: Engine = ONE_BY_ONE) ->
     pool = bench.proxy.pool
     contenders = {"best": best, **baseline_mixtures(pool, bench.losses["search"])}
     trained = trained_loss(bench)
-    unknown = [mixture.over(pool.names) for mixture in contenders.values() if trained.recall(mixture) is None]
+    unknown = {name: one.over(pool.names) for name, one in contenders.items() if trained.recall(one) is None}
+    runs = [TruthRun(mixture, pool.config.recipe, name.replace("_", " ")) for name, mixture in unknown.items()]
     from pool.building.job import train_runs  # loads torch
 
-    for _ in train_runs(pool, [TruthRun(mixture, pool.config.recipe) for mixture in unknown], engine):
+    for _ in train_runs(pool, runs, engine):
         pass
     confirmed = [
         Confirmed(name, mixture, bench.losses["test"](mixture), trained(mixture))
         for name, mixture in contenders.items()
     ]
     return Confirmation(bench.config.name, confirmed)
+
+
+def confirm_costs(bench: Workbench, best: Mixture, engine: Engine = ONE_BY_ONE) -> Costs:
+    """Measure the costs of `run_confirm`. A single member needs no run, unless it was trained elsewhere."""
+    pool, trained = bench.proxy.pool, trained_loss(bench)
+    vertices = [Mixture.vertex(pool.names, name) for name in pool.names]
+    unknown = [one for one in vertices if bench.losses["search"].recall(one) is None]
+    any_one = {"uniform": Mixture.uniform(pool.names), "proportional": pool.proportional(), "member": vertices[0]}
+    baselines = any_one if unknown else baseline_mixtures(pool, bench.losses["search"])
+    contenders = list({one.digest: one for one in (best.over(pool.names), *baselines.values())}.values())
+    merges = [one for one in contenders if bench.losses["test"].recall(one) is None]
+    readings = [one for one in contenders if trained.recall(one) is None]
+    from studies.running.costs import Work, costs_of  # loads torch
+
+    work = Work(
+        f"the confirmation of study {bench.config.name!r}",
+        bench.goals["test"],
+        "test",
+        runs=[TruthRun(one, pool.config.recipe) for one in contenders],
+        merges=len(unknown) + len(merges),
+        readings=len(readings),
+        remembered={"merges": len(vertices) + len(contenders) - len(unknown) - len(merges)},
+    )
+    return costs_of(bench, work, engine)

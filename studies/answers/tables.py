@@ -10,9 +10,10 @@ from rich.console import Console
 from objectives.target import Goal
 from pool.corpus.corpus import SPLITS
 from pool.mixture import Mixture
-from search.trials import Counts
+from search.trials import Counts, best_trial, completed_trials, value_of
 from studies.answers.best import Best, Standing
 from studies.answers.score import FrontPoint, negated_in
+from studies.opened.opened_study import OpenedStudy
 from studies.terminal import plain_table
 
 if TYPE_CHECKING:
@@ -34,6 +35,15 @@ def show_counts(console: Console, counts: Counts) -> None:
     if counts.stopped_early:
         console.print(f"stopped early {counts.stopped_early}; {counts.tokens_read:,} held-out tokens read in all")
     console.print(f"false-prune rate, measured on the audits: {counts.false_prune_rate()}")
+
+
+def best_in_words(bench: OpenedStudy) -> str:
+    """Name a study's best mixture and its value; say so where nothing was evaluated."""
+    trial = best_trial(completed_trials(bench.known_study()))
+    if trial is None:
+        return "no mixture has a value yet"
+    value = "" if bench.several else f", value {bench.target.shown(value_of(trial)):.4f}"
+    return f"best mixture: {weights_in_words(bench.space.mixture_of(trial))}{value}"
 
 
 def show_weights(console: Console, mixture: Mixture) -> None:

@@ -1,19 +1,24 @@
 """The verbs on the best mixture of a study: `best`, `robustness`, `confirm`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from studies.command_line.options import (
+    DryRunOption,
     JsonOption,
     NoiseOption,
     StudyArgument,
     pool_bench,
     print_answer,
+    print_study_costs,
+    private_pool_bench,
     read_study,
+    tell_next,
 )
 from studies.command_line.verbs import Verbs
-from studies.terminal import console, print_json, quiet_libraries
+from studies.terminal import console, print_json, quiet_libraries, since_start
 
 if TYPE_CHECKING:
     from studies.study_file.study_file import StudyFile
@@ -38,7 +43,7 @@ def best(
     from studies.opened.on_pool import workbench
 
     if config.table is not None and not diversity:
-        _best_on_table(config, as_json=as_json)
+        _best_on_table(config, study_file, as_json=as_json)
         return
     with workbench(config, must_exist=True) as bench:
         found = find_best(bench, bench.known_study())
@@ -49,15 +54,18 @@ def best(
     show_best(console(), found)
     if texts:
         show_diversity(console(), texts)
+    tell_next(
+        "confirm", study_file, "trains the best mixture and the baselines for real; --dry-run says what that costs"
+    )
 
 
-def _best_on_table(config: "StudyFile", *, as_json: bool) -> None:
+def _best_on_table(config: "StudyFile", study_file: Path, *, as_json: bool) -> None:
     from studies.answers.swarm_best import find_swarm_best, show_swarm_best
     from studies.opened.on_table import swarm_bench
 
     with swarm_bench(config, must_exist=True) as bench:
         found = find_swarm_best(bench, bench.known_study())
-    print_answer(found, show_swarm_best, as_json=as_json)
+    print_answer(found, show_swarm_best, as_json=as_json, then=("report", study_file, "everything on one page"))
 
 
 @answer_verbs.command(
@@ -76,20 +84,26 @@ def robustness(
         from studies.answers.robustness import run_robustness, show_robustness  # loads torch: after all is checked
 
         answer = run_robustness(bench, study, noise=noise, seed=seed)
-    print_answer(answer, show_robustness, as_json=as_json)
+    then = "confirm", study_file, "trains the best mixture and the baselines for real"
+    print_answer(answer, show_robustness, as_json=as_json, then=then)
 
 
-@answer_verbs.command(epilog="Examples: `mixscout confirm study.toml`, `mixscout confirm study.toml --json`")
-def confirm(study_file: StudyArgument, as_json: JsonOption = False) -> None:
+@answer_verbs.command(epilog="Examples: `mixscout confirm study.toml`, `mixscout confirm study.toml --dry-run`")
+def confirm(study_file: StudyArgument, dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Really train the best mixture and the baselines at equal tokens, and compare with their merges."""
     quiet_libraries()
     from pool.engines.choice import EngineRequest, chosen
-    from studies.answers.confirm import run_confirm
+    from studies.answers.confirm import confirm_costs, run_confirm
     from studies.answers.tables import show_confirmation
     from studies.opened.opened_study import best_mixture
 
-    with pool_bench(study_file) as bench:
+    with private_pool_bench(study_file) if dry_run else pool_bench(study_file) as bench:
         pool = bench.proxy.pool.config
         with chosen(EngineRequest(), otherwise=pool.recipe.resources, parameters=pool.parameters) as trains:
+            if dry_run:
+                opening, best = since_start(), best_mixture(bench, bench.known_study())
+                print_study_costs(confirm_costs(bench, best, trains), opening, as_json=as_json)
+                return
             confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()), trains)
-    print_answer(confirmation, show_confirmation, as_json=as_json)
+    then = "report", study_file, "everything on one page"
+    print_answer(confirmation, show_confirmation, as_json=as_json, then=then)

@@ -10,6 +10,7 @@ from pool.errors import ConfigError
 from studies.command_line.options import (
     AddressOption,
     CpusOption,
+    DryRunOption,
     EngineOption,
     FilesOption,
     GpusOption,
@@ -22,10 +23,13 @@ from studies.command_line.options import (
     folder_of_files,
     pool_bench,
     print_answer,
+    print_study_costs,
+    private_pool_bench,
     read_study,
+    tell_next,
 )
 from studies.command_line.verbs import Verbs, renamed
-from studies.terminal import console, named_weights, print_json, quiet_libraries
+from studies.terminal import console, named_weights, print_json, quiet_libraries, since_start
 
 DEFAULT_STRATEGIES = "auto,tpe,gp,random"
 DEFAULT_SEEDS = 5
@@ -60,21 +64,28 @@ def fidelity(
         ),
     ] = False,
     output: FilesOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Really train a spread of mixtures, and measure how well the loss of a merge predicts the loss of training."""
     told = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     quiet_libraries()
     from pool.engines.choice import chosen
-    from studies.assessment.fidelity.report import FidelityRequest, make_report, parse_exponents
+    from studies.assessment.fidelity.report import FidelityRequest, fidelity_costs, make_report, parse_exponents
     from studies.assessment.fidelity.table import show_fidelity
 
     wanted = FidelityRequest(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions, output)
-    with pool_bench(study_file) as bench:
+    with private_pool_bench(study_file) if dry_run else pool_bench(study_file) as bench:
         pool = bench.proxy.pool.config
         with chosen(told, otherwise=pool.recipe.resources, parameters=pool.parameters) as trains:
+            if dry_run:
+                opening = since_start()
+                costs = fidelity_costs(bench, bench.known_study(), wanted, trains)
+                print_study_costs(costs, opening, as_json=as_json)
+                return
             report = make_report(bench, bench.known_study(), wanted, trains)
-    print_answer(report, show_fidelity, as_json=as_json)
+    then = "report", study_file, "everything on one page"
+    print_answer(report, show_fidelity, as_json=as_json, then=then)
 
 
 @assessment_verbs.command(epilog="Example: `mixscout predict study.toml --mixture news=0.7,wiki=0.3`")
@@ -101,6 +112,7 @@ def predict(
         print_json({**about, **forecast_json(forecasts), "calibration": forecaster.as_json()})
     else:
         show_forecast(console(), found, forecaster, forecasts)
+        tell_next("handover| DIR", study_file, "the best mixture as files for training stacks")
 
 
 @assessment_verbs.command(
@@ -120,6 +132,7 @@ def ablate(
     noise: NoiseOption = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seed of orders, noise and resampling.")] = 0,
     output: FilesOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the contribution of each partition to each held-out domain, and how sure it is.
@@ -130,12 +143,16 @@ def ablate(
     from studies.assessment.ablation.files import ablation_stem, draw_ablation, write_csv
     from studies.assessment.ablation.tables import show_ablation
 
-    with pool_bench(study_file) as bench:
+    with private_pool_bench(study_file) if dry_run else pool_bench(study_file) as bench:
         reports, study = folder_of_files(output, bench.root / "reports"), bench.known_study()
         from studies.assessment.ablation.ranking import Noise  # loads torch: after all is checked
-        from studies.assessment.ablation.run import AblationRequest, run_ablation
+        from studies.assessment.ablation.run import AblationRequest, ablation_costs, run_ablation
 
         asked = AblationRequest(coalitions, Noise(noise, seed), game, split, not goal_only)
+        if dry_run:
+            opening = since_start()
+            print_study_costs(ablation_costs(bench, study, asked), opening, as_json=as_json)
+            return
         ablation = run_ablation(bench, study, asked)
     if reports:
         stem = ablation_stem(ablation.study, game, split)
@@ -144,6 +161,8 @@ def ablate(
     print_answer(ablation, show_ablation, as_json=as_json)
     if reports and not as_json:
         console().print(f"heat map: {picture}\ntable: {table}", soft_wrap=True)
+    if not as_json:
+        tell_next("report", study_file, "everything on one page")
 
 
 @assessment_verbs.command(
@@ -175,6 +194,7 @@ def compare(
     ] = None,
     merges: Annotated[str | None, renamed("--merges", "--forward-equivalents")] = None,
     output: FilesOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare strategies on one study at equal budgets over several seeds, or compare studies already run.
@@ -186,10 +206,19 @@ def compare(
     quiet_libraries()
     from pool.files.names import file_name
     from studies.assessment.comparison.comparison import write_comparison
-    from studies.assessment.comparison.run import compare_strategies, compare_studies
+    from studies.assessment.comparison.run import compare_strategies, compare_studies, comparison_costs
     from studies.assessment.comparison.table import draw_comparison, show_comparison
-    from studies.opened.opening import open_study
+    from studies.opened.opening import open_privately, open_study
 
+    if dry_run and len(study_files) == 1:
+        names = _strategy_names(strategies or DEFAULT_STRATEGIES)
+        with open_privately(configs[0]) as bench:
+            opening = since_start()
+            costs = comparison_costs(bench, names, seeds or DEFAULT_SEEDS, forward_equivalents or DEFAULT_FORWARDS)
+            print_study_costs(costs, opening, as_json=as_json)
+        return
+    if dry_run:
+        raise ConfigError("--dry-run is for one study file; studies already run are compared without a merge")
     if len(study_files) > 1:
         if strategies or seeds or forward_equivalents:
             raise ConfigError(
@@ -216,6 +245,7 @@ def compare(
     show_comparison(console(), comparison)
     for kind, path in files.items():
         console().print(f"{kind}: {path}", soft_wrap=True)
+    tell_next("search", study_files[0], "with the strategy you choose under [search] of the study file")
 
 
 def _strategy_names(text: str) -> list[str]:

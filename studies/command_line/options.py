@@ -1,8 +1,9 @@
 """Arguments and options of several verbs, and how verbs open a study and print an answer."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -11,11 +12,12 @@ from rich.console import Console
 from pool.engines.choice import EngineName
 from pool.errors import ConfigError, OutputError
 from pool.files.secrets import without_passwords
-from pool.progress import say
+from pool.progress import heard_by, say
 from studies.command_line.verbs import OF_POOL, SET
-from studies.terminal import console, print_json
+from studies.terminal import console, print_costs, print_json, print_next
 
 if TYPE_CHECKING:
+    from pool.training.costs import Costs
     from studies.opened.on_pool import Workbench
     from studies.study_file.study_file import StudyFile
 
@@ -109,6 +111,10 @@ FilesOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Measure a few steps, print what the command would cost, and do nothing else."),
+]
 NoiseOption = Annotated[float, typer.Option(min=0, max=1, help="Share of characters that the noise edits.")]
 
 WorkersOption = Annotated[
@@ -147,12 +153,30 @@ GpusOption = Annotated[
 Answer = TypeVar("Answer")
 
 
-def print_answer(answer: Answer, show: Callable[[Console, Answer], None], *, as_json: bool) -> None:
-    """Print an answer as JSON, or as tables by `show`."""
+Next = tuple[str, Path, str]
+"""What to do after a verb: another verb with its options, its file, and what it does."""
+
+
+def print_answer(
+    answer: Answer, show: Callable[[Console, Answer], None], *, as_json: bool, then: Next | None = None
+) -> None:
+    """Print an answer as JSON, or as tables by `show`, with the next command last."""
     if as_json:
         print_json(answer)
-    else:
-        show(console(), answer)
+        return
+    show(console(), answer)
+    if then is not None:
+        tell_next(*then)
+
+
+def tell_next(verb: str, file: Path, what: str) -> None:
+    """Print the next command on a study file; `VERB` may hold what stands behind the file, after a `|`."""
+    from studies.study_file.study_file import read_study_file
+
+    with heard_by(lambda line: None):  # what the file has to say was said
+        typed = read_study_file(file).typed
+    before, _, behind = verb.partition("|")
+    print_next(f"mixscout {before} {typed}{behind}", what)
 
 
 def read_study(study_file: Path) -> "StudyFile":
@@ -179,6 +203,24 @@ def folder_of_files(output: Path | None, reports: Path) -> Path | None:
         raise OutputError(f"--output {output} may not be written by this user; name another folder")
     say(f"{reports} may not be written by this user, so no files are written; name another folder with --output")
     return None
+
+
+def print_study_costs(costs: "Costs", opening: float, *, as_json: bool) -> None:
+    """Print the costs of a verb, `opening` seconds of it until its study was open. Raises `PoolError`."""
+    print_costs(costs.beginning_with("start, pool and study opened", opening), as_json=as_json)
+
+
+@contextmanager
+def private_pool_bench(study_file: Path) -> "Iterator[Workbench]":
+    """Open a started study on a pool in a temporary folder, to be forgotten. Raises a `MixscoutError`."""
+    from studies.opened.on_pool import workbench
+
+    config = read_study(study_file)
+    with (
+        TemporaryDirectory(prefix="mixscout-private-", ignore_cleanup_errors=True) as folder,
+        workbench(config, must_exist=True, writes=True, private=Path(folder)) as bench,
+    ):
+        yield bench
 
 
 def pool_bench(study_file: Path, *, must_exist: bool = True) -> "AbstractContextManager[Workbench]":

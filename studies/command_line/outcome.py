@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, pool_bench, read_study
+from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, pool_bench, read_study, tell_next
 from studies.command_line.verbs import Verbs
-from studies.terminal import console, print_json, quiet_libraries
+from studies.terminal import console, print_json, print_next, quiet_libraries
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")]
 
@@ -45,6 +45,7 @@ def export(
     if push_to_hub is not None:
         commit = push(folder, push_to_hub, f"{found.study}: merge of the best mixture")
         console().print(f"pushed to {push_to_hub} at {commit}", soft_wrap=True)
+    tell_next("handover| DIR", study_file, "the best mixture as files for training stacks")
 
 
 @outcome_verbs.command(
@@ -67,6 +68,7 @@ def table(study_file: StudyArgument, folder: FolderArgument, as_json: JsonOption
         f"{len(written.metrics)} metrics ({', '.join(written.metrics)}) to {folder}",
         soft_wrap=True,
     )
+    print_next("mixscout search OTHER.toml", f'with table = "{folder}" in it, and another target')
 
 
 @outcome_verbs.command(epilog="Examples: `mixscout handover study.toml run-1`, `... --tokens 5000000000 --text`")
@@ -100,6 +102,7 @@ def handover(
         return
     show_plan(console(), plan)
     console().print(f"wrote {folder}", soft_wrap=True)
+    tell_next("report", study_file, "everything on one page")
 
 
 @outcome_verbs.command(epilog="Examples: `mixscout report study.toml`, `mixscout report study.toml --json`")
@@ -127,6 +130,7 @@ def report(
     console().print(f"report: {written.page}", soft_wrap=True)
     if missing:
         console().print(f"not there yet, the page says how to get it: {'; '.join(missing)}", soft_wrap=True)
+    tell_next("handover| DIR", study_file, "the best mixture as files for training stacks")
 
 
 @outcome_verbs.command(epilog="Examples: `mixscout dashboard study.toml`, `mixscout dashboard study.toml --port 0`")

@@ -11,6 +11,7 @@ from pool.errors import ConfigError
 from studies.command_line.options import (
     AddressOption,
     CpusOption,
+    DryRunOption,
     EngineOption,
     FilesOption,
     GpusOption,
@@ -19,9 +20,10 @@ from studies.command_line.options import (
     TextRootOption,
     WorkersOption,
     folder_of_files,
+    tell_next,
 )
 from studies.command_line.verbs import Verbs
-from studies.terminal import console, named_weights, print_json, quiet_models
+from studies.terminal import console, named_weights, print_costs, print_json, print_next, quiet_models, since_start
 
 if TYPE_CHECKING:
     from pool.mixture import Groups, Mixture
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 pool_verbs = Verbs(help="Build, show and check pools.", no_args_is_help=True)
 
 
-@pool_verbs.command(epilog="Examples: `mixscout pool build pool.toml`, `... --all-members`, `... --workers 4`")
+@pool_verbs.command(
+    epilog="Examples: `mixscout pool build pool.toml`, `... --dry-run`, `... --all-members`, `... --workers 4`"
+)
 def build(
     pool_file: PoolArgument,
     rebuild: Annotated[
@@ -48,6 +52,7 @@ def build(
     num_cpus: CpusOption = None,
     num_gpus: GpusOption = None,
     text_root: TextRootOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build the missing parts of a pool: corpus, tokenizer, seed, members. After a kill, the same line resumes.
@@ -67,8 +72,17 @@ def build(
 
     with chosen(wanted, otherwise=config.recipe.resources, parameters=config.parameters) as trains:
         again = [*(rebuild or []), *([ALL_MEMBERS] if all_members else [])]
+        if dry_run:
+            from pool.building.costs import build_costs
+
+            starting = since_start()
+            costs = build_costs(config, again, trains)
+            print_costs(costs.beginning_with("start", starting), as_json=as_json)
+            return
         manifest = build_pool(config, again, trains).manifest
     _print_pool(manifest, as_json=as_json)
+    if not as_json:
+        _tell_next(pool_file)
 
 
 @pool_verbs.command(epilog="Example: `mixscout pool show pool.toml --json`")
@@ -79,6 +93,19 @@ def show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
     from pool.parts.store import open_pool
 
     _print_pool(open_pool(read_pool_file(pool_file)).manifest, as_json=as_json)
+    if not as_json:
+        _tell_next(pool_file)
+
+
+def _tell_next(pool_file: Path) -> None:
+    """Name the search of a study file that stands beside the pool file and names it, or of one to write."""
+    from studies.study_file.study_file import study_files_of
+
+    found = study_files_of(pool_file)
+    if found:
+        tell_next("search", found[0], "the best mixture by merges; --dry-run says what that costs")
+    else:
+        print_next("mixscout search STUDY.toml", f'with pool = "{pool_file.name}" and a [target] in STUDY.toml')
 
 
 def _print_pool(manifest: "PoolManifest", *, as_json: bool) -> None:
@@ -134,6 +161,7 @@ def add(
         console().print(f"still missing: {', '.join(added.missing)}; `mixscout pool build` trains them", soft_wrap=True)
     else:
         console().print("the pool is complete", soft_wrap=True)
+        _tell_next(pool_file)
 
 
 @pool_verbs.command(
@@ -171,6 +199,7 @@ def check(
     show_pool_check(console(), found, verdict)
     if pictures:
         console().print("pictures: " + ", ".join(map(str, pictures)), soft_wrap=True)
+    _tell_next(pool_file)
 
 
 @pool_verbs.command(epilog="Examples: `mixscout pool overlap pool.toml`, `mixscout pool overlap pool.toml --json`")

@@ -9,15 +9,18 @@ from pool.engines.choice import EngineRequest
 from studies.command_line.options import (
     AddressOption,
     CpusOption,
+    DryRunOption,
     EngineOption,
     GpusOption,
     JsonOption,
     StudyArgument,
     WorkersOption,
+    print_study_costs,
     read_study,
+    tell_next,
 )
 from studies.command_line.verbs import Verbs
-from studies.terminal import console, print_json, quiet_libraries
+from studies.terminal import console, print_json, quiet_libraries, since_start
 
 MergesOption = Annotated[
     int | None,
@@ -68,10 +71,14 @@ def search(
     num_cpus: CpusOption = None,
     num_gpus: GpusOption = None,
     accept: AcceptOption = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Advance a study to its budget of merges. The same line starts, resumes after a kill, and extends."""
     wanted = EngineRequest(engine, workers, address, num_cpus, num_gpus)
+    if dry_run:
+        _print_search_costs(study_file, merges, places=workers or 1, as_json=as_json)
+        return
     _advance(study_file, merges, wanted, devices, accept=accept, as_json=as_json)
 
 
@@ -91,6 +98,18 @@ def worker(
     _advance(study_file, merges, EngineRequest(workers=workers), devices, accept=accept, as_json=as_json)
 
 
+def _print_search_costs(study_file: Path, merges: int | None, *, places: int, as_json: bool) -> None:
+    config = read_study(study_file)
+    quiet_libraries()
+    from studies.opened.opening import open_privately
+    from studies.running.costs import search_costs
+
+    with open_privately(config) as bench:
+        opening = since_start()
+        costs = search_costs(bench, merges or config.search.merges, places=places)
+    print_study_costs(costs, opening, as_json=as_json)
+
+
 def _advance(
     study_file: Path, merges: int | None, wanted: EngineRequest, devices: str | None, *, accept: bool, as_json: bool
 ) -> None:
@@ -103,8 +122,8 @@ def _advance(
     check_tracker(config.search.tracker)
     quiet_libraries()
     from studies.answers.doubts import doubts_of_search, doubts_of_table
-    from studies.answers.tables import show_counts
-    from studies.opened.opening import open_study
+    from studies.answers.tables import best_in_words, show_counts
+    from studies.opened.opening import open_study, open_to_read
     from studies.running.plan import say_gate
     from studies.running.run import run_search
     from studies.running.workers import run_workers
@@ -114,14 +133,19 @@ def _advance(
     with chosen(wanted, places) as engine:
         if engine.elsewhere:
             counts = run_workers(study_file, total, engine, accept=accept)
-            doubts = doubts_of_table(config)
+            doubts, found = doubts_of_table(config), ""
+            if not as_json:
+                with open_to_read(config) as bench:
+                    found = best_in_words(bench)
         else:
             with open_study(config) as bench:
                 counts = run_search(bench, total, accept=accept)
-                doubts = doubts_of_search(bench)
+                doubts, found = doubts_of_search(bench), best_in_words(bench)
     if as_json:
         print_json({"study": config.name, "counts": counts, "doubts": doubts})
         return
     show_counts(console(), counts)
     for doubt in doubts:
         console().print(doubt)
+    console().print(found, soft_wrap=True)
+    tell_next("best", study_file, "the best mixture beside the obvious baselines")

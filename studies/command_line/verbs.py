@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import shlex
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,11 +82,27 @@ def _without_type_of_flags(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended, as shells have it."""
+
+
 class PlainGroup(TyperGroup):
-    """A group of verbs whose help names no type after a flag."""
+    """A group of verbs whose help names no type after a flag.
+
+    Ctrl-C in a verb is answered by what is kept, and by the command that goes on.
+    """
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_type_of_flags(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            notes = getattr(stop, "__notes__", []) or ["what was finished is kept"]
+            say(f"stopped by Ctrl-C; {'; '.join(notes)}")
+            say(f"the same command goes on from there: {shlex.join(['mixscout', *sys.argv[1:]])}")
+            raise typer.Exit(INTERRUPTED) from None
 
 
 class _Verb(TyperCommand):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
@@ -16,14 +17,14 @@ from alembic.script import ScriptDirectory
 from filelock import Timeout
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import Engine, create_engine, event, inspect
+from sqlalchemy import Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from pool.errors import StorageError, first_line
 from search.optuna_private import StudyStorage, TrialStorage
 from studies.database.address import Address, said_by
 from studies.database.errors import explained, outlasting, unreadable
-from studies.database.evaluations import EvaluationStore
+from studies.database.evaluations import EvaluationRow, EvaluationStore
 from studies.database.kept_file import KeptFile, is_other_file, writable_or_copied
 from studies.database.leases import Leases, exclusively
 from studies.database.migrations import versions
@@ -95,6 +96,16 @@ def open_database(
         raise explained(address, error) from (error if address.file else None)  # a driver's may quote a password
     finally:
         engine.dispose()
+
+
+def copy_study(name: str, source: Database, target: Database) -> None:
+    """Copy a study, if there is one, and all evaluations into an empty database."""
+    if name in optuna.get_all_study_names(source.optuna):
+        optuna.copy_study(from_study_name=name, from_storage=source.optuna, to_storage=target.optuna)
+    columns = EvaluationRow.__table__.columns
+    with source.engine.connect() as connection, target.engine.begin() as copy:
+        if found := [dict(row) for row in connection.execute(select(*columns)).mappings()]:
+            copy.execute(insert(EvaluationRow), found)
 
 
 @contextmanager

@@ -49,6 +49,17 @@ def writable_or_copied(address: Address, timeout_seconds: float) -> Iterator[Add
             raise StorageError(str(error).replace(str(copy), str(file))) from error
 
 
+def private_copy(address: Address, folder: Path, timeout_seconds: float) -> Address:
+    """Copy a database into a folder, to be changed there and forgotten; a server's is replaced by an empty one.
+
+    Raises `StorageError` for a file that cannot be read, or not be copied.
+    """
+    copy = folder / "study.db"
+    if address.file is not None and address.file.exists():
+        _copy(address.file, copy, timeout_seconds)
+    return Address.of_file(copy)
+
+
 def _why_not(file: Path) -> str | None:
     """Say why a database cannot be written; None where nothing speaks against it."""
     if not may_write(file):

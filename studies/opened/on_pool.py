@@ -50,10 +50,16 @@ class Workbench(OpenedStudy):
 
 @contextmanager
 def workbench(
-    config: StudyFile, *, must_exist: bool = False, only_recalls: bool = False, writes: bool = False
+    config: StudyFile,
+    *,
+    must_exist: bool = False,
+    only_recalls: bool = False,
+    writes: bool = False,
+    private: Path | None = None,
 ) -> Iterator[Workbench]:
     """Open and check a study file on a pool; with `must_exist`, make no database; with `writes`, it must be writable.
 
+    With `private`, the study is worked at in that folder, and forgotten: the database and the pool stay as they are.
     With `only_recalls` the members stay on disk, and a merge or a training run raises `NotRememberedError`.
     Raises a `MixscoutError` of the thing at fault; `ConfigError` for a study on a table.
     """
@@ -69,10 +75,13 @@ def workbench(
         targets = targets_of(config, basis)
         space = checked_space(config, basis)
     address = address_of(config.database, basis.root / "mixscout.db")
-    with naming(pool.config), study_database(config, address, must_exist=must_exist, writes=writes) as database:
+    with (
+        naming(pool.config),
+        study_database(config, address, must_exist=must_exist, writes=writes, private=private) as database,
+    ):
         if only_recalls:
             database = replace(database, evaluations=database.evaluations.to_recall_from())
-        proxy = proxy_of(pool, config.objective, config.early_stopping, merges=not only_recalls)
+        proxy = proxy_of(pool, config.objective, config.early_stopping, merges=not only_recalls, packed=private)
         goals = goals_of(config, targets, proxy, database.evaluations)
         losses = proxy.remembered(goals, database.evaluations)
         objective = losses["search"]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from objectives.held_out import Floats
 from objectives.stand_ins.diverged import Diverged
@@ -46,10 +47,13 @@ class SwarmBench(OpenedStudy):
 
 
 @contextmanager
-def swarm_bench(config: StudyFile, *, must_exist: bool = False, writes: bool = False) -> Iterator[SwarmBench]:
+def swarm_bench(
+    config: StudyFile, *, must_exist: bool = False, writes: bool = False, private: Path | None = None
+) -> Iterator[SwarmBench]:
     """Open and check a study file on a swarm; with `must_exist`, make no database; with `writes`, it must be writable.
 
-    Nothing is fitted before the first prediction. Raises a `MixscoutError` of the thing at fault.
+    With `private`, the study is worked at in that folder, and forgotten. Nothing is fitted before the first prediction.
+    Raises a `MixscoutError` of the thing at fault.
     """
     assert config.table is not None and config.database is not None, "read_study_file sees to both"
     table, unseen = read_swarms(config.table, normalise=config.normalise)
@@ -64,7 +68,7 @@ def swarm_bench(config: StudyFile, *, must_exist: bool = False, writes: bool = F
     for one in learnt.diverged:
         say(f"{one}: far outside, so the run is left out; keep_diverged in the study file keeps it")
     address = address_of(config.database, basis.root / "mixscout.db")
-    with study_database(config, address, must_exist=must_exist, writes=writes) as database:
+    with study_database(config, address, must_exist=must_exist, writes=writes, private=private) as database:
         watch, maximised = partial(_say, learnt.table), goal.maximised
         swarm = FittedSwarm(learnt.table, fit_predictor, method=METHOD, maximised=maximised, watch=watch)
         yield SwarmBench(

@@ -16,7 +16,8 @@ from search.optuna_private import reading_rows
 from search.space import CappedSimplex
 from search.trials import best_trial, completed_trials, count_trials
 from studies.database.address import Address, is_in_environment, said_by
-from studies.database.database import Database, open_database
+from studies.database.database import Database, copy_study, open_database
+from studies.database.kept_file import private_copy
 from studies.database.remembered import RememberedObjective
 from studies.opened.identity import Identity, claim_identity, claim_versions
 from studies.opened.space import Basis, check_prior, space_of
@@ -96,19 +97,26 @@ def checked_space(config: StudyFile, basis: Basis) -> CappedSimplex:
 
 
 @contextmanager
-def study_database(config: StudyFile, address: Address, *, must_exist: bool, writes: bool) -> Iterator[Database]:
+def study_database(
+    config: StudyFile, address: Address, *, must_exist: bool, writes: bool, private: Path | None = None
+) -> Iterator[Database]:
     """Open a study's database; with `must_exist`, make none; without `writes`, one to read serves too.
 
-    Raises `StudyError` and `StorageError`.
+    With `private`, open a copy in that folder, and leave the database as it is. Raises `StudyError` and `StorageError`.
     """
     if must_exist and address.file and not address.file.exists():
         raise _no_study(config, address)
     wait, lease = config.database_timeout_seconds, config.lease_seconds
+    place = address if private is None else private_copy(address, private, wait)
     try:
-        with open_database(address, timeout_seconds=wait, lease_seconds=lease, writes=writes) as database:
+        with open_database(place, timeout_seconds=wait, lease_seconds=lease, writes=writes) as database:
+            if private is not None and address.file is None:
+                with open_database(address, timeout_seconds=wait, lease_seconds=lease) as server:
+                    copy_study(config.name, server, database)
             yield database
-    except StorageError as error:
-        error.args = tuple(str(part).replace("STUDY.toml", config.typed) for part in error.args)
+    except (StorageError, StudyError) as error:
+        told = (str(part).replace(str(place), str(address)) for part in error.args)
+        error.args = tuple(part.replace("STUDY.toml", config.typed) for part in told)
         raise
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,8 +124,18 @@ def _of_seed(table: WindowTable, nats: Floats, mixture: Mixture, digest: str, *,
     )
 
 
-def proxy_of(pool: Pool, wanted: ObjectiveConfig, stopping: EarlyStoppingConfig, *, merges: bool = True) -> Proxy:
-    """Hold the members, by the options of a study file; without `merges` they stay on disk."""
+def proxy_of(
+    pool: Pool,
+    wanted: ObjectiveConfig,
+    stopping: EarlyStoppingConfig,
+    *,
+    merges: bool = True,
+    packed: Path | None = None,
+) -> Proxy:
+    """Hold the members, by the options of a study file; without `merges` they stay on disk.
+
+    packed: folder of mapped members, by default the pool's.
+    """
     rule = make_rule(wanted.rule, wanted.exponent)
     settings = ProxySettings(rule, wanted.precision, wanted.compiled, EarlyStopping(stopping.error_rate))
-    return Proxy(pool, wanted.holding, settings, merges=merges)
+    return Proxy(pool, replace(wanted.holding, packed=packed), settings, merges=merges)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import optuna
 
 from pool.errors import StudyError
-from pool.progress import say, track
+from pool.progress import kept, say, track
 from search.loop import Search, advance
 from search.optuna_private import id_of
 from search.trials import STOPPED_BY, Counts, count_trials
@@ -92,7 +92,10 @@ def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: in
     latest = done
     if done < merges and bench.members_held:
         say(f"search {study.study_name}: members {bench.members_held}")
-    with track(f"search {study.study_name}", merges, done=min(done, merges)) as show:
+    with (
+        kept(lambda: f"kept: {latest} of {merges} merges of study {study.study_name!r}"),
+        track(f"search {study.study_name}", merges, done=min(done, merges)) as show,
+    ):
 
         def watch(counts: Counts, lowest: float) -> None:
             nonlocal latest

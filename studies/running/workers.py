@@ -13,7 +13,7 @@ from pool.config.pool_file import read_pool_file
 from pool.engines.engine import Engine, Job
 from pool.errors import ConfigError, EngineError, StudyError, last_line
 from pool.files.toml import Assignments, all_assigned, assigning
-from pool.progress import say, track
+from pool.progress import kept, say, track
 from search.trials import STOPPED_BY, Counts, count_trials
 from studies.database.address import VARIABLE, Address, address_of
 from studies.database.database import Database, open_database
@@ -62,6 +62,7 @@ def run_workers(study_file: Path, merges: int, engine: Engine, *, accept: bool =
     wait, latest = config.database_timeout_seconds, -1
     with (
         open_database(address, timeout_seconds=wait) as database,
+        kept(lambda: f"kept: {max(0, latest)} of {merges} merges of study {config.name!r}"),
         track(f"search {config.name}", merges) as show,
     ):
         there = outlasting(lambda: _counts(config.name, database), patience_seconds=wait)

@@ -5,13 +5,14 @@ import json
 import re
 from pathlib import Path
 from pydoc_data.topics import topics
+from types import SimpleNamespace
 
 import pytest
 
 from pool import progress
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.corpus.files import digest_text
-from pool.progress import track, track_reading, track_text
+from pool.progress import duration, size, track, track_reading, track_text
 from pool.tokens import stream
 from pool.tokens.preparing import read_text, tokenise
 from pool.tokens.tokenizer import load_tokenizer
@@ -55,7 +56,8 @@ def test_reading_and_tokenising_are_seen_to_move_within_one_partition(
         digest_text(big.corpus, big.context),
     )
     said = capsys.readouterr().err
-    assert _steps(said, "tokens, MB of text") == [0, 1, 2] and "corpus: tokens, MB of text: 1/2 web\n" in said
+    assert _steps(said, "tokens, MB of text") == [0, 1, 2]
+    assert re.search(r"^corpus: tokens, MB of text: 1/2 web(, about \d+ s left)?$", said, re.MULTILINE)
     assert _steps(said, "held-out tokens, MB of text") == [0, 1, 2]
     assert "corpus: held-out tokens, MB of text: 2/2 web.test\n" in said
 
@@ -104,3 +106,33 @@ def test_on_a_terminal_a_bar_within_a_bar_and_one_without_an_end_are_drawn(monke
         inner(2, "")
     drawn = terminal.getvalue()
     assert "reading, MB" in drawn and "3/?" in drawn and "partition 'web'" in drawn and "2/2" in drawn
+
+
+def test_a_line_of_progress_says_how_long_the_rest_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
+    with track("training 1 of 3: uniform", 40, done=10) as show:
+        now = 20.0
+        show(20, "loss 4.9")
+        now = 60.0
+        show(40, "")
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "training 1 of 3: uniform: 10/40",
+        "training 1 of 3: uniform: 20/40 loss 4.9, about 40 s left",
+        "training 1 of 3: uniform: 40/40",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (3600, "1 h"), (18_600, "5 h 10 min"), (187_200, "2 d 4 h")],
+)
+def test_a_time_is_said_in_its_two_largest_units(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_bytes_are_said_in_the_unit_that_fits() -> None:
+    assert (size(31_823_451), size(847_404_000)) == ("31.8 MB", "0.85 GB")

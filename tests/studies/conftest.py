@@ -11,6 +11,10 @@ from browser import Browser, chromium
 from forked import FEW_CHARACTERS, Forks, forks
 from servers import MariaDB, Postgres
 
+from studies.opened.opening import open_study
+from studies.running.run import run_search
+from studies.study_file.study_file import read_study_file
+
 _NUMBERS = count()
 
 
@@ -59,6 +63,16 @@ def new_address(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str
         return server.new_database(name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def begun_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a study of six merges, four of them its start design. Shared: never write into it."""
+    folder = tmp_path_factory.mktemp("begun") / "root"
+    shutil.copytree(built_root, folder)
+    with open_study(read_study_file(folder / "study.toml")) as bench:
+        run_search(bench, 6)
+    return folder
 
 
 @pytest.fixture(scope="module")

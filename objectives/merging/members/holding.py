@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import psutil
+from pool.engines.resources import free_host_memory
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,7 @@ class Holding:
     held: the place of their bytes; it changes no value
     stored: the type of their values; `float32` stands for the pool's own dtype
     keep_share: the share of every task vector that is kept
+    packed: folder of mapped members, by default the pool's; it changes no value
 
     Raises `ValueError` for a share outside (0, 1].
     """
@@ -38,6 +39,7 @@ class Holding:
     held: Held = "auto"
     stored: StoredAs = "float32"
     keep_share: float = 1.0
+    packed: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.keep_share <= 1:
@@ -81,7 +83,7 @@ def free_memory(device: torch.device) -> Free:
     """Ask the operating system and the device; a container's limit counts."""
     import torch
 
-    host = min(psutil.virtual_memory().available, _free_of_container(Path("/sys/fs/cgroup")))
+    host = free_host_memory()
     return Free(host, torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host)
 
 
@@ -98,16 +100,6 @@ def choose(pool_bytes: int, model_bytes: int, device: torch.device, free: Free) 
     if pool_bytes + model_bytes <= SHARE * free.host:
         return Choice("streamed", f"{too_much}, and fit into the host's memory, {_gigabytes(free.host)} free")
     return Choice("mapped", f"{too_much}, and for the host's memory, {_gigabytes(free.host)} free")
-
-
-def _free_of_container(group: Path) -> float:
-    """Return the free bytes of a control group (version 2), cached files included, or infinity without a limit."""
-    try:
-        limit, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        counters = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no group, or "max"
-        return float("inf")
-    return max(0, limit - taken + int(counters.get("file", 0)))
 
 
 def _gigabytes(count: float) -> str:

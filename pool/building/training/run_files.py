@@ -25,7 +25,7 @@ from pool.config.recipe import Recipe
 from pool.engines.group import is_first
 from pool.errors import PoolError
 from pool.files.digests import digest_file
-from pool.files.records import Record, read_record, write_record
+from pool.files.records import MANIFEST, Record, read_record, write_record
 from pool.files.whole import new_folder, write_text
 from pool.progress import say
 
@@ -137,6 +137,22 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 def checkpoints_of(scratch: Path) -> list[Path]:
     """List a run's checkpoints, of both folders, half-written or whole."""
     return [*scratch.glob("checkpoint-*"), *scratch.glob(f"{SHARDED}/checkpoint-*")]
+
+
+def kept_of(folders: Mapping[str, Path]) -> str:
+    """Say how many models are finished in their folders, and how far the others have come, by name."""
+    finished = sum((folder / MANIFEST).is_file() for folder in folders.values())
+    begun = [
+        f", {name} up to step {max(map(step_of, found))}"
+        for name, folder in folders.items()
+        if (found := [one for part in scratches_of(folder) for one in checkpoints_of(part)])
+    ]
+    return f"{finished} of {len(folders)} models{''.join(begun)}"
+
+
+def scratches_of(folder: Path) -> list[Path]:
+    """List the folders of runs under way to a checkpoint in `folder`."""
+    return list(folder.parent.glob(f".{folder.name}.*.scratch"))
 
 
 def discard_scratch(scratch: Path) -> None:

@@ -79,15 +79,19 @@ def removals(evidence: DomainEvidence, best: Mixture) -> dict[str, Contributions
     alone: member k against the seed
     added-to-best: k at weight 1/K and the rest scaled down, against the best
     """
+    return {quantity: _compared(evidence, models) for quantity, models in removed_and_added(best).items()}
+
+
+def removed_and_added(best: Mixture) -> Mapping[str, Iterable[tuple[Model, Model]]]:
+    """Return pairs of models to compare by quantity, as `removals` names them."""
     names = best.names
     uniform = Mixture.uniform(names)
-    pairs: Mapping[str, Iterable[tuple[Model, Model]]] = {
+    return {
         "best-without": ((without(best, name), best) for name in names),
         "uniform-without": ((without(uniform, name), uniform) for name in names),
         "alone": ((None, Mixture.vertex(names, name)) for name in names),
         "added-to-best": ((best, with_added(best, name, 1 / len(names))) for name in names),
     }
-    return {quantity: _compared(evidence, models) for quantity, models in pairs.items()}
 
 
 def first_order(evidence: DomainEvidence, best: Mixture) -> dict[str, Contributions]:

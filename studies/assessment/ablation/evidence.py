@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from objectives.evaluation import Evaluation, Objective
+from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.scoring.paired import PairedDifference, paired_difference
 from objectives.scoring.window_table import WindowTable
@@ -43,7 +43,7 @@ class DomainEvidence:
         self.merged = 0
         self._proxy = bench.proxy
         self._store = bench.database.evaluations
-        self._objectives: list[Objective] = [bench.losses[split]]
+        self._objectives: list[RememberedObjective] = [bench.losses[split]]
         if others:
             self._objectives.append(_elsewhere(bench, others, split))
         self._nats: dict[str, Floats] = {}
@@ -52,6 +52,11 @@ class DomainEvidence:
     @property
     def mixtures(self) -> Sequence[Mixture]:
         return list(self._mixtures.values())
+
+    def is_known(self, model: Model, *, steep: bool = False) -> bool:
+        """Tell whether a merge is remembered, with `steep` its gradient too; the seed is scored in any case."""
+        found = [] if model is None else [objective.recall(model) for objective in self._objectives]
+        return all(one is not None and (one.gradient is not None or not steep) for one in found)
 
     def nats(self, model: Model) -> Floats:
         """Return the nats (W,) of a merge, or of the seed. Raises `NonFiniteLossError`."""
@@ -112,7 +117,7 @@ class DomainEvidence:
         return self._proxy.seed_nats(self.table, self.split, self._store)
 
 
-def _elsewhere(bench: Workbench, domains: Sequence[str], split: Split) -> Objective:
+def _elsewhere(bench: Workbench, domains: Sequence[str], split: Split) -> RememberedObjective:
     target = Goal.over(domains, "macro", measure=bench.goals[split].measure)
     return RememberedObjective(bench.proxy.loss(target, split), bench.database.evaluations)
 

@@ -1,11 +1,15 @@
 """The verb `ablate`: every partition's contribution to the goal and to every held-out domain."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
 
 from objectives.held_out import Floats
+from objectives.target import Goal
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from pool.progress import say, track
@@ -19,9 +23,10 @@ from studies.assessment.ablation.contributions import (
     GameName,
     first_order,
     removals,
+    removed_and_added,
 )
 from studies.assessment.ablation.evidence import DomainEvidence
-from studies.assessment.ablation.path import integrated_gradients
+from studies.assessment.ablation.path import FIRST_POINTS, integrated_gradients
 from studies.assessment.ablation.ranking import (
     Noise,
     draw_documents,
@@ -40,6 +45,9 @@ from studies.assessment.ablation.shapley import (
 )
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
+
+if TYPE_CHECKING:
+    from pool.training.costs import Costs
 
 STEPS = 4
 """Steps of ascent from the worst mixture known."""
@@ -88,6 +96,31 @@ def run_ablation(bench: Workbench, study: optuna.Study, asked: AblationRequest) 
         rank_agreements(bench, asked.split, asked.noise),
         evidence.merged,
     )
+
+
+def ablation_costs(bench: Workbench, study: optuna.Study, asked: AblationRequest) -> Costs:
+    """Measure the costs of `run_ablation` on a study opened privately; a few of its merges depend on others' values."""
+    best, uniform = best_mixture(bench, study), Mixture.uniform(bench.proxy.pool.names)
+    game = Game(uniform if asked.game == "uniform" else best)
+    design = choose_design(len(game.players), asked.merges, seed=asked.noise.seed)
+    evidence = DomainEvidence(bench, asked.split, everywhere=asked.everywhere)
+    models = [game.model(coalition) for coalition in design.coalitions[1:]]
+    models += [model for pairs in removed_and_added(best).values() for pair in pairs for model in pair]
+    named = {model.digest: model for model in models if model is not None}
+    merges = sum(not evidence.is_known(model) for model in named.values())
+    noisy = 2 * (1 + len(game.players))
+    from studies.running.costs import Work, costs_of  # loads torch
+
+    work = Work(
+        f"the ablation of study {bench.config.name!r}",
+        Goal.over(evidence.domains, "macro", measure=evidence.goal.measure),
+        asked.split,
+        merges=merges + noisy,
+        gradients=0 if evidence.is_known(best, steep=True) else 1 + FIRST_POINTS + STEPS,
+        notes=("merges on noisy text and steps of gradients are counted roughly: some depend on others' values",),
+        remembered={"merges": len(named) - merges},
+    )
+    return costs_of(bench, work)
 
 
 def _value_coalitions(evidence: DomainEvidence, game: Game, design: Design) -> None:

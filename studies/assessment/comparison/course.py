@@ -14,7 +14,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from objectives.evaluation import FORWARDS_PER_GRADIENT
-from search.loop import Search
 from search.trials import (
     CACHED,
     SECONDS,
@@ -72,14 +71,9 @@ class Course:
         return replace(self, **kept)
 
 
-def forwards_per_merge(search: Search) -> int:
-    """Return the forward-equivalents of one merge: three with its gradient, else one, stopped early or not."""
-    return FORWARDS_PER_GRADIENT if search.wants_gradient else 1
-
-
 def course_of(bench: OpenedStudy) -> Course:
     """Follow a study's trials, charging recalled evaluations at their original cost."""
-    study, unit = bench.known_study(), forwards_per_merge(planned_search(bench))
+    study, unit = bench.known_study(), planned_search(bench).forwards_per_merge
     costs = bench.database.evaluations.costs(bench.objective.digest)
     incumbent: FrozenTrial | None = None
     tokens, seconds = 0, 0.0

@@ -3,15 +3,19 @@
 A killed comparison goes on, and more seeds, strategies or merges extend it, as with any study.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from objectives.target import Direction
 from pool.errors import ConfigError, StudyError, StudyMismatchError
+from pool.progress import say
 from search.strategies.registry import find_strategy
 from studies.assessment.comparison.comparison import Comparison, Contender, cut_to_equal
 from studies.assessment.comparison.course import (
@@ -20,7 +24,6 @@ from studies.assessment.comparison.course import (
     best_known,
     best_of_courses,
     course_of,
-    forwards_per_merge,
     lowest,
 )
 from studies.opened.identity import Identity, different_questions
@@ -31,6 +34,9 @@ from studies.running.run import run_search
 from studies.study_file.sections import StopConfig
 from studies.study_file.study_file import StudyFile, read_study_file
 
+if TYPE_CHECKING:
+    from pool.training.costs import Costs
+
 
 def compare_strategies(bench: OpenedStudy, strategies: Sequence[str], seeds: int, budget_forwards: int) -> Comparison:
     """Advance every strategy with every seed to the budget in forward-equivalents, and compare.
@@ -38,17 +44,14 @@ def compare_strategies(bench: OpenedStudy, strategies: Sequence[str], seeds: int
     Stop rules would make budgets unequal: they are left out, and trackers too. Raises `ConfigError` before anything
     runs, `StudyError` and `StudyMismatchError`.
     """
-    if bench.several:
-        raise ConfigError(f"study {bench.config.name!r} has several [targets]: compare follows one value; use [target]")
-    rivals = {name: [_variant(bench, name, seed) for seed in range(seeds)] for name in strategies}
-    for name, some in rivals.items():
-        _check_budget(name, some[0], budget_forwards)
+    rivals = _rivals(bench, strategies, seeds, budget_forwards)
     say_gate(bench.config)
     for seed in range(seeds):  # seed by seed, so that a killed comparison has whole pairs
-        for some in rivals.values():
-            run_search(some[seed], budget_forwards // forwards_per_merge(planned_search(some[seed])))
+        for place, (name, some) in enumerate(rivals.items(), start=1 + seed * len(rivals)):
+            say(f"comparing {place} of {seeds * len(rivals)}: {name}, seed {seed}")
+            run_search(some[seed], budget_forwards // planned_search(some[seed]).forwards_per_merge)
     contenders = [
-        Contender(name, forwards_per_merge(planned_search(some[0])), tuple(map(course_of, some)))
+        Contender(name, planned_search(some[0]).forwards_per_merge, tuple(map(course_of, some)))
         for name, some in rivals.items()
     ]
     equal = cut_to_equal(contenders, budget_forwards)
@@ -59,6 +62,31 @@ def compare_strategies(bench: OpenedStudy, strategies: Sequence[str], seeds: int
     known = best_known(bench) or best_of_courses(courses)
     direction = bench.target.direction
     return Comparison(bench.config.name, _measure_of(bench.config), budget_forwards, known, equal, direction=direction)
+
+
+def comparison_costs(bench: OpenedStudy, strategies: Sequence[str], seeds: int, budget_forwards: int) -> Costs:
+    """Measure the costs of `compare_strategies` on a study opened privately.
+
+    Each strategy is measured on its last seed, and all seeds of one that is not done count in full.
+    """
+    from studies.running.costs import search_costs, together  # loads torch
+
+    found: dict[str, Costs] = {}
+    for name, some in _rivals(bench, strategies, seeds, budget_forwards).items():
+        merges = budget_forwards // planned_search(some[0]).forwards_per_merge
+        found[name] = search_costs(some[-1], merges, repeats=seeds - 1, start_known=bool(found))
+    return together(f"the comparison of {len(found)} strategies on study {bench.config.name!r}", found)
+
+
+def _rivals(
+    bench: OpenedStudy, strategies: Sequence[str], seeds: int, budget_forwards: int
+) -> dict[str, list[OpenedStudy]]:
+    if bench.several:
+        raise ConfigError(f"study {bench.config.name!r} has several [targets]: compare follows one value; use [target]")
+    rivals = {name: [_variant(bench, name, seed) for seed in range(seeds)] for name in strategies}
+    for name, some in rivals.items():
+        _check_budget(name, some[0], budget_forwards)
+    return rivals
 
 
 def _variant(bench: OpenedStudy, strategy: str, seed: int) -> OpenedStudy:
@@ -92,7 +120,7 @@ def _variant_config(config: StudyFile, strategy: str, seed: int) -> StudyFile:
 
 def _check_budget(strategy: str, bench: OpenedStudy, budget_forwards: int) -> None:
     search = planned_search(bench)
-    unit, first = forwards_per_merge(search), len(search.start)
+    unit, first = search.forwards_per_merge, len(search.start)
     if budget_forwards // unit <= first:
         raise ConfigError(
             f"--forward-equivalents {budget_forwards} buys {strategy!r} {budget_forwards // unit} merges at {unit} "
@@ -167,7 +195,7 @@ def _read(file: Path) -> _Run:
             )
         check_values(course)
         reports = bench.root / "reports"
-        contender = Contender(config.name, forwards_per_merge(planned_search(bench)), (course,))
+        contender = Contender(config.name, planned_search(bench).forwards_per_merge, (course,))
         direction = bench.target.direction
         return _Run(file, config, bench.identity, contender, best_known(bench), reports, direction)
 

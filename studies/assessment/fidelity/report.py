@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
@@ -20,6 +21,7 @@ from pool.errors import ConfigError
 from pool.files.names import file_name
 from pool.files.whole import may_write
 from pool.mixture import Mixture
+from pool.parts.provenance import TruthRun
 from search.space import CappedSimplex
 from search.strategies.designs import spread
 from studies.answers.score import Json
@@ -30,6 +32,9 @@ from studies.assessment.fidelity.readings import VALUE, Instruments
 from studies.assessment.fidelity.truths import TruthPlan, Truths, import_truths, known_truths, train_truths
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
+
+if TYPE_CHECKING:
+    from pool.training.costs import Costs
 
 _TRIES = 100
 ANCHOR = "mixscout:fidelity_anchor"
@@ -227,6 +232,37 @@ def make_report(
     path = (wanted.output or bench.root / "reports") / f"{file_name(bench.config.name)}.fidelity.png"
     picture = draw_fidelity(fidelity, "test", path) if may_write(path) else None
     return FidelityReport(fidelity, forecaster, proposal, picture, trained)
+
+
+def fidelity_costs(
+    bench: Workbench, study: optuna.Study, wanted: FidelityRequest, engine: Engine = ONE_BY_ONE
+) -> Costs:
+    """Measure the costs of `make_report` on a study opened privately; the proposal's mixture is not known before."""
+    instruments, training = Instruments.of(bench), TruthPlan(wanted.repeats, as_long_as_members=wanted.unions)
+    rules, runs, what = rules_with(wanted.exponents), list[TruthRun](), f"the fidelity of study {bench.config.name!r}"
+    if wanted.truths:
+        mixtures = list(import_truths(instruments, wanted.truths, normalise=bench.config.normalise).mixtures.values())
+    else:
+        plan = _design(bench, study, wanted)
+        mixtures, runs = list(plan.values()), training.all_runs(bench.proxy.pool, plan)
+    asked = [instruments.proxy_loss(split) for split in SPLITS] + [
+        instruments.proxy_value(one) for one in rules.values()
+    ]
+    new = sum(objective.recall(one) is None for objective in asked for one in mixtures)
+    truths = [(run, instruments.truth(split, run.recipe)) for split in SPLITS for run in runs]
+    from studies.running.costs import Work, costs_of  # loads torch
+
+    work = Work(
+        what,
+        instruments.target,
+        "test",
+        runs=runs,
+        merges=new + NEW_MERGES,
+        readings=sum(truth.recall(run.mixture) is None for run, truth in truths),
+        notes=("the proposal, if trained, is one run more",) if wanted.train_proposal else (),
+        remembered={"merges": len(asked) * len(mixtures) - new},
+    )
+    return costs_of(bench, work, engine)
 
 
 def _design(bench: Workbench, study: optuna.Study, wanted: FidelityRequest) -> dict[str, Mixture]:

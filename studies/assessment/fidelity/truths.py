@@ -53,6 +53,20 @@ class TruthPlan:
         return recipe.model_copy(update={"order_seed": order_seed, "tokens": recipe.tokens * members})
 
     @property
+    def orders(self) -> range:
+        return range(1 + self.repeats)
+
+    def runs(self, pool: Pool, plan: Mapping[str, Mixture], order: int = 0) -> list[TruthRun]:
+        """List the runs of a plan; in another order, of its first mixtures."""
+        named = list(plan.items())[:REPEATED] if order else plan.items()
+        again = f" in order {order + 1} of the data" if order else ""
+        return [TruthRun(one, self.recipe(pool, one, order), f"{name}{again}") for name, one in named]
+
+    def all_runs(self, pool: Pool, plan: Mapping[str, Mixture]) -> list[TruthRun]:
+        """List the runs of a plan, and then those of the first mixtures in other orders."""
+        return [run for order in self.orders for run in self.runs(pool, plan, order)]
+
+    @property
     def source(self) -> str:
         longer = ", each for as long as its members together" if self.as_long_as_members else ""
         return f"trained here, by the members' recipe{longer}"
@@ -66,12 +80,9 @@ def train_truths(
     The first `REPEATED` are trained again for the noise; runs are kept at once. Raises `PoolError` and `EngineError`.
     """
 
-    def runs_of(mixtures: list[Mixture], order: int = 0) -> list[TruthRun]:
-        return [TruthRun(one, training.recipe(instruments.pool, one, order)) for one in mixtures]
-
-    mixtures, orders = list(plan.values()), range(1 + training.repeats)
-    runs, repeated = runs_of(mixtures), [runs_of(mixtures[:REPEATED], order) for order in orders]
-    _train_and_read(instruments, [*runs, *(run for some in repeated[1:] for run in some)], engine)
+    runs = training.runs(instruments.pool, plan)
+    repeated = [runs[:REPEATED], *(training.runs(instruments.pool, plan, order) for order in training.orders[1:])]
+    _train_and_read(instruments, training.all_runs(instruments.pool, plan), engine)
     readings = {split: _readings(instruments, split, runs) for split in SPLITS}
     noise = {split: _noise(instruments, split, repeated) for split in SPLITS}
     return Truths(plan, readings, noise, training.source)

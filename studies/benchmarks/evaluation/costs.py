@@ -37,7 +37,7 @@ MERGES_TIMED = 20
 
 
 @dataclass(frozen=True)
-class Costs:
+class EvaluationCosts:
     """Ratios of seconds, and one of bytes per second.
 
     overhead_ratio: an evaluation, kept in a database, over the bare forward passes
@@ -54,7 +54,7 @@ class Costs:
     versus_mergekit_candidate: Ratio
 
 
-def run_costs(bench: Workbench, repeats: int) -> Costs:
+def run_costs(bench: Workbench, repeats: int) -> EvaluationCosts:
     """Measure. Raises `ConfigError` without mergekit, or for groups of members."""
     check_mergekit()
     if bench.proxy.pool.groups:
@@ -90,7 +90,7 @@ def run_costs(bench: Workbench, repeats: int) -> Costs:
         show(4, f"ready model {ready}")
         candidate = Ratio.of([candidates() for _ in range(repeats)])
         show(5, f"candidate {candidate}")
-    return Costs(overhead, over_plain, bandwidth, ready, candidate)
+    return EvaluationCosts(overhead, over_plain, bandwidth, ready, candidate)
 
 
 def random_mixture(space: CappedSimplex, rng: np.random.Generator) -> Mixture:

@@ -19,7 +19,7 @@ from objectives.merging.merge import StackedPool
 from pool.checkpoints.checkpoint import new_model
 from pool.config.recipe import ModelShape
 from pool.progress import track
-from studies.benchmarks.evaluation.costs import Costs, check_mergekit, ready_seconds
+from studies.benchmarks.evaluation.costs import EvaluationCosts, check_mergekit, ready_seconds
 from studies.benchmarks.evaluation.memory import MemoryFigures
 from studies.benchmarks.evaluation.shortcuts import PrecisionCheck, Savings
 from studies.benchmarks.ratio import Ratio, paired
@@ -93,7 +93,7 @@ def _together(stacked: StackedPool, repeats: int) -> Ratio:
     return paired(at_once, one_by_one, repeats)
 
 
-def show_costs(console: Console, costs: Costs, savings: Savings) -> None:
+def show_costs(console: Console, costs: EvaluationCosts, savings: Savings) -> None:
     table = plain_table("ratio", "median", "min", "max", "repeats")
     named = {
         "evaluation over bare forward": costs.overhead_ratio,

@@ -94,6 +94,7 @@ def test_a_downstream_study_is_reported_in_its_own_unit(downstream_root: Path, m
     assert mixscout("search", file, "--merges", 9).code == 0
     answer = mixscout("report", file)
     assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[-1].startswith("next: mixscout handover ")
     report = json.loads((downstream_root / "reports" / "tiny" / "report.json").read_text())
     rows = report["sections"]["mixtures"]["tables"]["mixtures"]
     (unit,) = (column for column in rows[0] if "error" in column)

@@ -89,6 +89,7 @@ def test_a_goal_of_every_domain_leaves_nothing_out_of_domain(studied: Path, mixs
     assert scores["value"] == max(one["bits_per_byte"] for one in scores["domains"].values())
     people = mixscout("robustness", studied / "study.toml")
     assert "the study's goal uses every held-out domain of the pool" in people.out
+    assert people.out.splitlines()[-1].startswith("next: mixscout confirm ")
 
 
 def test_a_best_mixture_that_is_a_baseline_is_ranked_once_and_never_told_apart_from_it(root: Path, mixscout) -> None:

@@ -148,6 +148,7 @@ def test_ablate_for_people_says_how_values_were_found_and_how_far_they_hold(
     ablated_root: Path, mixscout: Callable
 ) -> None:
     answer = mixscout("ablate", ablated_root / "study.toml", "--game", "best", "--split", "test", "--goal-only")
+    assert answer.out.splitlines()[-1].startswith("next: mixscout report ")
     assert answer.code == 0, answer.err
     assert "test split" in answer.out and "Shapley values of the best mixture: exact" in answer.out
     assert "1 licences; 2 prose\n" in answer.out

@@ -81,6 +81,7 @@ def test_for_people_differences_stand_beside_the_noise_and_what_cannot_be_told_i
     assert "above the noise of" in shown or "within the noise of" in shown
     assert "Recommended: identity, the study's own" in shown, "nine truths recommend no other rule"
     assert "Lowest calibrated prediction" in shown
+    assert shown.splitlines()[-1].startswith("next: mixscout report ")
     assert shown.count("two predictions err by") + shown.count("the study's best mixture is the proposal") == 2
     alone = mixscout("fidelity", judged / "study.toml", "--mixtures", 8).out
     assert "Noise floor: not measured; `--repeats 2`" in alone and "too few truths for an interval" in alone
@@ -108,6 +109,7 @@ def test_predict_says_what_training_would_give_and_an_interval_around_it(judged:
         assert abs(predicted["value"] - answer[split]["proxy"]) < 0.5
     assert snapshot(judged / "pools") == before, "nothing is trained"
     shown = mixscout(*command).out
+    assert shown.splitlines()[-1].startswith("next: mixscout handover ")
     assert "prose 0.75, code 0.25" in shown and "truths, errs by" in shown.replace("\n", " ")
     best = json.loads(mixscout("best", judged / "study.toml", "--json").out)["mixture"]
     assert json.loads(mixscout("predict", judged / "study.toml", "--json").out)["mixture"] == pytest.approx(best)

@@ -2,14 +2,28 @@
 
 import ast
 import io
-from collections.abc import Iterator
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
+from subprocess import PIPE
 
 import click
 import pytest
 import typer
+from tiny import edit
 
+from pool.building.build import build_pool
+from pool.config.pool_file import read_pool_file
 from studies.command_line.app import app
+from studies.command_line.verbs import INTERRUPTED
 
 SOURCES = Path(__file__).parents[3]
 
@@ -78,3 +92,96 @@ def test_answers_leave_by_the_terminal_alone() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             assert called not in ("print", "Console", "sys.stdout.write", "typer.echo", "click.echo"), path
+
+
+NEXT = {
+    ("pool", "show", "pool.toml"): "search study.toml",
+    ("search", "study.toml", "--merges", "7"): "best study.toml",
+    ("best", "study.toml"): "confirm study.toml",
+    (
+        "compare",
+        "study.toml",
+        "--strategies",
+        "random",
+        "--seeds",
+        "1",
+        "--forward-equivalents",
+        "6",
+    ): "search study.toml",
+    ("table", "study.toml", "evaluated"): "search OTHER.toml",
+    ("handover", "study.toml", "run-1"): "report study.toml",
+}
+
+
+def test_a_verb_ends_with_its_finding_and_the_next_command(
+    begun_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mixscout: Callable
+) -> None:
+    shutil.copytree(begun_root, tmp_path / "root")
+    monkeypatch.chdir(tmp_path / "root")
+    for arguments, then in NEXT.items():
+        answer = mixscout(*arguments)
+        assert answer.code == 0, answer.err
+        *_, finding, last = answer.out.splitlines()
+        assert last.startswith(f"next: mixscout {then}  # "), arguments
+        if arguments[0] == "search":
+            assert re.fullmatch(r"best mixture: \w+ 0\.\d\d.*, value \d\.\d{4}", finding), finding
+    (tmp_path / "root" / "study.toml").rename(tmp_path / "root" / "study.txt")
+    alone = mixscout("pool", "show", "pool.toml").out.splitlines()[-1]
+    assert alone == 'next: mixscout search STUDY.toml  # with pool = "pool.toml" and a [target] in STUDY.toml'
+
+
+def _interrupted(*command: object, wait_for: str, also_seconds: float = 0.0) -> tuple[int, str]:
+    """Run a command in a process of its own, and press Ctrl-C once it says some words; return its code and words."""
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are started ignoring it
+    whole = [sys.executable, "-m", "studies.command_line.app", *map(str, command)]
+    with subprocess.Popen(whole, stdout=PIPE, stderr=PIPE, text=True, preexec_fn=heed) as process:
+        try:
+            assert process.stderr is not None
+            said = "".join(takewhile(lambda line: wait_for not in line, iter(process.stderr.readline, "")))
+            time.sleep(also_seconds)
+            process.send_signal(signal.SIGINT)
+            rest = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert "Traceback" not in rest
+    return process.returncode, said + rest
+
+
+def test_ctrl_c_in_a_build_says_what_is_kept_and_the_same_command_goes_on(empty_root: Path) -> None:
+    build = ("pool", "build", empty_root / "pool.toml")
+    edit(empty_root / "pool.toml", "tokens = 6_000", "tokens = 200_000")
+    code, said = _interrupted(*build, wait_for="training 1 of 3: member 'code': 0/", also_seconds=0.5)
+    assert code == INTERRUPTED == 130
+    assert re.search(r"stopped by Ctrl-C; kept: the corpus, and 1 of 4 models(, member 'code' up to step \d+)?\n", said)
+    assert said.endswith(f"the same command goes on from there: {shlex.join(['mixscout', *map(str, build)])}\n")
+    seed = empty_root / "pools" / "tiny" / "seed" / "model.safetensors"
+    written = seed.stat().st_mtime_ns
+    edit(empty_root / "pool.toml", "tokens = 200_000", "tokens = 6_000")
+    build_pool(read_pool_file(empty_root / "pool.toml"))
+    assert seed.stat().st_mtime_ns == written
+
+
+@pytest.mark.long
+def test_ctrl_c_in_a_search_keeps_its_merges(begun_root: Path, tmp_path: Path, mixscout: Callable) -> None:
+    shutil.copytree(begun_root, tmp_path / "root")
+    study = tmp_path / "root" / "study.toml"
+    code, said = _interrupted("search", study, "--merges", 5000, wait_for="search tiny: 6/5000", also_seconds=1.0)
+    found = re.search(r"stopped by Ctrl-C; kept: (\d+) of 5000 merges of study 'tiny'\n", said)
+    assert code == INTERRUPTED and found, said
+    total = int(found[1]) + 3
+    answer = mixscout("search", study, "--merges", total)
+    assert answer.out.startswith(f"merges {total} (of which")
+
+
+def test_ctrl_c_elsewhere_loses_nothing_that_was_finished(
+    begun_root: Path, monkeypatch: pytest.MonkeyPatch, mixscout: Callable
+) -> None:
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pool.parts.store.open_pool", press)
+    answer = mixscout("pool", "show", begun_root / "pool.toml")
+    assert answer.code == INTERRUPTED
+    assert answer.err.startswith(
+        "stopped by Ctrl-C; what was finished is kept\nthe same command goes on from there: mix"
+    )

@@ -125,6 +125,7 @@ def test_export_is_a_checkpoint_that_transformers_loads_with_the_same_loss(
 ) -> None:
     best = json.loads(mixscout("best", searched / "study.toml", "--json").out)
     answer = mixscout("export", searched / "study.toml", tmp_path / "out")
+    assert answer.out.splitlines()[-1].startswith("next: mixscout handover ")
     assert answer.code == 0, answer.err
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     assert AutoTokenizer.from_pretrained(tmp_path / "out").bos_token == "<|endoftext|>"
