@@ -43,8 +43,8 @@ OF_A_START = 3
 """Mixtures of the start design that a calibration evaluates; the first warms up."""
 SEED_LOOKS = 2 * SEED_TEXT_WINDOWS
 """Windows of the seed's text that are scored before and after a run."""
-ROW_BYTES = 20_000
-"""About the bytes of a trial and its evaluation in a database, without its windows."""
+DATABASE_BYTES, ROW_BYTES, PARTITION_BYTES = 130_000, 4_000, 250
+"""About the bytes of an empty database, and of a trial with its evaluation: in any case, and for each partition."""
 NOTE = "proposals take longer the more trials there are; stop rules may end the search sooner"
 
 
@@ -79,7 +79,7 @@ def search_costs(
         parts={name: part for name, part in parts.items() if part.likely},
         memory_bytes=peak.bytes,
         more_memory_bytes=peak.bytes * places if places > 1 else 0,
-        disk_bytes=(len(plan.waiting) + proposals) * _row_bytes(table),
+        disk_bytes=(len(plan.waiting) + proposals) * _row_bytes(bench, table) + DATABASE_BYTES * plan.in_new_database,
         remembered={"merges of the study": plan.done, "evaluations of the start design": known},
         place=bench.root,
         notes=(NOTE,),
@@ -119,18 +119,20 @@ class _Plan:
     left: int
     waiting: tuple[str, ...]
     known: int
+    in_new_database: bool
 
     @classmethod
     def of(cls, bench: OpenedStudy, merges: int) -> Self:
         search, there, done = planned_search(bench), set[object](), 0
-        if bench.config.name in optuna.get_all_study_names(bench.database.optuna):
+        names = optuna.get_all_study_names(bench.database.optuna)
+        if bench.config.name in names:
             study = bench.known_study()
             there = {trial.user_attrs.get(START) for trial in study.get_trials(deepcopy=False, states=FINISHED)}
             done = count_trials(study).merges
         left = max(0, merges - done)
         waiting = tuple(name for name in search.start if name not in there)[:left]
         known = sum(bench.objective.recall(search.start[name]) is not None for name in waiting)
-        return cls(search, done, left, waiting, known)
+        return cls(search, done, left, waiting, known, not names)
 
 
 def _advanced(bench: OpenedStudy, plan: _Plan) -> tuple[Seconds, Seconds, Seconds]:
@@ -158,8 +160,9 @@ def _timed_merges(bench: OpenedStudy, search: Search, most: int) -> list[float]:
     return [later - earlier for earlier, later in pairwise(ended)]
 
 
-def _row_bytes(table: WindowTable | None) -> int:
-    return ROW_BYTES + (8 * len(table.domain) if table else 0)
+def _row_bytes(bench: OpenedStudy, table: WindowTable | None) -> int:
+    windows = 8 * len(table.domain) if table else 0
+    return ROW_BYTES + PARTITION_BYTES * len(bench.space.names) + windows
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ def costs_of(bench: Workbench, work: Work, engine: Engine = ONE_BY_ONE) -> Costs
         parts={name: part for name, part in parts.items() if part.likely},
         memory_bytes=peak.bytes,
         more_memory_bytes=peak.bytes * setting.places if setting.places > 1 else 0,
-        disk_bytes=len(missing) * (model_bytes + _size(pool.folder / "tokenizer")) + count * ROW_BYTES,
+        disk_bytes=len(missing) * (model_bytes + _size(pool.folder / "tokenizer")) + count * _row_bytes(bench, None),
         passing_bytes=max((pace.passing_bytes for pace in paces.values()), default=0) * setting.places,
         remembered={"models": len(dict.fromkeys(work.runs)) - len(missing), **work.remembered},
         place=pool.folder,
