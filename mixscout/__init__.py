@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from objectives.merging.merge import StackedPool
     from objectives.merging.rules import make_rule
     from objectives.target import Goal
+    from pool.building.training.costs import Costs
     from pool.errors import MixscoutError
     from pool.mixture import Mixture
     from pool.parts.store import Pool
-    from pool.training.costs import Costs
     from search.space import CappedSimplex as MixtureSpace
     from studies.answers.best import Best
     from studies.answers.swarm_best import SwarmBest
@@ -62,7 +62,7 @@ __all__ = [
 
 _HOMES = {
     "Best": "studies.answers.best",
-    "Costs": "pool.training.costs",
+    "Costs": "pool.building.training.costs",
     "Evaluation": "objectives.evaluation",
     "Goal": "objectives.target",
     "MergedLoss": "objectives.losses.merged_loss",

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-    from pool.training.costs import Costs
+    from pool.building.training.costs import Costs
     from studies.assessment.fidelity.report import FidelityReport
     from studies.outcome.report.facts.facts import Facts
     from studies.outcome.report.facts.section import Section

@@ -24,8 +24,8 @@ from pool.files.streams import answer_written, plain
 from pool.progress import duration, say, size
 
 if TYPE_CHECKING:
+    from pool.building.training.costs import Costs, Seconds
     from pool.mixture import Mixture
-    from pool.training.costs import Costs, Seconds
 
 
 @runtime_checkable

@@ -16,6 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pool.building.foresight import Request, check_before_reading, foresee
 from pool.building.job import SEED_TEXT_WINDOWS
+from pool.building.training.costs import Costs, Seconds, Setting, TrainingPace, measure_training, pace_key
+from pool.building.training.run_files import checkpoints_of, scratches_of, step_of
 from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.pool_file import CorpusConfig, PoolFile, naming
 from pool.config.recipe import Recipe
@@ -36,8 +38,6 @@ from pool.progress import say
 from pool.tokens.prepared import CORPUS_RECORD, TRAIN, CorpusManifest
 from pool.tokens.preparing import read_text, tokenise
 from pool.tokens.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
-from pool.training.costs import Costs, Seconds, Setting, TrainingPace, measure_training, pace_key
-from pool.training.run_files import checkpoints_of, scratches_of, step_of
 
 SAMPLE_BYTES = 8_000_000
 """Text that a calibration reads of all sections together."""

@@ -17,7 +17,7 @@ from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 
 if TYPE_CHECKING:
-    from pool.training.costs import Costs
+    from pool.building.training.costs import Costs
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from studies.command_line.verbs import OF_POOL, SET
 from studies.terminal import console, print_costs, print_json, print_next
 
 if TYPE_CHECKING:
-    from pool.training.costs import Costs
+    from pool.building.training.costs import Costs
     from studies.opened.on_pool import Workbench
     from studies.study_file.study_file import StudyFile
 

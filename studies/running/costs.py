@@ -20,15 +20,16 @@ import optuna
 from objectives.evaluation import FORWARDS_PER_GRADIENT
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
-from pool.building.job import SEED_TEXT_WINDOWS, TruthRun, is_trained
+from pool.building.job import SEED_TEXT_WINDOWS, is_trained
+from pool.building.training.costs import Costs, Seconds, Setting, TrainingPace, measure_training, pace_key
 from pool.checkpoints.checkpoint import load_model
 from pool.corpus.corpus import Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.engines.resources import watched_memory
 from pool.mixture import Mixture
+from pool.parts.provenance import TruthRun
 from pool.parts.store import Pool
 from pool.progress import say
-from pool.training.costs import Costs, Seconds, Setting, TrainingPace, measure_training, pace_key
 from search.loop import Search, advance
 from search.trials import FINISHED, START, count_trials
 from studies.opened.on_pool import Workbench

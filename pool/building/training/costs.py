@@ -24,6 +24,9 @@ import psutil
 import torch
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainerControl
 
+from pool.building.training.inputs import training_windows
+from pool.building.training.placement import Trainable, with_adapter
+from pool.building.training.trainer import FirstWindows, RecipeTrainer, training_arguments
 from pool.checkpoints.checkpoint import parameters_of
 from pool.config.recipe import Recipe
 from pool.engines.engine import Engine
@@ -33,9 +36,6 @@ from pool.files.whole import disk_free
 from pool.mixture import Mixture
 from pool.progress import size
 from pool.tokens.held_out import Tokens
-from pool.training.inputs import training_windows
-from pool.training.placement import Trainable, with_adapter
-from pool.training.trainer import FirstWindows, RecipeTrainer, training_arguments
 
 MOST_STEPS, LEAST_STEPS = 16, 3
 LONGEST_SECONDS = 4.0

@@ -47,7 +47,7 @@ from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import best_mixture
 
 if TYPE_CHECKING:
-    from pool.training.costs import Costs
+    from pool.building.training.costs import Costs
 
 STEPS = 4
 """Steps of ascent from the worst mixture known."""

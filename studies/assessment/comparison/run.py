@@ -35,7 +35,7 @@ from studies.study_file.sections import StopConfig
 from studies.study_file.study_file import StudyFile, read_study_file
 
 if TYPE_CHECKING:
-    from pool.training.costs import Costs
+    from pool.building.training.costs import Costs
 
 
 def compare_strategies(bench: OpenedStudy, strategies: Sequence[str], seeds: int, budget_forwards: int) -> Comparison:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from tiny import edit, snapshot
 
-import pool.training.costs as training_costs
+import pool.building.training.costs as training_costs
 from pool.building import costs
 from pool.building.costs import build_costs
+from pool.building.training.costs import Costs, Seconds, Setting
 from pool.config.pool_file import read_pool_file
 from pool.engines.engine import ONE_BY_ONE
 from pool.engines.processes import Processes
 from pool.errors import PoolError
-from pool.training.costs import Costs, Seconds, Setting
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from tiny import edit, snapshot
 
 import mixscout
-from pool.training.costs import Costs, Seconds
+from pool.building.training.costs import Costs, Seconds
 from search.trials import count_trials
 from studies.opened.opening import open_privately, open_study
 from studies.running.costs import search_costs
