@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import optuna
@@ -21,11 +22,12 @@ from sqlalchemy import Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from pool.errors import StorageError, first_line
+from pool.progress import say
 from search.optuna_private import StudyStorage, TrialStorage
 from studies.database.address import Address, said_by
 from studies.database.errors import explained, outlasting, unreadable
 from studies.database.evaluations import EvaluationRow, EvaluationStore
-from studies.database.kept_file import KeptFile, is_other_file, writable_or_copied
+from studies.database.kept_file import KeptFile, copy_rows, is_other_file, may_only_read, writable_or_copied
 from studies.database.leases import Leases, exclusively
 from studies.database.migrations import versions
 
@@ -58,7 +60,7 @@ def open_database(
 ) -> Iterator[Database]:
     """Open the database, make its tables, renew this process's leases, and translate errors.
 
-    Without `writes`, a SQLite file that may only be read is opened as a private copy. Raises `StorageError` for a
+    Without `writes`, a database that may only be read is opened as a private copy. Raises `StorageError` for a
     database locked beyond the timeout, not writable, out of reach, or of another version;
     and for a SQLite file removed, replaced or cut while the block runs, at the next use or at the block's end.
     """
@@ -67,7 +69,7 @@ def open_database(
         raise unreadable(address)
     if not writes:
         with (
-            writable_or_copied(address, timeout_seconds) as place,
+            _own_copy(address, timeout_seconds) as place,
             open_database(place, timeout_seconds=timeout_seconds, lease_seconds=lease_seconds) as database,
         ):
             yield replace(database, address=address)
@@ -106,6 +108,29 @@ def copy_study(name: str, source: Database, target: Database) -> None:
     with source.engine.connect() as connection, target.engine.begin() as copy:
         if found := [dict(row) for row in connection.execute(select(*columns)).mappings()]:
             copy.execute(insert(EvaluationRow), found)
+
+
+@contextmanager
+def _own_copy(address: Address, timeout_seconds: float) -> Iterator[Address]:
+    """Yield the address, or that of a private copy where this user may only read, with a line that says so."""
+    if address.file is not None:
+        with writable_or_copied(address, timeout_seconds) as place:
+            yield place
+        return
+    engine = create_engine(address.url, **_options(address, timeout_seconds))
+    try:
+        with ExitStack() as stack:
+            place = address
+            if may_only_read(engine) and _is_current(engine, address):
+                place = Address.of_file(Path(stack.enter_context(TemporaryDirectory(prefix="mixscout-"))) / "study.db")
+                with open_database(place, timeout_seconds=timeout_seconds) as copy:
+                    copy_rows(engine, copy.engine)
+                say(f"database {address} is read-only for this user; what this command computes anew is not kept")
+            yield place
+    except SQLAlchemyError as error:
+        raise explained(address, error) from None  # a driver's may quote a password
+    finally:
+        engine.dispose()
 
 
 @contextmanager

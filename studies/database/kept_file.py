@@ -1,7 +1,7 @@
-"""The file of an SQLite database: a private copy for verbs that only read, and a check that it is still at its path.
+"""Private copies of databases for verbs that only read, and a check that an SQLite file is still at its path.
 
 SQLite goes on writing to a file that was removed, and nothing of that is kept. With a private copy, a colleague's
-folder, an archive mounted read-only and a full disk give the same answers, and leave no file behind.
+folder, an archive mounted read-only, a full disk and a server's user with SELECT alone give the same answers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+import sqlalchemy as sa
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import DBAPIError
 
 from pool.errors import StorageError
 from pool.files.whole import may_write
@@ -94,6 +96,39 @@ def _reader(file: Path, timeout_seconds: float) -> sqlite3.Connection:
     is_still = not log.exists() or log.stat().st_size == 0
     mode = "mode=ro&immutable=1" if is_still else "mode=ro"
     return sqlite3.connect(f"file:{quote(str(file))}?{mode}", uri=True, timeout=timeout_seconds)
+
+
+_READ_ONLY = ("permission denied", "command denied", "read-only", "read only")
+_IN_PARTS = {"yield_per": 1000}
+
+
+def may_only_read(server: Engine) -> bool:
+    """Tell whether a server refuses this user's writes to Mixscout's tables; a trial writes no row."""
+    try:
+        with server.connect() as connection:
+            for table in ("evaluations", "leases"):
+                connection.execute(sa.text(f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0"))
+            connection.rollback()
+    except (DBAPIError, RuntimeError) as error:  # of a server that is away too, which the caller will find
+        return any(words in str(getattr(error, "orig", error)).lower() for words in _READ_ONLY)
+    return False
+
+
+def copy_rows(server: Engine, copy: Engine) -> None:
+    """Replace all rows of a copy's tables by a server's, as of one moment. Raises SQLAlchemy's errors."""
+    tables, theirs = sa.MetaData(), sa.MetaData()
+    tables.reflect(copy)
+    with server.connect().execution_options(isolation_level="REPEATABLE READ") as source, copy.begin() as target:
+        theirs.reflect(source, only=list(tables.tables))
+        for table in reversed(tables.sorted_tables):
+            target.execute(table.delete())
+        for table in tables.sorted_tables:
+            for column in table.columns:
+                if isinstance(column.type, sa.JSON):
+                    column.type.none_as_null = True
+            rows = source.execute(sa.select(theirs.tables[table.name]), execution_options=_IN_PARTS).mappings()
+            for some in rows.partitions():
+                target.execute(table.insert(), [dict(row) for row in some])
 
 
 _MAGIC = b"SQLite format 3\0"

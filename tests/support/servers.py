@@ -36,9 +36,15 @@ class Postgres:
         """Return the URL of a database."""
         return f"postgresql+psycopg://{user}@/{name}?host={self.folder}"
 
-    def run(self, statement: str) -> None:
+    def reader_url(self, name: str) -> str:
+        """Let a new user read the tables of a database, and nothing more; return this user's URL."""
+        self.run(f"CREATE ROLE reader_{name} LOGIN")
+        self.run(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader_{name}", database=name)
+        return self.url(name, user=f"reader_{name}")
+
+    def run(self, statement: str, database: str = "postgres") -> None:
         """Run a statement as the administrator."""
-        engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
+        engine = create_engine(self.url(database), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(text(statement))
         engine.dispose()
@@ -101,6 +107,15 @@ class MariaDB:
                 time.sleep(0.1)
         engine.dispose()
         return f"mysql+pymysql://root@/{name}?unix_socket={self.socket}"
+
+    def reader_url(self, name: str) -> str:
+        """Let a new user read the tables of a database, and nothing more; return this user's URL."""
+        engine = create_engine(f"mysql+pymysql://root@/{name}?unix_socket={self.socket}")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE USER reader_{name}@localhost"))
+            connection.execute(text(f"GRANT SELECT ON `{name}`.* TO reader_{name}@localhost"))
+        engine.dispose()
+        return f"mysql+pymysql://reader_{name}@/{name}?unix_socket={self.socket}"
 
     def stop(self) -> None:
         """Stop the server."""

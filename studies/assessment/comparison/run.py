@@ -28,7 +28,7 @@ from studies.assessment.comparison.course import (
 )
 from studies.opened.identity import Identity, different_questions
 from studies.opened.opened_study import OpenedStudy
-from studies.opened.opening import open_study
+from studies.opened.opening import open_to_read
 from studies.running.plan import planned_search, say_gate
 from studies.running.run import run_search
 from studies.study_file.sections import StopConfig
@@ -187,7 +187,7 @@ def _read(file: Path) -> _Run:
         raise ConfigError(
             f"{file}: study {config.name!r} has several [targets]: compare follows one value; use [target]"
         )
-    with open_study(config) as bench:
+    with open_to_read(config) as bench:
         course = course_of(bench)
         if not course.merges:
             raise StudyError(

@@ -5,15 +5,16 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 from tiny import snapshot
 
 from pool.errors import StorageError
-from studies.database.address import Address
+from studies.database.address import VARIABLE, Address
 from studies.database.database import open_database
 from studies.database.errors import explained
 from studies.database.kept_file import writable_or_copied
@@ -80,6 +81,46 @@ def test_verbs_that_read_answer_as_before_and_write_where_they_are_told(
     assert (tmp_path / "report" / "report.html").is_file() and (tmp_path / "export" / "model.safetensors").is_file()
     assert search.code == 1 and len(search.err.splitlines()) == 1 and "cannot be written" in search.err
     assert snapshot(archive) == before
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+def test_a_server_s_user_with_select_alone_gets_the_same_answers(
+    kind: str,
+    root: Path,
+    new_address: Callable[[str], str],
+    mixscout,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    study, url = root / "study.toml", new_address(kind)
+    monkeypatch.setenv(VARIABLE, url)
+    assert mixscout("search", study, "--merges", 5).code == 0
+    reader = request.getfixturevalue(kind).reader_url(make_url(url).database)
+    monkeypatch.setenv(VARIABLE, reader)
+    first = mixscout("best", study)  # baselines and the test split are merged anew, and not kept
+    assert first.code == 0 and NOT_KEPT in first.err, first.err
+    monkeypatch.setenv(VARIABLE, url)
+    assert mixscout("best", study).out == first.out
+    own = {verb: mixscout(verb, study, *words) for verb, words in _to(tmp_path / "owner").items()}
+    monkeypatch.setenv(VARIABLE, reader)
+    for verb, words in _to(tmp_path / "reader").items():
+        answer = mixscout(verb, study, *words)
+        assert answer.code == 0 and answer.out == own[verb].out.replace("/owner/", "/reader/"), verb
+    for verb in ("table", "export"):
+        assert snapshot(tmp_path / "reader" / verb) == snapshot(tmp_path / "owner" / verb)
+    refused = mixscout("search", study, "--merges", 6)
+    assert refused.code == 1 and len(refused.err.splitlines()) == 1 and "denied" in refused.err
+
+
+def _to(folder: Path) -> dict[str, list[object]]:
+    """Verbs with what follows the study file."""
+    return {
+        "best": ["--json"],
+        "table": [folder / "table"],
+        "export": [folder / "export"],
+        "report": ["--output", folder / "report"],
+    }
 
 
 @pytest.fixture
