@@ -18,7 +18,13 @@ from optuna.distributions import BaseDistribution, check_distribution_compatibil
 from optuna.exceptions import OptunaError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
-from optuna.storages._rdb.models import TrialModel, TrialParamModel, TrialUserAttributeModel, TrialValueModel
+from optuna.storages._rdb.models import (
+    NOT_FOUND_MSG,
+    TrialModel,
+    TrialParamModel,
+    TrialUserAttributeModel,
+    TrialValueModel,
+)
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import CursorResult, insert, select, update
@@ -66,12 +72,14 @@ class FilteredStudy(optuna.Study):
 
 @contextmanager
 def reading_rows() -> Iterator[None]:
-    """Turn the error of a damaged row in the block into Optuna's error of a storage."""
+    """Turn the error of a damaged row in the block into Optuna's error of a storage; a missing row stays `KeyError`."""
     try:
         yield
     except (SQLAlchemyError, OptunaError, MixscoutError):
         raise
     except Exception as error:  # many types for one fact: the row is damaged
+        if isinstance(error, KeyError) and NOT_FOUND_MSG in error.args:
+            raise
         raise StorageInternalError(f"a row of the database is malformed: {error!r}") from error
 
 

@@ -6,7 +6,7 @@ Members are packed into a temporary folder beside the pool.
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -24,6 +24,7 @@ from pool.config.recipe import ModelShape
 from pool.files.whole import may_write
 from pool.progress import track
 from pool.tokens.held_out import HeldOutWindows
+from studies.answers.score import Json
 from studies.benchmarks.evaluation.costs import MERGES_TIMED, random_mixture
 from studies.benchmarks.ratio import Ratio, paired, seconds
 from studies.opened.on_pool import Workbench
@@ -72,6 +73,13 @@ class MemoryFigures:
     spread: float
     """Standard deviation of the reference's losses over the mixtures."""
     ways: Sequence[WayFigures]
+
+    def as_json(self) -> Json:
+        """Give the figures as an object; the folder of packed members is gone by then."""
+        found = asdict(self)
+        for way in found["ways"]:
+            del way["holding"]["packed"]
+        return found
 
 
 @dataclass(frozen=True)

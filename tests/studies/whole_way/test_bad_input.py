@@ -295,7 +295,9 @@ def test_a_nan_in_a_member_is_named(studied: Path, mixscout) -> None:
     rewrite_record(folder / "manifest.json", lambda content: content.update(weights_digest=digest))
     pool_record = studied / "pools/tiny/pool.json"
     rewrite_record(pool_record, lambda content: content["members"]["docs"].update(weights_digest=digest))
-    _refused(mixscout, studied, "member 'docs' has NaN or infinite values in", "search", studied / "study.toml")
+    edit(studied / "study.toml", 'name = "tiny"', 'name = "other"')
+    answer = mixscout("search", studied / "study.toml")
+    assert answer.code == 1 and "member 'docs' has NaN or infinite values in" in answer.err.splitlines()[-1]
 
 
 def test_a_locked_database(studied: Path, mixscout) -> None:
