@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from pool.config.sources import CHUNK_BYTES, TextSource
 from pool.corpus.reading.json_lines import Row, has_column, json_rows, text_of, value_of
-from pool.corpus.reading.kinds import shown_names
 from pool.corpus.reading.rows import READER, file_rows, folder_value
 from pool.corpus.reading.source_files import check_path, paths_of
 from pool.errors import CorpusError, HubError, first_line
 from pool.files.hub import Snapshot, fetch, find_snapshot
+from pool.files.kinds import shown_names
 from pool.progress import say, silent
 
 if TYPE_CHECKING:

@@ -13,23 +13,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pool.errors import ConfigError
+from pool.files import kinds
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
-_BOMS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""Byte order marks; the longer of two with one beginning stands first."""
+_BOMS = {codecs.BOM_UTF8: "utf-8-sig", **kinds.UTF_MARKS}
 _NO_TABLES = {
-    b"PK\x03\x04": "an Excel workbook or a zip archive; save the sheet as CSV",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
-    b"\x1f\x8b": "compressed by gzip; unpack it",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it",
-    b"PAR1": "a Parquet file; write it as CSV",
-    b"version https://git-lfs": "a pointer of Git LFS; fetch the file by `git lfs pull`",
+    kinds.ZIP: "an Excel workbook or a zip archive; save the sheet as CSV",
+    kinds.OLD_OFFICE: "an Excel workbook; save the sheet as CSV",
+    kinds.GZIP: "compressed by gzip; unpack it",
+    kinds.ZSTANDARD: "compressed by zstd; unpack it",
+    kinds.PARQUET: "a Parquet file; write it as CSV",
+    kinds.GIT_LFS: "a pointer of Git LFS; fetch the file by `git lfs pull`",
     b"<!DOCTYPE": "a page of HTML; download the file itself",
     b"<html": "a page of HTML; download the file itself",
     b'{"': "JSON; write it as CSV",

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from pool.errors import ConfigError
+from pool.files import kinds
 
 HubName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=96)
@@ -51,17 +52,16 @@ class Config(BaseModel):
 _KINDS = {"corpus": "a pool file", "pool": "a study file", "table": "a study file"}
 """By a key that every file of the kind has."""
 _NO_TOML = {
-    b"PK\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "compressed by gzip",
-    b"\x28\xb5\x2f\xfd": "compressed by Zstandard",
-    b"BZh": "compressed by bzip2",
-    b"\xfd7zXZ\0": "compressed by xz",
-    b"SQLite format 3\0": "a SQLite database",
-    b"%PDF-": "a PDF document",
+    kinds.ZIP: "a ZIP archive",
+    kinds.GZIP: "compressed by gzip",
+    kinds.ZSTANDARD: "compressed by Zstandard",
+    kinds.BZIP2: "compressed by bzip2",
+    kinds.XZ: "compressed by xz",
+    kinds.SQLITE: "a SQLite database",
+    kinds.PDF: "a PDF document",
     b"{": "JSON",
 }
 """First bytes of files given in the place of a TOML file."""
-_TAR_MARK = slice(257, 262)
 _NO_TOML_BY_NAME = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SLASHES = "; in a path, write `/` instead of a backslash, or single quotes around it"
@@ -215,7 +215,7 @@ def _text_of(path: Path) -> str:
 
 def _kind_of(content: bytes) -> str | None:
     """Name what a file is by its first bytes; None for what may be TOML."""
-    if content[_TAR_MARK] == b"ustar":
+    if content[kinds.TAR_MARK] == kinds.TAR:
         return "a tar archive"
     return next((kind for start, kind in _NO_TOML.items() if content.startswith(start)), None)
 

@@ -20,6 +20,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from pool.errors import StorageError
+from pool.files.kinds import SQLITE
 from pool.files.whole import may_write
 from pool.progress import say
 from studies.database.address import Address
@@ -131,7 +132,6 @@ def copy_rows(server: Engine, copy: Engine) -> None:
                 target.execute(table.insert(), [dict(row) for row in some])
 
 
-_MAGIC = b"SQLite format 3\0"
 _LOST = "what it held is lost to this command, which keeps nothing more"
 _REMEDY = "put a copy back and run the same command again, or run it without one to start anew"
 
@@ -162,7 +162,7 @@ class KeptFile:
     def check_at_the_end(self) -> None:
         """Raise `StorageError` also for a file overwritten in place."""
         self.check()
-        if _header(self._path)[:16] != _MAGIC:
+        if _header(self._path)[:16] != SQLITE:
             raise self._error("overwritten")
 
     def watch(self, engine: Engine) -> None:
@@ -180,7 +180,7 @@ class KeptFile:
 def _is_whole(path: Path, size: int) -> bool:
     """Tell whether a file that shrank has the pages that its header counts, as after VACUUM."""
     header = _header(path)
-    if header[:16] != _MAGIC:
+    if header[:16] != SQLITE:
         return False
     page = int.from_bytes(header[16:18], "big")
     return size >= (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
@@ -192,7 +192,7 @@ def is_other_file(path: Path) -> bool:
         header = _header(path)
     except OSError:
         return False
-    return bool(header) and header[:16] != _MAGIC
+    return bool(header) and header[:16] != SQLITE
 
 
 def _header(path: Path) -> bytes:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
-from pool.corpus.reading.kinds import shown_names
 from pool.corpus.reading.unpacked import as_text, bad_bytes_named, is_utf_8, marked_encoding, unpacked
 from pool.errors import CorpusError
+from pool.files.kinds import shown_names
 
 Row = dict[str, object]
 

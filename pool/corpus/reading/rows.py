@@ -13,10 +13,10 @@ from typing import Literal, TextIO
 
 from pool.config.sources import CHUNK_BYTES, TextSource
 from pool.corpus.reading.json_lines import Row, has_column, json_rows
-from pool.corpus.reading.kinds import shown_names
 from pool.corpus.reading.source_files import check_start, folder_columns
 from pool.corpus.reading.unpacked import as_text, bad_bytes_named, is_packed, unpacked
 from pool.errors import CorpusError, first_line
+from pool.files.kinds import shown_names
 from pool.progress import silent
 
 _DELIMITERS = {"csv": (",", ";", "\t", "|"), "tsv": ("\t",)}

@@ -10,7 +10,6 @@ from urllib.parse import unquote
 import zstandard
 
 from pool.config.sources import TEXT_ROOT, TextSource
-from pool.corpus.reading.kinds import START_BYTES, is_pointer, refuse_known
 from pool.corpus.reading.unpacked import (
     BLOCK_BYTES,
     LARGEST_WINDOW,
@@ -20,6 +19,7 @@ from pool.corpus.reading.unpacked import (
     unpacked,
 )
 from pool.errors import CorpusError
+from pool.files.kinds import START_BYTES, is_pointer, refuse_known
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _CLOSED_TO_ALL = "lost+found"

@@ -13,16 +13,11 @@ from typing import BinaryIO, TextIO, cast
 import zstandard
 
 from pool.errors import CorpusError
+from pool.files.kinds import BZIP2, GZIP, UTF_MARKS, XZ, ZSTANDARD
 
 BLOCK_BYTES = 2**20
 LARGEST_WINDOW = 2**31
 """Bytes of the longest window of Zstandard, `--long=31`; such a file needs as much memory to be read."""
-_UTF_16 = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 
 
 def unpacked(path: Path) -> io.BufferedIOBase:
@@ -43,11 +38,11 @@ def is_zstandard(start: bytes) -> bool:
 
 def marked_encoding(start: bytes) -> str | None:
     """Name the encoding of a byte order mark: UTF-16 or UTF-32."""
-    return next((name for mark, name in _UTF_16.items() if start.startswith(mark)), None)
+    return next((name for mark, name in UTF_MARKS.items() if start.startswith(mark)), None)
 
 
 def _opener(start: bytes) -> Callable[[Path], io.BufferedIOBase] | None:
-    if start.startswith(b"BZh") and start[4:10] not in _BZIP2:
+    if start.startswith(BZIP2) and start[4:10] not in _BZIP2:
         return None  # text may begin with these letters
     if start[1:4] == _SKIPPABLE and start[0] in range(0x50, 0x60):
         return _opened_zstandard  # a skippable frame, the first of pzstd
@@ -64,10 +59,10 @@ _SKIPPABLE = b"\x2a\x4d\x18"
 _BZIP2 = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 """The bytes after `BZh` and a digit: a block, or the end of an empty file."""
 _OPENERS: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
-    b"\x1f\x8b": gzip.open,
-    b"\x28\xb5\x2f\xfd": _opened_zstandard,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ": lzma.open,
+    GZIP: gzip.open,
+    ZSTANDARD: _opened_zstandard,
+    BZIP2: bz2.open,
+    XZ: lzma.open,
 }
 
 

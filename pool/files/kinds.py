@@ -1,11 +1,27 @@
 """Kinds of files by their first bytes: files without text are refused by name, with the way to their text."""
 
+import codecs
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from pool.errors import CorpusError
+
+GZIP, ZSTANDARD, BZIP2, XZ = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ"
+ZIP, EMPTY_ZIP = b"PK\x03\x04", b"PK\x05\x06"
+PARQUET, SQLITE, PDF = b"PAR1", b"SQLite format 3\0", b"%PDF-"
+OLD_OFFICE = b"\xd0\xcf\x11\xe0"
+GIT_LFS = b"version https://git-lfs"
+TAR = b"ustar"
+TAR_MARK = slice(257, 262)
+UTF_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Encodings by their byte order marks; the longer of two with one beginning stands first."""
 
 START_BYTES = 512
 _LARGEST_PAGE = 2**20
@@ -25,19 +41,19 @@ _AS_JSONL = "write its text as JSON Lines"
 _UNPACK = "unpack it with `{}` and list what was inside"
 
 _POINTERS = (
-    Kind((b"version https://git-lfs.github.com/spec/",), "a Git LFS pointer", "fetch the real file: `git lfs pull`"),
+    Kind((GIT_LFS + b".github.com/spec/",), "a Git LFS pointer", "fetch the real file: `git lfs pull`"),
     Kind((b"# xet version",), "a Xet pointer", "fetch the real file: `git xet pull`, or download it again"),
     Kind((b"/annex/objects/",), "a git-annex pointer", "fetch the real file: `git annex get`"),
 )
-_PARQUET = Kind((b"PAR1",), "a Parquet file", 'set format = "parquet"')
-_ZIP = Kind((b"PK\x03\x04", b"PK\x05\x06"), "a ZIP archive, as .docx and .npz are", _UNPACK.format("unzip"))
+_PARQUET = Kind((PARQUET,), "a Parquet file", 'set format = "parquet"')
+_ZIP = Kind((ZIP, EMPTY_ZIP), "a ZIP archive, as .docx and .npz are", _UNPACK.format("unzip"))
 _BINARY = (
     Kind((b"ARROW1\0\0", b"FEA1\0", b"\xff\xff\xff\xff"), "an Arrow file", 'list its folder with format = "saved"'),
-    Kind((b"SQLite format 3\0",), "a SQLite database", _AS_JSONL),
+    Kind((SQLITE,), "a SQLite database", _AS_JSONL),
     Kind((b"Obj\x01",), "an Avro file", _AS_JSONL),
     Kind((b"\x89HDF\r\n",), "an HDF5 file", _AS_JSONL),
-    Kind((b"%PDF-",), "a PDF document", "turn it into text, say with `pdftotext`"),
-    Kind((b"\xd0\xcf\x11\xe0",), "an old Office document", "save it as text"),
+    Kind((PDF,), "a PDF document", "turn it into text, say with `pdftotext`"),
+    Kind((OLD_OFFICE,), "an old Office document", "save it as text"),
     Kind((b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a"), "an image", "take it out of `files`"),
     Kind((b"\x80\x02", b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95"), "a pickle, never opened", _AS_JSONL),
     Kind((b"\x93NUMPY",), "a NumPy array", _AS_JSONL),
@@ -85,7 +101,7 @@ def refuse_known(path: PurePath, start: bytes, size: int, form: str) -> None:
     found = next((kind for kind in known if start.startswith(kind.starts)), None) or _by_content(path, start, size)
     if found is not None:
         raise CorpusError(f"is {found.what}; {found.remedy}")
-    if form == "parquet" and not start.startswith(b"PAR1"):
+    if form == "parquet" and not start.startswith(PARQUET):
         hint = 'set format = "jsonl"' if start.lstrip()[:1] in (b"{", b"[") else "correct `format`, or write it again"
         raise CorpusError(f"cannot be read as parquet: it begins with {shown(start)}; {hint}")
     other = _WRITTEN_AS.get(path.suffix.lower())
@@ -116,7 +132,7 @@ def _is_zip(path: PurePath, form: str) -> bool:
 
 
 def _by_content(path: PurePath, start: bytes, size: int) -> Kind | None:
-    if start[257:262] == b"ustar":
+    if start[TAR_MARK] == TAR:
         return _TAR
     if start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < 2**27:
         return _WEIGHTS
