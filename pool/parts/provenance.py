@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 
 from pool.building.training.inputs import own_domains
@@ -15,6 +14,7 @@ from pool.config.recipe import OptionMark, Recipe, Shape
 from pool.errors import ConfigError, HubError, PoolError, PoolMismatchError
 from pool.files.digests import digest_json, short
 from pool.mixture import Mixture
+from pool.progress import duration
 from pool.tokens.prepared import CorpusManifest
 
 _OF_RECIPE = "recipe."
@@ -270,7 +270,7 @@ def _cost(recipe: Recipe, members: Sequence[CheckpointManifest]) -> str:
     if not speeds:
         return tokens
     seconds = recipe.tokens * len(members) * len(speeds) / sum(speeds)
-    return f"{tokens}, about {timedelta(seconds=math.ceil(seconds))} hours at the speed of the last training"
+    return f"{tokens}, about {duration(math.ceil(seconds))} at the speed of the last training"
 
 
 def describe_moves(changed: Mapping[str, list[str]], before: Sequence[str], now: Sequence[str]) -> str:

@@ -97,7 +97,7 @@ def test_an_unbuilt_pool_says_what_to_run(empty_root: Path) -> None:
 
 RECIPE_CHANGED = r"""3 members were trained before a change of recipe\.learning_rate 0\.003 -> 0\.001
 members: 'code', 'docs', 'prose'; the corpus, the tokenizer and the seed still fit
-cost: 18,000 tokens of training in all, about \d:\d\d:\d\d hours at the speed of the last training
+cost: 18,000 tokens of training in all, about \d+ s at the speed of the last training
 train them again by `mixscout pool build .*pool\.toml --all-members`; until then the pool stays as it is
 or take the change back, or give the pool another name$"""
 
