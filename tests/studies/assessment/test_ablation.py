@@ -21,7 +21,6 @@ from studies.assessment.ablation.path import TOLERANCE
 from studies.assessment.ablation.ranking import Noise, draw_documents, resampled, spearman, spread
 from studies.assessment.ablation.run import AblationRequest, run_ablation
 from studies.opened.on_pool import Workbench, workbench
-from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
 from studies.terminal import json_text
 
@@ -30,12 +29,10 @@ DOMAINS = ("licences", "prose", "code", "docs")
 
 
 @pytest.fixture(scope="module")
-def ablated_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ablated_root(begun_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root whose study has a few merges. Only verbs that remember write into it."""
     folder = tmp_path_factory.mktemp("ablated") / "root"
-    shutil.copytree(built_root, folder)
-    with workbench(read_study_file(folder / "study.toml")) as bench:
-        run_search(bench, 6)
+    shutil.copytree(begun_root, folder)
     return folder
 
 

@@ -20,12 +20,11 @@ COMMAND = ("--mixtures", COUNT, "--repeats", 1, "--exponents", "0.5", "--train-p
 
 
 @pytest.fixture(scope="module")
-def judged_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def judged_root(begun_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a study and its fidelity. Shared: never write into it."""
     folder = tmp_path_factory.mktemp("judged") / "root"
-    shutil.copytree(built_root, folder)
+    shutil.copytree(begun_root, folder)
     with workbench(read_study_file(folder / "study.toml")) as bench:
-        run_search(bench, 6)
         make_report(bench, bench.known_study(), FidelityRequest(COUNT, 1, exponents=(0.5,), train_proposal=True))
     return folder
 

@@ -14,18 +14,7 @@ from tiny import edit
 from search.trials import IMPORTED
 from studies.opened.identity import ACCEPTED, VERSIONS
 from studies.opened.on_pool import workbench
-from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
-
-
-@pytest.fixture(scope="module")
-def begun_root(built_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with a study of six merges. Shared: never write into it."""
-    folder = tmp_path_factory.mktemp("begun") / "root"
-    shutil.copytree(built_root, folder)
-    with workbench(read_study_file(folder / "study.toml")) as bench:
-        run_search(bench, 6)
-    return folder
 
 
 @pytest.fixture
