@@ -30,6 +30,7 @@ from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.engines.resources import watched_memory
 from pool.errors import CorpusError
 from pool.files.records import MANIFEST, read_record
+from pool.files.whole import bytes_of_folder
 from pool.parts.layout import CORPUS, SEED, TOKENIZER, PoolLayout, member_part
 from pool.parts.others import read_given_seed
 from pool.parts.provenance import label
@@ -173,7 +174,7 @@ def _known_text(request: Request) -> _Text | None:
             manifest = read_record(corpus / CORPUS_RECORD, CorpusManifest)
             if manifest.source_digest == request.text.whole:
                 tokens = {name: one.tokens for name, one in manifest.partitions.items()}
-                return _Text(tokens, {}, 0, 0, _size(folder / TOKENIZER), request.config.tokenizer.vocabulary)
+                return _Text(tokens, {}, 0, 0, bytes_of_folder(folder / TOKENIZER), request.config.tokenizer.vocabulary)
     check_before_reading(request)
     return None
 
@@ -234,12 +235,12 @@ def _scaled(
         "the tokenizer": Seconds.exactly(trained * min(sample, sum(whole.values())) / min(sample, sum(sizes.values()))),
         "tokens": Seconds.exactly(made * again),
     }
-    streams = _size(folder / CORPUS / TRAIN)
-    others = _size(folder / CORPUS) - streams
-    disk = round(streams * again + others * min(times, 2.0)) + _size(folder / TOKENIZER)
+    streams = bytes_of_folder(folder / CORPUS / TRAIN)
+    others = bytes_of_folder(folder / CORPUS) - streams
+    disk = round(streams * again + others * min(times, 2.0)) + bytes_of_folder(folder / TOKENIZER)
     passing = round(sum(whole.values()) * (1 + _INDEX_SHARE))
     exact = all(factor == 1 for factor in more.values())
-    return _Text(tokens, steps, disk, passing, _size(folder / TOKENIZER), vocabulary, exact)
+    return _Text(tokens, steps, disk, passing, bytes_of_folder(folder / TOKENIZER), vocabulary, exact)
 
 
 def _of_section(partition: str, more: Mapping[str, float]) -> float:
@@ -288,7 +289,3 @@ def _given_tokenizer(request: Request) -> PreTrainedTokenizerFast | None:
     if not request.anew and (config.folder / TOKENIZER / MANIFEST).is_file():
         return load_tokenizer(config.folder / TOKENIZER)
     return read_given_seed(config.seed, config.folder).tokenizer if config.seed.is_given else None
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

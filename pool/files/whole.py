@@ -60,6 +60,11 @@ def may_write(path: Path) -> bool:
     return all(os.access(one, rights if one is folder else os.W_OK, effective_ids=effective) for one in wanted)
 
 
+def bytes_of_folder(folder: Path) -> int:
+    """Add up the files of a folder, in folders inside too."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def disk_free(path: Path) -> int:
     """Return the free bytes of the disk that holds a path, or will hold it."""
     while not path.exists():

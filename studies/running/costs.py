@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -26,6 +25,7 @@ from pool.checkpoints.checkpoint import load_model
 from pool.corpus.corpus import Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.engines.resources import watched_memory
+from pool.files.whole import bytes_of_folder
 from pool.mixture import Mixture
 from pool.parts.provenance import TruthRun
 from pool.parts.store import Pool
@@ -202,6 +202,7 @@ def costs_of(bench: Workbench, work: Work, engine: Engine = ONE_BY_ONE) -> Costs
         "merges": merge * (work.merges + work.readings) + gradient * work.gradients,
     }
     model_bytes = max((pace.model_bytes for pace in paces.values()), default=0)
+    model_bytes += bytes_of_folder(pool.folder / "tokenizer")
     count = work.merges + work.gradients
     return Costs(
         work.what,
@@ -213,7 +214,7 @@ def costs_of(bench: Workbench, work: Work, engine: Engine = ONE_BY_ONE) -> Costs
         parts={name: part for name, part in parts.items() if part.likely},
         memory_bytes=peak.bytes,
         more_memory_bytes=peak.bytes * setting.places if setting.places > 1 else 0,
-        disk_bytes=len(missing) * (model_bytes + _size(pool.folder / "tokenizer")) + count * _row_bytes(bench, None),
+        disk_bytes=len(missing) * model_bytes + count * _row_bytes(bench, None),
         passing_bytes=max((pace.passing_bytes for pace in paces.values()), default=0) * setting.places,
         remembered={"models": len(dict.fromkeys(work.runs)) - len(missing), **work.remembered},
         place=pool.folder,
@@ -244,7 +245,3 @@ def _measured_runs(pool: Pool, runs: Sequence[TruthRun], setting: Setting) -> di
             model, what = load_model(pool.folder / "seed"), f"a training run of pool {pool.config.name!r}"
             paces[key] = measure_training(model, run.recipe, pool.config.context, setting, what=what)
     return paces
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -32,7 +32,7 @@ from pool.config.recipe import Recipe
 from pool.engines.engine import Engine
 from pool.engines.resources import free_host_memory
 from pool.errors import PoolError
-from pool.files.whole import disk_free
+from pool.files.whole import bytes_of_folder, disk_free
 from pool.mixture import Mixture
 from pool.progress import size
 from pool.tokens.held_out import Tokens
@@ -78,12 +78,14 @@ class Costs:
 
     what: the command's work, for people
     runs: models to train; their `train_tokens` are read forward and backward
-    merges: merges to make and score; `forwards` are their forward-equivalents, and those of scoring trained models
+    merges: merges to make and score
+    scored_tokens: held-out tokens to score, of merges and trained models; `forwards` are the forward-equivalents
     parts: seconds by part of the work
     memory_bytes: most memory of the process at a time; `more_memory_bytes` are those of further processes
     disk_bytes: bytes that stay; `passing_bytes` are there besides while the work is done
     remembered: parts already done, by name
-    places: folders that have to hold them
+    place: the folder of the bytes on disk
+    notes: limits of the estimate, for people
     """
 
     what: str
@@ -109,14 +111,10 @@ class Costs:
         """Put another part of the work before the others."""
         return replace(self, parts={part: Seconds.exactly(seconds), **self.parts})
 
-    @property
-    def free_disk_bytes(self) -> int:
-        return disk_free(self.place)
-
     def check_room(self) -> None:
         """Raise `PoolError` where memory or disk will not do."""
         check_memory(self.what, self.memory_bytes + self.more_memory_bytes - psutil.Process().memory_info().rss)
-        needed, free = self.disk_bytes + self.passing_bytes, self.free_disk_bytes
+        needed, free = self.disk_bytes + self.passing_bytes, disk_free(self.place)
         if needed > free:
             raise PoolError(
                 f"{self.what} takes about {size(needed)} of disk, and the disk of {self.place} has "
@@ -246,7 +244,7 @@ def measure_training(
     with tempfile.TemporaryDirectory(prefix="mixscout-costs-") as folder, _threads(setting.threads):
         cold = _trained(trained, tokens, _short(recipe, context, 1), context, Path(folder) / "cold")
         warm = _trained(trained, tokens, _short(recipe, context, MOST_STEPS), context, Path(folder) / "warm")
-        kept = sum(path.stat().st_size for path in (Path(folder) / "warm").rglob("*") if path.is_file())
+        kept = bytes_of_folder(Path(folder) / "warm")
     step = Seconds.of(warm.steps)
     start = max(0.0, warm.start - step.likely)
     first = max(0.0, cold.start - step.likely - start)
