@@ -117,13 +117,9 @@ DryRunOption = Annotated[
 ]
 NoiseOption = Annotated[float, typer.Option(min=0, max=1, help="Share of characters that the noise edits.")]
 
+WORKERS_HELP = "Number of workers side by side, one device each."
 WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        show_default="one, or one a core to train small models",
-        help="Number of workers side by side, one device each.",
-    ),
+    int | None, typer.Option(min=1, show_default="one; a core each for small models", help=WORKERS_HELP)
 ]
 EngineOption = Annotated[
     EngineName | None,
@@ -169,14 +165,13 @@ def print_answer(
         tell_next(*then)
 
 
-def tell_next(verb: str, file: Path, what: str) -> None:
-    """Print the next command on a study file; `VERB` may hold what stands behind the file, after a `|`."""
+def tell_next(verb: str, file: Path, what: str, *, more: str = "") -> None:
+    """Print the next command on a study file, with `more` behind the file, and what the command does."""
     from studies.study_file.study_file import read_study_file
 
     with heard_by(lambda line: None):  # what the file has to say was said
         typed = read_study_file(file).typed
-    before, _, behind = verb.partition("|")
-    print_next(f"mixscout {before} {typed}{behind}", what)
+    print_next(" ".join(filter(None, ("mixscout", verb, typed, more))), what)
 
 
 def read_study(study_file: Path) -> "StudyFile":

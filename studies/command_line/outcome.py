@@ -45,7 +45,7 @@ def export(
     if push_to_hub is not None:
         commit = push(folder, push_to_hub, f"{found.study}: merge of the best mixture")
         console().print(f"pushed to {push_to_hub} at {commit}", soft_wrap=True)
-    tell_next("handover| DIR", study_file, "the best mixture as files for training stacks")
+    tell_next("handover", study_file, "the best mixture as files for training stacks", more="DIR")
 
 
 @outcome_verbs.command(
@@ -130,7 +130,7 @@ def report(
     console().print(f"report: {written.page}", soft_wrap=True)
     if missing:
         console().print(f"not there yet, the page says how to get it: {'; '.join(missing)}", soft_wrap=True)
-    tell_next("handover| DIR", study_file, "the best mixture as files for training stacks")
+    tell_next("handover", study_file, "the best mixture as files for training stacks", more="DIR")
 
 
 @outcome_verbs.command(epilog="Examples: `mixscout dashboard study.toml`, `mixscout dashboard study.toml --port 0`")

@@ -7,6 +7,7 @@ import typer
 
 from pool.engines.choice import EngineRequest
 from studies.command_line.options import (
+    WORKERS_HELP,
     AddressOption,
     CpusOption,
     DryRunOption,
@@ -14,7 +15,6 @@ from studies.command_line.options import (
     GpusOption,
     JsonOption,
     StudyArgument,
-    WorkersOption,
     print_study_costs,
     read_study,
     tell_next,
@@ -54,6 +54,8 @@ AcceptOption = Annotated[
         "--accept", help="Go on after a change of strategy, seed, gate, start or versions. The study records it."
     ),
 ]
+
+WorkersOption = Annotated[int | None, typer.Option(min=1, show_default="one, or one a device", help=WORKERS_HELP)]
 
 search_verbs = Verbs()
 
