@@ -58,7 +58,7 @@ def build_pool(path: str | PathLike[str], *, rebuild: Sequence[str] = (), worker
     quiet_libraries()
     config = read_pool_file(Path(path))
     wanted = EngineRequest(workers=workers)
-    with chosen(wanted, otherwise=config.recipe.resources, parameters=config.parameters) as engine:
+    with chosen(wanted, demand=config.demand) as engine:
         return build(config, [rebuild] if isinstance(rebuild, str) else list(rebuild), engine)
 
 
@@ -72,7 +72,7 @@ def pool_costs(path: str | PathLike[str], *, rebuild: Sequence[str] = (), worker
     quiet_libraries()
     config = read_pool_file(Path(path))
     wanted = EngineRequest(workers=workers)
-    with chosen(wanted, otherwise=config.recipe.resources, parameters=config.parameters) as engine:
+    with chosen(wanted, demand=config.demand) as engine:
         return build_costs(config, [rebuild] if isinstance(rebuild, str) else list(rebuild), engine)
 
 
@@ -149,8 +149,7 @@ class Study:
     def confirm(self) -> Confirmation:
         """Really train the best mixture and the baselines, or recall them, and compare with their merges."""
         bench, best = self._on_pool("confirm"), self.best_mixture
-        pool = bench.proxy.pool.config
-        with chosen(EngineRequest(), otherwise=pool.recipe.resources, parameters=pool.parameters) as engine:
+        with chosen(demand=bench.proxy.pool.config.demand) as engine:
             return run_confirm(bench, best, engine)
 
     def fidelity(
@@ -161,8 +160,7 @@ class Study:
 
         wanted = FidelityRequest(mixtures, repeats, exponents=exponents)
         bench = self._on_pool("fidelity")
-        pool = bench.proxy.pool.config
-        with chosen(EngineRequest(), otherwise=pool.recipe.resources, parameters=pool.parameters) as engine:
+        with chosen(demand=bench.proxy.pool.config.demand) as engine:
             return make_report(bench, self.optuna, wanted, engine)
 
     def report(self) -> Path:

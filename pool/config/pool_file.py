@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from pool.config.recipe import ModelShape, Recipe, SeedRecipe
 from pool.config.sources import PartitionSource, TextSource, text_folder
+from pool.engines.resources import Demand
 from pool.errors import ConfigError, MixscoutError
 from pool.files.names import Name, as_typed, file_name, located
 from pool.files.toml import Config, HubName, Revision, as_options, read_config
@@ -232,9 +233,10 @@ class PoolFile(Config):
         return None if self.seed.is_given else self.tokenizer
 
     @property
-    def parameters(self) -> int | None:
-        """About the number of the model's parameters; None for a given seed."""
-        return None if self.seed.is_given else self.model.parameters(self.tokenizer.vocabulary)
+    def demand(self) -> Demand:
+        """What the training of a member or a ground truth takes."""
+        trained = self.own_tokenizer
+        return Demand(self.recipe.resources, self.model.parameters(trained.vocabulary) if trained else None)
 
     @property
     def context(self) -> int:
@@ -277,13 +279,9 @@ def _with_absolute_paths(config: PoolFile, base: Path, text_root: Path | None) -
     partitions = {
         name: table.resolved(text_root).with_model_from(base) for name, table in config.corpus.partitions.items()
     }
-    corpus = config.corpus.model_copy(
-        update={
-            "text_root": text_root.resolve(),
-            "partitions": partitions,
-            "held_out": {name: table.resolved(text_root) for name, table in config.corpus.held_out.items()},
-        }
-    )
+    held_out = {name: table.resolved(text_root) for name, table in config.corpus.held_out.items()}
+    update = {"text_root": text_root.resolve(), "partitions": partitions, "held_out": held_out}
+    corpus = config.corpus.model_copy(update=update)
     root = located(base, config.root).resolve()
     return config.model_copy(update={"root": root, "corpus": corpus, "seed": config.seed.resolved(base)})
 

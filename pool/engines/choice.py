@@ -9,7 +9,7 @@ from typing import Literal
 from pool.engines.devices import visible_devices
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.engines.ray_tasks import AUTO, check_address, check_installed, ray_tasks
-from pool.engines.resources import ANY, NO_DEVICE, Resources
+from pool.engines.resources import ANY, Demand, Resources, free_host_memory
 from pool.errors import ConfigError
 
 EngineName = Literal["processes", "ray"]
@@ -53,23 +53,26 @@ _JOB_BYTES = 1_500_000_000
 """Memory of a process that trains such a model: libraries, model, optimizer and a batch."""
 
 
+NO_REQUEST, NO_DEMAND = EngineRequest(), Demand()
+
+
 @contextmanager
 def chosen(
-    wanted: EngineRequest, devices: Sequence[str] = (), otherwise: Resources = ANY, parameters: int | None = None
+    wanted: EngineRequest = NO_REQUEST, devices: Sequence[str] = (), demand: Demand = NO_DEMAND
 ) -> Iterator[Engine]:
     """Yield the wanted engine: Ray, processes on `devices` or all visible devices, or the default.
 
-    The default is one by one, and for trainings of a small model, of so many `parameters`, a process for each core.
-    `otherwise` fills in unset resources. Raises `EngineError` and `ConfigError`.
+    The default is one by one, and for trainings of a small model a process for each core. The jobs' `demand` fills in
+    resources that are not asked for. Raises `EngineError` and `ConfigError`.
     """
-    resources = wanted.resources.over(otherwise)
+    resources = wanted.resources.over(demand.resources)
     if wanted.engine == "ray":
         if devices:
             raise ConfigError("--devices is for processes; Ray deals out GPUs itself: say --num-gpus for each worker")
         with ray_tasks(wanted.address or AUTO, wanted.workers, resources) as engine:
             yield engine
     elif wanted.workers is None and not devices:
-        yield _default(parameters) if resources == ANY else ONE_BY_ONE
+        yield _default(demand.parameters) if resources == ANY else ONE_BY_ONE
     else:
         from pool.engines.processes import Processes  # joblib loads slowly
 
@@ -81,10 +84,9 @@ def _default(parameters: int | None) -> Engine:
     if parameters is None or parameters > SMALL_PARAMETERS or "OMP_NUM_THREADS" in os.environ:
         return ONE_BY_ONE
     import joblib
-    import psutil
 
-    places = min(joblib.cpu_count(), psutil.virtual_memory().available // _JOB_BYTES)
-    if places < 2 or visible_devices() != (NO_DEVICE,):
+    places = min(joblib.cpu_count(), int(free_host_memory() // _JOB_BYTES))
+    if places < 2 or visible_devices():
         return ONE_BY_ONE
     from pool.engines.processes import SideBySide
 

@@ -43,6 +43,14 @@ class Resources:
 ANY = Resources()
 
 
+@dataclass(frozen=True)
+class Demand:
+    """What a training takes: the resources of its recipe, and about so many parameters (None: unknown)."""
+
+    resources: Resources = ANY
+    parameters: int | None = None
+
+
 def room_of(has: Mapping[str, float], resources: Resources) -> int:
     """Count the jobs with room on a machine that `has` so many `CPU` and `GPU`.
 

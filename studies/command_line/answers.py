@@ -92,18 +92,19 @@ def robustness(
 def confirm(study_file: StudyArgument, dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Really train the best mixture and the baselines at equal tokens, and compare with their merges."""
     quiet_libraries()
-    from pool.engines.choice import EngineRequest, chosen
+    from pool.engines.choice import chosen
     from studies.answers.confirm import confirm_costs, run_confirm
     from studies.answers.tables import show_confirmation
     from studies.opened.opened_study import best_mixture
 
-    with private_pool_bench(study_file) if dry_run else pool_bench(study_file) as bench:
-        pool = bench.proxy.pool.config
-        with chosen(EngineRequest(), otherwise=pool.recipe.resources, parameters=pool.parameters) as trains:
-            if dry_run:
-                opening, best = since_start(), best_mixture(bench, bench.known_study())
-                print_study_costs(confirm_costs(bench, best, trains), opening, as_json=as_json)
-                return
-            confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()), trains)
+    with (
+        private_pool_bench(study_file) if dry_run else pool_bench(study_file) as bench,
+        chosen(demand=bench.proxy.pool.config.demand) as trains,
+    ):
+        if dry_run:
+            opening, best = since_start(), best_mixture(bench, bench.known_study())
+            print_study_costs(confirm_costs(bench, best, trains), opening, as_json=as_json)
+            return
+        confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()), trains)
     then = "report", study_file, "everything on one page"
     print_answer(confirmation, show_confirmation, as_json=as_json, then=then)

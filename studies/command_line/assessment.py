@@ -75,15 +75,16 @@ def fidelity(
     from studies.assessment.fidelity.table import show_fidelity
 
     wanted = FidelityRequest(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions, output)
-    with private_pool_bench(study_file) if dry_run else pool_bench(study_file) as bench:
-        pool = bench.proxy.pool.config
-        with chosen(told, otherwise=pool.recipe.resources, parameters=pool.parameters) as trains:
-            if dry_run:
-                opening = since_start()
-                costs = fidelity_costs(bench, bench.known_study(), wanted, trains)
-                print_study_costs(costs, opening, as_json=as_json)
-                return
-            report = make_report(bench, bench.known_study(), wanted, trains)
+    with (
+        private_pool_bench(study_file) if dry_run else pool_bench(study_file) as bench,
+        chosen(told, demand=bench.proxy.pool.config.demand) as trains,
+    ):
+        if dry_run:
+            opening = since_start()
+            costs = fidelity_costs(bench, bench.known_study(), wanted, trains)
+            print_study_costs(costs, opening, as_json=as_json)
+            return
+        report = make_report(bench, bench.known_study(), wanted, trains)
     then = "report", study_file, "everything on one page"
     print_answer(report, show_fidelity, as_json=as_json, then=then)
 
@@ -112,7 +113,7 @@ def predict(
         print_json({**about, **forecast_json(forecasts), "calibration": forecaster.as_json()})
     else:
         show_forecast(console(), found, forecaster, forecasts)
-        tell_next("handover| DIR", study_file, "the best mixture as files for training stacks")
+        tell_next("handover", study_file, "the best mixture as files for training stacks", more="DIR")
 
 
 @assessment_verbs.command(

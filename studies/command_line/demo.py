@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pool.building.build import build_pool
 from pool.config.pool_file import read_pool_file
-from pool.engines.choice import EngineRequest, chosen
+from pool.engines.choice import chosen
 from pool.errors import StudyError
 from pool.files.whole import write_text
 from pool.progress import say
@@ -28,7 +28,7 @@ def run_demo(root: Path, console: Console) -> None:
     study_file = _write_example("demo_study.toml", root / "study.toml")
     say(f"building the pool of {pool_file}")
     pool_config = read_pool_file(pool_file)
-    with chosen(EngineRequest(), parameters=pool_config.parameters) as engine:
+    with chosen(demand=pool_config.demand) as engine:
         pool = build_pool(pool_config, engine=engine)
     say(f"pool ready after {time.monotonic() - started:.0f} s; searching for the best mixture of {study_file}")
     config = read_study_file(study_file)
@@ -37,7 +37,7 @@ def run_demo(root: Path, console: Console) -> None:
         study = bench.known_study()
         best = find_best(bench, study)
         say(f"searched after {time.monotonic() - started:.0f} s; training the winner and the baselines for real")
-        with chosen(EngineRequest(), parameters=pool_config.parameters) as engine:
+        with chosen(demand=pool_config.demand) as engine:
             confirmation = run_confirm(bench, best.mixture, engine)
         picture = draw_study(best, study, root / "reports" / f"{config.name}.png")
     show_best(console, best, confirmation)

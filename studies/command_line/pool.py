@@ -70,7 +70,7 @@ def build(
     from pool.engines.choice import chosen
     from pool.parts.provenance import ALL_MEMBERS
 
-    with chosen(wanted, otherwise=config.recipe.resources, parameters=config.parameters) as trains:
+    with chosen(wanted, demand=config.demand) as trains:
         again = [*(rebuild or []), *([ALL_MEMBERS] if all_members else [])]
         if dry_run:
             from pool.building.costs import build_costs

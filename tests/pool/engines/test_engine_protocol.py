@@ -17,13 +17,16 @@ from import_path import IMPORT_PATH
 from jobs import Dying, Hungry, Meeting, Noted, Talking, begun_by, refused, seen, unreadable
 from ray_nodes import ray_cluster
 
+from pool.config.pool_file import read_pool_file
 from pool.engines import ray_tasks as ray_tasks_module
 from pool.engines.choice import SMALL_PARAMETERS, EngineRequest, chosen
 from pool.engines.engine import MOST_LOSSES, ONE_BY_ONE, Engine, Job
 from pool.engines.processes import Processes, SideBySide
 from pool.engines.ray_tasks import RayTasks, ray_tasks
-from pool.engines.resources import ANY, Resources, shared_out
+from pool.engines.resources import ANY, Demand, Resources, shared_out
 from pool.errors import ConfigError, EngineError, PoolError
+
+DEMO_POOL = Path(__file__).parents[3] / "studies/examples/demo_pool.toml"
 
 
 @pytest.fixture(scope="module")
@@ -196,12 +199,12 @@ def test_processes_that_take_several_gpus_see_as_many_each_and_no_other_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     four = ("0", "1", "2", "3")
-    with chosen(EngineRequest(workers=2), four, Resources(gpus=2)) as engine:
+    with chosen(EngineRequest(workers=2), four, Demand(Resources(gpus=2))) as engine:
         assert _devices_seen(engine, tmp_path / "two each", 2) == ["0,1", "2,3"]
-    with chosen(EngineRequest(workers=2, num_gpus=1), four, Resources(gpus=2)) as engine:
+    with chosen(EngineRequest(workers=2, num_gpus=1), four, Demand(Resources(gpus=2))) as engine:
         assert _devices_seen(engine, tmp_path / "what the command says wins", 2) == ["0", "1"]
     assert not capsys.readouterr().err
-    with chosen(EngineRequest(workers=4), ("a", "b", "c"), Resources(gpus=2)) as engine:
+    with chosen(EngineRequest(workers=4), ("a", "b", "c"), Demand(Resources(gpus=2))) as engine:
         assert engine.places == 1 and "has room for 1 of 4 workers that take 2 GPUs each" in capsys.readouterr().err
         assert _devices_seen(engine, tmp_path / "one is left over", 1) == ["a,b"]
     monkeypatch.setattr("os.cpu_count", lambda: 8)
@@ -275,22 +278,25 @@ def test_no_ray_and_no_cluster_are_one_line_each(monkeypatch: pytest.MonkeyPatch
 
 def test_trainings_of_a_small_model_get_a_core_each_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("pool.engines.choice.visible_devices", lambda: ("cpu",))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("joblib.cpu_count", lambda: 4)
     small = SMALL_PARAMETERS
 
     def default(parameters: int | None, otherwise: Resources = ANY) -> Engine:
-        with chosen(EngineRequest(), otherwise=otherwise, parameters=parameters) as engine:
+        with chosen(demand=Demand(otherwise, parameters)) as engine:
             return engine
 
     assert isinstance(default(small), SideBySide)
+    demo = read_pool_file(DEMO_POOL)
+    with chosen(demand=demo.demand) as engine:
+        assert isinstance(engine, SideBySide), "the demo's members, on a machine without a GPU"
     assert default(small + 1) is default(None) is default(small, Resources(cpus=2)) is ONE_BY_ONE
-    with chosen(EngineRequest(), ("0",), parameters=small) as engine:
+    with chosen(devices=("0",), demand=Demand(parameters=small)) as engine:
         assert not isinstance(engine, SideBySide)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert default(small) is ONE_BY_ONE, "the user has divided the cores"
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr("pool.engines.choice.visible_devices", lambda: ("0",))
+    monkeypatch.setattr("pool.engines.choice.visible_devices", lambda: ("0",))  # as on a machine with one
     assert default(small) is ONE_BY_ONE, "a GPU does one job at a time"
 
 
