@@ -5,12 +5,13 @@
 a and b correct the proxy as a line does (Kennedy and O'Hagan 2000, Biometrika 87(1), eq. 2), and delta is a Gaussian
 process over the mixture. The sizes of b - 1, delta and noise, and the length of delta, are averaged over a grid by
 their marginal likelihood, not maximised: four truths decide no maximum. The scale of each output is integrated out, so
-predictions are Student's t. Outputs (a study's value and its held-out domains) share the grid.
+predictions are Student's t. Outputs (a study's value and its held-out domains) share the grid, and count together as
+one in its likelihood, for their errors go together: counted each, they made intervals too narrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -18,7 +19,6 @@ import numpy as np
 
 from objectives.held_out import Floats
 
-LEAST = 2
 ENOUGH_FOR_CONFORMAL = 12
 """From so many truths, the errors of truths left out set the width of intervals."""
 CONFORMAL_LEVEL = 0.9
@@ -27,7 +27,6 @@ _FREEDOM = 4.0
 """Degrees of freedom of the prior of an output's scale."""
 _FLAT = 30.0
 """Prior deviation of the offset a, in units: as good as flat."""
-_TRANSFORMS: dict[str, Callable[[Floats], Floats]] = {"weights": lambda weights: weights, "roots": np.sqrt}
 _LENGTHS = (0.5, 1.0, 2.0, 4.0)
 _DELTAS = (0.01, 0.03, 0.1, 0.2, 0.4)
 _NOISES = (0.3, 1.0, 3.0, 10.0)
@@ -73,18 +72,15 @@ class Yardstick:
         return np.where(np.isfinite(self.noise), self.noise / self.unit, _USUAL_NOISE)
 
     def places(self, weights: Floats, proxy: Floats) -> _Places:
-        features = {}
-        for name, transform in _TRANSFORMS.items():
-            spread = np.maximum(transform(self.weights).std(axis=0), 1e-3)
-            features[name] = transform(weights) / spread / np.sqrt(weights.shape[1])
-        return _Places(features, (proxy - self.center) / self.unit)
+        spread = np.maximum(self.weights.std(axis=0), 1e-3)
+        return _Places(weights / spread / np.sqrt(weights.shape[1]), (proxy - self.center) / self.unit)
 
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Mixtures as features (M, K) by transform, and as proxies (M, E) in units from the center."""
+    """Mixtures as weights (M, K) in units of their spread, and as proxies (M, E) in units from the center."""
 
-    features: dict[str, Floats]
+    weights: Floats
     proxy: Floats
 
 
@@ -108,7 +104,6 @@ class Truth:
 class _Law:
     """A point of the grid; sizes in units, the noise (E,) by output."""
 
-    transform: str
     length: float
     delta: float
     noise: Floats
@@ -116,7 +111,7 @@ class _Law:
 
     def covariance(self, one: _Places, other: _Places) -> Floats:
         """Return the prior covariance (E, M, N) of truth less proxy, without noise."""
-        differences = one.features[self.transform][:, None] - other.features[self.transform]
+        differences = one.weights[:, None] - other.weights
         alike = np.exp(-(differences**2).sum(axis=-1) / (2 * self.length**2))
         lines = one.proxy.T[:, :, None] * other.proxy.T[:, None, :]
         found: Floats = _FLAT**2 + self.slope**2 * lines + self.delta**2 * alike
@@ -135,7 +130,7 @@ class _Posterior:
     inverse: (E, N, N), of their covariance.
     dual: (E, N), the inverse times the differences.
     square: (E,), the differences times the dual.
-    plausible: log likelihood plus log prior.
+    plausible: mean log likelihood of the outputs plus log prior.
     """
 
     law: _Law
@@ -154,7 +149,7 @@ class _Posterior:
         square = np.einsum("en,ne->e", dual, differences)
         size = np.log(np.einsum("enn->en", factor)).sum()
         likelihood = -0.5 * (_FREEDOM + count - 1) * np.log1p(square / _FREEDOM).sum() - size
-        return cls(law, inverse, dual, square, float(likelihood) + prior)
+        return cls(law, inverse, dual, square, float(likelihood) / differences.shape[1] + prior)
 
     @property
     def inflation(self) -> Floats:
@@ -200,9 +195,9 @@ class TwoFidelity:
 
     @classmethod
     def fit(cls, weights: Floats, proxy: Floats, truth: Floats, yardstick: Yardstick) -> TwoFidelity:
-        """Learn from mixtures (N, K) with their proxies and truths (N, E). Raises `ValueError` for fewer than two."""
-        if len(truth) < LEAST:
-            raise ValueError(f"learning truths from proxies takes {LEAST} trained mixtures: there are {len(truth)}")
+        """Learn from mixtures (N, K) with their proxies and truths (N, E). Raises `ValueError` for none."""
+        if not len(truth):
+            raise ValueError("learning truths from proxies takes a trained mixture: there is none")
         evidence = yardstick.places(weights, proxy)
         differences = (truth - proxy) / yardstick.unit
         every = [_Posterior.of(law, prior, evidence, differences) for law, prior in _grid(yardstick)]
@@ -249,7 +244,7 @@ class TwoFidelity:
         plausible = np.array([one.plausible for one in self.posteriors])
         rows = []
         for row in range(len(self.differences)):
-            shares = _normalised(plausible - np.array([one[row].sum() for one in densities]))
+            shares = _normalised(plausible - np.array([one[row].mean() for one in densities]))
             parts = [(mean[row], variance[row]) for mean, variance in zip(means, variances, strict=True)]
             rows.append(_pooled(shares, parts))
         mean, variance = (np.stack(some) for some in zip(*rows, strict=True))
@@ -279,9 +274,9 @@ class TwoFidelity:
 def _grid(yardstick: Yardstick) -> list[tuple[_Law, float]]:
     """List the laws with the logarithms of their priors."""
     found = []
-    for transform, length, *sizes in product(_TRANSFORMS, _LENGTHS, _DELTAS, _NOISES, _SLOPES):
+    for length, *sizes in product(_LENGTHS, _DELTAS, _NOISES, _SLOPES):
         delta, noise, slope = sizes
-        law = _Law(transform, length, delta, noise * yardstick.noise_in_units, slope)
+        law = _Law(length, delta, noise * yardstick.noise_in_units, slope)
         found.append((law, float(-0.5 * (((np.log(sizes) - _USUAL) / _DOUBT) ** 2).sum())))
     return found
 

@@ -83,7 +83,14 @@ def test_draws_have_the_mean_and_the_spread_of_predictions():
     assert inside.mean() == pytest.approx(0.9, abs=0.03)
 
 
-def test_one_truth_is_too_few():
+def test_a_single_truth_shifts_the_proxy():
     weights, proxy, truth, _, _ = some_problem(0, 1)
-    with pytest.raises(ValueError, match="takes 2 trained mixtures: there are 1"):
-        TwoFidelity.fit(weights[:1], proxy[:1], truth[:1], Yardstick.of(weights, proxy))
+    found = TwoFidelity.fit(weights[:1], proxy[:1], truth[:1], Yardstick.of(weights, proxy)).predict(weights, proxy)
+    assert found.mean[0] == pytest.approx(truth[0], abs=1e-3)
+    assert (found.scale[1:] > found.scale[0]).all()
+
+
+def test_no_truth_is_too_few():
+    weights, proxy, truth, _, _ = some_problem(0, 1)
+    with pytest.raises(ValueError, match="takes a trained mixture: there is none"):
+        TwoFidelity.fit(weights[:0], proxy[:0], truth[:0], Yardstick.of(weights, proxy))
