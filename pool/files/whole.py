@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import numpy as np
@@ -58,6 +59,16 @@ def may_write(path: Path) -> bool:
     effective = os.access in os.supports_effective_ids
     rights = os.W_OK | os.X_OK
     return all(os.access(one, rights if one is folder else os.W_OK, effective_ids=effective) for one in wanted)
+
+
+def check_place(folder: Path) -> None:
+    """Raise `OutputError` unless a file can be made in a folder, or where the folder is to be made. Nothing is left.
+
+    Permissions do not tell all: root has every right in /proc, and makes nothing there.
+    """
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    with writing_to(folder), TemporaryFile(dir=existing):
+        pass
 
 
 def bytes_of_folder(folder: Path) -> int:

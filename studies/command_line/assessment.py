@@ -227,16 +227,16 @@ def compare(
                 "are"
             )
         comparison, reports = compare_studies(study_files)
+        folder = folder_of_files(output, reports)
         name = "-".join(one.name for one in comparison.contenders)
     else:
         names = _strategy_names(strategies or DEFAULT_STRATEGIES)
         with open_study(configs[0]) as bench:
+            folder = folder_of_files(output, bench.root / "reports")
             forwards = forward_equivalents or DEFAULT_FORWARDS
             comparison = compare_strategies(bench, names, seeds or DEFAULT_SEEDS, forwards)
-            reports = bench.root / "reports"
         name = comparison.name
-    folder, files = folder_of_files(output, reports), {}
-    stem = file_name(name)
+    stem, files = file_name(name), {}
     if folder:
         files["picture"] = str(draw_comparison(comparison, folder / f"{stem}.compare.png"))
         files["table"] = str(write_comparison(comparison, folder / f"{stem}.compare.csv"))

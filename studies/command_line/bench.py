@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from studies.command_line.options import JsonOption, PoolArgument, StudyArgument, pool_bench, print_answer
+from studies.command_line.options import (
+    JsonOption,
+    PoolArgument,
+    StudyArgument,
+    pool_bench,
+    print_answer,
+    writable_folder,
+)
 from studies.command_line.verbs import Verbs, renamed
 from studies.terminal import console, print_json, quiet_libraries
 
@@ -19,8 +26,17 @@ Seeds = Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed
 Partitions = Annotated[str, typer.Option(metavar="K,K,...", help="Numbers of partitions of the formulas.")]
 Noise = Annotated[float, typer.Option(min=0, help="Standard deviation of noise on the formulas' values, nats.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
+
+
+def _picture(picture: Path | None) -> Path | None:
+    if picture is not None:
+        writable_folder(picture.parent)
+    return picture
+
+
 Picture = Annotated[
-    Path | None, typer.Option(metavar="PNG", show_default="none", help="Also draw a picture into this file.")
+    Path | None,
+    typer.Option(metavar="PNG", show_default="none", help="Also draw a picture into this file.", callback=_picture),
 ]
 
 

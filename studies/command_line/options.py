@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from pool.engines.choice import EngineName
-from pool.errors import ConfigError, OutputError
+from pool.errors import ConfigError
 from pool.files.secrets import without_passwords
 from pool.progress import heard_by, say
 from studies.command_line.verbs import OF_POOL, SET
@@ -86,6 +86,15 @@ def checked_study_files(ctx: typer.Context, files: list[Path]) -> list[Path]:
     return [_study_file(ctx, file) for file in files]
 
 
+def writable_folder(folder: Path | None) -> Path | None:
+    """Check the place of files before the work that they are to hold. Raises `OutputError`."""
+    if folder is not None:
+        from pool.files.whole import check_place  # NumPy would slow `--help` down
+
+        check_place(folder)
+    return folder
+
+
 PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.", callback=_pool_file)]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.", callback=_study_file)]
 TextRootOption = Annotated[
@@ -107,7 +116,13 @@ TruthsOption = Annotated[
 ]
 FilesOption = Annotated[
     Path | None,
-    typer.Option("--output", metavar="DIR", show_default="ROOT/reports", help="Folder of the written files."),
+    typer.Option(
+        "--output",
+        metavar="DIR",
+        show_default="ROOT/reports",
+        help="Folder of the written files.",
+        callback=writable_folder,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
@@ -185,17 +200,11 @@ def read_study(study_file: Path) -> "StudyFile":
 
 
 def folder_of_files(output: Path | None, reports: Path) -> Path | None:
-    """Return the folder of a verb's files; None, with a line, where the root is read-only and `output` is not given.
-
-    Raises `OutputError` for an `output` that may not be written.
-    """
+    """Return the folder of a verb's files; None, with a line, where the root is read-only and `output` is not given."""
     from pool.files.whole import may_write  # NumPy would slow `--help` down
 
-    folder = output or reports
-    if may_write(folder / "file"):
-        return folder
-    if output is not None:
-        raise OutputError(f"--output {output} may not be written by this user; name another folder")
+    if output is not None or may_write(reports / "file"):
+        return output or reports
     say(f"{reports} may not be written by this user, so no files are written; name another folder with --output")
     return None
 

@@ -7,11 +7,31 @@ from typing import Annotated
 
 import typer
 
-from studies.command_line.options import JsonOption, StudyArgument, TruthsOption, pool_bench, read_study, tell_next
+from studies.command_line.options import (
+    JsonOption,
+    StudyArgument,
+    TruthsOption,
+    pool_bench,
+    read_study,
+    tell_next,
+    writable_folder,
+)
 from studies.command_line.verbs import Verbs
 from studies.terminal import console, print_json, print_next, quiet_libraries
 
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")]
+
+def _new_folder(folder: Path) -> Path:
+    """Check the place of a new folder before the work that it is to hold. Raises `StudyError`, `OutputError`."""
+    from studies.outcome.handover.export import refuse_folder
+
+    refuse_folder(folder)
+    writable_folder(folder)
+    return folder
+
+
+FolderArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.", callback=_new_folder)
+]
 
 outcome_verbs = Verbs()
 
@@ -110,7 +130,10 @@ def report(
     study_file: StudyArgument,
     truths: TruthsOption = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", show_default="ROOT/reports/STUDY", help="Folder of the report.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", show_default="ROOT/reports/STUDY", help="Folder of the report.", callback=writable_folder
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import sha256
@@ -97,6 +97,13 @@ class Leases:
     def give_back(self, scope: str, item: str) -> None:
         """End a lease of this worker; another worker's lease stays."""
         self._delete(LEASES.c.scope == scope, LEASES.c.item == item)
+
+    def give_back_of_all(self, scope: str, items: Collection[str]) -> None:
+        """End the leases of items that nobody works on any more: a lost worker's too."""
+        there = sa.select(LEASES.c.item).where(LEASES.c.scope == scope)
+        with self._engine.begin() as connection:
+            for item in set(connection.scalars(there)).intersection(items):
+                connection.execute(sa.delete(LEASES).where(LEASES.c.scope == scope, LEASES.c.item == item))
 
     def held_by_others(self, scope: str) -> set[str]:
         """List the items of other living workers in a scope."""

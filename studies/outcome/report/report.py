@@ -93,10 +93,9 @@ def run_report(config: StudyFile, study_file: Path, truths: Path | None = None, 
     cannot be written.
     """
     with open_to_read(config) as bench:
-        facts = Facts.of(bench, study_file, truths)
         folder = output.absolute() if output is not None else bench.root / "reports" / file_name(config.name)
         _check(folder)
-        report = make_report(facts)
+        report = make_report(Facts.of(bench, study_file, truths))
         with writing_to(folder), new_folder(folder) as new, in_style():
             _write(report, new)
     return Written(report, folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pool.errors import OutputError
-from pool.files.whole import may_write, new_folder, write_text, writing_to
+from pool.files.whole import check_place, may_write, new_folder, write_text, writing_to
 
 
 @pytest.fixture
@@ -43,3 +43,10 @@ def test_a_file_is_no_folder_to_write_into(tmp_path: Path) -> None:
     assert not may_write(tmp_path / "file" / "below")
     with pytest.raises(OutputError, match="cannot write there: Not a directory"), writing_to(tmp_path / "file"):
         write_text(tmp_path / "file" / "below", "text")
+
+
+def test_a_place_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    check_place(tmp_path / "new" / "deep")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OutputError, match="/proc/none: cannot write there: .*; make room or give write permission"):
+        check_place(Path("/proc/none"))

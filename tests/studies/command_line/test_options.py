@@ -195,6 +195,37 @@ def test_verbose_shows_an_error_s_traceback(tmp_path: Path, mixscout) -> None:
     assert last.startswith("mixscout: no study 'small'")
 
 
+INTO = {
+    "fidelity": ["--output"],
+    "ablate": ["--output"],
+    "compare": ["--output"],
+    "report": ["--output"],
+    "export": [],
+    "table": [],
+    "handover": [],
+}
+"""Verbs that write files, and the option of their place."""
+
+
+@pytest.mark.parametrize("verb", INTO)
+def test_a_place_that_takes_no_files_is_said_before_any_work(verb: str, tmp_path: Path, mixscout) -> None:
+    study = write_small_study(tmp_path)
+    for place in (tmp_path / "study.toml" / "below", Path("/proc/none")):
+        refused = mixscout(verb, study, *INTO[verb], place)
+        assert refused.code == 1 and refused.err.count("\n") == 1, refused.err
+        assert refused.err.startswith(f"mixscout: {place}: cannot write there: "), refused.err
+    assert not (tmp_path / "mixscout.db").exists()
+
+
+def test_a_picture_and_a_check_without_a_place_are_said_before_any_work(empty_root: Path, mixscout) -> None:
+    for words in (
+        ("bench", "search", "--picture", "/proc/none/a.png"),
+        ("pool", "check", empty_root / "pool.toml", "--output", "/proc/none"),
+    ):
+        refused = mixscout(*words)
+        assert refused.code == 1 and refused.err.startswith("mixscout: /proc/none: cannot write there: "), refused.err
+
+
 def test_a_mistake_about_a_target_names_its_file(tmp_path: Path, mixscout) -> None:
     study = write_small_study(tmp_path)
     refused = mixscout("search", study, "--set", "target.tails=1.0")
