@@ -36,7 +36,7 @@ _DOUBT = np.array([1.2, 1.2, 1.0])
 """Centers and deviations of the log-normal priors of delta, noise and slope."""
 _USUAL_NOISE = 0.03
 """Noise in units where no mixture was trained twice."""
-_NEGLIGIBLE = 1e-3
+_NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
