@@ -1,18 +1,22 @@
-"""How well a proxy stands for the ground truth: figures over N mixtures with their intervals, in the losses' unit.
+"""How well a proxy stands for the ground truth: figures over N mixtures with their intervals, beside the noise floor.
 
 A statistic takes proxy and truth (..., N) and gives (...), NaN if undefined. Intervals are percentile intervals of the
-bootstrap over mixtures (Efron and Tibshirani 1993, chapter 13), without the noise of a training run.
+bootstrap over mixtures (Efron and Tibshirani 1993, chapter 13), without the noise of a training run. The noise floor is
+the spread of really trained losses when only the order of the data differs.
 """
 
+from __future__ import annotations
+
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from objectives.held_out import Floats
+from objectives.held_out import CONFIDENT, Floats
 
 Statistic = Callable[[Floats, Floats], Floats]
 
@@ -86,6 +90,13 @@ def interval_of(value: float, drawn: Floats) -> Interval:
     return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
+def conformal_quantile(scores: Floats, coverage: float) -> Floats:
+    """Return of N scores (N, ...) the one of rank ceil((N + 1) coverage), at most N."""
+    rank = min(math.ceil((len(scores) + 1) * coverage), len(scores))
+    found: Floats = np.sort(scores, axis=0)[rank - 1]
+    return found
+
+
 def statistics_of(count: int, *, noise_difference: float | None = None) -> Mapping[str, Statistic]:
     """Name the statistics for `count` mixtures.
 
@@ -107,6 +118,60 @@ def statistics_of(count: int, *, noise_difference: float | None = None) -> Mappi
         "low_tail_rmse": partial(low_tail_rmse, k=top),
         "bias": bias,
     }
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """Standard deviations of trained losses.
+
+    deviation: of one loss, with its 95 % interval from `low` to `high`.
+    deviation_of_difference: of two mixtures trained in the same order, so that their common part cancels.
+    freedom: the degrees of freedom behind `deviation`.
+    """
+
+    deviation: float
+    low: float
+    high: float
+    deviation_of_difference: float
+    freedom: int
+
+    @classmethod
+    def of(cls, groups: Sequence[Floats], *, crossed: bool = False) -> NoiseFloor | None:
+        """Estimate from groups of losses, one group a mixture; None if no mixture was trained twice.
+
+        deviation^2 = sum_g sum_i (x_gi - mean_g)^2 / sum_g (n_g - 1), times sqrt(2) for a difference. With `crossed`,
+        the i-th losses of all groups share their order, and the means of mixtures and orders are taken out of the
+        difference (two-way analysis of variance without replication).
+        """
+        repeated = [group for group in groups if len(group) > 1]
+        if not repeated:
+            return None
+        from scipy.stats import chi2  # takes a second
+
+        freedom = sum(len(group) - 1 for group in repeated)
+        squares = math.fsum(float(((group - group.mean()) ** 2).sum()) for group in repeated)
+        deviation = math.sqrt(squares / freedom)
+        low, high = (deviation * math.sqrt(freedom / chi2.ppf(p, freedom)) for p in (0.975, 0.025))
+        alone = _interaction(np.array(repeated)) if crossed and len(repeated) > 1 else deviation
+        return cls(deviation, float(low), float(high), math.sqrt(2) * alone, freedom)
+
+    @property
+    def margin(self) -> float:
+        """The largest chance difference of two truths trained in the same order (95 %)."""
+        return CONFIDENT * self.deviation_of_difference
+
+    @property
+    def margin_of_one(self) -> float:
+        """The largest chance error of a single truth (95 %)."""
+        return CONFIDENT * self.deviation
+
+    def ceiling(self, truths: Floats) -> float:
+        """Return the highest Pearson any proxy can expect on truths (N,) this noisy.
+
+        sqrt(1 - noise variance / variance of the truths), 0 for truths of noise alone (Spearman 1904).
+        """
+        variance = float(truths.var(ddof=1))
+        return math.sqrt(max(0.0, 1 - self.deviation**2 / variance)) if variance > 0 else 0.0
 
 
 def pearson(proxy: Floats, truth: Floats) -> Floats:
@@ -189,3 +254,9 @@ def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
     over = np.asarray(denominator, dtype=np.float64)
     ratio: Floats = np.where(over > 0, np.asarray(numerator) / np.where(over > 0, over, 1.0), np.nan)
     return ratio
+
+
+def _interaction(table: Floats) -> float:
+    rows, columns = table.shape
+    left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
+    return math.sqrt(float((left**2).sum()) / ((rows - 1) * (columns - 1)))

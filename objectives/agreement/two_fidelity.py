@@ -4,9 +4,9 @@
 
 a and b correct the proxy as a line does (Kennedy and O'Hagan 2000, Biometrika 87(1), eq. 2), and delta is a Gaussian
 process over the mixture. The sizes of b - 1, delta and noise, and the length of delta, are averaged over a grid by
-their marginal likelihood, not maximised: four truths decide no maximum. The scale of each output is integrated out, so
-predictions are Student's t. Outputs (a study's value and its held-out domains) share the grid, and count together as
-one in its likelihood, for their errors go together: counted each, they made intervals too narrow.
+their marginal likelihood: from four truths the most likely point of the grid is luck. The scale of each output is
+integrated out, so predictions are Student's t. Outputs (a study's value and its held-out domains) share the grid. The
+grid's likelihood is the mean of the outputs' own, for their errors go together: a sum made intervals too narrow.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from itertools import product
 
 import numpy as np
 
+from objectives.agreement.statistics import conformal_quantile
 from objectives.held_out import Floats
 
 ENOUGH_FOR_CONFORMAL = 12
 """From so many truths, the errors of truths left out set the width of intervals."""
-CONFORMAL_LEVEL = 0.9
+_LEVEL = 0.9
+"""The share of truths left out that the widened intervals hold."""
 
 _FREEDOM = 4.0
 """Degrees of freedom of the prior of an output's scale."""
@@ -183,8 +185,10 @@ class _Posterior:
 class TwoFidelity:
     """A model of N truths in E outputs.
 
-    shares: of the laws, summing to one.
-    widening: (E,), the factor of the scales by which intervals hold truths left out.
+    evidence: the N mixtures.
+    differences: (N, E), truth less proxy in units.
+    posteriors: the laws that are not negligible.
+    widening: (E,), the factor of all scales with which intervals hold truths left out.
     """
 
     yardstick: Yardstick
@@ -208,6 +212,7 @@ class TwoFidelity:
 
     @property
     def shares(self) -> Floats:
+        """The weights of the laws, summing to one."""
         return _normalised(np.array([one.plausible for one in self.posteriors]))
 
     def predict(self, weights: Floats, proxy: Floats, *, noisy: bool = True) -> Truth:
@@ -251,13 +256,10 @@ class TwoFidelity:
         return mean, variance
 
     def _widening(self) -> Floats:
-        """Return the factor (E,) with which intervals would have held their level of the truths left out."""
+        """Return the factor (E,) with which intervals would have held enough of the truths left out."""
         mean, variance = self._left_out()
-        half = Truth(mean, np.sqrt(variance), self._freedom - 1).half_width(CONFORMAL_LEVEL)
-        scores = np.sort(np.abs(self.differences - mean) / half, axis=0)
-        rank = min(int(np.ceil((len(scores) + 1) * CONFORMAL_LEVEL)), len(scores))
-        widening: Floats = scores[rank - 1]
-        return widening
+        half = Truth(mean, np.sqrt(variance), self._freedom - 1).half_width(_LEVEL)
+        return conformal_quantile(np.abs(self.differences - mean) / half, _LEVEL)
 
     def _drawn(self, posterior: _Posterior, at: _Places, output: int, rng: np.random.Generator, count: int) -> Floats:
         law, inverse = posterior.law, posterior.inverse[output]

@@ -4,7 +4,6 @@ Choices costly to make are made on a prefix of the evidence. Its length depends 
 study chooses as an undisturbed one.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from objectives.agreement.statistics import conformal_quantile
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
@@ -201,14 +202,8 @@ class ConformalSurrogate:
 
 def calibration_factor(errors: Floats, deviations: Floats, coverage: float) -> float:
     """Return the factor of deviations (N,) with which +- z of them hold `coverage` of the errors (N,)."""
-    quantile = conformal_quantile(np.abs(errors) / deviations, coverage)
+    quantile = float(conformal_quantile(np.abs(errors) / deviations, coverage))
     return max(quantile / normal_quantile(coverage), _SMALLEST_FACTOR)
-
-
-def conformal_quantile(scores: Floats, coverage: float) -> float:
-    """Return the score of rank ceil((N + 1) coverage), at most N."""
-    rank = min(math.ceil((len(scores) + 1) * coverage), len(scores))
-    return float(np.sort(scores)[rank - 1])
 
 
 def normal_quantile(coverage: float) -> float:

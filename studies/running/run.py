@@ -110,14 +110,14 @@ def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: in
         def go_on() -> Counts:
             with _still_there(study, bench.database), bench.database.optuna.worked_with():
                 counts = advance(study, search, merges, crew=DatabaseCrew(bench.database), watch=watch)
-                give_back_ended(study, bench.database)
+                _give_back_ended(study, bench.database)
                 return counts
 
         wait = bench.config.database_timeout_seconds
         return outlasting(go_on, patience_seconds=wait, progress=lambda: latest)
 
 
-def give_back_ended(study: optuna.Study, database: Database) -> None:
+def _give_back_ended(study: optuna.Study, database: Database) -> None:
     """End the leases of ended trials: a worker lost between the end of its trial and of its lease leaves the lease."""
     ended = {str(trial.number) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
     database.leases.give_back_of_all(_scope(study), ended)

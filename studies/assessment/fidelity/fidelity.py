@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from objectives.agreement.noise import NoiseFloor
 from objectives.agreement.rule_choice import RuleChoice, choose_rule
-from objectives.agreement.statistics import Interval, bootstrap, statistics_of
+from objectives.agreement.statistics import Interval, NoiseFloor, bootstrap, statistics_of
 from objectives.merging.rules import MergeRule, make_rule
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture

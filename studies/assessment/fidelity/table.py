@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from objectives.agreement.noise import NoiseFloor
 from objectives.agreement.rule_choice import LEAST_TO_CHOOSE, RuleChoice
+from objectives.agreement.statistics import NoiseFloor
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from studies.answers.tables import weights_in_words

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from objectives.agreement.noise import NoiseFloor
+from objectives.agreement.statistics import NoiseFloor
 from objectives.held_out import Floats
 from objectives.scoring.window_table import WindowTable
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, say_notes

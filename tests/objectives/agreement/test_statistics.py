@@ -1,4 +1,4 @@
-"""Figures of agreement: equal to scipy's and to brute force, and what they promise whatever the data."""
+"""Figures of agreement: scipy's and brute force's, with their promises; and the noise floor, found in made data."""
 
 from itertools import combinations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from objectives.agreement.statistics import bootstrap, interval_of, resampled, statistics_of
+from objectives.agreement.statistics import NoiseFloor, bootstrap, interval_of, resampled, statistics_of
 
 LOSSES = st.integers(3, 9).flatmap(
     lambda n: st.tuples(*[arrays(np.float64, n, elements=st.integers(-20, 20).map(lambda k: k / 8))] * 2)
@@ -110,3 +110,53 @@ def test_a_single_mixture_has_a_figure_and_no_width() -> None:
 def test_an_interval_leaves_out_resamples_without_a_figure() -> None:
     interval = interval_of(0.5, np.array([np.nan, 0.4, 0.6, np.nan]))
     assert 0.4 <= interval.low < interval.high <= 0.6
+
+
+MIXTURES, ORDERS = 300, 4
+SHARED, OWN = 0.03, 0.01
+
+
+def _losses() -> list[np.ndarray]:
+    """Losses of mixtures in the same orders: an effect of the order that all share, and noise of each one's own."""
+    rng = np.random.default_rng(0)
+    table = (
+        rng.normal(4, 1, (MIXTURES, 1)) + SHARED * rng.normal(size=ORDERS) + OWN * rng.normal(size=(MIXTURES, ORDERS))
+    )
+    return list(table)
+
+
+def test_what_all_mixtures_share_in_an_order_is_no_noise_of_a_difference() -> None:
+    losses = _losses()
+    floor = NoiseFloor.of(losses, crossed=True)
+    assert floor is not None
+    differences = np.array(losses)[::2] - np.array(losses)[1::2]
+    assert floor.deviation_of_difference == pytest.approx(np.sqrt(2) * OWN, rel=0.1)
+    assert floor.deviation_of_difference == pytest.approx(np.sqrt(differences.var(axis=1, ddof=1).mean()), rel=0.1)
+    assert floor.margin == pytest.approx(1.96 * floor.deviation_of_difference)
+
+
+def test_the_deviation_is_the_pooled_one_with_its_chi_squared_interval() -> None:
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(200):
+        groups = [rng.normal(k, 0.5, size=3) for k in range(4)]
+        floor = NoiseFloor.of([*groups, np.array([9.0])])
+        assert floor is not None and floor.freedom == 8
+        assert floor.deviation == pytest.approx(np.sqrt(np.mean([group.var(ddof=1) for group in groups])))
+        assert floor.deviation_of_difference == pytest.approx(np.sqrt(2) * floor.deviation)
+        inside += floor.low <= 0.5 <= floor.high
+    assert 180 <= inside <= 199, "about 95 % of the intervals hold the truth"
+
+
+def test_nothing_trained_twice_measures_nothing() -> None:
+    assert NoiseFloor.of([np.array([1.0]), np.array([2.0])]) is None
+
+
+def test_the_ceiling_of_pearson_is_reached_by_the_losses_without_noise() -> None:
+    rng = np.random.default_rng(2)
+    clean = rng.normal(size=4000)
+    noisy = clean + 0.7 * rng.normal(size=4000)
+    floor = NoiseFloor.of([rng.normal(0, 0.7, size=2000)])
+    assert floor is not None
+    assert floor.ceiling(noisy) == pytest.approx(np.corrcoef(clean, noisy)[0, 1], abs=0.02)
+    assert floor.ceiling(np.zeros(5)) == floor.ceiling(0.01 * clean) == 0

@@ -1,3 +1,5 @@
+"""The model of both fidelities: better than an offset, honest about its errors, and the same left out as unseen."""
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -8,7 +10,9 @@ from objectives.agreement.two_fidelity import ENOUGH_FOR_CONFORMAL, TwoFidelity,
 PARTITIONS, OUTPUTS = 4, 3
 
 
-def some_problem(seed, truths, *, noise=0.002):
+def some_problem(
+    seed: int, truths: int, *, noise: float = 0.002
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, slice, slice]:
     """Proxies of 40 mixtures in three outputs, and truths of the first of them: a line, a smooth bias, and noise."""
     rng = np.random.default_rng(seed)
     weights = rng.dirichlet(np.ones(PARTITIONS), size=40)
@@ -18,7 +22,7 @@ def some_problem(seed, truths, *, noise=0.002):
     return weights, proxy, truth, slice(truths), slice(truths, None)
 
 
-def test_the_truths_of_new_mixtures_are_predicted_better_than_by_proxies_with_their_mean_error_taken_off():
+def test_the_truths_of_new_mixtures_are_predicted_better_than_by_proxies_with_their_mean_error_taken_off() -> None:
     ratios = []
     for seed in range(8):
         weights, proxy, truth, known, asked = some_problem(seed, 10)
@@ -30,7 +34,7 @@ def test_the_truths_of_new_mixtures_are_predicted_better_than_by_proxies_with_th
 
 
 @pytest.mark.parametrize("truths", [4, 8, 16])
-def test_intervals_hold_about_their_share_of_new_truths(truths):
+def test_intervals_hold_about_their_share_of_new_truths(truths: int) -> None:
     held = []
     for seed in range(10):
         weights, proxy, truth, known, asked = some_problem(seed, truths)
@@ -43,7 +47,7 @@ def test_intervals_hold_about_their_share_of_new_truths(truths):
 @example(seed=968, left=5)
 @given(seed=st.integers(0, 1000), left=st.integers(0, ENOUGH_FOR_CONFORMAL - 2))
 @settings(max_examples=5, deadline=None)
-def test_a_truth_left_out_is_predicted_as_by_a_model_that_never_saw_it(seed, left):
+def test_a_truth_left_out_is_predicted_as_by_a_model_that_never_saw_it(seed: int, left: int) -> None:
     weights, proxy, truth, known, _ = some_problem(seed, ENOUGH_FOR_CONFORMAL - 1)
     yardstick = Yardstick.of(weights, proxy)
     others = np.delete(np.arange(ENOUGH_FOR_CONFORMAL - 1), left)
@@ -55,7 +59,7 @@ def test_a_truth_left_out_is_predicted_as_by_a_model_that_never_saw_it(seed, lef
     assert found.scale[left] == pytest.approx(asked.scale[0], rel=0.03)
 
 
-def test_a_truth_known_without_noise_is_predicted_as_itself_with_a_narrow_interval():
+def test_a_truth_known_without_noise_is_predicted_as_itself_with_a_narrow_interval() -> None:
     weights, proxy, truth, known, _ = some_problem(3, 8, noise=0.0)
     noise = np.full(OUTPUTS, 1e-5)
     yardstick = Yardstick.of(weights, proxy, noise=noise)
@@ -65,7 +69,7 @@ def test_a_truth_known_without_noise_is_predicted_as_itself_with_a_narrow_interv
     assert (again.half_width(0.9) < 0.002).all()
 
 
-def test_known_noise_is_the_least_width_of_an_interval():
+def test_known_noise_is_the_least_width_of_an_interval() -> None:
     weights, proxy, truth, known, asked = some_problem(1, 16)
     noise = np.full(OUTPUTS, 0.05)
     found = TwoFidelity.fit(weights[known], proxy[known], truth[known], Yardstick.of(weights, proxy, noise=noise))
@@ -73,7 +77,7 @@ def test_known_noise_is_the_least_width_of_an_interval():
     assert (few > found.predict(weights[asked], proxy[asked], noisy=False).scale).all()
 
 
-def test_draws_have_the_mean_and_the_spread_of_predictions():
+def test_draws_have_the_mean_and_the_spread_of_predictions() -> None:
     weights, proxy, truth, known, asked = some_problem(2, 8)
     found = TwoFidelity.fit(weights[known], proxy[known], truth[known], Yardstick.of(weights, proxy))
     predicted = found.predict(weights[asked], proxy[asked], noisy=False)
@@ -84,14 +88,14 @@ def test_draws_have_the_mean_and_the_spread_of_predictions():
     assert inside.mean() == pytest.approx(0.9, abs=0.03)
 
 
-def test_a_single_truth_shifts_the_proxy():
+def test_a_single_truth_shifts_the_proxy() -> None:
     weights, proxy, truth, _, _ = some_problem(0, 1)
     found = TwoFidelity.fit(weights[:1], proxy[:1], truth[:1], Yardstick.of(weights, proxy)).predict(weights, proxy)
     assert found.mean[0] == pytest.approx(truth[0], abs=1e-3)
     assert (found.scale[1:] > found.scale[0]).all()
 
 
-def test_no_truth_is_too_few():
+def test_no_truth_is_too_few() -> None:
     weights, proxy, truth, _, _ = some_problem(0, 1)
     with pytest.raises(ValueError, match="takes a trained mixture: there is none"):
         TwoFidelity.fit(weights[:0], proxy[:0], truth[:0], Yardstick.of(weights, proxy))

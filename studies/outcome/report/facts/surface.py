@@ -12,16 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from objectives.agreement.statistics import Interval
+from objectives.agreement.statistics import Interval, conformal_quantile
 from objectives.held_out import Floats
 from search.gate import Evidence, without_trees
-from search.surrogates.surrogate import (
-    ConformalSurrogate,
-    Observations,
-    Prediction,
-    conformal_quantile,
-    normal_quantile,
-)
+from search.surrogates.surrogate import ConformalSurrogate, Observations, Prediction, normal_quantile
 from search.trials import STOPPED_EARLY, value_of
 from studies.answers.goal_predictor import GoalPredictor
 from studies.opened.on_table import COVERAGE, SwarmBench
@@ -65,7 +59,7 @@ class Surface:
         apart = _distances(self.weights, self.weights)
         np.fill_diagonal(apart, np.inf)
         nearest = np.maximum(apart.min(axis=1), _SAME)
-        multiple = conformal_quantile(np.abs(self.measured - self.out_of_fold.mean) / nearest, COVERAGE)
+        multiple = float(conformal_quantile(np.abs(self.measured - self.out_of_fold.mean) / nearest, COVERAGE))
         own = self.reach * self.predict(weights).deviation
         half: Floats = np.maximum(own, multiple * _distances(weights, self.weights).min(axis=1))
         return half
