@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -44,10 +45,28 @@ def writing_to(place: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else _of_system(str(error))
         raise OutputError(
             f"{place}: cannot write there: {reason}; make room or give write permission, or name another place"
         ) from None
+
+
+def _of_system(reason: str) -> str:
+    """Return the system's reason in an error of safetensors, such as `I/O error: File too large (os error 27)`."""
+    found = re.search(r"\(os error (\d+)\)", reason)
+    return os.strerror(int(found[1])) if found else reason
+
+
+@contextmanager
+def new_files(folder: Path) -> Iterator[None]:
+    """Write files into a folder within the block; a folder that was not there before goes again if the block raises."""
+    missing = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        if missing:
+            shutil.rmtree(missing[-1], ignore_errors=True)
+        raise
 
 
 def may_write(path: Path) -> bool:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from objectives.target import Direction
-from pool.files.whole import write_bytes, writing_to
+from pool.files.whole import new_files, write_bytes, writing_to
 from pool.mixture import Mixture
 from search.trials import completed_trials, value_of
 from studies.answers.best import Best
@@ -40,7 +40,7 @@ def saved(figure: Figure, path: Path, *, dpi: int) -> Path:
     """Save a figure whole, and make its folder. Raises `OutputError`."""
     image = io.BytesIO()
     save(figure, image, dpi=dpi, format=path.suffix.removeprefix("."))
-    with writing_to(path):
+    with writing_to(path), new_files(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, image.getvalue())
     return path

@@ -141,6 +141,7 @@ def ablate(
     Writes a heat map and a CSV file into the root's reports folder. A second run merges nothing.
     """
     quiet_libraries()
+    from pool.files.whole import new_files
     from studies.assessment.ablation.files import ablation_stem, draw_ablation, write_csv
     from studies.assessment.ablation.tables import show_ablation
 
@@ -157,8 +158,9 @@ def ablate(
         ablation = run_ablation(bench, study, asked)
     if reports:
         stem = ablation_stem(ablation.study, game, split)
-        picture = draw_ablation(ablation, reports / f"{stem}.png")
-        table = write_csv(ablation, reports / f"{stem}.csv")
+        with new_files(reports):
+            picture = draw_ablation(ablation, reports / f"{stem}.png")
+            table = write_csv(ablation, reports / f"{stem}.csv")
     print_answer(ablation, show_ablation, as_json=as_json)
     if reports and not as_json:
         console().print(f"heat map: {picture}\ntable: {table}", soft_wrap=True)
@@ -206,6 +208,7 @@ def compare(
     configs = [read_study(file) for file in study_files]
     quiet_libraries()
     from pool.files.names import file_name
+    from pool.files.whole import new_files
     from studies.assessment.comparison.comparison import write_comparison
     from studies.assessment.comparison.run import compare_strategies, compare_studies, comparison_costs
     from studies.assessment.comparison.table import draw_comparison, show_comparison
@@ -238,8 +241,9 @@ def compare(
         name = comparison.name
     stem, files = file_name(name), {}
     if folder:
-        files["picture"] = str(draw_comparison(comparison, folder / f"{stem}.compare.png"))
-        files["table"] = str(write_comparison(comparison, folder / f"{stem}.compare.csv"))
+        with new_files(folder):
+            files["picture"] = str(draw_comparison(comparison, folder / f"{stem}.compare.png"))
+            files["table"] = str(write_comparison(comparison, folder / f"{stem}.compare.csv"))
     if as_json:
         print_json(comparison.as_json() | files)
         return

@@ -136,8 +136,8 @@ def unreadable(address: Address) -> StorageError:
         return StorageError(f"{told}, but text; set {said_by()} to another file, or put a copy of the database back")
     file, aside = (as_typed(address.file.with_name(address.file.name + end)) for end in ("", ".damaged"))
     return StorageError(
-        f"{told}: it is damaged, or another program's; restore a copy, or put it aside with `mv {file} {aside}` and "
-        "start anew with `mixscout search STUDY.toml`; trained models are kept"
+        f"{told}: it is damaged, or another program's; restore a copy, or put it aside with `mv {file} {aside}`; "
+        "searches then start anew, and trained models are kept"
     )
 
 

@@ -41,13 +41,15 @@ ENTRIES = {
     "bench search": "--entries random:4 --seeds 1 --partitions 3",
     "bench gate": "--entries random:12 --seeds 1 --partitions 3",
     "bench proposals": "--strategies random --partitions 3 --trials 3 --repeats 1",
-    "bench objective": "STUDY --repeats 1 --seeds 1 --merges 2",
+    "bench objective": "STUDY --repeats 1 --seeds 1 --search-merges 2",
     "bench memory": "STUDY --mixtures 2 --repeats 1",
     "bench training": "POOL --steps 2 --repeats 1",
     "bench surrogate": "--table TABLE --sizes 8 --subsets 1",
     "bench landscape": "STUDY --values 4 --gradients 3 --unseen 3",
 }
 """Arguments by verb. Names in capitals are places of the root; NEW is free every time."""
+REMEMBERING = ("ablate", "best", "confirm", "fidelity", "robustness")
+"""Verbs that count what they merged or trained: nothing any more in a second run."""
 _NUMBERS = count()
 
 
@@ -68,8 +70,9 @@ def prepare(root: Path, forked: Forks) -> None:
     shutil.copy(root / "study.toml", root / "second.toml")
     edit(root / "second.toml", 'name = "tiny"', 'name = "second"')
     edit(root / "second.toml", '"gradient"', '"random"')
-    shutil.copy(root / "pool.toml", root / "grouped.toml")
-    edit(root / "grouped.toml", "[tokenizer]", '[corpus.groups]\ntext = ["docs", "prose"]\n\n[tokenizer]')
+    shutil.copytree(root, grouped := root / "grouped", ignore=shutil.ignore_patterns("given", "*.db*"))
+    edit(grouped / "pool.toml", "[tokenizer]", '[corpus.groups]\ntext = ["docs", "prose"]\n\n[tokenizer]')
+    assert forked.run("pool", "build", grouped / "pool.toml").code == 0, "no member is trained again"
     write_swarm(small_table(), root / "swarm")
     for study in ("STUDY", "SECOND"):
         assert forked.run(*words_of(f"search {study} --merges 6", root, root)).code == 0
@@ -81,7 +84,7 @@ def words_of(line: str, root: Path, new: Path) -> list[str]:
         "POOL": root / "pool.toml",
         "STUDY": root / "study.toml",
         "SECOND": root / "second.toml",
-        "GROUPED": root / "grouped.toml",
+        "GROUPED": root / "grouped" / "pool.toml",
         "GIVEN": root / "given",
         "TABLE": root / "swarm",
         "NEW": new / str(next(_NUMBERS)),

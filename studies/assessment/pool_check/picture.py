@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
 from pool.files.names import file_name
+from pool.files.whole import new_files
 from studies.answers.picture import saved
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ def draw_pool_check(check: PoolCheck, reports: Path) -> list[Path]:
     maps = {"transfer": _transfer(check)}
     if check.pairs:
         maps |= {"cosines": _cosines(check), "sign-conflicts": _sign_conflicts(check), "barriers": _barriers(check)}
-    return [
-        saved(heat_map_figure(one), reports / f"{file_name(check.pool)}-check-{name}.png", dpi=90)
-        for name, one in maps.items()
-    ]
+    with new_files(reports):
+        return [
+            saved(heat_map_figure(one), reports / f"{file_name(check.pool)}-check-{name}.png", dpi=90)
+            for name, one in maps.items()
+        ]
 
 
 def _transfer(check: PoolCheck) -> HeatMap:

@@ -57,6 +57,7 @@ def open_dashboard(config: StudyFile, study_file: Path, *, host: str, port: int)
     wait = config.database_timeout_seconds
     with ExitStack() as stack:
         bench = stack.enter_context(open_to_read(config))
+        bench.known_study()  # says in one line that there is none
         storage = stack.enter_context(storage_for_threads(bench.database, wait))
         study = optuna.load_study(storage=storage, study_name=config.name)
         folder = (

@@ -17,7 +17,10 @@ POOL_VERBS = {
     "handover": ["--text"],
     "ablate": ["--output"],
     "report": ["--output"],
+    "compare": ["--strategies", "random,qmc", "--seeds", "1", "--forward-equivalents", "30", "--output"],
+    "fidelity": ["--mixtures", "6", "--output"],
 }
+"""`pool check` takes a pool file, and stands below."""
 
 
 @pytest.fixture
@@ -72,3 +75,12 @@ def test_what_verbs_write_on_a_full_disk_is_one_line_and_no_folder(
             _refused(answer, place)
         else:
             shutil.rmtree(place / "new")
+
+
+@pytest.mark.long
+def test_a_check_of_members_on_a_full_disk_is_one_line_and_no_folder(
+    disk: Callable[[int], Path], root: Path, mixscout
+) -> None:
+    for left in (0, 60_000):
+        place = disk(left)
+        _refused(mixscout("pool", "check", root / "pool.toml", "--points", 1, "--output", place / "new"), place)

@@ -40,7 +40,7 @@ HEAVY = {
 }
 """A few seconds each. Where an earlier verb was refused by the same line, its remedy is not tried again."""
 _VARYING = re.compile(
-    "second|time|created|version|when|megabytes|root|picture|report|folder|files|table|missing|pages|rss|bytes_of|url"
+    "second|time|created|version|when|megabytes|root|picture|report|folder|files|table|missing|pages|rss|bytes_of|url|page"
 )
 _OF_A_LOCK = ("build", "search", "confirm")
 """A lock's content is never read."""
