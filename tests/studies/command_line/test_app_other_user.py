@@ -56,7 +56,8 @@ def root(built_root: Path, open_folder: Path, forked: Forks) -> Path:
     prepare(folder, forked)
     shutil.copy(folder / "study.toml", fresh := folder / "fresh.toml")
     edit(fresh, 'name = "tiny"', 'name = "fresh"')
-    edit(fresh, "[search]", "[space]\nmax_weight = 0.5\n\n[search]")
+    edit(fresh, "[search]", "[space.caps]\ncode = 0.45\ndocs = 0.45\nprose = 0.45\n\n[search]")
+    edit(fresh, '"uniform", "vertices"', '"proportional"')
     assert forked.run("search", fresh, "--merges", 8).code == 0
     return folder
 
