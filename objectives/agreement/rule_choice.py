@@ -18,15 +18,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from objectives.agreement.calibration import FAMILIES, Calibration
+from objectives.agreement.rule_average import LEAST_TRUTHS
 from objectives.agreement.statistics import Interval, interval_of, regret_at_1, resampled, spearman
 from objectives.held_out import Floats
 
 ERROR_RATE = 0.05
 """Chance of recommending another rule than the study's own although none is better."""
+_NEGLIGIBLE = 1e-9
 LEAST_TO_CHOOSE = 12
 """From fewer truths no other rule is recommended: resamples of so few are too much alike to rule chance out."""
-_LINE = [family for family in FAMILIES if family.name == "line"]
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,29 @@ def choose_rule(proxies: Mapping[str, Floats], truth: Floats, *, own: str) -> Ru
     criteria = {name: part.sum(axis=0) for name, part in parts.items()}
     lowest = np.min(list(criteria.values()), axis=0)
     scores = [_score(name, proxies[name], truth, part, criteria[own], lowest) for name, part in parts.items()]
-    scores.sort(key=lambda score: (score.criterion.value, score.name != own))
+    scores.sort(key=lambda score: (round(score.criterion.value, 9), score.name != own))
     best = scores[0].name
     level = 1 - ERROR_RATE / max(1, len(proxies) - 1)
-    beyond_chance = len(truth) >= LEAST_TO_CHOOSE and float(np.quantile(criteria[best] - criteria[own], level)) < 0
+    behind = float(np.quantile(criteria[best] - criteria[own], level))
+    beyond_chance = len(truth) >= LEAST_TO_CHOOSE and behind < -_NEGLIGIBLE
     return RuleChoice(scores, own, best if beyond_chance else own, len(truth))
+
+
+def errors_of_line(proxy: Floats, truth: Floats) -> Floats:
+    """Return the error (N,) of each truth by the line through the others: its residual over 1 - leverage."""
+    if len(truth) < LEAST_TRUTHS:
+        raise ValueError(f"judging a merge rule takes {LEAST_TRUTHS} truths or more: there are {len(truth)}")
+    features = np.stack([np.ones(len(proxy)), proxy - proxy.mean()], axis=1)
+    influence = np.linalg.pinv(features)
+    residuals = truth - features @ (influence @ truth)
+    leverage = (features * influence.T).sum(axis=1)
+    errors: Floats = residuals / np.maximum(1 - leverage, _NEGLIGIBLE)
+    return errors
 
 
 def _resampled(proxy: Floats, truth: Floats) -> Floats:
     """Return weighted error and regret (2, B) of every resample."""
-    errors = Calibration.fit(np.empty((len(truth), 0)), proxy, truth, _LINE).errors
+    errors = errors_of_line(proxy, truth)
     spread = float(truth.std()) or 1.0
     near = np.exp(-(truth - truth.min()) / spread)
 

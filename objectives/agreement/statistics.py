@@ -260,3 +260,10 @@ def _interaction(table: Floats) -> float:
     rows, columns = table.shape
     left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
     return math.sqrt(float((left**2).sum()) / ((rows - 1) * (columns - 1)))
+
+
+def shares_of(logarithms: Floats) -> Floats:
+    """Return exp(logarithms) over their sum along the first axis."""
+    powers = np.exp(logarithms - logarithms.max(axis=0))
+    found: Floats = powers / powers.sum(axis=0)
+    return found

@@ -17,12 +17,12 @@ from itertools import product
 
 import numpy as np
 
-from objectives.agreement.statistics import conformal_quantile
+from objectives.agreement.statistics import conformal_quantile, shares_of
 from objectives.held_out import Floats
 
 ENOUGH_FOR_CONFORMAL = 12
 """From so many truths, the errors of truths left out set the width of intervals."""
-_LEVEL = 0.9
+LEVEL = 0.9
 """The share of truths left out that the widened intervals hold."""
 
 _FREEDOM = 4.0
@@ -66,8 +66,7 @@ class Yardstick:
     @property
     def center(self) -> Floats:
         """The mean proxy (E,)."""
-        mean: Floats = self.proxy.mean(axis=0)
-        return mean
+        return np.asarray(self.proxy.mean(axis=0))
 
     @property
     def noise_in_units(self) -> Floats:
@@ -98,8 +97,7 @@ class Truth:
         """Return half the width (M, E) of intervals that hold a truth with probability `level`."""
         from scipy.special import stdtrit  # loads slowly
 
-        widths: Floats = self.scale * float(stdtrit(self.freedom, (1 + level) / 2))
-        return widths
+        return np.asarray(self.scale * float(stdtrit(self.freedom, (1 + level) / 2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +114,11 @@ class _Law:
         differences = one.weights[:, None] - other.weights
         alike = np.exp(-(differences**2).sum(axis=-1) / (2 * self.length**2))
         lines = one.proxy.T[:, :, None] * other.proxy.T[:, None, :]
-        found: Floats = _FLAT**2 + self.slope**2 * lines + self.delta**2 * alike
-        return found
+        return np.asarray(_FLAT**2 + self.slope**2 * lines + self.delta**2 * alike)
 
     def variance(self, at: _Places) -> Floats:
         """Return the prior variance (E, M), without noise."""
-        found: Floats = _FLAT**2 + self.slope**2 * at.proxy.T**2 + self.delta**2
-        return found
+        return np.asarray(_FLAT**2 + self.slope**2 * at.proxy.T**2 + self.delta**2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +152,7 @@ class _Posterior:
     @property
     def inflation(self) -> Floats:
         """The estimated scale (E,) of the covariance."""
-        found: Floats = (_FREEDOM + self.square) / (_FREEDOM + self.dual.shape[1] - 1)
-        return found
+        return np.asarray((_FREEDOM + self.square) / (_FREEDOM + self.dual.shape[1] - 1))
 
     def moments(self, evidence: _Places, at: _Places, *, noisy: bool) -> tuple[Floats, Floats]:
         """Return means and variances (M, E) of truth less proxy, in units."""
@@ -211,15 +206,29 @@ class TwoFidelity:
         return replace(model, widening=model._widening()) if len(truth) >= ENOUGH_FOR_CONFORMAL else model
 
     @property
+    def log_likelihood(self) -> float:
+        """The log density of the N truths, in their own unit, as the mean over outputs."""
+        units = len(self.differences) * np.log(self.yardstick.unit).mean()
+        return float(np.logaddexp.reduce([one.plausible for one in self.posteriors]) - units)
+
+    @property
     def shares(self) -> Floats:
         """The weights of the laws, summing to one."""
-        return _normalised(np.array([one.plausible for one in self.posteriors]))
+        return shares_of(np.array([one.plausible for one in self.posteriors]))
 
     def predict(self, weights: Floats, proxy: Floats, *, noisy: bool = True) -> Truth:
         """Predict mixtures (M, K) with proxies (M, E); `noisy`: as trained once, else the mean over data orders."""
         at = self.yardstick.places(weights, proxy)
         parts = [one.moments(self.evidence, at, noisy=noisy) for one in self.posteriors]
-        return self._truth(proxy, *_pooled(self.shares, parts), self._freedom)
+        return self._truth(proxy, *pooled(self.shares, parts), self._freedom)
+
+    def means_of(self, output: int, weights: Floats, proxy: Floats) -> Floats:
+        """Predict one output (M,) of many mixtures (M, K) from its proxies (M,) alone."""
+        only = slice(output, output + 1)
+        at = self.yardstick.places(weights, np.repeat(proxy[:, None], len(self.yardstick.unit), axis=1))
+        at, evidence = (replace(one, proxy=one.proxy[:, only]) for one in (at, self.evidence))
+        parts = [one.law.covariance(at, evidence)[0] @ one.dual[output] for one in self.posteriors]
+        return np.asarray(proxy + self.yardstick.unit[output] * (self.shares @ np.stack(parts)))
 
     def left_out(self) -> Truth:
         """Predict each of the N truths from the others, with laws weighed without the truth left out."""
@@ -233,8 +242,7 @@ class TwoFidelity:
         for posterior, often in zip(self.posteriors, rng.multinomial(count, self.shares), strict=True):
             if often:
                 drawn.append(self._drawn(posterior, at, output, rng, int(often)))
-        found: Floats = proxy[:, output] + np.concatenate(drawn) * self.yardstick.unit[output]
-        return found
+        return np.asarray(proxy[:, output] + np.concatenate(drawn) * self.yardstick.unit[output])
 
     @property
     def _freedom(self) -> float:
@@ -249,17 +257,17 @@ class TwoFidelity:
         plausible = np.array([one.plausible for one in self.posteriors])
         rows = []
         for row in range(len(self.differences)):
-            shares = _normalised(plausible - np.array([one[row].mean() for one in densities]))
+            shares = shares_of(plausible - np.array([one[row].mean() for one in densities]))
             parts = [(mean[row], variance[row]) for mean, variance in zip(means, variances, strict=True)]
-            rows.append(_pooled(shares, parts))
+            rows.append(pooled(shares, parts))
         mean, variance = (np.stack(some) for some in zip(*rows, strict=True))
         return mean, variance
 
     def _widening(self) -> Floats:
         """Return the factor (E,) with which intervals would have held enough of the truths left out."""
         mean, variance = self._left_out()
-        half = Truth(mean, np.sqrt(variance), self._freedom - 1).half_width(_LEVEL)
-        return conformal_quantile(np.abs(self.differences - mean) / half, _LEVEL)
+        half = Truth(mean, np.sqrt(variance), self._freedom - 1).half_width(LEVEL)
+        return conformal_quantile(np.abs(self.differences - mean) / half, LEVEL)
 
     def _drawn(self, posterior: _Posterior, at: _Places, output: int, rng: np.random.Generator, count: int) -> Floats:
         law, inverse = posterior.law, posterior.inverse[output]
@@ -283,13 +291,7 @@ def _grid(yardstick: Yardstick) -> list[tuple[_Law, float]]:
     return found
 
 
-def _normalised(logarithms: Floats) -> Floats:
-    powers = np.exp(logarithms - logarithms.max())
-    shares: Floats = powers / powers.sum()
-    return shares
-
-
-def _pooled(shares: Floats, parts: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+def pooled(shares: Floats, parts: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     """Return mean and variance of a mixture of laws."""
     mean = sum(share * one for share, (one, _) in zip(shares, parts, strict=True))
     second = sum(share * (variance + one**2) for share, (one, variance) in zip(shares, parts, strict=True))

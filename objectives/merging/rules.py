@@ -15,6 +15,9 @@ SMALLEST = 1e-4
 """Smallest weight in derivatives of p^a, which are infinite at 0 for a < 1."""
 
 
+_HALVINGS = 60
+
+
 class MergeRule(Protocol):
     """Turns a mixture p (K,) into merge weights c (K,), and gradients back."""
 
@@ -32,6 +35,9 @@ class MergeRule(Protocol):
     def pullback(self, p: Floats, gradient: Floats) -> Floats:
         """Turn dL/dc (K,) into dL/dp (K,)."""
 
+    def mixture(self, c: Floats) -> Floats | None:
+        """Return the p (K,) with merge weights c (K,); None without one."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -48,6 +54,9 @@ class Identity:
 
     def pullback(self, p: Floats, gradient: Floats) -> Floats:
         return gradient
+
+    def mixture(self, c: Floats) -> Floats | None:
+        return c if c.min() >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,9 @@ class Power:
         total = (p**self.exponent).sum()
         pulled: Floats = _slope(p, self.exponent) / total * (gradient - self.weights(p) @ gradient)
         return pulled
+
+    def mixture(self, c: Floats) -> Floats | None:
+        return Power(1 / self.exponent).weights(c) if c.min() >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,22 @@ class CommonSpecific:
         """dL/dp_j = a p_j^(a-1) (dL/dc_j - mean_i dL/dc_i)."""
         pulled: Floats = _slope(p, self.exponent) * (gradient - gradient.mean())
         return pulled
+
+    def mixture(self, c: Floats) -> Floats | None:
+        """Find the shift s >= -min c with sum_i (c_i + s)^(1/a) = 1, by bisection."""
+        low, high = -float(c.min()), 1.0
+
+        def total(shift: float) -> float:
+            return float((np.maximum(c + shift, 0.0) ** (1 / self.exponent)).sum())
+
+        if not total(low) <= 1 <= total(high):
+            return None
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if total(middle) < 1 else (low, middle)
+        powers = np.maximum(c + low, 0.0) ** (1 / self.exponent)
+        p: Floats = powers / powers.sum()
+        return p
 
 
 def make_rule(name: str, exponent: float) -> MergeRule:

@@ -38,6 +38,12 @@ DEFAULT_FORWARDS = 100
 assessment_verbs = Verbs()
 
 
+USUAL_EXPONENTS = "0.5,0.75"
+ExponentsOption = Annotated[
+    str, typer.Option(metavar="A,A,...", help="Exponents of the merge rules compared, and averaged in predictions.")
+]
+
+
 @assessment_verbs.command(
     epilog="Examples: `mixscout fidelity study.toml --mixtures 24 --repeats 2`, `... --workers 4`, `... --truths runs/`"
 )
@@ -55,7 +61,7 @@ def fidelity(
     num_cpus: CpusOption = None,
     num_gpus: GpusOption = None,
     truths: TruthsOption = None,
-    exponents: Annotated[str, typer.Option(metavar="A,A,...", help="Exponents of the rules compared.")] = "0.5,0.75",
+    exponents: ExponentsOption = USUAL_EXPONENTS,
     train_proposal: Annotated[bool, typer.Option("--train-proposal", help="Really train the proposal too.")] = False,
     unions: Annotated[
         bool,
@@ -71,7 +77,8 @@ def fidelity(
     told = EngineRequest(engine, workers, address, num_cpus, num_gpus)
     quiet_libraries()
     from pool.engines.choice import chosen
-    from studies.assessment.fidelity.report import FidelityRequest, fidelity_costs, make_report, parse_exponents
+    from studies.assessment.fidelity.fidelity import parse_exponents
+    from studies.assessment.fidelity.report import FidelityRequest, fidelity_costs, make_report
     from studies.assessment.fidelity.table import show_fidelity
 
     wanted = FidelityRequest(mixtures, repeats, truths, parse_exponents(exponents), train_proposal, unions, output)
@@ -97,17 +104,20 @@ def predict(
         typer.Option(metavar="NAME=WEIGHT,...", show_default="the study's best", help="The mixture to predict."),
     ] = None,
     truths: TruthsOption = None,
+    exponents: ExponentsOption = USUAL_EXPONENTS,
     as_json: JsonOption = False,
 ) -> None:
     """Predict the loss of training on a mixture, from its merge and the known truths. Nothing is trained."""
     quiet_libraries()
+    from studies.assessment.fidelity.fidelity import parse_exponents
     from studies.assessment.fidelity.forecast import forecast_json
     from studies.assessment.fidelity.report import forecast_mixture
     from studies.assessment.fidelity.table import show_forecast
 
     with pool_bench(study_file) as bench:
         asked = named_weights(mixture, bench.proxy.pool.names, option="--mixture") if mixture else None
-        found, forecaster, forecasts = forecast_mixture(bench, bench.known_study(), asked, truths)
+        rules = parse_exponents(exponents)
+        found, forecaster, forecasts = forecast_mixture(bench, bench.known_study(), asked, truths, rules)
     if as_json:
         about = {"study": bench.config.name, "mixture": found.as_dict()}
         print_json({**about, **forecast_json(forecasts), "calibration": forecaster.as_json()})

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from objectives.agreement.rule_choice import RuleChoice, choose_rule
 from objectives.agreement.statistics import Interval, NoiseFloor, bootstrap, statistics_of
 from objectives.merging.rules import MergeRule, make_rule
 from pool.corpus.corpus import SPLITS, Split
+from pool.errors import ConfigError
 from pool.mixture import Mixture
-from pool.progress import track
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
 from studies.assessment.fidelity.truths import Truths
 
+Proxies = Mapping[Split, Mapping[str, Readings]]
+"""Readings of the same mixtures' merges by split and merge rule."""
 Agreement = Mapping[str, Interval]
 """Every statistic of `objectives.agreement.statistics` with its interval over mixtures."""
 
@@ -50,28 +50,33 @@ class Fidelity:
         return self.truths.mixtures
 
 
-def run_fidelity(
-    instruments: Instruments, truths: Truths, proxies_by_split: Mapping[Split, Readings], rules: Mapping[str, MergeRule]
-) -> Fidelity:
-    """Compare truths with their proxies and with merges by other rules."""
-    by_split = {split: _agreed(truths, split, proxies_by_split[split]) for split in SPLITS}
-    own = rule_name(instruments.proxy.settings.rule)
-    proxies = {own: by_split["search"].proxy[VALUE]}
-    others = {name: rule for name, rule in rules.items() if name != own}
-    mixtures = list(truths.mixtures.values())
-    with track("merges by other rules", len(others) * len(mixtures)) as show:
-        for number, (name, rule) in enumerate(others.items(), start=1):
-            objective = instruments.proxy_value(rule)
-            proxies[name] = np.array([objective(mixture).value for mixture in mixtures])
-            show(number * len(mixtures), name)
-    choice = choose_rule(proxies, by_split["search"].truth[VALUE], own=own)
+def run_fidelity(instruments: Instruments, truths: Truths, proxies: Proxies) -> Fidelity:
+    """Compare truths with their merges by the study's rule and, on the search split, by others."""
+    own = rule_name(instruments.rule)
+    by_split = {split: _agreed(truths, split, proxies[split][own]) for split in SPLITS}
+    values = {name: readings[VALUE] for name, readings in proxies["search"].items()}
+    choice = choose_rule(values, by_split["search"].truth[VALUE], own=own)
     return Fidelity(instruments.study.name, instruments.goals["search"].measure, truths, by_split, choice)
 
 
-def rules_with(exponents: Sequence[float]) -> dict[str, MergeRule]:
+def rules_with(own: MergeRule, exponents: Sequence[float]) -> dict[str, MergeRule]:
+    """Name the study's own rule, the identity, and rules with the given exponents."""
     kinds = ("power", "common-specific")
-    rules = [make_rule("identity", 1.0), *(make_rule(kind, exponent) for kind in kinds for exponent in exponents)]
+    rules = [own, make_rule("identity", 1.0), *(make_rule(kind, exponent) for kind in kinds for exponent in exponents)]
     return {rule_name(rule): rule for rule in rules}
+
+
+def parse_exponents(text: str) -> tuple[float, ...]:
+    """Read `0.5,0.75`. Raises `ConfigError` for the part at fault."""
+    found = []
+    for part in filter(None, text.split(",")):
+        try:
+            found.append(float(part))
+        except ValueError:
+            raise ConfigError(f"--exponents: {part!r} is no number; give some above 0, like 0.5,0.75") from None
+        if not 0 < found[-1] < float("inf"):
+            raise ConfigError(f"--exponents: an exponent must be above 0: got {part!r}")
+    return tuple(dict.fromkeys(found))
 
 
 def rule_name(rule: MergeRule) -> str:

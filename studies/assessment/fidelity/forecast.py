@@ -1,31 +1,33 @@
 """Predict values after training from merges, with intervals, and propose the mixture with the lowest prediction.
 
-A Scheffe quadratic stands for the proxy between known merges. Each of its minima is merged, and the quadratic is fitted
-again; in the end only merged mixtures are compared.
+Predictions average the merge rules that the known truths speak for. A Scheffe quadratic stands for each rule's merges
+between the known ones. Each of its minima is merged, and the quadratics are fitted again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import optuna
 
-from objectives.agreement.calibration import ALPHA, LEAST_TRUTHS, Calibration
+from objectives.agreement.rule_average import LEAST_TRUTHS, RuleAverage
 from objectives.agreement.statistics import Interval
-from objectives.evaluation import Evaluation
-from objectives.held_out import CONFIDENT
+from objectives.agreement.two_fidelity import LEVEL
+from objectives.held_out import CONFIDENT, Floats
+from objectives.merging.rules import MergeRule
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import StudyError
 from pool.mixture import Mixture
-from search.space import CappedSimplex
 from search.strategies.designs import draw
 from search.surrogates.scheffe import ScheffeSurrogate
-from search.surrogates.surrogate import Floats, Observations
+from search.surrogates.surrogate import Observations
 from search.trials import STOPPED_EARLY, completed_trials
 from studies.answers.score import Json
+from studies.assessment.fidelity.fidelity import Proxies, rule_name
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
 from studies.assessment.fidelity.truths import Truths
 from studies.opened.on_pool import Workbench
@@ -38,7 +40,7 @@ RADII = (0.2, 0.07, 0.02)
 
 @dataclass(frozen=True)
 class Forecast:
-    """The merge's value (`proxy`) and the predicted value after training, on one split."""
+    """The value of the merge by the study's rule (`proxy`), and the predicted value after training, on one split."""
 
     proxy: float
     predicted: Interval
@@ -46,47 +48,88 @@ class Forecast:
 
 @dataclass(frozen=True, eq=False)
 class Forecaster:
+    """Predicts truths from merges by all rules that the known truths speak for.
+
+    rules: compared, by name.
+    proxies: the merges of the known mixtures; on the test split, by the study's rule and the rules kept alone.
+    averages: of the rules kept, by split.
+    """
+
     instruments: Instruments
-    calibrations: Mapping[Split, Calibration]
+    truths: Truths
+    rules: Mapping[str, MergeRule]
+    proxies: Proxies
+    averages: Mapping[Split, RuleAverage]
 
     @classmethod
-    def learn(cls, instruments: Instruments, truths: Truths, proxies: Mapping[Split, Readings]) -> Forecaster:
-        weights = np.stack([mixture.array for mixture in truths.mixtures.values()])
-        calibrations = {
-            split: Calibration.fit(weights, proxies[split][VALUE], truths.readings[split][VALUE]) for split in SPLITS
-        }
-        return cls(instruments, calibrations)
+    def learn(cls, instruments: Instruments, truths: Truths, rules: Mapping[str, MergeRule]) -> Forecaster:
+        """Merge the mixtures with known truth by each rule. Raises `StudyError` for too few."""
+        _check_count(instruments, truths)
+        mixtures = list(truths.mixtures.values())
+        proxies: dict[Split, Mapping[str, Readings]] = {"search": instruments.merged("search", mixtures, rules)}
+        found = _average(truths, "search", proxies["search"])
+        kept = {name: rules[name] for name in (rule_name(instruments.rule), *found.models)}
+        proxies["test"] = instruments.merged("test", mixtures, kept)
+        tested = _average(truths, "test", {name: proxies["test"][name] for name in found.models})
+        return cls(instruments, truths, rules, proxies, {"search": found, "test": tested})
 
     def forecast(self, mixture: Mixture) -> dict[Split, Forecast]:
-        found: dict[Split, Forecast] = {}
-        weights = mixture.over(self.instruments.pool.names).array[None]
-        for split in SPLITS:
-            proxy = self.instruments.read(split, [self.instruments.proxy_loss(split)(mixture)])[VALUE]
-            (predicted,) = self.calibrations[split].intervals(weights, proxy)
-            found[split] = Forecast(float(proxy[0]), predicted)
-        return found
+        return {split: self._forecast(mixture, split) for split in SPLITS}
+
+    def values_of(self, mixture: Mixture) -> dict[str, float]:
+        """Merge a mixture by each rule kept, and return the study's value on the search split."""
+        kept = {name: self.rules[name] for name in self.averages["search"].models}
+        return {name: float(one[VALUE][0]) for name, one in self._merged(mixture, "search", kept).items()}
+
+    def is_merged(self, mixture: Mixture) -> bool:
+        """Tell whether all merges of a mixture by the rules kept are remembered, on the search split."""
+        losses = [self.instruments.proxy_loss("search", self.rules[name]) for name in self.averages["search"].models]
+        return all(loss.recall(mixture) is not None for loss in losses)
 
     def as_json(self) -> Json:
         return {
             split: {
-                "family": one.family.name,
-                "leave_one_out_rmse": one.rmse,
-                "truths": len(one.errors),
-                "nominal_coverage": 1 - ALPHA,
+                "rules": dict(one.shares),
+                "leave_one_out_rmse": one.rmse(0),
+                "truths": len(one.truth),
+                "nominal_coverage": LEVEL,
             }
-            for split, one in self.calibrations.items()
+            for split, one in self.averages.items()
         }
 
+    def _forecast(self, mixture: Mixture, split: Split) -> Forecast:
+        average, own = self.averages[split], rule_name(self.instruments.rule)
+        read = self._merged(mixture, split, {name: self.rules[name] for name in (own, *average.models)})
+        weights = mixture.over(self.instruments.pool.names).array[None]
+        outputs = {name: _outputs(one, self.truths.readings[split]) for name, one in read.items()}
+        (predicted,) = average.intervals(weights, outputs, 0)
+        return Forecast(float(read[own][VALUE][0]), predicted)
 
-def proxies_of(instruments: Instruments, truths: Truths) -> dict[Split, Readings]:
-    """Merge the mixtures with known truth. Raises `StudyError` for too few."""
+    def _merged(self, mixture: Mixture, split: Split, rules: Mapping[str, MergeRule]) -> dict[str, Readings]:
+        losses = {name: self.instruments.proxy_loss(split, rule) for name, rule in rules.items()}
+        return {name: self.instruments.read(split, [loss(mixture)]) for name, loss in losses.items()}
+
+
+def _average(truths: Truths, split: Split, proxies: Mapping[str, Readings]) -> RuleAverage:
+    weights = np.stack([mixture.array for mixture in truths.mixtures.values()])
+    readings, noise = truths.readings[split], truths.noise[split]
+    deviations = np.array([noise[name].deviation if name in noise else math.nan for name in readings])
+    outputs = {rule: _outputs(one, readings) for rule, one in proxies.items()}
+    return RuleAverage.fit(weights, outputs, _outputs(readings, readings), noise=deviations)
+
+
+def _outputs(readings: Readings, names: Iterable[str]) -> Floats:
+    """Return named readings (M, E); the study's value is the first name."""
+    return np.stack([readings[name] for name in names], axis=1)
+
+
+def _check_count(instruments: Instruments, truths: Truths) -> None:
     if len(truths.mixtures) < LEAST_TRUTHS:
         raise StudyError(
             f"study {instruments.study.name!r} knows the truth of {len(truths.mixtures)} mixtures, a prediction "
             f"needs {LEAST_TRUTHS}: train some with `mixscout fidelity {instruments.study.typed}`, or give "
             "--truths with more runs"
         )
-    return {split: instruments.merged(split, list(truths.mixtures.values())) for split in SPLITS}
 
 
 def forecast_json(forecasts: Mapping[Split, Forecast]) -> Json:
@@ -115,63 +158,81 @@ class Proposal:
         return abs(self.ahead(split)) > self.margins[split]
 
 
-def propose(
-    bench: Workbench, forecaster: Forecaster, study: optuna.Study, known: Sequence[Mixture], *, new_merges: int
-) -> Proposal:
-    """Minimise the calibrated prediction of the search split."""
-    calibration = forecaster.calibrations["search"]
-    best = best_mixture(bench, study).over(bench.proxy.pool.names)
-    loss = bench.losses["search"]
-    evaluate: Callable[[Mixture], Evaluation] = loss
-    if bench.config.search.strategy_found.uses_gradient and loss.gradient is not None:
-        evaluate = loss.gradient
-    trials = [] if bench.config.downstream else completed_trials(study)  # of downstream scores: no held-out loss
-    evaluations = [loss(mixture) for mixture in _merged(bench.space, trials, [best, *known])]
-    made = 0
+def propose(bench: Workbench, forecaster: Forecaster, study: optuna.Study, *, new_merges: int) -> Proposal:
+    """Minimise the prediction of the search split; only mixtures merged by every rule kept are compared."""
+    best, average = best_mixture(bench, study).over(bench.proxy.pool.names), forecaster.averages["search"]
+    judged = {one.digest: one for one in (best, *forecaster.truths.mixtures.values())}
+    values = {digest: forecaster.values_of(one) for digest, one in judged.items()}
+    evidence, made = _evidence(bench, study, forecaster), 0
     for number in range(new_merges):
-        rng = np.random.default_rng([bench.config.search.seed, number])
-        found = _lowest(bench.space, calibration, evaluations, rng)
-        if found.digest in {one.mixture.digest for one in evaluations}:
+        rows = {rule: [_Row(judged[one].array, values[one][rule]) for one in judged] for rule in average.models}
+        surfaces = {rule: _surface([*evidence[rule], *rows[rule]]) for rule in rows}
+        starts = [
+            row.weights for row in (*evidence[rule_name(forecaster.instruments.rule)], *next(iter(rows.values())))
+        ]
+        found = _lowest(bench, average, surfaces, starts, np.random.default_rng([bench.config.search.seed, number]))
+        if found.digest in judged:
             break
-        evaluations.append(evaluate(found))
-        made += not evaluations[-1].cached
-    feasible = [one for one in evaluations if bench.space.contains(one.mixture)] or evaluations
-    predicted = calibration.predict(_weights(feasible), np.array([one.value for one in feasible]))
-    mixture = feasible[int(np.argmin(predicted))].mixture
-    margins = {split: CONFIDENT * math.sqrt(2) * one.rmse for split, one in forecaster.calibrations.items()}
+        made += not forecaster.is_merged(found)
+        judged[found.digest], values[found.digest] = found, forecaster.values_of(found)
+    feasible = [digest for digest in judged if bench.space.contains(judged[digest])] or list(judged)
+    proxies = {rule: np.array([values[digest][rule] for digest in feasible]) for rule in average.models}
+    predicted = average.means_of(0, np.stack([judged[digest].array for digest in feasible]), proxies)
+    mixture = judged[feasible[int(np.argmin(predicted))]]
+    margins = {split: CONFIDENT * math.sqrt(2) * one.rmse(0) for split, one in forecaster.averages.items()}
     return Proposal(mixture, best, forecaster.forecast(mixture), forecaster.forecast(best), margins, made)
 
 
-def _merged(
-    space: CappedSimplex, trials: Sequence[optuna.trial.FrozenTrial], others: Sequence[Mixture]
-) -> list[Mixture]:
-    """List `others` and the mixtures of fully merged trials, each once."""
+class _Row(NamedTuple):
+    """A mixture (K,) with its proxy, and the proxy's K partials if known."""
+
+    weights: Floats
+    value: float
+    gradient: Sequence[float] | None = None
+
+
+def _evidence(bench: Workbench, study: optuna.Study, forecaster: Forecaster) -> dict[str, list[_Row]]:
+    """Return what the study's merges say, by rule: that of the study first.
+
+    A merge by the study's rule is the merge of another mixture by another rule, and its value holds there too.
+    """
+    trials = [] if bench.config.downstream else completed_trials(study)  # of downstream scores: no held-out loss
     full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
-    mixtures = [*others, *(space.mixture_of(trial).over(space.names) for trial in full)]
-    return list({mixture.digest: mixture for mixture in mixtures}.values())
+    loss, own = bench.losses["search"], forecaster.instruments.rule
+    mixtures = {one.digest: one for one in (bench.space.mixture_of(trial).over(bench.space.names) for trial in full)}
+    evaluations = [loss(mixture) for mixture in mixtures.values()]
+    rows = {rule_name(own): [_Row(one.mixture.array, one.value, one.gradient) for one in evaluations]}
+    for name in forecaster.averages["search"].models:
+        if name not in rows:
+            found = [(forecaster.rules[name].mixture(own.weights(one.mixture.array)), one) for one in evaluations]
+            rows[name] = [_Row(weights, one.value) for weights, one in found if weights is not None]
+    return rows
+
+
+def _surface(rows: Sequence[_Row]) -> ScheffeSurrogate:
+    surrogate = ScheffeSurrogate()
+    weights, values, gradients = zip(*rows, strict=True)
+    surrogate.fit(Observations.of_gradients(np.stack(weights), values, gradients))
+    return surrogate
 
 
 def _lowest(
-    space: CappedSimplex, calibration: Calibration, evaluations: Sequence[Evaluation], rng: np.random.Generator
+    bench: Workbench,
+    average: RuleAverage,
+    surfaces: Mapping[str, ScheffeSurrogate],
+    starts: Sequence[Floats],
+    rng: np.random.Generator,
 ) -> Mixture:
-    surrogate = ScheffeSurrogate()
-    values = [one.value for one in evaluations]
-    surrogate.fit(Observations.of_gradients(_weights(evaluations), values, [one.gradient for one in evaluations]))
+    space = bench.space
 
     def lowest(points: Floats) -> Floats:
         weights = np.stack([space.project(point).array for point in points])
-        predicted = calibration.predict(weights, surrogate.predict(weights).mean)
-        best: Floats = weights[int(np.argmin(predicted))]
+        proxies = {rule: surface.predict(weights).mean for rule, surface in surfaces.items()}
+        best: Floats = weights[int(np.argmin(average.means_of(0, weights, proxies)))]
         return best
 
     # The best is projected again each round, which may move its last digit; without, a study proposes otherwise.
-    best = lowest(
-        np.stack([*(one.mixture.array for one in evaluations), *(draw(space, rng).array for _ in range(DRAWN))])
-    )
+    best = lowest(np.stack([*starts, *(draw(space, rng).array for _ in range(DRAWN))]))
     for radius in RADII:
         best = lowest(np.vstack([best, best + radius * rng.normal(size=(NEARBY, len(best)))]))
     return space.project(best)
-
-
-def _weights(evaluations: Sequence[Evaluation]) -> Floats:
-    return np.stack([one.mixture.array for one in evaluations])

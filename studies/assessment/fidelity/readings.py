@@ -54,13 +54,15 @@ class Instruments:
         scored = [name for name in held_out["search"] if all(held_out[split][name].tokens for split in SPLITS)]
         return Goal.over(tuple(dict.fromkeys([*goal.domains, *scored])), "macro", measure=goal.measure)
 
-    def proxy_loss(self, split: Split) -> RememberedObjective:
-        """Loss of the merge by the study's rule."""
-        return self._merged(self.target, split, self.proxy.settings.rule)
+    @property
+    def rule(self) -> MergeRule:
+        """The study's own."""
+        return self.proxy.settings.rule
 
-    def proxy_value(self, rule: MergeRule) -> RememberedObjective:
-        """Study's value of the merge by any rule."""
-        return self._merged(self.goals["search"], "search", rule)
+    def proxy_loss(self, split: Split, rule: MergeRule | None = None) -> RememberedObjective:
+        """Loss of the merge, by the study's rule unless another is given."""
+        settings = replace(self.proxy.settings, rule=rule or self.rule)
+        return RememberedObjective(self.proxy.loss(self.target, split, settings), self.store)
 
     def truth(self, split: Split, recipe: Recipe) -> RememberedObjective:
         """Loss of the trained model."""
@@ -68,13 +70,17 @@ class Instruments:
         trained = TrainedLoss(self.pool, members, self.target, split, precision=precision, recipe=recipe)
         return RememberedObjective(trained, self.store)
 
-    def merged(self, split: Split, mixtures: Sequence[Mixture]) -> Readings:
-        objective, evaluations = self.proxy_loss(split), []
-        with track(f"merges, {split} split", len(mixtures)) as show:
-            for mixture in mixtures:
-                evaluations.append(objective(mixture))
-                show(len(evaluations), "")
-        return self.read(split, evaluations)
+    def merged(self, split: Split, mixtures: Sequence[Mixture], rules: Mapping[str, MergeRule]) -> dict[str, Readings]:
+        """Merge mixtures by each of the rules."""
+        found, done = {}, 0
+        with track(f"merges, {split} split", len(rules) * len(mixtures)) as show:
+            for name, rule in rules.items():
+                objective, evaluations = self.proxy_loss(split, rule), []
+                for mixture in mixtures:
+                    evaluations.append(objective(mixture))
+                    show(done := done + 1, name)
+                found[name] = self.read(split, evaluations)
+        return found
 
     def read(self, split: Split, evaluations: Sequence[Evaluation]) -> Readings:
         """Turn N evaluations into readings."""
@@ -82,7 +88,3 @@ class Instruments:
         rows = np.array([measures_of(one.domains, target.domains, target.measure) for one in evaluations])
         values = np.array([goal.value(one.domains) for one in evaluations])
         return {VALUE: values, **dict(zip(target.domains, rows.T, strict=True))}
-
-    def _merged(self, goal: Goal, split: Split, rule: MergeRule) -> RememberedObjective:
-        settings = replace(self.proxy.settings, rule=rule)
-        return RememberedObjective(self.proxy.loss(goal, split, settings), self.store)

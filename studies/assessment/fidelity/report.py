@@ -6,6 +6,7 @@ The mixtures to train are the best, the baselines, and a spread.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 
-from objectives.agreement.calibration import LEAST_TRUTHS
+from objectives.agreement.rule_average import LEAST_TRUTHS
 from objectives.agreement.rule_choice import RuleScore
 from pool.corpus.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine
@@ -26,7 +27,7 @@ from search.space import CappedSimplex
 from search.strategies.designs import spread
 from studies.answers.score import Json
 from studies.assessment.fidelity.fidelity import Agreed, Fidelity, rules_with, run_fidelity
-from studies.assessment.fidelity.forecast import Forecast, Forecaster, Proposal, forecast_json, propose, proxies_of
+from studies.assessment.fidelity.forecast import Forecast, Forecaster, Proposal, forecast_json, propose
 from studies.assessment.fidelity.picture import draw_fidelity
 from studies.assessment.fidelity.readings import VALUE, Instruments
 from studies.assessment.fidelity.truths import TruthPlan, Truths, import_truths, known_truths, train_truths
@@ -102,6 +103,7 @@ def _anchor(study: optuna.Study, best: Mixture) -> Mixture:
 
 
 NEW_MERGES = 8
+"""Most mixtures merged to find the proposal."""
 
 
 @dataclass(frozen=True)
@@ -221,10 +223,9 @@ def make_report(
         truths = import_truths(instruments, wanted.truths, normalise=bench.config.normalise)
     else:
         truths = train_truths(instruments, _design(bench, study, wanted), training, engine)
-    proxies = proxies_of(instruments, truths)
-    forecaster = Forecaster.learn(instruments, truths, proxies)
-    fidelity = run_fidelity(instruments, truths, proxies, rules_with(wanted.exponents))
-    proposal = propose(bench, forecaster, study, list(truths.mixtures.values()), new_merges=NEW_MERGES)
+    forecaster = Forecaster.learn(instruments, truths, rules_with(instruments.rule, wanted.exponents))
+    fidelity = run_fidelity(instruments, truths, forecaster.proxies)
+    proposal = propose(bench, forecaster, study, new_merges=NEW_MERGES)
     trained: Truths | None = None
     if wanted.train_proposal:
         both = {"proposal": proposal.mixture, "best": proposal.best_mixture}
@@ -239,15 +240,14 @@ def fidelity_costs(
 ) -> Costs:
     """Measure the costs of `make_report` on a study opened privately; the proposal's mixture is not known before."""
     instruments, training = Instruments.of(bench), TruthPlan(wanted.repeats, as_long_as_members=wanted.unions)
-    rules, runs, what = rules_with(wanted.exponents), list[TruthRun](), f"the fidelity of study {bench.config.name!r}"
+    rules, runs = rules_with(instruments.rule, wanted.exponents), list[TruthRun]()
+    what = f"the fidelity of study {bench.config.name!r}"
     if wanted.truths:
         mixtures = list(import_truths(instruments, wanted.truths, normalise=bench.config.normalise).mixtures.values())
     else:
         plan = _design(bench, study, wanted)
         mixtures, runs = list(plan.values()), training.all_runs(bench.proxy.pool, plan)
-    asked = [instruments.proxy_loss(split) for split in SPLITS] + [
-        instruments.proxy_value(one) for one in rules.values()
-    ]
+    asked = [instruments.proxy_loss(split, rule) for split in SPLITS for rule in rules.values()]
     new = sum(objective.recall(one) is None for objective in asked for one in mixtures)
     truths = [(run, instruments.truth(split, run.recipe)) for split in SPLITS for run in runs]
     from studies.running.costs import Work, costs_of  # loads torch
@@ -274,25 +274,16 @@ def _design(bench: Workbench, study: optuna.Study, wanted: FidelityRequest) -> d
 
 
 def forecast_mixture(
-    bench: Workbench, study: optuna.Study, mixture: Mixture | None, truths: Path | None
+    bench: Workbench,
+    study: optuna.Study,
+    mixture: Mixture | None,
+    truths: Path | None,
+    exponents: Sequence[float],
 ) -> tuple[Mixture, Forecaster, dict[Split, Forecast]]:
     """Predict a mixture, or the study's best one, without training."""
     instruments = Instruments.of(bench)
     normalise = bench.config.normalise
     known = import_truths(instruments, truths, normalise=normalise) if truths else known_truths(instruments)
-    forecaster = Forecaster.learn(instruments, known, proxies_of(instruments, known))
+    forecaster = Forecaster.learn(instruments, known, rules_with(instruments.rule, exponents))
     asked = (mixture or best_mixture(bench, study)).over(bench.proxy.pool.names)
     return asked, forecaster, forecaster.forecast(asked)
-
-
-def parse_exponents(text: str) -> tuple[float, ...]:
-    """Read `0.5,0.75`. Raises `ConfigError` for the part at fault."""
-    found = []
-    for part in filter(None, text.split(",")):
-        try:
-            found.append(float(part))
-        except ValueError:
-            raise ConfigError(f"--exponents: {part!r} is no number; give some above 0, like 0.5,0.75") from None
-        if not 0 < found[-1] < float("inf"):
-            raise ConfigError(f"--exponents: an exponent must be above 0: got {part!r}")
-    return tuple(dict.fromkeys(found))

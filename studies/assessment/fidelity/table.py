@@ -1,6 +1,5 @@
 """The answers of `fidelity` and `predict` for people, with differences beside the noise."""
 
-import math
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -123,16 +122,15 @@ def _rule_verdict(choice: RuleChoice) -> str:
 def _show_proposal(console: Console, report: FidelityReport) -> None:
     proposal = report.proposal
     console.print(
-        f"Lowest calibrated prediction: {_largest(proposal.mixture)} ({proposal.new_merges} new merges), "
+        f"Lowest prediction: {_largest(proposal.mixture)} ({proposal.new_merges} new merges), "
         f"beside the study's best, {_largest(proposal.best_mixture)}"
     )
-    table = Table("split", "mixture", "merged (proxy)", "predicted if trained (interval)", "correction")
+    table = Table("split", "mixture", "merged (proxy)", "predicted if trained (90 %)")
     for split in SPLITS:
-        calibration = report.forecaster.calibrations[split]
-        note = f"{calibration.family.name}, errs by {calibration.rmse:.4f}"
-        table.add_row(split, "proposal", *_forecast(proposal.forecasts[split]), note)
-        table.add_row("", "best", *_forecast(proposal.best[split]), "")
+        table.add_row(split, "proposal", *_forecast(proposal.forecasts[split]))
+        table.add_row("", "best", *_forecast(proposal.best[split]))
     console.print(table)
+    _show_rules_behind(console, report.forecaster)
     for split in SPLITS:
         console.print(_ahead(report, split))
 
@@ -161,19 +159,27 @@ def show_forecast(
     """Show a mixture's predicted value, and the truths behind it."""
     study, measure = forecaster.instruments.study.name, forecaster.instruments.target.measure
     console.print(f"Prediction for study {study}: {_largest(mixture)} ({measure.replace('-', ' ')})", soft_wrap=True)
-    table = Table("split", "merged (proxy)", "predicted if trained (interval)", "correction")
+    table = Table("split", "merged (proxy)", "predicted if trained (90 %)")
     for split, one in forecasts.items():
-        calibration = forecaster.calibrations[split]
-        note = f"{calibration.family.name}, from {len(calibration.errors)} truths, errs by {calibration.rmse:.4f}"
-        table.add_row(split, *_forecast(one), note)
+        table.add_row(split, *_forecast(one))
     console.print(table)
+    _show_rules_behind(console, forecaster)
 
 
 def _forecast(one: Forecast) -> tuple[str, str]:
-    predicted = one.predicted
-    known = math.isfinite(predicted.low)
-    interval = f"{predicted.low:.4f} to {predicted.high:.4f}" if known else "too few truths for an interval"
-    return f"{one.proxy:.4f}", f"{predicted.value:.4f} ({interval})"
+    found = one.predicted
+    return f"{one.proxy:.4f}", f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})"
+
+
+def _show_rules_behind(console: Console, forecaster: Forecaster) -> None:
+    """Name the merge rules behind predictions, the truths, and the error of truths left out."""
+    for split, average in forecaster.averages.items():
+        rules = ", ".join(f"{name} ({share:.0%})" for name, share in average.shares.items())
+        console.print(
+            f"{split}: predicted from merges by {rules}, as {len(average.truth)} truths weigh them; a truth left out is "
+            f"predicted within {average.rmse(0):.4f} (root mean square).",
+            soft_wrap=True,
+        )
 
 
 def _beside(difference: float, floor: NoiseFloor | None, *, alone: bool = False) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from objectives.agreement.rule_choice import choose_rule
+from objectives.agreement.rule_choice import choose_rule, errors_of_line
 
 COUNT = 24
 
@@ -52,3 +52,14 @@ def test_few_truths_recommend_no_other_rule() -> None:
     full = _truth()
     noisy = full + 0.3 * np.random.default_rng(0).normal(size=COUNT)
     assert choose_rule({"own": noisy, "perfect": full}, full, own="own").told_apart
+
+
+def test_the_errors_of_the_line_are_those_of_really_leaving_one_out() -> None:
+    rng = np.random.default_rng(0)
+    proxy = rng.normal(size=9)
+    truth = 4 + 0.8 * proxy + 0.1 * rng.normal(size=9)
+    for left, error in enumerate(errors_of_line(proxy, truth)):
+        slope, offset = np.polyfit(np.delete(proxy, left), np.delete(truth, left), 1)
+        assert error == pytest.approx(truth[left] - offset - slope * proxy[left])
+    with pytest.raises(ValueError, match="takes 6 truths or more: there are 5"):
+        errors_of_line(proxy[:5], truth[:5])

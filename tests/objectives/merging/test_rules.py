@@ -42,6 +42,20 @@ def test_the_pullback_is_the_transposed_jacobian(p: np.ndarray, seed: int) -> No
             assert pulled[j] == pytest.approx(difference, rel=1e-5, abs=1e-6)
 
 
+@given(points)
+def test_the_mixture_of_merge_weights_is_the_one_they_came_from(p: np.ndarray) -> None:
+    for rule in RULES:
+        back = rule.mixture(rule.weights(p))
+        assert back is not None and np.allclose(back, p, atol=1e-9)
+
+
+def test_not_all_merge_weights_have_a_mixture(rule: MergeRule) -> None:
+    for vertex in np.eye(4):
+        back = rule.mixture(vertex)
+        assert back is not None and np.allclose(back, vertex, atol=1e-12)
+    assert rule.mixture(np.array([1.5, -0.2, -0.3])) is None
+
+
 def test_gradients_stay_finite_at_zero_weights(rule: MergeRule) -> None:
     p = np.array([0.5, 0.5, 0.0])
     assert np.all(np.isfinite(rule.pullback(p, np.array([1.0, 2.0, -1.0]))))

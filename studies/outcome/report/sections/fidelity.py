@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from objectives.agreement.calibration import LEAST_TRUTHS
+from objectives.agreement.rule_average import LEAST_TRUTHS
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
@@ -52,9 +52,10 @@ def _remembered(bench: Workbench, imported: Path | None, best: Mixture | None) -
         if len(truths.mixtures) < LEAST_TRUTHS:
             return None
         truths = _named(truths, bench.proxy.pool, best)
-        own = {rule_name(bench.proxy.settings.rule): bench.proxy.settings.rule}
-        proxies = {split: _recalled(instruments, split, truths) for split in SPLITS}
-        return run_fidelity(instruments, truths, proxies, own)
+        own = rule_name(instruments.rule)
+        return run_fidelity(
+            instruments, truths, {split: {own: _recalled(instruments, split, truths)} for split in SPLITS}
+        )
     except NotRememberedError:
         return None
 
