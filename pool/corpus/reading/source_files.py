@@ -4,6 +4,7 @@ import fnmatch
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
@@ -25,21 +26,65 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _CLOSED_TO_ALL = "lost+found"
 
 
-def paths_of(name: str, source: TextSource) -> list[Path]:
-    """List the paths of a partition or held-out domain. An existing path is a name, never a pattern.
+@dataclass(frozen=True)
+class SourceFiles:
+    """The files of a partition or held-out domain.
 
-    Raises `CorpusError` for a pattern without a match.
+    paths: in their order, each once, without the empty files
+    named: paths given by name; patterns found the others
+    empty: files of no bytes that patterns found
     """
-    paths: list[Path] = []
+
+    paths: tuple[Path, ...]
+    named: frozenset[Path]
+    empty: tuple[Path, ...]
+
+
+def files_of(name: str, source: TextSource) -> SourceFiles:
+    """List the files of a partition or held-out domain. An existing path is a name, never a pattern.
+
+    Raises `CorpusError` for a pattern that matches nothing, or empty files alone.
+    """
+    paths, named, empty = list[Path](), set[Path](), list[Path]()
     for file in source.files:
         if os.path.lexists(file) or not glob.has_magic(str(file)):
             paths.append(file)
+            named.add(file)
             continue
-        found = [path for path in _matches(name, file) if path.is_dir() == (source.format == "saved")]
-        if not found:
-            raise CorpusError(f"{name}: no file matches {file}; {_way_to(file)}")
-        paths += found
-    return list(dict.fromkeys(paths))
+        found = _matching(name, file, source)
+        nothing = set(filter(_is_empty, found))
+        if len(nothing) == len(found):
+            raise CorpusError(f"{name}: every file that matches {file} is empty; fill one, or {_way_to(file)}")
+        paths += [path for path in found if path not in nothing]
+        empty += sorted(nothing)
+    return SourceFiles(tuple(dict.fromkeys(paths)), frozenset(named), tuple(dict.fromkeys(empty)))
+
+
+def _matching(name: str, file: Path, source: TextSource) -> list[Path]:
+    found = [path for path in _matches(name, file) if path.is_dir() == (source.format == "saved")]
+    if not found:
+        raise CorpusError(f"{name}: no file matches {file}; {_way_to(file)}")
+    return found
+
+
+def paths_of(name: str, source: TextSource) -> list[Path]:
+    """List the paths of `files_of`."""
+    return list(files_of(name, source).paths)
+
+
+def passed_over(name: str, paths: Sequence[Path | str]) -> str:
+    """Word that empty files add nothing: their number, and the first of them."""
+    if len(paths) == 1:
+        return f"{name}: passed over 1 empty file: {paths[0]}"
+    return f"{name}: passed over {len(paths):,} empty files, such as {paths[0]}"
+
+
+def _is_empty(path: Path) -> bool:
+    """Tell whether a file has no bytes; a broken link has some, and is refused when it is read."""
+    try:
+        return path.is_file() and path.stat().st_size == 0
+    except OSError:
+        return False
 
 
 def folder_columns(path: Path) -> dict[str, str]:
@@ -124,6 +169,17 @@ def check_start(name: str, path: Path, source: TextSource) -> None:
         raise CorpusError(f"{name}: {path} {error}") from None
     except OSError as error:
         raise CorpusError(f"{name}: {path}: {reason_of(path, error)}") from None
+
+
+def is_blank(path: Path) -> bool:
+    """Tell whether a folder is empty, or a file is short and holds white space alone, compressed or not."""
+    if path.is_dir():
+        return not any(path.iterdir())
+    with path.open("rb") as stream:
+        start = stream.read(START_BYTES)
+    if is_packed(start):
+        start = _unpacked_start(path, start)
+    return len(start) < START_BYTES and not start.strip()
 
 
 def check_path(name: str, path: Path, source: TextSource) -> None:
