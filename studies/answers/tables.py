@@ -19,6 +19,7 @@ from studies.terminal import plain_table
 if TYPE_CHECKING:
     from objectives.scoring.diversity import Diversity
     from studies.answers.confirm import Confirmation
+    from studies.answers.goal_predictor import ScalesAnswer
 
 Columns = Mapping[str, Mapping[str, float]]
 """Loss by column and then by contender."""
@@ -51,6 +52,39 @@ def show_weights(console: Console, mixture: Mixture) -> None:
     for name, weight in sorted(mixture.as_dict().items(), key=lambda item: -item[1]):
         table.add_row(name, f"{weight:.4f}" if weight > 0 else "0")
     console.print(table)
+
+
+def show_scales(console: Console, found: ScalesAnswer) -> None:
+    """Show what every scale tells of the target, and the mixture to train there next."""
+    console.print(
+        f"What the scales tell of {found.target}: its {found.runs} runs, each predicted from the others and from one "
+        f"scale; {found.source} has the least error and predicts"
+    )
+    table = plain_table("scale", "runs", "Spearman", "RMSE", "inside 90 %")
+    for name, one in found.scales.items():
+        accuracy = one.out_of_fold
+        spearman = "-" if accuracy.spearman is None else f"{accuracy.spearman:.3f}"
+        table.add_row(name, str(one.runs), spearman, f"{accuracy.rmse:.4f}", f"{accuracy.inside:.0%}")
+    console.print(table)
+    console.print("Rank correlation of scales over the mixtures trained at both, with 95 % intervals")
+    table = plain_table("scales", "mixtures", "Spearman")
+    for agreement in found.agreements:
+        table.add_row(" and ".join(agreement.scales), str(agreement.shared), str(agreement.spearman))
+    console.print(table)
+    console.print(next_run_in_words(found))
+
+
+def next_run_in_words(found: ScalesAnswer) -> str:
+    """Name the mixture to train next at the target, and its worth."""
+    after = found.next_run
+    if after is None:
+        return f"Next run at {found.target}: every candidate has one."
+    half = (after.predicted.high - after.predicted.low) / 2
+    return (
+        f"Next run at {found.target}: {weights_in_words(after.mixture)}; predicted {after.predicted.value:.4f} "
+        f"± {half:.4f}, better than the best run there with probability {after.chance:.2f}, and by "
+        f"{after.expected:.4f} on average (no gain counted as 0)."
+    )
 
 
 def weights_in_words(mixture: Mixture, *, most: int | None = None) -> str:

@@ -74,9 +74,9 @@ def _study_file(ctx: typer.Context, file: Path) -> Path:
     elif of_pool:
         raise ConfigError(f"{file}: the study is on a table and has no pool file (by --set {of_pool[0]})")
     if config.table is not None:
-        from objectives.stand_ins.swarm_table import check_there
+        from objectives.stand_ins.scales import check_scales_there
 
-        check_there(config.table)
+        check_scales_there(config.table, config.scales)
     address_of(config.database, file)
     return file
 
