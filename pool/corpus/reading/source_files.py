@@ -8,17 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
-import zstandard
-
 from pool.config.sources import TEXT_ROOT, TextSource
-from pool.corpus.reading.unpacked import (
-    BLOCK_BYTES,
-    LARGEST_WINDOW,
-    is_packed,
-    is_zstandard,
-    marked_encoding,
-    unpacked,
-)
+from pool.corpus.reading.unpacked import check_frames, is_packed, is_zstandard, marked_encoding, unpacked
 from pool.errors import CorpusError
 from pool.files.kinds import START_BYTES, is_pointer, refuse_known
 
@@ -145,7 +136,6 @@ def _listed(folder: Path) -> list[Path]:
 
 _IN_FILES = "correct `files` in the pool file"
 _COMPRESSED = frozenset((".gz", ".zst", ".zstd", ".bz2", ".xz"))
-_AGAIN = "download or write it again"
 
 
 def check_sources(sources: Mapping[str, TextSource]) -> None:
@@ -190,7 +180,7 @@ def check_path(name: str, path: Path, source: TextSource) -> None:
     with path.open("rb") as stream:
         start = stream.read(START_BYTES)
     if is_zstandard(start):
-        _check_frames(name, path)
+        check_frames(name, path)
 
 
 def _check_folder(path: Path) -> None:
@@ -271,41 +261,3 @@ def reason_of(path: Path, error: OSError) -> str:
     if ".git/annex/objects" in target.as_posix():
         return "a git-annex link to a file that is not here; fetch it with `git annex get`"
     return f"a symbolic link to {target}, which cannot be followed: {told}; {_IN_FILES}"
-
-
-def _check_frames(name: str, path: Path) -> None:
-    """Read a Zstandard file to the end of its last frame."""
-    try:
-        with path.open("rb") as stream:
-            frame = None
-            while rest := stream.read(BLOCK_BYTES):
-                while rest:
-                    frame = frame or zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj()
-                    frame.decompress(rest)
-                    rest, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
-    except MemoryError:
-        raise CorpusError(f"{name}: {path} needs more memory than there is: {_window(path)}") from None
-    except (OSError, zstandard.ZstdError) as error:
-        raise CorpusError(f"{name}: {path} cannot be read as Zstandard: {_cause(path, error)}") from None
-    if frame is not None:
-        raise CorpusError(f"{name}: {path} ends in the middle of a Zstandard frame; {_AGAIN}")
-
-
-def _cause(path: Path, error: Exception) -> str:
-    if "memory" in str(error).lower():
-        return f"{error}; {_window(path)}"
-    with path.open("rb") as stream:
-        start = stream.read(START_BYTES)
-    try:
-        dictionary = zstandard.get_frame_parameters(start).dict_id
-    except zstandard.ZstdError:
-        dictionary = 0
-    if dictionary:
-        return f"it needs dictionary {dictionary}; unpack it with `zstd -d -D DICTIONARY` and list what was inside"
-    return f"{error}; {_AGAIN}"
-
-
-def _window(path: Path) -> str:
-    with path.open("rb") as stream:
-        size = zstandard.get_frame_parameters(stream.read(START_BYTES)).window_size or LARGEST_WINDOW
-    return f"its window takes {size / 2**20:,.0f} MB; compress it again with a smaller one, say `zstd --long=27`"
