@@ -10,9 +10,9 @@ from rich.console import Console
 from objectives.target import Goal
 from pool.corpus.corpus import SPLITS
 from pool.mixture import Mixture
-from search.trials import Counts, best_trial, completed_trials, value_of
+from search.trials import Counts, best_trial, completed_trials, signed, signs_of, value_of
 from studies.answers.best import Best, Standing
-from studies.answers.score import FrontPoint, negated_in
+from studies.answers.score import FrontPoint, Json, negated_in
 from studies.opened.opened_study import OpenedStudy
 from studies.terminal import plain_table
 
@@ -45,6 +45,24 @@ def best_in_words(bench: OpenedStudy) -> str:
         return "no mixture has a value yet"
     value = "" if bench.several else f", value {bench.target.shown(value_of(trial)):.4f}"
     return f"best mixture: {weights_in_words(bench.space.mixture_of(trial))}{value}"
+
+
+def best_json(bench: OpenedStudy) -> Json:
+    """Return a study's best mixture, its value by objective, and its trial's number; nulls where nothing was evaluated.
+
+    `value` is one number, or null for several objectives.
+    """
+    study = bench.known_study()
+    trial = best_trial(completed_trials(study))
+    if trial is None:
+        return {"mixture": None, "value": None, "by_objective": {}, "trial": None}
+    values = signed(signs_of(study), trial.values)
+    return {
+        "mixture": bench.space.mixture_of(trial).as_dict(),
+        "value": None if bench.several else values[0],
+        "by_objective": dict(zip(bench.config.targets, values, strict=True)) if bench.several else {},
+        "trial": trial.number,
+    }
 
 
 def show_weights(console: Console, mixture: Mixture) -> None:
