@@ -55,12 +55,19 @@ class ScaleFigures:
 class Agreement:
     """Rank correlation of two scales over the `shared` mixtures, with its 95 % interval.
 
-    Up to `LEAST_SHARED` mixtures, resamples repeat a perfect ranking by chance, and the interval is -1 to 1.
+    Of fewer than `LEAST_SHARED`, resamples repeat a perfect ranking by chance, and the interval is -1 to 1.
     """
 
     scales: tuple[str, str]
     shared: int
     spearman: Interval
+
+    @property
+    def in_words(self) -> str:
+        if self.shared >= LEAST_SHARED:
+            return str(self.spearman)
+        value = self.spearman.value
+        return f"{'not defined' if math.isnan(value) else f'{value:.3f}'}, too few for an interval"
 
 
 @dataclass(frozen=True)

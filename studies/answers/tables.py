@@ -74,9 +74,10 @@ def show_weights(console: Console, mixture: Mixture) -> None:
 
 def show_scales(console: Console, found: ScalesAnswer) -> None:
     """Show what every scale tells of the target, and the mixture to train there next."""
+    chosen = f"; {found.source} has the least error and predicts" if len(found.scales) > 1 else ""
     console.print(
         f"What the scales tell of {found.target}: its {found.runs} runs, each predicted from the others and from one "
-        f"scale; {found.source} has the least error and predicts"
+        f"scale{chosen}"
     )
     table = plain_table("scale", "runs", "Spearman", "RMSE", "inside 90 %")
     for name, one in found.scales.items():
@@ -84,10 +85,10 @@ def show_scales(console: Console, found: ScalesAnswer) -> None:
         spearman = "-" if accuracy.spearman is None else f"{accuracy.spearman:.3f}"
         table.add_row(name, str(one.runs), spearman, f"{accuracy.rmse:.4f}", f"{accuracy.inside:.0%}")
     console.print(table)
-    console.print("Rank correlation of scales over the mixtures trained at both, with 95 % intervals")
+    console.print("Rank correlation of scales over the mixtures trained at both, with 95 % intervals from eight on")
     table = plain_table("scales", "mixtures", "Spearman")
     for agreement in found.agreements:
-        table.add_row(" and ".join(agreement.scales), str(agreement.shared), str(agreement.spearman))
+        table.add_row(" and ".join(agreement.scales), str(agreement.shared), agreement.in_words)
     console.print(table)
     console.print(next_run_in_words(found))
 

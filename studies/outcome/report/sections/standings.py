@@ -109,7 +109,7 @@ def _of_scales(found: ScalesAnswer) -> list[Table]:
         Table("scales", f"What the scales tell: {runs}. {found.source} predicts.", columns, figures),
         Table(
             "agreement_of_scales",
-            "Rank correlation of scales over the mixtures trained at both, with 95 % intervals",
+            "Rank correlation of scales over the mixtures trained at both, with 95 % intervals from eight on",
             ("scales", "mixtures", "Spearman", "low", "high"),
             agreements,
         ),
