@@ -28,6 +28,7 @@ class RunTable:
 
     lines: the first line of each run in the file.
     texts: columns of words, also among the faults.
+    scales: the scale of each run, where a column names one; else empty.
     percents: columns of numbers with percent signs, divided by 100.
     """
 
@@ -39,6 +40,7 @@ class RunTable:
     texts: tuple[str, ...]
     percents: tuple[str, ...]
     notes: tuple[str, ...]
+    scales: tuple[str, ...] = ()
 
     def named_as(self, names: Mapping[str, str]) -> "RunTable":
         return replace(self, runs=tuple(names[run] for run in self.runs))
@@ -51,11 +53,19 @@ class RunTable:
         return replace(self, runs=tuple(runs), lines=tuple(self.lines[row] for row in rows), columns=columns)
 
 
-def read_run_tables(weights: Path, metrics: Path) -> tuple[RunTable, RunTable]:
-    """Read both files, the second with the runs of the first in their order. Raises `ConfigError`."""
+def read_run_tables(weights: Path, metrics: Path, *, scale: str | None = None) -> tuple[RunTable, RunTable]:
+    """Read both files, the second with the runs of the first in their order.
+
+    With `scale`, a column of either file names the scale of each run; the first table then has them. Raises
+    `ConfigError`.
+    """
     one, other = (read_csv(path, lambda columns: bool(_id_columns(columns)), "run") for path in (weights, metrics))
     keys = _keys(one, other)
-    places = _data_columns(one, keys[0], is_weights=True), _data_columns(other, keys[1], is_weights=False)
+    scales: dict[str, str] = {}
+    if scale is not None:
+        one, other = _named_by_scale((one, other), keys, scale)
+        scales = _scales((one, other), keys, scale)
+    places = _data_columns(one, keys[0], scale, is_weights=True), _data_columns(other, keys[1], scale, is_weights=False)
     marks = _marks(one, places[0]), _marks(other, places[1])
     first = _run_table(one, keys[0], places[0], marks[0].beside(marks[1]))
     second = _run_table(other, keys[1], places[1], marks[1].beside(marks[0]))
@@ -64,7 +74,46 @@ def read_run_tables(weights: Path, metrics: Path) -> tuple[RunTable, RunTable]:
         second = replace(
             second, notes=(*second.notes, f"{shown(names[1])} is joined with {shown(names[0])} of {weights.name}")
         )
-    return first, _joined(first, second)
+    return replace(first, scales=tuple(scales.values())), _joined(first, second)
+
+
+def _named_by_scale(files: Sequence[CsvTable], keys: Sequence[int], column: str) -> list[CsvTable]:
+    """Put the scale before the name of a run, where both files name scales and runs of two scales share a name."""
+    if not all(column in file.columns for file in files):
+        return list(files)
+    if all(
+        len({row.fields[key] for row in file.rows}) == len(file.rows) for file, key in zip(files, keys, strict=True)
+    ):
+        return list(files)
+    named = []
+    for file, key in zip(files, keys, strict=True):
+        at, rows = file.columns.index(column), []
+        for row in file.rows:
+            name = f"{row.fields[at]}/{row.fields[key]}"
+            rows.append(row._replace(fields=(*row.fields[:key], name, *row.fields[key + 1 :])))
+        named.append(replace(file, rows=tuple(rows)))
+    return named
+
+
+def _scales(files: Sequence[CsvTable], keys: Sequence[int], column: str) -> dict[str, str]:
+    """Return the scale of every run, in the order of the first file. Raises `ConfigError`."""
+    found: dict[str, str] = {}
+    for file, key in zip(files, keys, strict=True):
+        for row in file.rows if column in file.columns else ():
+            run, scale = row.fields[key], row.fields[file.columns.index(column)]
+            if not scale:
+                raise ConfigError(f"{file.path}: line {row.line}, run {shown(run)}: column {shown(column)} is empty")
+            if found.setdefault(run, scale) != scale:
+                raise ConfigError(
+                    f"{file.path}: line {row.line}: run {shown(run)} is of {shown(column)} {shown(scale)} here, and of "
+                    f"{shown(found[run])} elsewhere; give the runs of two scales other names, or both files the column"
+                )
+    if not found:
+        raise ConfigError(
+            f"[scales] column {shown(column)} is neither in {files[0].path} (it has {listed(files[0].columns)}) nor in "
+            f"{files[1].path.name} ({listed(files[1].columns)})"
+        )
+    return {run: found.get(run, "") for run in (row.fields[keys[0]] for row in files[0].rows)}
 
 
 def _id_columns(columns: Sequence[str]) -> dict[str, int]:
@@ -101,8 +150,8 @@ def _keys(weights: CsvTable, metrics: CsvTable) -> tuple[int, int]:
     )
 
 
-def _data_columns(file: CsvTable, key: int, *, is_weights: bool) -> list[int]:
-    """Return the places of partitions or metrics."""
+def _data_columns(file: CsvTable, key: int, scale: str | None, *, is_weights: bool) -> list[int]:
+    """Return the places of partitions or metrics; a column of scales is neither."""
     names = file.columns
     repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:
@@ -114,7 +163,7 @@ def _data_columns(file: CsvTable, key: int, *, is_weights: bool) -> list[int]:
     for at, name in enumerate(names):
         is_index = at == 0 and (not name or (is_weights and _plain_name(name, at) == ""))
         is_empty = not name and not any(row.fields[at] for row in file.rows)
-        if at == key or name in ID_COLUMNS or is_index or is_empty:
+        if at == key or name in ID_COLUMNS or is_index or is_empty or (name and name == scale):
             continue
         if not name:
             raise ConfigError(f"{file.path}: column {at + 1} has no name; name or remove it")

@@ -39,6 +39,7 @@ class SwarmTable:
     columns: the metrics' columns as a file names them, where they differ
     unusable: the other metrics by name, with the reason in words; `check_metrics` raises it.
     notes: a line for each file with anything but plain CSV of shares.
+    scales: the scale of each run, where a column names one; else empty.
     """
 
     runs: tuple[str, ...]
@@ -48,6 +49,7 @@ class SwarmTable:
     columns: Mapping[str, str] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    scales: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -58,7 +60,8 @@ class SwarmTable:
         kept = list(rows)
         metrics = {name: values[kept] for name, values in self.metrics.items()}
         runs = tuple(self.runs[row] for row in kept)
-        return replace(self, runs=runs, weights=self.weights[kept], metrics=metrics)
+        scales = tuple(self.scales[row] for row in kept) if self.scales else ()
+        return replace(self, runs=runs, weights=self.weights[kept], metrics=metrics, scales=scales)
 
     def check_metrics(self, names: Iterable[str]) -> None:
         """Raise `ConfigError` for a metric without a finite number for every run."""
@@ -83,17 +86,19 @@ def read_swarm(source: Path, metrics: Path | None = None, *, normalise: bool = F
     return read_swarms(source, normalise=normalise)[0]
 
 
-def read_swarms(folder: Path, *, normalise: bool = False) -> tuple[SwarmTable, SwarmTable | None]:
+def read_swarms(
+    folder: Path, *, normalise: bool = False, column: str | None = None, scale: str | None = None
+) -> tuple[SwarmTable, SwarmTable | None]:
     """Read the training runs of a folder, and its test runs if there are any, with columns in the same order.
 
-    Weights are divided by their sum: nearly 1, or nearly 100 in percent, or any sum above 0 to `normalise`. Raises
-    `ConfigError` like `read_swarm`.
+    Weights are divided by their sum: nearly 1, or nearly 100 in percent, or any sum above 0 to `normalise`. `column`
+    names the scales of runs; `scale` is that in the names of RegMix's files. Raises `ConfigError` like `read_swarm`.
     """
-    train, test = _find_pairs(folder)
-    table = _read_pair(*train, normalise=normalise)
+    train, test = _find_pairs(folder, scale)
+    table = _read_pair(*train, normalise=normalise, column=column)
     if test is None:
         return table, None
-    unseen = _read_pair(*test, normalise=normalise)
+    unseen = _read_pair(*test, normalise=normalise, column=column)
     metrics, others = ({*one.metrics, *one.unusable} for one in (table, unseen))
     missing = sorted({*table.names} ^ {*unseen.names}) or sorted(metrics ^ others)
     if missing:
@@ -116,7 +121,13 @@ def check_there(folder: Path) -> None:
     _find_pairs(folder)
 
 
-def _find_pairs(folder: Path) -> tuple[_Pair, _Pair | None]:
+def scales_in(folder: Path) -> list[str]:
+    """List the scales in the names of RegMix's files."""
+    found = (_REGMIX.fullmatch(path.name) for path in sorted(folder.glob("*.csv")))
+    return [match["scale"] for match in found if match and match["split"] == "train"]
+
+
+def _find_pairs(folder: Path, scale: str | None = None) -> tuple[_Pair, _Pair | None]:
     if folder.is_file():
         raise ConfigError(f"{folder}: a file; give its folder, with ratios.csv and metrics.csv, or RegMix's tables")
     if not folder.is_dir():
@@ -125,12 +136,12 @@ def _find_pairs(folder: Path) -> tuple[_Pair, _Pair | None]:
     if ratios.exists() or metrics.exists():
         return (ratios, metrics), None
     tables = sorted(path.name for path in folder.glob("*.[ct]sv"))
-    scales = [match["scale"] for name in tables if (match := _REGMIX.fullmatch(name)) and match["split"] == "train"]
+    scales = [one for one in scales_in(folder) if scale in (None, one)]
     if len(scales) != 1:
         raise ConfigError(
             f"{folder}: expected ratios.csv and metrics.csv, or one train_mixture_<scale>.csv with its "
             f"train_pile_loss_<scale>.csv: found {len(scales)} of the latter; the folder has "
-            f"{listed(tables) if tables else 'no table'}"
+            f"{listed(tables) if tables else 'no table'}{'; with a section [scales] all are read' if scales else ''}"
         )
     train, test = (
         (folder / f"{split}_mixture_{scales[0]}.csv", folder / f"{split}_pile_loss_{scales[0]}.csv")
@@ -144,8 +155,8 @@ def _beside(folder: Path, stem: str) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
 
 
-def _read_pair(weights_path: Path, metrics_path: Path, *, normalise: bool) -> SwarmTable:
-    weights, metrics = read_run_tables(weights_path, metrics_path)
+def _read_pair(weights_path: Path, metrics_path: Path, *, normalise: bool, column: str | None = None) -> SwarmTable:
+    weights, metrics = read_run_tables(weights_path, metrics_path, scale=column)
     if not metrics.columns:
         raise ConfigError(next(iter(metrics.faults.values())))
     shares, how = _shares(weights, normalise=normalise)
@@ -164,6 +175,7 @@ def _read_pair(weights_path: Path, metrics_path: Path, *, normalise: bool) -> Sw
         columns,
         {name: fault for name, fault in faults.items() if name not in columns},
         tuple(f"{path}: {'; '.join(some)}" for path, some in notes.items() if some),
+        weights.scales,
     )
 
 

@@ -37,6 +37,34 @@ class Predictor(Protocol):
         """Predict each of the runs (N,) from others only."""
 
 
+class Swarm(Protocol):
+    """Runs of one scale with predictions of any mixture in their metrics.
+
+    errors_alike: correlation of errors between metrics.
+    calibrates: whether the runs are enough to calibrate an aggregate's intervals.
+    places: the mixtures (M, K) of all runs that predictions stand on.
+    """
+
+    table: SwarmTable
+    method: str
+    digest: str
+
+    @property
+    def errors_alike(self) -> float: ...
+
+    @property
+    def calibrates(self) -> bool: ...
+
+    @property
+    def places(self) -> Floats: ...
+
+    def predict(self, metrics: Iterable[str], weights: Floats) -> tuple[Floats, Floats]:
+        """Predict E metrics of mixtures (N, K): means and standard deviations, both (E, N)."""
+
+    def out_of_fold(self, metrics: Iterable[str]) -> tuple[Floats, Floats]:
+        """Predict E metrics of the N runs, each from others only: means and standard deviations, both (E, N)."""
+
+
 FitPredictor = Callable[[Floats, Floats], Predictor]
 """Learns from mixtures (N, K) and one metric's values (N,)."""
 
@@ -65,6 +93,13 @@ class FittedSwarm:
         self._fitted: dict[str, Predictor] = {}
         self.digest = digest_json({"swarm": table.digest, "method": method})
 
+    errors_alike = 0.0
+    calibrates = True
+
+    @property
+    def places(self) -> Floats:
+        return self.table.weights
+
     def predict(self, metrics: Iterable[str], weights: Floats) -> tuple[Floats, Floats]:
         """Predict E metrics of mixtures (N, K): means and standard deviations, both (E, N)."""
         return self._together({name: self._predictor(name).predict(weights) for name in metrics})
@@ -91,13 +126,13 @@ class FittedSwarm:
 class TabulatedLoss:
     """The value of a mixture by the predictors of a swarm, in the unit of its metrics: the goal's domains.
 
-    `standard_error` is the predictors' deviation, metrics taken as independent. Raises `ValueError` for a goal the
+    `standard_error` is the predictors' deviation. Raises `ValueError` for a goal the
     swarm cannot serve.
     """
 
     gradient = challenge = foundation = None
 
-    def __init__(self, swarm: FittedSwarm, goal: Goal) -> None:
+    def __init__(self, swarm: Swarm, goal: Goal) -> None:
         missing = [name for name in goal.domains if name not in swarm.table.metrics]
         if missing:
             known = ", ".join(swarm.table.metrics)
@@ -117,7 +152,7 @@ class TabulatedLoss:
         started = time.perf_counter()
         weights = mixture.over(self.partitions).array
         means, deviations = self._swarm.predict(self._goal.domains, weights[None])
-        values, errors = aggregated(self._goal, means, deviations)
+        values, errors = aggregated(self._goal, means, deviations, alike=self._swarm.errors_alike)
         measures, sizes = means[:, 0], np.ones(len(means))
         return Evaluation(
             mixture,
@@ -133,12 +168,17 @@ class TabulatedLoss:
         )
 
 
-def aggregated(goal: Goal, means: Floats, deviations: Floats) -> tuple[Floats, Floats]:
+def aggregated(goal: Goal, means: Floats, deviations: Floats, *, alike: float = 0.0) -> tuple[Floats, Floats]:
     """Aggregate E metrics of N mixtures, both (E, N), to the goal's value and its deviation, both (N,).
 
-    Metrics are taken as independent, and every domain as of equal size.
+    Errors of two metrics correlate by `alike`, and every domain counts as of equal size. With slopes s and deviations
+    d, variance = alike (sum |s| d)^2 + (1 - alike) sum s^2 d^2.
     """
     sizes = np.ones(len(means))
     slopes = np.array([goal.slopes_of(column, sizes) for column in means.T])
     values = np.array([goal.value_of(column, sizes) for column in means.T])
-    return values, np.sqrt((slopes.T**2 * deviations**2).sum(axis=0))
+    apart: Floats = (slopes.T**2 * deviations**2).sum(axis=0)
+    if not alike:
+        return values, np.sqrt(apart)
+    together: Floats = np.abs(slopes.T * deviations).sum(axis=0)
+    return values, np.sqrt(alike * together**2 + (1 - alike) * apart)

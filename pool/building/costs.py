@@ -24,7 +24,7 @@ from pool.config.recipe import Recipe
 from pool.config.sources import PartitionSource, TextSource
 from pool.corpus.documents import read_labelled_documents
 from pool.corpus.files import digest_text
-from pool.corpus.reading.source_files import paths_of
+from pool.corpus.reading.source_files import files_of, passed_over
 from pool.corpus.reading.unpacked import is_packed
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.engines.resources import watched_memory
@@ -275,7 +275,10 @@ def _times_more(name: str, source: TextSource, sample: Path) -> float:
     """Return the size of a section's files over its sample's, packed alike; 1 for a data set of the hub."""
     plain = sample.read_bytes()
     packed, size = len(zlib.compress(plain)), 0.0
-    for path in paths_of(name, source):
+    listed = files_of(name, source)
+    if listed.empty:
+        say(passed_over(name, listed.empty))
+    for path in listed.paths:
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         for file in files:
             with file.open("rb") as stream:

@@ -49,8 +49,9 @@ class TextSource(Config):
 
     files: tuple[Path, ...] = ()
     """Paths, or patterns (`*`, `?`, `[]`, `**`) where there is no such path, relative to [corpus] text_root; `~` and
-    environment variables (`$NAME`, `${NAME}`) are put in. Compressed files (gzip, Zstandard, bzip2, xz) are read as
-    they are; archives, Git LFS pointers and other files without text are refused by name."""
+    environment variables (`$NAME`, `${NAME}`) are put in. Empty files that a pattern finds are passed over, counted in
+    one line; an empty file given by name is an error. Compressed files (gzip, Zstandard, bzip2, xz) are read as they
+    are; archives, Git LFS pointers and other files without text are refused by name."""
     hub: HubName | None = None
     """Name of a data set on the Hugging Face hub, instead of `files`. The files of the subset and split (Parquet, JSON,
     CSV, Arrow, text) are downloaded once, if the environment allows a network by HF_HUB_OFFLINE=0; no code of a data

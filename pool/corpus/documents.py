@@ -13,13 +13,14 @@ import datetime
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pool.config.sources import CHUNK_BYTES, TextSource
 from pool.corpus.reading.json_lines import Row, has_column, json_rows, text_of, value_of
 from pool.corpus.reading.rows import READER, file_rows, folder_value
-from pool.corpus.reading.source_files import check_path, paths_of
+from pool.corpus.reading.source_files import SourceFiles, check_path, files_of, is_blank, passed_over
 from pool.errors import CorpusError, HubError, first_line
 from pool.files.hub import Snapshot, fetch, find_snapshot
 from pool.files.kinds import shown_names
@@ -49,44 +50,68 @@ def read_labelled_documents(name: str, source: TextSource, field: str | None) ->
     """Yield documents, each with its value in column `field` as text; empty for a missing value or no `field`.
 
     A column that the rows of a file lack may be named by its folder, as in `lang=de/part-0.parquet`. A file of no rows
-    is passed over if there are others. Raises `CorpusError` as `read_documents`, and for a missing column or a value of
-    several parts.
+    is passed over if there are others; one that a pattern found is, also if it is empty or has no text in its rows.
+    Raises `CorpusError` as `read_documents`, and for a missing column or a value of several parts.
     """
-    some, without_rows = False, []
-    for where, rows, folder in _sources(name, source, field):
-        count, row, has_field = 0, None, field is None or folder is not None
-        for number, row in rows:
-            text = text_of(row, source.text_column, f"{where}, row {number}").removeprefix(_BYTE_ORDER_MARK)
+    files, some, without_text = files_of(name, source), False, list[_Place]()
+    for place in _places(name, source, files, field):
+        count, row, has_field = 0, None, field is None or place.folder is not None
+        for number, row in place.rows:
+            where = f"{place.where}, row {number}"
+            text = text_of(row, source.text_column, where).removeprefix(_BYTE_ORDER_MARK)
             has_field = has_field or (field is not None and has_column(row, field))
             if text.strip():
                 count += 1
-                yield text, "" if field is None else _label(row, field, folder, f"{where}, row {number}")
-        if row is None:
-            without_rows.append(where)
-            continue
+                yield text, "" if field is None else _label(row, field, place.folder, where)
         if count == 0:
-            raise CorpusError(f"{where} holds no text; remove it from the pool file or fill it")
+            if row is not None and not place.is_found:
+                raise _no_text(place)
+            without_text.append(place)
+            continue
         if not has_field:
-            raise CorpusError(f"{where} has no column {field!r}; it has {shown_names(sorted(row))}: set `partition_by`")
+            raise CorpusError(
+                f"{place.where} has no column {field!r}; it has {shown_names(sorted(row or ()))}: set `partition_by`"
+            )
         some = True
-    for where in without_rows:
-        if not some:
-            raise CorpusError(f"{where} holds no text; remove it from the pool file or fill it")
-        say(f"{where} has no rows: it adds nothing")
+    if without_text and not some:
+        raise _no_text(without_text[0])
+    if passed := [*files.empty, *(place.path for place in without_text if place.path)]:
+        say(passed_over(name, passed))
 
 
-def _sources(
-    name: str, source: TextSource, field: str | None
-) -> Iterator[tuple[str, Iterator[tuple[int, Row]], str | None]]:
-    """Yield a place's name, its numbered rows, and the value of `field` that its folder gives them all."""
+@dataclass(frozen=True)
+class _Place:
+    """A file, or a data set of the hub.
+
+    rows: its rows, each with its number
+    folder: the value of the wanted column that its folder gives to all rows
+    is_found: whether a pattern found it
+    """
+
+    where: str
+    rows: Iterator[tuple[int, Row]]
+    path: Path | None = None
+    folder: str | None = None
+    is_found: bool = False
+
+
+def _no_text(place: _Place) -> CorpusError:
+    return CorpusError(f"{place.where} holds no text; remove it from the pool file or fill it")
+
+
+def _places(name: str, source: TextSource, files: SourceFiles, field: str | None) -> Iterator[_Place]:
     if source.hub is not None:
-        yield f"{name}: hub data set {source.hub!r}", enumerate(_hub_rows(name, source), start=1), None
-    for path in paths_of(name, source):
+        yield _Place(f"{name}: hub data set {source.hub!r}", enumerate(_hub_rows(name, source), start=1))
+    for path in files.paths:
         check_path(name, path, source)
+        is_found = path not in files.named
+        if is_found and is_blank(path):
+            yield _Place(f"{name}: {path}", iter(()), path, None, is_found)
+            continue
         folder = None if field is None else folder_value(name, path, source, field)
         own = [field] if field is not None and folder is None else []
         wanted = {column.split(".")[0] for column in [source.text_column, *own]}
-        yield f"{name}: {path}", file_rows(name, path, source, wanted), folder
+        yield _Place(f"{name}: {path}", file_rows(name, path, source, wanted), path, folder, is_found)
 
 
 def _label(row: Row, field: str, folder: str | None, where: str) -> str:
@@ -128,7 +153,10 @@ def _split_rows(found: Snapshot, source: TextSource, outline: Path) -> Iterator[
     files = builder.config.data_files
     if source.split not in files:
         raise CorpusError(f"has no split {source.split!r}; it has {', '.join(map(str, files))}: set `split`")
-    names = [Path(file).relative_to(outline).as_posix() for file in files[source.split]]
+    every = [Path(file).relative_to(outline).as_posix() for file in files[source.split]]
+    names = [name for name in every if found.files[name]] or every
+    if len(names) < len(every):
+        say(passed_over(f"hub data set {found.name!r}", [name for name in every if not found.files[name]]))
     fetch(found, names)
     if builder.name == "json" and builder.config.field is None and builder.info.features is None:
         for name in names:

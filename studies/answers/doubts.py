@@ -8,10 +8,9 @@ import numpy as np
 from objectives.agreement.statistics import Interval
 from objectives.held_out import Floats
 from objectives.stand_ins.diverged import MOST, far_rows
-from objectives.stand_ins.swarm_table import SwarmTable
 from pool.mixture import SUM_TOLERANCE, Mixture
 from search.trials import best_trial, completed_trials, value_of
-from studies.answers.goal_predictor import Accuracy, GoalPredictor
+from studies.answers.goal_predictor import Accuracy, GoalPredictor, ScalesAnswer
 from studies.opened.on_table import COVERAGE, SwarmBench, swarm_bench
 from studies.opened.opened_study import OpenedStudy
 from studies.opened.runs import constant_metrics
@@ -19,6 +18,8 @@ from studies.study_file.study_file import StudyFile
 
 LEAST_SPEARMAN = 0.2
 """A rank correlation below this is near zero, however many runs there are."""
+LEAST_DOUBTED = 4
+"""Fewer mixtures trained at both scales give no reason for a doubt."""
 ONE_IN_TWENTY = 1.645
 """Deviations of a normal law that chance exceeds once in twenty times."""
 BEYOND = 1.0
@@ -28,7 +29,7 @@ BEYOND = 1.0
 def doubts_of_study(bench: SwarmBench, goal: GoalPredictor | None = None) -> list[str]:
     """List the doubts about every prediction: runs left out, predictions no better than chance, constant metrics."""
     predictor = goal or GoalPredictor(bench.swarm, bench.target, coverage=COVERAGE)
-    chance = no_better_than_chance(predictor.accuracy())
+    chance = no_better_than_chance(predictor.accuracy_to_judge())
     return [*_of_runs(bench), *([chance] if chance else []), *_of_metrics(bench)]
 
 
@@ -68,19 +69,30 @@ def doubts_of_table(config: StudyFile) -> list[str]:
         return doubts_of_search(bench)
 
 
-def doubts_of_mixture(table: SwarmTable, mixture: Mixture) -> list[str]:
-    """List the doubts about a mixture: weights that no run has, and a place further off than any run's."""
-    most = dict(zip(table.names, table.weights.max(axis=0).tolist(), strict=True))
+def doubts_of_mixture(mixture: Mixture, runs: Floats) -> list[str]:
+    """List the doubts about a mixture: weights that none of runs (N, K) has, and a place further off than any's."""
+    most = dict(zip(mixture.names, runs.max(axis=0).tolist(), strict=True))
     above = {name: weight for name, weight in mixture.as_dict().items() if weight > most[name] + SUM_TOLERANCE}
     said = ", ".join(f"{name} {weight:.4f} (at most {most[name]:.4f} in a run)" for name, weight in above.items())
     doubts = [f"The best mixture extrapolates to weights that no run has: {said}."] if above else []
-    distance, furthest = distance_to_runs(mixture, table.weights), max(distances_between(table.weights))
+    distance, furthest = distance_to_runs(mixture, runs), max(distances_between(runs))
     if distance > furthest:
         doubts.append(
             f"The best mixture is {distance:.3f} from the nearest run (total variation), and no run is further than "
             f"{furthest:.3f} from its nearest: the intervals may be too narrow there."
         )
     return doubts
+
+
+def doubts_of_scales(found: ScalesAnswer) -> list[str]:
+    """Say where the scale that predicts ranks the mixtures trained at both scales unlike the target."""
+    both = found.with_target
+    if both.shared < LEAST_DOUBTED or both.spearman.value >= LEAST_SPEARMAN:
+        return []
+    return [
+        f"Scale {found.source} does not rank the {both.shared} mixtures trained at both scales as {found.target} does "
+        f"(Spearman {both.spearman}): train more mixtures at {found.target} before its prediction is believed."
+    ]
 
 
 def implausible(predicted: Mapping[str, Interval], measured: Floats) -> Iterator[str]:
@@ -112,9 +124,9 @@ def _distances(weights: Floats, runs: Floats) -> Floats:
 
 
 def _of_best(bench: SwarmBench, predictor: GoalPredictor, mixture: Mixture) -> Iterator[str]:
-    table, (predicted,) = bench.swarm.table, predictor.predict(mixture.array[None])
-    yield from implausible({"best mixture, value": predicted}, predictor.measured(table))
-    yield from doubts_of_mixture(table, mixture)
+    (predicted,) = predictor.predict(mixture.array[None])
+    yield from implausible({"best mixture, value": predicted}, predictor.known())
+    yield from doubts_of_mixture(mixture, bench.swarm.places)
 
 
 def _of_runs(bench: SwarmBench) -> Iterator[str]:

@@ -11,11 +11,18 @@ from objectives.agreement.statistics import Interval
 from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.target import Goal
 from pool.mixture import SUM_TOLERANCE, Mixture
-from search.trials import Counts, count_trials
-from studies.answers.doubts import distance_to_runs, distances_between, doubts_of_mixture, doubts_of_study, implausible
-from studies.answers.goal_predictor import Accuracy, GoalPredictor
+from search.trials import Counts, completed_trials, count_trials
+from studies.answers.doubts import (
+    distance_to_runs,
+    distances_between,
+    doubts_of_mixture,
+    doubts_of_scales,
+    doubts_of_study,
+    implausible,
+)
+from studies.answers.goal_predictor import Accuracy, GoalPredictor, ScalesAnswer
 from studies.answers.score import FrontPoint, Json, directions_json, negated_in, pareto_front, which_is_better
-from studies.answers.tables import show_counts, show_front, show_weights, weights_in_words
+from studies.answers.tables import show_counts, show_front, show_scales, show_weights, weights_in_words
 from studies.opened.on_table import COVERAGE, SwarmBench
 from studies.opened.opened_study import best_mixture
 from studies.terminal import as_html, plain_table
@@ -54,6 +61,7 @@ class SwarmBest:
     best_run: best measured value
     distance: total variation, sum |w - v| / 2, to the nearest run
     usual_distance: median distance of a run from its nearest
+    scales: what the scales of a table tell, if there are several
     """
 
     study: str
@@ -68,6 +76,7 @@ class SwarmBest:
     counts: Counts
     front: Sequence[FrontPoint] = ()
     doubts: Sequence[str] = ()
+    scales: ScalesAnswer | None = None
 
     @property
     def mixture(self) -> Mixture:
@@ -96,12 +105,13 @@ class SwarmBest:
             "unseen": asdict(self.unseen) if self.unseen else None,
             "counts": asdict(self.counts),
             "front": [{"mixture": one.mixture.as_dict(), "predicted": dict(one.by_objective)} for one in self.front],
+            **({"scales": self.scales.as_json()} if self.scales else {}),
         }
 
 
 def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
     """Predict the best mixture and the baselines. Raises `StudyError` without a value yet."""
-    table, best = bench.swarm.table, best_mixture(bench, study)
+    table, best, places = bench.swarm.table, best_mixture(bench, study), bench.swarm.places
     goal = GoalPredictor(bench.swarm, bench.target, coverage=COVERAGE)
     metrics = {name: GoalPredictor.of_metric(bench.swarm, name, coverage=COVERAGE) for name in bench.target.domains}
     best_run = int(np.argmin(bench.target.shown(1.0) * goal.measured(table)))
@@ -117,11 +127,13 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
         "best run": standing(run),
     }
     front = pareto_front(study, bench.space, list(bench.config.targets))
+    scales = goal.scales(_candidates(bench, study))
     doubts = [
         *doubts_of_study(bench, goal),
-        *_implausible(bench.swarm.table, goal, metrics, standings),
+        *(doubts_of_scales(scales) if scales else ()),
+        *_implausible(goal, metrics, standings),
         *_implausible_front(bench, front),
-        *doubts_of_mixture(table, best),
+        *doubts_of_mixture(best, places),
     ]
     return SwarmBest(
         bench.config.name,
@@ -129,32 +141,38 @@ def find_swarm_best(bench: SwarmBench, study: optuna.Study) -> SwarmBest:
         standings["best mixture"],
         {"uniform": standings["uniform"], "best_run": standings["best run"]},
         best_run=table.runs[best_run],
-        distance=distance_to_runs(best, table.weights),
-        usual_distance=float(np.median(distances_between(table.weights))),
+        distance=distance_to_runs(best, places),
+        usual_distance=float(np.median(distances_between(places))),
         out_of_fold=goal.accuracy(),
         unseen=goal.accuracy(bench.unseen) if bench.unseen else None,
         counts=count_trials(study),
         front=front,
         doubts=doubts,
+        scales=scales,
     )
+
+
+def _candidates(bench: SwarmBench, study: optuna.Study) -> list[Mixture]:
+    """List the mixtures to train next: evaluated ones, and runs of any scale within the space."""
+    evaluated = [bench.space.mixture_of(trial) for trial in completed_trials(study)]
+    runs = [Mixture.from_array(bench.space.names, row) for row in bench.swarm.places]
+    return [*evaluated, *(one for one in runs if bench.space.contains(one))]
 
 
 def _implausible(
-    table: SwarmTable, goal: GoalPredictor, metrics: Mapping[str, GoalPredictor], standings: Mapping[str, SwarmStanding]
+    goal: GoalPredictor, metrics: Mapping[str, GoalPredictor], standings: Mapping[str, SwarmStanding]
 ) -> Iterator[str]:
     """Name the implausible predictions of the answer."""
-    yield from implausible(
-        {f"{name}, value": one.value.predicted for name, one in standings.items()}, goal.measured(table)
-    )
+    yield from implausible({f"{name}, value": one.value.predicted for name, one in standings.items()}, goal.known())
     for metric, predictor in metrics.items():
         predicted = {f"{name}, {metric}": one.metrics[metric].predicted for name, one in standings.items()}
-        yield from implausible(predicted, predictor.measured(table))
+        yield from implausible(predicted, predictor.known())
 
 
 def _implausible_front(bench: SwarmBench, front: Sequence[FrontPoint]) -> Iterator[str]:
     """Name the implausible ends of the front, objective by objective."""
     for name, target in bench.target.targets.items() if front else ():
-        measured = GoalPredictor(bench.swarm, Goal({name: target}), coverage=COVERAGE).measured(bench.swarm.table)
+        measured = GoalPredictor(bench.swarm, Goal({name: target}), coverage=COVERAGE).known()
         values = [point.by_objective[name] for point in front]
         ends = {"least": min(values), "greatest": max(values)}
         yield from implausible({f"front, {end} {name}": Interval(*[one] * 3) for end, one in ends.items()}, measured)
@@ -188,6 +206,8 @@ def show_swarm_best(console: Console, best: SwarmBest) -> None:
     console.print(f"Predicted out of fold: {_accuracy(best.out_of_fold)}.")
     if best.unseen:
         console.print(f"Predicted without having seen them: {_accuracy(best.unseen)}.")
+    if best.scales:
+        show_scales(console, best.scales)
     meaning = f"no evaluated mixture is predicted better in every objective ({which_is_better(best.goal)})"
     show_front(console, best.front, meaning, best.goal)
     show_counts(console, best.counts)

@@ -10,15 +10,16 @@ from rich.console import Console
 from objectives.target import Goal
 from pool.corpus.corpus import SPLITS
 from pool.mixture import Mixture
-from search.trials import Counts, best_trial, completed_trials, value_of
+from search.trials import Counts, best_trial, completed_trials, signed, signs_of, value_of
 from studies.answers.best import Best, Standing
-from studies.answers.score import FrontPoint, negated_in
+from studies.answers.score import FrontPoint, Json, negated_in
 from studies.opened.opened_study import OpenedStudy
 from studies.terminal import plain_table
 
 if TYPE_CHECKING:
     from objectives.scoring.diversity import Diversity
     from studies.answers.confirm import Confirmation
+    from studies.answers.goal_predictor import ScalesAnswer
 
 Columns = Mapping[str, Mapping[str, float]]
 """Loss by column and then by contender."""
@@ -46,11 +47,63 @@ def best_in_words(bench: OpenedStudy) -> str:
     return f"best mixture: {weights_in_words(bench.space.mixture_of(trial))}{value}"
 
 
+def best_json(bench: OpenedStudy) -> Json:
+    """Return a study's best mixture, its value by objective, and its trial's number; nulls where nothing was evaluated.
+
+    `value` is one number, or null for several objectives.
+    """
+    study = bench.known_study()
+    trial = best_trial(completed_trials(study))
+    if trial is None:
+        return {"mixture": None, "value": None, "by_objective": {}, "trial": None}
+    values = signed(signs_of(study), trial.values)
+    return {
+        "mixture": bench.space.mixture_of(trial).as_dict(),
+        "value": None if bench.several else values[0],
+        "by_objective": dict(zip(bench.config.targets, values, strict=True)) if bench.several else {},
+        "trial": trial.number,
+    }
+
+
 def show_weights(console: Console, mixture: Mixture) -> None:
     table = plain_table("partition", "weight")
     for name, weight in sorted(mixture.as_dict().items(), key=lambda item: -item[1]):
         table.add_row(name, f"{weight:.4f}" if weight > 0 else "0")
     console.print(table)
+
+
+def show_scales(console: Console, found: ScalesAnswer) -> None:
+    """Show what every scale tells of the target, and the mixture to train there next."""
+    chosen = f"; {found.source} has the least error and predicts" if len(found.scales) > 1 else ""
+    console.print(
+        f"What the scales tell of {found.target}: its {found.runs} runs, each predicted from the others and from one "
+        f"scale{chosen}"
+    )
+    table = plain_table("scale", "runs", "Spearman", "RMSE", "inside 90 %")
+    for name, one in found.scales.items():
+        accuracy = one.out_of_fold
+        spearman = "-" if accuracy.spearman is None else f"{accuracy.spearman:.3f}"
+        table.add_row(name, str(one.runs), spearman, f"{accuracy.rmse:.4f}", f"{accuracy.inside:.0%}")
+    console.print(table)
+    console.print("Rank correlation of scales over the mixtures trained at both, with 95 % intervals from eight on")
+    table = plain_table("scales", "mixtures", "Spearman")
+    for agreement in found.agreements:
+        table.add_row(" and ".join(agreement.scales), str(agreement.shared), agreement.in_words)
+    console.print(table)
+    console.print(next_run_in_words(found))
+
+
+def next_run_in_words(found: ScalesAnswer) -> str:
+    """Name the mixture to train next at the target, and its worth."""
+    after = found.next_run
+    if after is None:
+        return f"Next run at {found.target}: every candidate has one."
+    half = (after.predicted.high - after.predicted.low) / 2
+    return (
+        f"Next run at {found.target}: {weights_in_words(after.mixture)}; predicted {after.predicted.value:.4f} "
+        f"± {half:.4f}, better than the best run there with probability {after.chance:.2f}, and by "
+        f"{after.expected:.4f} on average (no gain counted as 0)."
+    )
 
 
 def weights_in_words(mixture: Mixture, *, most: int | None = None) -> str:

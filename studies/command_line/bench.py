@@ -11,10 +11,13 @@ from studies.command_line.options import (
     StudyArgument,
     pool_bench,
     print_answer,
+    tell_next,
     writable_folder,
 )
 from studies.command_line.verbs import Verbs, renamed
-from studies.terminal import console, print_json, quiet_libraries
+from studies.terminal import console, json_text, print_json, quiet_libraries
+
+_COMPARE = "compare", None, "strategies on your own study; --dry-run says what that costs"
 
 bench_verbs = Verbs(help="Measure strategies and the objective on your own pool.", no_args_is_help=True)
 
@@ -63,7 +66,7 @@ def search(
     results = regret.run_regret(cases, wanted, seeds, jobs=jobs)
     if picture:
         shown.draw_regret(results, picture)
-    print_answer(results, shown.show_regret, as_json=as_json)
+    print_answer(results, shown.show_regret, as_json=as_json, then=_COMPARE)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench gate --entries random:200,tpe:200 --partitions 8 --seeds 5`")
@@ -87,7 +90,8 @@ def gate(
     wanted = parse_entries(entries)
     plan = gate.GatePlan(seeds, gated_merges=gated_merges)
     results = gate.run_gate(cases(parse_partitions(partitions), [noise]), wanted, plan, jobs=jobs)
-    print_answer(results, shown.show_gate, as_json=as_json)
+    then = "search", None, "prunes as [gate] of the study file says"
+    print_answer(results, shown.show_gate, as_json=as_json, then=then)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench proposals --partitions 128 --trials 1000`")
@@ -107,7 +111,7 @@ def proposals(
     from studies.benchmarks.strategies.regret import parse_strategies
 
     costs = run_proposals(parse_strategies(strategies), partitions, trials, repeats)
-    print_answer(costs, shown.show_proposals, as_json=as_json)
+    print_answer(costs, shown.show_proposals, as_json=as_json, then=_COMPARE)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench objective study.toml --seeds 20 --growth --precision`")
@@ -143,6 +147,7 @@ def objective(
         tables.show_growth(console(), points)
     if check:
         tables.show_precision(console(), check)
+    tell_next("search --dry-run", study_file, "what the merges of this study would cost here")
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench memory study.toml --mixtures 20 --large`")
@@ -167,6 +172,7 @@ def memory(
         return
     for one in found:
         show_memory(console(), one)
+    tell_next("search --dry-run", study_file, "what the study takes with `held` and `stored` of its [objective]")
 
 
 @bench_verbs.command(epilog="Examples: `mixscout bench training pool.toml`, `... --model 130M --peak 989`")
@@ -187,10 +193,16 @@ def training(
     from pool.parts.store import open_pool
     from studies.benchmarks.evaluation.tables import show_training
     from studies.benchmarks.training import TrainingRequest, run_training
+    from studies.study_file.study_file import study_files_of
 
     pool = open_pool(read_pool_file(pool_file))
     found = run_training(pool, TrainingRequest(steps, repeats, is_130m=model == "130M", peak_teraflops=peak))
-    print_answer(found, show_training, as_json=as_json)
+    then = (
+        "confirm --dry-run",
+        next(iter(study_files_of(pool_file)), None),
+        "what really training the answer would cost",
+    )
+    print_answer(found, show_training, as_json=as_json, then=then)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")
@@ -213,7 +225,8 @@ def surrogate(
 
     wanted = parse_numbers("--sizes", sizes, "runs", least=benchmark.LEAST_RUNS)
     results = benchmark.run_surrogates(table, metric or [], wanted, subsets)
-    print_answer(results, show_bench_surrogate, as_json=as_json)
+    then = "search", None, f"with table = {json_text(str(table))} in the study file, searches by such predictions"
+    print_answer(results, show_bench_surrogate, as_json=as_json, then=then)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench landscape study.toml --values 20,40 --gradients 4,8`")
@@ -239,4 +252,5 @@ def landscape(
     )
     with pool_bench(study_file, must_exist=False) as bench:
         fits = run_landscape(bench.objective, bench.space, merges, steep, unseen=unseen, seed=seed)
-    print_answer(fits, show_landscape, as_json=as_json)
+    then = "search", study_file, 'with strategy = "surrogate" in the study file, searches by such predictions'
+    print_answer(fits, show_landscape, as_json=as_json, then=then)

@@ -74,9 +74,9 @@ def _study_file(ctx: typer.Context, file: Path) -> Path:
     elif of_pool:
         raise ConfigError(f"{file}: the study is on a table and has no pool file (by --set {of_pool[0]})")
     if config.table is not None:
-        from objectives.stand_ins.swarm_table import check_there
+        from objectives.stand_ins.scales import check_scales_there
 
-        check_there(config.table)
+        check_scales_there(config.table, config.scales)
     address_of(config.database, file)
     return file
 
@@ -164,8 +164,8 @@ GpusOption = Annotated[
 Answer = TypeVar("Answer")
 
 
-Next = tuple[str, Path, str]
-"""What to do after a verb: another verb with its options, its file, and what it does."""
+Next = tuple[str, Path | None, str]
+"""What to do after a verb: another verb with its options, its file (None for one of the user's), and what it does."""
 
 
 def print_answer(
@@ -180,12 +180,14 @@ def print_answer(
         tell_next(*then)
 
 
-def tell_next(verb: str, file: Path, what: str, *, more: str = "") -> None:
+def tell_next(verb: str, file: Path | None, what: str, *, more: str = "") -> None:
     """Print the next command on a study file, with `more` behind the file, and what the command does."""
     from studies.study_file.study_file import read_study_file
 
-    with heard_by(lambda line: None):  # what the file has to say was said
-        typed = read_study_file(file).typed
+    typed = "STUDY.toml"
+    if file is not None:
+        with heard_by(lambda line: None):  # what the file has to say was said
+            typed = read_study_file(file).typed
     print_next(" ".join(filter(None, ("mixscout", verb, typed, more))), what)
 
 

@@ -124,7 +124,7 @@ def _advance(
     check_tracker(config.search.tracker)
     quiet_libraries()
     from studies.answers.doubts import doubts_of_search, doubts_of_table
-    from studies.answers.tables import best_in_words, show_counts
+    from studies.answers.tables import best_in_words, best_json, show_counts
     from studies.opened.opening import open_study, open_to_read
     from studies.running.plan import say_gate
     from studies.running.run import run_search
@@ -135,16 +135,15 @@ def _advance(
     with chosen(wanted, places) as engine:
         if engine.elsewhere:
             counts = run_workers(study_file, total, engine, accept=accept)
-            doubts, found = doubts_of_table(config), ""
-            if not as_json:
-                with open_to_read(config) as bench:
-                    found = best_in_words(bench)
+            doubts = doubts_of_table(config)
+            with open_to_read(config) as bench:
+                best, found = best_json(bench), best_in_words(bench)
         else:
             with open_study(config) as bench:
                 counts = run_search(bench, total, accept=accept)
-                doubts, found = doubts_of_search(bench), best_in_words(bench)
+                doubts, best, found = doubts_of_search(bench), best_json(bench), best_in_words(bench)
     if as_json:
-        print_json({"study": config.name, "counts": counts, "doubts": doubts})
+        print_json({"study": config.name, **best, "counts": counts, "doubts": doubts})
         return
     show_counts(console(), counts)
     for doubt in doubts:

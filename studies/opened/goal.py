@@ -6,10 +6,10 @@ from pathlib import Path
 
 from objectives.aggregates import Aggregate
 from objectives.stand_ins.metric_names import looks_like, named_loss, named_score
-from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
+from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.target import Direction, Goal, Target
 from pool.errors import ConfigError
-from studies.opened.runs import learnt_runs
+from studies.opened.runs import learnt_at_scales, read_tables
 from studies.opened.space import Basis, with_way_out
 from studies.study_file.sections import TargetConfig
 from studies.study_file.study_file import StudyFile, naming_file
@@ -43,10 +43,10 @@ def targets_of(config: StudyFile, basis: Basis) -> dict[str, Target]:
 def check_table(config: StudyFile) -> None:
     """Check the goal of a study on a table against its metrics and runs, without fitting. Raises `ConfigError`."""
     if config.table is not None:
-        table = read_swarms(config.table, normalise=config.normalise)[0]
+        tables = read_tables(config)
         with naming_file(config):
-            goal = goal_on_table(config, basis_of(config.table, table), table)
-        learnt_runs(config, table, None, goal)
+            goal = goal_on_table(config, basis_of(config.table, tables.target), tables.target)
+        learnt_at_scales(config, replace(tables, unseen=None), goal)
 
 
 def basis_of(folder: Path, table: SwarmTable) -> Basis:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from objectives.held_out import Floats
 from objectives.stand_ins.diverged import Diverged
-from objectives.stand_ins.swarm_table import SwarmTable, read_swarms, say_notes
-from objectives.stand_ins.tabulated_loss import FittedSwarm, Predictor, TabulatedLoss
+from objectives.stand_ins.scaled_swarm import ScaledSwarm
+from objectives.stand_ins.swarm_table import SwarmTable, say_notes
+from objectives.stand_ins.tabulated_loss import FittedSwarm, Predictor, Swarm, TabulatedLoss
+from objectives.target import Goal
 from pool.corpus.corpus import SPLITS
 from pool.progress import say
 from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
@@ -19,7 +21,7 @@ from studies.database.remembered import RememberedObjective
 from studies.opened.goal import basis_of, goal_on_table
 from studies.opened.identity import Identity, common_parts
 from studies.opened.opened_study import OpenedStudy, checked_space, study_database
-from studies.opened.runs import learnt_runs
+from studies.opened.runs import LearntRuns, learnt_at_scales, read_tables
 from studies.study_file.study_file import StudyFile, naming_file
 
 COVERAGE = 0.9
@@ -36,13 +38,16 @@ class SwarmBench(OpenedStudy):
     diverged: runs left out, for they lie far outside
     """
 
-    swarm: FittedSwarm
+    swarm: Swarm
     unseen: SwarmTable | None
     diverged: Sequence[Diverged] = ()
 
     @property
     def identity(self) -> Identity:
-        swarm = {"table": self.swarm.table.digest, "predictor": self.swarm.method}
+        swarm: Identity = {"table": self.swarm.table.digest, "predictor": self.swarm.method}
+        if isinstance(self.swarm, ScaledSwarm):
+            others = {name: one.table.digest for name, one in self.swarm.others.items()}
+            swarm["scales"] = {"target": self.swarm.target, **others}
         return {**swarm, **common_parts(self.config, self.space)}
 
 
@@ -56,21 +61,22 @@ def swarm_bench(
     Raises a `MixscoutError` of the thing at fault.
     """
     assert config.table is not None and config.database is not None, "read_study_file sees to both"
-    table, unseen = read_swarms(config.table, normalise=config.normalise)
-    basis = basis_of(config.table, table)
+    tables = read_tables(config)
+    basis = basis_of(config.table, tables.target)
     with naming_file(config):
-        goal = goal_on_table(config, basis, table)
-    learnt = learnt_runs(config, table, unseen, goal)
-    basis = replace(basis, seen=dict(zip(table.names, learnt.table.weights.max(axis=0).tolist(), strict=True)))
+        goal = goal_on_table(config, basis, tables.target)
+    learnt = learnt_at_scales(config, tables, goal)
+    swarm = _swarm_of(config, learnt, goal)
+    basis = replace(basis, seen=dict(zip(basis.names, swarm.places.max(axis=0).tolist(), strict=True)))
     with naming_file(config):
         space = checked_space(config, basis)
-    say_notes(table, unseen)
+    say_notes(tables.target, *tables.others.values(), tables.unseen)
+    for note in learnt.notes:
+        say(note)
     for one in learnt.diverged:
         say(f"{one}: far outside, so the run is left out; keep_diverged in the study file keeps it")
     address = address_of(config.database, basis.root / "mixscout.db")
     with study_database(config, address, must_exist=must_exist, writes=writes, private=private) as database:
-        watch, maximised = partial(_say, learnt.table), goal.maximised
-        swarm = FittedSwarm(learnt.table, fit_predictor, method=METHOD, maximised=maximised, watch=watch)
         yield SwarmBench(
             config=config,
             basis=basis,
@@ -84,6 +90,17 @@ def swarm_bench(
         )
 
 
+def _swarm_of(config: StudyFile, learnt: LearntRuns, goal: Goal) -> Swarm:
+    def fitted(table: SwarmTable, scale: str = "") -> FittedSwarm:
+        watch = partial(_say, table, scale)
+        return FittedSwarm(table, fit_predictor, method=METHOD, maximised=goal.maximised, watch=watch)
+
+    if config.scales is None:
+        return fitted(learnt.table)
+    others = {name: fitted(table, name) for name, table in learnt.others.items()}
+    return ScaledSwarm(config.scales.target, learnt.table, others, goal.domains, coverage=COVERAGE)
+
+
 def fit_predictor(weights: Floats, values: Floats) -> Predictor:
     """Fit the automatic surrogate to mixtures (N, K) and values (N,), calibrated on its out-of-fold errors."""
     surrogate = ConformalSurrogate(AutomaticSurrogate(), coverage=COVERAGE)
@@ -91,5 +108,5 @@ def fit_predictor(weights: Floats, values: Floats) -> Predictor:
     return surrogate
 
 
-def _say(table: SwarmTable, metric: str) -> None:
-    say(f"fitting {metric} to {len(table.runs)} trained models")
+def _say(table: SwarmTable, scale: str, metric: str) -> None:
+    say(f"fitting {metric} to {len(table.runs)} trained models{f' at scale {scale}' if scale else ''}")

@@ -1,27 +1,45 @@
 """The runs behind a study on a swarm: diverged runs are left out, and the others must teach something."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from objectives.stand_ins.diverged import Diverged, diverged_runs
-from objectives.stand_ins.swarm_table import SwarmTable
+from objectives.stand_ins.scales import ScaledTables, read_scales
+from objectives.stand_ins.swarm_table import SwarmTable, read_swarms
 from objectives.target import Goal
 from pool.errors import ConfigError
 from studies.study_file.study_file import StudyFile
 
 LEAST_RUNS = 8
 """Fewer trained models are too few to choose a family and to calibrate."""
+LEAST_AT_TARGET = 2
+"""Fewer runs at the target of [scales] leave none to judge the other scales by."""
 
 
 @dataclass(frozen=True)
 class LearntRuns:
-    """The runs to fit, the unseen runs to test on, if any, and the runs left out of the former as far outside."""
+    """The runs to fit, the unseen runs to test on, if any, and the runs left out of the former as far outside.
+
+    others: with [scales], the runs of the other scales that have enough.
+    notes: a line for each scale with too few.
+    """
 
     table: SwarmTable
     unseen: SwarmTable | None
     diverged: Sequence[Diverged]
+    others: Mapping[str, SwarmTable] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def read_tables(config: StudyFile) -> ScaledTables:
+    """Read the table of a study; without [scales] there is one scale, without a name. Raises `ConfigError`."""
+    assert config.table is not None, "asked of a study on a table"
+    if config.scales is not None:
+        return read_scales(config.table, config.scales, normalise=config.normalise)
+    table, unseen = read_swarms(config.table, normalise=config.normalise)
+    return ScaledTables("", table, unseen, {})
 
 
 def learnt_runs(config: StudyFile, table: SwarmTable, unseen: SwarmTable | None, goal: Goal) -> LearntRuns:
@@ -29,14 +47,43 @@ def learnt_runs(config: StudyFile, table: SwarmTable, unseen: SwarmTable | None,
 
     Raises `ConfigError` for an unknown run to keep, too few runs, equal mixtures and a constant target.
     """
-    diverged = _diverged(config, table, goal)
-    learnt = _without(table, diverged)
-    if len(learnt.runs) < LEAST_RUNS:
-        raise ConfigError(_too_few(config, learnt, diverged))
+    return learnt_at_scales(config, ScaledTables("", table, unseen, {}), goal)
+
+
+def learnt_at_scales(config: StudyFile, tables: ScaledTables, goal: Goal) -> LearntRuns:
+    """Do the same at every scale; other scales with too few runs are left out. Raises `ConfigError`."""
+    _check_kept(config, tables)
+    unseen, diverged = tables.unseen, _diverged(config, tables.target, goal)
+    learnt = _without(tables.target, diverged)
+    least = LEAST_AT_TARGET if tables.others else LEAST_RUNS
+    if len(learnt.runs) < least:
+        raise ConfigError(_too_few(config, learnt, diverged, least))
     _check_learnable(config, learnt, goal)
-    return LearntRuns(
+    found = LearntRuns(
         learnt, unseen and _without(unseen, diverged_runs(unseen, goal.domains, maximised=goal.maximised)), diverged
     )
+    return _with_others(config, tables, goal, found) if tables.others else found
+
+
+def _with_others(config: StudyFile, tables: ScaledTables, goal: Goal, found: LearntRuns) -> LearntRuns:
+    diverged = {name: _diverged(config, table, goal) for name, table in tables.others.items()}
+    others = {name: _without(table, diverged[name]) for name, table in tables.others.items()}
+    enough = {name: table for name, table in others.items() if len(table.runs) >= LEAST_RUNS}
+    few = {name: len(table.runs) for name, table in others.items() if name not in enough}
+    if not enough:
+        had = ", ".join(f"{name} has {count}" for name, count in few.items())
+        raise ConfigError(
+            f"{config.table}: no other scale than {tables.scale} has the {LEAST_RUNS} runs to learn from: {had}; give "
+            "more runs there"
+        )
+    for table in enough.values():
+        _check_learnable(config, table, goal)
+    notes = [
+        f"scale {name}: {count} runs are too few to learn from ({LEAST_RUNS}), so it is left out"
+        for name, count in few.items()
+    ]
+    every = [*found.diverged, *(one for name in enough for one in diverged[name])]
+    return replace(found, diverged=every, others=enough, notes=notes)
 
 
 def _without(table: SwarmTable, diverged: Iterable[Diverged]) -> SwarmTable:
@@ -49,16 +96,24 @@ def _diverged(config: StudyFile, table: SwarmTable, goal: Goal) -> tuple[Diverge
     kept = config.keep_diverged
     if isinstance(kept, bool):
         return () if kept else diverged_runs(table, goal.domains, maximised=goal.maximised)
-    for run in kept:
-        if run not in table.runs:
-            raise ConfigError(f"keep_diverged: {config.table} has no run {run!r}; its first is {table.runs[0]!r}")
     return tuple(one for one in diverged_runs(table, goal.domains, maximised=goal.maximised) if one.run not in kept)
 
 
-def _too_few(config: StudyFile, learnt: SwarmTable, diverged: Sequence[Diverged]) -> str:
+def _check_kept(config: StudyFile, tables: ScaledTables) -> None:
+    """Raise `ConfigError` for a run to keep that is in no table."""
+    kept = config.keep_diverged
+    for run in () if isinstance(kept, bool) else kept:
+        if not any(run in table.runs for table in (tables.target, *tables.others.values())):
+            raise ConfigError(
+                f"keep_diverged: {config.table} has no run {run!r}; its first is {tables.target.runs[0]!r}"
+            )
+
+
+def _too_few(config: StudyFile, learnt: SwarmTable, diverged: Sequence[Diverged], least: int) -> str:
     without = f" without those far outside ({'; '.join(map(str, diverged))})" if diverged else ""
     kept = ", or keep_diverged = true" if diverged else ""
-    return f"{config.table}: {len(learnt.runs)} runs{without} are too few to predict from; give {LEAST_RUNS}{kept}"
+    scale = f" at scale {config.scales.target}" if config.scales else ""
+    return f"{config.table}: {len(learnt.runs)} runs{scale}{without} are too few to predict from; give {least}{kept}"
 
 
 def _check_learnable(config: StudyFile, learnt: SwarmTable, goal: Goal) -> None:

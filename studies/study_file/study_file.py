@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
+from objectives.stand_ins.scales import ScalesConfig
 from objectives.target import Direction
 from pool.errors import ConfigError
 from pool.files.names import Name, as_typed, located
@@ -45,6 +46,8 @@ class StudyFile(Config):
     table: Annotated[Path | None, Question("table", "predictor")] = None
     """Folder with a table of models already trained (ratios.csv and metrics.csv, or RegMix's files), relative to the
     study file. Domains are then the table's metrics, and a mixture is worth what is predicted from the table."""
+    scales: Annotated[ScalesConfig | None, Question("scales")] = None
+    """Runs at several scales."""
     normalise: bool = False
     """Divide weights by their sum, whatever the sum is: those of the table's runs, of [search.prior] and of targets.
     Sums that are 1 but for rounding, and percent, are taken without this key."""
@@ -105,8 +108,9 @@ class StudyFile(Config):
                 "direction = 'maximise' is for metrics of a table: held-out losses of a pool and [downstream] errors "
                 "are minimised; leave it out"
             )
-        elif self.keep_diverged or self.space.extrapolate:
-            key = "keep_diverged" if self.keep_diverged else "[space] extrapolate"
+        elif self.keep_diverged or self.space.extrapolate or self.scales:
+            kept = "keep_diverged" if self.keep_diverged else ""
+            key = kept or ("[scales]" if self.scales else "[space] extrapolate")
             raise ValueError(f"{key} does nothing: it is about the runs of a table, and the study is on a pool")
         return self
 

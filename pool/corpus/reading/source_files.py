@@ -4,20 +4,12 @@ import fnmatch
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
-import zstandard
-
 from pool.config.sources import TEXT_ROOT, TextSource
-from pool.corpus.reading.unpacked import (
-    BLOCK_BYTES,
-    LARGEST_WINDOW,
-    is_packed,
-    is_zstandard,
-    marked_encoding,
-    unpacked,
-)
+from pool.corpus.reading.unpacked import check_frames, is_packed, is_zstandard, marked_encoding, unpacked
 from pool.errors import CorpusError
 from pool.files.kinds import START_BYTES, is_pointer, refuse_known
 
@@ -25,21 +17,65 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _CLOSED_TO_ALL = "lost+found"
 
 
-def paths_of(name: str, source: TextSource) -> list[Path]:
-    """List the paths of a partition or held-out domain. An existing path is a name, never a pattern.
+@dataclass(frozen=True)
+class SourceFiles:
+    """The files of a partition or held-out domain.
 
-    Raises `CorpusError` for a pattern without a match.
+    paths: in their order, each once, without the empty files
+    named: paths given by name; patterns found the others
+    empty: files of no bytes that patterns found
     """
-    paths: list[Path] = []
+
+    paths: tuple[Path, ...]
+    named: frozenset[Path]
+    empty: tuple[Path, ...]
+
+
+def files_of(name: str, source: TextSource) -> SourceFiles:
+    """List the files of a partition or held-out domain. An existing path is a name, never a pattern.
+
+    Raises `CorpusError` for a pattern that matches nothing, or empty files alone.
+    """
+    paths, named, empty = list[Path](), set[Path](), list[Path]()
     for file in source.files:
         if os.path.lexists(file) or not glob.has_magic(str(file)):
             paths.append(file)
+            named.add(file)
             continue
-        found = [path for path in _matches(name, file) if path.is_dir() == (source.format == "saved")]
-        if not found:
-            raise CorpusError(f"{name}: no file matches {file}; {_way_to(file)}")
-        paths += found
-    return list(dict.fromkeys(paths))
+        found = _matching(name, file, source)
+        nothing = set(filter(_is_empty, found))
+        if len(nothing) == len(found):
+            raise CorpusError(f"{name}: every file that matches {file} is empty; fill one, or {_way_to(file)}")
+        paths += [path for path in found if path not in nothing]
+        empty += sorted(nothing)
+    return SourceFiles(tuple(dict.fromkeys(paths)), frozenset(named), tuple(dict.fromkeys(empty)))
+
+
+def _matching(name: str, file: Path, source: TextSource) -> list[Path]:
+    found = [path for path in _matches(name, file) if path.is_dir() == (source.format == "saved")]
+    if not found:
+        raise CorpusError(f"{name}: no file matches {file}; {_way_to(file)}")
+    return found
+
+
+def paths_of(name: str, source: TextSource) -> list[Path]:
+    """List the paths of `files_of`."""
+    return list(files_of(name, source).paths)
+
+
+def passed_over(name: str, paths: Sequence[Path | str]) -> str:
+    """Word that empty files add nothing: their number, and the first of them."""
+    if len(paths) == 1:
+        return f"{name}: passed over 1 empty file: {paths[0]}"
+    return f"{name}: passed over {len(paths):,} empty files, such as {paths[0]}"
+
+
+def _is_empty(path: Path) -> bool:
+    """Tell whether a file has no bytes; a broken link has some, and is refused when it is read."""
+    try:
+        return path.is_file() and path.stat().st_size == 0
+    except OSError:
+        return False
 
 
 def folder_columns(path: Path) -> dict[str, str]:
@@ -100,7 +136,6 @@ def _listed(folder: Path) -> list[Path]:
 
 _IN_FILES = "correct `files` in the pool file"
 _COMPRESSED = frozenset((".gz", ".zst", ".zstd", ".bz2", ".xz"))
-_AGAIN = "download or write it again"
 
 
 def check_sources(sources: Mapping[str, TextSource]) -> None:
@@ -126,6 +161,17 @@ def check_start(name: str, path: Path, source: TextSource) -> None:
         raise CorpusError(f"{name}: {path}: {reason_of(path, error)}") from None
 
 
+def is_blank(path: Path) -> bool:
+    """Tell whether a folder is empty, or a file is short and holds white space alone, compressed or not."""
+    if path.is_dir():
+        return not any(path.iterdir())
+    with path.open("rb") as stream:
+        start = stream.read(START_BYTES)
+    if is_packed(start):
+        start = _unpacked_start(path, start)
+    return len(start) < START_BYTES and not start.strip()
+
+
 def check_path(name: str, path: Path, source: TextSource) -> None:
     """Check one path as `check_sources` does, and a Zstandard file to its end: the readers accept half of one."""
     check_start(name, path, source)
@@ -134,7 +180,7 @@ def check_path(name: str, path: Path, source: TextSource) -> None:
     with path.open("rb") as stream:
         start = stream.read(START_BYTES)
     if is_zstandard(start):
-        _check_frames(name, path)
+        check_frames(name, path)
 
 
 def _check_folder(path: Path) -> None:
@@ -215,41 +261,3 @@ def reason_of(path: Path, error: OSError) -> str:
     if ".git/annex/objects" in target.as_posix():
         return "a git-annex link to a file that is not here; fetch it with `git annex get`"
     return f"a symbolic link to {target}, which cannot be followed: {told}; {_IN_FILES}"
-
-
-def _check_frames(name: str, path: Path) -> None:
-    """Read a Zstandard file to the end of its last frame."""
-    try:
-        with path.open("rb") as stream:
-            frame = None
-            while rest := stream.read(BLOCK_BYTES):
-                while rest:
-                    frame = frame or zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj()
-                    frame.decompress(rest)
-                    rest, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
-    except MemoryError:
-        raise CorpusError(f"{name}: {path} needs more memory than there is: {_window(path)}") from None
-    except (OSError, zstandard.ZstdError) as error:
-        raise CorpusError(f"{name}: {path} cannot be read as Zstandard: {_cause(path, error)}") from None
-    if frame is not None:
-        raise CorpusError(f"{name}: {path} ends in the middle of a Zstandard frame; {_AGAIN}")
-
-
-def _cause(path: Path, error: Exception) -> str:
-    if "memory" in str(error).lower():
-        return f"{error}; {_window(path)}"
-    with path.open("rb") as stream:
-        start = stream.read(START_BYTES)
-    try:
-        dictionary = zstandard.get_frame_parameters(start).dict_id
-    except zstandard.ZstdError:
-        dictionary = 0
-    if dictionary:
-        return f"it needs dictionary {dictionary}; unpack it with `zstd -d -D DICTIONARY` and list what was inside"
-    return f"{error}; {_AGAIN}"
-
-
-def _window(path: Path) -> str:
-    with path.open("rb") as stream:
-        size = zstandard.get_frame_parameters(stream.read(START_BYTES)).window_size or LARGEST_WINDOW
-    return f"its window takes {size / 2**20:,.0f} MB; compress it again with a smaller one, say `zstd --long=27`"

@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO, cast
 import zstandard
 
 from pool.errors import CorpusError
-from pool.files.kinds import BZIP2, GZIP, UTF_MARKS, XZ, ZSTANDARD
+from pool.files.kinds import BZIP2, GZIP, START_BYTES, UTF_MARKS, XZ, ZSTANDARD
 
 BLOCK_BYTES = 2**20
 LARGEST_WINDOW = 2**31
@@ -129,3 +129,44 @@ def _refusal(encoding: str, place: str) -> str:
         f"{place} is not {encoding.upper()}; if the file is in another encoding, name that in its section, such as "
         'encoding = "latin-1", or correct the file'
     )
+
+
+_AGAIN = "download or write it again"
+
+
+def check_frames(name: str, path: Path) -> None:
+    """Read a Zstandard file to the end of its last frame. Raises `CorpusError`, as for one cut short."""
+    try:
+        with path.open("rb") as stream:
+            frame = None
+            while rest := stream.read(BLOCK_BYTES):
+                while rest:
+                    frame = frame or zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj()
+                    frame.decompress(rest)
+                    rest, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
+    except MemoryError:
+        raise CorpusError(f"{name}: {path} needs more memory than there is: {_window(path)}") from None
+    except (OSError, zstandard.ZstdError) as error:
+        raise CorpusError(f"{name}: {path} cannot be read as Zstandard: {_cause(path, error)}") from None
+    if frame is not None:
+        raise CorpusError(f"{name}: {path} ends in the middle of a Zstandard frame; {_AGAIN}")
+
+
+def _cause(path: Path, error: Exception) -> str:
+    if "memory" in str(error).lower():
+        return f"{error}; {_window(path)}"
+    with path.open("rb") as stream:
+        start = stream.read(START_BYTES)
+    try:
+        dictionary = zstandard.get_frame_parameters(start).dict_id
+    except zstandard.ZstdError:
+        dictionary = 0
+    if dictionary:
+        return f"it needs dictionary {dictionary}; unpack it with `zstd -d -D DICTIONARY` and list what was inside"
+    return f"{error}; {_AGAIN}"
+
+
+def _window(path: Path) -> str:
+    with path.open("rb") as stream:
+        size = zstandard.get_frame_parameters(stream.read(START_BYTES)).window_size or LARGEST_WINDOW
+    return f"its window takes {size / 2**20:,.0f} MB; compress it again with a smaller one, say `zstd --long=27`"

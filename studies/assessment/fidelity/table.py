@@ -176,8 +176,8 @@ def _show_rules_behind(console: Console, forecaster: Forecaster) -> None:
     for split, average in forecaster.averages.items():
         rules = ", ".join(f"{name} ({share:.0%})" for name, share in average.shares.items())
         console.print(
-            f"{split}: predicted from merges by {rules}, as {len(average.truth)} truths weigh them; a truth left out is "
-            f"predicted within {average.rmse(0):.4f} (root mean square).",
+            f"{split}: predicted from merges by {rules}, as {len(average.truth)} truths weigh them; a truth left out "
+            f"is predicted within {average.rmse(0):.4f} (root mean square).",
             soft_wrap=True,
         )
 

@@ -73,10 +73,16 @@ def test_runs_side_by_side_take_rounds_and_processes(monkeypatch: pytest.MonkeyP
     assert Setting.of(ONE_BY_ONE, 3).all([Seconds(10, 8, 12)] * 3) == Seconds(30, 24, 36)
 
 
-def test_a_sample_stands_for_longer_text(empty_root: Path, monkeypatch: pytest.MonkeyPatch, first_build: Costs) -> None:
+def test_a_sample_stands_for_longer_text_and_tells_of_empty_files_too(
+    empty_root: Path, monkeypatch: pytest.MonkeyPatch, first_build: Costs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (empty_root / "code-2.jsonl").touch()
+    edit(empty_root / "pool.toml", 'files = ["code.jsonl"]', 'files = ["code*.jsonl"]')
     monkeypatch.setattr(costs, "SAMPLE_BYTES", 0)
     monkeypatch.setattr(costs, "_LEAST_SAMPLE_BYTES", 40_000)
     found = build_costs(read_pool_file(empty_root / "pool.toml"))
+    told = f"code: passed over 1 empty file: {empty_root}/code-2.jsonl"
+    assert [line for line in capsys.readouterr().err.splitlines() if "passed" in line] == [told]
     assert found.notes == ("the text is estimated from a sample of it",)
     assert found.runs == 4
     assert found.disk_bytes == pytest.approx(first_build.disk_bytes, rel=0.15)

@@ -62,8 +62,8 @@ def test_a_prediction_far_outside_the_measured_values_is_named(
 def test_weights_that_no_run_has_are_named_with_the_distance() -> None:
     table = small_table()
     inside = Mixture.from_array(table.names, table.weights[3])
-    assert doubts_of_mixture(table, inside) == []
-    weights, distance = doubts_of_mixture(table, Mixture.vertex(table.names, "prose"))
+    assert doubts_of_mixture(inside, table.weights) == []
+    weights, distance = doubts_of_mixture(Mixture.vertex(table.names, "prose"), table.weights)
     assert "prose 1.0000 (at most 0.7468 in a run)" in weights and "code" not in weights
     assert "The best mixture is 0.2" in distance and "from the nearest run" in distance
 

@@ -52,9 +52,11 @@ def test_more_is_better_of_a_score_as_less_is_of_its_negative(tmp_path: Path, sc
         (tmp_path / name).mkdir()
         metrics = {metric: sign * values for metric, values in scores.items()}
         file = files[name] = _written(tmp_path / name, metrics, f'[target]\ntales_acc = 1.0\ndirection = "{name}"')
-        _answer(mixscout, "search", file)
+        searched = _answer(mixscout, "search", file)
         found[name] = _answer(mixscout, "best", file)
         trials[name] = _study(file).trials
+        assert searched["mixture"] == found[name]["mixture"] and searched["trial"] == _study(file).best_trial.number
+        assert searched["value"] == pytest.approx(found[name]["best"]["predicted"]["value"])
     up, down = found["maximise"], found["minimise"]
     assert up["mixture"] == down["mixture"] and up["best_run"] == down["best_run"]
     assert [trial.params for trial in trials["maximise"]] == [trial.params for trial in trials["minimise"]]
@@ -88,9 +90,15 @@ def test_targets_of_both_directions_have_a_front_and_a_mean_with_one_negated(tmp
     targets = '[targets.tales]\ntales_acc = 1.0\ndirection = "maximize"\n[targets.manuals]\nmanuals_loss = 1.0'
     file = _written(tmp_path, metrics, targets)
     edit(file, "merges", 'strategy = "tpe"\nmerges')
-    _answer(mixscout, "search", file)
+    searched = _answer(mixscout, "search", file)
     assert [one.name for one in _study(file).directions] == ["MAXIMIZE", "MINIMIZE"]
     found = _answer(mixscout, "best", file)
+    values = [*searched["by_objective"].values()]
+    assert searched["mixture"] == found["mixture"] and searched["value"] is None
+    assert values == _study(file).trials[searched["trial"]].values and [*searched["by_objective"]] == [
+        "tales",
+        "manuals",
+    ]
     assert found["direction"] == {"tales": "maximise", "manuals": "minimise"}
     front = [(point["predicted"]["tales"], point["predicted"]["manuals"]) for point in found["front"]]
     assert len(front) >= 2 and front == sorted(front, reverse=True), "more tales cost manuals"

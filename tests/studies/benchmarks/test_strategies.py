@@ -46,6 +46,7 @@ def test_the_command_prints_and_draws(mixscout, tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     assert "exponential-vertex-3" in answer.out and "auto needs at most" in answer.out
     assert Image.open(picture).size[0] > 400
+    assert answer.out.splitlines()[-1].startswith("next: mixscout compare STUDY.toml  # strategies on your own study")
     wrong = mixscout("bench", "search", "--entries", "simplex:3")
     assert wrong.code == 1 and "'simplex:3' is not STRATEGY:MERGES" in wrong.err
     wrong = mixscout("bench", "search", "--partitions", "8,two")
@@ -75,6 +76,7 @@ def test_bench_gate_prints(mixscout, as_json: bool) -> None:
         assert [one["strategy"] for one in json.loads(answer.out)] == ["random"] * 7
     else:
         assert "With the gate against without" in answer.out and "scheffe-vertex-3" in answer.out
+        assert answer.out.splitlines()[-1].startswith("next: mixscout search STUDY.toml  # prunes as [gate]")
 
 
 def test_the_landscape_of_a_pool_is_predicted_better_from_more(root: Path, mixscout) -> None:
@@ -84,7 +86,9 @@ def test_the_landscape_of_a_pool_is_predicted_better_from_more(root: Path, mixsc
     assert len(by) == len(fits) == 2 * len(SURROGATES) + 1
     assert by["scheffe", 24, False]["rmse"] < by["scheffe", 4, False]["rmse"] < 2 * fits[0]["spread"]
     assert by["scheffe", 3, True]["spearman"] > 0.9
-    assert "values and gradients" in mixscout("bench", "landscape", root / "study.toml", *options).out
+    people = mixscout("bench", "landscape", root / "study.toml", *options).out
+    assert "values and gradients" in people
+    assert people.splitlines()[-1].startswith(f"next: mixscout search {root}/study.toml  # with strategy =")
 
 
 def test_bench_proposals_prints_every_strategy_asked_for(mixscout) -> None:
@@ -92,6 +96,7 @@ def test_bench_proposals_prints_every_strategy_asked_for(mixscout) -> None:
     answer = mixscout("bench", "proposals", *options)
     assert answer.code == 0, answer.err
     assert all(name in answer.out for name in ("auto", "greedy", "tpe", "4 partitions, 12 trials"))
+    assert answer.out.splitlines()[-1].startswith("next: mixscout compare STUDY.toml")
     costs = json.loads(mixscout("bench", "proposals", *options, "--json").out)
     assert [cost["strategy"] for cost in costs] == ["auto", "greedy", "tpe"]
     assert all(0 < cost["seconds"]["min"] <= cost["seconds"]["median"] <= cost["seconds"]["max"] for cost in costs)

@@ -80,6 +80,7 @@ def test_the_command_starts_workers_that_share_one_budget(
     monkeypatch.setattr(Processes, "run", lambda *_, **__: pytest.fail("a worker was started for nothing"))
     finished = mixscout("search", root / "study.toml", "--workers", 2, "--devices", "cpu", "--json")
     assert json.loads(finished.out)["counts"] == counts
+    assert json.loads(finished.out)["mixture"] == json.loads(answer.out)["mixture"] is not None
 
 
 def test_what_stops_the_workers_is_said_in_one_line(root: Path, mixscout) -> None:

@@ -83,6 +83,9 @@ def test_search_goes_on_to_a_larger_total_and_prints_its_counts(searched: Path, 
     assert again.out == answer.out
     people = mixscout("search", searched / "study.toml", "--merges", 15)
     assert people.out.startswith("merges 15 ") and "pruned" in people.out and "audited" in people.out
+    found, best = json.loads(answer.out), json.loads(mixscout("best", searched / "study.toml", "--json").out)
+    assert found["mixture"] == best["mixture"] and found["value"] == pytest.approx(best["search"]["value"], rel=1e-9)
+    assert f", value {found['value']:.4f}" in people.out and found["trial"] >= 0 and found["by_objective"] == {}
 
 
 def test_an_equal_mixture_is_never_merged_twice(searched: Path, mixscout) -> None:

@@ -16,7 +16,8 @@ from studies.study_file.study_file import read_study_file
 EXAMPLES = Path(__file__).parents[3] / "studies" / "examples"
 FILES = sorted(path.name for path in EXAMPLES.glob("*.toml"))
 POOLS = [name for name in FILES if name.endswith("_pool.toml")]
-STUDIES = [name for name in FILES if name not in POOLS]
+ON_TABLES = ["two_scales_study.toml"]
+STUDIES = [name for name in FILES if name not in (*POOLS, *ON_TABLES)]
 COMMAND = re.compile(r"^#   mixscout (.+)$", re.MULTILINE)
 
 SMALL = {
@@ -77,6 +78,18 @@ def test_a_study_names_a_pool_that_is_there_and_its_domains(name: str) -> None:
     if pool.corpus.source == "files":
         domains = {*pool.corpus.partitions, *pool.corpus.held_out}
         assert {*config.target.weights, *config.objective.domains} <= domains
+
+
+@pytest.mark.parametrize("name", ON_TABLES)
+def test_a_study_on_a_table_runs_by_the_commands_in_its_head(
+    name: str, mixscout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    monkeypatch.chdir(tmp_path / "examples")
+    search, best = _commands(name)
+    assert mixscout(*search, "--set", "search.merges=12").code == 0
+    shown = mixscout(*best).out
+    assert "What the scales tell of 1B: its 5 runs" in shown and "Next run at 1B: " in shown
 
 
 def test_the_demos_pair_and_the_pool_from_its_seed_run_by_the_commands_in_their_heads(

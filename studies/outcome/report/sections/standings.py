@@ -17,9 +17,11 @@ from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.answers.best import baseline_mixtures, score_of
 from studies.answers.confirm import trained_loss
+from studies.answers.goal_predictor import ScalesAnswer
 from studies.answers.picture import BLUE, GREEN, ORANGE, draw_weights
 from studies.answers.score import Score
 from studies.answers.swarm_best import SwarmBest
+from studies.answers.tables import next_run_in_words
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
 from studies.outcome.report.facts.facts import Facts
@@ -48,10 +50,11 @@ def best_section(facts: Facts) -> Section:
     section, best = partial(Section, "best", "Best mixture"), facts.best
     if best is None:
         return section(missing=facts.search_first)
+    scales = facts.swarm_best.scales if facts.swarm_best else None
     if facts.swarm_best:
         standings = of_table(facts.swarm_best)
         said = "Predicted from the table of models already trained. What was trained is predicted from the others."
-        notes = [*facts.doubts, said]
+        notes = [*facts.doubts, said, *([next_run_in_words(scales)] if scales else [])]
     else:
         assert facts.on_pool is not None
         standings = of_pool(facts.on_pool, best)
@@ -59,7 +62,7 @@ def best_section(facts: Facts) -> Section:
     table = _table(facts.unit, standings)
     return section(
         notes=notes,
-        tables=[table],
+        tables=[table, *(_of_scales(scales) if scales else [])],
         charts=[_weights_chart(facts.study.study_name, best), _standings_chart(facts, standings, table)],
     )
 
@@ -90,6 +93,27 @@ def of_table(answer: SwarmBest) -> Standings:
         if one.value.measured is not None
     }
     return {"predicted, 90 %": predicted, **({"measured": measured} if measured else {})}
+
+
+def _of_scales(found: ScalesAnswer) -> list[Table]:
+    """Make the tables of what every scale tells of the target."""
+    runs = f"the {found.runs} runs at {found.target}, each predicted from the others and from one scale"
+    judged = [(name, one.runs, one.out_of_fold) for name, one in found.scales.items()]
+    figures: list[list[Cell]] = [[name, count, one.spearman, one.rmse, one.inside] for name, count, one in judged]
+    agreements: list[list[Cell]] = [
+        [" and ".join(one.scales), one.shared, *(getattr(one.spearman, end) for end in ("value", "low", "high"))]
+        for one in found.agreements
+    ]
+    columns = ("scale", "runs", "Spearman", "RMSE", "inside the 90 % interval")
+    return [
+        Table("scales", f"What the scales tell: {runs}. {found.source} predicts.", columns, figures),
+        Table(
+            "agreement_of_scales",
+            "Rank correlation of scales over the mixtures trained at both, with 95 % intervals from eight on",
+            ("scales", "mixtures", "Spearman", "low", "high"),
+            agreements,
+        ),
+    ]
 
 
 def known_baselines(bench: Workbench) -> dict[str, float]:

@@ -62,11 +62,13 @@ def surrogate_section(facts: Facts) -> Section:
     ]
     columns = ("predicted", "mixtures", "Spearman", "RMSE", "inside the 90 % interval")
     measured_are = "measured" if facts.on_table else f"measured: {facts.unit}"
+    calibrated = facts.on_table is None or facts.on_table.swarm.calibrates
+    said = (
+        "; intervals were calibrated on these same errors, so their share at 90 % is right by construction. What the "
+        "gate predicted before a merge is a test in earnest."
+    )
     return section(
-        notes=[
-            "Out of fold: each mixture predicted from the others; intervals were calibrated on these same errors, so "
-            "their share at 90 % is right by construction. What the gate predicted before a merge is a test in earnest."
-        ],
+        notes=[f"Out of fold: each mixture predicted from the others{said if calibrated else '.'}"],
         tables=[Table("surrogate", "How well values were predicted", columns, rows)],
         charts=[_scatter(foretold, surface.reach, measured_are), _calibration(foretold)],
     )

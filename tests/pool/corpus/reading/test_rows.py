@@ -81,7 +81,7 @@ def test_a_shard_without_rows_is_passed_over_and_shards_without_any_are_refused(
     full.write_bytes(written(["one", "two"]))
     empty.write_bytes(written([]) or b"\n")
     assert list(read_documents("news", TextSource(files=(tmp_path / "a-*",), format=form))) == ["one", "two"]
-    assert capsys.readouterr().err == f"news: {empty} has no rows: it adds nothing\n"
+    assert capsys.readouterr().err == f"news: passed over 1 empty file: {empty}\n"
     with pytest.raises(CorpusError, match=f"news: {empty} holds no text; remove it"):
         list(read_documents("news", TextSource(files=(empty,), format=form)))
 

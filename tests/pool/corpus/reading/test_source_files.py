@@ -105,7 +105,7 @@ def test_what_is_wrong_with_a_zstandard_file_is_true(tmp_path: Path, monkeypatch
     path.write_bytes(zstandard.ZstdCompressor(dict_data=dictionary).compress(plain)[:-9])
     _refused(path, "cannot be read as Zstandard|ends in the middle of a Zstandard frame")
     path.write_bytes(_long_window(plain, 31))
-    monkeypatch.setattr("pool.corpus.reading.source_files.LARGEST_WINDOW", 2**20)
+    monkeypatch.setattr("pool.corpus.reading.unpacked.LARGEST_WINDOW", 2**20)
     _refused(path, r"its window takes 2,048 MB; compress it again with a smaller one, say `zstd --long=27`")
 
 

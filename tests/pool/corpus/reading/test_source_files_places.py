@@ -1,6 +1,7 @@
 """Promises of places: names are names, patterns match as in a shell, folders may name columns."""
 
 import glob
+import gzip
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,47 @@ def test_the_environment_is_named_where_it_says_the_folder_of_a_missing_file(
     monkeypatch.setenv("MIXSCOUT_TEXT_ROOT", f"{tmp_path}/")
     with pytest.raises(CorpusError, match="; correct MIXSCOUT_TEXT_ROOT in the environment, or `files` in the pool"):
         check_sources({"news": source})
+
+
+def test_empty_files_of_a_pattern_are_passed_over_in_one_line_and_stay_errors_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(tmp_path / "pkg" / "a.py", "one\n\ntwo")
+    every = TextSource(files=(tmp_path / "pkg" / "**" / "*.py",), format="text")
+    before = describe_source("news", every)
+    for inner in ("", "b", "c"):
+        _write(tmp_path / "pkg" / inner / "__init__.py", "")
+    assert describe_source("news", every) == before, "files of no bytes come and go without a new digest"
+    _write(tmp_path / "pkg" / "blank.py", " \n\n")
+    check_sources({"news": every})
+    assert [text for text, _ in read_labelled_documents("news", every, None)] == ["one", "two"]
+    first = tmp_path / "pkg" / "__init__.py"
+    assert capsys.readouterr().err == f"news: passed over 4 empty files, such as {first}\n"
+    for named in (first, tmp_path / "pkg" / "blank.py"):
+        source = TextSource(files=(*every.files, named), format="text")
+        with pytest.raises(CorpusError, match=f"news: {named} (is empty|holds no text)"):
+            list(read_labelled_documents("news", source, None))
+
+
+def test_a_pattern_of_empty_files_alone_is_an_error(tmp_path: Path) -> None:
+    full, pattern = _write(tmp_path / "a.py", "text"), tmp_path / "pkg" / "*.py"
+    empty = _write(tmp_path / "pkg" / "__init__.py", "")
+    with pytest.raises(CorpusError, match=r"news: every file that matches .*pkg/\*\.py is empty; fill one, or correct"):
+        _found(full, pattern, form="text")
+    _write(empty, "\n")
+    with pytest.raises(CorpusError, match=f"news: {empty} holds no text; remove it"):
+        list(read_labelled_documents("news", TextSource(files=(pattern,), format="text"), None))
+
+
+def test_blank_files_and_empty_folders_of_a_pattern_are_passed_over_in_every_format(tmp_path: Path) -> None:
+    import datasets
+
+    for form, text in (("csv", "text\nx\n"), ("tsv", "text\nx\n"), ("jsonl", '{"text": "x"}\n'), ("text", "x")):
+        _write(tmp_path / form / "a", text)
+        _write(tmp_path / form / "b", "\r\n \n")
+        (tmp_path / form / "c.gz").write_bytes(gzip.compress(b""))
+    datasets.Dataset.from_dict({"text": ["x"]}).save_to_disk(str(tmp_path / "saved" / "a"))
+    (tmp_path / "saved" / "b").mkdir()
+    for form in ("csv", "tsv", "jsonl", "text", "saved"):
+        source = TextSource(files=(tmp_path / form / "*",), format=form)
+        assert [text for text, _ in read_labelled_documents("news", source, None)] == ["x"], form
