@@ -86,6 +86,10 @@ class Forecaster:
         losses = [self.instruments.proxy_loss("search", self.rules[name]) for name in self.averages["search"].models]
         return all(loss.recall(mixture) is not None for loss in losses)
 
+    def rules_behind(self, split: Split) -> str:
+        """Name the rules kept with their shares, for people."""
+        return ", ".join(f"{name} ({share:.0%})" for name, share in self.averages[split].shares.items())
+
     def as_json(self) -> Json:
         return {
             split: {

@@ -174,10 +174,9 @@ def _forecast(one: Forecast) -> tuple[str, str]:
 def _show_rules_behind(console: Console, forecaster: Forecaster) -> None:
     """Name the merge rules behind predictions, the truths, and the error of truths left out."""
     for split, average in forecaster.averages.items():
-        rules = ", ".join(f"{name} ({share:.0%})" for name, share in average.shares.items())
         console.print(
-            f"{split}: predicted from merges by {rules}, as {len(average.truth)} truths weigh them; a truth left out "
-            f"is predicted within {average.rmse(0):.4f} (root mean square).",
+            f"{split}: predicted from merges by {forecaster.rules_behind(split)}, as {len(average.truth)} truths weigh "
+            f"them; a truth left out is predicted within {average.rmse(0):.4f} (root mean square).",
             soft_wrap=True,
         )
 

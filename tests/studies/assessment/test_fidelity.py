@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 from tiny import edit, snapshot
 
+from studies.assessment.fidelity.fidelity import USUAL_EXPONENTS
 from studies.assessment.fidelity.report import FidelityRequest, design, make_report
 from studies.opened.on_pool import workbench
 from studies.running.run import run_search
@@ -60,6 +61,21 @@ def test_the_report_is_of_models_really_trained_and_is_made_from_what_is_kept(ju
     for one in [agreement, *report["test"]["domains"].values()]:
         assert one["noise"]["freedom"] == 4 and one["noise"]["margin"] > 0
     assert Path(report["picture"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_predicts_the_best_mixture_by_the_rules_that_the_truths_speak_for(judged: Path, mixscout) -> None:
+    asked = ("--exponents", ",".join(map(str, USUAL_EXPONENTS)), "--json")
+    answer = json.loads(mixscout("predict", judged / "study.toml", *asked).out)
+    assert answer == json.loads(mixscout("predict", judged / "study.toml", "--json").out), "they are the default"
+    page = json.loads(mixscout("report", judged / "study.toml", "--json").out)["page"]
+    with Path(page).with_name("prediction.csv").open(newline="") as stream:
+        rows = {row["split"]: row for row in csv.DictReader(stream)}
+    for split in ("search", "test"):
+        expected = answer[split]["predicted"]
+        assert [float(rows[split][name]) for name in ("low", "high")] == pytest.approx(
+            [expected["low"], expected["high"]]
+        )
+        assert all(name in rows[split]["by merges of"] for name in answer["calibration"][split]["rules"])
 
 
 def test_a_longer_design_begins_with_the_shorter_and_a_study_that_goes_on_changes_only_its_best(judged: Path) -> None:

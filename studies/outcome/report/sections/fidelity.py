@@ -13,7 +13,7 @@ from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from studies.assessment.fidelity.fidelity import Fidelity, rule_name, run_fidelity
+from studies.assessment.fidelity.fidelity import USUAL_EXPONENTS, Fidelity, rule_name, rules_with, run_fidelity
 from studies.assessment.fidelity.picture import draw_domains, draw_scatter
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
 from studies.assessment.fidelity.truths import Truths, import_truths, known_truths
@@ -40,7 +40,8 @@ def fidelity_section(facts: Facts) -> Section:
     rows: list[list[Cell]] = [[name, one.value, one.low, one.high] for name, one in statistics.items()]
     columns = ("statistic", "value", "low", "high")
     table = Table("agreement", "Agreement on the test split, with 95 % intervals over mixtures", columns, rows)
-    return section(tables=[table], charts=[_scatter(found), _domains(found)])
+    predicted = _predicted(bench, found, facts.best)
+    return section(tables=[table, *([predicted] if predicted else [])], charts=[_scatter(found), _domains(found)])
 
 
 def _remembered(bench: Workbench, imported: Path | None, best: Mixture | None) -> Fidelity | None:
@@ -58,6 +59,26 @@ def _remembered(bench: Workbench, imported: Path | None, best: Mixture | None) -
         )
     except NotRememberedError:
         return None
+
+
+def _predicted(bench: Workbench, found: Fidelity, best: Mixture | None) -> Table | None:
+    """Predict the truth of the best mixture; None where a merge that this takes is not remembered."""
+    from studies.assessment.fidelity.forecast import Forecaster  # loads SciPy
+
+    if best is None:
+        return None
+    instruments = Instruments.of(bench)
+    try:
+        forecaster = Forecaster.learn(instruments, found.truths, rules_with(instruments.rule, USUAL_EXPONENTS))
+        forecasts = forecaster.forecast(best)
+    except NotRememberedError:
+        return None
+    rows: list[list[Cell]] = [
+        [split, one.proxy, one.predicted.value, one.predicted.low, one.predicted.high, forecaster.rules_behind(split)]
+        for split, one in forecasts.items()
+    ]
+    columns = ("split", "merged", "predicted if trained", "low", "high", "by merges of")
+    return Table("prediction", "The best mixture if trained, with 90 % intervals", columns, rows)
 
 
 def _recalled(instruments: Instruments, split: Split, truths: Truths) -> Readings:
