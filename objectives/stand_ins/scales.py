@@ -20,6 +20,8 @@ from pool.files.toml import Config
 
 SAME = 1e-6
 """Largest difference of a weight between two runs of one mixture."""
+MOST_LISTED = 6
+"""Most scales in a message."""
 
 
 class ScalesConfig(Config):
@@ -55,11 +57,6 @@ class ScaledTables:
     unseen: SwarmTable | None
     others: Mapping[str, SwarmTable]
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """The notes of all files."""
-        return tuple(note for table in (self.target, *self.others.values()) for note in table.notes)
-
 
 def read_scales(folder: Path, scales: ScalesConfig, *, normalise: bool = False) -> ScaledTables:
     """Read the runs of every scale.
@@ -71,7 +68,8 @@ def read_scales(folder: Path, scales: ScalesConfig, *, normalise: bool = False) 
     found, unseen = read(folder, scales, normalise=normalise)
     tables = {name: found[name] for name in sorted(found, key=_size)}
     if scales.target not in tables:
-        runs = ", ".join(f"{shown(name)} ({len(table.runs)} runs)" for name, table in tables.items())
+        some = [f"{shown(name)} ({len(table.runs)} runs)" for name, table in tables.items()]
+        runs = ", ".join(some[:MOST_LISTED]) + (f" and {len(some) - MOST_LISTED} more" if some[MOST_LISTED:] else "")
         raise ConfigError(
             f"[scales] target {scales.target!r}: {folder} has no run of that scale, but {runs}; give one of these"
         )
