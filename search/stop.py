@@ -5,7 +5,7 @@ All but the clock depend on the study's trials alone, so a resumed study stops a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,6 +57,7 @@ class StopRules:
     tokens: read by the study in all.
     patience: merges in a row, without the start design, improving by no more than `min_improvement`.
     expected_improvement: the rule above.
+    settled: another rule, in words: from the finished trials by number to a reason, or None.
 
     Raises `ValueError` for limits not above zero.
     """
@@ -66,6 +67,7 @@ class StopRules:
     patience: int | None = None
     min_improvement: float = 0.0
     expected_improvement: ExpectedImprovement | None = None
+    settled: Callable[[Sequence[FrozenTrial]], str | None] | None = None
 
     def __post_init__(self) -> None:
         for name in ("seconds", "tokens", "patience"):
@@ -86,7 +88,7 @@ class StopRules:
         rule = self.expected_improvement
         best = rule.best(trials) if rule else None
         if rule is None or best is None or best >= rule.below:
-            return None
+            return self.settled(trials) if self.settled else None
         return f"expected improvement: {best:.3g} at best, below {rule.below:g}"
 
 

@@ -81,6 +81,14 @@ class Observations:
         known: npt.NDArray[np.bool_] = np.all(np.isfinite(self.gradients), axis=1)
         return known
 
+    def plus(self, more: Self) -> Self:
+        """Add further evaluations, of the same partitions."""
+        return type(self)(
+            np.vstack([self.weights, more.weights]),
+            np.concatenate([self.values, more.values]),
+            np.vstack([self.gradients, more.gradients]),
+        )
+
     def take(self, which: npt.NDArray[np.bool_] | Places | slice) -> Self:
         return type(self)(self.weights[which], self.values[which], self.gradients[which])
 

@@ -128,13 +128,13 @@ def _advance(
     from studies.opened.opening import open_study, open_to_read
     from studies.running.plan import say_gate
     from studies.running.run import run_search
-    from studies.running.workers import run_workers
+    from studies.running.workers import Advancing, run_workers
 
     total = merges or config.search.merges
     say_gate(config)
     with chosen(wanted, places) as engine:
         if engine.elsewhere:
-            counts = run_workers(study_file, total, engine, accept=accept)
+            counts = run_workers(study_file, Advancing.of_search(config.name, total, accept=accept), engine)
             doubts = doubts_of_table(config)
             with open_to_read(config) as bench:
                 best, found = best_json(bench), best_in_words(bench)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import optuna
 
@@ -63,11 +64,19 @@ def run_search(bench: OpenedStudy, merges: int, *, accept: bool = False) -> Coun
     with exclusively(bench.database.engine, bench.database.address, "study"):
         study = _new_or_known_study(bench, accept=accept)
     with tracking(bench.config.search.tracker, bench.config.name, bench.root / "reports") as tracker:
-        counts = _advance(bench, study, search, merges, tracker)
-    reason = study.user_attrs.get(STOPPED_BY)
-    if reason:
-        say(f"search {bench.config.name}: stopped after {counts.merges} of {merges} merges by {reason}")
-    return counts
+        return advance_kept(bench, study, search, Budget(merges, f"search {bench.config.name}"), tracker)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The total of a study, in evaluations called `noun`.
+
+    what: the work in words, for progress.
+    """
+
+    total: int
+    what: str
+    noun: str = "merges"
 
 
 def _new_or_known_study(bench: OpenedStudy, *, accept: bool) -> optuna.Study:
@@ -87,14 +96,17 @@ def _has_evidence(name: str, storage: optuna.storages.BaseStorage) -> bool:
     return known and EVIDENCE in optuna.load_study(storage=storage, study_name=name).user_attrs
 
 
-def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: int, tracker: Tracker | None) -> Counts:
+def advance_kept(
+    bench: OpenedStudy, study: optuna.Study, search: Search, budget: Budget, tracker: Tracker | None = None
+) -> Counts:
+    """Advance a study of a database to its budget, with any other workers; a lost database is waited for."""
     done = count_trials(study).merges
-    latest = done
-    if done < merges and bench.members_held:
-        say(f"search {study.study_name}: members {bench.members_held}")
+    latest, total, what = done, budget.total, budget.what
+    if done < total and bench.members_held:
+        say(f"{what}: members {bench.members_held}")
     with (
-        kept(lambda: f"kept: {latest} of {merges} merges of study {study.study_name!r}"),
-        track(f"search {study.study_name}", merges, done=min(done, merges)) as show,
+        kept(lambda: f"kept: {latest} of {total} {budget.noun} of study {study.study_name!r}"),
+        track(what, total, done=min(done, total)) as show,
     ):
 
         def watch(counts: Counts, lowest: float) -> None:
@@ -103,18 +115,23 @@ def _advance(bench: OpenedStudy, study: optuna.Study, search: Search, merges: in
             if counts.merges > latest:
                 latest = counts.merges
                 value = f"best {best:.4f}" if math.isfinite(best) else "no value yet"
-                show(min(counts.merges, merges), f"{value}, {counts.pruned} pruned, {counts.audited} audited")
+                judged = f", {counts.pruned} pruned, {counts.audited} audited" if budget.noun == "merges" else ""
+                show(min(counts.merges, total), f"{value}{judged}")
                 if tracker:
                     tracker.log(step_of(counts), figures_of(counts, best))
 
         def go_on() -> Counts:
             with _still_there(study, bench.database), bench.database.optuna.worked_with():
-                counts = advance(study, search, merges, crew=DatabaseCrew(bench.database), watch=watch)
+                counts = advance(study, search, total, crew=DatabaseCrew(bench.database), watch=watch)
                 _give_back_ended(study, bench.database)
                 return counts
 
         wait = bench.config.database_timeout_seconds
-        return outlasting(go_on, patience_seconds=wait, progress=lambda: latest)
+        counts = outlasting(go_on, patience_seconds=wait, progress=lambda: latest)
+    reason = study.user_attrs.get(STOPPED_BY)
+    if reason:
+        say(f"{what}: stopped after {counts.merges} of {total} {budget.noun} by {reason}")
+    return counts
 
 
 def _give_back_ended(study: optuna.Study, database: Database) -> None:

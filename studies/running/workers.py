@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -18,6 +19,7 @@ from search.trials import STOPPED_BY, Counts, count_trials
 from studies.database.address import VARIABLE, Address, address_of
 from studies.database.database import Database, open_database
 from studies.database.errors import outlasting
+from studies.opened.opened_study import OpenedStudy
 from studies.opened.opening import open_study
 from studies.running.run import run_search
 from studies.study_file.study_file import StudyFile, read_study_file
@@ -25,16 +27,36 @@ from studies.terminal import quiet_libraries
 
 
 @dataclass(frozen=True)
+class Advancing:
+    """What several workers advance together.
+
+    study: its name in the database.
+    total: its budget, in evaluations called `noun`.
+    what: the work in words, for progress.
+    advance: does the work of one of them on the opened study file.
+    """
+
+    study: str
+    total: int
+    what: str
+    noun: str
+    advance: Callable[[OpenedStudy], object]
+
+    @classmethod
+    def of_search(cls, name: str, merges: int, *, accept: bool = False) -> Advancing:
+        return cls(name, merges, f"search {name}", "merges", partial(run_search, merges=merges, accept=accept))
+
+
+@dataclass(frozen=True)
 class Worker:
-    """A job: advance the study of `study_file` to `merges` in all.
+    """A job: do a share of the work on `study_file`.
 
     storage: the database's whole URL.
     assignments: of the command's files, by `--set`.
     """
 
     study_file: Path
-    merges: int
-    accept: bool
+    advance: Callable[[OpenedStudy], object]
     storage: str = field(repr=False)
     assignments: Assignments
 
@@ -44,39 +66,39 @@ class Worker:
         os.environ[VARIABLE] = self.storage
         try:
             with assigning(self.assignments), open_study(read_study_file(self.study_file)) as bench:
-                run_search(bench, self.merges, accept=self.accept)
+                self.advance(bench)
         except Exception as error:
             return last_line(error)
         return None
 
 
-def run_workers(study_file: Path, merges: int, engine: Engine, *, accept: bool = False) -> Counts:
-    """Advance a study to `merges` evaluations in all by as many workers as the engine has places.
+def run_workers(study_file: Path, work: Advancing, engine: Engine) -> Counts:
+    """Advance a study to its budget by as many workers as the engine has places.
 
     Raises `StudyError` with a worker's error when all stop early, and `ConfigError` for a database out of reach.
     """
     config = read_study_file(study_file)
     address = address_of(config.database, _root(config) / "mixscout.db")
     _check_reach(address, engine)
-    worker = Worker(study_file.resolve(), merges, accept, address.full, all_assigned())
+    worker = Worker(study_file.resolve(), work.advance, address.full, all_assigned())
     wait, latest = config.database_timeout_seconds, -1
     with (
         open_database(address, timeout_seconds=wait) as database,
-        kept(lambda: f"kept: {max(0, latest)} of {merges} merges of study {config.name!r}"),
-        track(f"search {config.name}", merges) as show,
+        kept(lambda: f"kept: {max(0, latest)} of {work.total} {work.noun} of study {work.study!r}"),
+        track(work.what, work.total) as show,
     ):
-        there = outlasting(lambda: _counts(config.name, database), patience_seconds=wait)
-        if there.merges >= merges:
+        there = outlasting(lambda: _counts(work.study, database), patience_seconds=wait)
+        if there.merges >= work.total:
             return there  # a worker takes seconds to start, only to find nothing to do
 
         def made() -> int:
-            return outlasting(lambda: _counts(config.name, database), patience_seconds=wait).merges
+            return outlasting(lambda: _counts(work.study, database), patience_seconds=wait).merges
 
         def watch() -> None:
             nonlocal latest
             before, latest = latest, made()
             if latest > before:
-                show(min(latest, merges), f"{engine.places} workers")
+                show(min(latest, work.total), f"{engine.places} workers")
 
         jobs = [Job(f"worker {number}", worker, made) for number in range(1, engine.places + 1)]
         failures: list[str] = []
@@ -84,7 +106,7 @@ def run_workers(study_file: Path, merges: int, engine: Engine, *, accept: bool =
             failures += [said for _, said in engine.run(jobs, watch=watch) if said]
         except EngineError as error:
             failures = [str(error)] * len(jobs)
-        return _outcome(config.name, database, merges, failures, alive=len(jobs) - len(failures))
+        return _outcome(work, database, failures, alive=len(jobs) - len(failures))
 
 
 def _root(config: StudyFile) -> Path:
@@ -109,12 +131,13 @@ def _counts(name: str, database: Database) -> Counts:
     return count_trials(optuna.load_study(storage=database.optuna, study_name=name))
 
 
-def _outcome(name: str, database: Database, merges: int, failures: Sequence[str], *, alive: int) -> Counts:
-    counts = _counts(name, database)
-    if counts.merges >= merges:
+def _outcome(work: Advancing, database: Database, failures: Sequence[str], *, alive: int) -> Counts:
+    counts = _counts(work.study, database)
+    if counts.merges >= work.total:
         return counts
+    so_far = f"after {counts.merges} of {work.total} {work.noun}"
     if alive:
-        reason = optuna.load_study(storage=database.optuna, study_name=name).user_attrs.get(STOPPED_BY)
-        say(f"search {name}: stopped after {counts.merges} of {merges} merges by {reason}")
+        reason = optuna.load_study(storage=database.optuna, study_name=work.study).user_attrs.get(STOPPED_BY)
+        say(f"{work.what}: stopped {so_far} by {reason}")
         return counts
-    raise StudyError(f"no worker is left after {counts.merges} of {merges} merges: {failures[0]}")
+    raise StudyError(f"no worker is left {so_far}: {failures[0]}")

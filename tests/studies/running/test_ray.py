@@ -24,7 +24,7 @@ from pool.mixture import Mixture
 from pool.parts.store import open_pool
 from studies.database.address import VARIABLE
 from studies.database.leases import LEASES
-from studies.running.workers import run_workers
+from studies.running.workers import Advancing, run_workers
 
 MERGES = 40
 SECRET = "wAlruS+0fTeN"
@@ -133,4 +133,4 @@ def test_a_sqlite_file_is_refused_where_there_are_several_machines(root: Path) -
     with pytest.raises(
         ConfigError, match="the cluster has 2 machines, and .*mixscout.db is a SQLite file.*postgresql://"
     ):
-        run_workers(root / "study.toml", 5, SeveralMachines())
+        run_workers(root / "study.toml", Advancing.of_search("tiny", 5), SeveralMachines())
