@@ -42,7 +42,7 @@ from pool.files.names import as_typed
 from pool.files.records import MANIFEST, library_versions, read_record
 from pool.files.whole import new_folder
 from pool.mixture import Mixture
-from pool.parts.layout import SEED, PoolLayout, building, member_folder
+from pool.parts.layout import SEED, PoolLayout, adding_beside_others, building, member_folder
 from pool.parts.provenance import Provenance, TruthRun, member_provenance, remedy_of
 from pool.parts.store import Pool, verified
 from pool.progress import kept
@@ -244,10 +244,7 @@ def train_runs(pool: Pool, runs: Sequence[TruthRun], engine: Engine = ONE_BY_ONE
     if not missing:
         return
     with naming(pool.config), building(pool.folder):
-        if verified(SEED, pool.folder / SEED).weights_digest != pool.manifest.seed.weights_digest:
-            raise PoolError(
-                f"pool {pool.config.name!r}: the seed was rebuilt in the meantime; run the same command again"
-            )
+        _check_seed(pool)
         jobs, names = [], [run.called for run in missing]
         for number, run in enumerate(missing, start=1):
             wanted, folder = _wanted(pool, run), folder_of(pool, run)
@@ -259,6 +256,26 @@ def train_runs(pool: Pool, runs: Sequence[TruthRun], engine: Engine = ONE_BY_ONE
         with kept(lambda: f"kept: {run_files.kept_of(folders)}"):
             for name, _ in engine.run(jobs):
                 yield by_name[name]
+
+
+def train_beside(pool: Pool, run: TruthRun, *, shown: str) -> None:
+    """Train a run, unless it is there, while other processes may train others; `shown` is how progress calls it.
+
+    Raises `PoolError` while another command builds the pool or trains alone.
+    """
+    if is_trained(pool, run):
+        return
+    with naming(pool.config), adding_beside_others(pool.folder):
+        _check_seed(pool)
+        folder = folder_of(pool, run)
+        job = TrainingJob(PoolLayout(pool.folder), folder, _wanted(pool, run), run.called, shown=shown)
+        with kept(lambda: f"kept: {run_files.kept_of({shown: folder})}"):
+            job()
+
+
+def _check_seed(pool: Pool) -> None:
+    if verified(SEED, pool.folder / SEED).weights_digest != pool.manifest.seed.weights_digest:
+        raise PoolError(f"pool {pool.config.name!r}: the seed was rebuilt in the meantime; run the same command again")
 
 
 def is_trained(pool: Pool, run: TruthRun) -> bool:

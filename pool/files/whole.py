@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -183,6 +184,31 @@ def only_one(path: Path, busy: MixscoutError, *, wait_seconds: float = 0) -> Ite
                 raise
     except Timeout:
         raise busy from None
+
+
+@contextmanager
+def one_of_several(path: Path, busy: MixscoutError, *, wait_seconds: float = 0) -> Iterator[None]:
+    """Hold a lock file of `only_one` beside others like this one; raise `busy` if a process holds it alone.
+
+    Without shared locks, as on Windows, the lock is held alone.
+    """
+    try:
+        import fcntl  # of Unix
+    except ImportError:
+        with only_one(path, busy, wait_seconds=wait_seconds):
+            yield
+        return
+    until = time.monotonic() + wait_seconds
+    with path.open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise busy from None
+                time.sleep(0.05)
+        yield
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from pool.errors import PoolError, first_line
 from pool.files.names import file_name
 from pool.files.records import Record, read_record, write_record
-from pool.files.whole import flush, only_one
+from pool.files.whole import flush, one_of_several, only_one
 from pool.progress import say
 
 TOKENIZER, CORPUS, SEED, MEMBERS = "tokenizer", "corpus", "seed", "members"
@@ -27,6 +27,8 @@ POOL_RECORD = "pool.json"
 EXCHANGE = "exchange.json"
 _STAGES, _OLD = ".new-", ".old"
 _PROBED_BYTES = 2**22
+_PATIENCE_SECONDS = 5.0
+"""How long those who add wait for one who is alone for a moment."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +166,34 @@ def building(folder: Path, *, wait_seconds: float = 0, anew: bool = False) -> It
     A build of everything `anew` needs no exchange whose record is damaged: the exchange is discarded.
     Raises `PoolError` while another process writes, after `wait_seconds`, and when the disk refuses a write.
     """
-    busy = PoolError(f"pool {folder.name!r} is being built by another process; wait for it, or stop it")
+    with _writing(folder), only_one(_lock(folder), _busy(folder), wait_seconds=wait_seconds):
+        decided = next(folder.glob(f"{_STAGES}*/{EXCHANGE}"), None)
+        yield _finished(folder, decided.parent, anew=anew) if decided is not None else None
+
+
+@contextmanager
+def adding_beside_others(folder: Path) -> Iterator[None]:
+    """Let processes add parts of their own to a pool at a time, each named by its content, and nobody build.
+
+    Raises `PoolError` while another process builds, and when the disk refuses a write.
+    """
+    with _writing(folder), one_of_several(_lock(folder), _busy(folder), wait_seconds=_PATIENCE_SECONDS):
+        yield
+
+
+def _busy(folder: Path) -> PoolError:
+    return PoolError(f"pool {folder.name!r} is being built by another process; wait for it, or stop it")
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Explain what the disk refuses in the block. Raises `PoolError`."""
     try:
-        with only_one(folder.with_name(f".{folder.name}.lock"), busy, wait_seconds=wait_seconds):
-            decided = next(folder.glob(f"{_STAGES}*/{EXCHANGE}"), None)
-            yield _finished(folder, decided.parent, anew=anew) if decided is not None else None
+        yield
     except OSError as error:
         number = _refusal(folder) if error.errno is None else error.errno  # SQLite does not tell
         raise _explained(folder, number, first_line(error), path=error.filename) from error

@@ -51,27 +51,19 @@ class Merges:
     observations: of the N merges made, perhaps with gradients.
     merge: the proxy of any mixture.
     space: the mixtures that may be proposed.
-    members: partitions with a member trained as truths are.
+    vertices: weights (V, K) and truths (V,) of the members trained as truths are.
     noise: deviation of a truth trained again; None, not known.
     """
 
     observations: Observations
     merge: Callable[[Mixture], float]
     space: CappedSimplex
-    members: Sequence[str] = ()
+    vertices: tuple[Weights, Floats]
     noise: float | None = None
 
     def proxies(self, weights: Weights) -> Floats:
         """Merge mixtures (M, K), or recall them."""
         return np.array([self.merge(Mixture.from_array(self.space.names, row)) for row in weights])
-
-    @cached_property
-    def vertices(self) -> tuple[Weights, Floats]:
-        """The members that the space allows (V, K), with their losses (V,), which are truths."""
-        every = [Mixture.vertex(self.space.names, name) for name in self.members]
-        allowed = [vertex.array for vertex in every if self.space.contains(vertex)]
-        weights = np.stack(allowed) if allowed else np.empty((0, len(self.space.names)))
-        return weights, self.proxies(weights)
 
     @cached_property
     def drawn(self) -> Weights:
@@ -93,14 +85,11 @@ class Merges:
 
 
 class Landscape:
-    """The proxy everywhere: merges as they are, members among them, and a Scheffe quadratic between them."""
+    """The proxy everywhere: merges as they are, and a Scheffe quadratic between them."""
 
     def __init__(self, merges: Merges, trained: Weights) -> None:
         self._merges = merges
-        proxies = np.concatenate([merges.vertices[1], merges.proxies(trained)])
-        self._observations = merges.observations.plus(
-            Observations.of_values(np.vstack([merges.vertices[0], trained]), proxies)
-        )
+        self._observations = merges.observations.plus(Observations.of_values(trained, merges.proxies(trained)))
         self._fit()
 
     def add(self, weights: Weights) -> float:
@@ -180,7 +169,7 @@ class Beliefs:
 
     @cached_property
     def best(self) -> Weights:
-        """The contender of lowest truth (K,), if the space allows one."""
+        """The contender of lowest truth (K,)."""
         weights, truths = self.contenders
         best: Weights = weights[int(np.argmin(truths))]
         return best
@@ -205,10 +194,19 @@ class Beliefs:
 
     def _promising(self, candidates: Weights) -> Weights:
         contenders, truths = self.contenders
-        improvement = expected_improvement(self.predict(candidates), float(truths.min()))
+        improvement = self._improvement(candidates, float(truths.min()))
         gaps = np.abs(candidates[:, None] - contenders).sum(axis=-1).min(axis=1) / 2
         best: Weights = candidates[int(np.argmax(np.where(gaps > CLOSE, improvement, -1.0)))]
         return best
+
+    def _improvement(self, candidates: Weights, lowest: float) -> Floats:
+        """EI (1 - tau / sqrt(s^2 + tau^2)), for a training of noise tau teaches little where s is small.
+
+        Huang et al. 2006, J. Global Optimization 34, eq. 12.
+        """
+        prediction, noise = self.predict(candidates), self.merges.margin
+        learnt: Floats = 1 - noise / np.hypot(prediction.deviation, noise)
+        return expected_improvement(prediction, lowest) * learnt
 
 
 def beliefs_of(trials: Sequence[FrozenTrial], merges: Merges) -> Beliefs | None:

@@ -1,4 +1,4 @@
-"""The verbs of a search under way: `search` and `worker`."""
+"""The verbs of a search under way: `search`, `worker` and `refine`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,10 @@ from studies.command_line.options import (
     GpusOption,
     JsonOption,
     StudyArgument,
+    pool_bench,
+    print_answer,
     print_study_costs,
+    private_pool_bench,
     read_study,
     tell_next,
 )
@@ -98,6 +101,57 @@ def worker(
     The worker ends when the study has its budget. A killed worker leaves its trial to the others.
     """
     _advance(study_file, merges, EngineRequest(workers=workers), devices, accept=accept, as_json=as_json)
+
+
+@search_verbs.command(epilog="Examples: `mixscout refine study.toml --truths 6`, `... --workers 2`, `... --dry-run`")
+def refine(
+    study_file: StudyArgument,
+    truths: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default="the study file's", help="Mixtures to train in all, those already trained included."
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    devices: DevicesOption = None,
+    engine: EngineOption = None,
+    address: AddressOption = None,
+    num_cpus: CpusOption = None,
+    num_gpus: GpusOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Really train the mixtures most worth knowing, and answer by trainings and merges together.
+
+    It ends when no other mixture is likely to be better, or when the trainings are spent. `best`, `report`, `handover`
+    and `export` then use its answer. The same line goes on after a kill, and extends.
+    """
+    told = EngineRequest(engine, workers, address, num_cpus, num_gpus)
+    from pool.engines.devices import parse_devices
+
+    places = parse_devices(devices)
+    config = read_study(study_file)
+    quiet_libraries()
+    from pool.engines.choice import chosen
+    from studies.assessment.fidelity.refine import RefineRequest, advancing, refine_costs, run_refine
+    from studies.assessment.fidelity.refined import conclude, show_refined
+    from studies.running.workers import run_workers
+
+    wanted = RefineRequest(truths or config.refine.truths, config.refine.margin, config.refine.chance)
+    with chosen(told, places) as trains:
+        if dry_run:
+            with private_pool_bench(study_file) as bench:
+                opening = since_start()
+                print_study_costs(refine_costs(bench, wanted, trains), opening, as_json=as_json)
+            return
+        if trains.elsewhere:
+            run_workers(study_file, advancing(config.name, wanted), trains)
+        with pool_bench(study_file) as bench:
+            if not trains.elsewhere:
+                run_refine(bench, wanted)
+            found = conclude(bench, wanted)
+    then = "best", study_file, "the best mixture beside the obvious baselines"
+    print_answer(found, show_refined, as_json=as_json, then=then)
 
 
 def _print_search_costs(study_file: Path, merges: int | None, *, places: int, as_json: bool) -> None:

@@ -120,7 +120,22 @@ def study_database(
         raise
 
 
+REFINED = "mixscout:refined"
+"""Attribute of a study with the answer of `refine`, as JSON."""
+
+
+def refinement_of(name: str) -> str:
+    """Name the study of the mixtures that `refine` trains for a study."""
+    return f"{name}:refine"
+
+
 def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
+    """Return the answer of `refine`, or the best mixture of the search. Raises `StudyError`."""
+    refined = study.user_attrs.get(REFINED)
+    return Mixture.of(refined["mixture"]).over(bench.space.names) if refined else searched_mixture(bench, study)
+
+
+def searched_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
     """Return the mixture of the trial with the best value (the first of equals). Raises `StudyError`."""
     trial = best_trial(completed_trials(study))
     if trial is None:

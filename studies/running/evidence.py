@@ -83,13 +83,14 @@ def take_over(study: optuna.Study, other: str, found: Sequence[Found], space: Ca
     for one in found:
         name = f"evidence:{other}:{one.trial_number}"
         if name not in there:
-            study.add_trial(_trial(one.evaluation, {START: name, IMPORTED: other}, study, space))
+            study.add_trial(imported_trial(one.evaluation, {START: name, IMPORTED: other}, study, space))
     study.set_user_attr(EVIDENCE, {"study": other, "trials": len(found)})
 
 
-def _trial(
+def imported_trial(
     evaluation: Evaluation, attributes: dict[str, object], study: optuna.Study, space: CappedSimplex
 ) -> optuna.trial.FrozenTrial:
+    """Make a finished trial of an evaluation from elsewhere, with further attributes."""
     attributes |= {VERDICT: Verdict.EVALUATE.value, CACHED: True, TOKENS_READ: 0, STOPPED_EARLY: False}
     if evaluation.violation > 0:
         attributes[VIOLATION] = evaluation.violation

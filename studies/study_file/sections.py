@@ -209,6 +209,18 @@ class SpaceConfig(Config):
         return self
 
 
+class RefineConfig(Config):
+    """What `mixscout refine` trains after the search, and when it stops."""
+
+    truths: int = Field(6, ge=1)
+    """Mixtures to train in all. `--truths` overrides it."""
+    margin: float | None = Field(None, gt=0)
+    """A difference too small to matter, in the objective's measure. When left out: the noise of a training, where
+    `fidelity --repeats` measured it, else 0.03 deviations of the proxy over the space."""
+    chance: float = Field(0.05, gt=0, lt=1)
+    """Stop when another mixture is better by more than the margin with a probability below this."""
+
+
 class StopConfig(Config):
     """When to stop before the budget of merges is spent: whichever comes first. A rule that is left out is off."""
 

@@ -27,6 +27,7 @@ from studies.study_file.sections import (
     GateConfig,
     ObjectiveConfig,
     Question,
+    RefineConfig,
     SearchConfig,
     SpaceConfig,
     TargetConfig,
@@ -72,6 +73,8 @@ class StudyFile(Config):
     """The search."""
     gate: Annotated[GateConfig, Changeable("gate")] = GateConfig()
     """The gate."""
+    refine: RefineConfig = RefineConfig()
+    """The trainings after the search."""
     database: str | None = None
     """SQLite file, relative to the study file, or `postgresql://user@host/name` or `mysql://user@host/name`;
     ROOT/mixscout.db when left out, where ROOT is the pool's, or the study file's folder with a table. The environment
@@ -285,6 +288,8 @@ def _objective_problems(config: StudyFile) -> Iterator[str]:
         yield "[objective] aggregate 'worst-excess' is relative to the seed, which a table has not: use worst"
     for name in sorted(config.objective.model_fields_set - {"aggregate", "direction", "domains"}):
         yield f"[objective] {name} does nothing: nothing is merged or scored, metrics keep their own unit; leave it out"
+    if config.refine.model_fields_set:
+        yield "[refine] does nothing: there is no pool to train in; leave it out"
     if config.early_stopping.model_fields_set:
         yield "[early_stopping] does nothing: predictions read no held-out text; leave it out"
 
