@@ -9,7 +9,7 @@ truth agree there alone, and intervals elsewhere would become too narrow.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -38,6 +38,8 @@ SAME = 1e-9
 """The largest difference of weights that rounding makes."""
 CLOSE = 0.01
 """Total variation below which two mixtures are one for a training."""
+CAUTIOUS = 0.2
+"""The smallest correction, in units, that certainty supposes: truths close together agree and hide larger ones."""
 LEAST_TRUTHS = 2
 """Truths before certainty is judged."""
 JUDGED, DRAWS = 160, 2000
@@ -150,16 +152,23 @@ class Beliefs:
         return Prediction(found.mean[:, 0], np.hypot(found.scale[:, 0], proxies.deviation))
 
     def draws(self, weights: Weights, rng: np.random.Generator) -> Floats:
-        """Draw truths (DRAWS, M) of mixtures (M, K), jointly; a member's is known.
+        """Draw truths (DRAWS, M) of mixtures (M, K), jointly and with caution; a member's is known.
 
         Proxies that were not measured err together, by one normal number a draw.
         """
         proxies = self.landscape.proxies(weights)
-        drawn = self.model.draws(weights, proxies.mean[:, None], 0, rng, count=DRAWS)
+        drawn = self._cautious.draws(weights, proxies.mean[:, None], 0, rng, count=DRAWS)
         drawn = drawn + rng.standard_normal((DRAWS, 1)) * proxies.deviation
         for vertex, truth in zip(*self.merges.vertices, strict=True):
             drawn[:, np.abs(weights - vertex).max(axis=1) < SAME] = truth
         return drawn
+
+    @cached_property
+    def _cautious(self) -> TwoFidelity:
+        """The model by its laws of large corrections, or by the largest that are left."""
+        laws = self.model.posteriors
+        least = min(CAUTIOUS, max(one.law.delta for one in laws))
+        return replace(self.model, posteriors=[one for one in laws if one.law.delta >= least])
 
     @cached_property
     def contenders(self) -> tuple[Weights, Floats]:

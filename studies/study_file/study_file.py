@@ -201,9 +201,8 @@ def read_study_file(path: Path) -> StudyFile:
         found = config.model_copy(update=_absolute_paths(config, path.resolve().parent))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    of_pool = as_options(found.pool, "pool.") if found.pool else ""
     found._file = str(path)
-    found._typed = as_typed(path) + as_options(path) + of_pool
+    found._typed = as_typed(path) + as_options(path) + (as_options(found.pool, "pool.") if found.pool else "")
     return found
 
 
@@ -288,10 +287,10 @@ def _objective_problems(config: StudyFile) -> Iterator[str]:
         yield "[objective] aggregate 'worst-excess' is relative to the seed, which a table has not: use worst"
     for name in sorted(config.objective.model_fields_set - {"aggregate", "direction", "domains"}):
         yield f"[objective] {name} does nothing: nothing is merged or scored, metrics keep their own unit; leave it out"
-    if config.refine.model_fields_set:
-        yield "[refine] does nothing: there is no pool to train in; leave it out"
     if config.early_stopping.model_fields_set:
         yield "[early_stopping] does nothing: predictions read no held-out text; leave it out"
+    if config.refine.model_fields_set:
+        yield "[refine] does nothing: nothing is trained; leave it out"
 
 
 def study_files_of(pool_file: Path) -> list[Path]:
