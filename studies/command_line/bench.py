@@ -11,6 +11,7 @@ from studies.command_line.options import (
     StudyArgument,
     pool_bench,
     print_answer,
+    study_files_of,
     tell_next,
     writable_folder,
 )
@@ -193,7 +194,6 @@ def training(
     from pool.parts.store import open_pool
     from studies.benchmarks.evaluation.tables import show_training
     from studies.benchmarks.training import TrainingRequest, run_training
-    from studies.study_file.study_file import study_files_of
 
     pool = open_pool(read_pool_file(pool_file))
     found = run_training(pool, TrainingRequest(steps, repeats, is_130m=model == "130M", peak_teraflops=peak))

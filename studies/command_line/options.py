@@ -1,7 +1,8 @@
 """Arguments and options of several verbs, and how verbs open a study and print an answer."""
 
+import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -235,3 +236,14 @@ def pool_bench(study_file: Path, *, must_exist: bool = True) -> "AbstractContext
     from studies.study_file.study_file import read_study_file
 
     return workbench(read_study_file(study_file), must_exist=must_exist)
+
+
+def study_files_of(pool_file: Path) -> list[Path]:
+    """List the TOML files beside a pool file that name it as their pool, by name; unreadable ones are passed over."""
+    found = []
+    for path in sorted(pool_file.parent.glob("*.toml")):
+        with suppress(OSError, ValueError):  # ValueError: no TOML, or no UTF-8
+            named = tomllib.loads(path.read_text(encoding="utf-8")).get("pool")
+            if isinstance(named, str) and (path.parent / named).resolve() == pool_file.resolve():
+                found.append(path)
+    return found

@@ -20,6 +20,7 @@ from studies.command_line.options import (
     TextRootOption,
     WorkersOption,
     folder_of_files,
+    study_files_of,
     tell_next,
 )
 from studies.command_line.verbs import Verbs
@@ -99,7 +100,6 @@ def show(pool_file: PoolArgument, as_json: JsonOption = False) -> None:
 
 def _tell_next(pool_file: Path) -> None:
     """Name the search of a study file that stands beside the pool file and names it, or of one to write."""
-    from studies.study_file.study_file import study_files_of
 
     found = study_files_of(pool_file)
     if found:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -291,14 +290,3 @@ def _objective_problems(config: StudyFile) -> Iterator[str]:
         yield "[early_stopping] does nothing: predictions read no held-out text; leave it out"
     if config.refine.model_fields_set:
         yield "[refine] does nothing: nothing is trained; leave it out"
-
-
-def study_files_of(pool_file: Path) -> list[Path]:
-    """List the TOML files beside a pool file that name it as their pool, by name; unreadable ones are passed over."""
-    found = []
-    for path in sorted(pool_file.parent.glob("*.toml")):
-        with suppress(OSError, ValueError):  # ValueError: no TOML, or no UTF-8
-            named = tomllib.loads(path.read_text(encoding="utf-8")).get("pool")
-            if isinstance(named, str) and (path.parent / named).resolve() == pool_file.resolve():
-                found.append(path)
-    return found

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from objectives.agreement.statistics import Interval
 from objectives.held_out import Floats
+from pool.corpus.corpus import SPLITS
 from pool.mixture import Mixture
 from search.strategies.refine import Beliefs, beliefs_of
 from search.trials import IMPORTED, STOPPED_BY, Counts, completed_trials, count_trials
@@ -117,6 +118,8 @@ def conclude(bench: Workbench, wanted: RefineRequest) -> Refined:
         refinement.margin,
         merges.noise,
     )
+    for split in SPLITS:
+        bench.losses[split](best)  # remembered, for a report merges nothing
     refinement.main.set_user_attr(REFINED, found.as_json())
     return found
 

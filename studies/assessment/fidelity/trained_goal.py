@@ -10,8 +10,8 @@ import numpy as np
 
 from objectives.agreement.statistics import NoiseFloor
 from objectives.evaluation import Evaluation
+from objectives.losses.trained_loss import TrainedLoss
 from pool.corpus.corpus import SPLITS, Split
-from pool.files.digests import digest_json
 from pool.mixture import Mixture
 from pool.parts.provenance import TruthRun
 from search.space import CappedSimplex
@@ -33,8 +33,10 @@ class TrainedGoal:
         self._place = place
         self._recipe = instruments.pool.config.recipe
         self._truths = {split: instruments.truth(split, self._recipe) for split in SPLITS}
-        of_goal = instruments.proxy_value(instruments.proxy.settings.rule).digest
-        self.digest = digest_json({"trained": self._truths["search"].digest, "goal": of_goal})
+        proxy, goal = instruments.proxy, instruments.goals["search"]
+        self.digest = TrainedLoss(
+            instruments.pool, proxy.members, goal, "search", precision=proxy.settings.precision
+        ).digest
 
     @property
     def partitions(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from studies.answers.score import negated_in
 from studies.answers.swarm_best import SwarmBest, find_swarm_best
 from studies.opened.on_pool import Workbench
 from studies.opened.on_table import SwarmBench
-from studies.opened.opened_study import OpenedStudy
+from studies.opened.opened_study import OpenedStudy, best_mixture
 from studies.outcome.report.facts.surface import Surface, surface_of
 
 
@@ -96,9 +96,8 @@ class Facts:
 
     @property
     def best(self) -> Mixture | None:
-        """The mixture with the best value; None before the first evaluation."""
-        trial = best_trial(self.trials)
-        return self.bench.space.mixture_of(trial) if trial else None
+        """The answer of `refine`, or the mixture with the best value; None before the first evaluation."""
+        return best_mixture(self.bench, self.study) if best_trial(self.trials) else None
 
     @cached_property
     def swarm_best(self) -> SwarmBest | None:
