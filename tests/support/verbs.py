@@ -38,6 +38,7 @@ ENTRIES = {
     "handover": "STUDY NEW",
     "report": "STUDY --output NEW",
     "dashboard": "STUDY --port 0",
+    "refine": "STUDY --truths 1",
     "bench search": "--entries random:4 --seeds 1 --partitions 3",
     "bench gate": "--entries random:12 --seeds 1 --partitions 3",
     "bench proposals": "--strategies random --partitions 3 --trials 3 --repeats 1",
