@@ -17,7 +17,7 @@ from pool.tokens.tokenizer import load_tokenizer
 from search.trials import Counts, count_trials
 from studies.answers.score import FrontPoint, Json, Score, paired_json, pareto_front
 from studies.opened.on_pool import Workbench
-from studies.opened.opened_study import best_mixture
+from studies.opened.opened_study import REFINED, best_mixture
 from studies.terminal import as_html
 
 if TYPE_CHECKING:
@@ -54,13 +54,17 @@ class Standing:
 
 @dataclass(frozen=True)
 class Best:
-    """The best mixture, baselines, counts of trials, and the Pareto front (empty for one objective)."""
+    """The best mixture, baselines, counts of trials, and the Pareto front (empty for one objective).
+
+    refined: the mixture is the answer of `refine`, by trainings and merges, not that of merges alone.
+    """
 
     study: str
     best: Standing
     baselines: Mapping[str, Standing]
     counts: Counts
     front: Sequence[FrontPoint] = ()
+    refined: bool = False
 
     @property
     def mixture(self) -> Mixture:
@@ -82,6 +86,7 @@ class Best:
         return {
             "study": self.study,
             "mixture": self.mixture.as_dict(),
+            "refined": self.refined,
             "downstream": self.best.downstream,
             "counts": asdict(self.counts),
             **{split: self.best.scores[split].as_json() for split in SPLITS},
@@ -104,7 +109,7 @@ def find_best(bench: Workbench, study: optuna.Study) -> Best:
         replace(point, test=dict(zip(objectives, bench.losses["test"](point.mixture).values, strict=True)))
         for point in pareto_front(study, bench.space, objectives)
     ]
-    return Best(bench.config.name, best, baselines, count_trials(study), front)
+    return Best(bench.config.name, best, baselines, count_trials(study), front, REFINED in study.user_attrs)
 
 
 def baseline_mixtures(pool: Pool, search_loss: Objective) -> dict[str, Mixture]:

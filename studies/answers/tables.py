@@ -129,7 +129,8 @@ def show_front(console: Console, front: Sequence[FrontPoint], meaning: str, goal
 
 
 def show_best(console: Console, best: Best, confirmation: Confirmation | None = None) -> None:
-    console.print(f"Best mixture of study {best.study}")
+    by = ", by the trainings and merges of `mixscout refine`" if best.refined else ""
+    console.print(f"Best mixture of study {best.study}{by}", soft_wrap=True)
     show_weights(console, best.mixture)
     columns = _columns(best, confirmation)
     measure = best.best.scores["search"].goal.measure.replace("-", " ")

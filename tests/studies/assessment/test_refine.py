@@ -89,6 +89,7 @@ def test_the_first_training_is_the_best_of_the_search_and_later_verbs_use_the_an
         assert _trials(bench)[0][0] == searched_mixture(bench, study).digest
         assert best_mixture(bench, study).as_dict() == pytest.approx(found["mixture"])
     best = json.loads(mixscout("best", refined / "study.toml", "--json").out)
+    assert best["refined"] and "by the trainings and merges" in mixscout("best", refined / "study.toml").out
     assert best["mixture"] == pytest.approx(found["mixture"])
     page = mixscout("report", refined / "study.toml", "--output", refined / "page", "--json")
     assert page.code == 0, page.err
