@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pool.building.training.costs import Costs
+    from studies.assessment.fidelity.refined import Refined
     from studies.assessment.fidelity.report import FidelityReport
     from studies.outcome.report.facts.facts import Facts
     from studies.outcome.report.facts.section import Section
@@ -162,6 +163,16 @@ class Study:
         bench = self._on_pool("fidelity")
         with chosen(demand=bench.proxy.pool.config.demand) as engine:
             return make_report(bench, self.optuna, wanted, engine)
+
+    def refine(self, truths: int | None = None) -> Refined:
+        """Really train the mixtures most worth knowing, `truths` in all; `best` then answers by them too."""
+        from studies.assessment.fidelity.refine import RefineRequest, run_refine
+        from studies.assessment.fidelity.refined import conclude
+
+        bench, asked = self._on_pool("refine"), self.config.refine
+        wanted = RefineRequest(truths or asked.truths, asked.margin, asked.chance)
+        run_refine(bench, wanted)
+        return conclude(bench, wanted)
 
     def report(self) -> Path:
         """Write the report, and return the path of its page."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from tiny import edit
 
+import mixscout as mixscout_of_python
 from studies.opened.on_pool import Workbench, workbench
 from studies.opened.opened_study import best_mixture, refinement_of, searched_mixture
 from studies.study_file.study_file import read_study_file
@@ -91,6 +92,10 @@ def test_the_first_training_is_the_best_of_the_search_and_later_verbs_use_the_an
     best = json.loads(mixscout("best", refined / "study.toml", "--json").out)
     assert best["refined"] and "by the trainings and merges" in mixscout("best", refined / "study.toml").out
     assert best["mixture"] == pytest.approx(found["mixture"])
+    with mixscout_of_python.open_study(refined / "study.toml") as study:
+        again = study.refine(2)
+        assert (again.counts.merges, again.mixture.as_dict()) == (2, pytest.approx(found["mixture"]))
+        assert study.best_mixture == again.mixture == study.best.mixture
     page = mixscout("report", refined / "study.toml", "--output", refined / "page", "--json")
     assert page.code == 0, page.err
     plan = json.loads(mixscout("handover", refined / "study.toml", refined / "hand", "--json").out)
