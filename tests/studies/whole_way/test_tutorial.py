@@ -30,7 +30,7 @@ RENAMED = {
 
 
 VERBS = [
-    *("demo", "pool", "search", "worker"),
+    *("demo", "pool", "search", "worker", "refine"),
     *("best", "robustness", "confirm", "fidelity", "predict", "ablate", "compare"),
     *("export", "table", "handover", "report", "dashboard", "bench"),
 ]
