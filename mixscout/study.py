@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 import optuna
 
 from objectives.evaluation import Objective
+from objectives.merging.rules import USUAL_EXPONENTS
 from pool.config.pool_file import read_pool_file
 from pool.corpus.corpus import Split
 from pool.engines.choice import EngineRequest, chosen
@@ -154,7 +155,7 @@ class Study:
             return run_confirm(bench, best, engine)
 
     def fidelity(
-        self, mixtures: int = 12, *, repeats: int = 0, exponents: tuple[float, ...] = (0.5, 0.75)
+        self, mixtures: int = 12, *, repeats: int = 0, exponents: tuple[float, ...] = USUAL_EXPONENTS
     ) -> FidelityReport:
         """Really train a spread of mixtures, and measure how well the loss of a merge predicts the loss of training."""
         from studies.assessment.fidelity.report import FidelityRequest, make_report

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -48,11 +48,10 @@ class RuleAverage:
         """
         if len(truth) < LEAST_TRUTHS:
             raise ValueError(f"a prediction takes {LEAST_TRUTHS} trained mixtures or more: there are {len(truth)}")
-        fitted = {
-            rule: TwoFidelity.fit(weights, proxy, truth, Yardstick.of(weights, proxy, noise=noise))
+        models = {
+            rule: TwoFidelity.unwidened(weights, proxy, truth, Yardstick.of(weights, proxy, noise=noise))
             for rule, proxy in proxies.items()
         }
-        models = {rule: replace(model, widening=np.ones(truth.shape[1])) for rule, model in fitted.items()}
         found = shares_of(np.array([model.log_likelihood for model in models.values()]))
         shares = dict(zip(models, found.tolist(), strict=True))
         kept = [rule for rule in sorted(shares, key=lambda rule: -shares[rule]) if shares[rule] >= LEAST_SHARE]

@@ -24,7 +24,6 @@ ENOUGH_FOR_CONFORMAL = 12
 """From so many truths, the errors of truths left out set the width of intervals."""
 LEVEL = 0.9
 """The share of truths left out that the widened intervals hold."""
-
 _FREEDOM = 4.0
 """Degrees of freedom of the prior of an output's scale."""
 _FLAT = 30.0
@@ -195,6 +194,12 @@ class TwoFidelity:
     @classmethod
     def fit(cls, weights: Floats, proxy: Floats, truth: Floats, yardstick: Yardstick) -> TwoFidelity:
         """Learn from mixtures (N, K) with their proxies and truths (N, E). Raises `ValueError` for none."""
+        model = cls.unwidened(weights, proxy, truth, yardstick)
+        return replace(model, widening=model._widening()) if len(truth) >= ENOUGH_FOR_CONFORMAL else model
+
+    @classmethod
+    def unwidened(cls, weights: Floats, proxy: Floats, truth: Floats, yardstick: Yardstick) -> TwoFidelity:
+        """Learn as `fit` does; intervals are those of the laws alone. Raises `ValueError` for none."""
         if not len(truth):
             raise ValueError("learning truths from proxies takes a trained mixture: there is none")
         evidence = yardstick.places(weights, proxy)
@@ -202,8 +207,7 @@ class TwoFidelity:
         every = [_Posterior.of(law, prior, evidence, differences) for law, prior in _grid(yardstick)]
         most = max(one.plausible for one in every)
         kept = [one for one in every if one.plausible - most > np.log(_NEGLIGIBLE)]
-        model = cls(yardstick, evidence, differences, kept, np.ones(truth.shape[1]))
-        return replace(model, widening=model._widening()) if len(truth) >= ENOUGH_FOR_CONFORMAL else model
+        return cls(yardstick, evidence, differences, kept, np.ones(truth.shape[1]))
 
     @property
     def log_likelihood(self) -> float:
@@ -260,8 +264,7 @@ class TwoFidelity:
             shares = shares_of(plausible - np.array([one[row].mean() for one in densities]))
             parts = [(mean[row], variance[row]) for mean, variance in zip(means, variances, strict=True)]
             rows.append(pooled(shares, parts))
-        mean, variance = (np.stack(some) for some in zip(*rows, strict=True))
-        return mean, variance
+        return np.stack([mean for mean, _ in rows]), np.stack([variance for _, variance in rows])
 
     def _widening(self) -> Floats:
         """Return the factor (E,) with which intervals would have held enough of the truths left out."""
@@ -277,8 +280,7 @@ class TwoFidelity:
         root = vectors * np.sqrt(np.maximum(values, 0.0) * posterior.inflation[output])
         normal = rng.standard_normal((count, len(cross))) @ root.T
         stretch = np.sqrt(self._freedom / rng.chisquare(self._freedom, size=(count, 1)))
-        drawn: Floats = cross @ posterior.dual[output] + normal * stretch * self.widening[output]
-        return drawn
+        return np.asarray(cross @ posterior.dual[output] + normal * stretch * self.widening[output])
 
 
 def _grid(yardstick: Yardstick) -> list[tuple[_Law, float]]:

@@ -15,6 +15,8 @@ SMALLEST = 1e-4
 """Smallest weight in derivatives of p^a, which are infinite at 0 for a < 1."""
 
 
+USUAL_EXPONENTS = (0.5, 0.75)
+"""Exponents of the rules compared and averaged, unless others are asked for."""
 _HALVINGS = 60
 
 

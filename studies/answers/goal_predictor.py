@@ -21,6 +21,7 @@ from objectives.stand_ins.swarm_table import SwarmTable
 from objectives.stand_ins.tabulated_loss import Swarm, aggregated
 from objectives.target import Goal
 from pool.mixture import Mixture
+from search.strategies.surrogate import expected_improvement
 from search.surrogates.surrogate import Prediction, calibration_factor, normal_quantile
 from studies.answers.score import Json, rank_correlation
 
@@ -191,15 +192,13 @@ class GoalPredictor:
         """Choose the candidate of the largest expected improvement on the best run, by a normal law."""
         best = float((self._sign * self.measured(self._swarm.table)).min())
         predicted = self.predict(np.array([one.array for one in candidates]))
-        gains = [self._gain(one, best) for one in predicted]
-        at = max(range(len(gains)), key=lambda row: gains[row])
-        return NextRun(candidates[at], predicted[at], *gains[at])
-
-    def _gain(self, predicted: Interval, best: float) -> tuple[float, float]:
-        """Return the expected improvement on a minimised value, and its probability."""
-        deviation = max((predicted.high - predicted.low) / 2 / normal_quantile(self._coverage), 1e-12)
-        ahead, law = best - self._sign * predicted.value, NormalDist(0.0, deviation)
-        return max(ahead * law.cdf(ahead) + deviation**2 * law.pdf(ahead), 0.0), law.cdf(ahead)
+        means = np.array([self._sign * one.value for one in predicted])
+        halves = np.array([(one.high - one.low) / 2 for one in predicted])
+        deviations = np.maximum(halves / normal_quantile(self._coverage), 1e-12)
+        expected = np.maximum(expected_improvement(Prediction(means, deviations), best), 0.0).tolist()
+        chances = [NormalDist().cdf(one) for one in ((best - means) / deviations).tolist()]
+        at = max(range(len(expected)), key=lambda row: (expected[row], chances[row]))
+        return NextRun(candidates[at], predicted[at], expected[at], chances[at])
 
     @cached_property
     def _factor(self) -> float:

@@ -14,8 +14,6 @@ from pool.mixture import Mixture
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
 from studies.assessment.fidelity.truths import Truths
 
-USUAL_EXPONENTS = (0.5, 0.75)
-"""Exponents of the merge rules compared and averaged, unless others are asked for."""
 Proxies = Mapping[Split, Mapping[str, Readings]]
 """Readings of the same mixtures' merges by split and merge rule."""
 Agreement = Mapping[str, Interval]

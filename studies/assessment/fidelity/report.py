@@ -257,9 +257,12 @@ def fidelity_costs(
         instruments.target,
         "test",
         runs=runs,
-        merges=new + NEW_MERGES,
+        merges=new + NEW_MERGES * len(rules),
         readings=sum(truth.recall(run.mixture) is None for run, truth in truths),
-        notes=("the proposal, if trained, is one run more",) if wanted.train_proposal else (),
+        notes=(
+            "merges by rules that the truths speak against are left out",
+            *(["the proposal, if trained, is one run more"] if wanted.train_proposal else []),
+        ),
         remembered={"merges": len(asked) * len(mixtures) - new},
     )
     return costs_of(bench, work, engine)

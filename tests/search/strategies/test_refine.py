@@ -40,10 +40,12 @@ def _merges(space: CappedSimplex = PLAIN, noise: float | None = 0.002, *, member
     return Merges(observations, lambda one: PROXY(one).value, space, vertices if members else NO_MEMBERS, noise)
 
 
-def _refined(merges: Merges, truths: int, study: optuna.Study | None = None, **parts: object) -> optuna.Study:
+def _refined(
+    merges: Merges, truths: int, study: optuna.Study | None = None, stop: StopRules | None = None
+) -> optuna.Study:
     study = study or optuna.create_study()
     start = {"best": merges.space.project(PROXY.optimum.array)}
-    search = Search(TRUTH, merges.space, refining(merges), SEED, None, start, **parts)  # type: ignore[arg-type]
+    search = Search(TRUTH, merges.space, refining(merges), SEED, None, start, stop=stop or StopRules())
     advance(study, search, truths)
     return study
 

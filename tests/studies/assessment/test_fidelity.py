@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 from tiny import edit, snapshot
 
-from studies.assessment.fidelity.fidelity import USUAL_EXPONENTS
+from objectives.merging.rules import USUAL_EXPONENTS
 from studies.assessment.fidelity.report import FidelityRequest, design, make_report
 from studies.opened.on_pool import workbench
 from studies.running.run import run_search

@@ -9,11 +9,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from objectives.agreement.rule_average import LEAST_TRUTHS
+from objectives.merging.rules import USUAL_EXPONENTS
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
-from studies.assessment.fidelity.fidelity import USUAL_EXPONENTS, Fidelity, rule_name, rules_with, run_fidelity
+from studies.assessment.fidelity.fidelity import Fidelity, rule_name, rules_with, run_fidelity
 from studies.assessment.fidelity.picture import draw_domains, draw_scatter
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
 from studies.assessment.fidelity.truths import Truths, import_truths, known_truths
