@@ -15,6 +15,7 @@ from pool.mixture import Mixture
 from search.strategies.refine import Beliefs, beliefs_of
 from search.trials import IMPORTED, STOPPED_BY, Counts, completed_trials, count_trials
 from studies.answers.best import baseline_mixtures
+from studies.answers.confirm import trained_loss
 from studies.answers.score import Json
 from studies.answers.tables import show_weights
 from studies.assessment.fidelity.refine import Refinement, RefineRequest
@@ -119,7 +120,9 @@ def conclude(bench: Workbench, wanted: RefineRequest) -> Refined:
         merges.noise,
     )
     for split in SPLITS:
-        bench.losses[split](best)  # remembered, for a report merges nothing
+        bench.losses[split](best)  # remembered, for a report merges and reads nothing
+    if refinement.truth.is_known(best):
+        trained_loss(bench)(best)
     refinement.main.set_user_attr(REFINED, found.as_json())
     return found
 

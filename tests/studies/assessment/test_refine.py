@@ -98,6 +98,8 @@ def test_the_first_training_is_the_best_of_the_search_and_later_verbs_use_the_an
         assert study.best_mixture == again.mixture == study.best.mixture
     page = mixscout("report", refined / "study.toml", "--output", refined / "page", "--json")
     assert page.code == 0, page.err
+    text = Path(json.loads(page.out)["page"]).read_text()
+    assert "that of mixscout refine" in text and "was not confirmed yet" not in text
     plan = json.loads(mixscout("handover", refined / "study.toml", refined / "hand", "--json").out)
     weights = {name: share["weight"] for name, share in plan["partitions"].items()}
     assert weights == pytest.approx({name: found["mixture"][name] for name in weights})

@@ -24,10 +24,12 @@ from studies.answers.swarm_best import SwarmBest
 from studies.answers.tables import next_run_in_words
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
+from studies.opened.opened_study import REFINED
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table, legend_below, one_panel, shown
 
 BEST = "best mixture"
+BY_TRAININGS = "The best mixture is that of mixscout refine, by trainings and merges together."
 MARKS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -58,7 +60,8 @@ def best_section(facts: Facts) -> Section:
     else:
         assert facts.on_pool is not None
         standings = of_pool(facts.on_pool, best)
-        notes = _notes(standings, facts.typed)
+        refined = [BY_TRAININGS] if REFINED in facts.study.user_attrs else []
+        notes = [*refined, *_notes(standings, facts.typed)]
     table = _table(facts.unit, standings)
     return section(
         notes=notes,
