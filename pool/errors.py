@@ -32,6 +32,10 @@ class EngineError(MixscoutError):
     """Processes or machines are out of reach, too small, or die at their jobs."""
 
 
+class DeviceError(MixscoutError):
+    """A GPU failed: its process can use it no more."""
+
+
 class StudyMismatchError(MixscoutError):
     """A study is to continue with another pool, held-out text, space or strategy."""
 

@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from objectives.evaluation import Evaluation
-from pool.errors import MixscoutError, NonFiniteLossError, StudyError
+from pool.engines.resources import device_fault
+from pool.errors import DeviceError, MixscoutError, NonFiniteLossError, StudyError
 from search.history import History
 from search.optuna_private import is_running, taken_up
 from search.trials import BEGUN, RAISED, REASON
@@ -115,6 +116,7 @@ def attempt(
     """Evaluate, after an exception again up to `retries` times; call `begin` before each try.
 
     A loss that is not finite is not tried again. Our own and the database's errors are raised: they are the study's.
+    Raises `DeviceError` after a GPU's fault; the trial stays running, for the next process to take up.
     """
     error: Exception | None = None
     for _ in range(retries + 1):
@@ -130,6 +132,10 @@ def attempt(
         except (MixscoutError, SQLAlchemyError, OptunaError):
             raise
         except Exception as found:
+            if fault := device_fault(found):
+                raise DeviceError(
+                    fault
+                ) from None  # another try would fail too, and the trial waits for another process
             error = found.with_traceback(None)  # its frames hold the memory that ran out
         gc.collect()
     return Failed(f"{type(error).__name__}: {error} (tried {retries + 1} times)", raised=True)

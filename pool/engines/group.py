@@ -22,6 +22,7 @@ import torch
 from torch.multiprocessing.spawn import spawn
 
 from pool.engines.engine import Job, Listener, said_into
+from pool.engines.resources import device_fault
 from pool.errors import MixscoutError, PoolError
 from pool.progress import mute
 
@@ -132,8 +133,9 @@ class _Member:
                 code = 0 if self.work() else _NO_MEMORY
         except MixscoutError as error:
             code, text = _REFUSES, str(error)
-        except Exception:
-            code, text = _RAISED, traceback.format_exc()
+        except Exception as error:
+            fault = device_fault(error)
+            code, text = (_REFUSES, fault) if fault else (_RAISED, traceback.format_exc())
         if code in (_REFUSES, _RAISED):
             (self.folder / str(number)).write_text(text, encoding="utf-8")
         if code:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from pool.errors import ConfigError
+from pool.errors import ConfigError, first_line
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,33 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+_FAULTS = (
+    *("illegal memory access", "device-side assert", "unspecified launch failure", "misaligned address"),
+    *("illegal instruction", "hardware stack error", "uncorrectable ecc", "invalid program counter"),
+)
+"""Words of CUDA's errors that stay: all later calls of the process fail with them."""
+
+
+def device_fault(error: BaseException) -> str | None:
+    """Say that an error was a GPU's and stays until the process ends; None for other errors.
+
+    Unknown words are judged by the device itself: a context that can no longer synchronize is lost.
+    """
+    if not isinstance(error, RuntimeError) or (torch := sys.modules.get("torch")) is None or is_out_of_memory(error):
+        return None
+    if not any(fault in str(error).lower() for fault in _FAULTS):
+        try:
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
+            return None
+        except RuntimeError as again:
+            error = again
+    return (
+        f"a GPU failed, and this process can use it no more ({first_line(error)}): what was finished is kept; run the "
+        "same command again, and where the fault comes back, with CUDA_LAUNCH_BLOCKING=1 to see its place"
+    )
 
 
 def give_back_memory() -> None:

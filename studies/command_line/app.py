@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from pool.engines.resources import device_fault
 from pool.errors import MixscoutError, OutputError
 from pool.files.secrets import without_passwords
 from pool.files.streams import prepare_streams, settle
@@ -69,7 +70,7 @@ app.add_typer(bench_verbs, name="bench")
 
 
 def main() -> None:
-    """Run the command line. A `MixscoutError` or a file error is one line and exit code 1."""
+    """Run the command line. A `MixscoutError`, a GPU's fault or a file error is one line and exit code 1."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: threads that spin starve other work
     atexit.register(gc.freeze)  # what is left at the exit need not be searched for cycles: a fifth of a short answer
     try:
@@ -80,6 +81,10 @@ def main() -> None:
             settle()
     except MixscoutError as error:
         _fail(str(error))
+    except RuntimeError as error:
+        if (fault := device_fault(error)) is None:
+            raise
+        _fail(fault)
     except OSError as error:
         what = "standard output or a file" if error.filename is None else error.filename
         remedy = "see that there is room and that it can be read and written, and run the command again"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from crowd import NAMES, Task, kill_at_random, result_of, undisturbed
 from optuna.trial import TrialState
 from servers import Postgres
@@ -17,7 +20,8 @@ from tiny import edit
 from objectives.evaluation import Evaluation
 from objectives.stand_ins.analytic import QuadraticLoss
 from pool.engines.processes import Processes
-from pool.errors import StudyError
+from pool.engines.resources import device_fault
+from pool.errors import DeviceError, StudyError
 from pool.mixture import Mixture
 from search.crew import MOST_BEGINNINGS, Alone
 from search.loop import Search, advance
@@ -182,3 +186,52 @@ def test_a_mixture_whose_workers_always_die_is_given_up() -> None:
     trial.set_user_attr(BEGUN, MOST_BEGINNINGS)
     counts = advance(study, _search("random"), 2)
     assert counts.failed == 1 and "its worker died" in study.trials[0].user_attrs[REASON]
+
+
+class OnFaultyGpu(QuadraticLoss):
+    """Raises as PyTorch does after an illegal access, for ever: the context of the GPU is lost."""
+
+    asked = 0
+
+    def __call__(self, mixture: Mixture) -> Evaluation:
+        self.asked += 1
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be late.")
+
+
+def test_a_fault_of_the_gpu_ends_the_process_and_fails_no_trial() -> None:
+    study = optuna.create_study()
+    broken = OnFaultyGpu(LOSS.optimum, [1.0, 2.0, 1.0, 1.0])
+    line = (
+        r"^a GPU failed, and this process can use it no more \(CUDA error: an illegal .* encountered\): .* run the same"
+    )
+    with pytest.raises(DeviceError, match=line):
+        advance(study, _search("random", broken, retries=2), 3)
+    assert broken.asked == 1 and [trial.state for trial in study.trials] == [TrialState.RUNNING]
+    counts = advance(study, _search("random"), 3)
+    assert (counts.merges, counts.failed) == (3, 0), "another process takes the trial up"
+
+
+def test_a_lost_context_is_known_by_the_device_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> None:
+        raise RuntimeError("CUDA error: an error of tomorrow")
+
+    odd = RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`")
+    assert device_fault(odd) is None and device_fault(MemoryError()) is None
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
+    assert device_fault(odd) is None, "the device goes on"
+    monkeypatch.setattr("torch.cuda.synchronize", lost)
+    assert "an error of tomorrow" in str(device_fault(odd))
+    assert device_fault(torch.OutOfMemoryError("CUDA out of memory")) is None, "less memory may do"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_real_fault_is_known() -> None:
+    code = (
+        "import torch; from pool.engines.resources import device_fault\n"
+        "try: torch.zeros(2, device='cuda')[torch.tensor([9], device='cuda')]; torch.cuda.synchronize()\n"
+        "except RuntimeError as error: print(device_fault(error))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout.startswith("a GPU failed, and this process can use it no more (CUDA error: device-side assert")
