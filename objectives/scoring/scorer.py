@@ -19,6 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from objectives.held_out import Floats, Precision
 from objectives.scoring.window_table import Rows, WindowTable
+from pool.checkpoints.forward import without_masks
 from pool.checkpoints.weights import most_positions
 from pool.tokens.held_out import IGNORED
 
@@ -99,7 +100,7 @@ class Scorer:
 
     def forward_only(self) -> None:
         """Run the forward passes and log-probabilities of `score` alone."""
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self._forward():
             for _, batches in self._segments:
                 for batch in batches:
                     self._window_nats(batch)
@@ -109,7 +110,7 @@ class Scorer:
     def score_by_segment(self) -> Iterator[tuple[Rows, Floats]]:
         """Yield the rows (n,) and nats (n,) of each segment, computed when the caller asks."""
         for rows, batches in self._segments:
-            with torch.inference_mode(), self._autocast():
+            with torch.inference_mode(), self._forward():
                 parts = [self._window_nats(batch) for batch in batches]
             nats = np.empty(len(self.table.domain))
             nats[np.concatenate([batch.rows for batch in batches])] = torch.cat(parts).cpu().numpy()
@@ -125,7 +126,8 @@ class Scorer:
         if not self._by_domain:
             tokens = self._tokens_at_once() // GRADIENT_SHARE
             self._by_domain = [list(self._plan(self.table.rows_of(e), tokens)) for e in range(len(self.table.domains))]
-        with _recomputing(self._model, self._many_activations()):
+        on_gpu = self._model.device.type == "cuda"
+        with _recomputing(self._model, self._many_activations()), without_masks(self._model, on_gpu):
             for batches in self._by_domain:
                 gradient.zero_()
                 for batch in batches:
@@ -149,6 +151,12 @@ class Scorer:
             body = None if torch.is_grad_enabled() else self._body
             nats = _target_nats(self._model, batch.inputs, batch.positions, batch.targets, body=body).double()
         return nats.new_zeros(len(batch.rows)).index_add(0, batch.owner, nats)
+
+    @contextmanager
+    def _forward(self) -> Iterator[None]:
+        """On a CPU masks stay: compiled, the last digits of earlier values hang on them."""
+        with without_masks(self._model, self._model.device.type == "cuda"), self._autocast():
+            yield
 
     def _autocast(self) -> torch.autocast:
         device = self._model.device.type

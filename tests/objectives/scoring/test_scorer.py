@@ -306,11 +306,14 @@ def test_what_is_no_target_is_refused(weights: dict[str, float], message: str) -
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_gives_the_losses_of_the_cpu(tiny_pool: Pool) -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_gives_the_losses_of_the_cpu(compiled: bool, tiny_pool: Pool) -> None:
     target = Goal.of({"licences": 0.6, "prose": 0.4})
-    mixture = Mixture.uniform(tiny_pool.names)
+    mixture, settings = Mixture.uniform(tiny_pool.names), ProxySettings(compiled=compiled)
     values = [
-        MergedLoss(tiny_pool, StackedPool(tiny_pool.member_folders, device=device), target, "search")(mixture).value
-        for device in ("cpu", "cuda")
+        MergedLoss(tiny_pool, StackedPool(tiny_pool.member_folders, device=device), target, "search", settings=way)(
+            mixture
+        ).value
+        for device, way in (("cpu", ProxySettings()), ("cuda", settings))
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-4)
