@@ -100,7 +100,7 @@ class Scorer:
 
     def forward_only(self) -> None:
         """Run the forward passes and log-probabilities of `score` alone."""
-        with torch.inference_mode(), self._forward():
+        with torch.no_grad(), self._forward():
             for _, batches in self._segments:
                 for batch in batches:
                     self._window_nats(batch)
@@ -110,7 +110,7 @@ class Scorer:
     def score_by_segment(self) -> Iterator[tuple[Rows, Floats]]:
         """Yield the rows (n,) and nats (n,) of each segment, computed when the caller asks."""
         for rows, batches in self._segments:
-            with torch.inference_mode(), self._forward():
+            with torch.no_grad(), self._forward():
                 parts = [self._window_nats(batch) for batch in batches]
             nats = np.empty(len(self.table.domain))
             nats[np.concatenate([batch.rows for batch in batches])] = torch.cat(parts).cpu().numpy()
@@ -159,6 +159,7 @@ class Scorer:
             yield
 
     def _autocast(self) -> torch.autocast:
+        """Under `no_grad`, not `inference_mode`: autocast keeps a cast weight only where it could have a gradient."""
         device = self._model.device.type
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self._precision == "bfloat16")
 
@@ -259,6 +260,6 @@ def _head_is_plain(model: PreTrainedModel, inputs: torch.Tensor) -> bool:
     """
     inputs = inputs[:1, :PROBE_POSITIONS]
     positions = torch.arange(inputs.shape[1], device=inputs.device)
-    with torch.inference_mode(), torch.autocast(inputs.device.type, enabled=False):
+    with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
         ours, theirs = (f(model, inputs, positions, inputs[0]) for f in (_target_nats, _whole_target_nats))
     return bool(torch.allclose(ours, theirs, rtol=PROBE_TOLERANCE, equal_nan=True))

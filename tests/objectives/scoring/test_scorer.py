@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GraniteConfig, GraniteForCausalLM, PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
@@ -13,6 +14,7 @@ from objectives.held_out import HeldOutLoss
 from objectives.losses.merged_loss import MergedLoss, ProxySettings
 from objectives.merging.merge import StackedPool
 from objectives.merging.rules import CommonSpecific, Identity, MergeRule, Power
+from objectives.scoring import scorer as scorer_module
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal, Target
@@ -302,6 +304,34 @@ def test_the_standard_error_is_that_of_the_mean_for_equal_windows() -> None:
 def test_what_is_no_target_is_refused(weights: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Target(weights)
+
+
+class Casts(TorchDispatchMode):
+    """Counts the casts of parameters to bfloat16, by their shape."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.places = {parameter.data_ptr() for parameter in model.parameters()}
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        cast = function is torch.ops.aten._to_copy.default and (options or {}).get("dtype") is torch.bfloat16
+        self.count += cast and arguments[0].data_ptr() in self.places
+        return function(*arguments, **(options or {}))
+
+
+def test_each_weight_is_cast_once_a_segment_however_many_batches(tiny_pool: Pool, monkeypatch) -> None:
+    monkeypatch.setitem(scorer_module.TOKENS_AT_ONCE, "cpu", 64)
+    monkeypatch.setitem(scorer_module.LOGITS_AT_ONCE, "cpu", 1)
+    stacked = StackedPool(tiny_pool.member_folders)
+    stacked.merge(np.full(3, 1 / 3))
+    scorer = Scorer(stacked.model, _table(load_tokenizer(tiny_pool.folder / "tokenizer"), TEXTS), precision="bfloat16")
+    assert len(scorer._segments[0][1]) > 2
+    scorer.score()
+    linear = sum(isinstance(module, torch.nn.Linear) for module in stacked.model.modules())
+    with Casts(stacked.model) as casts:
+        scorer.score()
+    assert casts.count == linear
 
 
 @pytest.mark.gpu
