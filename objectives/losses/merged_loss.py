@@ -71,7 +71,8 @@ def loaded(members: StackedPool | Unloaded) -> StackedPool:
 class MergedLoss:
     """Merges the pool's members by a mixture, and scores the merge on one split of the goal's domains.
 
-    Deterministic on one machine with one number of threads. Raises `ValueError` for a domain without held-out text.
+    Deterministic on one machine with one number of threads. On a GPU the gradient is not, in its last digits: the
+    backward pass of attention adds in any order there. Raises `ValueError` for a domain without held-out text.
     """
 
     def __init__(

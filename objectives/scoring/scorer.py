@@ -150,7 +150,7 @@ class Scorer:
         else:
             body = None if torch.is_grad_enabled() else self._body
             nats = _target_nats(self._model, batch.inputs, batch.positions, batch.targets, body=body).double()
-        return nats.new_zeros(len(batch.rows)).index_add(0, batch.owner, nats)
+        return _by_window(nats, batch)
 
     @contextmanager
     def _forward(self) -> Iterator[None]:
@@ -195,6 +195,21 @@ class Scorer:
         tokens = max(batch.inputs.numel() for batches in self._by_domain for batch in batches)
         width = int(config.num_hidden_layers) * int(config.hidden_size)
         return tokens * width * VALUES_PER_HIDDEN > ACTIVATION_VALUES
+
+
+def _by_window(nats: torch.Tensor, batch: _Batch) -> torch.Tensor:
+    """Sum nats (N,) of scored tokens by window (B,).
+
+    A GPU adds by index in any order, so sums would differ from run to run: there they go through a grid (B, T).
+    """
+    if nats.device.type == "cpu":
+        return nats.new_zeros(len(batch.rows)).index_add(0, batch.owner, nats)
+    return _by_grid(nats, batch)
+
+
+def _by_grid(nats: torch.Tensor, batch: _Batch) -> torch.Tensor:
+    grid = nats.new_zeros(batch.inputs.numel()).index_put((batch.positions,), nats)
+    return grid.view(batch.inputs.shape).sum(dim=1)
 
 
 @contextmanager

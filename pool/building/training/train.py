@@ -1,7 +1,8 @@
 """The one training path: the seed, members and ground-truth runs all go through `train`.
 
-A killed run resumes from its last checkpoint and ends with the parameters of an undisturbed run: bit for bit on one
-machine with one number of threads. Elsewhere, or in smaller parts of a batch, sums are in another order.
+A killed run resumes from its last checkpoint and ends with the parameters of an undisturbed run: bit for bit on the
+processors of one machine with one number of threads. Elsewhere, or in smaller parts of a batch, sums are in another
+order. On a GPU the backward pass of attention adds in any order, so even a repeated run differs in the last digits.
 """
 
 import time

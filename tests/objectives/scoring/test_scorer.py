@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GraniteConfig, GraniteForCausalLM, PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
@@ -306,6 +307,43 @@ def test_what_is_no_target_is_refused(weights: dict[str, float], message: str) -
         Target(weights)
 
 
+def _batch_of(pool: Pool) -> tuple[Scorer, scorer_module._Batch]:
+    scorer = Scorer(load_model(pool.folder / "seed"), _table(load_tokenizer(pool.folder / "tokenizer"), TEXTS))
+    return scorer, scorer._segments[0][1][0]
+
+
+def test_sums_through_a_grid_are_the_sums_by_index(tiny_pool: Pool) -> None:
+    _, batch = _batch_of(tiny_pool)
+    nats = torch.rand(len(batch.targets), dtype=torch.float64, requires_grad=True)
+    by_index, by_grid = scorer_module._by_window(nats, batch), scorer_module._by_grid(nats, batch)
+    torch.testing.assert_close(by_grid, by_index, rtol=1e-13, atol=0)
+    upstream = torch.rand(len(by_index), dtype=torch.float64)
+    slopes = [torch.autograd.grad(sums, nats, upstream)[0] for sums in (by_index, by_grid)]
+    assert torch.equal(*slopes)
+
+
+def test_a_gpu_adds_nothing_by_index(tiny_pool: Pool) -> None:
+    _, batch = _batch_of(tiny_pool)
+    with FakeTensorMode(), Operations() as operations:
+        shapes = {"inputs": batch.inputs.shape, "positions": batch.positions.shape}
+        parts = {name: torch.empty(shape, dtype=torch.int64, device="cuda") for name, shape in shapes.items()}
+        nats = torch.empty(len(batch.targets), dtype=torch.float64, device="cuda")
+        assert scorer_module._by_window(nats, replace(batch, **parts)).shape == (len(batch.rows),)
+    assert not any("index_add" in name or "scatter" in name for name in operations.seen)
+
+
+class Operations(TorchDispatchMode):
+    """Notes the names of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.seen.append(str(function))
+        return function(*arguments, **(options or {}))
+
+
 class Casts(TorchDispatchMode):
     """Counts the casts of parameters to bfloat16, by their shape."""
 
@@ -332,6 +370,14 @@ def test_each_weight_is_cast_once_a_segment_however_many_batches(tiny_pool: Pool
     with Casts(stacked.model) as casts:
         scorer.score()
     assert casts.count == linear
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_repeats_its_losses_bit_for_bit(tiny_pool: Pool) -> None:
+    goal, mixture = Goal.of({"licences": 0.6, "prose": 0.4}), Mixture.uniform(tiny_pool.names)
+    loss = MergedLoss(tiny_pool, StackedPool(tiny_pool.member_folders, device="cuda"), goal, "search")
+    assert len({loss(mixture).value for _ in range(5)}) == 1
 
 
 @pytest.mark.gpu
