@@ -5,22 +5,22 @@ applied to a few hundred scored positions at a time. Log-sum-exps are float32 (o
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import cross_entropy
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from objectives.held_out import Floats, Precision
 from objectives.scoring.window_table import Rows, WindowTable
-from pool.checkpoints.forward import without_masks
+from pool.checkpoints.forward import head_is_plain, recomputing, target_nats, whole_target_nats, without_masks
 from pool.checkpoints.weights import most_positions
+from pool.engines.resources import give_back_memory, is_out_of_memory
+from pool.progress import say
 from pool.tokens.held_out import IGNORED
 
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 32768}
@@ -30,16 +30,12 @@ HIDDEN_VALUES_AT_ONCE = {"cpu": 2**21, "cuda": 2**26}
 GRADIENT_SHARE = 2
 """A forward and backward pass takes fewer tokens by this factor."""
 ACTIVATION_VALUES = 2**27
-"""Activation values of one pass; above them the backward pass computes layers again."""
+"""Activation values of one pass on a CPU; above them the backward pass computes layers again."""
+ACTIVATION_SHARE = 0.5
+"""The same as a share of a GPU's free memory: as much again is for logits and temporary values."""
 VALUES_PER_HIDDEN = 24
 """Values of a decoder layer for its backward pass, per token and hidden unit: measured 20 to 25 for Llama."""
-LOGITS_AT_ONCE = {"cpu": 2**19, "cuda": 2**27}
-"""Logits held at once: on a CPU the size of its cache, on a GPU enough to fill it."""
-LOGITS_KEPT = 2**24
-"""Most logits of one pass that are kept for the backward pass, instead of computed again."""
-FEWEST_POSITIONS = 128
-PROBE_POSITIONS = 8
-PROBE_TOLERANCE = 1e-3
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,8 @@ class Scorer:
     precision: `bfloat16` computes in mixed precision (torch autocast), with unchanged parameters
     compiled: compile the forward pass of evaluations without gradient
 
-    Raises `ValueError` for a window longer than the model's context.
+    After memory ran out, fewer tokens are scored at a time; losses then differ in the last digits. Raises `ValueError`
+    for a window longer than the model's context.
     """
 
     def __init__(
@@ -83,8 +80,11 @@ class Scorer:
         self._whole_logits: bool | None = None
         self._body = torch.compile(model.base_model, dynamic=True) if compiled else None
         everything = [np.arange(len(table.domain))] if segments is None else segments
-        self._segments = [(rows, list(self._plan(rows, self._tokens_at_once()))) for rows in everything]
+        self._rows = list(everything)
+        self._most_tokens = self._tokens_at_once()
+        self._segments = self._planned(self._rows)
         self._by_domain: list[list[_Batch]] = []
+        self._recomputes = False
 
     @property
     def tokens(self) -> int:
@@ -100,20 +100,17 @@ class Scorer:
 
     def forward_only(self) -> None:
         """Run the forward passes and log-probabilities of `score` alone."""
-        with torch.no_grad(), self._forward():
-            for _, batches in self._segments:
-                for batch in batches:
-                    self._window_nats(batch)
+        for number in range(len(self._rows)):
+            self._while_memory_lasts(partial(self._segment_nats, number))
         if self._model.device.type == "cuda":
             torch.cuda.synchronize()
 
     def score_by_segment(self) -> Iterator[tuple[Rows, Floats]]:
         """Yield the rows (n,) and nats (n,) of each segment, computed when the caller asks."""
-        for rows, batches in self._segments:
-            with torch.no_grad(), self._forward():
-                parts = [self._window_nats(batch) for batch in batches]
+        for number, rows in enumerate(self._rows):
             nats = np.empty(len(self.table.domain))
-            nats[np.concatenate([batch.rows for batch in batches])] = torch.cat(parts).cpu().numpy()
+            read, found = self._while_memory_lasts(partial(self._segment_nats, number))
+            nats[read] = found
             yield rows, nats[rows]
 
     def score_with_jacobian(self, gradient: torch.Tensor, pull: Callable[[], Floats]) -> tuple[Floats, Floats]:
@@ -124,16 +121,50 @@ class Scorer:
         nats = np.empty(len(self.table.domain))
         partials = []
         if not self._by_domain:
-            tokens = self._tokens_at_once() // GRADIENT_SHARE
-            self._by_domain = [list(self._plan(self.table.rows_of(e), tokens)) for e in range(len(self.table.domains))]
-        on_gpu = self._model.device.type == "cuda"
-        with _recomputing(self._model, self._many_activations()), without_masks(self._model, on_gpu):
-            for batches in self._by_domain:
-                gradient.zero_()
-                for batch in batches:
-                    nats[batch.rows] = self._backward(batch).cpu().numpy()
-                partials.append(pull())
+            self._by_domain = self._planned(self._domains(), GRADIENT_SHARE)
+        for number in range(len(self._by_domain)):
+            read, found = self._while_memory_lasts(partial(self._domain_nats, number, gradient), backward=True)
+            nats[read] = found
+            partials.append(pull())
         return nats, np.stack(partials)
+
+    def _segment_nats(self, number: int) -> tuple[Rows, Floats]:
+        batches = self._segments[number]
+        with torch.no_grad(), self._without_masks(), self._autocast():
+            parts = [self._window_nats(batch) for batch in batches]
+        return _read(batches), torch.cat(parts).cpu().numpy()
+
+    def _domain_nats(self, number: int, gradient: torch.Tensor) -> tuple[Rows, Floats]:
+        batches = self._by_domain[number]
+        gradient.zero_()
+        again = self._recomputes or self._activations() > _room(self._model.device)
+        with recomputing(self._model, again), self._without_masks():
+            parts = [self._backward(batch) for batch in batches]
+        return _read(batches), torch.cat(parts).cpu().numpy()
+
+    def _while_memory_lasts(self, work: Callable[[], Found], *, backward: bool = False) -> Found:
+        """Do a work; where memory runs out, again with less of it. Raises the error of a single window."""
+        while True:
+            try:
+                return work()
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or not self._spare(backward):
+                    raise
+            give_back_memory()
+
+    def _spare(self, backward: bool) -> bool:
+        """Recompute activations, or halve the tokens at a time, from now on; False for single windows."""
+        batches = [batch for plan in (*self._segments, *self._by_domain) for batch in plan]
+        if backward and not self._recomputes:
+            self._recomputes = True
+            return True
+        if max(len(batch.rows) for batch in batches) == 1:
+            return False
+        self._most_tokens = min(self._most_tokens, max(batch.inputs.numel() for batch in batches)) // 2
+        self._segments = self._planned(self._rows)
+        self._by_domain = self._planned(self._domains(), GRADIENT_SHARE) if self._by_domain else []
+        say(f"out of memory: held-out text is scored {self._most_tokens} tokens at a time from now on")
+        return True
 
     def _backward(self, batch: _Batch) -> torch.Tensor:
         with torch.enable_grad():
@@ -144,19 +175,17 @@ class Scorer:
 
     def _window_nats(self, batch: _Batch) -> torch.Tensor:
         if self._whole_logits is None:
-            self._whole_logits = not _head_is_plain(self._model, batch.inputs)
+            self._whole_logits = not head_is_plain(self._model, batch.inputs)
         if self._whole_logits:
-            nats = _whole_target_nats(self._model, batch.inputs, batch.positions, batch.targets).double()
+            nats = whole_target_nats(self._model, batch.inputs, batch.positions, batch.targets).double()
         else:
             body = None if torch.is_grad_enabled() else self._body
-            nats = _target_nats(self._model, batch.inputs, batch.positions, batch.targets, body=body).double()
+            nats = target_nats(self._model, batch.inputs, batch.positions, batch.targets, body=body).double()
         return _by_window(nats, batch)
 
-    @contextmanager
-    def _forward(self) -> Iterator[None]:
+    def _without_masks(self) -> AbstractContextManager[None]:
         """On a CPU masks stay: compiled, the last digits of earlier values hang on them."""
-        with without_masks(self._model, self._model.device.type == "cuda"), self._autocast():
-            yield
+        return without_masks(self._model, self._model.device.type == "cuda")
 
     def _autocast(self) -> torch.autocast:
         """Under `no_grad`, not `inference_mode`: autocast keeps a cast weight only where it could have a gradient."""
@@ -166,6 +195,12 @@ class Scorer:
     def _tokens_at_once(self) -> int:
         device, hidden = self._model.device.type, int(self._model.config.hidden_size)
         return min(TOKENS_AT_ONCE[device], HIDDEN_VALUES_AT_ONCE[device] // hidden)
+
+    def _domains(self) -> list[Rows]:
+        return [self.table.rows_of(number) for number in range(len(self.table.domains))]
+
+    def _planned(self, parts: Sequence[Rows], share: int = 1) -> list[list[_Batch]]:
+        return [list(self._plan(rows, self._most_tokens // share)) for rows in parts]
 
     def _plan(self, rows: Rows, tokens_at_once: int) -> Iterator[_Batch]:
         order = rows[np.argsort(-self.table.lengths[rows], kind="stable")]
@@ -190,11 +225,23 @@ class Scorer:
     def _tensor(self, array: npt.NDArray[np.signedinteger]) -> torch.Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(self._model.device)
 
-    def _many_activations(self) -> bool:
+    def _activations(self) -> int:
+        """Estimate the values of one pass that the backward pass needs."""
         config = self._model.config
         tokens = max(batch.inputs.numel() for batches in self._by_domain for batch in batches)
-        width = int(config.num_hidden_layers) * int(config.hidden_size)
-        return tokens * width * VALUES_PER_HIDDEN > ACTIVATION_VALUES
+        return tokens * int(config.num_hidden_layers) * int(config.hidden_size) * VALUES_PER_HIDDEN
+
+
+def _read(batches: Sequence[_Batch]) -> Rows:
+    return np.concatenate([batch.rows for batch in batches])
+
+
+def _room(device: torch.device) -> float:
+    """Return how many activation values may be kept: on a GPU, a share of what is free now."""
+    if device.type == "cpu":
+        return ACTIVATION_VALUES
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return ACTIVATION_SHARE * (torch.cuda.mem_get_info(device)[0] + unused) / 4
 
 
 def _by_window(nats: torch.Tensor, batch: _Batch) -> torch.Tensor:
@@ -210,71 +257,3 @@ def _by_window(nats: torch.Tensor, batch: _Batch) -> torch.Tensor:
 def _by_grid(nats: torch.Tensor, batch: _Batch) -> torch.Tensor:
     grid = nats.new_zeros(batch.inputs.numel()).index_put((batch.positions,), nats)
     return grid.view(batch.inputs.shape).sum(dim=1)
-
-
-@contextmanager
-def _recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
-    """Recompute decoder layers in the backward pass; dropout stays off."""
-    if not wanted:
-        yield
-        return
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    for layer in layers:
-        layer.training = True  # transformers asks for it; inner modules stay in evaluation mode
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.training = False
-        model.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
-
-
-def _target_nats(
-    model: PreTrainedModel,
-    inputs: torch.Tensor,
-    positions: torch.Tensor,
-    targets: torch.Tensor,
-    *,
-    body: Callable[..., Any] | None = None,
-) -> torch.Tensor:
-    """Return -log p of `targets` (N,) at `positions` (N,) of the flattened `inputs` (B, T), in float32 or float64.
-
-    `body` is the compiled model below its head, where there is one.
-    """
-    body = model.base_model if body is None else body
-    hidden = body(input_ids=inputs, use_cache=False).last_hidden_state
-    hidden = hidden.flatten(0, 1).index_select(0, positions)
-    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    vocabulary = head.weight.shape[0]
-    at_once = max(FEWEST_POSITIONS, LOGITS_AT_ONCE[hidden.device.type] // vocabulary)
-    parts = zip(torch.split(hidden, at_once), torch.split(targets, at_once), strict=True)
-    if torch.is_grad_enabled() and len(targets) * vocabulary > LOGITS_KEPT:
-        return torch.cat([checkpoint(_nats, head, part, target, use_reentrant=False) for part, target in parts])
-    return torch.cat([_nats(head, part, target) for part, target in parts])
-
-
-def _nats(head: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    logits = head(hidden)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    return cross_entropy(logits, targets, reduction="none")
-
-
-def _whole_target_nats(
-    model: PreTrainedModel, inputs: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor
-) -> torch.Tensor:
-    """Return the same from the model's own logits (B, T, V), for models that change them after the head."""
-    logits = model(input_ids=inputs, use_cache=False).logits.flatten(0, 1).index_select(0, positions)
-    return _nats(torch.nn.Identity(), logits, targets)
-
-
-def _head_is_plain(model: PreTrainedModel, inputs: torch.Tensor) -> bool:
-    """Tell whether the head's output equals the model's logits on the first positions of `inputs` (B, T).
-
-    Some architectures scale or cap their logits. Meaningless for parameters that are all zero.
-    """
-    inputs = inputs[:1, :PROBE_POSITIONS]
-    positions = torch.arange(inputs.shape[1], device=inputs.device)
-    with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
-        ours, theirs = (f(model, inputs, positions, inputs[0]) for f in (_target_nats, _whole_target_nats))
-    return bool(torch.allclose(ours, theirs, rtol=PROBE_TOLERANCE, equal_nan=True))

@@ -1,17 +1,26 @@
-"""The forward pass of a model on a GPU: attention without a mask where every token sees all tokens before it.
+"""The forward pass of a model, from windows of tokens to the nats of some of them.
 
-transformers looks for packed sequences in every batch: on a GPU the processor waits for the answer, and a compiled
-model gets a mask (B, 1, T, T), with which flash attention cannot run. Right-padded windows need no mask.
+The logits of a whole batch never exist: the head is applied to a few hundred positions at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+LOGITS_AT_ONCE = {"cpu": 2**19, "cuda": 2**27}
+"""Logits held at once: on a CPU the size of its cache, on a GPU enough to fill it."""
+LOGITS_KEPT = 2**24
+"""Most logits of one pass that are kept for the backward pass, instead of computed again."""
+FEWEST_POSITIONS = 128
+PROBE_POSITIONS = 8
+PROBE_TOLERANCE = 1e-3
 CAUSAL_ONLY = "causal_only"
 _PLAIN = "sdpa"
 _NARROWING = ("sliding_window", "attention_chunk_size", "alibi")
@@ -45,7 +54,9 @@ def sees_all_before(config: PreTrainedConfig) -> bool:
 def without_masks(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     """Have a model attend without masks meanwhile, where its configuration allows; only for windows padded right.
 
-    A class of transformers without exchangeable attention stays as it is.
+    transformers looks for packed sequences in every batch: on a GPU the processor waits for the answer, and a compiled
+    model gets a mask (B, 1, T, T), with which flash attention cannot run. A class of transformers without exchangeable
+    attention stays as it is.
     """
     if not (wanted and sees_all_before(model.config)):
         yield
@@ -55,3 +66,71 @@ def without_masks(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(_PLAIN)
+
+
+@contextmanager
+def recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+    """Recompute decoder layers in the backward pass; dropout stays off."""
+    if not wanted:
+        yield
+        return
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    for layer in layers:
+        layer.training = True  # transformers asks for it; inner modules stay in evaluation mode
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+        model.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
+
+
+def target_nats(
+    model: PreTrainedModel,
+    inputs: torch.Tensor,
+    positions: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    body: Callable[..., Any] | None = None,
+) -> torch.Tensor:
+    """Return -log p of `targets` (N,) at `positions` (N,) of the flattened `inputs` (B, T), in float32 or float64.
+
+    `body` is the compiled model below its head, where there is one.
+    """
+    body = model.base_model if body is None else body
+    hidden = body(input_ids=inputs, use_cache=False).last_hidden_state
+    hidden = hidden.flatten(0, 1).index_select(0, positions)
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    vocabulary = head.weight.shape[0]
+    at_once = max(FEWEST_POSITIONS, LOGITS_AT_ONCE[hidden.device.type] // vocabulary)
+    parts = zip(torch.split(hidden, at_once), torch.split(targets, at_once), strict=True)
+    if torch.is_grad_enabled() and len(targets) * vocabulary > LOGITS_KEPT:
+        return torch.cat([checkpoint(_nats, head, part, target, use_reentrant=False) for part, target in parts])
+    return torch.cat([_nats(head, part, target) for part, target in parts])
+
+
+def _nats(head: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    logits = head(hidden)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return cross_entropy(logits, targets, reduction="none")
+
+
+def whole_target_nats(
+    model: PreTrainedModel, inputs: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Return the same from the model's own logits (B, T, V), for models that change them after the head."""
+    logits = model(input_ids=inputs, use_cache=False).logits.flatten(0, 1).index_select(0, positions)
+    return _nats(torch.nn.Identity(), logits, targets)
+
+
+def head_is_plain(model: PreTrainedModel, inputs: torch.Tensor) -> bool:
+    """Tell whether the head's output equals the model's logits on the first positions of `inputs` (B, T).
+
+    Some architectures scale or cap their logits. Meaningless for parameters that are all zero.
+    """
+    inputs = inputs[:1, :PROBE_POSITIONS]
+    positions = torch.arange(inputs.shape[1], device=inputs.device)
+    with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
+        ours, theirs = (f(model, inputs, positions, inputs[0]) for f in (target_nats, whole_target_nats))
+    return bool(torch.allclose(ours, theirs, rtol=PROBE_TOLERANCE, equal_nan=True))

@@ -19,6 +19,7 @@ from objectives.scoring import scorer as scorer_module
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal, Target
+from pool.checkpoints import forward
 from pool.checkpoints.checkpoint import load_model
 from pool.config.pool_file import ScoredText
 from pool.errors import NonFiniteLossError
@@ -163,9 +164,9 @@ def test_a_head_in_parts_gives_the_whole_head_s_losses_and_gradients(
 ) -> None:
     objective = MergedLoss(tiny_pool, tiny_stack, Goal.of({"prose": 1.0}), "search")
     whole = objective.gradient(Mixture.uniform(tiny_pool.names))
-    monkeypatch.setattr("objectives.scoring.scorer.LOGITS_KEPT", 0)
-    monkeypatch.setattr("objectives.scoring.scorer.FEWEST_POSITIONS", 7)
-    monkeypatch.setattr("objectives.scoring.scorer.LOGITS_AT_ONCE", {"cpu": 1, "cuda": 1})
+    monkeypatch.setattr("pool.checkpoints.forward.LOGITS_KEPT", 0)
+    monkeypatch.setattr("pool.checkpoints.forward.FEWEST_POSITIONS", 7)
+    monkeypatch.setattr("pool.checkpoints.forward.LOGITS_AT_ONCE", {"cpu": 1, "cuda": 1})
     parts = objective.gradient(Mixture.uniform(tiny_pool.names))
     assert parts.value == pytest.approx(whole.value, rel=1e-6)
     assert np.allclose(parts.gradient, whole.gradient, rtol=1e-4)
@@ -307,13 +308,13 @@ def test_what_is_no_target_is_refused(weights: dict[str, float], message: str) -
         Target(weights)
 
 
-def _batch_of(pool: Pool) -> tuple[Scorer, scorer_module._Batch]:
+def _batch_of(pool: Pool) -> scorer_module._Batch:
     scorer = Scorer(load_model(pool.folder / "seed"), _table(load_tokenizer(pool.folder / "tokenizer"), TEXTS))
-    return scorer, scorer._segments[0][1][0]
+    return scorer._segments[0][0]
 
 
 def test_sums_through_a_grid_are_the_sums_by_index(tiny_pool: Pool) -> None:
-    _, batch = _batch_of(tiny_pool)
+    batch = _batch_of(tiny_pool)
     nats = torch.rand(len(batch.targets), dtype=torch.float64, requires_grad=True)
     by_index, by_grid = scorer_module._by_window(nats, batch), scorer_module._by_grid(nats, batch)
     torch.testing.assert_close(by_grid, by_index, rtol=1e-13, atol=0)
@@ -323,13 +324,60 @@ def test_sums_through_a_grid_are_the_sums_by_index(tiny_pool: Pool) -> None:
 
 
 def test_a_gpu_adds_nothing_by_index(tiny_pool: Pool) -> None:
-    _, batch = _batch_of(tiny_pool)
+    batch = _batch_of(tiny_pool)
     with FakeTensorMode(), Operations() as operations:
         shapes = {"inputs": batch.inputs.shape, "positions": batch.positions.shape}
         parts = {name: torch.empty(shape, dtype=torch.int64, device="cuda") for name, shape in shapes.items()}
         nats = torch.empty(len(batch.targets), dtype=torch.float64, device="cuda")
         assert scorer_module._by_window(nats, replace(batch, **parts)).shape == (len(batch.rows),)
     assert not any("index_add" in name or "scatter" in name for name in operations.seen)
+
+
+class SmallMemory:
+    """Lets no forward pass of a model have more than `tokens` tokens, and counts the passes refused."""
+
+    def __init__(self, model: torch.nn.Module, tokens: int) -> None:
+        self.tokens, self.refused = tokens, 0
+        model.base_model.register_forward_pre_hook(self, with_kwargs=True)
+
+    def __call__(self, module: torch.nn.Module, arguments: object, options: dict[str, torch.Tensor]) -> None:
+        if options["input_ids"].numel() > self.tokens:
+            self.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_without_memory_fewer_tokens_are_scored_at_a_time(tiny_pool: Pool, capsys) -> None:
+    stacked = StackedPool(tiny_pool.member_folders)
+    stacked.merge(np.full(3, 1 / 3))
+    table = _table(load_tokenizer(tiny_pool.folder / "tokenizer"), TEXTS)
+    roomy = Scorer(stacked.model, table)
+    nats, slopes = roomy.score_with_jacobian(stacked.flat_gradient(), stacked.weight_gradient)
+    cramped, memory = Scorer(stacked.model, table), SmallMemory(stacked.model, 70)
+    np.testing.assert_allclose(cramped.score(), nats, rtol=1e-5)
+    assert memory.refused > 0 and "out of memory: held-out text is scored " in capsys.readouterr().err
+    memory.refused = 0
+    found, again = cramped.score_with_jacobian(stacked.flat_gradient(), stacked.weight_gradient)
+    np.testing.assert_allclose(found, nats, rtol=1e-5)
+    np.testing.assert_allclose(again, slopes, rtol=1e-4)
+    assert memory.refused == 0, "what it has learned stays"
+    memory.tokens = 20
+    with pytest.raises(torch.OutOfMemoryError):
+        cramped.score()
+
+
+def test_activations_are_computed_again_only_where_a_gpu_lacks_room(tiny_pool: Pool, monkeypatch) -> None:
+    taken = {"mem_get_info": (80e9, 140e9), "memory_reserved": 30e9, "memory_allocated": 20e9}
+    for name, answer in taken.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer)
+    assert scorer_module._room(torch.device("cuda")) == scorer_module.ACTIVATION_SHARE * 90e9 / 4
+    stacked = StackedPool(tiny_pool.member_folders)
+    stacked.merge(np.full(3, 1 / 3))
+    scorer = Scorer(stacked.model, _table(load_tokenizer(tiny_pool.folder / "tokenizer"), TEXTS))
+    scorer.score_with_jacobian(stacked.flat_gradient(), stacked.weight_gradient)
+    assert not scorer._recomputes
+    assert scorer._spare(backward=True) and scorer._recomputes, "first layers are computed again"
+    most = scorer._most_tokens
+    assert scorer._spare(backward=True) and scorer._most_tokens < most, "then fewer tokens are taken"
 
 
 class Operations(TorchDispatchMode):
@@ -360,16 +408,34 @@ class Casts(TorchDispatchMode):
 
 def test_each_weight_is_cast_once_a_segment_however_many_batches(tiny_pool: Pool, monkeypatch) -> None:
     monkeypatch.setitem(scorer_module.TOKENS_AT_ONCE, "cpu", 64)
-    monkeypatch.setitem(scorer_module.LOGITS_AT_ONCE, "cpu", 1)
+    monkeypatch.setitem(forward.LOGITS_AT_ONCE, "cpu", 1)
     stacked = StackedPool(tiny_pool.member_folders)
     stacked.merge(np.full(3, 1 / 3))
     scorer = Scorer(stacked.model, _table(load_tokenizer(tiny_pool.folder / "tokenizer"), TEXTS), precision="bfloat16")
-    assert len(scorer._segments[0][1]) > 2
+    assert len(scorer._segments[0]) > 2
     scorer.score()
     linear = sum(isinstance(module, torch.nn.Linear) for module in stacked.model.modules())
     with Casts(stacked.model) as casts:
         scorer.score()
     assert casts.count == linear
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_full_gpu_scores_fewer_tokens_at_a_time(tiny_pool: Pool, monkeypatch) -> None:
+    stacked = StackedPool(tiny_pool.member_folders, device="cuda")
+    stacked.merge(np.full(3, 1 / 3))
+    table = _table(load_tokenizer(tiny_pool.folder / "tokenizer"), TEXTS * 200)
+    nats = Scorer(stacked.model, table).score()
+    torch.cuda.empty_cache()
+    share = (torch.cuda.memory_allocated() + 2**26) / torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(share)
+    monkeypatch.setitem(forward.LOGITS_AT_ONCE, "cuda", 2**27)
+    try:
+        cramped = Scorer(stacked.model, table)
+        np.testing.assert_allclose(cramped.score(), nats, rtol=1e-4)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 @pytest.mark.gpu
