@@ -1,6 +1,7 @@
 """GPUs of this machine, found in milliseconds without torch: NVML lists them and starts nothing on them."""
 
 import ctypes
+import itertools
 import os
 import re
 import sys
@@ -11,27 +12,51 @@ from pool.engines.resources import NO_DEVICE
 from pool.errors import ConfigError
 
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_VARIABLE = "CUDA_VISIBLE_DEVICES"
 _UUID_BYTES = 96
 """NVML_DEVICE_UUID_V2_BUFFER_SIZE of nvml.h."""
 _AMD = Path("/dev/kfd")
 
 
 def parse_devices(text: str | None) -> tuple[str, ...]:
-    """Read `0,1` or `cpu`. Raises `ConfigError`, also for a GPU that this machine certainly lacks."""
+    """Read `0,1` or `cpu` as CUDA_VISIBLE_DEVICES would name them: numbers count the GPUs that it shows already.
+
+    Under a scheduler's mask 4,5 the devices 0,1 are 4 and 5. Raises `ConfigError`, also for a GPU that this machine
+    certainly lacks, or that the mask hides.
+    """
     devices = tuple(part.strip() for part in text.split(",")) if text is not None else ()
     wrong = [device for device in devices if not _DEVICE.fullmatch(device)]
     if wrong:
         raise ConfigError(f"--devices {text!r} is no list of devices; write 0,1 for two GPUs, or cpu")
     wanted = [device for device in devices if device != NO_DEVICE]
-    there = known_gpus() if wanted else None
+    there, mask = known_gpus() if wanted else None, _mask()
+    if there != () and mask is not None:
+        return tuple(_unmasked(device, mask, text) if device.isdecimal() else device for device in devices)
     missing = [device for device in wanted if there is not None and not _is_among(device, there)]
     if missing:
         has = f"GPUs 0 to {len(there) - 1}" if there else "no GPU that PyTorch can use"
-        raise ConfigError(
-            f"--devices {text!r}: there is no device {missing[0]!r}, as this machine has {has}; write cpu for none, or "
-            "leave --devices out"
-        )
+        raise _no_device(text, missing[0], f"this machine has {has}")
     return devices
+
+
+def _mask() -> tuple[str, ...] | None:
+    """Read CUDA_VISIBLE_DEVICES: the GPUs to be seen, in order, up to the first that is none; None without it."""
+    given = os.environ.get(_VARIABLE)
+    if given is None:
+        return None
+    return tuple(itertools.takewhile(_DEVICE.fullmatch, (part.strip() for part in given.split(","))))
+
+
+def _unmasked(number: str, mask: tuple[str, ...], text: str | None) -> str:
+    if int(number) >= len(mask):
+        raise _no_device(text, number, f"{_VARIABLE} shows {','.join(mask) or 'none'}, counted from 0")
+    return mask[int(number)]
+
+
+def _no_device(text: str | None, device: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"--devices {text!r}: there is no device {device!r}, as {why}; write cpu for none, or leave --devices out"
+    )
 
 
 def known_gpus() -> tuple[str, ...] | None:
@@ -95,7 +120,6 @@ def visible_devices() -> tuple[str, ...]:
         return ()
     import torch
 
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not torch.cuda.is_available():
         return ()
-    return tuple(given.split(",")) if given else tuple(map(str, range(torch.cuda.device_count())))
+    return _mask() or tuple(map(str, range(torch.cuda.device_count())))

@@ -48,7 +48,7 @@ DevicesOption = Annotated[
         show_default="all",
         is_eager=True,
         callback=_devices,
-        help="GPUs of the workers, in turn; `cpu` for none. One worker each.",
+        help="GPUs of the workers, in turn, as CUDA_VISIBLE_DEVICES counts them; `cpu` for none. One worker each.",
     ),
 ]
 AcceptOption = Annotated[

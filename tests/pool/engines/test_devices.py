@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pool.engines import devices
-from pool.engines.devices import known_gpus, parse_devices
+from pool.engines.devices import known_gpus, parse_devices, visible_devices
 from pool.errors import ConfigError
 
 GPUS = ("GPU-aaaa1111-0", "GPU-bbbb2222-0")
@@ -14,7 +14,8 @@ GPUS = ("GPU-aaaa1111-0", "GPU-bbbb2222-0")
 
 @pytest.fixture
 def has(monkeypatch: pytest.MonkeyPatch):
-    """Let the machine have these GPUs; None if nobody knows."""
+    """Let the machine have these GPUs, all of them to be seen; None if nobody knows."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return lambda gpus: monkeypatch.setattr(devices, "known_gpus", lambda: gpus)
 
 
@@ -43,6 +44,25 @@ def test_without_a_gpu_only_cpu_is_a_device(has) -> None:
     assert parse_devices("cpu") == ("cpu",)
 
 
+@pytest.mark.parametrize("gpus", [None, tuple(f"GPU-{number}" for number in range(8))])
+def test_numbers_count_the_devices_of_a_mask(gpus: tuple[str, ...] | None, has, monkeypatch) -> None:
+    has(gpus)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 5")
+    assert parse_devices("0,1") == ("4", "5") and parse_devices("1,cpu") == ("5", "cpu")
+    with pytest.raises(
+        ConfigError, match="no device '4', as CUDA_VISIBLE_DEVICES shows 4,5, counted from 0; write cpu"
+    ):
+        parse_devices("4")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-bbbb,-1,3")
+    assert parse_devices("0") == ("GPU-bbbb",)
+    with pytest.raises(ConfigError, match="shows GPU-bbbb, counted from 0"):
+        parse_devices("1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ConfigError, match="shows none, counted from 0"):
+        parse_devices("0")
+    assert parse_devices("cpu") == ("cpu",)
+
+
 def test_where_nobody_knows_torch_decides_later(has) -> None:
     has(None)
     assert parse_devices("3") == ("3",)
@@ -59,4 +79,6 @@ def test_nvml_lists_what_torch_sees() -> None:
     import torch
 
     found = known_gpus()
-    assert found is not None and len(found) == torch.cuda.device_count()
+    assert found is not None and len(found) >= torch.cuda.device_count() == len(visible_devices())
+    if found:
+        assert parse_devices("0") == visible_devices()[:1]
