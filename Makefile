@@ -9,7 +9,7 @@ ROOT ?= runs/demo
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install setup demo bench test long check format tree clean
+.PHONY: help install setup demo bench test long gpu check format tree clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ test: $(READY) ## the test suite, in TEST_PROCESSES of one thread each
 
 long: $(READY) ## the tests that take long: every file damaged, fuzzed inputs, many passwords
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m long --numprocesses $(TEST_PROCESSES) --dist worksteal
+
+gpu: $(READY) ## the tests that need a GPU, marked so; all others hide it from themselves
+	$(BIN)/pytest -m gpu
 
 check: $(READY) ## format, lint and types; writes nothing
 	$(BIN)/ruff format --check .

@@ -1,5 +1,7 @@
 """Shared by all suites: a tiny real pool (three partitions of real text, a two-layer Llama), built once a session."""
 
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +19,15 @@ from pool.building.build import build_pool
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.parts.store import Pool, open_pool
 from studies.command_line.app import main
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the GPUs of this machine from tests that do not ask for them: their expectations are a CPU's.
+
+    `make gpu` (pytest -m gpu) runs the others. Processes of tests inherit the mask.
+    """
+    if not re.search(r"(?<!not )\bgpu\b", config.getoption("markexpr")):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session", autouse=True)

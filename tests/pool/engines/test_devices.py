@@ -1,5 +1,6 @@
 """Devices are read as a list, and a GPU that is certainly not there is refused before torch loads."""
 
+import os
 import subprocess
 import sys
 
@@ -72,6 +73,10 @@ def test_gpus_are_found_without_torch() -> None:
     code = "import sys; from pool.engines.devices import known_gpus; print(known_gpus(), 'torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == f"{known_gpus()} False\n"
+
+
+def test_tests_without_the_mark_see_no_gpu() -> None:
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "", "their expectations are a CPU's; `make gpu` runs the others"
 
 
 @pytest.mark.gpu
