@@ -51,11 +51,15 @@ class ProxySettings:
 
 @dataclass(frozen=True)
 class Unloaded:
-    """Members that `load` stacks when a merge first needs them; their names and digest are known before."""
+    """Members that `load` stacks when a merge first needs them; their names and digest are known before.
+
+    there: the stacked members if they are loaded, else None
+    """
 
     names: tuple[str, ...]
     holding: Holding
     load: Callable[[], StackedPool]
+    there: Callable[[], StackedPool | None] = lambda: None
     dtype: str = "torch.float32"
 
     @property
@@ -66,6 +70,13 @@ class Unloaded:
 def loaded(members: StackedPool | Unloaded) -> StackedPool:
     """Return the stacked members."""
     return members.load() if isinstance(members, Unloaded) else members
+
+
+def make_room(members: StackedPool | Unloaded) -> None:
+    """Free the GPU that holds members, for a model that is trained there; the next merge loads them again."""
+    stacked = members.there() if isinstance(members, Unloaded) else members
+    if stacked is not None and stacked.device.type == "cuda":
+        stacked.release()
 
 
 class MergedLoss:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from objectives.evaluation import Evaluation
 from objectives.held_out import Precision
-from objectives.losses.merged_loss import Unloaded, loaded, value_parts
+from objectives.losses.merged_loss import Unloaded, loaded, make_room, value_parts
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
+from pool.parts.provenance import TruthRun
 from pool.parts.store import Pool
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class TrainedLoss:
     """Trains the seed on a mixture by a recipe, else by the members' own, and scores the result.
 
-    A mixture is trained once, and its checkpoint stays in the pool's folder. A vertex is the member itself.
+    A mixture is trained once, and its checkpoint stays in the pool's folder. A vertex is the member itself. Members on
+    a GPU leave it while a model is trained there.
     """
 
     gradient = challenge = foundation = None
@@ -66,10 +68,13 @@ class TrainedLoss:
 
     def __call__(self, mixture: Mixture) -> Evaluation:
         """Train a mixture, unless its checkpoint exists, and score it."""
-        from pool.building.job import train_to_mixture
+        from pool.building.job import is_trained, train_to_mixture
 
         started = time.perf_counter()
-        folder = train_to_mixture(self._pool, mixture.over(self.partitions), self._recipe)
+        run = TruthRun(mixture.over(self.partitions), self._recipe)
+        if not is_trained(self._pool, run):
+            make_room(self._members)
+        folder = train_to_mixture(self._pool, run.mixture, run.recipe)
         self._stacked.load(folder, f"the model in {folder}")
         nats = self._scorer.score()
         domains = self.table.losses(nats)

@@ -22,6 +22,7 @@ from objectives.merging.members.whole import WholeForm, WholeMembers
 from pool.checkpoints.checkpoint import check_finite, load_model, parameters_of
 from pool.checkpoints.likeness import check_same_tensors
 from pool.checkpoints.manifest import AGES, CONFIG, WEIGHTS, CheckpointManifest
+from pool.engines.resources import give_back_memory
 from pool.errors import ConfigError, NotRememberedError
 from pool.files.digests import digest_file, digest_json, short
 from pool.files.records import MANIFEST, read_record
@@ -63,6 +64,7 @@ class StackedPool:
         del first
         self._folder = folder
         self._members: HeldMembers | None
+        self._is_released = False
         self.choice, self._members = self._held()
 
     @classmethod
@@ -74,7 +76,12 @@ class StackedPool:
 
     @property
     def members(self) -> HeldMembers:
-        """The members. Raises `NotRememberedError` for a pool without them."""
+        """The members, loaded again after `release`. Raises `NotRememberedError` for a pool without them."""
+        if self._is_released:
+            before = self.flat.clone()
+            self.choice, self._members = self._held()  # by the resident model's buffer
+            self.flat.copy_(before)
+            self._is_released = False
         if self._members is None:
             raise NotRememberedError("this would take a merge, and only what is remembered may be read")
         return self._members
@@ -110,6 +117,14 @@ class StackedPool:
         """Wait for the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def release(self) -> None:
+        """Free the members' memory and the gradient's until a merge needs them; the resident model stays."""
+        if self._members is None:
+            return
+        self._members, self._gradient, self._is_released = None, None, True
+        self.model.zero_grad(set_to_none=True)
+        give_back_memory()
 
     def load(self, folder: Path, what: str) -> None:
         """Make the resident model a checkpoint of the same architecture. Raises `PoolError`."""

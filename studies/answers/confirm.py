@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from objectives.evaluation import Evaluation
+from objectives.losses.merged_loss import make_room
 from objectives.losses.trained_loss import TrainedLoss
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.mixture import Mixture
@@ -78,8 +79,10 @@ def run_confirm(bench: Workbench, best: Mixture, engine: Engine = ONE_BY_ONE) ->
     trained = trained_loss(bench)
     unknown = {name: one.over(pool.names) for name, one in contenders.items() if trained.recall(one) is None}
     runs = [TruthRun(mixture, pool.config.recipe, name.replace("_", " ")) for name, mixture in unknown.items()]
-    from pool.building.job import train_runs  # loads torch
+    from pool.building.job import is_trained, train_runs  # loads torch
 
+    if not all(is_trained(pool, run) for run in runs):
+        make_room(bench.proxy.members)
     for _ in train_runs(pool, runs, engine):
         pass
     confirmed = [

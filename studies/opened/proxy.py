@@ -60,7 +60,7 @@ class Proxy:
     @property
     def members(self) -> Unloaded:
         """The members for losses, before they are loaded."""
-        return Unloaded(self.pool.names, self.holding, lambda: self.stacked)
+        return Unloaded(self.pool.names, self.holding, lambda: self.stacked, lambda: vars(self).get("stacked"))
 
     def make_resident(self, mixture: Mixture | None) -> None:
         """Make the resident model a mixture's merge, or the seed for None."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from objectives.agreement.statistics import NoiseFloor
 from objectives.evaluation import Evaluation
+from objectives.losses.merged_loss import make_room
 from objectives.losses.trained_loss import TrainedLoss
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
@@ -53,6 +54,8 @@ class TrainedGoal:
             from pool.building.job import train_beside  # loads torch
 
             run = self.run(asked)
+            if not self.is_known(asked):
+                make_room(self._instruments.proxy.members)
             train_beside(self._instruments.pool, run, shown=f"training {self._place(mixture)}: {run.called}")
         return {split: self._valued(self._truths[split](asked), split) for split in SPLITS}
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from objectives.agreement.statistics import NoiseFloor
 from objectives.held_out import Floats
+from objectives.losses.merged_loss import make_room
 from objectives.scoring.window_table import WindowTable
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, say_notes
 from pool.config.recipe import Recipe
@@ -102,12 +103,18 @@ def known_truths(instruments: Instruments) -> Truths:
 
 
 def _train_and_read(instruments: Instruments, runs: list[TruthRun], engine: Engine) -> None:
-    from pool.building.job import train_runs  # loads torch
+    from pool.building.job import is_trained, train_runs  # loads torch
 
+    def before_training() -> None:
+        if not all(is_trained(instruments.pool, run) for run in runs):
+            make_room(instruments.proxy.members)
+
+    before_training()
     with track("ground truths", len(runs), shown=engine.elsewhere) as show:
         for done, run in enumerate(train_runs(instruments.pool, runs, engine), start=1):
             for split in SPLITS:
                 instruments.truth(split, run.recipe)(run.mixture)
+            before_training()
             show(done, "")
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from objectives.losses.merged_loss import MergedLoss
+from objectives.losses.merged_loss import MergedLoss, Unloaded, make_room
 from objectives.merging.merge import StackedPool
 from objectives.scoring.paired import segments
 from objectives.scoring.scorer import Scorer
@@ -119,3 +119,48 @@ def test_weights_are_merged_as_given_to_many_digits(tiny_pool: Pool, tiny_stack:
     thirds = tiny_stack.flat.clone()
     tiny_stack.merge(Mixture.uniform(tiny_pool.names).array)
     assert np.allclose(thirds.cpu().numpy(), tiny_stack.flat.cpu().numpy(), rtol=1e-6)
+
+
+def test_released_members_come_back_as_they_were(tiny_pool: Pool) -> None:
+    stacked, weights = StackedPool(tiny_pool.member_folders, device="cpu"), np.array([0.5, 0.2, 0.3])
+    stacked.merge(weights)
+    merged = stacked.flat.clone()
+    gradient = torch.linspace(-1, 1, len(merged))
+    stacked.flat_gradient().copy_(gradient)
+    slopes = stacked.weight_gradient()
+    stacked.release()
+    assert stacked._members is None and all(one.grad is None for one in stacked.model.parameters())
+    assert torch.equal(stacked.flat, merged), "the resident model stays"
+    stacked.flat_gradient().copy_(gradient)
+    assert np.array_equal(stacked.weight_gradient(), slopes) and torch.equal(stacked.flat, merged)
+    stacked.release()
+    stacked.merge(weights)
+    assert torch.equal(stacked.flat, merged)
+
+
+def test_members_leave_a_gpu_alone_and_are_not_loaded_to_leave(tiny_pool: Pool) -> None:
+    stacked = StackedPool(tiny_pool.member_folders, device="cpu")
+    there: list[StackedPool] = []
+    members = Unloaded(
+        stacked.names, stacked.holding, lambda: pytest.fail("loaded"), lambda: there[0] if there else None
+    )
+    make_room(members)
+    there.append(stacked)
+    make_room(members)
+    assert stacked._members is not None, "a training on a CPU has the host's memory as before"
+    stacked.device = torch.device("cuda")
+    make_room(members)
+    assert stacked._members is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_released_members_leave_the_gpu(tiny_pool: Pool) -> None:
+    stacked = StackedPool(tiny_pool.member_folders, device="cuda")
+    stacked.merge(np.full(3, 1 / 3))
+    held, merged = torch.cuda.memory_allocated(), stacked.flat.clone()
+    size = stacked.members.device_nbytes
+    make_room(stacked)
+    assert torch.cuda.memory_allocated() <= held - size + merged.nbytes
+    stacked.merge(np.full(3, 1 / 3))
+    assert torch.equal(stacked.flat, merged)
