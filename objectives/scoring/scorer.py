@@ -5,7 +5,7 @@ applied to a few hundred scored positions at a time. Log-sum-exps are float32 (o
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from objectives.held_out import Floats, Precision
 from objectives.scoring.window_table import Rows, WindowTable
-from pool.checkpoints.forward import head_is_plain, recomputing, target_nats, whole_target_nats, without_masks
+from pool.checkpoints.forward import head_is_plain, recomputing, rounding, target_nats, whole_target_nats, without_masks
 from pool.checkpoints.weights import most_positions
 from pool.engines.resources import give_back_memory, is_out_of_memory
 from pool.progress import say
@@ -55,7 +55,8 @@ class _Batch:
 class Scorer:
     """Scores a resident model on the windows of a table, one segment after the other.
 
-    precision: `bfloat16` computes in mixed precision (torch autocast), with unchanged parameters
+    precision: `bfloat16` computes in mixed precision (torch autocast), with unchanged parameters; `tf32` rounds the
+    factors of products on a GPU, and is float32 on a CPU
     compiled: compile the forward pass of evaluations without gradient
 
     After memory ran out, fewer tokens are scored at a time; losses then differ in the last digits. Raises `ValueError`
@@ -130,7 +131,7 @@ class Scorer:
 
     def _segment_nats(self, number: int) -> tuple[Rows, Floats]:
         batches = self._segments[number]
-        with torch.no_grad(), self._without_masks(), self._autocast():
+        with torch.no_grad(), self._as_asked(), self._autocast():
             parts = [self._window_nats(batch) for batch in batches]
         return _read(batches), torch.cat(parts).cpu().numpy()
 
@@ -138,7 +139,7 @@ class Scorer:
         batches = self._by_domain[number]
         gradient.zero_()
         again = self._recomputes or self._activations() > _room(self._model.device)
-        with recomputing(self._model, again), self._without_masks():
+        with recomputing(self._model, again), self._as_asked():
             parts = [self._backward(batch) for batch in batches]
         return _read(batches), torch.cat(parts).cpu().numpy()
 
@@ -183,9 +184,12 @@ class Scorer:
             nats = target_nats(self._model, batch.inputs, batch.positions, batch.targets, body=body).double()
         return _by_window(nats, batch)
 
-    def _without_masks(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _as_asked(self) -> Iterator[None]:
         """On a CPU masks stay: compiled, the last digits of earlier values hang on them."""
-        return without_masks(self._model, self._model.device.type == "cuda")
+        device = self._model.device
+        with rounding(device, self._precision), without_masks(self._model, device.type == "cuda"):
+            yield
 
     def _autocast(self) -> torch.autocast:
         """Under `no_grad`, not `inference_mode`: autocast keeps a cast weight only where it could have a gradient."""

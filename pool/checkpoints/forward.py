@@ -51,6 +51,23 @@ def sees_all_before(config: PreTrainedConfig) -> bool:
 
 
 @contextmanager
+def rounding(device: torch.device, precision: str) -> Iterator[None]:
+    """Round the factors of float32 products to TF32 meanwhile, for the precision `tf32` on a GPU.
+
+    Set around passes of a model only: merges and weight gradients of the same process stay float32.
+    """
+    if precision != "tf32" or device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
 def without_masks(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     """Have a model attend without masks meanwhile, where its configuration allows; only for windows padded right.
 

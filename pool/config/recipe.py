@@ -134,8 +134,9 @@ class Recipe(Config):
     all but norms, biases, embeddings and the output head."""
     clip_norm: float = Field(1.0, gt=0)
     """Largest gradient norm; larger gradients are scaled down."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward and backward pass; parameters stay float32."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Arithmetic of the forward and backward pass; parameters stay float32. `tf32` rounds factors of products to ten
+    bits on a GPU, and is float32 on a CPU. On a GPU `bfloat16` is the fastest."""
     accumulate: Annotated[int, OptionMark.YOUNGER] = Field(1, ge=1)
     """Parts of a batch, summed one after the other: less memory, the same steps. Divides batch_windows."""
     gradient_checkpointing: Annotated[bool, OptionMark.WITHOUT_EFFECT] = False

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, get_scheduler
 from pool.building.training.inputs import TrainingWindows, training_windows
 from pool.building.training.train import train
 from pool.checkpoints.checkpoint import load_model, new_model
+from pool.checkpoints.forward import rounding
 from pool.config.recipe import ModelShape, Recipe
 from pool.errors import ConfigError
 from pool.mixture import Mixture
@@ -81,7 +82,8 @@ def run_training(pool: Pool, wanted: TrainingRequest) -> Speed:
             train(model, streams, mixture, recipe, scratch=Path(folder) / "run", label="timed", context=context)
 
     def train_bare(model: PreTrainedModel) -> None:
-        bare_loop(model, windows, recipe, device)
+        with rounding(device, recipe.precision):
+            bare_loop(model, windows, recipe, device)
 
     ours, bare = [], []
     with track("training timed", wanted.repeats + 1) as show:

@@ -103,7 +103,8 @@ class ObjectiveConfig(Config):
     measure: Annotated[Measure, Question("measure")] = "nats-per-token"
     """Unit of a domain's loss."""
     precision: Annotated[Precision, Question("precision")] = "float32"
-    """Precision of the forward pass; merges are float32."""
+    """Precision of the forward pass; merges are float32. `tf32` rounds factors of products to ten bits on a GPU, and is
+    float32 on a CPU. On a GPU `bfloat16` is the fastest."""
     member_age: Annotated[int | None, Question("pool")] = Field(None, ge=1)
     """Merge members as they were after so many optimiser steps ([recipe] keep_every_steps kept them); as they ended
     when left out. What is really trained is trained to the end."""

@@ -17,6 +17,7 @@ from pool.building.training.placement import as_first_says
 from pool.building.training.run_files import DIGESTS, load_optimizer_state, record_files
 from pool.building.training.seed_penalty import Penalty
 from pool.checkpoints.checkpoint import parameters_of
+from pool.checkpoints.forward import rounding
 from pool.config.recipe import Recipe
 from pool.progress import Advance
 
@@ -67,6 +68,10 @@ class RecipeTrainer(Trainer):
         if recipe.seed_penalty is not None:
             start = parameters_of(options["model"])
             self._penalty = Penalty(start, recipe.seed_penalty.strength, inputs.importance)
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        with rounding(self.args.device, self._recipe.precision):
+            return super().train(*arguments, **options)
 
     def create_accelerator_and_postprocess(self) -> None:
         """Shard without GPUs too; shards, and sums of gradients over them, are float32."""

@@ -1,6 +1,8 @@
 """The loss is right: it equals a plain computation written separately, and bytes are those of the raw text."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -436,6 +438,56 @@ def test_a_full_gpu_scores_fewer_tokens_at_a_time(tiny_pool: Pool, monkeypatch) 
         np.testing.assert_allclose(cramped.score(), nats, rtol=1e-4)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_tf32_is_around_the_passes_of_a_model_alone(tiny_pool: Pool, monkeypatch) -> None:
+    set_to: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", set_to.append)
+    for device, precision in (("cpu", "tf32"), ("cuda", "float32"), ("cuda", "bfloat16")):
+        with forward.rounding(torch.device(device), precision):
+            pass
+    assert set_to == []
+    with forward.rounding(torch.device("cuda"), "tf32"):
+        assert set_to == ["high"]
+    assert set_to == ["high", "highest"]
+    monkeypatch.undo()
+    stacked, seen = StackedPool(tiny_pool.member_folders, device="cpu"), []
+    monkeypatch.setattr(scorer_module, "rounding", lambda device, precision: _noting(seen, precision))
+    scorer = Scorer(stacked.model, _table(load_tokenizer(tiny_pool.folder / "tokenizer"), TEXTS), precision="tf32")
+    stacked.merge(np.full(3, 1 / 3))
+    scorer.score_with_jacobian(stacked.flat_gradient(), lambda: seen.append("pull") or stacked.weight_gradient())
+    assert seen == ["tf32", "over", "pull"], "the inner products with members are float32"
+
+
+@contextmanager
+def _noting(seen: list[str], precision: str) -> Iterator[None]:
+    seen.append(precision)
+    yield
+    seen.append("over")
+
+
+def test_tf32_is_part_of_the_digest_and_float32_on_a_cpu(tiny_pool: Pool, tiny_stack: StackedPool) -> None:
+    goal, mixture = Goal.of({"prose": 1.0}), Mixture.uniform(tiny_pool.names)
+    exact, rounded = (
+        MergedLoss(tiny_pool, tiny_stack, goal, "search", settings=ProxySettings(precision=precision))
+        for precision in ("float32", "tf32")
+    )
+    assert exact.digest != rounded.digest and exact(mixture).value == rounded(mixture).value
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("precision", "close"), [("tf32", 1e-3), ("bfloat16", 1e-2)])
+def test_a_rounded_forward_pass_is_near_float32(precision: str, close: float, tiny_pool: Pool) -> None:
+    stacked, goal = StackedPool(tiny_pool.member_folders, device="cuda"), Goal.of({"licences": 0.6, "prose": 0.4})
+    exact, rounded = (
+        MergedLoss(tiny_pool, stacked, goal, "search", settings=ProxySettings(precision=way))(
+            Mixture.uniform(tiny_pool.names)
+        ).value
+        for way in ("float32", precision)
+    )
+    assert rounded == pytest.approx(exact, rel=close) and rounded != exact
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.gpu

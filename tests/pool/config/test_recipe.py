@@ -98,6 +98,12 @@ def test_accumulated_parts_make_the_same_steps(tiny_pool: Pool, tmp_path: Path) 
         assert apart < 0.02 * moved, "only the order of sums differs"
 
 
+def test_tf32_is_float32_on_a_cpu_and_in_the_digest(tiny_pool: Pool, tmp_path: Path) -> None:
+    plain, rounded = (_trained(tiny_pool, tmp_path / which, precision=which) for which in ("float32", "tf32"))
+    assert all(torch.equal(plain[name], rounded[name]) for name in plain)
+    assert Recipe(precision="tf32").digest != Recipe().digest
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_gradient_checkpointing_changes_no_bit(tiny_pool: Pool, tmp_path: Path, precision: str) -> None:
     plain = _trained(tiny_pool, tmp_path / "plain", precision=precision)
