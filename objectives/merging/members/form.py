@@ -18,9 +18,21 @@ DECODED_AT_ONCE = 2**23
 """Values of all members together in a block whose decoding makes a copy."""
 SUMMED_AT_ONCE = {"cpu": 2**18, "cuda": 2**25}
 """Values of one member added at a time: on a CPU so few that they and their sum stay in the cache."""
+MULTIPLIED_AT_ONCE = 2**31 - 1
+"""Values in a matrix, and between its rows, in a product on a GPU: cuBLAS is not safe beyond."""
 
 _ALIGNMENT_ELEMENTS = 16
 """Each tensor starts on a 64-byte boundary, as a loaded one does: kernels then add in the same order."""
+
+
+class Summing(Protocol):
+    """Sums of members where these lie, without decoded copies."""
+
+    def sum(self, weights: Floats, out: torch.Tensor) -> None:
+        """Write sum_k w_k theta_k into `out` (P,)."""
+
+    def inner(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Return <gradient, theta_k> (K,) in float64, of a gradient (P,)."""
 
 
 class HeldMembers(Protocol):
@@ -28,11 +40,13 @@ class HeldMembers(Protocol):
 
     nbytes: bytes in memory, on device and host; pages of mapped files do not count
     device_nbytes: bytes of them on the device that merges
+    kernel: the sums of members that lie on a GPU, in float32; None elsewhere
     """
 
     count: int
     nbytes: int
     device_nbytes: int
+    kernel: Summing | None
 
     def sum(self, weights: Floats, out: torch.Tensor) -> None:
         """Write sum_k w_k theta_k into `out` (P,), for any weights (K,). Members of weight zero are not read."""
@@ -77,6 +91,8 @@ def sum_many(members: HeldMembers, weights: Floats, like: torch.Tensor) -> torch
 
 def inner(members: HeldMembers, gradient: torch.Tensor) -> Floats:
     """Return the inner products (K,) of members and a gradient (P,); blocks are added in float64."""
+    if members.kernel is not None:
+        return members.kernel.inner(gradient).cpu().numpy()
     total = torch.zeros(members.count, dtype=torch.float64, device=gradient.device)
     for part, values in members.blocks():
         total += torch.mv(values, gradient[part]).double()

@@ -54,7 +54,7 @@ class Holding:
     def digest_parts(self) -> dict[str, object]:
         """Everything that decides a value, in JSON types: empty for members as trained.
 
-        All places merge by the same sums, so values agree in every bit on one device.
+        All places merge by the same sums on a CPU, so values agree there in every bit.
         """
         as_trained = self.stored == "float32" and self.keep_share == 1
         return {} if as_trained else {"members": {"stored": self.stored, "keep_share": self.keep_share}}

@@ -7,13 +7,15 @@ The seed is kept whole, in the dtype of merging.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 
 import torch
 
 from objectives.held_out import Floats
+from objectives.merging.members import kernel
 from objectives.merging.members.arrays import Rows, Shape, StoredArray
-from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, FlatLayout, Piece, together, used
+from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, FlatLayout, Piece, Summing, together, used
 from objectives.merging.members.steps import CODE_SCALE, quantised
 
 _BITS = 8
@@ -95,11 +97,24 @@ class PrunedMembers:
         self._seed, self._bits, self._kept = (arrays[name] for name in ("seed", "bits", "kept"))
         starts = arrays["starts"].whole()
         assert starts is not None, "small arrays are kept on the device"
-        self._starts: list[list[int]] = starts.tolist()
+        self._starts = starts
         self._scales = arrays["scales"].whole() if "scales" in arrays else None
+        self.kernel: Summing | None = None
+        if kernel.usable(self._kept.whole(), self._computed):
+            there = {name: values for name, array in arrays.items() if (values := array.whole()) is not None}
+            self.kernel = kernel.of_pruned(there, self._pieces)
+
+    @cached_property
+    def _places(self) -> list[list[int]]:
+        """The starts of pieces as numbers, for sums without the kernel."""
+        found: list[list[int]] = self._starts.tolist()
+        return found
 
     def sum(self, weights: Floats, out: torch.Tensor) -> None:
-        """Sum the seed and the kept values into `out` (P,), a piece at a time."""
+        """Sum the seed and the kept values into `out` (P,), a piece at a time, or by the kernel."""
+        if self.kernel is not None:
+            self.kernel.sum(weights, out)
+            return
         rows, total = used(weights), float(weights.sum())
         for number, piece in enumerate(self._pieces):
             summed = out[piece.part]
@@ -122,7 +137,7 @@ class PrunedMembers:
     def _step(self, row: int, number: int) -> torch.Tensor:
         """Decode a member's step in one piece (n,)."""
         piece, bits = self._pieces[number], self._bytes[number]
-        kept = slice(*self._starts[row][number : number + 2])
+        kept = slice(*self._places[row][number : number + 2])
         mask = _unpacked(self._bits.row(row, bits), piece.values)
         step = torch.zeros(piece.values, dtype=self._computed, device=mask.device)
         step.masked_scatter_(mask, self._kept.row(row, kept).to(self._computed))

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from objectives.held_out import Floats
+from objectives.merging.members import kernel
 from objectives.merging.members.arrays import Rows, Shape, StoredArray
-from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, FlatLayout, Piece, used
+from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, FlatLayout, Piece, Summing, used
 
 LARGEST_CODE = 127
 CODE_SCALE = torch.bfloat16
@@ -62,9 +63,16 @@ class StepsMembers:
         self._scales = scales
         self.nbytes = sum(array.nbytes for array in arrays.values())
         self.device_nbytes = sum(array.device_nbytes for array in arrays.values())
+        codes = self._codes.whole()
+        self.kernel: Summing | None = None
+        if kernel.usable(codes, self._computed):
+            self.kernel = kernel.of_steps(codes, scales, form.layout)
 
     def sum(self, weights: Floats, out: torch.Tensor) -> None:
-        """Sum code times scale times weight into `out` (P,), a piece of whole rows at a time."""
+        """Sum code times scale times weight into `out` (P,), a piece of whole rows at a time, or by the kernel."""
+        if self.kernel is not None:
+            self.kernel.sum(weights, out)
+            return
         rows = used([weights.sum(), *weights])
         if not rows:
             out.zero_()

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 import torch
 
 from objectives.held_out import Floats
+from objectives.merging.members import kernel
 from objectives.merging.members.arrays import Rows, Shape, StoredArray
-from objectives.merging.members.form import DECODED_AT_ONCE, SUMMED_AT_ONCE, parts, together, used
+from objectives.merging.members.form import (
+    DECODED_AT_ONCE,
+    MULTIPLIED_AT_ONCE,
+    SUMMED_AT_ONCE,
+    Summing,
+    parts,
+    together,
+    used,
+)
 
 CACHED_VALUES = 2**21
 """Values added at a time on a CPU without decoding: 1.2 to 1.6 times the bandwidth of one matrix product."""
@@ -44,6 +53,8 @@ class WholeMembers:
         self.count = form.count
         self.nbytes, self.device_nbytes = values.nbytes, values.device_nbytes
         self._form, self._values = form, values
+        there = values.whole()
+        self.kernel: Summing | None = kernel.of_whole(there) if kernel.usable(there, form.computed) else None
 
     @property
     def stack(self) -> torch.Tensor | None:
@@ -51,10 +62,9 @@ class WholeMembers:
         return self._values.whole() if self._form.stored == self._form.computed else None
 
     def sum(self, weights: Floats, out: torch.Tensor) -> None:
-        """Sum the rows into `out` (P,) a part at a time; on a GPU, by one matrix product."""
-        stack = self.stack
-        if stack is not None and out.device.type != "cpu":
-            torch.mv(stack.T, torch.tensor(weights, dtype=out.dtype, device=out.device), out=out)
+        """Sum the rows into `out` (P,) a part at a time, or by the kernel."""
+        if self.kernel is not None:
+            self.kernel.sum(weights, out)
             return
         rows = used(weights)
         decodes = self._form.stored != self._form.computed
@@ -72,8 +82,12 @@ class WholeMembers:
     def blocks(self, most_values: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield views of values on the device in the dtype of merging, else copies."""
         stack, size = self.stack, self._form.size
-        if stack is not None:
+        if stack is not None and stack.device.type == "cpu":
             yield from ((part, stack[:, part]) for part in parts(size, most_values or size))
+            return
+        if stack is not None and size <= MULTIPLIED_AT_ONCE:
+            most = min(most_values or size, max(1, MULTIPLIED_AT_ONCE // self.count))
+            yield from ((part, stack[:, part]) for part in parts(size, most))
             return
         for part in parts(size, most_values or max(1, DECODED_AT_ONCE // self.count)):
             yield part, together(self.count, (self._decoded(row, part) for row in range(self.count)))
