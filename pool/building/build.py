@@ -17,6 +17,7 @@ from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import PoolFile, naming
 from pool.config.recipe import Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine
+from pool.engines.resources import device_line
 from pool.errors import PoolError, PoolMismatchError
 from pool.files.names import file_name
 from pool.files.records import MANIFEST, read_record, write_record
@@ -75,6 +76,9 @@ def _built(config: PoolFile, rebuild: Sequence[str], engine: Engine) -> Pool:
         if layout.new:
             check_one_disk(folder)
         write_material(material, config.own_tokenizer, layout)
+        to_train = [layout.seed, *map(layout.member, corpus.partitions)]
+        if engine.machines == 1 and not all((part / MANIFEST).is_file() for part in to_train):
+            say(f"pool {config.name}: {device_line(config.recipe.precision)}")
         seed = _seed(config, material, layout)
         members = _members(config.recipe, corpus, seed, layout, engine)
         manifest = PoolManifest(name=config.name, corpus=corpus, seed=seed, members=members)

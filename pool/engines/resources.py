@@ -81,6 +81,29 @@ def shared_out(devices: Sequence[str], gpus: float | None) -> tuple[str, ...]:
     return tuple(",".join(usable[first : first + size]) for first in range(0, len(usable) - size + 1, size))
 
 
+_NO_GPU = ("no nvidia driver", "no cuda gpus are available", "not compiled with cuda")
+
+
+def device_line(precision: str) -> str:
+    """Say where models compute, in a precision: on a GPU by its name, or on the CPU, and why a GPU is not used.
+
+    PyTorch falls back to the CPU without a word where the driver is too old for its CUDA.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        count, name = torch.cuda.device_count(), torch.cuda.get_device_name()
+        line = f"computing on {name}{f', one of {count} GPUs' if count > 1 else ''}, in {precision}"
+        faster = '; precision = "bfloat16" takes about a fifth of the time there (estimated), and changes losses'
+        return line + faster if precision == "float32" else line
+    try:
+        torch.cuda.init()
+    except (AssertionError, RuntimeError) as error:
+        if not any(sign in str(error).lower() for sign in _NO_GPU):
+            return f"computing on the CPU, in {precision}: PyTorch cannot use a GPU here ({first_line(error)})"
+    return f"computing on the CPU, in {precision}"
+
+
 _SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "cublas_status_alloc_failed")
 
 

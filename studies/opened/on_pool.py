@@ -10,6 +10,7 @@ from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal, Target, measures_of
 from pool.config.pool_file import naming, read_pool_file
 from pool.corpus.corpus import SPLITS, Split
+from pool.engines.resources import device_line
 from pool.errors import ConfigError
 from pool.parts.store import Pool, open_pool
 from studies.database.address import address_of
@@ -42,6 +43,10 @@ class Workbench(OpenedStudy):
     def members_held(self) -> str | None:
         choice = self.proxy.stacked.choice  # loads them, so that no merge is charged for it
         return str(choice) if self.config.objective.held == "auto" else None
+
+    @property
+    def device(self) -> str | None:
+        return device_line(self.config.objective.precision)
 
     def table(self, split: Split) -> WindowTable:
         """Return the windows of the goal's domains on a split."""

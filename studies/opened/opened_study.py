@@ -50,6 +50,11 @@ class OpenedStudy(ABC):
         return None
 
     @property
+    def device(self) -> str | None:
+        """The place where a pool's models compute."""
+        return None
+
+    @property
     def target(self) -> Goal:
         """The goal on the search split."""
         return self.goals["search"]

@@ -102,6 +102,8 @@ def advance_kept(
     """Advance a study of a database to its budget, with any other workers; a lost database is waited for."""
     done = count_trials(study).merges
     latest, total, what = done, budget.total, budget.what
+    if done < total and bench.device:
+        say(f"{what}: {bench.device}")
     if done < total and bench.members_held:
         say(f"{what}: members {bench.members_held}")
     with (

@@ -8,6 +8,7 @@ import pytest
 
 from pool.engines import devices
 from pool.engines.devices import known_gpus, parse_devices, visible_devices
+from pool.engines.resources import device_line
 from pool.errors import ConfigError
 
 GPUS = ("GPU-aaaa1111-0", "GPU-bbbb2222-0")
@@ -75,6 +76,34 @@ def test_gpus_are_found_without_torch() -> None:
     assert ran.stdout == f"{known_gpus()} False\n"
 
 
+def test_the_device_is_said_and_why_a_gpu_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def driver(message: str | None) -> None:
+        def init() -> None:
+            if message is not None:
+                raise RuntimeError(message)
+
+        monkeypatch.setattr("torch.cuda.init", init)
+
+    assert device_line("float32") == "computing on the CPU, in float32"
+    driver("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU")
+    assert device_line("tf32") == "computing on the CPU, in tf32"
+    driver("The NVIDIA driver on your system is too old (found version 11040).\nPlease update your GPU driver")
+    assert device_line("float32") == (
+        "computing on the CPU, in float32: PyTorch cannot use a GPU here (The NVIDIA driver on your system is too old "
+        "(found version 11040).)"
+    )
+
+
+def test_float32_on_a_gpu_is_said_to_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, answer in {"is_available": True, "device_count": 2, "get_device_name": "NVIDIA H100"}.items():
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda answer=answer: answer)
+    assert device_line("bfloat16") == "computing on NVIDIA H100, one of 2 GPUs, in bfloat16"
+    assert device_line("float32") == (
+        'computing on NVIDIA H100, one of 2 GPUs, in float32; precision = "bfloat16" takes about a fifth of the time '
+        "there (estimated), and changes losses"
+    )
+
+
 def test_tests_without_the_mark_see_no_gpu() -> None:
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "", "their expectations are a CPU's; `make gpu` runs the others"
 
@@ -86,4 +115,5 @@ def test_nvml_lists_what_torch_sees() -> None:
     found = known_gpus()
     assert found is not None and len(found) >= torch.cuda.device_count() == len(visible_devices())
     if found:
+        assert device_line("bfloat16").startswith(f"computing on {torch.cuda.get_device_name()}")
         assert parse_devices("0") == visible_devices()[:1]
