@@ -152,7 +152,7 @@ class TrainingJob:
     def _trained(self, model: PreTrainedModel, streams: Mapping[str, Tokens], inputs: RunInputs) -> CheckpointManifest:
         scratch, wanted = self._scratch(), self.wanted
         tokenizer = self.start.tokenizer if self.start is not None else load_tokenizer(self.pool.tokenizer)
-        before = inputs.seed_text.loss_nats(model) if inputs.seed_text else math.nan
+        before = inputs.seed_text.loss_nats_by_gpu(model) if inputs.seed_text else math.nan
         outcome = train(
             model,
             streams,
@@ -165,7 +165,7 @@ class TrainingJob:
         )
         more: dict[str, object] = {}
         if inputs.seed_text:
-            more["seed_text"] = SeedTextLoss(before_nats=before, after_nats=inputs.seed_text.loss_nats(model))
+            more["seed_text"] = SeedTextLoss(before_nats=before, after_nats=inputs.seed_text.loss_nats_by_gpu(model))
         with new_folder(self.folder) as new:
             if (scratch / BESIDE).is_dir():
                 shutil.copytree(scratch / BESIDE, new, dirs_exist_ok=True)

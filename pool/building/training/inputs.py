@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pool.config.recipe import Recipe
+from pool.engines.resources import give_back_memory, is_out_of_memory
 from pool.errors import ConfigError
 from pool.mixture import Mixture, apportion
 from pool.tokens.held_out import IGNORED, HeldOutWindows, Tokens
@@ -83,7 +84,7 @@ def _draw(tokens: int, count: int, context: int, entropy: list[int], *, shifts: 
     return np.concatenate(firsts)[:count]
 
 
-_TOKENS_AT_ONCE = 2048
+_TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,23 @@ class HeldOutText:
         losses = [self.weights[name] * _mean_nats(model, windows) for name, windows in self.windows.items()]
         model.train(was_training)
         return float(sum(losses))
+
+    def loss_nats_by_gpu(self, model: PreTrainedModel) -> float:
+        """Return the same of a model on the CPU, by a GPU where there is one with room; the model comes back."""
+        import torch
+
+        if not torch.cuda.is_available():
+            return self.loss_nats(model)
+        try:
+            torch.nn.Module.to(model, "cuda")
+            return self.loss_nats(model)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        finally:
+            torch.nn.Module.to(model, "cpu")
+            give_back_memory()
+        return self.loss_nats(model)
 
 
 def own_domains(mixture: Mixture, corpus: CorpusManifest) -> dict[str, float]:
@@ -136,20 +154,55 @@ def held_out_text(corpus: Path, manifest: CorpusManifest, mixture: Mixture) -> H
 
 
 def _mean_nats(model: PreTrainedModel, windows: HeldOutWindows) -> float:
+    """Add nats on the model's device, so that a GPU is waited for once."""
     import torch  # not to open a pool
 
-    at_once = max(1, _TOKENS_AT_ONCE // windows.inputs.shape[1])
-    device, total = next(model.parameters()).device, 0.0
-    for start in range(0, len(windows.inputs), at_once):
-        rows = slice(start, start + at_once)
-        inputs, targets = (
-            torch.from_numpy(part[rows].astype(np.int64)).to(device) for part in (windows.inputs, windows.targets)
-        )
-        with torch.no_grad():
-            logits = model(input_ids=inputs, use_cache=False).logits.float().flatten(0, 1)
-        nats = torch.nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none")
-        total += float(nats.double().sum())
-    return total / windows.tokens
+    from pool.checkpoints.forward import without_masks
+
+    device = next(model.parameters()).device
+    at_once = max(1, _TOKENS_AT_ONCE[device.type] // windows.inputs.shape[1])
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    with torch.no_grad(), without_masks(model, device.type == "cuda"):
+        by_head = device.type == "cuda" and _has_plain_head(model, windows)
+        for start in range(0, len(windows.inputs), at_once):
+            rows = slice(start, start + at_once)
+            nats = _nats_by_head if by_head else _nats_of_logits
+            total += nats(model, windows.inputs[rows], windows.targets[rows]).double().sum()
+    return float(total) / windows.tokens
+
+
+def _has_plain_head(model: PreTrainedModel, windows: HeldOutWindows) -> bool:
+    """Tell whether a whole model on one device has logits that are its head's output."""
+    import torch
+    from transformers import PreTrainedModel
+
+    from pool.checkpoints.forward import head_is_plain
+    from pool.engines.group import is_grouped
+
+    if not isinstance(model, PreTrainedModel) or is_grouped() or hasattr(model, "hf_device_map"):
+        return False
+    return head_is_plain(model, torch.from_numpy(windows.inputs[:1].astype(np.int64)).to(model.device))
+
+
+def _nats_by_head(model: PreTrainedModel, inputs: Tokens, targets: Tokens) -> torch.Tensor:
+    """Return the nats (N,) of N targets without the logits of a whole batch."""
+    import torch
+
+    from pool.checkpoints.forward import target_nats
+
+    scored = targets != IGNORED
+    parts = (inputs, np.flatnonzero(scored), targets[scored])
+    return target_nats(model, *(torch.from_numpy(part.astype(np.int64)).to(model.device) for part in parts))
+
+
+def _nats_of_logits(model: PreTrainedModel, inputs: Tokens, targets: Tokens) -> torch.Tensor:
+    """Return the nats (B * T,) of all places; zero without a target."""
+    import torch
+
+    device = next(model.parameters()).device
+    read, wanted = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (inputs, targets))
+    logits = model(input_ids=read, use_cache=False).logits.float().flatten(0, 1)
+    return torch.nn.functional.cross_entropy(logits, wanted.flatten(), ignore_index=IGNORED, reduction="none")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,18 @@
 """Promises of the data order: exact shares, the same windows whatever else is in the mixture."""
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool.building.training.inputs import training_windows
+from pool.building.training import inputs
+from pool.building.training.inputs import HeldOutText, held_out_text, training_windows
+from pool.checkpoints.checkpoint import load_model
+from pool.checkpoints.forward import without_masks
 from pool.config.recipe import Recipe
 from pool.mixture import Mixture, apportion
+from pool.parts.store import Pool
 
 CONTEXT = 4
 STREAMS = {
@@ -93,3 +99,67 @@ def test_blended_mixtures_read_the_share_asked_for() -> None:
     assert blended.as_dict() == {"a": 0.75, "b": 0.125, "c": 0.125}
     windows = _windows(blended.as_dict(), Recipe(tokens=40 * CONTEXT, batch_windows=4))
     assert (windows[:, 0] < 1000).sum() == 30 and (windows[:, 0] >= 2000).sum() == 5
+
+
+def _text(pool: Pool) -> HeldOutText:
+    return held_out_text(pool.folder / "corpus", pool.manifest.corpus, Mixture.uniform(pool.names))
+
+
+class Waits(torch.utils._python_dispatch.TorchDispatchMode):
+    """Counts how often a value is asked of the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(options or {}))
+
+
+def test_held_out_text_waits_once_a_domain_and_for_no_batch(tiny_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, model = _text(tiny_pool), load_model(tiny_pool.folder / "seed")
+    monkeypatch.setitem(inputs._TOKENS_AT_ONCE, "cpu", 1)
+    batches = sum(len(one.inputs) for one in text.windows.values())
+    with Waits() as waits:
+        text.loss_nats(model)
+    assert waits.count == len(text.windows) + batches, "transformers looks for packed sequences in each batch"
+    with Waits() as waits, without_masks(model, True):  # as on a GPU
+        text.loss_nats(model)
+    assert waits.count == len(text.windows) < batches
+
+
+def test_the_head_alone_gives_the_nats_of_whole_logits(tiny_pool: Pool) -> None:
+    text, model = _text(tiny_pool), load_model(tiny_pool.folder / "seed")
+    for windows in text.windows.values():
+        assert inputs._has_plain_head(model, windows)
+        with torch.no_grad():
+            whole, few = (nats(model, windows.inputs, windows.targets).double().sum() for nats in BOTH)
+        assert float(few) == pytest.approx(float(whole), rel=1e-6)
+
+
+BOTH = (inputs._nats_of_logits, inputs._nats_by_head)
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_model_is_measured_by_a_gpu_with_room_and_comes_back(
+    is_full: bool, tiny_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, model, places, whole = _text(tiny_pool), load_model(tiny_pool.folder / "seed"), [], HeldOutText.loss_nats
+    here = text.loss_nats(model)
+
+    def nats(self: HeldOutText, model: torch.nn.Module) -> float:
+        if is_full and places[-1] == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, model)
+
+    monkeypatch.setattr(torch.nn.Module, "to", lambda _, place: places.append(place))
+    monkeypatch.setattr(HeldOutText, "loss_nats", nats)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert text.loss_nats_by_gpu(model) == here and places == ["cuda", "cpu"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gives_the_loss_on_held_out_text_of_the_cpu(tiny_pool: Pool) -> None:
+    text, model = _text(tiny_pool), load_model(tiny_pool.folder / "seed")
+    assert text.loss_nats_by_gpu(model) == pytest.approx(text.loss_nats(model), rel=1e-4)
+    assert model.device.type == "cpu"
