@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -35,9 +35,27 @@ def causal_attention(
     attention_mask: torch.Tensor | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend to all tokens before, whatever the mask says; shapes as in transformers, (B, heads, T, width)."""
+    """Attend to all tokens before, whatever the mask says; shapes as in transformers, (B, heads, T, width).
+
+    In float32 no fast kernel of a GPU shares a key among several queries: there each query head gets its own copy.
+    """
+    if key.shape[1] < query.shape[1] and _computes_in_float32(query):
+        return _with_keys_copied(query, key, value, options.get("scaling")), None
     attended: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, None, **options)
     return attended
+
+
+def _computes_in_float32(query: torch.Tensor) -> bool:
+    return query.is_cuda and query.dtype == torch.float32 and not torch.is_autocast_enabled("cuda")
+
+
+def _with_keys_copied(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
+) -> torch.Tensor:
+    """Return the attended values (B, T, heads, width)."""
+    copies = query.shape[1] // key.shape[1]
+    keys, values = (part.repeat_interleave(copies, dim=1) for part in (key, value))
+    return scaled_dot_product_attention(query, keys, values, is_causal=True, scale=scaling).transpose(1, 2).contiguous()
 
 
 AttentionInterface.register(CAUSAL_ONLY, causal_attention)  # no mask is made for a name without a mask function
