@@ -23,6 +23,7 @@ from pool.parts.store import Pool
 from pool.parts.store import open_pool as open_built
 from search.space import CappedSimplex
 from search.trials import START, VERDICT, Counts, best_trial, completed_trials, count_trials, value_of
+from studies.answers.ages import MERGES, Ages, run_ages
 from studies.answers.best import Best, find_best
 from studies.answers.confirm import Confirmation, run_confirm, trained_loss
 from studies.answers.swarm_best import SwarmBest, find_swarm_best
@@ -153,6 +154,13 @@ class Study:
         bench, best = self._on_pool("confirm"), self.best_mixture
         with chosen(demand=bench.proxy.pool.config.demand) as engine:
             return run_confirm(bench, best, engine)
+
+    def ages(self, merges: int = MERGES) -> Ages:
+        """Search for the best mixture at every age that the members were kept at, or recall it, and compare.
+
+        merges: most merges of the search at an age. Raises `ConfigError` where no age was kept.
+        """
+        return run_ages(self._on_pool("ages"), self.optuna, merges)
 
     def fidelity(
         self, mixtures: int = 12, *, repeats: int = 0, exponents: tuple[float, ...] = USUAL_EXPONENTS

@@ -4,11 +4,12 @@ POOL/  pool.json (written last)  tokenizer/  corpus/  seed/  members/<partition>
 """
 
 import html
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from pool.checkpoints.manifest import CheckpointManifest, age_digests, age_folder, verify_checkpoint
+from pool.checkpoints.manifest import WEIGHTS, CheckpointManifest, age_digests, age_folder, verify_checkpoint
 from pool.config.pool_file import PoolFile, naming
 from pool.corpus.files import digest_text
 from pool.errors import ConfigError, CorpusError, PoolError, PoolMismatchError
@@ -17,6 +18,7 @@ from pool.files.records import MANIFEST, Record, read_record
 from pool.mixture import Groups, Mixture, html_table, to_units
 from pool.parts.layout import CORPUS, POOL_RECORD, SEED, TOKENIZER, building, is_unfinished, member_folder
 from pool.parts.provenance import describe_changes, label, member_changes, remedy_of, seed_changes
+from pool.progress import duration, size
 from pool.tokens.prepared import CorpusManifest, PreparedCorpus, load_prepared
 from pool.tokens.tokenizer import has_tokenizer
 
@@ -35,6 +37,8 @@ class PoolManifest(Record):
         return digest_json({"seed": [self.seed.weights_digest, self.seed.config_digest], "members": members})
 
 
+_USUAL_AGES = 6
+_FOREIGN = " (added from elsewhere)"
 _EXCHANGE_SECONDS = 60.0
 """How long opening waits for another process to exchange parts."""
 
@@ -109,6 +113,14 @@ class Pool:
         members = {name: _at_age(self.folder, name, member, steps) for name, member in self.manifest.members.items()}
         return replace(self, manifest=self.manifest.model_copy(update={"members": members}), age=steps)
 
+    def at_all_ages(self) -> dict[int, Self]:
+        """View the pool at every age that all members kept, by steps. Raises `ConfigError` for none."""
+        ages = {name: set(member.ages) for name, member in self.manifest.members.items()}
+        shared = set.intersection(*ages.values())
+        if not shared:
+            raise ConfigError(_no_ages(self, ages))
+        return {steps: self.at_age(steps) for steps in sorted(shared)}
+
     def proportional(self) -> Mixture:
         return Mixture.proportional(self.tokens)
 
@@ -130,6 +142,25 @@ def _at_age(folder: Path, name: str, member: CheckpointManifest, steps: int) -> 
     tokens = steps * member.recipe.batch_windows * member.shape.context
     update = {"weights_digest": kept.weights, "config_digest": kept.config, "tokens": tokens}
     return member.model_copy(update=update)
+
+
+def _no_ages(pool: Pool, ages: Mapping[str, Collection[int]]) -> str:
+    """Say which members kept no common age, and what ages cost."""
+    members, recipe = pool.manifest.members, pool.config.recipe
+    every = max(1, recipe.steps(pool.config.context) // _USUAL_AGES)
+    without = [f"{label(name)}{_FOREIGN if members[name].imported else ''}" for name, kept in ages.items() if not kept]
+    which = "its members kept no ages"
+    if not without:
+        which = "; ".join(f"{label(name)} kept {', '.join(map(str, sorted(kept)))}" for name, kept in ages.items())
+    elif len(without) < len(ages):
+        which = f"{', '.join(without)} kept no ages, unlike the others"
+    model = next(iter(pool.member_folders.values())) / WEIGHTS
+    seconds = sum(member.seconds for member in members.values())
+    return (
+        f"pool {pool.config.name!r} has no age of all its members: {which}. Set [recipe] keep_every_steps = {every} "
+        f"and run `mixscout pool build POOL.toml --all-members`: {len(members)} members are trained again "
+        f"({duration(seconds)} the last time), and about {size(len(members) * _USUAL_AGES * model.stat().st_size)} kept"
+    )
 
 
 def open_pool(config: PoolFile) -> Pool:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from objectives.evaluation import Evaluation, Objective
+from objectives.evaluation import Objective
 from objectives.scoring.paired import PairedDifference
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.tokens.tokenizer import load_tokenizer
 from search.trials import Counts, count_trials
-from studies.answers.score import FrontPoint, Json, Score, paired_json, pareto_front
+from studies.answers.ages import doubts_of_ages
+from studies.answers.score import FrontPoint, Json, Score, paired_json, pareto_front, score_of
 from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import REFINED, best_mixture
 from studies.terminal import as_html
@@ -57,6 +58,7 @@ class Best:
     """The best mixture, baselines, counts of trials, and the Pareto front (empty for one objective).
 
     refined: the mixture is the answer of `refine`, by trainings and merges, not that of merges alone.
+    doubts: sentences to read before the mixture is believed.
     """
 
     study: str
@@ -65,6 +67,7 @@ class Best:
     counts: Counts
     front: Sequence[FrontPoint] = ()
     refined: bool = False
+    doubts: Sequence[str] = ()
 
     @property
     def mixture(self) -> Mixture:
@@ -85,6 +88,7 @@ class Best:
     def as_json(self) -> Json:
         return {
             "study": self.study,
+            "doubts": list(self.doubts),
             "mixture": self.mixture.as_dict(),
             "refined": self.refined,
             "downstream": self.best.downstream,
@@ -109,7 +113,8 @@ def find_best(bench: Workbench, study: optuna.Study) -> Best:
         replace(point, test=dict(zip(objectives, bench.losses["test"](point.mixture).values, strict=True)))
         for point in pareto_front(study, bench.space, objectives)
     ]
-    return Best(bench.config.name, best, baselines, count_trials(study), front, REFINED in study.user_attrs)
+    refined, doubts = REFINED in study.user_attrs, doubts_of_ages(bench, study)
+    return Best(bench.config.name, best, baselines, count_trials(study), front, refined, doubts)
 
 
 def baseline_mixtures(pool: Pool, search_loss: Objective) -> dict[str, Mixture]:
@@ -120,12 +125,6 @@ def baseline_mixtures(pool: Pool, search_loss: Objective) -> dict[str, Mixture]:
         "proportional": pool.proportional(),
         "best_single_member": min(vertices, key=lambda vertex: search_loss(vertex).value),
     }
-
-
-def score_of(bench: Workbench, evaluation: Evaluation, split: Split) -> Score:
-    assert evaluation.windows is not None, "reported mixtures are evaluated in full"
-    table = bench.table(split)
-    return Score(bench.goals[split], table, table.together(evaluation.windows))
 
 
 def run_diversity(bench: Workbench, best: Best) -> dict[str, Diversity]:

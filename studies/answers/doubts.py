@@ -10,6 +10,7 @@ from objectives.held_out import Floats
 from objectives.stand_ins.diverged import MOST, far_rows
 from pool.mixture import SUM_TOLERANCE, Mixture
 from search.trials import best_trial, completed_trials, value_of
+from studies.answers.ages import doubts_of_ages
 from studies.answers.goal_predictor import Accuracy, GoalPredictor, ScalesAnswer
 from studies.opened.on_table import COVERAGE, SwarmBench, swarm_bench
 from studies.opened.opened_study import OpenedStudy
@@ -34,14 +35,16 @@ def doubts_of_study(bench: SwarmBench, goal: GoalPredictor | None = None) -> lis
 
 
 def doubts_of_search(bench: OpenedStudy) -> list[str]:
-    """List the doubts to tell at the end of a search: on a pool, of merges far outside."""
-    trials = completed_trials(bench.known_study())
+    """List the doubts to tell at the end of a search: on a pool, of merges far outside, and of ages."""
+    study = bench.known_study()
+    trials = completed_trials(study)
     if isinstance(bench, SwarmBench):
         predictor = GoalPredictor(bench.swarm, bench.target, coverage=COVERAGE)
         best = best_trial(trials)
         mixture = bench.space.mixture_of(best) if best else None
         return [*doubts_of_study(bench, predictor), *(_of_best(bench, predictor, mixture) if mixture else [])]
-    return far_merges([bench.space.mixture_of(trial) for trial in trials], [value_of(trial) for trial in trials])
+    far = far_merges([bench.space.mixture_of(trial) for trial in trials], [value_of(trial) for trial in trials])
+    return [*far, *doubts_of_ages(bench, study)]
 
 
 def far_merges(mixtures: Sequence[Mixture], values: Sequence[float]) -> list[str]:

@@ -1,6 +1,7 @@
 """The picture of a study: weights of the best mixture, and best loss against merges."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -8,16 +9,22 @@ from pathlib import Path
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
+from objectives.held_out import CONFIDENT
 from objectives.target import Direction
+from pool.corpus.corpus import SPLITS
 from pool.files.whole import new_files, write_bytes, writing_to
 from pool.mixture import Mixture
 from search.trials import completed_trials, value_of
+from studies.answers.ages import Ages
 from studies.answers.best import Best
 from studies.answers.lettering import save
+from studies.answers.tables import used_partitions
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 """Colours of all pictures, told apart by the colour-blind (Okabe and Ito 2008)."""
+_COLOURS, _LINES = (BLUE, ORANGE, GREEN, GREY), ("-", "--", ":", "-.")
 _BASELINE_STYLES = {"uniform": "--", "proportional": ":", "best_single_member": "-."}
 
 
@@ -73,3 +80,48 @@ def draw_progress(
     axes.set_xlabel("merges")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
+
+
+def draw_ages(found: Ages, path: Path) -> Path:
+    """Draw in the format of the path's suffix, and return the path."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    draw_weights_by_age(left, found)
+    left.legend(frameon=False, fontsize=9)
+    left.set_title(f"Best mixture of study {found.study} by age", loc="left")
+    draw_regret_by_age(right, found)
+    right.legend(frameon=False, fontsize=9)
+    right.set_title("Settled" if found.settled else "NOT settled", loc="left")
+    return saved(figure, path, dpi=120)
+
+
+def draw_weights_by_age(axes: Axes, found: Ages) -> None:
+    """Draw a line a partition, the heaviest at the end first; partitions without weight are left out."""
+    tokens = [age.tokens for age in found.ages]
+    for number, name in enumerate(used_partitions(found)):
+        weights = [age.weights[name] for age in found.ages]
+        colour, line = _COLOURS[number % 4], _LINES[number // 4 % 4]
+        axes.plot(tokens, weights, line, marker="o", markersize=4, color=colour, label=name.replace("_", " "))
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("weight in the best mixture")
+    _over_tokens(axes)
+
+
+def draw_regret_by_age(axes: Axes, found: Ages) -> None:
+    """Draw how much worse each age's best mixture is at the end, with 95 % intervals, and the small regret."""
+    tokens = [age.tokens for age in found.ages]
+    for split, colour, marker in zip(SPLITS, (ORANGE, BLUE), "so", strict=True):
+        paired = [age.regret_at_end[split] for age in found.ages]
+        errors = [CONFIDENT * one.standard_error if math.isfinite(one.standard_error) else 0.0 for one in paired]
+        regrets = [one.difference for one in paired]
+        axes.errorbar(tokens, regrets, yerr=errors, color=colour, marker=marker, capsize=3, label=f"{split} split")
+    axes.axhline(found.margin, linestyle="--", color=GREY, linewidth=1, label=f"small: {found.margin:.4f}")
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.set_ylabel("worse than the best, at the members' end")
+    _over_tokens(axes)
+
+
+def _over_tokens(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("tokens read by each member")
+    axes.spines[["top", "right"]].set_visible(False)

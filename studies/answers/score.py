@@ -7,17 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from operator import add
+from typing import TYPE_CHECKING
 
 import optuna
 
 from objectives.aggregates import Aggregate
+from objectives.evaluation import Evaluation
 from objectives.held_out import Floats, HeldOutLoss, perplexity_of
 from objectives.scoring.paired import PairedDifference, paired_difference
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
+from pool.corpus.corpus import Split
 from pool.mixture import Mixture
 from search.space import CappedSimplex
 from search.trials import signed, signs_of
+
+if TYPE_CHECKING:
+    from studies.opened.on_pool import Workbench
 
 Json = dict[str, object]
 _FIGURES = ("loss_nats", "standard_error", "perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity")
@@ -72,6 +78,12 @@ class Score:
         over = Goal.over(tuple(self.domains), aggregate)
         loss_nats, bits = over.loss_nats(self.domains), over.bits_per_byte(self.domains)
         return {"loss_nats": loss_nats, "perplexity": perplexity_of(loss_nats), "bits_per_byte": bits}
+
+
+def score_of(bench: Workbench, evaluation: Evaluation, split: Split) -> Score:
+    assert evaluation.windows is not None, "reported mixtures are evaluated in full"
+    table = bench.table(split)
+    return Score(bench.goals[split], table, table.together(evaluation.windows))
 
 
 @dataclass(frozen=True)

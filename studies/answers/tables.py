@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from objectives.held_out import CONFIDENT
 from objectives.target import Goal
 from pool.corpus.corpus import SPLITS
 from pool.mixture import Mixture
 from search.trials import Counts, best_trial, completed_trials, signed, signs_of, value_of
+from studies.answers.ages import Ages
 from studies.answers.best import Best, Standing
 from studies.answers.score import FrontPoint, Json, negated_in
 from studies.opened.opened_study import OpenedStudy
-from studies.terminal import plain_table
+from studies.terminal import digits, plain_table
 
 if TYPE_CHECKING:
     from objectives.scoring.diversity import Diversity
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 Columns = Mapping[str, Mapping[str, float]]
 """Loss by column and then by contender."""
 BEST = "best mixture"
+LEAST_SHOWN = 0.005
 
 
 def show_counts(console: Console, counts: Counts) -> None:
@@ -109,7 +112,7 @@ def next_run_in_words(found: ScalesAnswer) -> str:
 def weights_in_words(mixture: Mixture, *, most: int | None = None) -> str:
     """List the largest weights, at most `most`, without those near zero."""
     used = sorted(mixture.as_dict().items(), key=lambda item: -item[1])[:most]
-    return ", ".join(f"{name} {weight:.2f}" for name, weight in used if weight >= 0.005)
+    return ", ".join(f"{name} {weight:.2f}" for name, weight in used if weight >= LEAST_SHOWN)
 
 
 def show_front(console: Console, front: Sequence[FrontPoint], meaning: str, goal: Goal) -> None:
@@ -129,6 +132,8 @@ def show_front(console: Console, front: Sequence[FrontPoint], meaning: str, goal
 
 
 def show_best(console: Console, best: Best, confirmation: Confirmation | None = None) -> None:
+    for doubt in best.doubts:
+        console.print(doubt, soft_wrap=True)
     by = ", by the trainings and merges of `mixscout refine`" if best.refined else ""
     console.print(f"Best mixture of study {best.study}{by}", soft_wrap=True)
     show_weights(console, best.mixture)
@@ -210,6 +215,43 @@ def _show_constraints(console: Console, best: Standing) -> None:
         for name, violation in best.scores[split].violations.items():
             kept, side = ("BROKEN", "above") if violation > 0 else ("kept", "below")
             console.print(f"{split}: constraint on {name} {kept}: {abs(violation):.4f} {side} its ceiling.")
+
+
+def show_ages(console: Console, found: Ages) -> None:
+    """Show the best mixture at every age, its regret by the members' end, and the verdict last."""
+    console.print(f"The best mixture of study {found.study} by the age of its members, the end last")
+    headings = (
+        "step",
+        "tokens",
+        "value, search",
+        "best at the end is worse by",
+        "worse at the end, search",
+        "and test",
+    )
+    table = plain_table(*headings, "distance", "Spearman", left=0)
+    for age in found.ages:
+        at_end = (f"{one.difference:+.4f} ± {CONFIDENT * one.standard_error:.4f}" for one in age.regret_at_end.values())
+        worse = at_end if age is not found.end else ("-", "-")
+        figures = (f"{age.value:.4f}", f"{age.regret:.4f}", *worse, f"{age.distance:.3f}", digits(age.spearman, ".2f"))
+        table.add_row(f"{age.steps:,}", f"{age.tokens:,}", *figures)
+    console.print(table)
+    console.print(f"Weights of the best mixture by step; partitions below {LEAST_SHOWN} throughout are left out")
+    table = plain_table("partition", *(f"{age.steps:,}" for age in found.ages))
+    for name in used_partitions(found):
+        table.add_row(name, *(f"{age.weights[name]:.2f}" for age in found.ages))
+    console.print(table)
+    if found.left_out:
+        console.print(f"Left out, as not all members were kept then: {', '.join(map(str, found.left_out))}.")
+    if found.schedule != "constant":
+        console.print(f"Before its end an age is a model whose learning rate has not fallen yet ({found.schedule}).")
+    console.print(found.verdict, soft_wrap=True)
+
+
+def used_partitions(found: Ages) -> list[str]:
+    """Name the partitions with a weight worth showing at some age, the heaviest at the end first."""
+    most = {name: max(age.weights[name] for age in found.ages) for name in found.end.weights}
+    used = (name for name, weight in most.items() if weight >= LEAST_SHOWN)
+    return sorted(used, key=lambda name: -found.end.weights[name])
 
 
 def show_diversity(console: Console, found: Mapping[str, Diversity]) -> None:

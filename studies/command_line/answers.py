@@ -1,4 +1,4 @@
-"""The verbs on the best mixture of a study: `best`, `robustness`, `confirm`."""
+"""The verbs on the best mixture of a study: `best`, `robustness`, `ages`, `confirm`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,9 +7,11 @@ import typer
 
 from studies.command_line.options import (
     DryRunOption,
+    FilesOption,
     JsonOption,
     NoiseOption,
     StudyArgument,
+    folder_of_files,
     pool_bench,
     print_answer,
     print_study_costs,
@@ -86,6 +88,42 @@ def robustness(
         answer = run_robustness(bench, study, noise=noise, seed=seed)
     then = "confirm", study_file, "trains the best mixture and the baselines for real"
     print_answer(answer, show_robustness, as_json=as_json, then=then)
+
+
+@answer_verbs.command(epilog="Examples: `mixscout ages study.toml`, `mixscout ages study.toml --merges 20 --json`")
+def ages(
+    study_file: StudyArgument,
+    merges: Annotated[int, typer.Option(min=1, help="Most merges of the search at each age.")] = 12,
+    output: FilesOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show whether the best mixture has settled, or still moves with training, by members kept on the way.
+
+    The pool keeps them where its file sets keep_every_steps. A short search at each age starts from the study's best
+    mixture. Writes a picture into the root's reports folder. A second run merges nothing.
+    """
+    quiet_libraries()
+    from pool.files.names import file_name
+    from studies.answers.ages import ages_costs, run_ages
+    from studies.answers.tables import show_ages
+
+    with private_pool_bench(study_file) if dry_run else pool_bench(study_file) as bench:
+        reports, study = folder_of_files(output, bench.root / "reports"), bench.known_study()
+        if dry_run:
+            opening = since_start()
+            print_study_costs(ages_costs(bench, study, merges), opening, as_json=as_json)
+            return
+        found = run_ages(bench, study, merges)
+    print_answer(found, show_ages, as_json=as_json)
+    if reports:
+        from studies.answers.picture import draw_ages  # loads matplotlib
+
+        picture = draw_ages(found, reports / f"{file_name(found.study)}.ages.png")
+        if not as_json:
+            console().print(f"picture: {picture}", soft_wrap=True)
+    if not as_json:
+        tell_next("confirm", study_file, "trains the best mixture and the baselines for real")
 
 
 @answer_verbs.command(epilog="Examples: `mixscout confirm study.toml`, `mixscout confirm study.toml --dry-run`")

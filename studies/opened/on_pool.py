@@ -104,6 +104,22 @@ def workbench(
         )
 
 
+def one_loss_of(bench: OpenedStudy, what: str) -> Workbench:
+    """Return a study on a pool with one held-out loss; `what` a verb does, in words. Raises `ConfigError`."""
+    config = bench.config
+    if not isinstance(bench, Workbench):
+        raise ConfigError(
+            f"study {config.name!r} is on a table of models already trained, and {what}: there is no pool for that"
+        )
+    if bench.several or config.downstream:
+        kind = "several [targets]" if bench.several else "[downstream]"
+        raise ConfigError(
+            f"study {config.name!r} has {kind}, and {what} by one held-out loss: give a study with [target] or "
+            "[objective] domains"
+        )
+    return bench
+
+
 def asked_pool(file: Path, *, age: int | None, by_groups: bool) -> Pool:
     """Open a pool with members of an age in steps (None: as they ended), by partitions or groups."""
     config = read_pool_file(file)

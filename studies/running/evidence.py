@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from objectives.evaluation import Evaluation
 from pool.errors import ConfigError
@@ -87,9 +87,25 @@ def take_over(study: optuna.Study, other: str, found: Sequence[Found], space: Ca
     study.set_user_attr(EVIDENCE, {"study": other, "trials": len(found)})
 
 
+def as_evidence(study: optuna.Study) -> list[FrozenTrial]:
+    """Copy a study's full evaluations for another of the same space and goal, outside the other's budget."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [
+        create_trial(
+            state=trial.state,
+            params=trial.params,
+            distributions=trial.distributions,
+            values=trial.values,
+            user_attrs={**trial.user_attrs, START: f"study:{trial.number}", IMPORTED: study.study_name},
+        )
+        for trial in trials
+        if not trial.user_attrs.get(STOPPED_EARLY)
+    ]
+
+
 def imported_trial(
     evaluation: Evaluation, attributes: dict[str, object], study: optuna.Study, space: CappedSimplex
-) -> optuna.trial.FrozenTrial:
+) -> FrozenTrial:
     """Make a finished trial of an evaluation from elsewhere, with further attributes."""
     attributes |= {VERDICT: Verdict.EVALUATE.value, CACHED: True, TOKENS_READ: 0, STOPPED_EARLY: False}
     if evaluation.violation > 0:

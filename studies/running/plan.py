@@ -28,11 +28,8 @@ from studies.study_file.study_file import StudyFile
 def planned_search(bench: OpenedStudy) -> Search:
     """Put together a search. Raises `ConfigError` when the study to start from cannot serve."""
     config, wanted = bench.config, bench.config.search
-    objective: Objective = bench.objective
-    if wanted.kl:
-        objective = regularised(objective, prior_of(wanted.prior, bench.basis), wanted.kl)
     return Search(
-        objective,
+        penalised(bench, bench.objective),
         bench.space,
         wanted.strategy_found,
         wanted.seed,
@@ -43,6 +40,12 @@ def planned_search(bench: OpenedStudy) -> Search:
         stop=_stop_rules(wanted.stop, bench.space, wanted.seed, config.gate.min_evidence),
         retries=wanted.retries,
     )
+
+
+def penalised(bench: OpenedStudy, objective: Objective) -> Objective:
+    """Add the study's penalty for the distance from its prior, if any."""
+    wanted = bench.config.search
+    return regularised(objective, prior_of(wanted.prior, bench.basis), wanted.kl) if wanted.kl else objective
 
 
 def start_mixtures(

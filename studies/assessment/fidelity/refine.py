@@ -14,12 +14,9 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from objectives.evaluation import Objective
 from objectives.held_out import Floats
-from objectives.losses.regularised import regularised
 from pool.corpus.corpus import SPLITS
 from pool.engines.engine import ONE_BY_ONE, Engine
-from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.loop import Search
 from search.space import Weights
@@ -43,10 +40,10 @@ from studies.assessment.fidelity.readings import Instruments
 from studies.assessment.fidelity.trained_goal import TrainedGoal, known_noise
 from studies.database.leases import exclusively
 from studies.opened.identity import claim_identity
-from studies.opened.on_pool import Workbench
+from studies.opened.on_pool import Workbench, one_loss_of
 from studies.opened.opened_study import OpenedStudy, refinement_of, searched_mixture
-from studies.opened.space import prior_of
 from studies.running.evidence import imported_trial
+from studies.running.plan import penalised
 from studies.running.run import Budget, advance_kept
 from studies.running.workers import Advancing
 
@@ -82,7 +79,7 @@ class Refinement:
     @classmethod
     def of(cls, bench: OpenedStudy, wanted: RefineRequest) -> Refinement:
         """Open it. Raises `StudyError` without a search, and `ConfigError` where truths have no value of the study."""
-        checked = _checked(bench)
+        checked = one_loss_of(bench, "`refine` compares trainings")
         main = checked.known_study()
         searched_mixture(checked, main)
         return cls(checked, main, wanted)
@@ -99,7 +96,7 @@ class Refinement:
     def merges(self) -> Merges:
         """What the study's merges say. Stopped evaluations are estimates, and left out."""
         done = [trial for trial in completed_trials(self.main) if not trial.user_attrs.get(STOPPED_EARLY)]
-        space, objective = self.bench.space, self._penalised(self.bench.objective)
+        space, objective = self.bench.space, penalised(self.bench, self.bench.objective)
         observations = Observations.of_gradients(
             space.weights_of_trials(done),
             [value_of(trial) for trial in done],
@@ -136,7 +133,7 @@ class Refinement:
         stop = StopRules(settled=Settled(self.merges, self.margin, self.wanted.chance, seed))
         start = {} if self._is_known_truth(self._first) else {"best": self._first}
         return Search(
-            self._penalised(counted),
+            penalised(self.bench, counted),
             self.bench.space,
             refining(self.merges),
             seed,
@@ -179,19 +176,15 @@ class Refinement:
     @cached_property
     def _members(self) -> tuple[Weights, Floats]:
         """Weights and truths of the feasible members that are trained as truths are."""
-        names, truth = self.bench.space.names, self._penalised(self.truth)
+        names, truth = self.bench.space.names, penalised(self.bench, self.truth)
         every = [Mixture.vertex(names, name) for name in names]
         known = [one for one in every if self.bench.space.contains(one) and self.truth.is_known(one)]
         weights = np.array([one.array for one in known]).reshape(-1, len(names))
         return weights, np.array([truth(one).value for one in known])
 
-    def _penalised(self, objective: Objective) -> Objective:
-        wanted = self.bench.config.search
-        return regularised(objective, prior_of(wanted.prior, self.bench.basis), wanted.kl) if wanted.kl else objective
-
     def _take_over(self, study: optuna.Study) -> None:
         """Add the truths of other verbs that the study has not, as finished trials outside the budget."""
-        space, truth = self.bench.space, self._penalised(self.truth)
+        space, truth = self.bench.space, penalised(self.bench, self.truth)
         trials = study.get_trials(deepcopy=False)
         there = {space.mixture_of(trial).digest for trial in trials if space.stands_for_mixture(trial)}
         for mixture in self.truth.known(space, (trained_loss(self.bench).digest,)):
@@ -200,21 +193,6 @@ class Refinement:
                 study.add_trial(
                     imported_trial(found, {START: f"truth:{mixture.digest}", IMPORTED: ELSEWHERE}, study, space)
                 )
-
-
-def _checked(bench: OpenedStudy) -> Workbench:
-    config = bench.config
-    if not isinstance(bench, Workbench):
-        raise ConfigError(
-            f"study {config.name!r} is on a table of models already trained: there is no pool to train in"
-        )
-    if bench.several or config.downstream:
-        kind = "several [targets]" if bench.several else "[downstream]"
-        raise ConfigError(
-            f"study {config.name!r} has {kind}, and `refine` compares trainings by one held-out loss: give a study "
-            "with [target] or [objective] domains"
-        )
-    return bench
 
 
 def advancing(name: str, wanted: RefineRequest) -> Advancing:

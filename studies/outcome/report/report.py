@@ -18,7 +18,7 @@ from studies.opened.opening import open_to_read
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table, in_style
 from studies.outcome.report.page import render
-from studies.outcome.report.sections.course import gate_section, progress_section
+from studies.outcome.report.sections.course import ages_section, gate_section, progress_section
 from studies.outcome.report.sections.fidelity import fidelity_section
 from studies.outcome.report.sections.members import contributions_section, transfer_section
 from studies.outcome.report.sections.mixtures import mixtures_section
@@ -112,7 +112,10 @@ def _check(folder: Path) -> None:
 
 def make_report(facts: Facts) -> Report:
     """Collect all sections from remembered evaluations: no section merges or trains."""
-    return Report(facts.study.study_name, _summary(facts), [section(facts) for section in SECTIONS])
+    sections, aged = [section(facts) for section in SECTIONS], ages_section(facts)
+    if aged:
+        sections.insert(-1, aged)
+    return Report(facts.study.study_name, _summary(facts), sections)
 
 
 def _summary(facts: Facts) -> str:

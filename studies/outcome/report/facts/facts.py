@@ -15,6 +15,7 @@ from objectives.held_out import Floats
 from pool.files.toml import as_options
 from pool.mixture import Mixture
 from search.trials import best_trial, completed_trials, value_of
+from studies.answers.ages import doubts_of_ages
 from studies.answers.doubts import doubts_of_study
 from studies.answers.score import negated_in
 from studies.answers.swarm_best import SwarmBest, find_swarm_best
@@ -109,7 +110,7 @@ class Facts:
         """Sentences to read before a mixture is believed."""
         if self.swarm_best:
             return self.swarm_best.doubts
-        return doubts_of_study(self.on_table) if self.on_table else ()
+        return doubts_of_study(self.on_table) if self.on_table else doubts_of_ages(self.bench, self.study)
 
     @cached_property
     def surface(self) -> Surface | None:

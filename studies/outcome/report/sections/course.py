@@ -1,15 +1,27 @@
-"""The course of the search: the best value so far, and the gate's judgements over the trials."""
+"""The course of the search, the gate's judgements over its trials, and the course of the best mixture with training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial
 
 from objectives.target import Direction
+from pool.corpus.corpus import SPLITS
 from search.trials import CHANCE, THRESHOLD, VERDICT, Counts, Verdict, count_trials, finished_trials
-from studies.answers.picture import BLUE, GREEN, ORANGE, best_so_far, draw_progress
+from studies.answers.ages import Ages, remembered_ages
+from studies.answers.picture import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    best_so_far,
+    draw_progress,
+    draw_regret_by_age,
+    draw_weights_by_age,
+)
+from studies.answers.tables import used_partitions
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import PURPLE, Cell, Chart, Section, Table, legend_below, one_panel
 from studies.outcome.report.sections.standings import known_baselines
@@ -42,6 +54,34 @@ def progress_section(facts: Facts) -> Section:
     baselines = {} if facts.on_pool is None else known_baselines(facts.on_pool)
     draw = partial(_draw_progress, values, baselines, facts.unit, direction)
     return section(charts=[Chart("progress", caption, alt, draw, table)])
+
+
+def ages_section(facts: Facts) -> Section | None:
+    """Show the best mixture by the age of the members; None where `ages` was not asked for the study's best."""
+    found = remembered_ages(facts.bench, facts.study)
+    if found is None:
+        return None
+    names, tokens = used_partitions(found), [age.tokens for age in found.ages]
+    weights = [[age.tokens, *(age.weights[name] for name in names)] for age in found.ages]
+    moves = Table("ages", "The best mixture by the tokens of each member", ("tokens", *names), weights)
+    rows: list[list[Cell]] = []
+    for age in found.ages:
+        search, test = (age.regret_at_end[split] for split in SPLITS)
+        at_end = (search.difference, test.difference, test.standard_error)
+        rows.append([age.tokens, age.steps, age.value, age.regret, *at_end, age.distance, age.spearman])
+    columns = (
+        *("tokens", "step", facts.unit, "best at the end is worse by", "worse at the end, search"),
+        *("worse at the end, test", "standard error", "distance", "Spearman"),
+    )
+    regret = Table("ages-regret", "What an age's best mixture costs at the members' end", columns, rows)
+    alt = f"From {tokens[0]:,} to {tokens[-1]:,} tokens: {found.verdict}"
+    caption = "Weights of the best mixture by the tokens that each member had read."
+    costs = "How much worse each age's best mixture is at the members' end, with 95 % intervals."
+    charts = [
+        Chart("ages", caption, alt, partial(_draw_ages, draw_weights_by_age, found), moves),
+        Chart("ages-regret", costs, alt, partial(_draw_ages, draw_regret_by_age, found), regret),
+    ]
+    return Section("ages", "Does the best mixture move with training?", notes=[found.verdict], charts=charts)
 
 
 def gate_section(facts: Facts) -> Section:
@@ -112,6 +152,13 @@ def _draw_progress(values: Sequence[float], baselines: Mapping[str, float], unit
     legend = axes.get_legend()
     if legend:
         legend.remove()
+    legend_below(figure, columns=2)
+    return figure
+
+
+def _draw_ages(draw: Callable[[Axes, Ages], None], found: Ages) -> Figure:
+    figure, axes = one_panel(4.0)
+    draw(axes, found)
     legend_below(figure, columns=2)
     return figure
 

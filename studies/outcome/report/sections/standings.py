@@ -15,11 +15,11 @@ from objectives.scoring.paired import paired_difference
 from pool.corpus.corpus import SPLITS, Split
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
-from studies.answers.best import baseline_mixtures, score_of
+from studies.answers.best import baseline_mixtures
 from studies.answers.confirm import trained_loss
 from studies.answers.goal_predictor import ScalesAnswer
 from studies.answers.picture import BLUE, GREEN, ORANGE, draw_weights
-from studies.answers.score import Score
+from studies.answers.score import Score, score_of
 from studies.answers.swarm_best import SwarmBest
 from studies.answers.tables import next_run_in_words
 from studies.database.remembered import RememberedObjective
