@@ -51,7 +51,7 @@ SMALL = 0.03
 class Age:
     """The best mixture at one age of the members.
 
-    value: on the search split, minimised.
+    value: on the search split, with its own sign.
     regret: value of the end's best mixture at this age, less `value`.
     regret_at_end: value of this best mixture at the end, less that of the end's best, by split.
     distance: total variation, sum |w - v| / 2, to the end's best mixture.
@@ -101,8 +101,8 @@ class Ages:
     def settled(self) -> bool:
         """Whether the best mixture of half the training does as well at the end, on the test split."""
         paired = self.judged.regret_at_end["test"]
-        sure = paired.told_apart or math.isinf(paired.standard_error)
-        return not (sure and paired.difference > self.margin)
+        by_chance = not paired.told_apart and math.isfinite(paired.standard_error)
+        return by_chance or paired.difference <= self.margin
 
     @property
     def verdict(self) -> str:
@@ -112,10 +112,10 @@ class Ages:
                 f"NOT settled: at the members' end, the best mixture {half} is worse by {paired} than the best there "
                 f"(test split; {self.margin:.4f} would be small). A longer training may prefer another mixture again."
             )
-        small = f"less than {self.margin:.4f}, which is small" if paired.difference > 0 else "no worse"
+        small = "no worse" if paired.difference <= 0 else f"less than {self.margin:.4f}, which is small"
         return (
             f"Settled: at the members' end, the best mixture {half} is {paired.difference:+.4f} from the best there "
-            f"(test split), {small if paired.told_apart else 'no more than chance'}."
+            f"(test split), {small if paired.difference <= self.margin else 'no more than chance'}."
         )
 
     def as_json(self) -> Json:
@@ -154,7 +154,7 @@ class _View:
 
 @dataclass(frozen=True)
 class _Found:
-    """The best mixture of an age, its value, and those of the end's best and of the design."""
+    """The best mixture of an age, its value, and the values there of the end's best and of the design."""
 
     best: Mixture
     value: float

@@ -115,13 +115,13 @@ def ages(
             print_study_costs(ages_costs(bench, study, merges), opening, as_json=as_json)
             return
         found = run_ages(bench, study, merges)
-    print_answer(found, show_ages, as_json=as_json)
     if reports:
         from studies.answers.picture import draw_ages  # loads matplotlib
 
         picture = draw_ages(found, reports / f"{file_name(found.study)}.ages.png")
-        if not as_json:
-            console().print(f"picture: {picture}", soft_wrap=True)
+    print_answer(found, show_ages, as_json=as_json)
+    if reports and not as_json:
+        console().print(f"picture: {picture}", soft_wrap=True)
     if not as_json:
         tell_next("confirm", study_file, "trains the best mixture and the baselines for real")
 

@@ -28,6 +28,7 @@ ENTRIES = {
     "worker": "STUDY --merges 8",
     "best": "STUDY",
     "robustness": "STUDY",
+    "ages": "AGED --merges 3 --output NEW",
     "confirm": "STUDY",
     "fidelity": "STUDY --mixtures 6 --output NEW",
     "predict": "STUDY",
@@ -49,7 +50,7 @@ ENTRIES = {
     "bench landscape": "STUDY --values 4 --gradients 3 --unseen 3",
 }
 """Arguments by verb. Names in capitals are places of the root; NEW is free every time."""
-REMEMBERING = ("ablate", "best", "confirm", "fidelity", "robustness")
+REMEMBERING = ("ablate", "ages", "best", "confirm", "fidelity", "robustness")
 """Verbs that count what they merged or trained: nothing any more in a second run."""
 _NUMBERS = count()
 
@@ -65,7 +66,7 @@ def all_verbs(command: click.Command | None = None, words: tuple[str, ...] = ())
 
 
 def prepare(root: Path, forked: Forks) -> None:
-    """Add to a built root what the verbs' arguments name, and search both studies."""
+    """Add to a built root what the verbs' arguments name, and search all three studies."""
     (member,) = (root / "pools" / "tiny" / "members").glob("docs*")
     shutil.copytree(member, root / "given")
     shutil.copy(root / "study.toml", root / "second.toml")
@@ -74,8 +75,11 @@ def prepare(root: Path, forked: Forks) -> None:
     shutil.copytree(root, grouped := root / "grouped", ignore=shutil.ignore_patterns("given", "*.db*"))
     edit(grouped / "pool.toml", "[tokenizer]", '[corpus.groups]\ntext = ["docs", "prose"]\n\n[tokenizer]')
     assert forked.run("pool", "build", grouped / "pool.toml").code == 0, "no member is trained again"
+    shutil.copytree(root, aged := root / "aged", ignore=shutil.ignore_patterns("given", "grouped", "*.db*"))
+    edit(aged / "pool.toml", "tokens = 6_000", "tokens = 800\nkeep_every_steps = 1")
+    assert forked.run("pool", "build", aged / "pool.toml", "--all-members").code == 0
     write_swarm(small_table(), root / "swarm")
-    for study in ("STUDY", "SECOND"):
+    for study in ("STUDY", "SECOND", "AGED"):
         assert forked.run(*words_of(f"search {study} --merges 6", root, root)).code == 0
 
 
@@ -86,6 +90,7 @@ def words_of(line: str, root: Path, new: Path) -> list[str]:
         "STUDY": root / "study.toml",
         "SECOND": root / "second.toml",
         "GROUPED": root / "grouped" / "pool.toml",
+        "AGED": root / "aged" / "study.toml",
         "GIVEN": root / "given",
         "TABLE": root / "swarm",
         "NEW": new / str(next(_NUMBERS)),
