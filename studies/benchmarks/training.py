@@ -1,6 +1,7 @@
 """The verb `bench training`: throughput of a member's training over a bare PyTorch loop's.
 
-Model, windows, AdamW, schedule, clipping and dtype are equal: the difference is the cost of `Trainer`.
+Model, windows, AdamW, schedule, clipping and dtype are equal, and neither side saves: the difference is the cost of
+`Trainer`.
 """
 
 import tempfile
@@ -12,7 +13,7 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel, get_scheduler
 
-from pool.building.training.inputs import TrainingWindows, training_windows
+from pool.building.training.inputs import RunInputs, TrainingWindows, training_windows
 from pool.building.training.train import train
 from pool.checkpoints.checkpoint import load_model, new_model
 from pool.checkpoints.forward import rounding
@@ -28,6 +29,9 @@ SHAPE_130M = ModelShape(
 )
 VOCABULARY_130M = 32_000
 """With untied embeddings about 134 million parameters."""
+
+STEPS = {"cpu": 50, "cuda": 300}
+"""Optimiser steps of a timed run: a GPU takes the first ones to start, and does the others in seconds."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,12 @@ class Speed:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """Optimiser steps of a run, and paired rounds after an untimed one."""
+    """Optimiser steps of a run, and paired rounds after an untimed one.
 
-    steps: int
+    Without `steps` there are as many as make the start of a run a small part of its time.
+    """
+
+    steps: int | None
     repeats: int
     is_130m: bool = False
     peak_teraflops: float | None = None
@@ -71,15 +78,17 @@ def run_training(pool: Pool, wanted: TrainingRequest) -> Speed:
         raise ConfigError(
             f"no partition of pool {pool.config.name!r} has {context} training tokens: time a larger pool"
         )
-    mixture, recipe = Mixture.uniform(long), _plain(pool.config.recipe, wanted.steps, context)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    steps = wanted.steps or STEPS[device.type]
+    mixture, recipe = Mixture.uniform(long), _plain(pool.config.recipe, steps, context)
     windows = training_windows(streams, mixture, recipe, context)
     seed = pool.folder / "seed"
     start = new_model(SHAPE_130M, VOCABULARY_130M, initial_seed=0) if wanted.is_130m else load_model(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def train_member(model: PreTrainedModel) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            train(model, streams, mixture, recipe, scratch=Path(folder) / "run", label="timed", context=context)
+            where, inputs = Path(folder) / "run", RunInputs(saves=False)
+            train(model, streams, mixture, recipe, scratch=where, label="timed", context=context, inputs=inputs)
 
     def train_bare(model: PreTrainedModel) -> None:
         with rounding(device, recipe.precision):
@@ -125,7 +134,15 @@ def flops_per_token(model: PreTrainedModel, context: int) -> float:
 def _plain(recipe: Recipe, steps: int, context: int) -> Recipe:
     """Keep batch, optimiser, schedule, clipping and precision."""
     kept = recipe.model_dump(
-        include={"batch_windows", "learning_rate", "schedule", "warmup_share", "weight_decay", "clip_norm", "precision"}
+        include={
+            "batch_windows",
+            "learning_rate",
+            "schedule",
+            "warmup_share",
+            "weight_decay",
+            "clip_norm",
+            "precision",
+        }
     )
     tokens = steps * recipe.batch_windows * context
     return Recipe.model_validate({**kept, "tokens": tokens, "checkpoint_steps": steps + 1})

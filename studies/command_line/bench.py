@@ -179,7 +179,9 @@ def memory(
 @bench_verbs.command(epilog="Examples: `mixscout bench training pool.toml`, `... --model 130M --peak 989`")
 def training(
     pool_file: PoolArgument,
-    steps: Annotated[int, typer.Option(min=2, help="Optimiser steps of a timed run.")] = 50,
+    steps: Annotated[
+        int | None, typer.Option(min=2, show_default="50, and 300 on a GPU", help="Optimiser steps of a timed run.")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Paired runs, after one that is not timed.")] = 5,
     model: Annotated[Literal["pool", "130M"], typer.Option(help="The pool's model, or a Llama of 130M.")] = "pool",
     peak: Annotated[

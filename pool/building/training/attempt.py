@@ -96,7 +96,7 @@ def attempt(model: Trainable, run: Run, part: int) -> TrainingCourse | None:
             run.recipe,
             run.inputs,
             model=model,
-            args=training_arguments(run.recipe, steps, run.checkpoints, part),
+            args=training_arguments(run.recipe, steps, run.checkpoints, part, saves=run.inputs.saves),
             train_dataset=text,
             eval_dataset=text if run.recipe.early_stopping else None,  # Trainer asks for it and never reads it
             callbacks=[ShowProgress(advance), *_callbacks(model, run)],

@@ -215,6 +215,7 @@ class RunInputs:
     importance: F of the penalty, by parameter.
     seed_text: text for measuring how much was forgotten.
     keeps_optimizer: whether AdamW's state is kept; for the seed of members that continue with it.
+    saves: whether there are checkpoints to go on from; a timed run has none.
     """
 
     replayed: Mixture | None = None
@@ -223,6 +224,7 @@ class RunInputs:
     importance: Mapping[str, torch.Tensor] | None = None
     seed_text: HeldOutText | None = None
     keeps_optimizer: bool = False
+    saves: bool = True
 
 
 NOTHING = RunInputs()

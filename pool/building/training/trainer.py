@@ -139,8 +139,13 @@ _SHARDED: dict[str, Any] = {
 """Gradients are sharded after each part of a batch; otherwise each process would keep them whole until the last."""
 
 
-def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> TrainingArguments:
-    """Translate a recipe for a run of `steps` steps; each process trains `part` windows of a batch at a time."""
+def training_arguments(
+    recipe: Recipe, steps: int, scratch: Path, part: int, *, saves: bool = True
+) -> TrainingArguments:
+    """Translate a recipe for a run of `steps` steps; each process trains `part` windows of a batch at a time.
+
+    A run that `saves` writes a checkpoint after its last step too.
+    """
     early, processes = recipe.early_stopping, recipe.fsdp or 1
     logging_steps = max(1, steps // 10)
     arguments = TrainingArguments(
@@ -160,6 +165,7 @@ def training_arguments(recipe: Recipe, steps: int, scratch: Path, part: int) -> 
         bf16=recipe.precision == "bfloat16",
         seed=recipe.order_seed,
         train_sampling_strategy="sequential",
+        save_strategy="steps" if saves else "no",
         save_steps=early.every_steps if early else recipe.checkpoint_steps,
         save_total_limit=2,  # a damaged one is put aside, and the one before taken
         eval_strategy="steps" if early else "no",

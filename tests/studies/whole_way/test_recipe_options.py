@@ -14,6 +14,7 @@ from tiny import edit, snapshot
 from pool.building.build import build_pool
 from pool.building.training.inputs import training_windows
 from pool.building.training.train import TrainingOutcome, train
+from pool.building.training.trainer import RecipeTrainer
 from pool.checkpoints.checkpoint import load_model, parameters_of
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Recipe
@@ -82,6 +83,7 @@ def test_bench_training_times_windows_as_long_as_those_that_members_are_trained_
     pool = build_pool(read_pool_file(empty_root / "pool.toml"))
     trained: list[TrainingOutcome] = []
     monkeypatch.setattr("studies.benchmarks.training.train", lambda *a, **k: trained.append(train(*a, **k)))
+    monkeypatch.setattr(RecipeTrainer, "_save_checkpoint", lambda *_, **__: pytest.fail("a bare loop saves nothing"))
     found = run_training(pool, TrainingRequest(steps=2, repeats=1))
     assert {outcome.tokens for outcome in trained} == {found.tokens} == {2 * 8 * 16}
 
@@ -116,3 +118,11 @@ def test_what_members_take_is_read_from_the_recipe_and_the_command_line_wins(
         assert "1 GPUs for its processes, and each job takes 2 GPUs: give other --num-cpus and --num-gpus" in answer.err
     assert mixscout("pool", "build", root / "pool.toml", "--workers", 2, "--num-gpus", 1).code == 0
     assert snapshot(root / "pools") == before, "nothing is trained again for it"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_is_timed_over_more_steps(tiny_pool: Pool) -> None:
+    found = run_training(tiny_pool, TrainingRequest(steps=None, repeats=1))
+    recipe = tiny_pool.config.recipe
+    assert found.tokens == 300 * recipe.batch_windows * tiny_pool.config.context
