@@ -17,7 +17,15 @@ from transformers import PreTrainedModel
 
 from objectives.held_out import Floats, Precision
 from objectives.scoring.window_table import Rows, WindowTable
-from pool.checkpoints.forward import head_is_plain, recomputing, rounding, target_nats, whole_target_nats, without_masks
+from pool.checkpoints.forward import (
+    head_is_plain,
+    position_nats,
+    recomputing,
+    rounding,
+    target_nats,
+    whole_target_nats,
+    without_masks,
+)
 from pool.checkpoints.weights import most_positions
 from pool.engines.resources import give_back_memory, is_out_of_memory
 from pool.progress import say
@@ -57,7 +65,7 @@ class Scorer:
 
     precision: `bfloat16` computes in mixed precision (torch autocast), with unchanged parameters; `tf32` rounds the
     factors of products on a GPU, and is float32 on a CPU
-    compiled: compile the forward pass of evaluations without gradient
+    compiled: compile the forward pass of evaluations without gradient, on a GPU with the log-probabilities
 
     After memory ran out, fewer tokens are scored at a time; losses then differ in the last digits. Raises `ValueError`
     for a window longer than the model's context.
@@ -80,6 +88,8 @@ class Scorer:
         self._precision = precision
         self._whole_logits: bool | None = None
         self._body = torch.compile(model.base_model, dynamic=True) if compiled else None
+        on_gpu = model.device.type == "cuda"
+        self._nats = torch.compile(position_nats, dynamic=True) if compiled and on_gpu else None
         everything = [np.arange(len(table.domain))] if segments is None else segments
         self._rows = list(everything)
         self._most_tokens = self._tokens_at_once()
@@ -180,8 +190,9 @@ class Scorer:
         if self._whole_logits:
             nats = whole_target_nats(self._model, batch.inputs, batch.positions, batch.targets).double()
         else:
-            body = None if torch.is_grad_enabled() else self._body
-            nats = target_nats(self._model, batch.inputs, batch.positions, batch.targets, body=body).double()
+            body, nats_of = (None, None) if torch.is_grad_enabled() else (self._body, self._nats)
+            where = (batch.inputs, batch.positions, batch.targets)
+            nats = target_nats(self._model, *where, body=body, nats=nats_of).double()
         return _by_window(nats, batch)
 
     @contextmanager

@@ -4,7 +4,7 @@ The logits of a whole batch never exist: the head is applied to a few hundred po
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -104,6 +104,20 @@ def without_masks(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
+def compiled(model: torch.nn.Module, wanted: bool) -> Iterator[None]:
+    """Compile a model's passes meanwhile, forward and backward, with its loss; names of parameters stay."""
+    if not wanted:
+        yield
+        return
+    with without_masks(model, True) if isinstance(model, PreTrainedModel) else nullcontext():
+        model.compile()
+        try:
+            yield
+        finally:
+            model._compiled_call_impl = None
+
+
+@contextmanager
 def recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     """Recompute decoder layers in the backward pass; dropout stays off."""
     if not wanted:
@@ -128,12 +142,14 @@ def target_nats(
     targets: torch.Tensor,
     *,
     body: Callable[..., Any] | None = None,
+    nats: Callable[..., torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Return -log p of `targets` (N,) at `positions` (N,) of the flattened `inputs` (B, T), in float32 or float64.
 
-    `body` is the compiled model below its head, where there is one.
+    body: the compiled model below its head, where there is one
+    nats: the compiled `position_nats`, where there is one
     """
-    body = model.base_model if body is None else body
+    body, nats = body or model.base_model, nats or position_nats
     hidden = body(input_ids=inputs, use_cache=False).last_hidden_state
     hidden = hidden.flatten(0, 1).index_select(0, positions)
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -141,11 +157,13 @@ def target_nats(
     at_once = max(FEWEST_POSITIONS, LOGITS_AT_ONCE[hidden.device.type] // vocabulary)
     parts = zip(torch.split(hidden, at_once), torch.split(targets, at_once), strict=True)
     if torch.is_grad_enabled() and len(targets) * vocabulary > LOGITS_KEPT:
-        return torch.cat([checkpoint(_nats, head, part, target, use_reentrant=False) for part, target in parts])
-    return torch.cat([_nats(head, part, target) for part, target in parts])
+        return torch.cat([checkpoint(nats, head, part, target, use_reentrant=False) for part, target in parts])
+    return torch.cat([nats(head, part, target) for part, target in parts])
 
 
-def _nats(head: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def position_nats(
+    head: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
     logits = head(hidden)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return cross_entropy(logits, targets, reduction="none")
@@ -156,7 +174,7 @@ def whole_target_nats(
 ) -> torch.Tensor:
     """Return the same from the model's own logits (B, T, V), for models that change them after the head."""
     logits = model(input_ids=inputs, use_cache=False).logits.flatten(0, 1).index_select(0, positions)
-    return _nats(torch.nn.Identity(), logits, targets)
+    return position_nats(torch.nn.Identity(), logits, targets)
 
 
 def head_is_plain(model: PreTrainedModel, inputs: torch.Tensor) -> bool:

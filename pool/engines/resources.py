@@ -97,7 +97,7 @@ def device_line(precision: str) -> str:
         faster = '; precision = "bfloat16" takes about a fifth of the time there (estimated), and changes losses'
         return line + faster if precision == "float32" else line
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except (AssertionError, RuntimeError) as error:
         if not any(sign in str(error).lower() for sign in _NO_GPU):
             return f"computing on the CPU, in {precision}: PyTorch cannot use a GPU here ({first_line(error)})"

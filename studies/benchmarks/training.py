@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, get_scheduler
 from pool.building.training.inputs import RunInputs, TrainingWindows, training_windows
 from pool.building.training.train import train
 from pool.checkpoints.checkpoint import load_model, new_model
-from pool.checkpoints.forward import rounding
+from pool.checkpoints.forward import compiled, rounding
 from pool.config.recipe import ModelShape, Recipe
 from pool.errors import ConfigError
 from pool.mixture import Mixture
@@ -91,7 +91,7 @@ def run_training(pool: Pool, wanted: TrainingRequest) -> Speed:
             train(model, streams, mixture, recipe, scratch=where, label="timed", context=context, inputs=inputs)
 
     def train_bare(model: PreTrainedModel) -> None:
-        with rounding(device, recipe.precision):
+        with rounding(device, recipe.precision), compiled(model, recipe.compiled):
             bare_loop(model, windows, recipe, device)
 
     ours, bare = [], []
@@ -142,6 +142,7 @@ def _plain(recipe: Recipe, steps: int, context: int) -> Recipe:
             "weight_decay",
             "clip_norm",
             "precision",
+            "compiled",
         }
     )
     tokens = steps * recipe.batch_windows * context

@@ -273,7 +273,7 @@ class _Clock(TrainerCallback):
 
 
 def _short(recipe: Recipe, context: int, steps: int) -> Recipe:
-    kept = ("batch_windows", "accumulate", "precision", "gradient_checkpointing", "lora")
+    kept = ("batch_windows", "accumulate", "precision", "compiled", "gradient_checkpointing", "lora")
     return Recipe(tokens=steps * recipe.batch_windows * context, **{name: getattr(recipe, name) for name in kept})
 
 

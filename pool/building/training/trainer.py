@@ -17,7 +17,7 @@ from pool.building.training.placement import as_first_says
 from pool.building.training.run_files import DIGESTS, load_optimizer_state, record_files
 from pool.building.training.seed_penalty import Penalty
 from pool.checkpoints.checkpoint import parameters_of
-from pool.checkpoints.forward import rounding
+from pool.checkpoints.forward import compiled, rounding
 from pool.config.recipe import Recipe
 from pool.progress import Advance
 
@@ -70,7 +70,8 @@ class RecipeTrainer(Trainer):
             self._penalty = Penalty(start, recipe.seed_penalty.strength, inputs.importance)
 
     def train(self, *arguments: Any, **options: Any) -> Any:
-        with rounding(self.args.device, self._recipe.precision):
+        model = cast(nn.Module, self.model)
+        with rounding(self.args.device, self._recipe.precision), compiled(model, self._recipe.compiled):
             return super().train(*arguments, **options)
 
     def create_accelerator_and_postprocess(self) -> None:

@@ -98,6 +98,17 @@ def test_on_a_gpu_only_float32_copies_keys(dtype: torch.dtype, heads: int, monke
     assert seen == [heads]
 
 
+def test_compiled_log_probabilities_are_the_same(windows: torch.Tensor) -> None:
+    model, positions = _models()[0], torch.arange(windows.numel())
+    torch._dynamo.reset()
+    ways = (None, torch.compile(forward.position_nats, dynamic=True, backend="eager"))
+    with torch.no_grad():
+        plain, compiled = (
+            forward.target_nats(model, windows, positions, windows.flatten(), nats=nats) for nats in ways
+        )
+    torch.testing.assert_close(compiled, plain)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_grouped_queries_in_float32_use_a_fast_kernel(windows: torch.Tensor) -> None:

@@ -1,5 +1,6 @@
 """Promises of recipes: what they are called stays, options say what they refuse, and each does what it says."""
 
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -102,6 +103,39 @@ def test_tf32_is_float32_on_a_cpu_and_in_the_digest(tiny_pool: Pool, tmp_path: P
     plain, rounded = (_trained(tiny_pool, tmp_path / which, precision=which) for which in ("float32", "tf32"))
     assert all(torch.equal(plain[name], rounded[name]) for name in plain)
     assert Recipe(precision="tf32").digest != Recipe().digest
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision"),
+    [("eager", "bfloat16"), pytest.param("inductor", "float32", marks=pytest.mark.long)],
+)
+def test_a_compiled_model_takes_the_same_steps(
+    backend: str, precision: str, tiny_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, traced = _trained(tiny_pool, tmp_path / "plain", precision=precision), []
+    compile_with = partial(torch.compile, backend=backend)
+    monkeypatch.setattr(torch, "compile", lambda call: traced.append(1) or compile_with(call))
+    found = _trained(tiny_pool, tmp_path / "compiled", compiled=True, precision=precision)
+    start = parameters_of(load_model(tiny_pool.folder / "seed"))
+    assert traced == [1] and found.keys() == plain.keys()
+    for name, tensor in plain.items():
+        assert (tensor - found[name]).norm() < 0.02 * (tensor - start[name]).norm(), "only the order of sums differs"
+
+
+def test_compiled_is_in_the_digest_where_set_and_is_for_one_device() -> None:
+    assert Recipe(compiled=True).digest != Recipe().digest and "compiled" not in Recipe().digest_parts
+    for placed in ({"fsdp": 2}, {"device_map": "auto"}, {"lora": {}}):
+        with pytest.raises(ValidationError, match=f"one device: take out {next(iter(placed))}, or compiled"):
+            Recipe.model_validate({"compiled": True, **placed})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_trains_a_compiled_model(tiny_pool: Pool, tmp_path: Path) -> None:
+    plain, found = (_trained(tiny_pool, tmp_path / str(way), compiled=way) for way in (False, True))
+    start = parameters_of(load_model(tiny_pool.folder / "seed"))
+    for name, tensor in plain.items():
+        assert (tensor - found[name]).norm() < 0.05 * (tensor - start[name]).norm()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
