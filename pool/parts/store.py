@@ -38,7 +38,7 @@ class PoolManifest(Record):
 
 
 _USUAL_AGES = 6
-_FOREIGN = " (added from elsewhere)"
+"""Ages that a member keeps by the advice given here."""
 _EXCHANGE_SECONDS = 60.0
 """How long opening waits for another process to exchange parts."""
 
@@ -147,19 +147,22 @@ def _at_age(folder: Path, name: str, member: CheckpointManifest, steps: int) -> 
 def _no_ages(pool: Pool, ages: Mapping[str, Collection[int]]) -> str:
     """Say which members kept no common age, and what ages cost."""
     members, recipe = pool.manifest.members, pool.config.recipe
-    every = max(1, recipe.steps(pool.config.context) // _USUAL_AGES)
-    without = [f"{label(name)}{_FOREIGN if members[name].imported else ''}" for name, kept in ages.items() if not kept]
+    every, again, option = max(1, recipe.steps(pool.config.context) // _USUAL_AGES), list(ages), "--all-members"
+    lacking = [name for name, kept in ages.items() if not kept]
     which = "its members kept no ages"
-    if not without:
+    if not lacking:
         which = "; ".join(f"{label(name)} kept {', '.join(map(str, sorted(kept)))}" for name, kept in ages.items())
-    elif len(without) < len(ages):
-        which = f"{', '.join(without)} kept no ages, unlike the others"
+    elif len(lacking) < len(ages):
+        named = (f"{label(name)}{' (added from elsewhere)' * bool(members[name].imported)}" for name in lacking)
+        which = f"{', '.join(named)} kept none, unlike the others"
+        every, again = min(min(kept) for kept in ages.values() if kept), lacking
+        option = " ".join(f"--rebuild {name}" for name in lacking)
     model = next(iter(pool.member_folders.values())) / WEIGHTS
-    seconds = sum(member.seconds for member in members.values())
+    seconds, disk = sum(members[name].seconds for name in again), len(again) * _USUAL_AGES * model.stat().st_size
     return (
         f"pool {pool.config.name!r} has no age of all its members: {which}. Set [recipe] keep_every_steps = {every} "
-        f"and run `mixscout pool build POOL.toml --all-members`: {len(members)} members are trained again "
-        f"({duration(seconds)} the last time), and about {size(len(members) * _USUAL_AGES * model.stat().st_size)} kept"
+        f"and run `mixscout pool build POOL.toml {option}`: {len(again)} of {len(ages)} members are trained again "
+        f"({duration(seconds)} the last time), and about {size(disk)} more kept"
     )
 
 

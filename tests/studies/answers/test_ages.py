@@ -213,7 +213,7 @@ def test_without_ages_the_option_and_the_price_are_named(built_root: Path, mixsc
     assert "pool 'tiny' has no age of all its members: its members kept no ages. Set [recipe] keep_every_steps = 3" in (
         refused.err
     )
-    assert "--all-members`: 3 members are trained again (" in refused.err and "MB kept" in refused.err
+    assert "--all-members`: 3 of 3 members are trained again (" in refused.err and "MB more kept" in refused.err
 
 
 def test_members_without_a_common_age_are_named(root: Path) -> None:
@@ -226,8 +226,10 @@ def test_members_without_a_common_age_are_named(root: Path) -> None:
             _with_members(pool, others).at_all_ages()
         return str(refused.value)
 
-    assert "member 'docs' kept no ages, unlike the others" in refusal(ages={})
-    assert "member 'docs' (added from elsewhere) kept no ages" in refusal(ages={}, imported=object())
+    one = refusal(ages={})
+    assert "member 'docs' kept none, unlike the others. Set [recipe] keep_every_steps = 3 and run" in one
+    assert "POOL.toml --rebuild docs`: 1 of 3 members are trained again (" in one
+    assert "member 'docs' (added from elsewhere) kept none" in refusal(ages={}, imported=object())
     kept = refusal(ages={5: members["docs"].ages[6]})
     assert "member 'code' kept 3, 6, 9; member 'docs' kept 5; member 'prose' kept 3, 6, 9" in kept
 
