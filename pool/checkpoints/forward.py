@@ -149,7 +149,8 @@ def target_nats(
     body: the compiled model below its head, where there is one
     nats: the compiled `position_nats`, where there is one
     """
-    body, nats = body or model.base_model, nats or position_nats
+    body = model.base_model if body is None else body  # a compiled model has no truth value
+    nats = position_nats if nats is None else nats
     hidden = body(input_ids=inputs, use_cache=False).last_hidden_state
     hidden = hidden.flatten(0, 1).index_select(0, positions)
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
