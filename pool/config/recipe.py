@@ -172,8 +172,8 @@ class Recipe(Config):
     lora: Annotated[Lora | None, OptionMark.YOUNGER, OptionMark.MEMBERS_ONLY] = None
     """Train low-rank adapters (members only)."""
     keep_every_steps: Annotated[int | None, OptionMark.WITHOUT_EFFECT, OptionMark.MEMBERS_ONLY] = Field(None, ge=1)
-    """Keep a copy of each member after every so many optimiser steps: a study can merge members of one age ([objective]
-    member_age). Does not change the member (members only)."""
+    """Keep a copy of each member after every so many optimiser steps, for `mixscout ages` and [objective] member_age.
+    Does not change the member (members only)."""
     order_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order in which windows are read."""
     checkpoint_steps: Annotated[int, OptionMark.WITHOUT_EFFECT] = Field(100, ge=1)
