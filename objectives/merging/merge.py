@@ -6,14 +6,17 @@ model's parameters are views of one flat buffer, and a merge writes the buffer i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
 from objectives.held_out import Floats
-from objectives.merging.members.arrays import filled, mapped
+from objectives.merging.members.arrays import InMemory, Rows, Shape, StoredArray, filled, mapped
 from objectives.merging.members.form import FlatLayout, Form, HeldMembers, inner, sum_many
 from objectives.merging.members.holding import Choice, Holding, choose, free_memory
 from objectives.merging.members.pruned import PrunedForm
@@ -22,13 +25,56 @@ from objectives.merging.members.whole import WholeForm, WholeMembers
 from pool.checkpoints.checkpoint import check_finite, load_model, parameters_of
 from pool.checkpoints.likeness import check_same_tensors
 from pool.checkpoints.manifest import AGES, CONFIG, WEIGHTS, CheckpointManifest
+from pool.engines.devices import ReadAhead, SharedPages, one_at_a_time
 from pool.engines.resources import give_back_memory
 from pool.errors import ConfigError, NotRememberedError
 from pool.files.digests import digest_file, digest_json, short
 from pool.files.records import MANIFEST, read_record
+from pool.progress import say, size
 
 AS_TRAINED = Holding()
+_ALIGNMENT = 64
 _DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8}
+
+
+class Streamed(InMemory):
+    """An array in pages of the host that processes share, copied to a GPU for reading."""
+
+    def __init__(self, tensor: torch.Tensor, device: torch.device, pages: SharedPages) -> None:
+        super().__init__(tensor, device)
+        self._pages = pages  # registered with the GPU as long as the array lives
+
+
+def shared(
+    name: str, shapes: Mapping[str, Shape], rows: Callable[[], Rows], device: torch.device
+) -> dict[str, StoredArray]:
+    """Hold arrays in shared pages, filled by the first process that asks; `small` arrays lie on the device."""
+    ends = [0, *accumulate(-(-shape.nbytes // _ALIGNMENT) * _ALIGNMENT for shape in shapes.values())]
+    with one_at_a_time(name):
+        pages = SharedPages(name, ends[-1])
+        parts = (
+            pages.bytes_of[start : start + shape.nbytes] for start, shape in zip(ends, shapes.values(), strict=False)
+        )
+        tensors = {
+            one: part.view(shape.dtype).view(shape.rows, shape.columns)
+            for part, (one, shape) in zip(parts, shapes.items(), strict=True)
+        }
+        if pages.is_new:
+            done = dict.fromkeys(shapes, 0)
+            for one, row in rows():
+                tensors[one][done[one]].copy_(row)
+                done[one] += 1
+            pages.complete()
+    small = {one: InMemory(tensors[one].to(device), device) for one, shape in shapes.items() if shape.small}
+    return {one: small.get(one) or Streamed(tensor, device, pages) for one, tensor in tensors.items()}
+
+
+def to_read(array: StoredArray, device: torch.device) -> StoredArray:
+    """Let a GPU read an array of a folder; `small` ones, in memory, go to the GPU."""
+    if device.type == "cpu":
+        return array
+    there = array.whole()
+    return ReadAhead(array, device) if there is None else InMemory(there.to(device), device)
 
 
 class StackedPool:
@@ -65,7 +111,7 @@ class StackedPool:
         self._folder = folder
         self._members: HeldMembers | None
         self._is_released = False
-        self.choice, self._members = self._held()
+        self.choice, self._members = self._held_in_turn()
 
     @classmethod
     def of_seed(cls, names: Sequence[str], seed: Path, *, holding: Holding = AS_TRAINED) -> StackedPool:
@@ -79,7 +125,7 @@ class StackedPool:
         """The members, loaded again after `release`. Raises `NotRememberedError` for a pool without them."""
         if self._is_released:
             before = self.flat.clone()
-            self.choice, self._members = self._held()  # by the resident model's buffer
+            self.choice, self._members = self._held_in_turn()  # by the resident model's buffer
             self.flat.copy_(before)
             self._is_released = False
         if self._members is None:
@@ -119,8 +165,11 @@ class StackedPool:
             torch.cuda.synchronize(self.device)
 
     def release(self) -> None:
-        """Free the members' memory and the gradient's until a merge needs them; the resident model stays."""
-        if self._members is None:
+        """Free the device of members and gradient until a merge needs them; the resident model stays.
+
+        Members that lie elsewhere for the most part stay too.
+        """
+        if self._members is None or 2 * self._members.device_nbytes < self._members.nbytes:
             return
         self._members, self._gradient, self._is_released = None, None, True
         self.model.zero_grad(set_to_none=True)
@@ -147,15 +196,42 @@ class StackedPool:
                 parameter.grad = self._gradient[self._layout.matrices[name].part].view(parameter.shape)
         return self._gradient
 
+    def _held_in_turn(self) -> tuple[Choice, HeldMembers]:
+        """Hold the members; on a GPU after others that begin there, so that their bytes no longer count as free."""
+        if self.device.type != "cuda":
+            return self._held()
+        gpu = torch.cuda.get_device_properties(self.device)
+        with one_at_a_time(f"gpu-{gpu.uuid}"):
+            choice, members = self._held()
+            free = free_memory(self.device)
+        say(
+            f"members are {choice.place}: {size(members.device_nbytes)} of {gpu.name}, {size(free.device)} left, and "
+            f"{size(members.nbytes - members.device_nbytes)} of the host's memory, {size(free.host)} left"
+        )
+        return choice, members
+
     def _held(self) -> tuple[Choice, HeldMembers]:
         form = self._form()
         shapes = form.shapes()
-        choice = self._choice(sum(shape.nbytes for shape in shapes.values()))
-        if choice.place == "mapped":
-            folder = self._packed_folder(form)
-            return choice, form.held(mapped(shapes, lambda: form.encode(self._each()), self.device, folder))
+        pages = self._pages(form, shapes)
+        choice = self._choice(sum(shape.nbytes for shape in shapes.values()), pages)
         streamed = choice.place == "streamed"
-        return choice, form.held(filled(shapes, form.encode(self._each()), self.device, streamed=streamed))
+
+        def encoded() -> Rows:
+            return form.encode(self._each())
+
+        if choice.place == "mapped":
+            there = mapped(shapes, encoded, torch.device("cpu"), self._packed_folder(form))
+            return choice, form.held({name: to_read(array, self.device) for name, array in there.items()})
+        if streamed and pages is not None:
+            return choice, form.held(shared(pages, shapes, encoded, self.device))
+        return choice, form.held(filled(shapes, encoded(), self.device, streamed=streamed))
+
+    def _pages(self, form: Form, shapes: Mapping[str, Shape]) -> str | None:
+        """Name the pages in which processes share streamed members; None where they cannot."""
+        if self.device.type != "cuda" or self._folder is None or not hasattr(os, "memfd_create"):
+            return None
+        return self._packed_folder(form).name
 
     def _form(self) -> Form:
         """Make the form of the holding; the seed of task vectors becomes resident."""
@@ -170,10 +246,13 @@ class StackedPool:
             return PrunedForm(count, self._layout, seed, self.holding.keep_share, stored)
         return StepsForm(count, self._layout, seed)
 
-    def _choice(self, pool_bytes: int) -> Choice:
+    def _choice(self, pool_bytes: int, pages: str | None) -> Choice:
         if self.holding.held != "auto":
             return Choice(self.holding.held, "as asked for")
-        choice = choose(pool_bytes, self.flat.nbytes, self.device, free_memory(self.device))
+        free = free_memory(self.device)
+        if pages is not None and SharedPages.exist(pages):
+            free = replace(free, host=free.host + pool_bytes)  # another process has paid for them
+        choice = choose(pool_bytes, self.flat.nbytes, self.device, free)
         return choice if self._folder is not None or choice.place != "mapped" else Choice("resident", choice.why)
 
     def _each(self) -> Iterator[torch.Tensor]:

@@ -1,7 +1,12 @@
 """The merge is exact."""
 
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,13 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from objectives.losses.merged_loss import MergedLoss, Unloaded, make_room
-from objectives.merging.merge import StackedPool
+from objectives.merging import merge as merge_module
+from objectives.merging.members.arrays import mapped
+from objectives.merging.members.holding import Free, Holding
+from objectives.merging.merge import StackedPool, shared
 from objectives.scoring.paired import segments
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.recipe import ModelShape
+from pool.engines.devices import ReadAhead, SharedPages
 from pool.errors import PoolError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
@@ -164,3 +173,98 @@ def test_released_members_leave_the_gpu(tiny_pool: Pool) -> None:
     assert torch.cuda.memory_allocated() <= held - size + merged.nbytes
     stacked.merge(np.full(3, 1 / 3))
     assert torch.equal(stacked.flat, merged)
+
+
+FORMS = [Holding(), Holding(stored="bfloat16"), Holding(stored="int8"), Holding(keep_share=0.5)]
+"""Also as their seed and some arrays are small, which lie on the device."""
+
+
+@pytest.fixture
+def beside(tiny_pool: Pool, tmp_path: Path) -> Path:
+    """A folder with the seed, for packed members."""
+    (tmp_path / "seed").symlink_to(tiny_pool.folder / "seed")
+    return tmp_path
+
+
+@pytest.mark.parametrize("holding", FORMS, ids=str)
+def test_members_of_a_file_read_ahead_merge_with_the_same_bits(holding: Holding, tiny_pool: Pool, beside: Path) -> None:
+    cpu, weights = torch.device("cpu"), np.array([0.2, 0.3, 0.5])
+    stacked = StackedPool(
+        tiny_pool.member_folders, device="cpu", holding=replace(holding, held="mapped"), folder=beside
+    )
+    stacked.merge(weights)
+    merged, form = stacked.flat.clone(), stacked._form()
+    there = mapped(form.shapes(), lambda: pytest.fail("packed before"), cpu, stacked._packed_folder(form))
+    ahead = {name: array if array.whole() is not None else ReadAhead(array, cpu) for name, array in there.items()}
+    again = torch.zeros_like(merged)
+    form.held(ahead).sum(weights, again)
+    assert torch.equal(again, merged)
+
+
+@pytest.mark.parametrize("holding", FORMS, ids=str)
+def test_shared_members_are_encoded_once_and_merge_with_the_same_bits(
+    holding: Holding, tiny_pool: Pool, beside: Path
+) -> None:
+    cpu, weights = torch.device("cpu"), np.array([0.2, 0.3, 0.5])
+    stacked = StackedPool(tiny_pool.member_folders, device="cpu", holding=holding, folder=beside)
+    stacked.merge(weights)
+    merged, form, name = stacked.flat.clone(), stacked._form(), f"test-{os.getpid()}-{holding.stored}"
+    first = shared(name, form.shapes(), lambda: form.encode(stacked._each()), cpu)
+    second = shared(name, form.shapes(), lambda: pytest.fail("encoded again"), cpu)
+    for arrays in (first, second):
+        again = torch.zeros_like(merged)
+        form.held(arrays).sum(weights, again)
+        assert torch.equal(again, merged)
+
+
+def test_members_that_another_process_streams_take_no_more_of_the_host(
+    tiny_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stacked = StackedPool(tiny_pool.member_folders, device="cpu", folder=tiny_pool.folder)
+    stacked.device, model = torch.device("cuda"), stacked.flat.nbytes
+    monkeypatch.setattr(merge_module, "free_memory", lambda device: Free(host=4 * model, device=model))
+    monkeypatch.setattr(SharedPages, "exist", lambda name: name == "there")
+    found = [stacked._choice(10 * model, pages).place for pages in (None, "not there", "there")]
+    assert found == ["mapped", "mapped", "streamed"]
+
+
+def test_processes_hold_members_on_a_gpu_in_turn_and_say_what_they_hold(
+    tiny_pool: Pool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stacked, turns = StackedPool(tiny_pool.member_folders, device="cpu"), []
+
+    @contextmanager
+    def turn(what: str) -> Iterator[None]:
+        turns.append(what)
+        yield
+        turns.append("over")
+
+    def held() -> object:
+        turns.append("looks at free memory")
+        return stacked.choice, SimpleNamespace(nbytes=5_000_000_000, device_nbytes=4_000_000_000)
+
+    stacked.device = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="a1", name="H200"))
+    monkeypatch.setattr(merge_module, "free_memory", lambda device: Free(host=9e9, device=1e9))
+    monkeypatch.setattr(merge_module, "one_at_a_time", turn)
+    monkeypatch.setattr(stacked, "_held", held)
+    stacked._held_in_turn()
+    assert turns == ["gpu-a1", "looks at free memory", "over"]
+    line = "members are resident: 4.00 GB of H200, 1.00 GB left, and 1.00 GB of the host's memory, 9.00 GB left"
+    assert line in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("holding", FORMS, ids=str)
+@pytest.mark.parametrize("held", ["streamed", "mapped"])
+def test_a_gpu_reads_members_of_the_host_and_of_files(
+    held: str, holding: Holding, tiny_pool: Pool, beside: Path
+) -> None:
+    here, there = (
+        StackedPool(tiny_pool.member_folders, device=device, holding=replace(holding, held=held), folder=beside)
+        for device in ("cpu", "cuda")
+    )
+    for stacked in (here, there):
+        stacked.merge(np.array([0.2, 0.3, 0.5]))
+    torch.testing.assert_close(there.flat.cpu(), here.flat, atol=2e-6, rtol=0)

@@ -1,16 +1,19 @@
-"""Devices are read as a list, and a GPU that is certainly not there is refused before torch loads."""
+"""Devices are read as a list, a GPU that is certainly not there is refused before torch loads, and memory is shared."""
 
 import os
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
 
 from pool.engines import devices
-from pool.engines.devices import known_gpus, parse_devices, visible_devices
+from pool.engines.devices import ReadAhead, SharedPages, known_gpus, one_at_a_time, parse_devices, visible_devices
 from pool.engines.resources import device_line
 from pool.errors import ConfigError
 
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="by /proc and memfd")
 GPUS = ("GPU-aaaa1111-0", "GPU-bbbb2222-0")
 
 
@@ -110,10 +113,109 @@ def test_tests_without_the_mark_see_no_gpu() -> None:
 
 @pytest.mark.gpu
 def test_nvml_lists_what_torch_sees() -> None:
-    import torch
-
     found = known_gpus()
     assert found is not None and len(found) >= torch.cuda.device_count() == len(visible_devices())
     if found:
         assert device_line("bfloat16").startswith(f"computing on {torch.cuda.get_device_name()}")
         assert parse_devices("0") == visible_devices()[:1]
+
+
+SEE = (
+    "import sys; from pool.engines.devices import SharedPages\n"
+    "pages = SharedPages(sys.argv[1], 4096); print(pages.is_new, int(pages.bytes_of[7]), flush=True)\n"
+    "if len(sys.argv) > 2: pages.bytes_of.fill_(int(sys.argv[2])); pages.complete()\n"
+    "print('ready', flush=True); sys.stdin.read()"
+)
+
+
+def _other(*arguments: str) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SEE, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.said = [process.stdout.readline().split(), process.stdout.readline().split()]
+    return process
+
+
+@LINUX
+def test_pages_are_filled_once_and_outlive_the_process_that_filled_them() -> None:
+    name = f"test-{os.getpid()}"
+    first = _other(name, "42")
+    assert first.said == [["True", "0"], ["ready"]]
+    ours = SharedPages(name, 4096)
+    assert not ours.is_new and SharedPages.exist(name)
+    first.kill()
+    first.wait()
+    second = _other(name)
+    assert second.said[0] == ["False", "42"], "they are ours now, and still to be found"
+    second.kill()
+    second.wait()
+    del ours
+    assert not SharedPages.exist(name), "nothing is left behind"
+
+
+@LINUX
+def test_pages_half_filled_are_not_found() -> None:
+    name = f"half-{os.getpid()}"
+    begun = SharedPages(name, 64)
+    assert begun.is_new and not SharedPages.exist(name)
+    begun.complete()
+    assert SharedPages.exist(name)
+
+
+def test_a_block_has_one_process_at_a_time() -> None:
+    code = "from pool.engines.devices import one_at_a_time\nwith one_at_a_time('a test'): print('in', flush=True)"
+    with one_at_a_time("a test"):
+        other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        time.sleep(1)
+        assert other.poll() is None
+    assert other.communicate()[0] == "in\n"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_copies_from_shared_pages() -> None:
+    pages = SharedPages(f"gpu-{os.getpid()}", 3 * 2**20)
+    pages.bytes_of.copy_(torch.arange(3 * 2**20) % 251)
+    there = pages.bytes_of.to("cuda", non_blocking=True)
+    torch.cuda.synchronize()
+    assert torch.equal(there.cpu(), pages.bytes_of)
+    assert pages.bytes_of.is_pinned()
+
+
+class Recorded:
+    """Rows in memory; notes what is read and let go."""
+
+    def __init__(self) -> None:
+        self.values = torch.arange(40.0).view(4, 10)
+        self.said: list[str] = []
+
+    def row(self, number: int, part: slice) -> torch.Tensor:
+        self.said.append(f"row {number}")
+        return self.values[number, part]
+
+    def done(self, number: int, part: slice) -> None:
+        self.said.append(f"done {number}")
+
+
+def _read(device: str) -> None:
+    array = Recorded()
+    ahead = ReadAhead(array, torch.device(device))
+    parts = [(number, part) for part in (slice(0, 4), slice(4, 10)) for number in range(4)]
+    found = []
+    for number, part in parts:
+        found.append(ahead.row(number, part))
+        ahead.done(number, part)
+    for (number, part), values in zip(parts, found, strict=True):
+        assert torch.equal(values.cpu(), array.values[number, part]), "a buffer is not written while it is read"
+    assert array.said[:3] == ["row 0", "done 0", "row 1"] and ahead.whole() is None
+
+
+def test_a_file_is_read_through_two_buffers() -> None:
+    _read("cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_reads_a_file_through_two_buffers() -> None:
+    _read("cuda")
