@@ -25,7 +25,7 @@ studies/terminal.py  studies/database/migrations  studies/database  studies/stud
 studies/opened  studies/running  studies/answers  studies/assessment/pool_check  studies/assessment/fidelity
 studies/assessment/comparison  studies/assessment/ablation
 studies/benchmarks/ratio.py  studies/benchmarks/training.py  studies/benchmarks/surrogates.py
-studies/benchmarks/evaluation  studies/benchmarks/strategies
+studies/benchmarks/evaluation  studies/benchmarks/gpu.py  studies/benchmarks/strategies
 studies/outcome/handover  studies/outcome/report/facts  studies/outcome/report/sections  studies/outcome/report
 studies/outcome/dashboard  studies/command_line  mixscout
 """

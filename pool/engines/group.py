@@ -1,6 +1,6 @@
-"""A group of processes on this machine for one piece of work: they begin and end together.
+"""Processes of this machine for one piece of work: a group that begins and ends together, or one with a time limit.
 
-They meet through a file, talk over loopback, and die with their starter.
+A group meets through a file and talks over loopback. All die with their starter.
 """
 
 import ctypes
@@ -11,20 +11,21 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch.multiprocessing.spawn import spawn
 
 from pool.engines.engine import Job, Listener, said_into
 from pool.engines.resources import device_fault
-from pool.errors import MixscoutError, PoolError
-from pool.progress import mute
+from pool.errors import MixscoutError, PoolError, first_line
+from pool.progress import duration, mute
 
 
 def is_first() -> bool:
@@ -70,6 +71,56 @@ def run_group(work: Callable[[], bool], count: int, label: str) -> Ending:
                 for process in processes:
                     process.join()  # until its memory is free
         return _ending(codes, member, label)
+
+
+Sent = TypeVar("Sent")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    reason: str
+
+
+def run_limited(work: Callable[[Callable[[Sent], None]], None], limit: float, *, forked: bool) -> Iterator[Sent]:
+    """Yield at once what `work` hands to its argument, in a process that is killed after `limit` seconds.
+
+    `forked` begins without imports; the process must not use a GPU then. Raises `PoolError` saying why a work ended
+    early.
+    """
+    context = multiprocessing.get_context("fork" if forked else "spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work_alone, args=(work, theirs, os.getpid()))  # type: ignore[attr-defined]
+    process.start()
+    theirs.close()
+    deadline = time.monotonic() + limit
+    try:
+        while ours.poll(max(0.0, deadline - time.monotonic())):
+            try:
+                sent = ours.recv()
+            except EOFError:
+                process.join()
+                if process.exitcode:
+                    raise PoolError(f"the process ended with exit code {process.exitcode}") from None
+                return
+            if isinstance(sent, _Failure):
+                raise PoolError(sent.reason)
+            yield sent
+        raise PoolError(f"the process was ended after {duration(limit)}")
+    finally:
+        process.kill()
+        process.join()
+
+
+def _work_alone(work: Callable[[Callable[[Sent], None]], None], to: Connection, starter: int) -> None:
+    _die_with_starter()
+    if os.getppid() != starter:
+        os._exit(_RAISED)  # the starter died before
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    mute()
+    try:
+        work(to.send)
+    except Exception as error:
+        to.send(_Failure(f"{type(error).__name__}: {first_line(error)}"))
 
 
 def _codes(processes: Sequence[BaseProcess], listen: Callable[[], None]) -> list[int | None]:

@@ -5,8 +5,9 @@ Model, windows, AdamW, schedule, clipping and dtype are equal, and neither side 
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +23,7 @@ from pool.errors import ConfigError
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
+from pool.tokens.held_out import Tokens
 from studies.benchmarks.ratio import Ratio, seconds
 
 SHAPE_130M = ModelShape(
@@ -78,45 +80,57 @@ def run_training(pool: Pool, wanted: TrainingRequest) -> Speed:
         raise ConfigError(
             f"no partition of pool {pool.config.name!r} has {context} training tokens: time a larger pool"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    steps = wanted.steps or STEPS[device.type]
-    mixture, recipe = Mixture.uniform(long), _plain(pool.config.recipe, steps, context)
-    windows = training_windows(streams, mixture, recipe, context)
+    steps = wanted.steps or STEPS["cuda" if torch.cuda.is_available() else "cpu"]
+    recipe = _plain(pool.config.recipe, steps, context)
     seed = pool.folder / "seed"
     start = new_model(SHAPE_130M, VOCABULARY_130M, initial_seed=0) if wanted.is_130m else load_model(seed)
-
-    def train_member(model: PreTrainedModel) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            where, inputs = Path(folder) / "run", RunInputs(saves=False)
-            train(model, streams, mixture, recipe, scratch=where, label="timed", context=context, inputs=inputs)
-
-    def train_bare(model: PreTrainedModel) -> None:
-        with rounding(device, recipe.precision), compiled(model, recipe.compiled):
-            bare_loop(model, windows, recipe, device)
-
     ours, bare = [], []
     with track("training timed", wanted.repeats + 1) as show:
-        for round_number in range(wanted.repeats + 1):
-            if round_number % 2:  # alternated, so that a machine that warms up or slows down favours neither
-                second, first = _timed(start, train_bare), _timed(start, train_member)
-            else:
-                first, second = _timed(start, train_member), _timed(start, train_bare)
-            if round_number:
+        read, recipes = {name: streams[name] for name in long}, [recipe] * (wanted.repeats + 1)
+        for number, (first, second) in enumerate(timed_rounds(start, read, recipes, context=context)):
+            if number:
                 ours.append(first)
                 bare.append(second)
-            show(round_number + 1, f"bare over ours {second / first:.3f}")
-    speed, peak = windows.tokens / Ratio.of(ours).median, wanted.peak_teraflops
+            show(number + 1, f"bare over ours {second / first:.3f}")
+    tokens = recipe.windows(context) * context
+    speed, peak = tokens / Ratio.of(ours).median, wanted.peak_teraflops
     return Speed(
         parameters=sum(parameter.numel() for parameter in start.parameters()),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         precision=recipe.precision,
-        tokens=windows.tokens,
+        tokens=tokens,
         tokens_per_second=speed,
-        bare_tokens_per_second=windows.tokens / Ratio.of(bare).median,
+        bare_tokens_per_second=tokens / Ratio.of(bare).median,
         ratio=Ratio.of([slow / fast for slow, fast in zip(bare, ours, strict=True)]),
         peak_teraflops=peak,
         utilisation=speed * flops_per_token(start, context) / (peak * 1e12) if peak else None,
     )
+
+
+def timed_rounds(
+    start: PreTrainedModel, streams: Mapping[str, Tokens], recipes: Sequence[Recipe], *, context: int
+) -> Iterator[tuple[float, float]]:
+    """Yield the seconds of members' training and of a bare loop, for each recipe; the first round warms up."""
+    for number, recipe in enumerate(recipes):
+        times = {}
+        for train_by in (_by_trainer, _by_loop) if number % 2 else (_by_loop, _by_trainer):
+            # alternated, so that a machine that warms up or slows down favours neither
+            times[train_by] = _timed(start, partial(train_by, streams, recipe, context))
+        yield times[_by_trainer], times[_by_loop]
+
+
+def _by_trainer(streams: Mapping[str, Tokens], recipe: Recipe, context: int, model: PreTrainedModel) -> None:
+    mixture, inputs = Mixture.uniform(list(streams)), RunInputs(saves=False)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder) / "run"
+        train(model, streams, mixture, recipe, scratch=scratch, label="timed", context=context, inputs=inputs)
+
+
+def _by_loop(streams: Mapping[str, Tokens], recipe: Recipe, context: int, model: PreTrainedModel) -> None:
+    windows = training_windows(streams, Mixture.uniform(list(streams)), recipe, context)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with rounding(device, recipe.precision), compiled(model, recipe.compiled):
+        bare_loop(model, windows, recipe, device)
 
 
 def flops_per_token(model: PreTrainedModel, context: int) -> float:

@@ -32,15 +32,15 @@ Noise = Annotated[float, typer.Option(min=0, help="Standard deviation of noise o
 Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
 
 
-def _picture(picture: Path | None) -> Path | None:
-    if picture is not None:
-        writable_folder(picture.parent)
-    return picture
+def _beside(file: Path | None) -> Path | None:
+    if file is not None:
+        writable_folder(file.parent)
+    return file
 
 
 Picture = Annotated[
     Path | None,
-    typer.Option(metavar="PNG", show_default="none", help="Also draw a picture into this file.", callback=_picture),
+    typer.Option(metavar="PNG", show_default="none", help="Also draw a picture into this file.", callback=_beside),
 ]
 
 
@@ -205,6 +205,37 @@ def training(
         "what really training the answer would cost",
     )
     print_answer(found, show_training, as_json=as_json, then=then)
+
+
+@bench_verbs.command(epilog="Examples: `mixscout bench gpu --json gpu.json`, `... --tiny`")
+def gpu(
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Every part on the CPU, with tiny sizes and no verdict.")
+    ] = False,
+    json_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            show_default="none",
+            help="Also write the figures into this file, as soon as they are there.",
+            callback=_beside,
+        ),
+    ] = None,
+) -> None:
+    """Check merging, scoring and training on this machine's GPU against their targets, in at most eight minutes."""
+    quiet_libraries()
+    from pool.files.whole import write_text, writing_to
+    from studies.benchmarks.evaluation.tables import show_gpu
+    from studies.benchmarks.gpu import run_gpu
+    from studies.benchmarks.ratio import GpuFigures
+
+    def keep(found: GpuFigures) -> None:
+        if json_file is not None:
+            with writing_to(json_file):
+                write_text(json_file, json_text(found))
+
+    print_answer(run_gpu(tiny=tiny, keep=keep), show_gpu, as_json=False)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")

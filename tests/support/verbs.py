@@ -46,6 +46,7 @@ ENTRIES = {
     "bench objective": "STUDY --repeats 1 --seeds 1 --search-merges 2",
     "bench memory": "STUDY --mixtures 2 --repeats 1",
     "bench training": "POOL --steps 2 --repeats 1",
+    "bench gpu": "--tiny",
     "bench surrogate": "--table TABLE --sizes 8 --subsets 1",
     "bench landscape": "STUDY --values 4 --gradients 3 --unseen 3",
 }

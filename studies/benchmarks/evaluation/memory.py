@@ -15,6 +15,8 @@ import torch
 
 from objectives.held_out import Floats
 from objectives.losses.merged_loss import MergedLoss
+from objectives.merging.members.arrays import filled
+from objectives.merging.members.form import Form, HeldMembers, inner
 from objectives.merging.members.holding import Holding
 from objectives.merging.merge import StackedPool
 from objectives.scoring.scorer import Scorer
@@ -175,6 +177,8 @@ STEP = 0.15
 """Norm of a task vector, as a share of the seed's: that of the demo's members."""
 MIXTURES = 3
 WINDOWS = 4
+COMPARED_AT_ONCE = 2**22
+"""Values of a member that are compared in float64 at a time."""
 
 
 def run_large(repeats: int) -> MemoryFigures:
@@ -202,11 +206,37 @@ def _stepped(folder: Path, number: int) -> Path:
 
 
 def _loss_of(stacked: StackedPool) -> Callable[[], float]:
-    shape = (WINDOWS, SHAPE.context)
-    tokens = np.random.default_rng(0).integers(0, VOCABULARY, size=shape, dtype=np.int32)
-    documents = np.arange(WINDOWS, dtype=np.int32)
-    table = WindowTable.of(
-        {"random": HeldOutWindows(tokens, tokens, documents, np.full(WINDOWS, tokens.size), WINDOWS)}, ["random"]
-    )
+    table = random_text(WINDOWS, SHAPE.context, VOCABULARY)
     scorer = Scorer(stacked.model, table)
-    return lambda: float(scorer.score().sum() / tokens.size)
+    return lambda: float(scorer.score().sum() / table.inputs.size)
+
+
+def random_text(windows: int, context: int, vocabulary: int) -> WindowTable:
+    tokens = np.random.default_rng(0).integers(0, vocabulary, size=(windows, context), dtype=np.int32)
+    documents = np.arange(windows, dtype=np.int32)
+    found = HeldOutWindows(tokens, tokens, documents, np.full(windows, tokens.size), windows)
+    return WindowTable.of({"random": found}, ["random"])
+
+
+def random_members(form: Form, count: int, seed: torch.Tensor, step: float = STEP) -> HeldMembers:
+    """Hold members at random steps from a seed (P,), on its device."""
+    drawn = (seed + step * torch.randn(seed.numel(), device=seed.device) for _ in range(count))
+    return form.held(filled(form.shapes(), form.encode(drawn), seed.device, streamed=False))
+
+
+def errors_of(members: HeldMembers, like: torch.Tensor) -> tuple[float, float]:
+    """Compare with float64: relative errors of a merge (norm), and of inner products with it (the largest).
+
+    Merges have the shape (P,) and the device of `like`.
+    """
+    weights, out = np.random.default_rng(0).dirichlet(np.ones(members.count)), torch.zeros_like(like)
+    members.sum(weights, out)
+    off = total = 0.0
+    slopes = np.zeros(members.count)
+    for part, values in members.blocks(COMPARED_AT_ONCE):
+        exact = values.double()
+        merged = torch.tensor(weights, device=like.device) @ exact
+        off += float((out[part] - merged).square().sum())
+        total += float(merged.square().sum())
+        slopes += (exact @ out[part].double()).cpu().numpy()
+    return (off / total) ** 0.5, float(np.abs(inner(members, out) - slopes).max() / np.abs(slopes).max())

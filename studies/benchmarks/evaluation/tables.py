@@ -22,7 +22,7 @@ from pool.progress import track
 from studies.benchmarks.evaluation.costs import EvaluationCosts, check_mergekit, ready_seconds
 from studies.benchmarks.evaluation.memory import MemoryFigures
 from studies.benchmarks.evaluation.shortcuts import PrecisionCheck, Savings
-from studies.benchmarks.ratio import Ratio, paired
+from studies.benchmarks.ratio import GpuFigures, Ratio, paired
 from studies.benchmarks.surrogates import Spread, SurrogateResult
 from studies.benchmarks.training import Speed
 from studies.terminal import plain_table
@@ -122,6 +122,21 @@ def show_training(console: Console, found: Speed) -> None:
     )
     if found.utilisation is not None:
         console.print(f"model FLOPs utilisation {found.utilisation:.1%} of {found.peak_teraflops:g} teraflops")
+
+
+def show_gpu(console: Console, found: GpuFigures) -> None:
+    table = plain_table("part", "figure", "value", "unit", "target", "judged", left=2)
+    for one in found.figures:
+        target = "" if one.least is None else f">= {one.least:g}"
+        target = target if one.most is None else f"<= {one.most:g}"
+        verdict = {None: "", True: "holds", False: "falls short"}[one.holds]
+        if target and not found.is_judged:
+            verdict = "not on a CPU"
+        table.add_row(one.part, one.name, "" if one.value is None else f"{one.value:.4g}", one.unit, target, verdict)
+    console.print(table)
+    for one in found.figures:
+        if one.note:
+            console.print(f"{one.part}, {one.name}: {one.note}")
 
 
 def show_growth(console: Console, points: Sequence[Point]) -> None:
