@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 
+from objectives.agreement.correction_laws import FREEDOM, LawGiven, Pairs, Places, correction_laws
 from objectives.agreement.statistics import conformal_quantile, shares_of
 from objectives.held_out import Floats
 
@@ -24,17 +24,6 @@ ENOUGH_FOR_CONFORMAL = 12
 """From so many truths, the errors of truths left out set the width of intervals."""
 LEVEL = 0.9
 """The share of truths left out that the widened intervals hold."""
-_FREEDOM = 4.0
-"""Degrees of freedom of the prior of an output's scale."""
-_FLAT = 30.0
-"""Prior deviation of the offset a, in units: as good as flat."""
-_LENGTHS = (0.5, 1.0, 2.0, 4.0)
-_DELTAS = (0.01, 0.03, 0.1, 0.2, 0.4)
-_NOISES = (0.3, 1.0, 3.0, 10.0)
-_SLOPES = (0.05, 0.15, 0.4)
-_USUAL = np.log([0.1, 1.0, 0.15])
-_DOUBT = np.array([1.2, 1.2, 1.0])
-"""Centers and deviations of the log-normal priors of delta, noise and slope."""
 _USUAL_NOISE = 0.03
 """Noise in units where no mixture was trained twice."""
 _NEGLIGIBLE = 1e-6
@@ -71,17 +60,9 @@ class Yardstick:
     def noise_in_units(self) -> Floats:
         return np.where(np.isfinite(self.noise), self.noise / self.unit, _USUAL_NOISE)
 
-    def places(self, weights: Floats, proxy: Floats) -> _Places:
+    def places(self, weights: Floats, proxy: Floats) -> Places:
         spread = np.maximum(self.weights.std(axis=0), 1e-3)
-        return _Places(weights / spread / np.sqrt(weights.shape[1]), (proxy - self.center) / self.unit)
-
-
-@dataclass(frozen=True, eq=False)
-class _Places:
-    """Mixtures as weights (M, K) in units of their spread, and as proxies (M, E) in units from the center."""
-
-    weights: Floats
-    proxy: Floats
+        return Places(weights / spread / np.sqrt(weights.shape[1]), (proxy - self.center) / self.unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,82 +81,6 @@ class Truth:
 
 
 @dataclass(frozen=True, eq=False)
-class _Law:
-    """A point of the grid; sizes in units, the noise (E,) by output."""
-
-    length: float
-    delta: float
-    noise: Floats
-    slope: float
-
-    def covariance(self, one: _Places, other: _Places) -> Floats:
-        """Return the prior covariance (E, M, N) of truth less proxy, without noise."""
-        differences = one.weights[:, None] - other.weights
-        alike = np.exp(-(differences**2).sum(axis=-1) / (2 * self.length**2))
-        lines = one.proxy.T[:, :, None] * other.proxy.T[:, None, :]
-        return np.asarray(_FLAT**2 + self.slope**2 * lines + self.delta**2 * alike)
-
-    def variance(self, at: _Places) -> Floats:
-        """Return the prior variance (E, M), without noise."""
-        return np.asarray(_FLAT**2 + self.slope**2 * at.proxy.T**2 + self.delta**2)
-
-
-@dataclass(frozen=True, eq=False)
-class _Posterior:
-    """A law given N differences of truth and proxy.
-
-    inverse: (E, N, N), of their covariance.
-    dual: (E, N), the inverse times the differences.
-    square: (E,), the differences times the dual.
-    plausible: mean log likelihood of the outputs plus log prior.
-    """
-
-    law: _Law
-    inverse: Floats
-    dual: Floats
-    square: Floats
-    plausible: float
-
-    @classmethod
-    def of(cls, law: _Law, prior: float, evidence: _Places, differences: Floats) -> _Posterior:
-        count = len(differences)
-        covariance = law.covariance(evidence, evidence) + law.noise[:, None, None] ** 2 * np.eye(count)
-        factor = np.linalg.cholesky(covariance)
-        inverse = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
-        dual = np.einsum("enm,me->en", inverse, differences)
-        square = np.einsum("en,ne->e", dual, differences)
-        size = np.log(np.einsum("enn->en", factor)).sum()
-        likelihood = -0.5 * (_FREEDOM + count - 1) * np.log1p(square / _FREEDOM).sum() - size
-        return cls(law, inverse, dual, square, float(likelihood) / differences.shape[1] + prior)
-
-    @property
-    def inflation(self) -> Floats:
-        """The estimated scale (E,) of the covariance."""
-        return np.asarray((_FREEDOM + self.square) / (_FREEDOM + self.dual.shape[1] - 1))
-
-    def moments(self, evidence: _Places, at: _Places, *, noisy: bool) -> tuple[Floats, Floats]:
-        """Return means and variances (M, E) of truth less proxy, in units."""
-        cross = self.law.covariance(at, evidence)
-        mean = np.einsum("emn,en->me", cross, self.dual)
-        explained = np.einsum("emn,enk,emk->em", cross, self.inverse, cross, optimize=True)
-        variance = self.law.variance(at) - explained + (self.law.noise[:, None] ** 2 if noisy else 0.0)
-        return mean, np.maximum(variance, 1e-12).T * self.inflation
-
-    def left_out(self, differences: Floats) -> tuple[Floats, Floats, Floats]:
-        """Predict each difference (N, E) from the others: means, variances, and log densities of the true ones.
-
-        mean_i = y_i - [C^-1 y]_i / [C^-1]_ii and variance_i = 1 / [C^-1]_ii (Rasmussen and Williams 2006, eq. 5.12).
-        """
-        precision = np.einsum("enn->ne", self.inverse)
-        errors = self.dual.T / precision
-        freedom = _FREEDOM + len(differences) - 2
-        inflation = (_FREEDOM + np.maximum(self.square - errors * self.dual.T, 0.0)) / freedom
-        variance = inflation / precision
-        density = -0.5 * (freedom + 1) * np.log1p(errors**2 / variance / freedom) - 0.5 * np.log(variance)
-        return differences - errors, variance, density
-
-
-@dataclass(frozen=True, eq=False)
 class TwoFidelity:
     """A model of N truths in E outputs.
 
@@ -186,9 +91,9 @@ class TwoFidelity:
     """
 
     yardstick: Yardstick
-    evidence: _Places
+    evidence: Places
     differences: Floats
-    posteriors: Sequence[_Posterior]
+    posteriors: Sequence[LawGiven]
     widening: Floats
 
     @classmethod
@@ -204,7 +109,8 @@ class TwoFidelity:
             raise ValueError("learning truths from proxies takes a trained mixture: there is none")
         evidence = yardstick.places(weights, proxy)
         differences = (truth - proxy) / yardstick.unit
-        every = [_Posterior.of(law, prior, evidence, differences) for law, prior in _grid(yardstick)]
+        pairs, laws = Pairs.of(evidence, evidence), correction_laws(yardstick.noise_in_units)
+        every = [LawGiven.of(law, prior, pairs, differences) for law, prior in laws]
         most = max(one.plausible for one in every)
         kept = [one for one in every if one.plausible - most > np.log(_NEGLIGIBLE)]
         return cls(yardstick, evidence, differences, kept, np.ones(truth.shape[1]))
@@ -222,8 +128,8 @@ class TwoFidelity:
 
     def predict(self, weights: Floats, proxy: Floats, *, noisy: bool = True) -> Truth:
         """Predict mixtures (M, K) with proxies (M, E); `noisy`: as trained once, else the mean over data orders."""
-        at = self.yardstick.places(weights, proxy)
-        parts = [one.moments(self.evidence, at, noisy=noisy) for one in self.posteriors]
+        pairs = Pairs.of(self.yardstick.places(weights, proxy), self.evidence)
+        parts = [one.moments(pairs, noisy=noisy) for one in self.posteriors]
         return self._truth(proxy, *pooled(self.shares, parts), self._freedom)
 
     def means_of(self, output: int, weights: Floats, proxy: Floats) -> Floats:
@@ -231,7 +137,8 @@ class TwoFidelity:
         only = slice(output, output + 1)
         at = self.yardstick.places(weights, np.repeat(proxy[:, None], len(self.yardstick.unit), axis=1))
         at, evidence = (replace(one, proxy=one.proxy[:, only]) for one in (at, self.evidence))
-        parts = [one.law.covariance(at, evidence)[0] @ one.dual[output] for one in self.posteriors]
+        pairs = Pairs.of(at, evidence)
+        parts = [one.law.covariance(pairs)[0] @ one.dual[output] for one in self.posteriors]
         return np.asarray(proxy + self.yardstick.unit[output] * (self.shares @ np.stack(parts)))
 
     def left_out(self) -> Truth:
@@ -242,15 +149,16 @@ class TwoFidelity:
     def draws(self, weights: Floats, proxy: Floats, output: int, rng: np.random.Generator, *, count: int) -> Floats:
         """Draw truths without noise (count, M) of mixtures (M, K), jointly, in one output."""
         at = self.yardstick.places(weights, proxy)
+        cross, own = Pairs.of(at, self.evidence), Pairs.of(at, at)
         drawn = []
         for posterior, often in zip(self.posteriors, rng.multinomial(count, self.shares), strict=True):
             if often:
-                drawn.append(self._drawn(posterior, at, output, rng, int(often)))
+                drawn.append(self._drawn(posterior, (cross, own), output, rng, int(often)))
         return np.asarray(proxy[:, output] + np.concatenate(drawn) * self.yardstick.unit[output])
 
     @property
     def _freedom(self) -> float:
-        return _FREEDOM + len(self.differences) - 1
+        return FREEDOM + len(self.differences) - 1
 
     def _truth(self, proxy: Floats, mean: Floats, variance: Floats, freedom: float) -> Truth:
         unit = self.yardstick.unit
@@ -272,25 +180,18 @@ class TwoFidelity:
         half = Truth(mean, np.sqrt(variance), self._freedom - 1).half_width(LEVEL)
         return conformal_quantile(np.abs(self.differences - mean) / half, LEVEL)
 
-    def _drawn(self, posterior: _Posterior, at: _Places, output: int, rng: np.random.Generator, count: int) -> Floats:
+    def _drawn(
+        self, posterior: LawGiven, pairs: tuple[Pairs, Pairs], output: int, rng: np.random.Generator, count: int
+    ) -> Floats:
+        """Draw by one law, given M places paired with the evidence and with themselves."""
         law, inverse = posterior.law, posterior.inverse[output]
-        cross = law.covariance(at, self.evidence)[output]
-        covariance = law.covariance(at, at)[output] - cross @ inverse @ cross.T
+        cross, own = (law.covariance(one)[output] for one in pairs)
+        covariance = own - cross @ inverse @ cross.T
         values, vectors = np.linalg.eigh(covariance)
         root = vectors * np.sqrt(np.maximum(values, 0.0) * posterior.inflation[output])
         normal = rng.standard_normal((count, len(cross))) @ root.T
         stretch = np.sqrt(self._freedom / rng.chisquare(self._freedom, size=(count, 1)))
         return np.asarray(cross @ posterior.dual[output] + normal * stretch * self.widening[output])
-
-
-def _grid(yardstick: Yardstick) -> list[tuple[_Law, float]]:
-    """List the laws with the logarithms of their priors."""
-    found = []
-    for length, *sizes in product(_LENGTHS, _DELTAS, _NOISES, _SLOPES):
-        delta, noise, slope = sizes
-        law = _Law(length, delta, noise * yardstick.noise_in_units, slope)
-        found.append((law, float(-0.5 * (((np.log(sizes) - _USUAL) / _DOUBT) ** 2).sum())))
-    return found
 
 
 def pooled(shares: Floats, parts: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
