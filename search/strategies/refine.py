@@ -20,8 +20,7 @@ from pool.mixture import Mixture
 from search.space import CappedSimplex, Weights
 from search.strategies.designs import draw
 from search.strategies.strategy import ReplayingSampler, Strategy
-from search.strategies.surrogate import expected_improvement
-from search.surrogates.scheffe import ScheffeSurrogate
+from search.strategies.surrogate import expected_improvement, fitted
 from search.surrogates.surrogate import Floats, Observations, Prediction
 from search.trials import value_of
 
@@ -55,6 +54,7 @@ class Merges:
     space: the mixtures that may be proposed.
     vertices: weights (V, K) and truths (V,) of the members trained as truths are.
     noise: deviation of a truth trained again; None, not known.
+    rows: the only mixtures (R, K) that may be trained; None, all of the space.
     """
 
     observations: Observations
@@ -62,6 +62,7 @@ class Merges:
     space: CappedSimplex
     vertices: tuple[Weights, Floats]
     noise: float | None = None
+    rows: Weights | None = None
 
     def proxies(self, weights: Weights) -> Floats:
         """Merge mixtures (M, K), or recall them."""
@@ -120,8 +121,7 @@ class Landscape:
         return self._merges.space.weights_of(self._observations.weights[order])
 
     def _fit(self) -> None:
-        self._surrogate = ScheffeSurrogate()
-        self._surrogate.fit(self._observations)
+        self._surrogate = fitted(self._observations)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +185,8 @@ class Beliefs:
 
     def most_promising(self, rng: np.random.Generator) -> Weights:
         """Return the mixture (K,) of largest expected improvement on the best that is no contender yet."""
+        if self.merges.rows is not None:
+            return self._promising(self.merges.rows)
         found = self._promising(np.vstack([self.landscape.lowest, self.merges.drawn]))
         for radius in RADII:
             moves = radius * rng.normal(size=(MOVES, len(found))) * (rng.random((MOVES, len(found))) < 0.5)

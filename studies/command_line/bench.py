@@ -70,6 +70,38 @@ def search(
     print_answer(results, shown.show_regret, as_json=as_json, then=_COMPARE)
 
 
+@bench_verbs.command(epilog="Examples: `mixscout bench truths --jobs 2 --picture truths.png`, `... study.toml`")
+def truths(
+    study_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[STUDY.toml]", help="Replay the truths of this study.", show_default="none"),
+    ] = None,
+    most: Annotated[int, typer.Option("--truths", min=3, help="Trainings; `refine` has a third of them.")] = 27,
+    seeds: Seeds = 8,
+    partitions: Partitions = "4,8,16",
+    noise: Annotated[float, typer.Option(min=0, help="Standard deviation of a training's noise, nats.")] = 0.007,
+    jobs: Jobs = 1,
+    picture: Picture = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare ways to spend a few trainings: `refine`, the best merge alone, a Gaussian process, random mixtures."""
+    quiet_libraries()
+    from studies.benchmarks.strategies import shown
+    from studies.benchmarks.strategies.training_problems import Replay, TruthCase
+    from studies.benchmarks.strategies.truths import run_truths, truth_cases
+    from studies.terminal import parse_partitions
+
+    wanted: list[TruthCase | Replay] = [*truth_cases(parse_partitions(partitions), noise)]
+    if study_file is not None:
+        with pool_bench(study_file) as bench:
+            wanted = [Replay.of(bench)]
+    results = run_truths(wanted, most, seeds, jobs=jobs)
+    if picture:
+        shown.draw_truths(results, picture)
+    then = "refine --dry-run", study_file, "what trainings of your own study would cost"
+    print_answer(results, shown.show_truths, as_json=as_json, then=then)
+
+
 @bench_verbs.command(epilog="Example: `mixscout bench gate --entries random:200,tpe:200 --partitions 8 --seeds 5`")
 def gate(
     entries: Entries = "random:200,qmc:200,tpe:200,nsga2:200,gp:40,auto:20",

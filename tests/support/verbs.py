@@ -41,6 +41,7 @@ ENTRIES = {
     "dashboard": "STUDY --port 0",
     "refine": "STUDY --truths 1",
     "bench search": "--entries random:4 --seeds 1 --partitions 3",
+    "bench truths": "--truths 3 --seeds 1 --partitions 3",
     "bench gate": "--entries random:12 --seeds 1 --partitions 3",
     "bench proposals": "--strategies random --partitions 3 --trials 3 --repeats 1",
     "bench objective": "STUDY --repeats 1 --seeds 1 --search-merges 2",

@@ -148,6 +148,13 @@ class Refinement:
         """The best mixture by the merges alone."""
         return searched_mixture(self.bench, self.main)
 
+    def known_truths(self) -> list[tuple[Mixture, float]]:
+        """List the mixtures that were really trained, with their truths."""
+        truth = self._penalised(self.truth)
+        return [
+            (one, truth(one).value) for one in self.truth.known(self.bench.space, (trained_loss(self.bench).digest,))
+        ]
+
     @property
     def _first(self) -> Mixture:
         """The best merge that is no trained member."""

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from studies.answers.picture import saved
 from studies.assessment.comparison.table import COLOURS, STYLES
-from studies.benchmarks.strategies import gate, proposals, regret
+from studies.benchmarks.strategies import gate, proposals, regret, truths
 from studies.benchmarks.surrogates import Fit
 from studies.terminal import plain_table
 
@@ -54,6 +54,23 @@ def show_proposals(console: Console, costs: Sequence[proposals.ProposalCost]) ->
         figures = (cost.seconds.median, cost.seconds.min, cost.seconds.max, cost.first_seconds)
         table.add_row(cost.strategy, *(f"{figure:.3f}" for figure in figures))
     console.print(table)
+
+
+def show_truths(console: Console, results: Sequence[truths.TruthResult]) -> None:
+    console.print("Regret of the answer after so many trainings, nats, as the median over the seeds")
+    most = max(one.at[-1] for one in results)
+    counts = sorted(
+        {1, 2, 3, *(most * share // 27 * 3 for share in (2, 4, 6, 9))} & {at for one in results for at in one.at}
+    )
+    table = plain_table("case", "method", *(str(count) for count in counts), left=2)
+    for one in results:
+        table.add_row(one.case, one.method, *(f"{one.median(at):.4f}" if at in one.at else "" for at in counts))
+    console.print(table)
+    for third in truths.thirds_of(results):
+        console.print(
+            f"refine after a third of the trainings is as good as {third.method} in {third.held} of {third.asked} "
+            "comparisons"
+        )
 
 
 def show_landscape(console: Console, fits: Sequence[Fit]) -> None:
@@ -115,3 +132,26 @@ def _draw_size(axes: Axes, results: Sequence[regret.RegretResult]) -> None:
     axes.set_ylim(FLOOR_PERCENT, 150)
     axes.set_xlabel("forward-equivalents")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_truths(results: Sequence[truths.TruthResult], path: Path) -> Path:
+    """Draw regret against trainings: median and quartiles over the seeds, a panel for each case."""
+    cases = list(dict.fromkeys(one.case for one in results))
+    columns = min(3, len(cases))
+    rows = -(-len(cases) // columns)
+    figure = Figure(figsize=(1.6 + 3.4 * columns, 0.6 + 2.6 * rows), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False, sharex=True)).ravel()
+    for axes in panels[len(cases) :]:
+        axes.set_visible(False)
+    for axes, case in zip(panels, cases, strict=False):
+        for at, one in enumerate(result for result in results if result.case == case):
+            low, middle, high = np.quantile(np.array(one.regrets), [0.25, 0.5, 0.75], axis=0)
+            axes.plot(one.at, middle, color=COLOURS[at], marker=".", label=one.method)
+            axes.fill_between(one.at, low, high, color=COLOURS[at], alpha=0.12, linewidth=0)
+        axes.set_title(case, loc="left")
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("trainings")
+    figure.supylabel("regret, nats")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return saved(figure, path, dpi=110)
