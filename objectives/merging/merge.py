@@ -204,6 +204,8 @@ class StackedPool:
         with one_at_a_time(f"gpu-{gpu.uuid}"):
             choice, members = self._held()
             free = free_memory(self.device)
+        if self._folder is None:  # the seed alone, or a pool of a benchmark
+            return choice, members
         say(
             f"members are {choice.place}: {size(members.device_nbytes)} of {gpu.name}, {size(free.device)} left, and "
             f"{size(members.nbytes - members.device_nbytes)} of the host's memory, {size(free.host)} left"

@@ -181,10 +181,13 @@ def whole_target_nats(
 def head_is_plain(model: PreTrainedModel, inputs: torch.Tensor) -> bool:
     """Tell whether the head's output equals the model's logits on the first positions of `inputs` (B, T).
 
-    Some architectures scale or cap their logits. Meaningless for parameters that are all zero.
+    Some architectures scale or cap their logits. Meaningless for parameters that are all zero. The class' own forward
+    pass is asked: training wraps a model's in mixed precision.
     """
     inputs = inputs[:1, :PROBE_POSITIONS]
     positions = torch.arange(inputs.shape[1], device=inputs.device)
     with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
-        ours, theirs = (f(model, inputs, positions, inputs[0]) for f in (target_nats, whole_target_nats))
+        ours = target_nats(model, inputs, positions, inputs[0])
+        logits = type(model).forward(model, input_ids=inputs, use_cache=False).logits.flatten(0, 1)
+        theirs = position_nats(torch.nn.Identity(), logits, inputs[0])
     return bool(torch.allclose(ours, theirs, rtol=PROBE_TOLERANCE, equal_nan=True))

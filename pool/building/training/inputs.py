@@ -84,7 +84,8 @@ def _draw(tokens: int, count: int, context: int, entropy: list[int], *, shifts: 
     return np.concatenate(firsts)[:count]
 
 
-_TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192}
+_TOKENS_AT_ONCE, _BY_HEAD_AT_ONCE = 2048, 8192
+"""Tokens of a forward pass with all their logits in memory, and with those of a few hundred positions at a time."""
 
 
 @dataclass(frozen=True)
@@ -160,10 +161,10 @@ def _mean_nats(model: PreTrainedModel, windows: HeldOutWindows) -> float:
     from pool.checkpoints.forward import without_masks
 
     device = next(model.parameters()).device
-    at_once = max(1, _TOKENS_AT_ONCE[device.type] // windows.inputs.shape[1])
     total = torch.zeros((), dtype=torch.float64, device=device)
     with torch.no_grad(), without_masks(model, device.type == "cuda"):
         by_head = device.type == "cuda" and _has_plain_head(model, windows)
+        at_once = max(1, (_BY_HEAD_AT_ONCE if by_head else _TOKENS_AT_ONCE) // windows.inputs.shape[1])
         for start in range(0, len(windows.inputs), at_once):
             rows = slice(start, start + at_once)
             nats = _nats_by_head if by_head else _nats_of_logits

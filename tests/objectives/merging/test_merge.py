@@ -231,7 +231,7 @@ def test_members_that_another_process_streams_take_no_more_of_the_host(
 def test_processes_hold_members_on_a_gpu_in_turn_and_say_what_they_hold(
     tiny_pool: Pool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stacked, turns = StackedPool(tiny_pool.member_folders, device="cpu"), []
+    stacked, turns = StackedPool(tiny_pool.member_folders, device="cpu", folder=tiny_pool.folder), []
 
     @contextmanager
     def turn(what: str) -> Iterator[None]:

@@ -117,7 +117,7 @@ class Waits(torch.utils._python_dispatch.TorchDispatchMode):
 
 def test_held_out_text_waits_once_a_domain_and_for_no_batch(tiny_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     text, model = _text(tiny_pool), load_model(tiny_pool.folder / "seed")
-    monkeypatch.setitem(inputs._TOKENS_AT_ONCE, "cpu", 1)
+    monkeypatch.setattr(inputs, "_TOKENS_AT_ONCE", 1)
     batches = sum(len(one.inputs) for one in text.windows.values())
     with Waits() as waits:
         text.loss_nats(model)
@@ -128,9 +128,12 @@ def test_held_out_text_waits_once_a_domain_and_for_no_batch(tiny_pool: Pool, mon
 
 
 def test_the_head_alone_gives_the_nats_of_whole_logits(tiny_pool: Pool) -> None:
-    text, model = _text(tiny_pool), load_model(tiny_pool.folder / "seed")
+    text, model, wrapped = _text(tiny_pool), *(load_model(tiny_pool.folder / "seed") for _ in range(2))
+    wrapped.forward = torch.autocast("cpu", torch.bfloat16)(wrapped.forward)
     for windows in text.windows.values():
         assert inputs._has_plain_head(model, windows)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert inputs._has_plain_head(wrapped, windows), "training's mixed precision is no change of the head"
         with torch.no_grad():
             whole, few = (nats(model, windows.inputs, windows.targets).double().sum() for nats in BOTH)
         assert float(few) == pytest.approx(float(whole), rel=1e-6)
