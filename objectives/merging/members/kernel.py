@@ -18,6 +18,7 @@ import torch
 
 from objectives.held_out import Floats
 from objectives.merging.members.form import FlatLayout, Piece
+from pool.errors import first_line
 from pool.progress import say
 
 try:
@@ -38,19 +39,23 @@ _ALIGNED = 16
 
 def usable(values: torch.Tensor | None, computed: torch.dtype) -> TypeGuard[torch.Tensor]:
     """Say whether a kernel sums values in a dtype: on a GPU, in float32, with Triton and its compiler."""
-    return values is not None and computed == torch.float32 and values.device.type == "cuda" and _tried()
+    if values is None or computed != torch.float32 or values.device.type != "cuda":
+        return False
+    return _tried(values.device)
 
 
 @cache
-def _tried() -> bool:
-    """Sum two values on the GPU; whatever is missing is said once."""
+def _tried(device: torch.device) -> bool:
+    """Sum two values on a device; whatever is missing or wrong is said once."""
     try:
         if triton is None:
             raise ImportError("Triton is not installed")
-        of_whole(torch.ones(1, 2, device="cuda")).sum([1.0], torch.empty(2, device="cuda"))
+        out = torch.empty(2, device=device)
+        of_whole(torch.ones(1, 2, device=device)).sum([3.0], out)
+        if out.tolist() != [3.0, 3.0]:
+            raise RuntimeError(f"3 x 1 became {out.tolist()}")
     except Exception as error:  # Triton raises errors of many types for a missing compiler or header
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        say(f"no Triton kernel here ({reason[0]}): members are summed row by row, as exactly and more slowly")
+        say(f"no Triton kernel here ({first_line(error)}): members are summed row by row, as exactly and more slowly")
         return False
     return True
 

@@ -112,7 +112,7 @@ def test_without_triton_members_are_summed_row_by_row_and_that_is_said_once(
 ) -> None:
     monkeypatch.setattr(kernel, "triton", None)
     kernel._tried.cache_clear()
-    assert [kernel._tried() for _ in range(2)] == [False, False]
+    assert [kernel._tried(torch.device("cpu")) for _ in range(2)] == [False, False]
     kernel._tried.cache_clear()
     said = "no Triton kernel here (Triton is not installed): members are summed row by row, as exactly and more slowly"
     assert capsys.readouterr().err.count(said) == 1
