@@ -150,7 +150,7 @@ class Refinement:
 
     def known_truths(self) -> list[tuple[Mixture, float]]:
         """List the mixtures that were really trained, with their truths."""
-        truth = self._penalised(self.truth)
+        truth = penalised(self.bench, self.truth)
         return [
             (one, truth(one).value) for one in self.truth.known(self.bench.space, (trained_loss(self.bench).digest,))
         ]
