@@ -34,11 +34,12 @@ from pool.config.recipe import ModelShape, Recipe
 from pool.engines.devices import known_gpus
 from pool.engines.group import run_limited
 from pool.errors import ConfigError, PoolError
+from pool.files.whole import write_text, writing_to
 from pool.progress import duration, heard_by, say
 from studies.benchmarks.evaluation.memory import errors_of, random_members, random_text
 from studies.benchmarks.ratio import Figure, GpuFigures, seconds
 from studies.benchmarks.training import SHAPE_130M, VOCABULARY_130M, flops_per_token, timed_rounds
-from studies.terminal import quiet_libraries
+from studies.terminal import json_text, quiet_libraries
 
 LONGEST_SECONDS = 470.0
 """Of all parts together: with the start of the command, eight minutes."""
@@ -250,8 +251,8 @@ PARTS: dict[str, tuple[float, Callable[[Bench], Iterator[Figure]]]] = {
 """Seconds that a part may take, and the part."""
 
 
-def run_gpu(*, tiny: bool, keep: Callable[[GpuFigures], None]) -> GpuFigures:
-    """Run all parts, and hand all figures so far to `keep` after each. Raises `ConfigError` without a GPU.
+def run_gpu(*, tiny: bool, file: Path | None = None) -> GpuFigures:
+    """Run all parts, and write all figures so far to a file after each. Raises `ConfigError` without a GPU.
 
     `tiny` runs every part on a CPU with tiny sizes, to see them work.
     """
@@ -263,7 +264,9 @@ def run_gpu(*, tiny: bool, keep: Callable[[GpuFigures], None]) -> GpuFigures:
         say(f"{part}: {duration(min(longest, left))} at most")
         for figure in _figures(part, tiny, min(longest, left)):
             found = GpuFigures(not tiny, (*found.figures, figure))
-            keep(found)
+            if file is not None:
+                with writing_to(file):
+                    write_text(file, json_text(found))
     return found
 
 

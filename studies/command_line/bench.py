@@ -38,6 +38,10 @@ def _beside(file: Path | None) -> Path | None:
     return file
 
 
+FiguresFile = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", show_default="none", help="Also keep figures here.", callback=_beside),
+]
 Picture = Annotated[
     Path | None,
     typer.Option(metavar="PNG", show_default="none", help="Also draw a picture into this file.", callback=_beside),
@@ -231,43 +235,22 @@ def training(
 
     pool = open_pool(read_pool_file(pool_file))
     found = run_training(pool, TrainingRequest(steps, repeats, is_130m=model == "130M", peak_teraflops=peak))
-    then = (
-        "confirm --dry-run",
-        next(iter(study_files_of(pool_file)), None),
-        "what really training the answer would cost",
-    )
+    study = next(iter(study_files_of(pool_file)), None)
+    then = "confirm --dry-run", study, "what really training the answer would cost"
     print_answer(found, show_training, as_json=as_json, then=then)
 
 
 @bench_verbs.command(epilog="Examples: `mixscout bench gpu --json gpu.json`, `... --tiny`")
 def gpu(
-    tiny: Annotated[
-        bool, typer.Option("--tiny", help="Every part on the CPU, with tiny sizes and no verdict.")
-    ] = False,
-    json_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--json",
-            metavar="FILE",
-            show_default="none",
-            help="Also write the figures into this file, as soon as they are there.",
-            callback=_beside,
-        ),
-    ] = None,
+    tiny: Annotated[bool, typer.Option("--tiny", help="Every part on the CPU, in tiny sizes.")] = False,
+    json_file: FiguresFile = None,
 ) -> None:
     """Check merging, scoring and training on this machine's GPU against their targets, in at most eight minutes."""
     quiet_libraries()
-    from pool.files.whole import write_text, writing_to
     from studies.benchmarks.evaluation.tables import show_gpu
     from studies.benchmarks.gpu import run_gpu
-    from studies.benchmarks.ratio import GpuFigures
 
-    def keep(found: GpuFigures) -> None:
-        if json_file is not None:
-            with writing_to(json_file):
-                write_text(json_file, json_text(found))
-
-    print_answer(run_gpu(tiny=tiny, keep=keep), show_gpu, as_json=False)
+    print_answer(run_gpu(tiny=tiny, file=json_file), show_gpu, as_json=False)
 
 
 @bench_verbs.command(epilog="Example: `mixscout bench surrogate --table regmix --metric the_pile_pile_cc`")
@@ -277,9 +260,7 @@ def surrogate(
         list[str] | None,
         typer.Option(metavar="NAME", show_default="each", help="Metric to predict, `mean` for the mean of all."),
     ] = None,
-    sizes: Annotated[
-        str, typer.Option(metavar="N,N,...", help="Numbers of trained models to fit.")
-    ] = "32,64,128,256,512",
+    sizes: Annotated[str, typer.Option(metavar="N,N,...", help="Numbers of models to fit.")] = "32,64,128,256,512",
     subsets: Annotated[int, typer.Option(min=1, help="Random subsets of each size.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
@@ -298,9 +279,7 @@ def surrogate(
 def landscape(
     study_file: StudyArgument,
     values: Annotated[str, typer.Option(metavar="N,N,...", help="Numbers of merges to fit.")] = "10,20,40,80",
-    gradients: Annotated[
-        str, typer.Option(metavar="N,N,...", help="Numbers of merges with gradients to fit.")
-    ] = "3,5,8",
+    gradients: Annotated[str, typer.Option(metavar="N,N,...", help="The same, with gradients.")] = "3,5,8",
     unseen: Annotated[int, typer.Option(min=3, help="Merges to predict.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the mixtures.")] = 0,
     as_json: JsonOption = False,
@@ -311,10 +290,8 @@ def landscape(
     from studies.benchmarks.surrogates import run_landscape
     from studies.terminal import parse_numbers
 
-    merges, steep = (
-        parse_numbers(option, text, "merges", least=3)
-        for option, text in (("--values", values), ("--gradients", gradients))
-    )
+    merges = parse_numbers("--values", values, "merges", least=3)
+    steep = parse_numbers("--gradients", gradients, "merges", least=3)
     with pool_bench(study_file, must_exist=False) as bench:
         fits = run_landscape(bench.objective, bench.space, merges, steep, unseen=unseen, seed=seed)
     then = "search", study_file, 'with strategy = "surrogate" in the study file, searches by such predictions'

@@ -57,8 +57,9 @@ def test_a_failed_a_dead_and_a_slow_part_are_rows_and_the_others_run(monkeypatch
     parts = {"fails": (9, fails), "dies": (9, dies), "slow": (0.2, slow), "good": (9, good)}
     monkeypatch.setattr(gpu, "PARTS", parts)
     seen: list[int] = []
-    found = run_gpu(tiny=True, keep=lambda check: seen.append(len(check.figures)))
-    assert seen == [1, 2, 3, 4, 5]
+    monkeypatch.setattr(gpu, "write_text", lambda file, text: seen.append(len(json.loads(text)["figures"])))
+    found = run_gpu(tiny=True, file=Path("gpu.json"))
+    assert seen == [1, 2, 3, 4, 5], "figures are written as soon as they are there"
     assert [(one.part, one.value, one.note) for one in found.figures] == [
         ("fails", 1.0, ""),
         ("fails", None, "RuntimeError: CUDA error: an illegal memory access was encountered"),
