@@ -52,12 +52,9 @@ def shared(
     ends = [0, *accumulate(-(-shape.nbytes // _ALIGNMENT) * _ALIGNMENT for shape in shapes.values())]
     with one_at_a_time(name):
         pages = SharedPages(name, ends[-1])
-        parts = (
-            pages.bytes_of[start : start + shape.nbytes] for start, shape in zip(ends, shapes.values(), strict=False)
-        )
         tensors = {
-            one: part.view(shape.dtype).view(shape.rows, shape.columns)
-            for part, (one, shape) in zip(parts, shapes.items(), strict=True)
+            one: pages.bytes_of[start : start + shape.nbytes].view(shape.dtype).view(shape.rows, shape.columns)
+            for start, (one, shape) in zip(ends, shapes.items(), strict=False)
         }
         if pages.is_new:
             done = dict.fromkeys(shapes, 0)
