@@ -212,7 +212,7 @@ class StackedPool:
     def _held(self) -> tuple[Choice, HeldMembers]:
         form = self._form()
         shapes = form.shapes()
-        pages = self._pages(form, shapes)
+        pages = self._pages(form)
         choice = self._choice(sum(shape.nbytes for shape in shapes.values()), pages)
         streamed = choice.place == "streamed"
 
@@ -226,7 +226,7 @@ class StackedPool:
             return choice, form.held(shared(pages, shapes, encoded, self.device))
         return choice, form.held(filled(shapes, encoded(), self.device, streamed=streamed))
 
-    def _pages(self, form: Form, shapes: Mapping[str, Shape]) -> str | None:
+    def _pages(self, form: Form) -> str | None:
         """Name the pages in which processes share streamed members; None where they cannot."""
         if self.device.type != "cuda" or self._folder is None or not hasattr(os, "memfd_create"):
             return None

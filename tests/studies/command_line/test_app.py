@@ -17,12 +17,14 @@ from subprocess import PIPE
 
 import click
 import pytest
+import torch
 import typer
 from tiny import edit
 
 from pool.building.build import build_pool
 from pool.config.pool_file import read_pool_file
-from studies.command_line.app import app
+from studies.command_line import app as app_module
+from studies.command_line.app import app, main
 from studies.command_line.verbs import INTERRUPTED
 
 SOURCES = Path(__file__).parents[3]
@@ -186,3 +188,23 @@ def test_ctrl_c_elsewhere_loses_nothing_that_was_finished(
     assert answer.err.startswith(
         "stopped by Ctrl-C; what was finished is kept\nthe same command goes on from there: mix"
     )
+
+
+def test_a_gpu_that_fails_ends_every_verb_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert torch.__version__, "what fails has loaded it"
+    for message, ends in (
+        ("CUDA error: device-side assert triggered\nCompile with", SystemExit),
+        ("odd", RuntimeError),
+    ):
+
+        def verb(prog_name: str, message: str = message) -> None:
+            raise RuntimeError(message)
+
+        monkeypatch.setattr(app_module, "app", verb)
+        with pytest.raises(ends):
+            main()
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("mixscout: a GPU failed, and this process can use it no more (CUDA error: device-side")
