@@ -222,7 +222,7 @@ def memory(bench: Bench) -> Iterator[Figure]:
     expected, most = Scorer(model, table).score(), table.inputs.size // 2
     if bench.device.type == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(CAP_BYTES / torch.cuda.get_device_properties(0).total_memory)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, CAP_BYTES / torch.cuda.mem_get_info()[1]))
     else:
         model.base_model.register_forward_pre_hook(partial(_refuse, most), with_kwargs=True)
     scoring.TOKENS_AT_ONCE[bench.device.type] = scoring.HIDDEN_VALUES_AT_ONCE[bench.device.type] = 2**62
