@@ -1,4 +1,4 @@
-"""The verbs of a search under way: `search`, `worker` and `refine`."""
+"""The verbs of a search: `prior` before it, `search` and `worker`, and `refine` after it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -61,6 +61,19 @@ AcceptOption = Annotated[
 WorkersOption = Annotated[int | None, typer.Option(min=1, show_default="one, or one a device", help=WORKERS_HELP)]
 
 search_verbs = Verbs()
+
+
+@search_verbs.command(epilog="Examples: `mixscout prior study.toml`, `mixscout prior study.toml --json`")
+def prior(study_file: StudyArgument, as_json: JsonOption = False) -> None:
+    """Show mixtures from text alone, which take no training, and how they rank what the study knows already."""
+    config = read_study(study_file)
+    quiet_libraries()
+    from studies.assessment.fidelity.priors import find_priors, show_priors
+    from studies.opened.opening import open_privately
+
+    with open_privately(config) as bench:
+        found = find_priors(bench)
+    print_answer(found, show_priors, as_json=as_json, then=("search", study_file, "merges members, and searches"))
 
 
 @search_verbs.command(

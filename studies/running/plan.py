@@ -19,9 +19,11 @@ from search.surrogates.surrogate import ConformalSurrogate
 from search.trials import START, best_trial, completed_trials
 from studies.database.database import Database
 from studies.opened.identity import recorded_space
+from studies.opened.on_pool import Workbench
 from studies.opened.opened_study import OpenedStudy
 from studies.opened.space import Basis, prior_of, training_budget
-from studies.study_file.sections import GateConfig, SpaceConfig, StartMixture, StopConfig
+from studies.opened.text_priors import TextPriors
+from studies.study_file.sections import GateConfig, StartMixture, StopConfig
 from studies.study_file.study_file import StudyFile
 
 
@@ -34,7 +36,7 @@ def planned_search(bench: OpenedStudy) -> Search:
         wanted.strategy_found,
         wanted.seed,
         _gate(config.gate, seed=wanted.seed) if config.gated else None,
-        start_mixtures(config, bench.basis, bench.space, bench.database, known=_started(bench)),
+        start_mixtures(bench, known=_started(bench)),
         several=bench.several,
         stop_early=config.early_stopping.enabled and not bench.several,
         stop=_stop_rules(wanted.stop, bench.space, wanted.seed, config.gate.min_evidence),
@@ -48,17 +50,15 @@ def penalised(bench: OpenedStudy, objective: Objective) -> Objective:
     return regularised(objective, prior_of(wanted.prior, bench.basis), wanted.kl) if wanted.kl else objective
 
 
-def start_mixtures(
-    config: StudyFile, basis: Basis, space: CappedSimplex, database: Database, *, known: Container[str]
-) -> dict[str, Mixture]:
+def start_mixtures(bench: OpenedStudy, *, known: Container[str]) -> dict[str, Mixture]:
     """Name the mixtures to evaluate first, in the order of the study file; another study's best comes last.
 
     A `known` mixture is not read from the other study again: the study may have gone on, or away.
     """
-    prior = config.search.prior
+    config, basis, database = bench.config, bench.basis, bench.database
     found: dict[str, Mixture] = {}
     for choice in config.search.start:
-        found |= {choice: prior_of(prior, basis)} if choice == "prior" else _named(choice, config.space, basis, space)
+        found |= _named(choice, bench)
     other = config.search.start_from
     if other and (name := f"best-of:{other}") not in known:
         found[name] = _best_mixture(other, basis, database)
@@ -91,14 +91,20 @@ def _stop_rules(wanted: StopConfig, space: CappedSimplex, seed: int, min_evidenc
     return StopRules(wanted.seconds, wanted.tokens, wanted.patience, wanted.min_improvement, rule)
 
 
-def _named(choice: StartMixture, wanted: SpaceConfig, basis: Basis, space: CappedSimplex) -> dict[str, Mixture]:
+def _named(choice: StartMixture, bench: OpenedStudy) -> dict[str, Mixture]:
+    basis, wanted = bench.basis, bench.config.space
     if choice == "vertices":
-        return {f"vertex:{name}": Mixture.vertex(basis.names, name) for name in space.allowed}
+        return {f"vertex:{name}": Mixture.vertex(basis.names, name) for name in bench.space.allowed}
     if choice == "uniform":
         return {choice: Mixture.uniform(basis.names)}
     if choice == "proportional":
         return {choice: basis.proportional()}
-    return {choice: unimax(basis.tokens, training_budget(wanted, basis), wanted.max_epochs or 1.0)}
+    if choice == "prior":
+        return {choice: prior_of(bench.config.search.prior, basis)}
+    if choice == "unimax":
+        return {choice: unimax(basis.tokens, training_budget(wanted, basis), wanted.max_epochs or 1.0)}
+    assert isinstance(bench, Workbench), "a table has no text, as the study file's check says"
+    return {choice: TextPriors.of(bench.proxy.pool, bench.target.targets).mixture(choice)}
 
 
 def _best_mixture(other: str, basis: Basis, database: Database) -> Mixture:

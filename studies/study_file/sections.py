@@ -26,7 +26,9 @@ def _is_share(weight: float) -> float:
 
 Weight = Annotated[float, AfterValidator(_is_share)]
 TargetWeight = Annotated[float, Field(gt=0)]
-StartMixture = Literal["uniform", "proportional", "vertices", "unimax", "prior"]
+TextPrior = Literal["unigrams", "bigrams", "importance"]
+"""Mixtures from text alone (see `studies/opened/text_priors.py`)."""
+StartMixture = Literal["uniform", "proportional", "vertices", "unimax", "prior", "unigrams", "bigrams", "importance"]
 
 
 def all_or_named(value: object) -> object:
@@ -257,7 +259,8 @@ class SearchConfig(Config):
     """Seed of proposals and audits."""
     start: Annotated[tuple[StartMixture, ...], Changeable("start")] = ("uniform",)
     """Mixtures evaluated first, projected where the space does not allow them; `vertices` means every single member,
-    `unimax` as even as [space] max_epochs (1 when left out) and the budget allow, `prior` that of [search.prior]."""
+    `unimax` as even as [space] max_epochs (1 when left out) and the budget allow, `prior` that of [search.prior];
+    `unigrams`, `bigrams` and `importance` from the text alone (`mixscout prior` shows them)."""
     start_from: Annotated[Name | None, Changeable("start_from")] = None
     """Another study in the same database, over the same partitions, whose best mixture is evaluated first."""
     evidence_from: Annotated[Name | None, Changeable("evidence_from")] = None

@@ -40,6 +40,7 @@ ENTRIES = {
     "report": "STUDY --output NEW",
     "dashboard": "STUDY --port 0",
     "refine": "STUDY --truths 1",
+    "prior": "STUDY",
     "bench search": "--entries random:4 --seeds 1 --partitions 3",
     "bench truths": "--truths 3 --seeds 1 --partitions 3",
     "bench gate": "--entries random:12 --seeds 1 --partitions 3",

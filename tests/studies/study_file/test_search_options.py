@@ -12,7 +12,6 @@ from tiny import edit
 from pool.errors import ConfigError
 from search.trials import START
 from studies.opened.on_pool import workbench
-from studies.opened.space import space_of
 from studies.running.plan import start_mixtures
 from studies.study_file.study_file import read_study_file
 
@@ -135,8 +134,18 @@ def test_vertices_of_excluded_partitions_are_not_asked_for(root: Path) -> None:
     edit(root / "study.toml", "[search]", '[space]\nexclude = ["code"]\n[search]')
     config = read_study_file(root / "study.toml")
     with workbench(config) as bench:
-        start = start_mixtures(config, bench.basis, space_of(config.space, bench.basis), bench.database, known=())
+        start = start_mixtures(bench, known=())
     assert list(start) == ["uniform", "vertex:docs", "vertex:prose"]
+
+
+def test_a_search_starts_from_the_text_alone(root: Path, mixscout) -> None:
+    edit(root / "study.toml", 'start = ["uniform", "vertices"]', 'start = ["bigrams", "importance"]')
+    _search(mixscout, root, "--merges", 2)
+    trials = _trials(root)
+    assert [trial.user_attrs[START] for trial in trials] == ["bigrams", "importance"]
+    shown = json.loads(mixscout("prior", root / "study.toml", "--json").out)
+    mixtures = {one["name"]: one["mixture"] for one in shown}
+    assert trials[0].params == pytest.approx({name: weight for name, weight in mixtures["bigrams"].items() if weight})
 
 
 def test_what_makes_no_mixture_feasible_is_a_configuration_error(root: Path) -> None:

@@ -30,7 +30,7 @@ RENAMED = {
 
 
 VERBS = [
-    *("demo", "pool", "search", "worker", "refine"),
+    *("demo", "pool", "prior", "search", "worker", "refine"),
     *("best", "robustness", "ages", "confirm", "fidelity", "predict", "ablate", "compare"),
     *("export", "table", "handover", "report", "dashboard", "bench"),
 ]

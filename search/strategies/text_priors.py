@@ -1,0 +1,66 @@
+"""Mixtures from text alone: how much of each partition the target's text looks like, before anything is trained.
+
+Text is counted as n-grams. `likeliest_shares` explains the target's n-grams by the partitions' own; `importance_shares`
+selects text as DSIR does (Xie et al. 2023, arXiv 2302.03169).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from search.space import Weights
+
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+
+SMOOTHING = 0.02
+"""The share of every distribution that is spread over all n-grams: half as the text of all partitions, half evenly."""
+SELECTED = 0.1
+"""The share of the text that DSIR selects."""
+_STEPS = 300
+_UNSEEN = 1e-2
+"""Added to the counts of every n-gram."""
+
+
+def smoothed(counts: Floats) -> Floats:
+    """Turn counts (K, B) into distributions (K, B) without zeros."""
+    every = counts.sum(axis=0)
+    usual = 0.5 * every / every.sum() + 0.5 / counts.shape[1]
+    return np.asarray((1 - SMOOTHING) * counts / counts.sum(axis=1, keepdims=True) + SMOOTHING * usual)
+
+
+def likeliest_shares(partitions: Floats, target: Floats) -> Weights:
+    """Return the weights (K,) under which a mixture of distributions (K, B) makes the target (B,) most likely.
+
+    Expectation maximisation from equal weights; the likelihood is concave in them.
+    """
+    weights = np.full(len(partitions), 1 / len(partitions))
+    for _ in range(_STEPS):
+        weights = weights * (partitions * (target / (weights @ partitions))).sum(axis=1)
+        weights /= weights.sum()
+    return np.asarray(weights)
+
+
+def text_losses(weights: Weights, partitions: Floats, target: Floats) -> Floats:
+    """Return the cross-entropy (N,) of the target (B,) under mixtures (N, K), nats per n-gram."""
+    return np.asarray(-(np.log(weights @ partitions) @ target))
+
+
+def importance_shares(windows: Sequence[Places], target: Floats, *, seed: int) -> Weights:
+    """Return the share of each partition (K,) in the text that DSIR selects.
+
+    windows: the places (N_k, G) of the n-grams of each partition's windows, in 0 to B - 1. target: counts (B,), of any
+    sum. A window's weight is the likelihood of its n-grams under the target over that under all text. Windows are drawn
+    by their weights without replacement, by the largest sums of logarithm and Gumbel noise.
+    """
+    every = np.bincount(np.concatenate([one.ravel() for one in windows]), minlength=len(target)) + _UNSEEN
+    wanted = target / target.sum() + _UNSEEN / every.sum()
+    ratios = np.log(wanted / wanted.sum()) - np.log(every / every.sum())
+    likely = np.concatenate([ratios[one].sum(axis=1) for one in windows])
+    keys = likely + np.random.default_rng(seed).gumbel(size=len(likely))
+    owners = np.repeat(np.arange(len(windows)), [len(one) for one in windows])
+    chosen = owners[np.argsort(-keys, kind="stable")[: max(1, round(SELECTED * len(keys)))]]
+    return np.asarray(np.bincount(chosen, minlength=len(windows)) / len(chosen))
