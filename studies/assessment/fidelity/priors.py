@@ -49,7 +49,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Prior:
+class JudgedPrior:
     """A mixture from text alone; `merges` and `truths`: how it ranks the study's evaluated and trained mixtures."""
 
     name: TextPrior
@@ -67,7 +67,7 @@ class Prior:
         }
 
 
-def find_priors(bench: OpenedStudy) -> list[Prior]:
+def find_priors(bench: OpenedStudy) -> list[JudgedPrior]:
     """Compute every prior of a study on a pool. Raises `ConfigError` without text, or where losses are maximised."""
     if not isinstance(bench, Workbench):
         raise ConfigError(
@@ -80,7 +80,7 @@ def find_priors(bench: OpenedStudy) -> list[Prior]:
     for name in DESCRIPTIONS:
         mixture = bench.space.project(text.mixture(name).over(bench.space.names).array)
         judged = [_judged(text, name, mixture, known) for known in (merged, trained)]
-        found.append(Prior(name, mixture, *judged))
+        found.append(JudgedPrior(name, mixture, *judged))
     return found
 
 
@@ -117,7 +117,7 @@ def _trained(bench: Workbench) -> _Known:
     return list(truths.mixtures.values()), np.asarray(truths.readings["search"][VALUE])
 
 
-def show_priors(console: Console, priors: Sequence[Prior]) -> None:
+def show_priors(console: Console, priors: Sequence[JudgedPrior]) -> None:
     console.print("Mixtures from text alone: n-grams of the partitions beside those of the goal's held-out domains")
     for one in priors:
         console.print(f"{one.name}, {DESCRIPTIONS[one.name]}:\n  {weights_in_words(one.mixture)}", soft_wrap=True)
@@ -133,5 +133,5 @@ def show_priors(console: Console, priors: Sequence[Prior]) -> None:
     console.print(f"to begin a search at them: [search] start = [{names}]", markup=False, soft_wrap=True)
 
 
-def _judgements(one: Prior) -> Sequence[tuple[str, Judged | None]]:
+def _judgements(one: JudgedPrior) -> Sequence[tuple[str, Judged | None]]:
     return ("merged", one.merges), ("really trained", one.truths)
