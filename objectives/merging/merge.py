@@ -22,7 +22,7 @@ from objectives.merging.members.holding import Choice, Holding, choose, free_mem
 from objectives.merging.members.pruned import PrunedForm
 from objectives.merging.members.steps import StepsForm
 from objectives.merging.members.whole import WholeForm, WholeMembers
-from pool.checkpoints.checkpoint import check_finite, load_model, parameters_of
+from pool.checkpoints.checkpoint import check_finite, load_model, parameters_of, with_padding_as_text
 from pool.checkpoints.likeness import check_same_tensors
 from pool.checkpoints.manifest import AGES, CONFIG, WEIGHTS, CheckpointManifest
 from pool.engines.devices import ReadAhead, SharedPages, one_at_a_time
@@ -280,7 +280,7 @@ class StackedPool:
         return folder if self.holding.packed is None or folder.exists() else self.holding.packed / folder.name
 
     def _resident(self, model: PreTrainedModel) -> PreTrainedModel:
-        torch.nn.Module.to(model, self.device)
+        torch.nn.Module.to(with_padding_as_text(model), self.device)
         for name, parameter in model.named_parameters():
             parameter.data = self.flat[self._layout.matrices[name].part].view(parameter.shape)
         return model

@@ -88,6 +88,15 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTraine
     return at_rest(model)
 
 
+def with_padding_as_text(model: PreTrainedModel) -> PreTrainedModel:
+    """Let the gradient reach the padding token's row of the embedding, which torch leaves out; losses stay.
+
+    Many tokenizers pad with the token before every document: without its row the gradient of a loss is wrong.
+    """
+    model.get_input_embeddings().padding_idx = None  # type: ignore[no-untyped-call]
+    return model
+
+
 def parameters_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Return the floating-point parameters by name, tied ones once (P values in all)."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}

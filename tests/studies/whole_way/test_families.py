@@ -9,10 +9,12 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from families import FAMILIES as GIVEN
+from families import write_family
 from given import name_seed
 from safetensors.torch import load_file
 from tiny import edit
-from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM, PreTrainedModel
 
 from objectives.merging.merge import StackedPool
 from objectives.scoring.scorer import Scorer
@@ -21,16 +23,17 @@ from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, ModelShape
 from pool.parts.store import Pool, open_pool
+from pool.tokens.held_out import HeldOutWindows
 
 FAMILIES = get_args(Family)
 SHAPE = ModelShape(hidden_size=16, layers=2, attention_heads=2, intermediate_size=32, context=32)
 
 
-def _check_gradient(pool: Pool) -> None:
+def _check_gradient(pool: Pool, step: float = 1e-4) -> None:
     """Partial derivatives at the even merge are those that differences of losses give."""
     stacked = StackedPool(pool.member_folders, dtype=torch.float64)
     table = WindowTable.of(pool.corpus.held_out["search"], ("licences",))
-    scorer, even, step = Scorer(stacked.model, table), np.full(3, 1 / 3), 1e-4
+    scorer, even = Scorer(stacked.model, table), np.full(3, 1 / 3)
 
     def nats(weights: np.ndarray) -> float:
         stacked.merge(weights)
@@ -92,6 +95,64 @@ def test_a_seed_without_positions_and_with_a_wrong_flag_goes_the_whole_way(
     assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
     assert torch.equal(exported.lm_head.weight, load_file(tmp_path / "out" / "model.safetensors")["lm_head.weight"])
     assert torch.equal(exported(tokens).logits, load_model(tmp_path / "out")(tokens).logits)
+
+
+STORED = {
+    "one file": {"tied": True},
+    "one file, a head of its own": {"tied": False},
+    "a tied head stored twice": {"tied": True, "head_twice": True},
+    "shards in bfloat16": {"tied": True, "dtype": torch.bfloat16, "sharded": True},
+    "shards in bfloat16, a head of its own": {"tied": False, "dtype": torch.bfloat16, "sharded": True},
+}
+SAMPLE = [
+    ("gemma2", "one file"),
+    ("mistral", "shards in bfloat16, a head of its own"),
+    ("qwen2", "a tied head stored twice"),
+]
+GRID = [
+    pytest.param(name, stored, marks=[] if (name, stored) in SAMPLE else [pytest.mark.long])
+    for name, stored in product(GIVEN, STORED)
+]
+
+
+@pytest.mark.parametrize(("name", "stored"), GRID)
+def test_a_checkpoint_of_others_goes_the_whole_way(
+    name: str, stored: str, empty_root: Path, mixscout, tmp_path: Path
+) -> None:
+    given, pool_file, study_file = empty_root / "given", empty_root / "pool.toml", empty_root / "study.toml"
+    write_family(name, given, [(empty_root / "prose.txt").read_text()], **STORED[stored])
+    name_seed(pool_file, 'checkpoint = "given"\ncontext = 32')
+    built = mixscout("pool", "build", pool_file)
+    assert built.code == 0, built.err
+    pool, tokens = open_pool(read_pool_file(pool_file)), torch.arange(40)[None]
+    seed, theirs = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        for folder in (pool.folder / "seed", given)
+    )
+    assert torch.equal(seed(tokens).logits, theirs(tokens).logits)
+    _check_gradient(pool, step=1e-3)  # Gemma's norms stay float32 in float64, and small steps magnify their rounding
+
+    searched = mixscout("search", study_file, "--merges", 5)
+    assert searched.code == 0, searched.err
+    best = json.loads(mixscout("best", study_file, "--json").out)
+    assert mixscout("export", study_file, tmp_path / "out").code == 0
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    tied_there = exported.get_input_embeddings().weight is exported.get_output_embeddings().weight
+    assert tied_there is STORED[stored]["tied"]
+    assert exported.config.model_type == theirs.config.model_type
+    told = best["test"]["domains"]["licences"]["loss_nats"]
+    assert _loss(exported, pool.corpus.held_out["test"]["licences"]) == pytest.approx(told, rel=1e-5)
+    text = "As any reader of the export has it."
+    ours, given_one = (AutoTokenizer.from_pretrained(folder) for folder in (tmp_path / "out", given))
+    assert ours(text).input_ids == given_one(text).input_ids
+
+
+def _loss(model: PreTrainedModel, windows: HeldOutWindows) -> float:
+    """Mean nats per token by the model's own logits and nothing of ours."""
+    inputs, targets = (torch.from_numpy(part).long() for part in (windows.inputs, windows.targets))
+    with torch.no_grad():
+        logits = model(input_ids=inputs).logits
+    return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1).double(), targets.flatten(), ignore_index=-100))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

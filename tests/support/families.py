@@ -1,0 +1,103 @@
+"""Tiny random checkpoints of the families that people continue to train, each with a tokenizer and files as its own."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+TOKENS, ROWS = 300, 320
+_SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+_GROUPED = {**_SIZES, "num_key_value_heads": 1, "max_position_embeddings": 64}
+_GEMMA = {**_GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 8}
+
+
+@dataclass(frozen=True)
+class Family:
+    """The type of a model, its tiny configuration, its special tokens, and its generation_config.json.
+
+    bos: beginning of text, put before every text by the tokenizer's own way of encoding.
+    """
+
+    model_type: str
+    config: dict[str, object]
+    eos: str
+    bos: str | None = None
+    pad: str | None = None
+    generation: dict[str, object] = field(default_factory=dict)
+
+
+_SAMPLED = {"do_sample": True, "temperature": 0.6, "top_p": 0.9}
+_HALF_SAMPLED = {"do_sample": False, "temperature": 0.6, "top_p": 0.9}
+"""As older checkpoints have it, and as no newer transformers saves it."""
+FAMILIES = {
+    "llama": Family("llama", _GROUPED, "<|end_of_text|>", "<|begin_of_text|>", generation=_SAMPLED),
+    "qwen2": Family("qwen2", _GROUPED, "<|endoftext|>", pad="<|endoftext|>", generation={"repetition_penalty": 1.1}),
+    "qwen3": Family("qwen3", {**_GROUPED, "head_dim": 8}, "<|im_end|>", pad="<|endoftext|>", generation=_SAMPLED),
+    "gemma2": Family("gemma2", _GEMMA, "<eos>", "<bos>", "<pad>", {"cache_implementation": "hybrid"}),
+    "gemma3": Family("gemma3_text", _GEMMA, "<eos>", "<bos>", "<pad>", {"top_k": 64, **_SAMPLED}),
+    "gpt_neox": Family("gpt_neox", {**_SIZES, "max_position_embeddings": 64, "rotary_pct": 0.5}, "<|endoftext|>"),
+    "olmo2": Family("olmo2", _GROUPED, "<|endoftext|>", pad="<|pad|>"),
+    "phi": Family("phi", _GROUPED, "<|endoftext|>", "<|startoftext|>"),
+    "mistral": Family("mistral", {**_GROUPED, "sliding_window": 8}, "</s>", "<s>", generation=_HALF_SAMPLED),
+}
+
+
+def write_tokenizer(family: Family, texts: list[str], folder: Path) -> PreTrainedTokenizerFast:
+    """Train a byte-level tokenizer of fewer tokens than the models have rows."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    special = list(dict.fromkeys(token for token in (family.pad, family.eos, family.bos) if token))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=TOKENS, initial_alphabet=alphabet, special_tokens=special, show_progress=False),
+    )
+    if family.bos:
+        number = backend.token_to_id(family.bos)
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{family.bos} $A", special_tokens=[(family.bos, number)]
+        )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=family.bos, eos_token=family.eos, pad_token=family.pad
+    )
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def make_model(family: Family, tokenizer: PreTrainedTokenizerFast, *, tied: bool) -> PreTrainedModel:
+    """Make a random model whose vocabulary is filled up to a round number of rows."""
+    names = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    config = AutoConfig.for_model(
+        family.model_type, vocab_size=ROWS, tie_word_embeddings=tied, **names, **family.config
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def write_family(
+    name: str,
+    folder: Path,
+    texts: list[str],
+    *,
+    tied: bool,
+    dtype: torch.dtype = torch.float32,
+    sharded: bool = False,
+    head_twice: bool = False,
+) -> None:
+    """Write a checkpoint in one file or in shards; `head_twice` also stores a tied head."""
+    family = FAMILIES[name]
+    tokenizer = write_tokenizer(family, texts, folder)
+    model = make_model(family, tokenizer, tied=tied).to(dtype)
+    model.save_pretrained(folder, **({"max_shard_size": "8KB"} if sharded else {}))
+    if head_twice:
+        weights = folder / "model.safetensors"
+        embedding = model.get_input_embeddings().weight.detach().clone()
+        head = {"gpt_neox": "embed_out.weight"}.get(name, "lm_head.weight")
+        save_file({**load_file(weights), head: embedding}, weights, metadata={"format": "pt"})
+    (folder / "generation_config.json").write_text(json.dumps(family.generation))
