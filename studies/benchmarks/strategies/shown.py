@@ -59,9 +59,8 @@ def show_proposals(console: Console, costs: Sequence[proposals.ProposalCost]) ->
 def show_truths(console: Console, results: Sequence[truths.TruthResult]) -> None:
     console.print("Regret of the answer after so many trainings, nats, as the median over the seeds")
     most = max(one.at[-1] for one in results)
-    counts = sorted(
-        {1, 2, 3, *(most * share // 27 * 3 for share in (2, 4, 6, 9))} & {at for one in results for at in one.at}
-    )
+    wanted = {1, 2, 3, *(most * share // 27 // 3 * 3 for share in (6, 9, 18, 27))}
+    counts = sorted(wanted & {at for one in results for at in one.at})
     table = plain_table("case", "method", *(str(count) for count in counts), left=2)
     for one in results:
         table.add_row(one.case, one.method, *(f"{one.median(at):.4f}" if at in one.at else "" for at in counts))
