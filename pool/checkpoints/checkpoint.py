@@ -93,7 +93,7 @@ def with_padding_as_text(model: PreTrainedModel) -> PreTrainedModel:
 
     Many tokenizers pad with the token before every document: without its row the gradient of a loss is wrong.
     """
-    model.get_input_embeddings().padding_idx = None  # type: ignore[no-untyped-call]
+    cast(torch.nn.Embedding, model.get_input_embeddings()).padding_idx = None
     return model
 
 

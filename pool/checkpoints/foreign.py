@@ -3,6 +3,7 @@
 Only safetensors and JSON are read, no pickle and no code.
 """
 
+import importlib.util
 import json
 import re
 from collections.abc import Collection, Iterator
@@ -23,6 +24,9 @@ _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _POINTER = b"version https://git-lfs"
 _FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 _PLAIN = "F32"
+_LANGUAGE_MODEL = "AutoModelForCausalLM"
+GGUF = ".gguf"
+_GGUF_PART = re.compile(r"-\d{5}-of-\d{5}$")
 _BUFFERS = {"BOOL", "U8", "I64", "I32"}
 """Older checkpoints also hold masks and positions, which are made anew."""
 
@@ -31,8 +35,8 @@ _BUFFERS = {"BOOL", "U8", "I64", "I32"}
 class ForeignFiles:
     """The files of a checkpoint.
 
-    weights: one file, or the shards of one model.
-    tokenizer: folder of tokenizer.json.
+    weights: one file, or the shards of one model; a GGUF file holds configuration and tokenizer, too.
+    tokenizer: folder of tokenizer.json, or a GGUF file.
     digest_of: how to digest a file.
     notes: what to know of the choice of files and of the type of weights.
     """
@@ -50,17 +54,23 @@ class ForeignFiles:
         return digests[0] if len(digests) == 1 else digest_json(digests)
 
     @property
+    def gguf(self) -> Path | None:
+        return self.weights[0] if self.weights[0].suffix == GGUF else None
+
+    @property
     def config_digest(self) -> str:
-        return self.digest_of(self.folder / CONFIG)
+        return self.digest_of(self.gguf or self.folder / CONFIG)
 
 
 def find_foreign(
-    folder: Path, what: str, tokenizer: Path | None = None, *, loaded_as: str = "AutoModelForCausalLM"
+    folder: Path, what: str, tokenizer: Path | None = None, *, loaded_as: str = _LANGUAGE_MODEL
 ) -> ForeignFiles:
     """Find and check the files of a checkpoint, called `what` in messages. Raises `PoolError` with the remedy.
 
     loaded_as: the class of transformers that loads it.
     """
+    if folder.suffix == GGUF and not folder.is_dir() and loaded_as == _LANGUAGE_MODEL:
+        return _find_gguf(folder, what, tokenizer)
     if not folder.is_dir():
         raise PoolError(
             f"{what}: {folder} is no folder; give that of a checkpoint ({CONFIG}, {WEIGHTS} and {TOKENIZER})"
@@ -92,6 +102,27 @@ def find_foreign(
             f"its weights, stored as {', '.join(sorted(_FLOATS[kind] for kind in kinds))}, are {exactly} float32"
         )
     return ForeignFiles(folder, weights, home, notes=tuple(notes))
+
+
+def _find_gguf(path: Path, what: str, tokenizer: Path | None) -> ForeignFiles:
+    _refuse_pointer(path, what)
+    try:
+        with path.open("rb") as file:
+            is_gguf = file.read(4) == b"GGUF"
+    except OSError as error:
+        raise PoolError(f"{what}: {path}: {error.strerror}; give a GGUF file, or a folder with {WEIGHTS}") from None
+    if not is_gguf:
+        raise PoolError(f"{what}: {path} does not begin as a GGUF file; copy it again")
+    if _GGUF_PART.search(path.stem):
+        raise PoolError(f"{what}: {path} is one of several parts; make one file of them: `llama-gguf-split --merge`")
+    if importlib.util.find_spec("gguf") is None:
+        raise PoolError(
+            f"{what}: {path.name} needs the package gguf: run `pip install 'mixscout[gguf]'`, or give the model as "
+            "safetensors"
+        )
+    if tokenizer is not None:
+        _check_tokenizer(tokenizer, what)
+    return ForeignFiles(path.parent, (path,), tokenizer or path)
 
 
 def _snapshot(folder: Path, what: str) -> tuple[Path, list[str]]:
@@ -156,6 +187,8 @@ def _weights(folder: Path, what: str, loaded_as: str) -> tuple[tuple[Path, ...],
                 'where you trust it, save it anew as safetensors: python -c "from transformers import '
                 f"{loaded_as} as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
             )
+        if packed := sorted(folder.glob(f"*{GGUF}")):
+            raise PoolError(f"{what}: {folder} has no {WEIGHTS}; give the path of its GGUF file itself, {packed[0]}")
         raise PoolError(f"{what}: {folder / WEIGHTS} is missing; only safetensors checkpoints are read")
     return found, {kind for path in found for kind in _types(path, what)} & _FLOATS.keys()
 

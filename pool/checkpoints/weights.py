@@ -6,6 +6,7 @@ Faults ignored by transformers are refused by name: missing, spare and misshapen
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import cast
 
@@ -105,6 +106,31 @@ def load_language_model(folder: Path, what: str) -> LoadedWeights:
     return replace(loaded, notes=(*notes, *tell_tying(loaded.model)))
 
 
+def load_gguf(path: Path, what: str) -> LoadedWeights:
+    """Load a language model from a GGUF file; quantised values become float32.
+
+    Raises `PoolError` for an unloadable file, and for a file with values that transformers does not read.
+    """
+    with _loading(f"{what}: {path} is not a language model that transformers reads"):
+        stored = import_module("gguf").GGUFReader(path).tensors  # an extra
+        loaded = _loaded(AutoModelForCausalLM, path.parent, _configuration(path.parent, path.name), gguf=path.name)
+    loaded.check_complete(f"{what}: {path}")
+    config = loaded.model.config
+    vars(config).pop("quantization_config", None)
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    plain.load_state_dict(loaded.model.state_dict())
+    values, read = sum(int(tensor.n_elements) for tensor in stored), sum(one.numel() for one in plain.parameters())
+    if values != read:
+        odd = next((f" ({tensor.name}, say)" for tensor in stored if tensor.name.startswith("rope_")), "")
+        raise PoolError(
+            f"{what}: {path} holds {values:,} values, and transformers reads {read:,} of them{odd}; what is loaded "
+            "would not be the model that was trained: give it as safetensors"
+        )
+    kinds = ", ".join(sorted({tensor.tensor_type.name for tensor in stored}))
+    note = f"its weights, stored as {kinds} in {path.name}, are taken as float32, once"
+    return LoadedWeights(at_rest(plain), loaded.faults, notes=(note,))
+
+
 def tell_tying(model: PreTrainedModel) -> tuple[str, ...]:
     """Set `tie_word_embeddings` by the loaded weights; return a note for a configuration in the wrong.
 
@@ -129,8 +155,10 @@ def _loading(message: str) -> Iterator[None]:
         raise PoolError(f"{message}: {first_line(error)}") from None
 
 
-def _configuration(folder: Path) -> PretrainedConfig:
-    config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+def _configuration(folder: Path, gguf: str | None = None) -> PretrainedConfig:
+    config: PretrainedConfig = AutoConfig.from_pretrained(
+        folder, trust_remote_code=False, local_files_only=True, gguf_file=gguf
+    )
     return config
 
 
@@ -139,6 +167,7 @@ def _loaded(
     folder: Path,
     config: PretrainedConfig,
     names: Mapping[str, str] | None = None,
+    gguf: str | None = None,
 ) -> LoadedWeights:
     _drop_nothing(config)
     with silent("transformers"):  # it prints a table of faults, which are judged by the caller
@@ -152,6 +181,7 @@ def _loaded(
             ignore_mismatched_sizes=True,  # they are reported, and refused by name
             output_loading_info=True,
             key_mapping=names,
+            gguf_file=gguf,
         )
     model, found = cast("tuple[PreTrainedModel, Mapping[str, object]]", loaded)
     misshapen = cast("set[tuple[str, torch.Size, torch.Size]]", found[_MISSHAPEN])

@@ -121,7 +121,8 @@ class SeedConfig(Config):
     """Seed of the initial parameters."""
     checkpoint: Path | None = None
     """Folder of a checkpoint to start from instead, relative to the pool file: safetensors, config.json and
-    tokenizer.json, such as `checkpoint-N` of a Trainer run. It brings model and tokenizer."""
+    tokenizer.json, such as `checkpoint-N` of a Trainer run; or a file MODEL.gguf (extra `gguf`), whose quantised values
+    become float32. It brings model and tokenizer."""
     hub: HubName | None = None
     """Name of a model on the Hugging Face hub to start from instead. Its safetensors and JSON files are downloaded
     once, if the environment allows a network by HF_HUB_OFFLINE=0; no code of a model is ever run."""

@@ -22,6 +22,7 @@ from pool.checkpoints.manifest import CheckpointManifest, Origin, imported_manif
 from pool.checkpoints.weights import (
     at_rest,
     check_vocabulary,
+    load_gguf,
     load_language_model,
     most_positions,
     rows_of,
@@ -52,7 +53,7 @@ class Foreign:
 
 def load_foreign(files: ForeignFiles, what: str) -> Foreign:
     """Load checked files; messages call the checkpoint `what`. Raises `PoolError`."""
-    loaded = load_language_model(files.folder, what)
+    loaded = load_gguf(files.gguf, what) if files.gguf else load_language_model(files.folder, what)
     for note in (*files.notes, *loaded.notes):
         say(f"{what}: {note}")
     model = loaded.model
@@ -93,7 +94,7 @@ def _probe(model: PreTrainedModel, what: str) -> None:
 
 
 def _load_tokenizer(folder: Path, model: PreTrainedModel, what: str) -> PreTrainedTokenizerFast:
-    tokenizer = load_tokenizer(folder, "save it anew with save_pretrained()")
+    tokenizer = load_tokenizer(folder, "save it anew with save_pretrained()", most=rows_of(model, what))
     check_vocabulary(model, tokenizer.get_vocab().values(), what)
     for name in ("bos_token", "eos_token"):  # older tokenizers leave it to the model's configuration
         number = getattr(model.config, f"{name}_id", None)

@@ -195,7 +195,9 @@ def _given_seed_changes(seed: CheckpointManifest, wanted: SeedConfig, pool: Path
 
 
 def _has_weights(folder: Path) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "snapshots/*/*.safetensors"))
+    return folder.is_file() or any(
+        any(folder.glob(pattern)) for pattern in ("*.safetensors", "snapshots/*/*.safetensors")
+    )
 
 
 def given_seed_files(wanted: SeedConfig, pool: Path) -> ForeignFiles:

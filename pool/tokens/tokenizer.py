@@ -36,15 +36,31 @@ class TokenizerManifest(Record):
     files: dict[str, str] = {}
 
 
-def load_tokenizer(folder: Path, remedy: str = _REMEDY) -> PreTrainedTokenizerFast:
-    """Load a tokenizer, by default the pool's. Raises `PoolError` with the `remedy` when it is missing or broken."""
+def load_tokenizer(folder: Path, remedy: str = _REMEDY, *, most: int | None = None) -> PreTrainedTokenizerFast:
+    """Load a tokenizer, by default the pool's. Raises `PoolError` with the `remedy` when it is missing or broken.
+
+    most: for a GGUF file in the folder's place, the rows of its model, beyond which transformers adds tokens
+    """
     from transformers import PreTrainedTokenizerFast
 
     try:
+        if folder.is_file():
+            return _of_gguf(folder, most)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return cast(PreTrainedTokenizerFast, tokenizer)
     except Exception as error:  # transformers raises many types for one fact
         raise PoolError(f"{folder}: not a tokenizer that can be loaded: {first_line(error)}; {remedy}") from None
+
+
+def _of_gguf(path: Path, most: int | None) -> PreTrainedTokenizerFast:
+    from transformers import PreTrainedTokenizerFast
+
+    read = PreTrainedTokenizerFast.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    parts = json.loads(read.backend_tokenizer.to_str())
+    parts["added_tokens"] = [token for token in parts["added_tokens"] if most is None or token["id"] < most]
+    names = {name: getattr(read, name) for name in ("bos_token", "eos_token", "pad_token")}
+    backend = Tokenizer.from_str(json.dumps(parts))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)  # type: ignore[no-untyped-call]
 
 
 def plain(tokenizer: PreTrainedTokenizerFast) -> TextTokenizer:

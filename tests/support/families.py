@@ -4,10 +4,18 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 TOKENS, ROWS = 300, 320
 _SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -101,3 +109,58 @@ def write_family(
         head = {"gpt_neox": "embed_out.weight"}.get(name, "lm_head.weight")
         save_file({**load_file(weights), head: embedding}, weights, metadata={"format": "pt"})
     (folder / "generation_config.json").write_text(json.dumps(family.generation))
+
+
+def write_gguf(folder: Path, path: Path, *, quantised: bool, frequencies: bool = False) -> None:
+    """Write a checkpoint as llama.cpp's converter does; `frequencies` adds a tensor that transformers does not read."""
+    import gguf
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    config, vocabulary = model.config, {number: token for token, number in tokenizer.get_vocab().items()}
+    writer = gguf.GGUFWriter(path, config.model_type)
+    writer.add_name("tiny")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([vocabulary.get(number, f"[PAD{number}]") for number in range(config.vocab_size)])
+    special = tokenizer.all_special_ids
+    kinds = (gguf.TokenType.CONTROL, gguf.TokenType.NORMAL)
+    writer.add_token_types([kinds[number not in special] for number in range(config.vocab_size)])
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    for add, number in (
+        (writer.add_bos_token_id, tokenizer.bos_token_id),
+        (writer.add_eos_token_id, tokenizer.eos_token_id),
+    ):
+        if number is not None:
+            add(number)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[config.model_type.upper()], config.num_hidden_layers)
+    for key, tensor in model.named_parameters():
+        array = _interleaved(key, tensor.detach().numpy(), config)
+        in_blocks = quantised and array.ndim > 1 and array.shape[-1] % 32 == 0
+        kind = gguf.GGMLQuantizationType["Q8_0" if in_blocks else "F32"]
+        name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+        writer.add_tensor(name, gguf.quantize(array, kind), raw_dtype=kind)
+    if frequencies:
+        writer.add_tensor("rope_freqs.weight", np.ones(4, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _interleaved(key: str, array: np.ndarray, config: PretrainedConfig) -> np.ndarray:
+    """Order the rows of Llama's queries and keys as llama.cpp does."""
+    heads = {"q_proj.weight": config.num_attention_heads, "k_proj.weight": config.num_key_value_heads}
+    count = next((number for name, number in heads.items() if key.endswith(name)), 0)
+    if config.model_type != "llama" or not count:
+        return array
+    return array.reshape(count, 2, -1, array.shape[-1]).swapaxes(1, 2).reshape(array.shape)
