@@ -147,10 +147,17 @@ class _Work:
         self.history = history
         self.signs = trials.signs_of(study)
         self._known: Evaluation | None = None
+        self._paid = time.process_time()
 
     def look(self) -> None:
         self.crew.look(self.study)
         self.history.look()
+
+    def record_time(self, trial: optuna.Trial, started: float) -> None:
+        """Record the seconds of a trial, and the processor time since the last one."""
+        before, self._paid = self._paid, time.process_time()
+        trial.set_user_attr(trials.SECONDS, time.monotonic() - started)
+        trial.set_user_attr(trials.PROCESSOR_SECONDS, self._paid - before)
 
     def to_beat(self, trial: optuna.Trial) -> Evaluation | None:
         """Return the incumbent; None if nothing stops early, and for the start design, evaluated in full."""
@@ -199,7 +206,7 @@ def _finish(work: _Work, trial: optuna.Trial) -> None:
     decision = _judge(work, trial, mixture)
     _record(trial, decision, work.signs)
     if decision.verdict is Verdict.PRUNE:
-        trial.set_user_attr(trials.SECONDS, time.monotonic() - started)
+        work.record_time(trial, started)
         study.tell(trial, state=TrialState.PRUNED)
         return
     found = attempt(
@@ -208,7 +215,7 @@ def _finish(work: _Work, trial: optuna.Trial) -> None:
         retries=search.retries,
         begin=work.crew.publish,
     )
-    trial.set_user_attr(trials.SECONDS, time.monotonic() - started)
+    work.record_time(trial, started)
     if isinstance(found, Failed):
         keep_failed(study, trial, found)
         return

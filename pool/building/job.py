@@ -36,6 +36,7 @@ from pool.checkpoints.manifest import (
 from pool.config.pool_file import naming
 from pool.config.recipe import ModelShape, Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine, Job
+from pool.engines.resources import processor_seconds
 from pool.errors import ConfigError, PoolError
 from pool.files.digests import digest_file
 from pool.files.names import as_typed
@@ -150,22 +151,17 @@ class TrainingJob:
         return fisher_of(self.pool.seed, seed, streams, digests, penalty.fisher_windows)
 
     def _trained(self, model: PreTrainedModel, streams: Mapping[str, Tokens], inputs: RunInputs) -> CheckpointManifest:
-        scratch, wanted = self._scratch(), self.wanted
+        scratch, wanted, begun = self._scratch(), self.wanted, processor_seconds()
         tokenizer = self.start.tokenizer if self.start is not None else load_tokenizer(self.pool.tokenizer)
         before = inputs.seed_text.loss_nats_by_gpu(model) if inputs.seed_text else math.nan
+        label, context = self.shown or self.label, wanted.shape.context
         outcome = train(
-            model,
-            streams,
-            wanted.mixture,
-            wanted.recipe,
-            scratch=scratch,
-            label=self.shown or self.label,
-            context=wanted.shape.context,
-            inputs=inputs,
+            model, streams, wanted.mixture, wanted.recipe, scratch=scratch, label=label, context=context, inputs=inputs
         )
         more: dict[str, object] = {}
         if inputs.seed_text:
             more["seed_text"] = SeedTextLoss(before_nats=before, after_nats=inputs.seed_text.loss_nats_by_gpu(model))
+        more["processor_seconds"] = processor_seconds() - begun
         with new_folder(self.folder) as new:
             if (scratch / BESIDE).is_dir():
                 shutil.copytree(scratch / BESIDE, new, dirs_exist_ok=True)
@@ -215,6 +211,7 @@ def _manifest(wanted: Provenance, outcome: TrainingOutcome) -> CheckpointManifes
         tokens=outcome.tokens,
         final_loss_nats=outcome.final_loss_nats,
         seconds=outcome.seconds,
+        gpu_seconds=outcome.gpu_seconds,
         versions=library_versions(TRAINING_LIBRARIES),
         held_out_digests=dict(wanted.held_out_digests),
         held_out=course,

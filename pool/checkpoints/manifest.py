@@ -1,6 +1,10 @@
 """`CheckpointManifest`: the JSON record of a checkpoint, written last; files are verified by it, without torch."""
 
+import math
 from pathlib import Path
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+from safetensors import safe_open
 
 from pool.config.recipe import Recipe, Shape
 from pool.errors import PoolError
@@ -65,6 +69,8 @@ class CheckpointManifest(Record):
     held_out_digests, held_out: text and course of early stopping.
     optimizer_digest, adapter_digest: files kept beside the weights.
     ages: checkpoints kept during training, by optimiser steps.
+    processor_seconds: of the run, as the operating system counts; gpu_seconds: wall time times GPUs. Absent, and out
+        of the file, where not measured.
     """
 
     mixture: dict[str, float]
@@ -86,6 +92,17 @@ class CheckpointManifest(Record):
     optimizer_digest: str | None = None
     adapter_digest: str | None = None
     ages: dict[int, AgeDigests] = {}
+    processor_seconds: float | None = None
+    gpu_seconds: float | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unmeasured(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out what was not measured: a record from before these fields stays the same byte for byte."""
+        content: dict[str, object] = handler(self)
+        for name in ("processor_seconds", "gpu_seconds"):
+            if content.get(name) is None:
+                content.pop(name, None)
+        return content
 
 
 def imported_manifest(
@@ -132,6 +149,12 @@ def verify_checkpoint(folder: Path, what: str, remedy: str) -> CheckpointManifes
                 f"(its digest is not the one in {MANIFEST}); {remedy}"
             )
     return manifest
+
+
+def count_parameters(weights: Path) -> int:
+    """Count the parameters of a safetensors file by its beginning; tied ones are there once."""
+    with safe_open(weights, "np") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
 def age_folder(member: Path, steps: int) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 import psutil
 
@@ -163,6 +164,12 @@ def _free_of_container(group: Path) -> float:
     except (OSError, ValueError):  # no group, or "max"
         return float("inf")
     return max(0, limit - taken + int(counters.get("file", 0)))
+
+
+def processor_seconds() -> float:
+    """Return the processor time of this process so far, and of its ended children, as the operating system counts."""
+    used = [getrusage(whose) for whose in (RUSAGE_SELF, RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 class Peak:

@@ -14,7 +14,7 @@ from search.space import CappedSimplex
 from search.stop import StopRules
 from search.strategies.registry import STRATEGIES
 from search.surrogates.scheffe import ScheffeSurrogate
-from search.trials import PREDICTED_MEANS, best_trial, completed_trials, count_trials
+from search.trials import PREDICTED_MEANS, PROCESSOR_SECONDS, best_trial, completed_trials, count_trials
 
 NAMES = ("code", "docs", "prose")
 FIRST, SECOND = (
@@ -79,3 +79,9 @@ def test_predictions_have_the_sign_of_the_values_in_the_database() -> None:
     assert told and all(trial.user_attrs[PREDICTED_MEANS][0] < 0 for trial in told)
     inside = [trial for trial in completed_trials(study) if PREDICTED_MEANS in trial.user_attrs]
     assert all(trial.user_attrs[PREDICTED_MEANS][0] > 0 and trial.value > 0 for trial in inside)
+
+
+def test_every_trial_has_its_processor_time_pruned_ones_too() -> None:
+    trials = _run("tpe", ["minimize"]).trials
+    assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED"}
+    assert all(trial.user_attrs[PROCESSOR_SECONDS] > 0 for trial in trials)

@@ -37,9 +37,9 @@ from pool.tokens.held_out import Tokens
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """The outcome of a run; the last two fields belong to runs with early stopping.
+    """The outcome of a run; `best_step` and `held_out_nats` belong to runs with early stopping.
 
-    seconds: of this call, without the time before a kill.
+    seconds: of this call, without the time before a kill; `gpu_seconds` are those times the GPUs, None without one.
     final_loss_nats: mean training loss of about the last tenth of the run.
     best_step: step of the kept parameters.
     held_out_nats: held-out loss by step.
@@ -50,6 +50,7 @@ class TrainingOutcome:
     seconds: float
     best_step: int | None = None
     held_out_nats: Mapping[int, float] = field(default_factory=dict)
+    gpu_seconds: float | None = None
 
 
 def train(
@@ -82,13 +83,22 @@ def train(
         save_adapter(adapted, scratch / BESIDE / ADAPTER)
         merged(adapted)
     check_finite(model, label, "a lower learning_rate is the usual remedy")
+    seconds, gpus = time.monotonic() - started, _gpus_of(recipe)
     return TrainingOutcome(
         tokens=course.steps * recipe.batch_windows * context,
         final_loss_nats=course.loss_nats[max(course.loss_nats)],
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         best_step=course.best_step,
         held_out_nats=course.held_out_nats,
+        gpu_seconds=seconds * gpus if gpus else None,
     )
+
+
+def _gpus_of(recipe: Recipe) -> int:
+    """Count the GPUs that a run holds."""
+    if not torch.cuda.is_available():
+        return 0
+    return torch.cuda.device_count() if recipe.fsdp or recipe.device_map is not None else 1
 
 
 def _trained_in_parts(model: Trainable, run: Run) -> TrainingCourse:

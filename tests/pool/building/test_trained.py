@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 from tiny import snapshot
 
 from pool.building.job import TruthRun, folder_of, is_trained, train_runs, train_to_mixture
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import read_pool_file
 from pool.engines.processes import Processes
 from pool.errors import PoolError
+from pool.files.records import MANIFEST, read_record, write_record
 from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
 
@@ -68,3 +70,15 @@ def test_training_while_the_pool_is_being_built_is_refused_but_not_what_is_train
         assert list(train_runs(pool, [done])) == [done]
         with pytest.raises(PoolError, match="is being built by another process"):
             list(train_runs(pool, [missing]))
+
+
+def test_processor_time_is_in_new_manifests_and_in_no_older_one(pool: Pool, tmp_path: Path) -> None:
+    measured = read_record(pool.folder / "seed" / MANIFEST, CheckpointManifest)
+    assert measured.processor_seconds is not None and measured.processor_seconds > 0
+    assert measured.gpu_seconds is None
+    older = measured.model_copy(update={"processor_seconds": None})
+    write_record(tmp_path / MANIFEST, older)
+    text = (tmp_path / MANIFEST).read_text()
+    assert "processor_seconds" not in text and "gpu_seconds" not in text, "the file of before, byte for byte"
+    assert read_record(tmp_path / MANIFEST, CheckpointManifest) == older
+    assert pool.manifest.model_copy(update={"seed": older}).digest == pool.manifest.digest
