@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from search.space import CappedSimplex as MixtureSpace
     from studies.answers.best import Best
     from studies.answers.swarm_best import SwarmBest
+    from studies.outcome.cost import Bill
 
 __all__ = [
     "Best",
+    "Bill",
     "Costs",
     "Evaluation",
     "Goal",
@@ -62,6 +64,7 @@ __all__ = [
 
 _HOMES = {
     "Best": "studies.answers.best",
+    "Bill": "studies.outcome.cost",
     "Costs": "pool.building.training.costs",
     "Evaluation": "objectives.evaluation",
     "Goal": "objectives.target",

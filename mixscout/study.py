@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import optuna
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from pool.building.training.costs import Costs
     from studies.assessment.fidelity.refined import Refined
     from studies.assessment.fidelity.report import FidelityReport
+    from studies.outcome.cost import Bill
     from studies.outcome.report.facts.facts import Facts
     from studies.outcome.report.facts.section import Section
 
@@ -60,8 +60,7 @@ def build_pool(path: str | PathLike[str], *, rebuild: Sequence[str] = (), worker
 
     quiet_libraries()
     config = read_pool_file(Path(path))
-    wanted = EngineRequest(workers=workers)
-    with chosen(wanted, demand=config.demand) as engine:
+    with chosen(EngineRequest(workers=workers), demand=config.demand) as engine:
         return build(config, [rebuild] if isinstance(rebuild, str) else list(rebuild), engine)
 
 
@@ -74,8 +73,7 @@ def pool_costs(path: str | PathLike[str], *, rebuild: Sequence[str] = (), worker
 
     quiet_libraries()
     config = read_pool_file(Path(path))
-    wanted = EngineRequest(workers=workers)
-    with chosen(wanted, demand=config.demand) as engine:
+    with chosen(EngineRequest(workers=workers), demand=config.demand) as engine:
         return build_costs(config, [rebuild] if isinstance(rebuild, str) else list(rebuild), engine)
 
 
@@ -129,6 +127,12 @@ class Study:
         with open_privately(self.config) as bench:
             return search_costs(bench, merges or self.config.search.merges)
 
+    def cost(self, *, swarm: int = 512, price_per_hour: float | None = None) -> Bill:
+        """Add up what the study has cost, beside a swarm of so many models and other ways."""
+        from studies.outcome.cost import find_bill
+
+        return find_bill(self._bench, swarm=swarm, price_per_hour=price_per_hour)
+
     @property
     def best(self) -> Best | SwarmBest:
         """The best mixture beside the baselines, each scored in full. Raises `StudyError` without a value yet."""
@@ -168,8 +172,7 @@ class Study:
         """Really train a spread of mixtures, and measure how well the loss of a merge predicts the loss of training."""
         from studies.assessment.fidelity.report import FidelityRequest, make_report
 
-        wanted = FidelityRequest(mixtures, repeats, exponents=exponents)
-        bench = self._on_pool("fidelity")
+        bench, wanted = self._on_pool("fidelity"), FidelityRequest(mixtures, repeats, exponents=exponents)
         with chosen(demand=bench.proxy.pool.config.demand) as engine:
             return make_report(bench, self.optuna, wanted, engine)
 
@@ -193,8 +196,7 @@ class Study:
         """Return one row a trial: number, state, values, the weights of the mixture, verdict of the gate and start."""
         import pandas
 
-        study, space = self.optuna, self.space
-        rows = []
+        study, space, rows = self.optuna, self.space, list[dict[str, object]]()
         for trial in study.get_trials(deepcopy=False):
             weights = space.mixture_of(trial).as_dict() if space.stands_for_mixture(trial) else {}
             names = list(self.config.targets) or ["value"]
@@ -234,9 +236,7 @@ class Study:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

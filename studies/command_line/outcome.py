@@ -1,4 +1,4 @@
-"""The verbs on a study's outcome: `export`, `table`, `handover`, `report`, `dashboard`."""
+"""The verbs on a study's outcome: `export`, `table`, `handover`, `cost`, `report`, `dashboard`."""
 
 import sys
 from contextlib import suppress
@@ -12,6 +12,7 @@ from studies.command_line.options import (
     StudyArgument,
     TruthsOption,
     pool_bench,
+    print_answer,
     read_study,
     tell_next,
     writable_folder,
@@ -123,6 +124,29 @@ def handover(
     show_plan(console(), plan)
     console().print(f"wrote {folder}", soft_wrap=True)
     tell_next("report", study_file, "everything on one page")
+
+
+@outcome_verbs.command(epilog="Examples: `mixscout cost study.toml`, `mixscout cost study.toml --price-per-hour 2.5`")
+def cost(
+    study_file: StudyArgument,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(min=0, show_default="none", help="Price of an hour of a GPU or, without GPUs, of a processor."),
+    ] = None,
+    swarm: Annotated[int, typer.Option(min=1, help="Models of the swarm to compare with; RegMix trained 512.")] = 512,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a study has cost, part by part, beside a swarm, an ablation of every subset, and published swarms.
+
+    Nothing is merged, trained or written.
+    """
+    config = read_study(study_file)
+    quiet_libraries()
+    from studies.outcome.cost import run_cost
+    from studies.outcome.report.sections.reproduction import show_bill
+
+    bill = run_cost(config, swarm=swarm, price_per_hour=price_per_hour)
+    print_answer(bill, show_bill, as_json=as_json, then=("report", study_file, "everything on one page"))
 
 
 @outcome_verbs.command(epilog="Examples: `mixscout report study.toml`, `mixscout report study.toml --json`")

@@ -37,6 +37,7 @@ ENTRIES = {
     "export": "STUDY NEW",
     "table": "STUDY NEW",
     "handover": "STUDY NEW",
+    "cost": "STUDY",
     "report": "STUDY --output NEW",
     "dashboard": "STUDY --port 0",
     "refine": "STUDY --truths 1",

@@ -1,7 +1,7 @@
 """Ground truths of a study: mixtures really trained, here or elsewhere, and read."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +9,22 @@ import numpy as np
 from objectives.agreement.statistics import NoiseFloor
 from objectives.held_out import Floats
 from objectives.losses.merged_loss import make_room
+from objectives.losses.trained_loss import TrainedLoss
 from objectives.scoring.window_table import WindowTable
 from objectives.stand_ins.swarm_table import SwarmTable, read_swarm, say_notes
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.recipe import Recipe
 from pool.corpus.corpus import SPLITS, Split
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.errors import ConfigError
+from pool.files.names import as_typed
+from pool.files.records import MANIFEST, read_record
 from pool.mixture import Mixture
 from pool.parts.provenance import TruthRun
 from pool.parts.store import Pool
 from pool.progress import track
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
+from studies.database.evaluations import Cost
 
 REPEATED = 4
 """The first mixtures of a design are trained again in other orders of the data."""
@@ -131,6 +136,52 @@ def _noise(instruments: Instruments, split: Split, repeated: list[list[TruthRun]
         name: NoiseFloor.of(list(np.array([one[name] for one in by_order]).T), crossed=True) for name in by_order[0]
     }
     return {name: floor for name, floor in floors.items() if floor}
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model that a study has read, with the costs of its scores; `confirmed` where `confirm` did."""
+
+    manifest: CheckpointManifest
+    scores: Sequence[Cost]
+    confirmed: bool
+
+
+def trained_models(pool: Pool) -> list[CheckpointManifest]:
+    """Read the records of the models really trained on mixtures, by any study; members are none of them."""
+    paths = sorted(pool.folder.glob(f"trained/[!.]*/{MANIFEST}"))
+    again = "and the command that trained it"
+    return [read_record(path, CheckpointManifest, f"run `rm -r {as_typed(path.parent)}`, {again}") for path in paths]
+
+
+def read_models(instruments: Instruments, models: Iterable[CheckpointManifest]) -> list[TrainedModel]:
+    """List those of some models that verbs of a study have read. Nothing is loaded."""
+    pool, proxy, found = instruments.pool, instruments.proxy, list[TrainedModel]()
+    precision, goal = proxy.settings.precision, instruments.goals["test"]
+    for model in models:
+        if model.recipe is None or model.imported:
+            continue
+        confirm = TrainedLoss(pool, proxy.members, goal, "test", precision=precision, recipe=model.recipe)
+        truths = [instruments.truth(split, model.recipe).digest for split in SPLITS]
+        mixture = Mixture.of(model.mixture).digest
+        by_verb = [_costs_by_units(instruments, digest).get(mixture) for digest in (confirm.digest, *truths)]
+        if scores := [_without_training(one, model) for one in by_verb if one]:
+            found.append(TrainedModel(model, scores, confirmed=by_verb[0] is not None))
+    return found
+
+
+def _costs_by_units(instruments: Instruments, digest: str) -> dict[str, Cost]:
+    """Return the costs of an objective's evaluations by their mixture over units, as models are trained on it."""
+    pool, store = instruments.pool, instruments.store
+    costs = store.costs(digest)
+    if not pool.groups:
+        return costs
+    return {pool.unit_mixture(one.mixture).digest: costs[one.mixture.digest] for one in store.all_of(digest)}
+
+
+def _without_training(score: Cost, model: CheckpointManifest) -> Cost:
+    """Take the training out of the time of a score that began with it: the model's own record has that time."""
+    return replace(score, seconds=score.seconds - (model.seconds if score.seconds > model.seconds else 0.0))
 
 
 def import_truths(instruments: Instruments, path: Path, *, normalise: bool = False) -> Truths:

@@ -22,7 +22,7 @@ from studies.outcome.report.sections.course import ages_section, gate_section, p
 from studies.outcome.report.sections.fidelity import fidelity_section
 from studies.outcome.report.sections.members import contributions_section, transfer_section
 from studies.outcome.report.sections.mixtures import mixtures_section
-from studies.outcome.report.sections.reproduction import reproduction_section
+from studies.outcome.report.sections.reproduction import cost_section, reproduction_section
 from studies.outcome.report.sections.slices import slices_section
 from studies.outcome.report.sections.standings import best_section
 from studies.outcome.report.sections.surrogate import surrogate_section
@@ -41,6 +41,7 @@ SECTIONS: Sequence[Callable[[Facts], Section]] = (
     transfer_section,
     contributions_section,
     fidelity_section,
+    cost_section,
     reproduction_section,
 )
 PAGE, DATA = "report.html", "report.json"

@@ -1,4 +1,4 @@
-"""Everything needed to get the same again: digests, versions, both files, and the commands.
+"""Everything needed to get the same again, and what it cost: digests, versions, both files, commands, and the bill.
 
 The page may be passed on, so passwords in it are masked.
 """
@@ -11,13 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
+from rich.console import Console
 
 from pool.files.secrets import MASK, SECRET_OPTIONS, without_passwords
 from pool.files.toml import as_options, assigned
 from search.trials import count_trials
 from studies.opened.identity import ACCEPTED, IDENTITY, VERSIONS, current_versions
+from studies.outcome.cost import HOUR, Bill, find_bill
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Passage, Section, Table
+from studies.terminal import plain_table
 
 _IN_QUERY = re.compile(rf"(?P<before>[?&](?:{'|'.join(sorted(SECRET_OPTIONS))}|token|secret)=)[^\s\"']+", re.IGNORECASE)
 """An & in a password ends no password here."""
@@ -47,6 +50,85 @@ def reproduction_section(facts: Facts) -> Section:
         tables=[_digests(facts), _identity(facts.study), _versions(facts.study)],
         passages=passages,
     )
+
+
+def cost_section(facts: Facts) -> Section:
+    """Show the study's bill, beside other ways to its answer."""
+    bill = find_bill(facts.bench)
+    return Section("cost", "What it cost", notes=[per_decision(bill), *bill.notes], tables=cost_tables(bill))
+
+
+def cost_tables(bill: Bill) -> list[Table]:
+    """Return the parts of a bill with their sum, and the ways to its answer, in hours."""
+    priced, on_gpus = bill.price_per_hour is not None, bool(bill.total.gpu_seconds)
+    parts = [*bill.parts.items(), ("total", bill.total)]
+    billed = [*(part.billed_seconds for part in bill.parts.values()), bill.billed_seconds]
+    columns = ("part", "trainings", "merges", "tokens trained", "tokens scored", "FLOPs", "wall", "processor")
+    rows: list[list[Cell]] = [
+        [
+            *(name, one.trainings, one.merges, one.trained_tokens, one.scored_tokens, one.flops),
+            *(_hours(one.seconds), "not recorded" if one.processor_seconds is None else _hours(one.processor_seconds)),
+            *([_hours(one.gpu_seconds)] if on_gpus else []),
+            _hours(seconds),
+            *([bill.price(seconds)] if priced else []),
+        ]
+        for (name, one), seconds in zip(parts, billed, strict=True)
+    ]
+    ways: list[list[Cell]] = [
+        [
+            *(one.name, _count(one.trainings), one.flops, _hours(one.billed_seconds)),
+            *([bill.price(one.billed_seconds)] if priced else []),
+        ]
+        for one in bill.ways
+    ]
+    last = ("billed", "price") if priced else ("billed",)
+    return [
+        Table("cost", _units(bill), (*columns, *(["GPU"] if on_gpus else []), *last), rows),
+        Table("ways", "What other ways would have cost, in the same units", ("way", "trainings", "FLOPs", *last), ways),
+    ]
+
+
+def _count(trainings: int) -> int | float | str:
+    """Show a number of trainings, beyond a million by its size."""
+    return trainings if trainings < 10**6 else float(trainings) if trainings.bit_length() < 1000 else "beyond 1e300"
+
+
+def _units(bill: Bill) -> str:
+    size = bill.parameters
+    flops = f"; FLOPs are 6 N D of training and 2 N D of scoring, N all {size:,} parameters" if size else ""
+    return f"Times are hours{flops}"
+
+
+def _hours(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / HOUR
+
+
+def per_decision(bill: Bill) -> str:
+    """Say the cost of one decision."""
+    if bill.seconds_per_merge is None or bill.trainings_per_decision is None:
+        return "No mixture has been merged for the search yet."
+    return (
+        f"{bill.seconds_per_merge:.3g} s a merge; {bill.trainings_per_decision:.3g} trainings a decision, where a "
+        "swarm takes 1."
+    )
+
+
+def show_bill(console: Console, bill: Bill) -> None:
+    """Show a bill to people: its parts, then the other ways."""
+    console.print(f"What study {bill.study!r} has cost. {_units(bill)}", soft_wrap=True)
+    for table in cost_tables(bill):
+        shown = plain_table(*table.columns)
+        for row in table.rows:
+            shown.add_row(*map(_shown, row))
+        console.print(shown)
+    for note in (per_decision(bill), *bill.notes):
+        console.print(note, soft_wrap=True)
+
+
+def _shown(cell: Cell) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:,}" if isinstance(cell, int) else f"{cell:.3g}" if isinstance(cell, float) else cell
 
 
 def _commands(facts: Facts) -> str:
