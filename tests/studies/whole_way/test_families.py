@@ -23,6 +23,7 @@ from pool.checkpoints.checkpoint import load_model, new_model
 from pool.config.pool_file import read_pool_file
 from pool.config.recipe import Family, ModelShape
 from pool.parts.store import Pool, open_pool
+from pool.progress import size
 from pool.tokens.held_out import HeldOutWindows
 
 FAMILIES = get_args(Family)
@@ -124,6 +125,8 @@ def test_a_checkpoint_of_others_goes_the_whole_way(
     name_seed(pool_file, 'checkpoint = "given"\ncontext = 32')
     built = mixscout("pool", "build", pool_file)
     assert built.code == 0, built.err
+    weights = (empty_root / "pools" / "tiny" / "seed" / "model.safetensors").stat().st_size
+    assert f"each training holds about {size(4 * weights)} (parameters, gradients and mom" in built.err
     pool, tokens = open_pool(read_pool_file(pool_file)), torch.arange(40)[None]
     seed, theirs = (
         AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
