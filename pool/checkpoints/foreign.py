@@ -3,7 +3,6 @@
 Only safetensors and JSON are read, no pickle and no code.
 """
 
-import importlib.util
 import json
 import re
 from collections.abc import Collection, Iterator
@@ -115,11 +114,6 @@ def _find_gguf(path: Path, what: str, tokenizer: Path | None) -> ForeignFiles:
         raise PoolError(f"{what}: {path} does not begin as a GGUF file; copy it again")
     if _GGUF_PART.search(path.stem):
         raise PoolError(f"{what}: {path} is one of several parts; make one file of them: `llama-gguf-split --merge`")
-    if importlib.util.find_spec("gguf") is None:
-        raise PoolError(
-            f"{what}: {path.name} needs the package gguf: run `pip install 'mixscout[gguf]'`, or give the model as "
-            "safetensors"
-        )
     if tokenizer is not None:
         _check_tokenizer(tokenizer, what)
     return ForeignFiles(path.parent, (path,), tokenizer or path)

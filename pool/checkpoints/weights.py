@@ -3,6 +3,7 @@
 Faults ignored by transformers are refused by name: missing, spare and misshapen tensors.
 """
 
+import importlib.util
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -111,6 +112,11 @@ def load_gguf(path: Path, what: str) -> LoadedWeights:
 
     Raises `PoolError` for an unloadable file, and for a file with values that transformers does not read.
     """
+    if importlib.util.find_spec("gguf") is None:
+        raise PoolError(
+            f"{what}: {path.name} needs the package gguf: run `pip install 'mixscout[gguf]'`, or give the model as "
+            "safetensors"
+        )
     with _loading(f"{what}: {path} is not a language model that transformers reads"):
         stored = import_module("gguf").GGUFReader(path).tensors  # an extra
         loaded = _loaded(AutoModelForCausalLM, path.parent, _configuration(path.parent, path.name), gguf=path.name)

@@ -79,7 +79,6 @@ def test_a_file_that_does_not_serve_is_refused_with_the_way_out(
     other.write_bytes(b"GGML")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     refused = {
-        path: r"m\.gguf needs the package gguf: run `pip install 'mixscout\[gguf\]'`",
         part: r"is one of several parts; .*`llama-gguf-split --merge`",
         other: "does not begin as a GGUF file",
         tmp_path / "none.gguf": "No such file or directory; give a GGUF file",
@@ -88,3 +87,6 @@ def test_a_file_that_does_not_serve_is_refused_with_the_way_out(
     for given, message in refused.items():
         with pytest.raises(PoolError, match=message):
             find_foreign(given, "[seed]")
+    assert find_foreign(path, "[seed]").gguf == path, "a pool that is there opens without the package"
+    with pytest.raises(PoolError, match=r"m\.gguf needs the package gguf: run `pip install 'mixscout\[gguf\]'`"):
+        load_gguf(path, "[seed]")
