@@ -261,8 +261,10 @@ def _problems_on_table(config: StudyFile) -> Iterator[str]:
         yield "[space] max_epochs needs token counts, which a table has not: leave it out, and set caps"
     if config.space.units == "macro":
         yield "[space] units = 'macro' needs a pool's groups, which a table has not: leave it out"
-    for choice in set(config.search.start) - {"uniform", "vertices", "prior"}:
-        yield f"[search] start {choice!r} needs tokens, which a table has not: take it away"
+    for choice in config.search.start:
+        if choice not in ("uniform", "vertices", "prior"):
+            needed = "token counts" if choice in ("proportional", "unimax") else "text"
+            yield f"[search] start {choice!r} needs {needed}, which a table has not: take it away"
     if config.search.kl and not config.search.prior:
         yield "[search] kl needs [search.prior]: proportional to tokens cannot be known from a table"
     if config.search.stop.tokens is not None:

@@ -191,6 +191,7 @@ MISTAKES = {
     "epochs": ("[search]", "[space]\nmax_epochs = 2\n[search]", "[space] max_epochs needs token counts, which a table"),
     "token-proportional": ("[gate]", 'start = ["proportional"]\n[gate]', "start 'proportional' needs token counts"),
     "UniMax": ("[gate]", 'start = ["uniform", "unimax"]\n[gate]', "[search] start 'unimax' needs token counts, which"),
+    "text": ("[gate]", 'start = ["bigrams"]\n[gate]', "[search] start 'bigrams' needs text, which a table has not"),
     "a penalty without a prior": (
         "[gate]",
         "kl = 0.1\n[gate]",

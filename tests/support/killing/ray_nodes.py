@@ -16,6 +16,8 @@ from ray.cluster_utils import Cluster
 
 SMALL = {"include_dashboard": False, "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
 
+MASK = "CUDA_VISIBLE_DEVICES"
+
 
 @contextmanager
 def ray_cluster(*nodes: dict[str, int]) -> Iterator[Cluster]:
@@ -28,10 +30,13 @@ def ray_cluster(*nodes: dict[str, int]) -> Iterator[Cluster]:
     }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
+    mask = os.environ.pop(MASK, None)  # or a node could not pretend to have GPUs
     cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "num_cpus": 1})
     try:
         for node in nodes:
             cluster.add_node(**SMALL, **node)
+        if mask is not None:
+            os.environ[MASK] = mask
         yield cluster
     finally:
         ray.shutdown()
