@@ -23,27 +23,21 @@ KKT_TOLERANCE = 1e-9
 """Largest violation of the optimality conditions, as a share of the largest partial derivative or of one nat."""
 
 
-class AnalyticLoss(ABC):
-    """A convex formula over mixtures, lowest at `optimum`, where its value is `best_value`, in nats per token.
-
-    Raises `ValueError` at birth when `optimum` is none.
-    """
+class Formula(ABC):
+    """An objective with a formula, in nats per token, and its gradient."""
 
     challenge = foundation = None
+    noise_nats = 0.0
 
-    def __init__(self, optimum: Mixture, formula_digest: str) -> None:
-        self.optimum = optimum
-        self.best_value = float(self.exact(optimum.array[None])[0])
-        self.noise_nats = 0.0
-        self._noise_seed = 0
-        self._formula_digest = formula_digest
-        partials = self.partials(optimum.array)
-        residual = kkt_residual(partials, optimum.array)
-        if not residual <= KKT_TOLERANCE * max(1.0, float(np.abs(partials).max())):
-            raise ValueError(
-                f"{optimum.as_dict()} is not the optimum of this formula: the optimality conditions are off by "
-                f"{residual:.3g} nats; build it with `with_optimum`"
-            )
+    @property
+    @abstractmethod
+    def partitions(self) -> tuple[str, ...]:
+        """The K partitions."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Digest of everything that decides a value."""
 
     @abstractmethod
     def exact(self, weights: Floats) -> Floats:
@@ -52,26 +46,6 @@ class AnalyticLoss(ABC):
     @abstractmethod
     def partials(self, weights: Floats) -> Floats:
         """Return d value / d weight (K,) at a mixture (K,)."""
-
-    @property
-    def partitions(self) -> tuple[str, ...]:
-        return self.optimum.names
-
-    @property
-    def digest(self) -> str:
-        return digest_json({"formula": self._formula_digest, "noise": [self.noise_nats, self._noise_seed]})
-
-    def with_noise(self, noise_nats: float, *, seed: int) -> Self:
-        """Return the same formula with normal noise of standard deviation `noise_nats` on its values.
-
-        A mixture's canonical digest and the seed decide its noise, so a mixture keeps its value. Gradients have no
-        noise. Raises `ValueError` for noise negative or infinite.
-        """
-        if not 0 <= noise_nats < float("inf") or seed < 0:
-            raise ValueError(f"noise must be finite, and neither it nor its seed below 0: got {noise_nats!r}, {seed!r}")
-        noisy = copy(self)
-        noisy.noise_nats, noisy._noise_seed = noise_nats, seed
-        return noisy
 
     def __call__(self, mixture: Mixture) -> Evaluation:
         return self._evaluation(mixture, with_gradient=False)
@@ -94,6 +68,50 @@ class AnalyticLoss(ABC):
             tokens_read=0,
             gradient=tuple(partials[name] for name in mixture.names) if with_gradient else None,
         )
+
+    def _noise(self, mixture: Mixture) -> float:
+        return 0.0
+
+
+class AnalyticLoss(Formula):
+    """A convex formula over mixtures, lowest at `optimum`, where its value is `best_value`, in nats per token.
+
+    Raises `ValueError` at birth when `optimum` is none.
+    """
+
+    def __init__(self, optimum: Mixture, formula_digest: str) -> None:
+        self.optimum = optimum
+        self.best_value = float(self.exact(optimum.array[None])[0])
+        self.noise_nats = 0.0
+        self._noise_seed = 0
+        self._formula_digest = formula_digest
+        partials = self.partials(optimum.array)
+        residual = kkt_residual(partials, optimum.array)
+        if not residual <= KKT_TOLERANCE * max(1.0, float(np.abs(partials).max())):
+            raise ValueError(
+                f"{optimum.as_dict()} is not the optimum of this formula: the optimality conditions are off by "
+                f"{residual:.3g} nats; build it with `with_optimum`"
+            )
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        return self.optimum.names
+
+    @property
+    def digest(self) -> str:
+        return digest_json({"formula": self._formula_digest, "noise": [self.noise_nats, self._noise_seed]})
+
+    def with_noise(self, noise_nats: float, *, seed: int) -> Self:
+        """Return the same formula with normal noise of standard deviation `noise_nats` on its values.
+
+        A mixture's canonical digest and the seed decide its noise, so a mixture keeps its value. Gradients have no
+        noise. Raises `ValueError` for noise negative or infinite.
+        """
+        if not 0 <= noise_nats < float("inf") or seed < 0:
+            raise ValueError(f"noise must be finite, and neither it nor its seed below 0: got {noise_nats!r}, {seed!r}")
+        noisy = copy(self)
+        noisy.noise_nats, noisy._noise_seed = noise_nats, seed
+        return noisy
 
     def _noise(self, mixture: Mixture) -> float:
         if self.noise_nats == 0:

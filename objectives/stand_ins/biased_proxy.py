@@ -6,17 +6,14 @@ would.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
 
-from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
-from objectives.stand_ins.analytic import AnalyticLoss
+from objectives.stand_ins.analytic import AnalyticLoss, Formula
 from pool.files.digests import digest_json
-from pool.mixture import Mixture
 
 BiasKind = Literal["smooth", "vertices", "moved"]
 BIASES: tuple[BiasKind, ...] = get_args(BiasKind)
@@ -28,7 +25,7 @@ _Bias = tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]
 """Values (N,) of mixtures (N, K), and the slopes (K,) at a mixture (K,)."""
 
 
-class BiasedProxy:
+class BiasedProxy(Formula):
     """truth(w) + bias(w), without noise, with gradients, as an `Objective`.
 
     smooth: w'Aw with A random and symmetric, its diagonal zero: nothing at the vertices, as for merges.
@@ -36,49 +33,27 @@ class BiasedProxy:
     moved: g'w with g random: the optimum of the proxy lies elsewhere.
     """
 
-    challenge = foundation = None
-
     def __init__(self, truth: AnalyticLoss, kind: BiasKind, *, seed: int) -> None:
         self._truth = truth.with_noise(0.0, seed=0)
         count = len(truth.partitions)
         self._value, self._slopes = _BIASES[kind](np.random.default_rng([seed, 3]), count)
         drawn = np.random.default_rng([seed, 4]).dirichlet(np.full(count, np.sqrt(2 / count)), size=_SAMPLES)
         self._scale = BIAS_NATS / float(self._value(drawn).std())
-        self.digest = digest_json({"proxy": self._truth.digest, "bias": [kind, seed]})
+        self._bias = [kind, seed]
 
     @property
     def partitions(self) -> tuple[str, ...]:
         return self._truth.partitions
 
+    @property
+    def digest(self) -> str:
+        return digest_json({"proxy": self._truth.digest, "bias": self._bias})
+
     def exact(self, weights: Floats) -> Floats:
-        """Return the values (N,) of mixtures (N, K), nats per token."""
         return np.asarray(self._truth.exact(weights) + self._scale * self._value(weights))
 
     def partials(self, weights: Floats) -> Floats:
-        """Return d value / d weight (K,) at a mixture (K,)."""
         return np.asarray(self._truth.partials(weights) + self._scale * self._slopes(weights))
-
-    def __call__(self, mixture: Mixture) -> Evaluation:
-        return self._evaluation(mixture, with_gradient=False)
-
-    def gradient(self, mixture: Mixture) -> Evaluation:
-        return self._evaluation(mixture, with_gradient=True)
-
-    def _evaluation(self, mixture: Mixture, *, with_gradient: bool) -> Evaluation:
-        started = time.perf_counter()
-        weights = mixture.over(self.partitions).array
-        slopes = dict(zip(self.partitions, self.partials(weights).tolist(), strict=True)) if with_gradient else {}
-        return Evaluation(
-            mixture,
-            value=float(self.exact(weights[None])[0]),
-            standard_error=0.0,
-            domains={},
-            kind="analytic",
-            objective_digest=self.digest,
-            seconds=time.perf_counter() - started,
-            tokens_read=0,
-            gradient=tuple(slopes[name] for name in mixture.names) if with_gradient else None,
-        )
 
 
 def _smooth(rng: np.random.Generator, count: int) -> _Bias:
