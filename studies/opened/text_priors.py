@@ -48,15 +48,15 @@ class TextPriors:
                 np.concatenate([places_of("bigrams", windows_of(self.pool.corpus.train[unit])) for unit in units])
                 for units in self._units
             ]
-            weights = importance_shares(windows, self._target("bigrams"), seed=0)
+            weights = importance_shares(windows, self._counted("bigrams")[1], seed=0)
         else:
-            weights = likeliest_shares(self._partitions(name), self._target(name))
+            weights = likeliest_shares(*self._counted(name))
         return Mixture.from_array(self.pool.names, weights / weights.sum())
 
     def losses(self, name: Kind, mixtures: Sequence[Mixture]) -> Floats:
         """Return the cross-entropy (N,) of the target's n-grams under mixtures, nats per n-gram."""
         weights = np.stack([mixture.over(self.pool.names).array for mixture in mixtures])
-        return text_losses(weights, self._partitions(name), self._target(name))
+        return text_losses(weights, *self._counted(name))
 
     @cached_property
     def _units(self) -> list[tuple[str, ...]]:
@@ -67,6 +67,16 @@ class TextPriors:
         train, held_out = self.pool.corpus.train, self.pool.corpus.held_out["search"]
         texts = [*train.values(), *(text_of(held_out[name]) for name in self.domains)]
         return 1 + max(int(text.max(initial=0)) for text in texts)
+
+    def _counted(self, kind: Kind) -> tuple[Floats, Floats]:
+        """Return the distributions of the partitions (K, B) and of the target (B,), counted once."""
+        if kind not in self._known:
+            self._known[kind] = self._partitions(kind), self._target(kind)
+        return self._known[kind]
+
+    @cached_property
+    def _known(self) -> dict[Kind, tuple[Floats, Floats]]:
+        return {}
 
     def _partitions(self, kind: Kind) -> Floats:
         """Return the smoothed distributions (K, B) of the partitions."""
