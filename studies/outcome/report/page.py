@@ -75,6 +75,8 @@ def written(cell: Cell) -> str:
 def _written_float(number: float) -> str:
     if not math.isfinite(number):
         return UNKNOWN
+    if abs(number) >= 1e9:
+        return f"{number:.2e}"  # FLOPs
     return f"{number:.4f}" if number == 0 or abs(number) >= 5e-5 else f"{number:.1e}"
 
 

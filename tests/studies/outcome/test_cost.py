@@ -1,6 +1,7 @@
 """A bill adds up what was recorded: every training and every merge once, and nothing for what was not done here."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -142,3 +143,13 @@ def test_a_study_on_a_table_pays_for_its_search_alone(tmp_path: Path, mixscout: 
     assert any("16 models of the table were trained elsewhere" in note for note in bill.notes)
     assert [way.trainings for way in bill.ways] == [0, 512, 7]
     assert bill.notes[-1] == OUTSIDE
+
+
+def test_the_report_has_the_bill_in_figures_that_can_be_read(begun: Path, mixscout: Callable) -> None:
+    answer = mixscout("report", begun / "study.toml")
+    assert answer.code == 0, answer.err
+    (page,) = begun.rglob("report.html")
+    text = page.read_text()
+    section = text[text.index('id="cost-title"') : text.index('id="reproduction-title"')]
+    assert "3.07e+18" in section and "a swarm of 512 models, from this seed" in section
+    assert not re.search(r"\d{10}", section)
