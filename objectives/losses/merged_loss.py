@@ -73,10 +73,13 @@ def loaded(members: StackedPool | Unloaded) -> StackedPool:
 
 
 def make_room(members: StackedPool | Unloaded) -> None:
-    """Free the GPU that holds members, for a model that is trained there; the next merge loads them again."""
+    """Free members and the resident model for a training, on a GPU or a CPU; the next merge or load needs them again.
+
+    The training then has the memory of a training alone.
+    """
     stacked = members.there() if isinstance(members, Unloaded) else members
-    if stacked is not None and stacked.device.type == "cuda":
-        stacked.release()
+    if stacked is not None:
+        stacked.release(resident=True)
 
 
 class MergedLoss:

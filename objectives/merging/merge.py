@@ -102,6 +102,7 @@ class StackedPool:
         check_finite(first, f"member {named!r}", _remedy(self._paths[named][0]))
         self._layout = FlatLayout.of(first)
         self.flat = torch.zeros(self._layout.size, dtype=dtype, device=self.device)
+        self._shapes = {name: parameter.shape for name, parameter in first.named_parameters()}
         self._gradient: torch.Tensor | None = None
         self.model = self._resident(first)  # frees what was loaded: one model in memory beside the pool, not two
         del first
@@ -122,8 +123,10 @@ class StackedPool:
         """The members, loaded again after `release`. Raises `NotRememberedError` for a pool without them."""
         if self._is_released:
             before = self.flat.clone()
+            self._give_values()
             self.choice, self._members = self._held_in_turn()  # by the resident model's buffer
-            self.flat.copy_(before)
+            if before.numel():
+                self.flat.copy_(before)
             self._is_released = False
         if self._members is None:
             raise NotRememberedError("this would take a merge, and only what is remembered may be read")
@@ -161,20 +164,26 @@ class StackedPool:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def release(self) -> None:
-        """Free the device of members and gradient until a merge needs them; the resident model stays.
+    def release(self, *, resident: bool = False) -> None:
+        """Free the device of members and gradient until a merge needs them.
 
-        Members that lie elsewhere for the most part stay too.
+        Members that lie elsewhere for the most part stay. The resident model stays unless `resident` is set; freed, the
+        model has no values until the next `merge` or `load`.
         """
-        if self._members is None or 2 * self._members.device_nbytes < self._members.nbytes:
-            return
-        self._members, self._gradient, self._is_released = None, None, True
+        if self._members is not None and 2 * self._members.device_nbytes >= self._members.nbytes:
+            self._members, self._is_released = None, True
+        self._gradient = None
         self.model.zero_grad(set_to_none=True)
+        if resident:
+            self.flat = self.flat.new_empty(0)
+            for parameter in self.model.parameters():
+                parameter.data = self.flat
         give_back_memory()
 
     def load(self, folder: Path, what: str) -> None:
         """Make the resident model a checkpoint of the same architecture. Raises `PoolError`."""
         source = load_model(folder, dtype=self.dtype)
+        self._give_values()
         check_same_tensors(source, self.model, what)
         check_finite(source, what, _remedy(folder))
         self.flat.zero_()
@@ -281,9 +290,19 @@ class StackedPool:
 
     def _resident(self, model: PreTrainedModel) -> PreTrainedModel:
         torch.nn.Module.to(with_padding_as_text(model), self.device)
-        for name, parameter in model.named_parameters():
-            parameter.data = self.flat[self._layout.matrices[name].part].view(parameter.shape)
+        self._view(model)
         return model
+
+    def _view(self, model: PreTrainedModel) -> None:
+        """Make a model's parameters views of the flat buffer."""
+        for name, parameter in model.named_parameters():
+            parameter.data = self.flat[self._layout.matrices[name].part].view(self._shapes[name])
+
+    def _give_values(self) -> None:
+        """Give the resident model a buffer again after `release` freed it."""
+        if not self.flat.numel():
+            self.flat = torch.zeros(self._layout.size, dtype=self.dtype, device=self.device)
+            self._view(self.model)
 
 
 def _remedy(folder: Path) -> str:
