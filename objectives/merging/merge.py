@@ -7,16 +7,15 @@ model's parameters are views of one flat buffer, and a merge writes the buffer i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
 from objectives.held_out import Floats
-from objectives.merging.members.arrays import InMemory, Rows, Shape, StoredArray, filled, mapped
+from objectives.merging.members.arrays import Rows, filled, mapped, shared, to_read
 from objectives.merging.members.form import FlatLayout, Form, HeldMembers, inner, sum_many
 from objectives.merging.members.holding import Choice, Holding, choose, free_memory
 from objectives.merging.members.pruned import PrunedForm
@@ -25,7 +24,7 @@ from objectives.merging.members.whole import WholeForm, WholeMembers
 from pool.checkpoints.checkpoint import check_finite, load_model, parameters_of, with_padding_as_text
 from pool.checkpoints.likeness import check_same_tensors
 from pool.checkpoints.manifest import AGES, CONFIG, WEIGHTS, CheckpointManifest
-from pool.engines.devices import ReadAhead, SharedPages, one_at_a_time
+from pool.engines.devices import SharedPages, one_at_a_time
 from pool.engines.resources import give_back_memory
 from pool.errors import ConfigError, NotRememberedError
 from pool.files.digests import digest_file, digest_json, short
@@ -33,45 +32,7 @@ from pool.files.records import MANIFEST, read_record
 from pool.progress import say, size
 
 AS_TRAINED = Holding()
-_ALIGNMENT = 64
 _DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8}
-
-
-class Streamed(InMemory):
-    """An array in pages of the host that processes share, copied to a GPU for reading."""
-
-    def __init__(self, tensor: torch.Tensor, device: torch.device, pages: SharedPages) -> None:
-        super().__init__(tensor, device)
-        self._pages = pages  # registered with the GPU as long as the array lives
-
-
-def shared(
-    name: str, shapes: Mapping[str, Shape], rows: Callable[[], Rows], device: torch.device
-) -> dict[str, StoredArray]:
-    """Hold arrays in shared pages, filled by the first process that asks; `small` arrays lie on the device."""
-    ends = [0, *accumulate(-(-shape.nbytes // _ALIGNMENT) * _ALIGNMENT for shape in shapes.values())]
-    with one_at_a_time(name):
-        pages = SharedPages(name, ends[-1])
-        tensors = {
-            one: pages.bytes_of[start : start + shape.nbytes].view(shape.dtype).view(shape.rows, shape.columns)
-            for start, (one, shape) in zip(ends, shapes.items(), strict=False)
-        }
-        if pages.is_new:
-            done = dict.fromkeys(shapes, 0)
-            for one, row in rows():
-                tensors[one][done[one]].copy_(row)
-                done[one] += 1
-            pages.complete()
-    small = {one: InMemory(tensors[one].to(device), device) for one, shape in shapes.items() if shape.small}
-    return {one: small.get(one) or Streamed(tensor, device, pages) for one, tensor in tensors.items()}
-
-
-def to_read(array: StoredArray, device: torch.device) -> StoredArray:
-    """Let a GPU read an array of a folder; `small` ones, in memory, go to the GPU."""
-    if device.type == "cpu":
-        return array
-    there = array.whole()
-    return ReadAhead(array, device) if there is None else InMemory(there.to(device), device)
 
 
 class StackedPool:

@@ -132,7 +132,7 @@ class Scorer:
         nats = np.empty(len(self.table.domain))
         partials = []
         if not self._by_domain:
-            self._by_domain = self._planned(self._domains(), GRADIENT_SHARE)
+            self._by_domain = self._planned_for_gradients()
         for number in range(len(self._by_domain)):
             read, found = self._while_memory_lasts(partial(self._domain_nats, number, gradient), backward=True)
             nats[read] = found
@@ -173,7 +173,7 @@ class Scorer:
             return False
         self._most_tokens = min(self._most_tokens, max(batch.inputs.numel() for batch in batches)) // 2
         self._segments = self._planned(self._rows)
-        self._by_domain = self._planned(self._domains(), GRADIENT_SHARE) if self._by_domain else []
+        self._by_domain = self._planned_for_gradients() if self._by_domain else []
         say(f"out of memory: held-out text is scored {self._most_tokens} tokens at a time from now on")
         return True
 
@@ -217,6 +217,14 @@ class Scorer:
     def _planned(self, parts: Sequence[Rows], share: int = 1) -> list[list[_Batch]]:
         return [list(self._plan(rows, self._most_tokens // share)) for rows in parts]
 
+    def _planned_for_gradients(self) -> list[list[_Batch]]:
+        """Plan fewer tokens a pass on a CPU where layers would be computed again otherwise, and a window has room."""
+        share, each = GRADIENT_SHARE, self._activations_of_a_token()
+        longest = int(self.table.lengths.max())
+        if self._model.device.type == "cpu" and longest * each <= ACTIVATION_VALUES:
+            share = max(share, -(-self._most_tokens * each // ACTIVATION_VALUES))
+        return self._planned(self._domains(), share)
+
     def _plan(self, rows: Rows, tokens_at_once: int) -> Iterator[_Batch]:
         order = rows[np.argsort(-self.table.lengths[rows], kind="stable")]
         start = 0
@@ -242,9 +250,12 @@ class Scorer:
 
     def _activations(self) -> int:
         """Estimate the values of one pass that the backward pass needs."""
-        config = self._model.config
         tokens = max(batch.inputs.numel() for batches in self._by_domain for batch in batches)
-        return tokens * int(config.num_hidden_layers) * int(config.hidden_size) * VALUES_PER_HIDDEN
+        return tokens * self._activations_of_a_token()
+
+    def _activations_of_a_token(self) -> int:
+        config = self._model.config
+        return int(config.num_hidden_layers) * int(config.hidden_size) * VALUES_PER_HIDDEN
 
 
 def _read(batches: Sequence[_Batch]) -> Rows:

@@ -13,11 +13,12 @@ from pool.building.foresight import EVERYTHING, Request, check_model, foresee
 from pool.building.job import NewModel, TrainingJob
 from pool.building.material import Material, prepare_material, write_material
 from pool.building.training.run_files import discard_scratch, kept_of
+from pool.building.training.train import memory_line
 from pool.checkpoints.manifest import WEIGHTS, CheckpointManifest
 from pool.config.pool_file import PoolFile, naming
 from pool.config.recipe import Recipe
 from pool.engines.engine import ONE_BY_ONE, Engine
-from pool.engines.resources import device_line, free_host_memory
+from pool.engines.resources import device_line
 from pool.errors import PoolError, PoolMismatchError
 from pool.files.names import file_name
 from pool.files.records import MANIFEST, read_record, write_record
@@ -40,11 +41,8 @@ from pool.parts.layout import (
 from pool.parts.others import save_given_seed
 from pool.parts.provenance import Provenance, describe_changes, label, member_provenance, seed_provenance
 from pool.parts.store import Pool, PoolManifest, check_sources, verified
-from pool.progress import kept, say, size, track
+from pool.progress import kept, say, track
 from pool.tokens.prepared import CorpusManifest, load_prepared
-
-_COPIES = 4
-"""Values of a parameter that its training holds: the parameter, its gradient, and both moments of AdamW."""
 
 
 def build_pool(config: PoolFile, rebuild: Sequence[str] = (), engine: Engine = ONE_BY_ONE) -> Pool:
@@ -84,7 +82,8 @@ def _built(config: PoolFile, rebuild: Sequence[str], engine: Engine) -> Pool:
             say(f"pool {config.name}: {device_line(config.recipe.precision)}")
         seed = _seed(config, material, layout)
         if engine.machines == 1 and not all(_is_there(name, layout) for name in corpus.partitions):
-            say(f"pool {config.name}: {_memory_line(config, layout)}")
+            held = memory_line(config.recipe, (layout.seed / WEIGHTS).stat().st_size, config.context)
+            say(f"pool {config.name}: {held}")
         members = _members(config.recipe, corpus, seed, layout, engine)
         manifest = PoolManifest(name=config.name, corpus=corpus, seed=seed, members=members)
         _put_in_place(request, layout, manifest)
@@ -153,18 +152,6 @@ def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> Checkpoin
     )
     with kept(lambda: _kept_so_far(layout, material.corpus.manifest.partitions)):
         return TrainingJob(layout, layout.seed, wanted, label(SEED), start, shown)()
-
-
-def _memory_line(config: PoolFile, layout: PoolLayout) -> str:
-    """Say what the training of a member will hold, by the seed's weights; `--dry-run` measures all of it."""
-    recipe, parameters = config.recipe, (layout.seed / WEIGHTS).stat().st_size
-    held = size(_COPIES * parameters) if recipe.lora is None else f"{size(parameters)} and little more"
-    kinds = "parameters, gradients and moments of AdamW" if recipe.lora is None else "parameters beside its adapters"
-    windows = recipe.batch_of_a_process // recipe.accumulate
-    return (
-        f"each training holds about {held} ({kinds}), and the activations of up to {windows} windows of "
-        f"{config.context} tokens; {size(free_host_memory())} of the host's memory are free"
-    )
 
 
 def _is_there(name: str, layout: PoolLayout) -> bool:

@@ -12,6 +12,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -88,9 +89,9 @@ class TrainingJob:
         """Train, unless another process did meanwhile. Raises `PoolError`."""
         if self.start is not None:  # the pool's own lock is enough for its seed
             shape, start = cast(ModelShape, self.wanted.shape), self.start
-            model = new_model(shape, start.vocabulary, initial_seed=start.initial_seed)
-            inputs = RunInputs(stopping=self._stopping, keeps_optimizer=start.keeps_optimizer)
-            return self._trained(model, self._streams, inputs)
+            made = partial(new_model, shape, start.vocabulary, initial_seed=start.initial_seed)
+            inputs = RunInputs(stopping=self._stopping, keeps_optimizer=start.keeps_optimizer, start=made)
+            return self._trained(made(), self._streams, inputs)
         seed = self.pool.seed / MANIFEST
         if not seed.is_file():
             raise PoolError(
@@ -127,6 +128,7 @@ class TrainingJob:
             optimizer=_optimizer(self.pool.seed, seed) if self.wanted.recipe.continue_optimizer else None,
             importance=self._importance(seed, streams),
             seed_text=self._seed_text(seed),
+            start=partial(load_model, self.pool.seed),
         )
 
     @property

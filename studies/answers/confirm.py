@@ -12,6 +12,7 @@ from objectives.losses.trained_loss import TrainedLoss
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.mixture import Mixture
 from pool.parts.provenance import TruthRun
+from pool.progress import say
 from studies.answers.best import baseline_mixtures
 from studies.answers.score import Json, rank_correlation
 from studies.database.remembered import RememberedObjective
@@ -82,6 +83,8 @@ def run_confirm(bench: Workbench, best: Mixture, engine: Engine = ONE_BY_ONE) ->
     from pool.building.job import is_trained, train_runs  # loads torch
 
     if not all(is_trained(pool, run) for run in runs):
+        say(f"confirm {bench.config.name}: {bench.proxy.merges_hold}")
+        say(f"confirm {bench.config.name}: {bench.proxy.trainings_hold}")
         make_room(bench.proxy.members)
     for _ in train_runs(pool, runs, engine):
         pass

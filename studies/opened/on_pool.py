@@ -45,6 +45,10 @@ class Workbench(OpenedStudy):
         return str(choice) if self.config.objective.held == "auto" else None
 
     @property
+    def merges_hold(self) -> str | None:
+        return self.proxy.merges_hold
+
+    @property
     def device(self) -> str | None:
         return device_line(self.config.objective.precision)
 

@@ -50,6 +50,11 @@ class OpenedStudy(ABC):
         return None
 
     @property
+    def merges_hold(self) -> str | None:
+        """What a pool's merges hold in memory."""
+        return None
+
+    @property
     def device(self) -> str | None:
         """The place where a pool's models compute."""
         return None

@@ -18,11 +18,12 @@ import numpy as np
 from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.losses.merged_loss import MergedLoss, ProxySettings, Unloaded
-from objectives.merging.members.holding import Holding
+from objectives.merging.members.holding import Holding, memory_line
 from objectives.merging.rules import make_rule
 from objectives.scoring.paired import EarlyStopping
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
+from pool.checkpoints.manifest import WEIGHTS
 from pool.corpus.corpus import Split
 from pool.files.digests import digest_json
 from pool.mixture import Mixture
@@ -61,6 +62,23 @@ class Proxy:
     def members(self) -> Unloaded:
         """The members for losses, before they are loaded."""
         return Unloaded(self.pool.names, self.holding, lambda: self.stacked, lambda: vars(self).get("stacked"))
+
+    @property
+    def merges_hold(self) -> str:
+        """What merges will hold in memory, before members are loaded."""
+        return memory_line(len(self.pool.names), self._model_bytes, self.holding)
+
+    @property
+    def trainings_hold(self) -> str:
+        """What each training of a mixture will hold; the members are freed meanwhile."""
+        from pool.building.training.train import memory_line as of_training  # loads torch
+
+        config = self.pool.config
+        return f"{of_training(config.recipe, self._model_bytes, config.context)}; members are freed meanwhile"
+
+    @property
+    def _model_bytes(self) -> int:
+        return (self.pool.folder / "seed" / WEIGHTS).stat().st_size
 
     def make_resident(self, mixture: Mixture | None) -> None:
         """Make the resident model a mixture's merge, or the seed for None."""

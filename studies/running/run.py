@@ -104,6 +104,8 @@ def advance_kept(
     latest, total, what = done, budget.total, budget.what
     if done < total and bench.device:
         say(f"{what}: {bench.device}")
+    if done < total and bench.merges_hold:
+        say(f"{what}: {bench.merges_hold}")
     if done < total and bench.members_held:
         say(f"{what}: members {bench.members_held}")
     with (

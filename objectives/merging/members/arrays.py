@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import torch
 from filelock import FileLock
 
+from pool.engines.devices import ReadAhead, SharedPages, one_at_a_time
 from pool.errors import PoolError
 from pool.files.digests import digest_file
 from pool.files.records import Record, read_record, write_record
@@ -26,6 +28,7 @@ from pool.files.whole import may_write, new_folder
 from pool.progress import say
 
 RECORD = "packed.json"
+_ALIGNMENT = 64
 _CODED = {torch.bfloat16: "int16"}
 """Numpy's dtype of the same width for a dtype that numpy lacks."""
 
@@ -208,3 +211,40 @@ def _opened(path: Path, shape: Shape, device: torch.device) -> StoredArray:
 
 def _numpy(shape: Shape) -> np.dtype:
     return np.dtype(_CODED.get(shape.dtype, str(shape.dtype).removeprefix("torch.")))
+
+
+class Streamed(InMemory):
+    """An array in pages of the host that processes share, copied to a GPU for reading."""
+
+    def __init__(self, tensor: torch.Tensor, device: torch.device, pages: SharedPages) -> None:
+        super().__init__(tensor, device)
+        self._pages = pages  # registered with the GPU as long as the array lives
+
+
+def shared(
+    name: str, shapes: Mapping[str, Shape], rows: Callable[[], Rows], device: torch.device
+) -> dict[str, StoredArray]:
+    """Hold arrays in shared pages, filled by the first process that asks; `small` arrays lie on the device."""
+    ends = [0, *accumulate(-(-shape.nbytes // _ALIGNMENT) * _ALIGNMENT for shape in shapes.values())]
+    with one_at_a_time(name):
+        pages = SharedPages(name, ends[-1])
+        tensors = {
+            one: pages.bytes_of[start : start + shape.nbytes].view(shape.dtype).view(shape.rows, shape.columns)
+            for start, (one, shape) in zip(ends, shapes.items(), strict=False)
+        }
+        if pages.is_new:
+            done = dict.fromkeys(shapes, 0)
+            for one, row in rows():
+                tensors[one][done[one]].copy_(row)
+                done[one] += 1
+            pages.complete()
+    small = {one: InMemory(tensors[one].to(device), device) for one, shape in shapes.items() if shape.small}
+    return {one: small.get(one) or Streamed(tensor, device, pages) for one, tensor in tensors.items()}
+
+
+def to_read(array: StoredArray, device: torch.device) -> StoredArray:
+    """Let a GPU read an array of a folder; `small` ones, in memory, go to the GPU."""
+    if device.type == "cpu":
+        return array
+    there = array.whole()
+    return ReadAhead(array, device) if there is None else InMemory(there.to(device), device)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pool.engines.resources import free_host_memory
+from pool.progress import size
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,8 @@ StoredAs = Literal["float32", "bfloat16", "int8"]
 
 SHARE = 0.8
 """Largest share of free memory for members and models."""
+ERROR_NATS = 1.3e-4
+"""Largest error of a loss by members in bfloat16 or int8, on two pools: see docs/experiments.md."""
 MODELS = 3
 """Models beside the pool: the resident one, its gradient, and one that is being loaded."""
 
@@ -100,6 +103,25 @@ def choose(pool_bytes: int, model_bytes: int, device: torch.device, free: Free) 
     if pool_bytes + model_bytes <= SHARE * free.host:
         return Choice("streamed", f"{too_much}, and fit into the host's memory, {_gigabytes(free.host)} free")
     return Choice("mapped", f"{too_much}, and for the host's memory, {_gigabytes(free.host)} free")
+
+
+def memory_line(count: int, model_bytes: int, holding: Holding) -> str:
+    """Say what merges of `count` members hold, by the bytes of one model in float32, and what other types would.
+
+    Errors of the types are those of docs/experiments.md, "how members are held in memory".
+    """
+    sizes = {
+        "float32": count * model_bytes,
+        "bfloat16": count * model_bytes // 2,
+        "int8": (count + 1) * model_bytes // 4,
+    }
+    others = [f"{name} {size(held)}" for name, held in sizes.items() if name != holding.stored]
+    kept = "" if holding.keep_share == 1 else f", {holding.keep_share:g} of each task vector,"
+    return (
+        f"merges hold about {size(sizes[holding.stored])} of {count} members in {holding.stored}{kept} and "
+        f"{size(2 * model_bytes)} of a merge and its gradient ({' or '.join(others)} by [objective] stored, another "
+        f"study; float32 is exact, the others were off by at most {ERROR_NATS:g} nats where measured)"
+    )
 
 
 def _gigabytes(count: float) -> str:

@@ -5,7 +5,7 @@ Only the places of windows are in memory, so a run may be longer than memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -217,6 +217,7 @@ class RunInputs:
     seed_text: text for measuring how much was forgotten.
     keeps_optimizer: whether AdamW's state is kept; for the seed of members that continue with it.
     saves: whether there are checkpoints to go on from; a timed run has none.
+    start: makes the run's model again, should memory run out; None keeps a copy of its values.
     """
 
     replayed: Mixture | None = None
@@ -226,6 +227,7 @@ class RunInputs:
     seed_text: HeldOutText | None = None
     keeps_optimizer: bool = False
     saves: bool = True
+    start: Callable[[], PreTrainedModel] | None = None
 
 
 NOTHING = RunInputs()

@@ -28,11 +28,25 @@ from pool.building.training.placement import (
 from pool.building.training.run_files import BESIDE, part_windows, take_smaller_part
 from pool.checkpoints.checkpoint import check_finite
 from pool.config.recipe import Recipe
-from pool.engines.resources import give_back_memory
+from pool.engines.resources import free_host_memory, give_back_memory
 from pool.errors import PoolError
 from pool.mixture import Mixture
-from pool.progress import say
+from pool.progress import say, size
 from pool.tokens.held_out import Tokens
+
+_COPIES = 4
+"""Values of a parameter that its training holds: the parameter, its gradient, and both moments of AdamW."""
+
+
+def memory_line(recipe: Recipe, model_bytes: int, context: int) -> str:
+    """Say what each training holds, by the bytes of its model in float32; `--dry-run` measures all of it."""
+    held = size(_COPIES * model_bytes) if recipe.lora is None else f"{size(model_bytes)} and little more"
+    kinds = "parameters, gradients and moments of AdamW" if recipe.lora is None else "parameters beside its adapters"
+    windows = recipe.batch_of_a_process // recipe.accumulate
+    return (
+        f"each training holds about {held} ({kinds}), and the activations of up to {windows} windows of {context} "
+        f"tokens; {size(free_host_memory())} of the host's memory are free"
+    )
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,18 @@ def train(
     )
 
 
+def _on_the_host(model: Trainable) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def _begun_again(run: Run) -> dict[str, torch.Tensor]:
+    """Return the values that a run starts from, made again; a copy would hold a model more all the time."""
+    assert run.inputs.start is not None, "asked of runs with a start"
+    anew, lora = run.inputs.start(), run.recipe.lora
+    whole = anew if lora is None else with_adapter(anew, lora, initial_seed=run.recipe.order_seed)
+    return whole.state_dict()
+
+
 def _gpus_of(recipe: Recipe) -> int:
     """Count the GPUs that a run holds."""
     if not torch.cuda.is_available():
@@ -104,14 +130,14 @@ def _gpus_of(recipe: Recipe) -> int:
 def _trained_in_parts(model: Trainable, run: Run) -> TrainingCourse:
     if run.recipe.fsdp:
         return _trained_while_memory_lasts(run, lambda part: sharded_attempt(cast(PreTrainedModel, model), run, part))
-    begun = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+    begun = None if run.inputs.start else _on_the_host(model)
 
     def from_the_start(part: int) -> TrainingCourse | None:
         course = attempt(model, run, part)
         if course is None:
-            give_back_memory()
             model.zero_grad(set_to_none=True)
-            model.load_state_dict(begun)
+            give_back_memory()
+            model.load_state_dict(_begun_again(run) if begun is None else begun)
         return course
 
     spread = None

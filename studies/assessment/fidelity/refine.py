@@ -18,6 +18,7 @@ from objectives.held_out import Floats
 from pool.corpus.corpus import SPLITS
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.mixture import Mixture
+from pool.progress import say
 from search.loop import Search
 from search.space import Weights
 from search.stop import StopRules
@@ -211,6 +212,8 @@ def run_refine(bench: OpenedStudy, wanted: RefineRequest) -> Counts:
     """Train mixtures until the truths are spent or the answer is certain, with any other workers."""
     refinement = Refinement.of(bench, wanted)
     budget = Budget(wanted.truths, f"refine {bench.config.name}", "truths")
+    if count_trials(refinement.study).merges < wanted.truths:
+        say(f"{budget.what}: {refinement.bench.proxy.trainings_hold}")
     return advance_kept(bench, refinement.study, refinement.search(), budget)
 
 

@@ -22,7 +22,7 @@ from pool.files.records import MANIFEST, read_record
 from pool.mixture import Mixture
 from pool.parts.provenance import TruthRun
 from pool.parts.store import Pool
-from pool.progress import track
+from pool.progress import say, track
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
 from studies.database.evaluations import Cost
 
@@ -114,6 +114,9 @@ def _train_and_read(instruments: Instruments, runs: list[TruthRun], engine: Engi
         if not all(is_trained(instruments.pool, run) for run in runs):
             make_room(instruments.proxy.members)
 
+    if not all(is_trained(instruments.pool, run) for run in runs):
+        say(f"ground truths: {instruments.proxy.merges_hold}")
+        say(f"ground truths: {instruments.proxy.trainings_hold}")
     before_training()
     with track("ground truths", len(runs), shown=engine.elsewhere) as show:
         for done, run in enumerate(train_runs(instruments.pool, runs, engine), start=1):

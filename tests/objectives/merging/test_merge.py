@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from objectives.losses.merged_loss import MergedLoss, Unloaded, make_room
 from objectives.merging import merge as merge_module
-from objectives.merging.members.arrays import mapped
+from objectives.merging.members.arrays import mapped, shared
 from objectives.merging.members.holding import Free, Holding
-from objectives.merging.merge import StackedPool, shared
+from objectives.merging.merge import StackedPool
 from objectives.scoring.paired import segments
 from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable

@@ -1,8 +1,8 @@
 """The loss is right: it equals a plain computation written separately, and bytes are those of the raw text."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -159,6 +159,36 @@ def test_recomputed_layers_give_the_same_gradient(
     assert not any(module.training for module in tiny_stack.model.modules())
     assert not tiny_stack.model.is_activation_checkpointing
     assert len(calls) >= 2, "the first layer ran forward, and again for its gradient"
+
+
+def test_fewer_tokens_a_pass_are_taken_before_layers_are_computed_again(tiny_pool: Pool, monkeypatch) -> None:
+    table = _table(load_tokenizer(tiny_pool.folder / "tokenizer"), TEXTS)
+    stacked = StackedPool(tiny_pool.member_folders, device="cpu")
+    stacked.merge(np.full(3, 1 / 3))
+    whole, few = (Scorer(stacked.model, table) for _ in range(2))
+    expected = whole.score_with_jacobian(stacked.flat_gradient(), stacked.weight_gradient)
+    room = int(table.lengths.max()) * whole._activations_of_a_token()
+    monkeypatch.setattr(scorer_module, "ACTIVATION_VALUES", room)
+    monkeypatch.setattr(scorer_module, "recomputing", _only(False))
+    found = few.score_with_jacobian(stacked.flat_gradient(), stacked.weight_gradient)
+    assert sum(map(len, few._by_domain)) > sum(map(len, whole._by_domain))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(scorer_module, "ACTIVATION_VALUES", room - 1)
+    monkeypatch.setattr(scorer_module, "recomputing", _only(True))
+    again = Scorer(stacked.model, table)
+    again.score_with_jacobian(stacked.flat_gradient(), stacked.weight_gradient)
+    assert sum(map(len, again._by_domain)) == sum(map(len, whole._by_domain)), "a window alone is too large"
+
+
+def _only(wanted: bool) -> Callable[[torch.nn.Module, bool], AbstractContextManager[None]]:
+    """Check what is asked of `recomputing`, and keep activations."""
+
+    def checked(model: torch.nn.Module, again: bool) -> AbstractContextManager[None]:
+        assert again == wanted
+        return nullcontext()
+
+    return checked
 
 
 def test_a_head_in_parts_gives_the_whole_head_s_losses_and_gradients(

@@ -16,6 +16,7 @@ FORMS = {
 def test_a_search_says_where_members_are_and_why(root: Path, mixscout) -> None:
     first = mixscout("search", root / "study.toml", "--merges", 4)
     assert "search tiny: members resident: 0.00 GB of members and 0.00 GB for models fit into" in first.err
+    assert "search tiny: merges hold about " in first.err and "in float32" in first.err
     again = mixscout("search", root / "study.toml", "--merges", 4)
     assert "members" not in again.err, "nothing was left to do"
 

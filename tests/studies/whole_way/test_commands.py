@@ -104,6 +104,8 @@ def test_an_equal_mixture_is_never_merged_twice(searched: Path, mixscout) -> Non
 def test_confirm_really_trains_and_prints_the_promised_object(searched: Path, mixscout) -> None:
     answer = mixscout("confirm", searched / "study.toml", "--json")
     assert answer.code == 0, answer.err
+    held = "confirm tiny: merges hold about ", "confirm tiny: each training holds about ", "members are freed meanwhile"
+    assert all(line in answer.err for line in held), "what will be held, before it is held"
     confirmation = json.loads(answer.out)
     assert [one["name"] for one in confirmation["confirmed"]] == [
         "best",

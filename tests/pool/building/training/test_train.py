@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import Trainer
 
+from pool.building.training.attempt import Run, TrainingCourse
+from pool.building.training.inputs import RunInputs
 from pool.building.training.run_files import discard_scratch, part_windows, smaller_part, take_smaller_part
-from pool.building.training.train import train
+from pool.building.training.train import memory_line, train
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
-from pool.config.recipe import ModelShape, Recipe
+from pool.config.recipe import Lora, ModelShape, Recipe
 from pool.engines.resources import is_out_of_memory
 from pool.errors import PoolError
 from pool.mixture import Mixture
@@ -144,6 +147,36 @@ def test_a_batch_that_memory_is_too_small_for_is_summed_over_parts_in_the_same_s
     for name, tensor in whole.items():
         moved, apart = (tensor - start[name]).norm(), (tensor - parts[name]).norm()
         assert apart < 0.02 * moved, "only the order of sums differs"
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2, targets=("q_proj",))])
+@pytest.mark.parametrize("start", [True, False])
+def test_a_run_out_of_memory_begins_again_as_it_began(tiny_pool: Pool, tmp_path, monkeypatch, lora, start) -> None:
+    if lora:
+        pytest.importorskip("peft")
+    begun: list[dict[str, torch.Tensor]] = []
+
+    def attempted(model: torch.nn.Module, run: Run, part: int) -> TrainingCourse | None:
+        begun.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(1.0)
+        return TrainingCourse(1, None, {1: 0.0}, {}) if len(begun) > 1 else None
+
+    monkeypatch.setattr("pool.building.training.train.attempt", attempted)
+    load = partial(load_model, tiny_pool.folder / "seed")
+    recipe, inputs = Recipe(batch_windows=2, lora=lora, order_seed=3), RunInputs(start=load if start else None)
+    mixture = Mixture.uniform(tiny_pool.names)
+    train(load(), tiny_pool.corpus.train, mixture, recipe, scratch=tmp_path / "run", label="run", inputs=inputs)
+    first, again = begun
+    assert first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_a_training_says_what_it_holds() -> None:
+    line = memory_line(Recipe(batch_windows=4, accumulate=2), 10**9, 256)
+    assert line.startswith("each training holds about 4.00 GB (parameters, gradients and moments of AdamW), and the ")
+    assert "activations of up to 2 windows of 256 tokens" in line and "of the host's memory are free" in line
+    assert "1.00 GB and little more (parameters beside its adapters)" in memory_line(Recipe(lora=Lora()), 10**9, 256)
 
 
 def test_the_size_of_parts_is_kept_for_the_next_attempt_of_a_run(tmp_path: Path) -> None:
