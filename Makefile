@@ -9,7 +9,7 @@ ROOT ?= runs/demo
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install setup demo bench test long gpu check format tree clean
+.PHONY: help install setup demo bench test long gpu check format docs tree clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -54,9 +54,13 @@ format: $(READY) ## the only target that edits files
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(READY) ## the documentation as pages that open from the disk, site/index.html; warnings are errors
+	PYTHONPATH=. $(BIN)/python docs/generated.py
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 tree: ## the rooms of the four packages, with every file and its duty
 	@$(PYTHON) docs/tree.py --files
 
 clean: ## remove the virtual environment, caches and the demo's results
-	rm -rf $(VENV) $(ROOT) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ROOT) site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
