@@ -23,7 +23,21 @@ def command_line() -> str:
     from studies.command_line.app import app
 
     command = typer.main.get_command(app)
-    return get_docs_for_click(obj=command, ctx=typer.Context(command), name="mixscout", title="Command line")
+    made = get_docs_for_click(obj=command, ctx=typer.Context(command), name="mixscout", title="Command line")
+    return _with_whole_summaries(made)
+
+
+def _with_whole_summaries(page: str) -> str:
+    """Put the first sentence of each verb where Typer's lists of verbs have its beginning."""
+    summaries = dict(re.findall(r"^#+ `mixscout ([\w ]+)`\n\n(.+)$", page, re.MULTILINE))
+    group, lines = "", []
+    for line in page.splitlines():
+        if heading := re.match(r"#+ `mixscout ([\w ]+)`", line):
+            group = f"{heading[1]} "
+        entry = re.match(r"\* `(\w+)`: ", line)
+        whole = summaries.get(f"{group}{entry[1]}") if entry else None
+        lines.append(f"* `{entry[1]}`: {whole}" if entry and whole else line)
+    return "\n".join(lines) + "\n"
 
 
 def json_of_verbs() -> str:

@@ -114,10 +114,10 @@ class ObjectiveConfig(Config):
     """Compile the forward pass (torch.compile; needs a C++ compiler). Pays from a few hundred evaluations on."""
 
     rule: Annotated[Literal["identity", "power", "common-specific"], Question("merge rule")] = "identity"
-    """From mixture to merge weights: the mixture itself; its powers, normalised; or the members' common direction whole
-    and the specific directions by the powers."""
+    """From mixture w to merge weights c, with exponent a. `identity`: c_k = w_k. `power`: c_k = w_k^a / sum_j w_j^a.
+    `common-specific`: c_k = w_k^a + (1 - sum_j w_j^a) / K, which keeps whole what the K members learnt alike."""
     exponent: Annotated[float, Question("merge rule")] = Field(0.5, gt=0)
-    """Exponent of the powers; `identity` has none."""
+    """The exponent a of the rule; `identity` has none."""
 
     held: Held = "auto"
     """Place of the members during merges: `resident` in the device's memory; `streamed` to a GPU from the host's;
