@@ -58,7 +58,7 @@ def decisions() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "reference/command-line.md": command_line,
     "reference/json.md": json_of_verbs,
-    "decisions/index.md": decisions,
+    "decisions/all.md": decisions,
 }
 """Page of the site -> the function that writes its Markdown."""
 

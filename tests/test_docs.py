@@ -26,7 +26,7 @@ from studies.study_file.study_file import StudyFile
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-GENERATED = ("reference/command-line.md", "reference/json.md", "decisions/index.md")
+GENERATED = ("reference/command-line.md", "reference/json.md", "decisions/all.md")
 """Pages that are made before a build, and are not in the repository."""
 UNMEASURED = ("experiments.md", "configuration.md", *GENERATED)
 """The log, and pages that a program writes."""
