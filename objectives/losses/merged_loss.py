@@ -124,6 +124,12 @@ class MergedLoss:
     def _stacked(self) -> StackedPool:
         return loaded(self._members)
 
+    @cached_property
+    def _rule(self) -> MergeRule:
+        from objectives.losses.fisher import ready  # loads torch
+
+        return ready(self._settings.rule, self._pool, self._stacked)
+
     def foundation(self, mixture: Mixture) -> str | None:
         """Digest everything that decides the value of one mixture: not the members of weight zero.
 
@@ -180,16 +186,17 @@ class MergedLoss:
         """Evaluate a mixture with its gradient by one merge, one forward and one backward pass."""
         started = time.perf_counter()
         p = mixture.over(self.partitions).array
-        self._stacked.merge(self._settings.rule.weights(p))
+        weights = self._rule.weights(p)
+        self._stacked.merge(weights)
         gradient = self._stacked.flat_gradient()
-        nats, partials = self.scorer.score_with_jacobian(gradient, self._stacked.weight_gradient)
-        pulled = np.stack([self._settings.rule.pullback(p, row) for row in partials])
+        by_weight = self._stacked.weight_gradient if weights.ndim == 1 else self._stacked.row_gradient
+        nats, pulled = self.scorer.score_with_jacobian(gradient, lambda: self._rule.pullback(p, by_weight()))
         sizes = self.target.sizes(self.table.losses(nats))
         order = [self.partitions.index(name) for name in mixture.names]
         return self._evaluation(mixture, nats, started, (pulled / sizes[:, None])[:, order])
 
     def _merge_weights(self, mixture: Mixture) -> Floats:
-        return self._settings.rule.weights(mixture.over(self.partitions).array)
+        return self._rule.weights(mixture.over(self.partitions).array)
 
     def _evaluation(self, mixture: Mixture, nats: Floats, started: float, jacobian: Floats | None = None) -> Evaluation:
         losses = self.table.losses(nats)

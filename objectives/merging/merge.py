@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
 from objectives.held_out import Floats
-from objectives.merging.members.arrays import Rows, filled, mapped, shared, to_read
+from objectives.merging.by_rows import Rows as ModelRows
+from objectives.merging.members.arrays import Rows, filled, mapped, packed_name, shared, to_read
 from objectives.merging.members.form import FlatLayout, Form, HeldMembers, inner, sum_many
 from objectives.merging.members.holding import Choice, Holding, choose, free_memory
 from objectives.merging.members.pruned import PrunedForm
@@ -23,12 +25,10 @@ from objectives.merging.members.steps import StepsForm
 from objectives.merging.members.whole import WholeForm, WholeMembers
 from pool.checkpoints.checkpoint import check_finite, load_model, parameters_of, with_padding_as_text
 from pool.checkpoints.likeness import check_same_tensors
-from pool.checkpoints.manifest import AGES, CONFIG, WEIGHTS, CheckpointManifest
+from pool.checkpoints.manifest import AGES
 from pool.engines.devices import SharedPages, one_at_a_time
 from pool.engines.resources import give_back_memory
 from pool.errors import ConfigError, NotRememberedError
-from pool.files.digests import digest_file, digest_json, short
-from pool.files.records import MANIFEST, read_record
 from pool.progress import say, size
 
 AS_TRAINED = Holding()
@@ -109,12 +109,20 @@ class StackedPool:
         return stack
 
     def merge(self, weights: Floats) -> None:
-        """Make the resident model the sum of the members by `weights` (K,), as in `names`; zeros cost nothing."""
-        self.members.sum(weights, self.flat)
+        """Make the resident model the sum of the members by `weights` (K,), as in `names`; zeros cost nothing.
+
+        Weights (K, R) differ from row to row.
+        """
+        if weights.ndim == 1:
+            self.members.sum(weights, self.flat)
+        else:
+            self.by_rows.sum(self.members, weights, self.flat)
 
     def merge_many(self, weights: Floats) -> torch.Tensor:
-        """Return N merges (N, P) for weights (N, K); the members are read once."""
-        return sum_many(self.members, weights, self.flat)
+        """Return N merges (N, P) for weights (N, K), or (N, K, R) by rows; in the first case members are read once."""
+        if weights.ndim == 2:
+            return sum_many(self.members, weights, self.flat)
+        return self.by_rows.sum_many(self.members, weights, self.flat)
 
     def take(self, merged: torch.Tensor) -> None:
         """Make the resident model one merge (P,) of `merge_many`."""
@@ -133,13 +141,17 @@ class StackedPool:
         """
         if self._members is not None and 2 * self._members.device_nbytes >= self._members.nbytes:
             self._members, self._is_released = None, True
-        self._gradient = None
-        self.model.zero_grad(set_to_none=True)
+        self.forget_gradient()
         if resident:
             self.flat = self.flat.new_empty(0)
             for parameter in self.model.parameters():
                 parameter.data = self.flat
         give_back_memory()
+
+    def forget_gradient(self) -> None:
+        """Free the gradient's buffer; the next gradient makes another."""
+        self._gradient = None
+        self.model.zero_grad(set_to_none=True)
 
     def load(self, folder: Path, what: str) -> None:
         """Make the resident model a checkpoint of the same architecture. Raises `PoolError`."""
@@ -154,6 +166,15 @@ class StackedPool:
     def weight_gradient(self) -> Floats:
         """Turn the gradient of the parameters (P,) into d L / d w_k = <grad_theta L(theta(w)), theta_k> (K,)."""
         return inner(self.members, self.flat_gradient())
+
+    @cached_property
+    def by_rows(self) -> ModelRows:
+        """The rows of all matrices, for weights that differ between them."""
+        return ModelRows(self._layout, self.device)
+
+    def row_gradient(self) -> Floats:
+        """Turn the gradient of the parameters (P,) into its inner products (K, R) with the members, row by row."""
+        return self.by_rows.inner(self.members, self.flat_gradient())
 
     def flat_gradient(self) -> torch.Tensor:
         """Return the buffer (P,) behind the parameters' `.grad`, made at the first call."""
@@ -237,16 +258,13 @@ class StackedPool:
             yield self.flat
 
     def _packed_folder(self, form: Form) -> Path:
-        """Name a folder by everything that decides the packed arrays, so that no other members are taken for these."""
         if self._folder is None:
             raise ValueError("members are mapped from files beside the pool: give the pool's folder")
-        members = [[_content(folder) for folder in several] for several in self._paths.values()]
-        seed = _content(self._folder / "seed") if self.holding.starts_at_seed else None
+        seed = self._folder / "seed" if self.holding.starts_at_seed else None
         places = {
             name: [matrix.part.start, matrix.rows, matrix.width] for name, matrix in self._layout.matrices.items()
         }
-        digest = digest_json({**form.digest_parts, "members": members, "seed": seed, "places": places})
-        folder = self._folder / "packed" / short(digest)
+        folder = self._folder / "packed" / packed_name(form.digest_parts, self._paths.values(), seed, places)
         return folder if self.holding.packed is None or folder.exists() else self.holding.packed / folder.name
 
     def _resident(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -270,11 +288,3 @@ def _remedy(folder: Path) -> str:
     """Word the remedy for a checkpoint that is not finite: a member, one of its ages, or the seed."""
     name = folder.parents[1].name if folder.parent.name == AGES else folder.name
     return f"train it again with `mixscout pool build POOL.toml --rebuild {name}`"
-
-
-def _content(folder: Path) -> list[str]:
-    """Return the digests of weights and configuration, from the verified manifest where there is one."""
-    if (folder / MANIFEST).is_file():
-        manifest = read_record(folder / MANIFEST, CheckpointManifest)
-        return [manifest.weights_digest, manifest.config_digest]
-    return [digest_file(folder / WEIGHTS), digest_file(folder / CONFIG)]

@@ -4,7 +4,7 @@ Under every rule weights sum to one and a vertex stays a vertex. Measure which r
 over random mixtures did not mean a better optimum.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -17,11 +17,15 @@ SMALLEST = 1e-4
 
 USUAL_EXPONENTS = (0.5, 0.75)
 """Exponents of the rules compared and averaged, unless others are asked for."""
+FISHER_WINDOWS = 24
+"""Windows of a member's own text on which its Fisher information is measured."""
+DAMPING = 0.1
+"""Share of a member's mean Fisher information that is added to every row: rows without any have a merge too."""
 _HALVINGS = 60
 
 
 class MergeRule(Protocol):
-    """Turns a mixture p (K,) into merge weights c (K,), and gradients back."""
+    """Turns a mixture p (K,) into merge weights c (K,), and gradients back; for rows of matrices, c is (K, R)."""
 
     @property
     def digest_parts(self) -> dict[str, object]:
@@ -31,8 +35,12 @@ class MergeRule(Protocol):
     def used_members_only(self) -> bool:
         """Whether c is zero wherever p is, and independent of other partitions."""
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether c differs from row to row of every matrix."""
+
     def weights(self, p: Floats) -> Floats:
-        """Return c (K,), summing to one."""
+        """Return c (K,), summing to one, or (K, R) whose rows R each do."""
 
     def pullback(self, p: Floats, gradient: Floats) -> Floats:
         """Turn dL/dc (K,) into dL/dp (K,)."""
@@ -46,6 +54,7 @@ class Identity:
     """c = p (Na et al. 2024 for uniform p)."""
 
     used_members_only = True
+    by_rows = False
 
     @property
     def digest_parts(self) -> dict[str, object]:
@@ -67,6 +76,7 @@ class Power:
 
     exponent: float
     used_members_only = True
+    by_rows = False
 
     @property
     def digest_parts(self) -> dict[str, object]:
@@ -97,6 +107,7 @@ class CommonSpecific:
 
     exponent: float
     used_members_only = False
+    by_rows = False
 
     @property
     def digest_parts(self) -> dict[str, object]:
@@ -130,6 +141,52 @@ class CommonSpecific:
         return p
 
 
+@dataclass(frozen=True)
+class Fisher:
+    """c_kr = p_k^a G_kr / sum_j p_j^a G_jr in every row r: members count where their own text needs the row.
+
+    G_kr = F_kr + `DAMPING` mean_r F_kr, with F_kr the mean Fisher information of member k in row r of a matrix
+    (Matena and Raffel 2022, arXiv 2111.09832, equation 4, averaged over rows).
+
+    information: F (K, R); without, the rule is a name.
+    """
+
+    exponent: float
+    information: Floats | None = field(default=None, repr=False, compare=False)
+    used_members_only = True
+    by_rows = True
+
+    @property
+    def digest_parts(self) -> dict[str, object]:
+        parts: dict[str, object] = {"name": "fisher", "exponent": self.exponent}
+        return {**parts, "windows": FISHER_WINDOWS, "damping": DAMPING}
+
+    def weights(self, p: Floats) -> Floats:
+        """Return c (K, R). Raises `ValueError` without information."""
+        shares = self._damped * (p**self.exponent)[:, None]
+        found: Floats = shares / shares.sum(axis=0)
+        return found
+
+    def pullback(self, p: Floats, gradient: Floats) -> Floats:
+        """dL/dp_j = a p_j^(a-1) sum_r G_jr / S_r (g_jr - sum_i c_ir g_ir), for g = dL/dc (K, R)."""
+        totals = (self._damped * (p**self.exponent)[:, None]).sum(axis=0)
+        differences = gradient - (self.weights(p) * gradient).sum(axis=0)
+        pulled: Floats = _slope(p, self.exponent) * (self._damped / totals * differences).sum(axis=1)
+        return pulled
+
+    def mixture(self, c: Floats) -> Floats | None:
+        """None: weights of rows are no mixture's."""
+        return None
+
+    @property
+    def _damped(self) -> Floats:
+        if self.information is None:
+            raise ValueError("this rule weighs rows by the members' Fisher information, which was not measured")
+        means = self.information.mean(axis=1, keepdims=True)
+        damped: Floats = self.information + DAMPING * np.where(means > 0, means, 1.0)
+        return damped
+
+
 def make_rule(name: str, exponent: float) -> MergeRule:
     """Make a rule by name. Raises `ValueError`."""
     if not 0 < exponent < np.inf:
@@ -138,6 +195,7 @@ def make_rule(name: str, exponent: float) -> MergeRule:
         "identity": Identity(),
         "power": Power(exponent),
         "common-specific": CommonSpecific(exponent),
+        "fisher": Fisher(exponent),
     }
     if name not in rules:
         raise ValueError(f"no merge rule {name!r}; there are {', '.join(rules)}")

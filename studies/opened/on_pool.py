@@ -162,4 +162,4 @@ def downstream_error(wanted: DownstreamConfig, proxy: Proxy, store: EvaluationSt
     from objectives.losses.tasks import Tasks
 
     tasks = Tasks(wanted.tasks, wanted.task_folder, wanted.metric, wanted.shots, wanted.documents)
-    return RememberedObjective(DownstreamError(proxy.pool, proxy.stacked, tasks, rule=proxy.settings.rule), store)
+    return RememberedObjective(DownstreamError(proxy.pool, proxy.stacked, tasks, rule=proxy.ready_rule), store)

@@ -19,7 +19,7 @@ from objectives.evaluation import Evaluation
 from objectives.held_out import Floats
 from objectives.losses.merged_loss import MergedLoss, ProxySettings, Unloaded
 from objectives.merging.members.holding import Holding, memory_line
-from objectives.merging.rules import make_rule
+from objectives.merging.rules import MergeRule, make_rule
 from objectives.scoring.paired import EarlyStopping
 from objectives.scoring.window_table import WindowTable
 from objectives.target import Goal
@@ -80,12 +80,23 @@ class Proxy:
     def _model_bytes(self) -> int:
         return (self.pool.folder / "seed" / WEIGHTS).stat().st_size
 
+    @property
+    def ready_rule(self) -> MergeRule:
+        """The merge rule with the Fisher information for which it may ask."""
+        from objectives.losses.fisher import ready  # loads torch
+
+        return ready(self.settings.rule, self.pool, self.stacked)
+
+    def merge_weights(self, mixture: Mixture) -> Floats:
+        """Return the members' merge weights (K,), or (K, R) by rows, in the order of the pool's names."""
+        return self.ready_rule.weights(mixture.over(self.stacked.names).array)
+
     def make_resident(self, mixture: Mixture | None) -> None:
         """Make the resident model a mixture's merge, or the seed for None."""
         if mixture is None:
             self.stacked.load(self.pool.folder / "seed", "the seed")
         else:
-            self.stacked.merge(self.settings.rule.weights(mixture.over(self.stacked.names).array))
+            self.stacked.merge(self.merge_weights(mixture))
 
     def loss(self, goal: Goal, split: Split, settings: ProxySettings | None = None) -> MergedLoss:
         """Return the loss of the merge, by other settings where given."""

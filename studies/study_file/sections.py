@@ -113,9 +113,10 @@ class ObjectiveConfig(Config):
     compiled: Annotated[bool, Question("compiled")] = False
     """Compile the forward pass (torch.compile; needs a C++ compiler). Pays from a few hundred evaluations on."""
 
-    rule: Annotated[Literal["identity", "power", "common-specific"], Question("merge rule")] = "identity"
+    rule: Annotated[Literal["identity", "power", "common-specific", "fisher"], Question("merge rule")] = "identity"
     """From mixture w to merge weights c, with exponent a. `identity`: c_k = w_k. `power`: c_k = w_k^a / sum_j w_j^a.
-    `common-specific`: c_k = w_k^a + (1 - sum_j w_j^a) / K, which keeps whole what the K members learnt alike."""
+    `common-specific`: c_k = w_k^a + (1 - sum_j w_j^a) / K, which keeps whole what the K members learnt alike. `fisher`:
+    c_k = w_k^a F_k / sum_j w_j^a F_j in every row of a matrix, F_k the Fisher information of the member's own text."""
     exponent: Annotated[float, Question("merge rule")] = Field(0.5, gt=0)
     """The exponent a of the rule; `identity` has none."""
 

@@ -82,6 +82,9 @@ MAKERS: dict[str, Make] = {
     "merged, common direction whole": lambda pool, stack, folder: MergedLoss(
         pool, stack, TARGET, "search", settings=ProxySettings(make_rule("common-specific", 0.5))
     ),
+    "merged row by row": lambda pool, stack, folder: MergedLoss(
+        pool, stack, TARGET, "search", settings=ProxySettings(make_rule("fisher", 0.75))
+    ),
     "trained": lambda pool, stack, folder: TrainedLoss(pool, stack, TARGET, "test"),
     "quadratic": lambda pool, stack, folder: _quadratic(),
     "noisy quadratic": lambda pool, stack, folder: _quadratic().with_noise(0.01, seed=0),

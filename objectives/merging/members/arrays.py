@@ -8,7 +8,7 @@ import errno
 import mmap
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate
@@ -20,10 +20,11 @@ import numpy.typing as npt
 import torch
 from filelock import FileLock
 
+from pool.checkpoints.manifest import CONFIG, WEIGHTS, CheckpointManifest
 from pool.engines.devices import ReadAhead, SharedPages, one_at_a_time
 from pool.errors import PoolError
-from pool.files.digests import digest_file
-from pool.files.records import Record, read_record, write_record
+from pool.files.digests import digest_file, digest_json, short
+from pool.files.records import MANIFEST, Record, read_record, write_record
 from pool.files.whole import may_write, new_folder
 from pool.progress import say
 
@@ -151,6 +152,29 @@ def mapped(
             '[objective] held = "resident"'
         ) from None
     return _all_opened(folder, shapes, device)
+
+
+def packed_name(
+    form: Mapping[str, object],
+    members: Iterable[Sequence[Path]],
+    seed: Path | None,
+    places: Mapping[str, Sequence[int]],
+) -> str:
+    """Name a folder by everything that decides its arrays, so that no other members are taken for these.
+
+    places: start, rows and width of each tensor
+    """
+    contents = [[_content(folder) for folder in several] for several in members]
+    start = None if seed is None else _content(seed)
+    return short(digest_json({**form, "members": contents, "seed": start, "places": places}))
+
+
+def _content(folder: Path) -> list[str]:
+    """Return the digests of weights and configuration, from the verified manifest where there is one."""
+    if (folder / MANIFEST).is_file():
+        manifest = read_record(folder / MANIFEST, CheckpointManifest)
+        return [manifest.weights_digest, manifest.config_digest]
+    return [digest_file(folder / WEIGHTS), digest_file(folder / CONFIG)]
 
 
 def _all_opened(folder: Path, shapes: Mapping[str, Shape], device: torch.device) -> dict[str, StoredArray]:

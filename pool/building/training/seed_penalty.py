@@ -39,6 +39,7 @@ def fisher_of(
     with FileLock(folder.with_name(".fisher.lock")):
         if not _is_kept(path, record, of):
             model = load_model(folder)
+            torch.nn.Module.to(model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
             context = int(model.config.max_position_embeddings)
             recipe = Recipe(tokens=count * context, batch_windows=1)
             windows = training_windows(streams, Mixture.of(seed.mixture), recipe, context)
@@ -57,9 +58,8 @@ def _is_kept(path: Path, record: Path, of: str) -> bool:
 
 
 def measured_fisher(model: PreTrainedModel, windows: TrainingWindows) -> dict[str, torch.Tensor]:
-    """Measure F on each of N windows, at float32; sums in float64."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.nn.Module.to(model, device)
+    """Measure F on each of N windows, where the model lies; sums in float64."""
+    device = model.device
     sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in parameters_of(model).items()}
     for number in range(len(windows)):
         window = torch.from_numpy(windows[number]).unsqueeze(0).to(device)

@@ -6,7 +6,7 @@ L(theta_0) - L(theta(1)) (Sundararajan, Taly and Yan 2017, arXiv 1703.01365; the
 """
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,8 +36,19 @@ def integrated_gradients(bench: Workbench, evidence: DomainEvidence, mixture: Mi
     found = objective.gradient(mixture.over(names))
     assert found.gradient is not None and found.jacobian is not None
     slopes = np.array([found.gradient, *(found.jacobian[name] for name in evidence.domains)])
-    weights = bench.proxy.settings.rule.weights(mixture.over(names).array)
-    return Contributions((-slopes * weights).T[[names.index(name) for name in mixture.names]])
+    weights = bench.proxy.merge_weights(mixture)
+    shares = weights if weights.ndim == 1 else np.ones(len(names))  # slopes by rows are weighed already
+    return Contributions((-slopes * shares).T[[names.index(name) for name in mixture.names]])
+
+
+@dataclass(frozen=True)
+class _Path:
+    """The line from the seed (P,) by `moved` (P,) to a merge by weights (K,), or (K, R) by rows."""
+
+    scorer: Scorer
+    seed: torch.Tensor
+    moved: torch.Tensor
+    weights: Floats
 
 
 class SeedPath:
@@ -76,32 +87,38 @@ class SeedPath:
         self._proxy.make_resident(mixture)
         moved = stacked.flat - seed
         scorer = Scorer(stacked.model, evidence.table, precision=self._proxy.settings.precision)
-        weights = self._proxy.settings.rule.weights(mixture.over(stacked.names).array)
+        weights = self._proxy.merge_weights(mixture)
+        shares = weights if weights.ndim == 1 else np.ones(len(stacked.names))
         gained = evidence.values(None) - evidence.values(mixture)
+        path = _Path(scorer, seed, moved, weights)
         points = FIRST_POINTS
-        slopes = self._integral(scorer, seed, moved, points)
-        while points < MOST_POINTS and _off(slopes, weights, gained) > TOLERANCE:
+        slopes = self._integral(path, points)
+        while points < MOST_POINTS and _off(slopes, shares, gained) > TOLERANCE:
             points *= 2
-            slopes = self._integral(scorer, seed, moved, points)
+            slopes = self._integral(path, points)
         return self._evaluation(mixture, slopes, started)
 
-    def _integral(self, scorer: Scorer, seed: torch.Tensor, moved: torch.Tensor, points: int) -> Floats:
+    def _integral(self, path: _Path, points: int) -> Floats:
         places, shares = np.polynomial.legendre.leggauss(points)
         slopes = np.zeros((len(self._evidence.goals), len(self.partitions)))
         for place, share in zip((places + 1) / 2, shares / 2, strict=True):
-            self._proxy.stacked.take(torch.add(seed, moved, alpha=float(place)))
-            slopes += share * self._slopes(scorer, seed)
+            self._proxy.stacked.take(torch.add(path.seed, path.moved, alpha=float(place)))
+            slopes += share * self._slopes(path)
         return slopes
 
-    def _slopes(self, scorer: Scorer, seed: torch.Tensor) -> Floats:
-        """Return <grad L, tau_k> of the resident model in every column (C, K)."""
+    def _slopes(self, path: _Path) -> Floats:
+        """Return <grad L, tau_k> of the resident model in every column (C, K); those by rows are weighed already."""
         stacked, evidence = self._proxy.stacked, self._evidence
         gradient = stacked.flat_gradient()
 
         def pull() -> Floats:
-            return stacked.weight_gradient() - float(torch.dot(seed, gradient))
+            if path.weights.ndim == 1:
+                return stacked.weight_gradient() - float(torch.dot(path.seed, gradient))
+            by_rows = stacked.row_gradient() - stacked.by_rows.added(path.seed * gradient)
+            summed: Floats = (path.weights * by_rows).sum(axis=1)
+            return summed
 
-        nats, partials = scorer.score_with_jacobian(gradient, pull)
+        nats, partials = path.scorer.score_with_jacobian(gradient, pull)
         losses = evidence.table.losses(nats)
         by_domain = dict(zip(evidence.domains, partials, strict=True))
         rows = [(goal, np.stack([by_domain[name] for name in goal.domains])) for goal in evidence.goals]

@@ -61,7 +61,7 @@ def run_fidelity(instruments: Instruments, truths: Truths, proxies: Proxies) -> 
 
 def rules_with(own: MergeRule, exponents: Sequence[float]) -> dict[str, MergeRule]:
     """Name the study's own rule, the identity, and rules with the given exponents."""
-    kinds = ("power", "common-specific")
+    kinds = ("power", "common-specific", "fisher")
     rules = [own, make_rule("identity", 1.0), *(make_rule(kind, exponent) for kind in kinds for exponent in exponents)]
     return {rule_name(rule): rule for rule in rules}
 
@@ -80,7 +80,9 @@ def parse_exponents(text: str) -> tuple[float, ...]:
 
 
 def rule_name(rule: MergeRule) -> str:
-    return " ".join(str(part) for part in rule.digest_parts.values())
+    """Name a rule with its exponent, where it has one."""
+    parts = rule.digest_parts
+    return " ".join(str(parts[part]) for part in ("name", "exponent") if part in parts)
 
 
 def _agreed(truths: Truths, split: Split, proxy: Readings) -> Agreed:

@@ -59,6 +59,8 @@ def run_costs(bench: Workbench, repeats: int) -> EvaluationCosts:
     check_mergekit()
     if bench.proxy.pool.groups:
         raise ConfigError("bench objective measures merges of single members: take [space] units = 'macro' away")
+    if bench.proxy.settings.rule.by_rows:
+        raise ConfigError("bench objective compares with mergekit, which has one weight a member: set another rule")
     stacked, folders = bench.proxy.stacked, bench.proxy.pool.member_folders
     loss = bench.proxy.loss(bench.target, "search")
     rng = np.random.default_rng(bench.config.search.seed)

@@ -23,6 +23,7 @@ from objectives.scoring.scorer import Scorer
 from objectives.scoring.window_table import WindowTable
 from pool.checkpoints.checkpoint import load_model, new_model, parameters_of
 from pool.config.recipe import ModelShape
+from pool.errors import ConfigError
 from pool.files.whole import may_write
 from pool.progress import track
 from pool.tokens.held_out import HeldOutWindows
@@ -98,6 +99,8 @@ class Workload:
 
 def run_memory(bench: Workbench, mixtures: int, repeats: int) -> MemoryFigures:
     """Measure on a study's own pool, goal and merge rule, on the search split."""
+    if bench.proxy.settings.rule.by_rows:
+        raise ConfigError("bench memory measures sums by one weight a member: set another [objective] rule")
     rng = np.random.default_rng(bench.config.search.seed)
     draws = [random_mixture(bench.space, rng).over(bench.proxy.pool.names).array for _ in range(mixtures)]
 

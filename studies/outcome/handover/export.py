@@ -19,6 +19,7 @@ from pool.files.names import file_name
 from pool.files.whole import new_folder, refuse_occupied, write_text, writing_to
 from pool.mixture import Mixture
 from pool.parts.store import Pool
+from pool.progress import say
 from pool.tokens.base_units import cut_into_units
 from pool.tokens.tokenizer import load_tokenizer
 from studies.answers.best import Best
@@ -136,14 +137,19 @@ def run_handover(
     plan = make_plan(bench.config.name, pool, by_units, tokens)
     with_text = with_text or pool.config.corpus.source == "demo"
     text_folder = folder.resolve() / TEXT if with_text else None
-    weights, seed = _weights_of_units(bench.proxy, mixture), pool.folder / "seed"
+    seed = pool.folder / "seed"
+    weights = _weights_of_units(bench.proxy, mixture)
     files = {
         MIXTURE_FILE: json_text(plan.as_json()) + "\n",
         "mixture.yaml": yaml.safe_dump(plan.as_json(), sort_keys=False),
         "interleave.py": interleave_script(plan, pool.config, text_folder),
         "olmo_core.yaml": olmo_core_yaml(plan, token_files),
         "olmix.yaml": olmix_yaml(plan, token_files),
-        **{f"mergekit_{name}.yaml": mergekit_yaml(seed, pool.member_folders, weights, name) for name in METHODS},
+        **{
+            f"mergekit_{name}.yaml": mergekit_yaml(seed, pool.member_folders, weights, name)
+            for name in METHODS
+            if weights
+        },
     }
     with writing_to(folder), new_folder(folder.resolve()) as new:
         for name, text in files.items():
@@ -159,7 +165,10 @@ def refuse_folder(folder: Path) -> None:
 
 
 def _weights_of_units(proxy: Proxy, mixture: Mixture) -> dict[str, float]:
-    """Give the merge weight of every member; those of a group share the group's weight evenly."""
+    """Give the merge weight of every member; those of a group share the group's weight evenly. None by rows."""
+    if proxy.settings.rule.by_rows:
+        say("no files for mergekit: the merge rule weighs rows of matrices, which mergekit does not")
+        return {}
     array = proxy.settings.rule.weights(mixture.over(proxy.pool.names).array)
     by_name = dict(zip(proxy.pool.names, array.tolist(), strict=True))
     return {unit: by_name[name] / len(some) for name, some in proxy.pool.groups.items() for unit in some} or by_name

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives.merging.rules import SMALLEST, CommonSpecific, Identity, MergeRule, Power, make_rule
+from objectives.merging.rules import DAMPING, SMALLEST, CommonSpecific, Fisher, Identity, MergeRule, Power, make_rule
 
 RULES = [Identity(), Power(0.5), Power(1.0), Power(2.0), CommonSpecific(0.5), CommonSpecific(1.0)]
 points = st.lists(st.floats(0.01, 1), min_size=2, max_size=9).map(lambda values: np.array(values) / sum(values))
@@ -80,3 +80,54 @@ def test_rules_have_different_digests() -> None:
 def test_what_is_no_rule_is_refused(name: str, exponent: float) -> None:
     with pytest.raises(ValueError, match="merge rule"):
         make_rule(name, exponent)
+
+
+def _fisher(count: int, *, rows: int = 7, seed: int = 0, exponent: float = 0.7) -> Fisher:
+    """Information over three orders of magnitude, with a member that has none in half of the rows."""
+    information = 10 ** np.random.default_rng(seed).uniform(-6, -3, size=(count, rows))
+    information[0, ::2] = 0
+    return Fisher(exponent, information)
+
+
+@given(points, st.integers(0, 2**20))
+def test_weights_of_every_row_sum_to_one_and_a_vertex_stays_a_vertex(p: np.ndarray, seed: int) -> None:
+    rule = _fisher(len(p), seed=seed)
+    assert np.allclose(rule.weights(p).sum(axis=0), 1, atol=1e-12)
+    for vertex in np.eye(len(p)):
+        assert np.array_equal(rule.weights(vertex), np.repeat(vertex[:, None], 7, axis=1))
+
+
+def test_equal_information_leaves_the_powers() -> None:
+    p = np.array([0.5, 0.3, 0.2])
+    rows = Fisher(0.6, np.full((3, 4), 2e-5)).weights(p)
+    assert np.allclose(rows, Power(0.6).weights(p)[:, None])
+
+
+def test_a_row_follows_the_member_that_needs_it() -> None:
+    information = np.array([[9e-4, 1e-6], [1e-6, 1e-6]])
+    first, second = Fisher(1.0, information).weights(np.array([0.5, 0.5])).T
+    assert first[0] > 0.99 and second[0] > 0.9  # the second row only by the damping of the larger mean
+    assert DAMPING < 1
+
+
+@given(points, st.integers(0, 2**20))
+def test_the_pullback_by_rows_is_the_transposed_jacobian(p: np.ndarray, seed: int) -> None:
+    rule = _fisher(len(p), seed=seed)
+    gradient = np.random.default_rng(seed).normal(size=(len(p), 7))
+    pulled = rule.pullback(p, gradient)
+    for j, step in enumerate(np.eye(len(p)) * 1e-6):
+        difference = ((rule.weights(p + step) - rule.weights(p - step)) * gradient).sum() / 2e-6
+        assert pulled[j] == pytest.approx(difference, rel=1e-4, abs=1e-5)
+
+
+def test_a_member_that_is_not_merged_changes_no_row() -> None:
+    p, other = np.array([0.4, 0.6, 0.0]), _fisher(3)
+    assert other.information is not None
+    changed = other.information.copy()
+    changed[2] *= 50
+    assert np.array_equal(other.weights(p)[:2], Fisher(0.7, changed).weights(p)[:2])
+
+
+def test_information_that_was_not_measured_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="was not measured"):
+        make_rule("fisher", 0.7).weights(np.array([0.5, 0.5]))
