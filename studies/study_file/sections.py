@@ -117,8 +117,8 @@ class ObjectiveConfig(Config):
     """From mixture w to merge weights c, with exponent a. `identity`: c_k = w_k. `power`: c_k = w_k^a / sum_j w_j^a.
     `common-specific`: c_k = w_k^a + (1 - sum_j w_j^a) / K, which keeps whole what the K members learnt alike. `fisher`:
     c_k = w_k^a F_k / sum_j w_j^a F_j in every row of a matrix, F_k the Fisher information of the member's own text."""
-    exponent: Annotated[float, Question("merge rule")] = Field(0.5, gt=0)
-    """The exponent a of the rule; `identity` has none."""
+    exponent: Annotated[float | None, Question("merge rule")] = Field(None, gt=0)
+    """The exponent a of the rule, by default 0.5, and 0.8 for `fisher`; `identity` has none."""
 
     held: Held = "auto"
     """Place of the members during merges: `resident` in the device's memory; `streamed` to a GPU from the host's;

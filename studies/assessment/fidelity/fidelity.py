@@ -60,9 +60,10 @@ def run_fidelity(instruments: Instruments, truths: Truths, proxies: Proxies) -> 
 
 
 def rules_with(own: MergeRule, exponents: Sequence[float]) -> dict[str, MergeRule]:
-    """Name the study's own rule, the identity, and rules with the given exponents."""
-    kinds = ("power", "common-specific", "fisher")
-    rules = [own, make_rule("identity", 1.0), *(make_rule(kind, exponent) for kind in kinds for exponent in exponents)]
+    """Name the study's own rule, the identity, rules with the given exponents, and the Fisher rule."""
+    kinds = ("power", "common-specific")
+    given = [make_rule(kind, exponent) for kind in kinds for exponent in exponents]
+    rules = [own, make_rule("identity"), *given, make_rule("fisher")]
     return {rule_name(rule): rule for rule in rules}
 
 
