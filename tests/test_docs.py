@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel
 from verbs import all_verbs
 
+from mixscout import _HOMES
 from pool.config.pool_file import PoolFile
 from studies.command_line.app import app
 from studies.study_file.study_file import StudyFile
@@ -145,6 +146,16 @@ def test_generated_pages_name_every_verb() -> None:
     described = generated.json_of_verbs()
     assert shown and all(f"## `mixscout {verb} --json`" in described for verb in shown)
     assert "0082" in generated.decisions()
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
+    for name, home in _HOMES.items():
+        module, _, other = home.partition(":")
+        shown = f"::: {module}.{other or name}\n" in page
+        assert shown or re.search(rf"::: {re.escape(module)}\n(?: .*\n)*", page), name
+    listed = re.search(r"members: \[(.*)\]", page)
+    assert listed and {name for name, home in _HOMES.items() if home == "mixscout.study"} == set(listed[1].split(", "))
 
 
 @pytest.mark.parametrize("words", [("pool", "show", "pool.toml"), ("search", "study.toml"), ("best", "study.toml")])
