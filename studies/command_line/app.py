@@ -72,6 +72,7 @@ app.add_typer(bench_verbs, name="bench")
 def main() -> None:
     """Run the command line. A `MixscoutError`, a GPU's fault or a file error is one line and exit code 1."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: threads that spin starve other work
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy loads: its threads spin too, on small matrices
     atexit.register(gc.freeze)  # what is left at the exit need not be searched for cycles: a fifth of a short answer
     try:
         prepare_streams()

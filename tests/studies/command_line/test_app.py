@@ -208,3 +208,18 @@ def test_a_gpu_that_fails_ends_every_verb_with_one_line(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert said[0].startswith("mixscout: a GPU failed, and this process can use it no more (CUDA error: device-side")
+
+
+def test_idle_threads_sleep_unless_the_user_has_asked_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = (
+        "import os, sys, contextlib; from studies.command_line.app import main; sys.argv = ['mixscout', '--help']\n"
+    )
+    script += "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None): main()\n"
+    script += "print(os.environ['OMP_WAIT_POLICY'], os.environ['OPENBLAS_NUM_THREADS'], 'numpy' in sys.modules)"
+    for given, expected in ((None, "PASSIVE 1 False\n"), ("7", "PASSIVE 7 False\n")):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+        if given is not None:
+            monkeypatch.setenv("OPENBLAS_NUM_THREADS", given)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.endswith(expected), done.stdout + done.stderr
