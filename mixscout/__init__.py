@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from warnings import catch_warnings, filterwarnings
 
 if TYPE_CHECKING:
+    from mixscout.pools import build_pool, open_pool, pool_costs
     from mixscout.samplers import MixtureSampler, record
-    from mixscout.study import Study, build_pool, open_pool, open_study, pool_costs
+    from mixscout.study import Study, open_study
     from objectives.evaluation import Evaluation, Objective
     from objectives.losses.merged_loss import MergedLoss, ProxySettings
     from objectives.losses.trained_loss import TrainedLoss
@@ -80,11 +81,11 @@ _HOMES = {
     "Study": "mixscout.study",
     "SwarmBest": "studies.answers.swarm_best",
     "TrainedLoss": "objectives.losses.trained_loss",
-    "build_pool": "mixscout.study",
+    "build_pool": "mixscout.pools",
     "make_rule": "objectives.merging.rules",
-    "open_pool": "mixscout.study",
+    "open_pool": "mixscout.pools",
     "open_study": "mixscout.study",
-    "pool_costs": "mixscout.study",
+    "pool_costs": "mixscout.pools",
     "record": "mixscout.samplers",
 }
 """Module of every public name; another name there stands behind a colon."""

@@ -1,25 +1,22 @@
-"""Pools and studies from Python: built, opened, searched, answered, drawn."""
+"""Studies from Python: opened, searched, answered, drawn, and what is made of their answer."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import optuna
 
 from objectives.evaluation import Objective
 from objectives.merging.rules import USUAL_EXPONENTS
-from pool.config.pool_file import read_pool_file
 from pool.corpus.corpus import Split
-from pool.engines.choice import EngineRequest, chosen
+from pool.engines.choice import chosen
 from pool.errors import ConfigError, StudyError
 from pool.mixture import Mixture
-from pool.parts.store import Pool
-from pool.parts.store import open_pool as open_built
 from search.space import CappedSimplex
 from search.trials import START, VERDICT, Counts, best_trial, completed_trials, count_trials, value_of
 from studies.answers.ages import MERGES, Ages, run_ages
@@ -45,42 +42,7 @@ if TYPE_CHECKING:
     from studies.outcome.cost import Bill
     from studies.outcome.report.facts.facts import Facts
     from studies.outcome.report.facts.section import Section
-
-
-def build_pool(path: str | PathLike[str], *, rebuild: Sequence[str] = (), workers: int | None = None) -> Pool:
-    """Build the missing parts of a pool by its file; a second call finds the pool complete.
-
-    rebuild: a member or several to train again; `seed` for the seed and all members, `all` for everything.
-    workers: members trained side by side, by default one after the other, and those of a small model on CPUs one
-        for each core.
-
-    Raises a `MixscoutError` that names the thing at fault.
-    """
-    from pool.building.build import build_pool as build  # loads torch, which answers do without
-
-    quiet_libraries()
-    config = read_pool_file(Path(path))
-    with chosen(EngineRequest(workers=workers), demand=config.demand) as engine:
-        return build(config, [rebuild] if isinstance(rebuild, str) else list(rebuild), engine)
-
-
-def pool_costs(path: str | PathLike[str], *, rebuild: Sequence[str] = (), workers: int | None = None) -> Costs:
-    """Measure what `build_pool` would cost, by a few steps of it; nothing is written into the pool.
-
-    Raises a `MixscoutError` that names the thing at fault; `Costs.check_room` raises for too little memory or disk.
-    """
-    from pool.building.costs import build_costs
-
-    quiet_libraries()
-    config = read_pool_file(Path(path))
-    with chosen(EngineRequest(workers=workers), demand=config.demand) as engine:
-        return build_costs(config, [rebuild] if isinstance(rebuild, str) else list(rebuild), engine)
-
-
-def open_pool(path: str | PathLike[str]) -> Pool:
-    """Open and verify the pool of a pool file. Raises a `MixscoutError` for a pool that is not complete."""
-    quiet_libraries()
-    return open_built(read_pool_file(Path(path)))
+    from studies.outcome.smaller.compress import Compressed
 
 
 class Study:
@@ -185,6 +147,29 @@ class Study:
         wanted = RefineRequest(truths or asked.truths, asked.margin, asked.chance)
         run_refine(bench, wanted)
         return conclude(bench, wanted)
+
+    def export(
+        self,
+        folder: str | PathLike[str],
+        *,
+        quantise: Literal["int8", "int4"] | None = None,
+        prune: float | None = None,
+        pruning: Literal["wanda", "magnitude"] = "wanda",
+    ) -> Compressed | None:
+        """Write the merge of the best mixture as a Hugging Face checkpoint into a new folder.
+
+        quantise: weights as packed integers (extra `quantise`); prune: share of the linear layers' weights set to zero.
+        Either returns the figures of what is read back, beside the merge.
+        """
+        from studies.outcome.handover.export import run_export
+        from studies.outcome.smaller.compress import Compression, run_compressed
+
+        bench, wanted = self._on_pool("export"), Compression(quantise, prune, pruning)
+        best = find_best(bench, self.optuna)
+        if wanted.asked:
+            return run_compressed(bench, best, Path(folder), wanted)
+        run_export(bench, best, Path(folder))
+        return None
 
     def report(self) -> Path:
         """Write the report, and return the path of its page."""

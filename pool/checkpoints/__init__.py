@@ -1,1 +1,1 @@
-"""Models on disk, made here or elsewhere: safetensors only, verified, never quantised."""
+"""Models on disk, made here or elsewhere: safetensors only, verified; at the end made smaller."""

@@ -3,7 +3,7 @@
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,11 +34,15 @@ FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.", callback=_new_folder)
 ]
 
+Quantise = Literal["int8", "int4"]
+Prune = Literal["wanda", "magnitude"]
+
 outcome_verbs = Verbs()
 
 
 @outcome_verbs.command(
-    epilog="Examples: `mixscout export study.toml merged-model`, `... --push-to-hub OWNER/NAME` with HF_HUB_OFFLINE=0"
+    epilog="Examples: `mixscout export study.toml merged`, `... --quantise int8`, `... --push-to-hub OWNER/NAME` with "
+    "HF_HUB_OFFLINE=0"
 )
 def export(
     study_file: StudyArgument,
@@ -51,18 +55,39 @@ def export(
             help="Also commit the files to this model on the Hugging Face hub, private if new; the token is HF_TOKEN.",
         ),
     ] = None,
+    quantise: Annotated[
+        Quantise | None,
+        typer.Option(show_default="off", help="Store weights as packed integers, embeddings too (mixscout[quantise])."),
+    ] = None,
+    prune: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", show_default="off", help="Set this share of the linear layers' weights to zero."),
+    ] = None,
+    pruning: Annotated[
+        Prune, typer.Option(help="Which weights: by size and the layer's inputs (Wanda), or by size alone.")
+    ] = "wanda",
 ) -> None:
-    """Write the merge of the best mixture as a Hugging Face checkpoint, with a model card and mixture.json."""
+    """Write the merge of the best mixture as a Hugging Face checkpoint, with a model card and mixture.json.
+
+    Quantised or pruned, the model is read back and compared with the merge on every held-out domain, in a table and in
+    compression.json.
+    """
     quiet_libraries()
     from pool.files.hub import check_pushing, push
     from studies.answers.best import find_best
     from studies.outcome.handover.export import run_export
+    from studies.outcome.smaller.compress import Compression, run_compressed, show_compressed
 
+    wanted = Compression(quantise, prune, pruning)
     if push_to_hub is not None:
         check_pushing(push_to_hub)
     with pool_bench(study_file) as bench:
         found = find_best(bench, bench.known_study())
-        console().print(f"wrote {run_export(bench, found, folder)}", soft_wrap=True)
+        if wanted.asked:
+            show_compressed(console(), run_compressed(bench, found, folder, wanted))
+        else:
+            run_export(bench, found, folder)
+    console().print(f"wrote {folder}", soft_wrap=True)
     if push_to_hub is not None:
         commit = push(folder, push_to_hub, f"{found.study}: merge of the best mixture")
         console().print(f"pushed to {push_to_hub} at {commit}", soft_wrap=True)

@@ -3,10 +3,12 @@
 A study on the table answers for another target without any new merge.
 """
 
+from __future__ import annotations
+
 import importlib.metadata
 import json
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -29,6 +31,9 @@ from studies.outcome.handover.plan import HandoverPlan, make_plan
 from studies.outcome.handover.stacks import METHODS, interleave_script, mergekit_yaml, olmix_yaml, olmo_core_yaml
 from studies.terminal import json_text
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 MIXTURE_FILE = "mixture.json"
 TEXT = "text"
 
@@ -39,16 +44,16 @@ def run_export(bench: Workbench, best: Best, folder: Path) -> Path:
     Raises `StudyError` when the folder is not empty, and `OutputError` when it cannot be written.
     """
     refuse_folder(folder)
-    mixture = best.best.mixture
-    assert mixture is not None
     with writing_to(folder), new_folder(folder.resolve()) as new:
-        _write_model(bench.proxy, mixture, new)
+        merged_model(bench.proxy, best.mixture).save_pretrained(new)
+        load_tokenizer(bench.proxy.pool.folder / "tokenizer").save_pretrained(new)
         write_text(new / MIXTURE_FILE, json_text(best.as_json()) + "\n")
-        write_text(new / "README.md", _card(best, mixture, bench.config.target.weights, bench.proxy.pool))
+        write_text(new / "README.md", model_card(bench, best))
     return folder
 
 
-def _write_model(proxy: Proxy, mixture: Mixture, folder: Path) -> None:
+def merged_model(proxy: Proxy, mixture: Mixture) -> PreTrainedModel:
+    """Make a model of its own, in float32 on the CPU, with the merge of a mixture."""
     from pool.checkpoints.checkpoint import load_model, parameters_of  # loads torch
 
     proxy.make_resident(mixture)
@@ -56,11 +61,12 @@ def _write_model(proxy: Proxy, mixture: Mixture, folder: Path) -> None:
     merged = parameters_of(proxy.stacked.model)
     for name, tensor in parameters_of(model).items():
         tensor.copy_(merged[name])
-    model.save_pretrained(folder)
-    load_tokenizer(proxy.pool.folder / "tokenizer").save_pretrained(folder)
+    return model
 
 
-def _card(best: Best, mixture: Mixture, target: Mapping[str, float], pool: Pool) -> str:
+def model_card(bench: Workbench, best: Best) -> str:
+    """Write the card of the merge of the best mixture, in Markdown."""
+    mixture, target, pool = best.mixture, bench.config.target.weights, bench.proxy.pool
     weights = "\n".join(f"| {name} | {weight:.4f} |" for name, weight in mixture.as_dict().items() if weight > 0)
     test = best.best.scores["test"]
     domains = "\n".join(
