@@ -104,6 +104,6 @@ def _matrices(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _scales(weight: torch.Tensor, size: int | None, steps: int) -> torch.Tensor:
     """Return s (rows, groups): the largest |w| of a group is the largest integer; 1 for a group of zeros."""
-    groups = weight.unsqueeze(1) if size is None else weight.unflatten(1, (-1, size))
+    groups = weight.reshape(len(weight), -1, size or weight.shape[1])
     largest = groups.abs().amax(dim=2) / (steps / 2)
     return torch.where(largest > 0, largest, torch.ones_like(largest))

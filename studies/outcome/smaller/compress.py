@@ -142,13 +142,13 @@ def run_compressed(bench: Workbench, best: Best, folder: Path, wanted: Compressi
     from pool.checkpoints.compressed import save_quantised, zeros_of
 
     pool, table = bench.proxy.pool, whole_table(bench)
-    model = _on_device(merged_model(bench.proxy, best.mixture), bench)
+    model = on_device(merged_model(bench.proxy, best.mixture), bench)
     say(f"scoring the winner of study {best.study!r} on {len(table.domains)} held-out domains")
     before, timed = Scorer(model, table).score(), _forward(model, table)
     with writing_to(folder), new_folder(folder.resolve()) as new:
         smaller = model
         if wanted.prune is not None:
-            smaller = _on_device(merged_model(bench.proxy, best.mixture), bench)
+            smaller = on_device(merged_model(bench.proxy, best.mixture), bench)
             _prune(smaller, pool, best.mixture, wanted)
         if wanted.quantise is None:
             smaller.save_pretrained(new)
@@ -156,7 +156,7 @@ def run_compressed(bench: Workbench, best: Best, folder: Path, wanted: Compressi
             smaller = merged_model(bench.proxy, best.mixture) if smaller is model else smaller
             save_quantised(smaller, new, wanted.quantise)
         load_tokenizer(pool.folder / "tokenizer").save_pretrained(new)
-        read = _on_device(load_model(new), bench)
+        read = on_device(load_model(new), bench)
         say("scoring what is read back from the folder")
         after, pace = Scorer(read, table).score(), _forward(read, table)
         found = Compressed(
@@ -179,7 +179,7 @@ def run_compressed(bench: Workbench, best: Best, folder: Path, wanted: Compressi
     return found
 
 
-def _on_device(model: PreTrainedModel, bench: Workbench) -> PreTrainedModel:
+def on_device(model: PreTrainedModel, bench: Workbench) -> PreTrainedModel:
     """Move a model beside the members, which decide where merges compute."""
     import torch
 
