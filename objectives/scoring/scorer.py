@@ -39,6 +39,11 @@ GRADIENT_SHARE = 2
 """A forward and backward pass takes fewer tokens by this factor."""
 ACTIVATION_VALUES = 2**27
 """Activation values of one pass on a CPU; above them the backward pass computes layers again."""
+LARGE_TOKENS = 1024
+"""A model is large on a CPU if the activations of so many tokens are above that. Smaller ones keep their batches, and
+so the last digits of earlier values."""
+LIKE_LENGTHS = 0.875
+"""Windows in one batch of a large model have at least this share of the longest one's tokens: the rest is padding."""
 ACTIVATION_SHARE = 0.5
 """The same as a share of a GPU's free memory: as much again is for logits and temporary values."""
 VALUES_PER_HIDDEN = 24
@@ -218,10 +223,9 @@ class Scorer:
         return [list(self._plan(rows, self._most_tokens // share)) for rows in parts]
 
     def _planned_for_gradients(self) -> list[list[_Batch]]:
-        """Plan fewer tokens a pass on a CPU where layers would be computed again otherwise, and a window has room."""
+        """Plan fewer tokens a pass for a large model, so that no layer is computed again, where a window has room."""
         share, each = GRADIENT_SHARE, self._activations_of_a_token()
-        longest = int(self.table.lengths.max())
-        if self._model.device.type == "cpu" and longest * each <= ACTIVATION_VALUES:
+        if self._is_large and int(self.table.lengths.max()) * each <= ACTIVATION_VALUES:
             share = max(share, -(-self._most_tokens * each // ACTIVATION_VALUES))
         return self._planned(self._domains(), share)
 
@@ -231,6 +235,9 @@ class Scorer:
         while start < len(order):
             length = int(self.table.lengths[order[start]])
             count = max(1, tokens_at_once // length)
+            if self._is_large:
+                alike = LIKE_LENGTHS * length <= self.table.lengths[order[start : start + count]]
+                count = max(1, int(alike.sum()))
             yield self._batch(order[start : start + count], length)
             start += count
 
@@ -252,6 +259,12 @@ class Scorer:
         """Estimate the values of one pass that the backward pass needs."""
         tokens = max(batch.inputs.numel() for batches in self._by_domain for batch in batches)
         return tokens * self._activations_of_a_token()
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether a few thousand tokens are more than a CPU needs for its speed, so that padding is what costs."""
+        on_cpu = self._model.device.type == "cpu"
+        return on_cpu and LARGE_TOKENS * self._activations_of_a_token() > ACTIVATION_VALUES
 
     def _activations_of_a_token(self) -> int:
         config = self._model.config

@@ -169,6 +169,9 @@ class Recipe(Config):
     """Stop when held-out loss no longer falls."""
     seed_penalty: Annotated[SeedPenalty | None, OptionMark.YOUNGER, OptionMark.MEMBERS_ONLY] = None
     """Stay near the seed (members only)."""
+    frozen_embeddings: Annotated[bool, OptionMark.YOUNGER, OptionMark.MEMBERS_ONLY] = False
+    """Keep the embedding and the output head as the seed's, and train the rest: no gradients and moments for them, a
+    fifth of the parameters of a model of 135M with 49,152 tokens (members only)."""
     lora: Annotated[Lora | None, OptionMark.YOUNGER, OptionMark.MEMBERS_ONLY] = None
     """Train low-rank adapters (members only)."""
     keep_every_steps: Annotated[int | None, OptionMark.WITHOUT_EFFECT, OptionMark.MEMBERS_ONLY] = Field(None, ge=1)
@@ -194,6 +197,12 @@ class Recipe(Config):
         if unfit:
             raise ValueError(
                 f"{unfit[0]} is about all parameters, and [recipe.lora] trains adapters instead: keep one of the two"
+            )
+        unfit = [name for name in ("lora", "fsdp", "continue_optimizer", "seed_penalty") if getattr(self, name)]
+        if self.frozen_embeddings and unfit:
+            raise ValueError(
+                f"frozen_embeddings is for a plain run of all other parameters, and {unfit[0]} is not: keep one of the "
+                "two"
             )
         try:
             _ = self.resources

@@ -117,7 +117,8 @@ def write_gguf(folder: Path, path: Path, *, quantised: bool, frequencies: bool =
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     config, vocabulary = model.config, {number: token for token, number in tokenizer.get_vocab().items()}
-    writer = gguf.GGUFWriter(path, config.model_type)
+    kind_of_model = "llama" if config.model_type == "mistral" else config.model_type  # llama.cpp has one for both
+    writer = gguf.GGUFWriter(path, kind_of_model)
     writer.add_name("tiny")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -125,6 +126,9 @@ def write_gguf(folder: Path, path: Path, *, quantised: bool, frequencies: bool =
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
+    if head := getattr(config, "head_dim", None):
+        writer.add_key_length(head)
+        writer.add_value_length(head)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
@@ -142,7 +146,7 @@ def write_gguf(folder: Path, path: Path, *, quantised: bool, frequencies: bool =
     ):
         if number is not None:
             add(number)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[config.model_type.upper()], config.num_hidden_layers)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind_of_model.upper()], config.num_hidden_layers)
     for key, tensor in model.named_parameters():
         array = _interleaved(key, tensor.detach().numpy(), config)
         in_blocks = quantised and array.ndim > 1 and array.shape[-1] % 32 == 0
@@ -158,9 +162,9 @@ def write_gguf(folder: Path, path: Path, *, quantised: bool, frequencies: bool =
 
 
 def _interleaved(key: str, array: np.ndarray, config: PretrainedConfig) -> np.ndarray:
-    """Order the rows of Llama's queries and keys as llama.cpp does."""
+    """Order the rows of Llama's queries and keys as llama.cpp does, and Mistral's likewise."""
     heads = {"q_proj.weight": config.num_attention_heads, "k_proj.weight": config.num_key_value_heads}
     count = next((number for name, number in heads.items() if key.endswith(name)), 0)
-    if config.model_type != "llama" or not count:
+    if config.model_type not in ("llama", "mistral") or not count:
         return array
     return array.reshape(count, 2, -1, array.shape[-1]).swapaxes(1, 2).reshape(array.shape)

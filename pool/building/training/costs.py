@@ -44,6 +44,7 @@ VALUES_A_PARAMETER = 4
 """In memory during training: parameter, gradient, and both moments of AdamW."""
 BYTES_A_VALUE = 4
 STREAM_TOKENS = 4096
+_PACE = ("batch_windows", "accumulate", "precision", "gradient_checkpointing", "frozen_embeddings", "lora")
 BACKWARD = 3
 """Forward passes that a pass forward and backward counts."""
 
@@ -225,8 +226,7 @@ def _threads(count: int | None) -> Iterator[None]:
 
 def pace_key(recipe: Recipe, setting: Setting) -> tuple[object, ...]:
     """Return everything that decides the pace of a run: runs with equal keys share a measurement."""
-    kept = recipe.batch_windows, recipe.accumulate, recipe.precision, recipe.gradient_checkpointing, recipe.lora
-    return *kept, setting.threads
+    return *(getattr(recipe, name) for name in _PACE), setting.threads
 
 
 def measure_training(
@@ -273,8 +273,8 @@ class _Clock(TrainerCallback):
 
 
 def _short(recipe: Recipe, context: int, steps: int) -> Recipe:
-    kept = ("batch_windows", "accumulate", "precision", "compiled", "gradient_checkpointing", "lora")
-    return Recipe(tokens=steps * recipe.batch_windows * context, **{name: getattr(recipe, name) for name in kept})
+    kept = {name: getattr(recipe, name) for name in ("compiled", *_PACE)}
+    return Recipe(tokens=steps * recipe.batch_windows * context, **kept)
 
 
 def _trained(model: Trainable, tokens: Tokens, short: Recipe, context: int, scratch: Path) -> _Timed:

@@ -85,6 +85,21 @@ def merged(adapted: "PeftModel") -> PreTrainedModel:
     return cast(PreTrainedModel, adapted.merge_and_unload())
 
 
+@contextmanager
+def embeddings_frozen(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Train all parameters of a model but those of its embedding and its head meanwhile."""
+    own = cast(PreTrainedModel, model)
+    modules = [own.get_input_embeddings(), own.get_output_embeddings()] if wanted else []  # type: ignore[no-untyped-call]
+    frozen = [parameter for module in modules if module is not None for parameter in module.parameters()]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
 def full_model(model: Trainable) -> PreTrainedModel:
     """Return a model with full weights: itself, or a merged copy, so that training continues bit for bit."""
     return model if isinstance(model, PreTrainedModel) else merged(copy.deepcopy(model))

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pool.building.training.inputs import NOTHING, RunInputs, TrainingWindows
-from pool.building.training.placement import as_first_says
+from pool.building.training.placement import as_first_says, embeddings_frozen
 from pool.building.training.run_files import DIGESTS, load_optimizer_state, record_files
 from pool.building.training.seed_penalty import Penalty
 from pool.checkpoints.checkpoint import parameters_of
@@ -71,7 +71,11 @@ class RecipeTrainer(Trainer):
 
     def train(self, *arguments: Any, **options: Any) -> Any:
         model = cast(nn.Module, self.model)
-        with rounding(self.args.device, self._recipe.precision), compiled(model, self._recipe.compiled):
+        with (
+            embeddings_frozen(model, self._recipe.frozen_embeddings),
+            rounding(self.args.device, self._recipe.precision),
+            compiled(model, self._recipe.compiled),
+        ):
             return super().train(*arguments, **options)
 
     def create_accelerator_and_postprocess(self) -> None:

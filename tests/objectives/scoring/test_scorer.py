@@ -169,6 +169,7 @@ def test_fewer_tokens_a_pass_are_taken_before_layers_are_computed_again(tiny_poo
     expected = whole.score_with_jacobian(stacked.flat_gradient(), stacked.weight_gradient)
     room = int(table.lengths.max()) * whole._activations_of_a_token()
     monkeypatch.setattr(scorer_module, "ACTIVATION_VALUES", room)
+    monkeypatch.setattr(scorer_module, "LIKE_LENGTHS", 0)
     monkeypatch.setattr(scorer_module, "recomputing", _only(False))
     found = few.score_with_jacobian(stacked.flat_gradient(), stacked.weight_gradient)
     assert sum(map(len, few._by_domain)) > sum(map(len, whole._by_domain))
@@ -179,6 +180,20 @@ def test_fewer_tokens_a_pass_are_taken_before_layers_are_computed_again(tiny_poo
     again = Scorer(stacked.model, table)
     again.score_with_jacobian(stacked.flat_gradient(), stacked.weight_gradient)
     assert sum(map(len, again._by_domain)) == sum(map(len, whole._by_domain)), "a window alone is too large"
+
+
+def test_a_large_model_reads_little_padding(tiny_pool: Pool, monkeypatch) -> None:
+    table = _table(
+        load_tokenizer(tiny_pool.folder / "tokenizer"), [text[:size] for text in TEXTS for size in (9, 20, 60)]
+    )
+    stacked = StackedPool(tiny_pool.member_folders, device="cpu")
+    stacked.merge(np.full(3, 1 / 3))
+    small = Scorer(stacked.model, table)
+    monkeypatch.setattr(scorer_module, "ACTIVATION_VALUES", 0)
+    large = Scorer(stacked.model, table)
+    read = [sum(batch.inputs.numel() for batch in one._segments[0]) for one in (small, large)]
+    assert read[1] < read[0] and read[1] * scorer_module.LIKE_LENGTHS <= table.lengths.sum()
+    np.testing.assert_allclose(large.score(), small.score(), rtol=1e-5)
 
 
 def _only(wanted: bool) -> Callable[[torch.nn.Module, bool], AbstractContextManager[None]]:

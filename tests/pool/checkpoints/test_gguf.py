@@ -2,11 +2,12 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from families import write_family, write_gguf
+from families import FAMILIES, write_family, write_gguf
 from given import name_seed
 from tiny import snapshot
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -62,6 +63,30 @@ def test_quantised_values_are_rounded_and_no_more(empty_root: Path) -> None:
     assert "F32, Q8_0" in loaded.notes[0]
     for one, other in zip(loaded.model.parameters(), given.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=float(other.detach().abs().max()) / 127)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "mistral"])
+def test_other_families_come_from_a_gguf_file_as_they_were(empty_root, monkeypatch, name: str, tied: bool) -> None:
+    pytest.importorskip("gguf")
+    if name == "qwen3":  # transformers takes every Qwen3's heads for 128 wide, as the released ones are
+        wide = replace(FAMILIES[name], config={**FAMILIES[name].config, "head_dim": 128})
+        monkeypatch.setitem(FAMILIES, name, wide)
+    folder, path = empty_root / "given", empty_root / "tiny.gguf"
+    write_family(name, folder, [(empty_root / "prose.txt").read_text()], tied=tied)
+    write_gguf(folder, path, quantised=False)
+    loaded, given = load_gguf(path, "[seed]").model, AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert loaded.config.tie_word_embeddings == tied
+    tokens = torch.arange(8)[None]
+    assert torch.equal(loaded(tokens).logits, given(tokens).logits)
+
+
+def test_a_file_whose_sizes_are_read_wrongly_is_refused(empty_root: Path) -> None:
+    pytest.importorskip("gguf")
+    write_family("qwen3", empty_root / "given", [(empty_root / "prose.txt").read_text()], tied=True)
+    write_gguf(empty_root / "given", empty_root / "tiny.gguf", quantised=False)
+    with pytest.raises(PoolError, match=r"tiny\.gguf has in another shape .*not be the model that was trained"):
+        load_gguf(empty_root / "tiny.gguf", "[seed]")
 
 
 def test_values_that_are_not_read_are_refused(empty_root: Path) -> None:

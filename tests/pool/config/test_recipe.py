@@ -39,6 +39,20 @@ def test_an_option_that_is_set_is_in_the_digest(changes: dict[str, object]) -> N
     assert Recipe.model_validate(changes).digest != Recipe().digest
 
 
+def test_frozen_embeddings_stay_the_seed_s_and_all_else_is_trained(tiny_pool: Pool, tmp_path: Path) -> None:
+    model = load_model(tiny_pool.folder / "seed")
+    frozen = {id(one.weight) for one in (model.get_input_embeddings(), model.get_output_embeddings())}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in frozen}
+    start, end = parameters_of(model), _trained(tiny_pool, tmp_path, frozen_embeddings=True)
+    assert names and {name for name in start if torch.equal(start[name], end[name])} == names
+    assert Recipe(frozen_embeddings=True).digest != Recipe().digest
+    for other in ({"lora": {}}, {"fsdp": 2}, {"continue_optimizer": True}, {"seed_penalty": {"strength": 1.0}}):
+        with pytest.raises(ValidationError, match=f"frozen_embeddings .* and {next(iter(other))} is not: keep one"):
+            Recipe.model_validate({"frozen_embeddings": True, **other})
+    with pytest.raises(ValidationError, match="frozen_embeddings is for members, not for the seed"):
+        SeedRecipe(frozen_embeddings=True)
+
+
 def test_what_a_run_takes_of_a_machine_is_in_no_digest() -> None:
     recipe = Recipe(num_cpus=4, num_gpus=2)
     assert recipe.digest == Recipe().digest and recipe.resources == Resources(4, 2)
