@@ -39,7 +39,8 @@ class StackedPool:
     """K members of P parameters, and one resident model for their merges.
 
     A name with several checkpoints stands for their mean. Tied parameters count once. `dtype` is that of merging:
-    float32, or float64 to check gradients. `folder` is the pool's, with the seed and the packed members.
+    float32, or float64 to check gradients. `folder` is the pool's, with the seed and the packed members. Members load
+    `at_once`, or when a merge first needs them: trained models are scored without them.
 
     Raises `PoolError` for members of different tensors or with NaN, and `ValueError` for a holding that needs `folder`.
     """
@@ -52,6 +53,7 @@ class StackedPool:
         device: str | None = None,
         holding: Holding = AS_TRAINED,
         folder: Path | None = None,
+        at_once: bool = True,
     ) -> None:
         self.names = tuple(folders)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -62,15 +64,17 @@ class StackedPool:
         first = load_model(self._paths[named][0], dtype=dtype)
         check_finite(first, f"member {named!r}", _remedy(self._paths[named][0]))
         self._layout = FlatLayout.of(first)
-        self.flat = torch.zeros(self._layout.size, dtype=dtype, device=self.device)
+        self.flat = torch.zeros(self._layout.size if at_once else 0, dtype=dtype, device=self.device)
         self._shapes = {name: parameter.shape for name, parameter in first.named_parameters()}
         self._gradient: torch.Tensor | None = None
         self.model = self._resident(first)  # frees what was loaded: one model in memory beside the pool, not two
         del first
         self._folder = folder
-        self._members: HeldMembers | None
-        self._is_released = False
-        self.choice, self._members = self._held_in_turn()
+        self._chosen: Choice | None = None
+        self._members: HeldMembers | None = None
+        self._is_released = True
+        if at_once:
+            self._load_members()
 
     @classmethod
     def of_seed(cls, names: Sequence[str], seed: Path, *, holding: Holding = AS_TRAINED) -> StackedPool:
@@ -85,13 +89,19 @@ class StackedPool:
         if self._is_released:
             before = self.flat.clone()
             self._give_values()
-            self.choice, self._members = self._held_in_turn()  # by the resident model's buffer
+            self._load_members()  # by the resident model's buffer
             if before.numel():
                 self.flat.copy_(before)
-            self._is_released = False
         if self._members is None:
             raise NotRememberedError("this would take a merge, and only what is remembered may be read")
         return self._members
+
+    @property
+    def choice(self) -> Choice:
+        """The place of the members and the reason; loads them."""
+        _ = self.members
+        assert self._chosen is not None, "members were loaded"
+        return self._chosen
 
     @property
     def digest_parts(self) -> dict[str, object]:
@@ -144,8 +154,7 @@ class StackedPool:
         self.forget_gradient()
         if resident:
             self.flat = self.flat.new_empty(0)
-            for parameter in self.model.parameters():
-                parameter.data = self.flat
+            self._view(self.model)
         give_back_memory()
 
     def forget_gradient(self) -> None:
@@ -183,6 +192,10 @@ class StackedPool:
             for name, parameter in self.model.named_parameters():
                 parameter.grad = self._gradient[self._layout.matrices[name].part].view(parameter.shape)
         return self._gradient
+
+    def _load_members(self) -> None:
+        self._chosen, self._members = self._held_in_turn()
+        self._is_released = False
 
     def _held_in_turn(self) -> tuple[Choice, HeldMembers]:
         """Hold the members; on a GPU after others that begin there, so that their bytes no longer count as free."""
@@ -273,9 +286,10 @@ class StackedPool:
         return model
 
     def _view(self, model: PreTrainedModel) -> None:
-        """Make a model's parameters views of the flat buffer."""
+        """Make a model's parameters views of the flat buffer, or empty where the buffer is."""
         for name, parameter in model.named_parameters():
-            parameter.data = self.flat[self._layout.matrices[name].part].view(self._shapes[name])
+            part = self.flat[self._layout.matrices[name].part]
+            parameter.data = part.view(self._shapes[name]) if self.flat.numel() else self.flat
 
     def _give_values(self) -> None:
         """Give the resident model a buffer again after `release` freed it."""

@@ -51,12 +51,12 @@ class Proxy:
 
     @cached_property
     def stacked(self) -> StackedPool:
-        """The members, loaded at the first call. Raises `PoolError`."""
+        """The resident model, and the members, which load at the first merge. Raises `PoolError`."""
         from objectives.merging.merge import StackedPool  # loads torch
 
         if not self.merges:
             return StackedPool.of_seed(self.pool.names, self.pool.folder / "seed", holding=self.holding)
-        return StackedPool(self.pool.merged_folders, holding=self.holding, folder=self.pool.folder)
+        return StackedPool(self.pool.merged_folders, holding=self.holding, folder=self.pool.folder, at_once=False)
 
     @property
     def members(self) -> Unloaded:

@@ -176,6 +176,18 @@ def test_a_training_beside_a_pool_has_the_memory_of_a_training_alone(tiny_pool: 
     assert stacked.model(torch.zeros(1, 4, dtype=torch.long)).logits.isfinite().all()
 
 
+def test_members_that_no_merge_needs_stay_on_disk(tiny_pool: Pool) -> None:
+    at_once = StackedPool(tiny_pool.member_folders, device="cpu")
+    later = StackedPool(tiny_pool.member_folders, device="cpu", at_once=False)
+    later.load(tiny_pool.folder / "seed", "the seed")
+    assert later._members is None
+    seed = parameters_of(load_model(tiny_pool.folder / "seed"))
+    assert all(torch.equal(one, seed[name]) for name, one in later.model.named_parameters())
+    for one in (at_once, later):
+        one.merge(np.array([0.5, 0.2, 0.3]))
+    assert torch.equal(later.flat, at_once.flat) and later.choice.place == "resident"
+
+
 def test_members_leave_for_a_training_and_are_not_loaded_to_leave(tiny_pool: Pool) -> None:
     stacked = StackedPool(tiny_pool.member_folders, device="cpu")
     there: list[StackedPool] = []

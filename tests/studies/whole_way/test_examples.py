@@ -14,7 +14,7 @@ from studies.command_line.app import app
 from studies.study_file.study_file import read_study_file
 
 EXAMPLES = Path(__file__).parents[3] / "studies" / "examples"
-FILES = sorted(path.name for path in EXAMPLES.glob("*.toml"))
+FILES = sorted(path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.toml"))
 POOLS = [name for name in FILES if name.endswith("_pool.toml")]
 ON_TABLES = ["two_scales_study.toml"]
 STUDIES = [name for name in FILES if name not in (*POOLS, *ON_TABLES)]
@@ -55,7 +55,7 @@ def test_the_head_of_an_example_names_commands_and_files_that_are_there(name: st
             command = inner[words.pop(0)]
         options = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options
-        assert {word for word in words if word.endswith(".toml")} <= set(FILES)
+        assert {word for word in words if word.endswith(".toml")} <= {Path(file).name for file in FILES}
 
 
 @pytest.mark.parametrize("name", POOLS)
@@ -65,15 +65,15 @@ def test_a_pool_without_its_text_says_where_to_get_it(name: str, mixscout, tmp_p
         return
     head = (EXAMPLES / name).read_text(encoding="utf-8").split("\nname = ")[0]
     assert all(f"#   {partition} " in head for partition in config.corpus.partitions)
-    shutil.copy(EXAMPLES / name, tmp_path)
-    refused = mixscout("pool", "build", tmp_path / name)
+    file = shutil.copy(EXAMPLES / name, tmp_path)
+    refused = mixscout("pool", "build", file)
     assert refused.code == 1 and f"{tmp_path / 'corpora'}" in refused.err and refused.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_names_a_pool_that_is_there_and_its_domains(name: str) -> None:
     config = read_study_file(EXAMPLES / name)
-    assert config.pool is not None and config.pool.name in POOLS
+    assert config.pool is not None and config.pool.relative_to(EXAMPLES).as_posix() in POOLS
     pool = read_pool_file(config.pool)
     if pool.corpus.source == "files":
         domains = {*pool.corpus.partitions, *pool.corpus.held_out}
