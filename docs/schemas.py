@@ -1,6 +1,6 @@
 """Infer a JSON schema of every verb's `--json` from real answers, and write docs/reference/json-schemas.json.
 
-    PYTHONPATH=.:tests/support python docs/schemas.py
+    PYTHONPATH=.:tests/support:tests/support/swarm python docs/schemas.py
 
 A tiny pool is built, every verb is run on it, and what it prints is described. Objects keyed by the user's own
 names (partitions, domains, mixtures, strategies), or whose values are all alike, become `additionalProperties`.
