@@ -198,7 +198,8 @@ class _Row(NamedTuple):
 def _evidence(bench: Workbench, study: optuna.Study, forecaster: Forecaster) -> dict[str, list[_Row]]:
     """Return what the study's merges say, by rule: that of the study first.
 
-    A merge by the study's rule is the merge of another mixture by another rule, and its value holds there too.
+    A merge by the study's rule is the merge of another mixture by another rule, and its value holds there too; not so
+    where one of both weighs rows.
     """
     trials = [] if bench.config.downstream else completed_trials(study)  # of downstream scores: no held-out loss
     full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
@@ -208,7 +209,8 @@ def _evidence(bench: Workbench, study: optuna.Study, forecaster: Forecaster) -> 
     rows = {rule_name(own): [_Row(one.mixture.array, one.value, one.gradient) for one in evaluations]}
     for name in forecaster.averages["search"].models:
         if name not in rows:
-            found = [(forecaster.rules[name].mixture(own.weights(one.mixture.array)), one) for one in evaluations]
+            rule, known = forecaster.rules[name], [] if own.by_rows else evaluations
+            found = [(rule.mixture(own.weights(one.mixture.array)), one) for one in known]
             rows[name] = [_Row(weights, one.value) for weights, one in found if weights is not None]
     return rows
 
