@@ -14,7 +14,7 @@ from objectives.held_out import Floats
 from objectives.merging.members.form import DECODED_AT_ONCE, FlatLayout, HeldMembers
 
 
-class Rows:
+class ModelRows:
     """The R rows of all matrices of a model whose parameters lie in a buffer (P,).
 
     information: Fisher information (K, R) of members, once a merge rule has asked for it

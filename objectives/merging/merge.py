@@ -16,7 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from objectives.held_out import Floats
-from objectives.merging.by_rows import Rows as ModelRows
+from objectives.merging.by_rows import ModelRows
 from objectives.merging.members.arrays import Rows, filled, mapped, packed_name, shared, to_read
 from objectives.merging.members.form import FlatLayout, Form, HeldMembers, inner, sum_many
 from objectives.merging.members.holding import Choice, Holding, choose, free_memory
