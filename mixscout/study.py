@@ -195,16 +195,16 @@ class Study:
         return self._chart("best-mixture")
 
     def plot_standings(self) -> Figure:
-        """Draw the best mixture beside the baselines."""
-        return self._chart("standings")
+        """Draw how far the best mixture is better than each baseline."""
+        return self._chart("leads")
 
     def plot_progress(self) -> Figure:
         """Draw every evaluation in order, and the best so far."""
         return self._chart("progress")
 
     def plot_mixtures(self) -> Figure:
-        """Draw every mixture evaluated, one line a mixture."""
-        return self._chart("parallel")
+        """Draw every mixture evaluated, one point a weight."""
+        return self._chart("weights")
 
     def plot_slices(self) -> Figure:
         """Draw the predicted value around the best mixture."""
@@ -267,14 +267,14 @@ def _sections() -> dict[str, Callable[[Facts], Section]]:
     from studies.outcome.report.sections.course import progress_section
     from studies.outcome.report.sections.mixtures import mixtures_section
     from studies.outcome.report.sections.slices import slices_section
-    from studies.outcome.report.sections.standings import best_section
     from studies.outcome.report.sections.surrogate import surrogate_section
+    from studies.outcome.report.sections.verdict import best_section
 
     return {
         "best-mixture": best_section,
-        "standings": best_section,
+        "leads": best_section,
         "progress": progress_section,
-        "parallel": mixtures_section,
+        "weights": mixtures_section,
         "slices": slices_section,
         "predicted-measured": surrogate_section,
     }

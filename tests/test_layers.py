@@ -26,7 +26,8 @@ studies/opened  studies/running  studies/answers  studies/assessment/pool_check 
 studies/assessment/comparison  studies/assessment/ablation
 studies/benchmarks/ratio.py  studies/benchmarks/training.py  studies/benchmarks/surrogates.py
 studies/benchmarks/evaluation  studies/benchmarks/gpu.py  studies/benchmarks/strategies
-studies/outcome/handover  studies/outcome/smaller  studies/outcome/cost.py  studies/outcome/report/facts
+studies/outcome/handover  studies/outcome/smaller  studies/outcome/cost.py  studies/outcome/samples.py
+studies/outcome/rating.py  studies/outcome/report/facts
 studies/outcome/report/sections  studies/outcome/report  studies/outcome/dashboard  studies/command_line  mixscout
 """
 ROOMS = ORDER.split()

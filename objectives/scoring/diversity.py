@@ -1,7 +1,7 @@
-"""Self-BLEU: the likeness of a model's texts, to see a mixture narrow a model.
+"""What a model writes: its continuations of prompts, their likeness to each other, and their coherence with prompts.
 
 Self-BLEU grows with length and number of texts: compare figures of equal `samples`, lengths and prompts only.
-sacrebleu is an extra, imported at the first call.
+sacrebleu and torchmetrics are extras, imported at the first call.
 """
 
 import importlib
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from objectives.held_out import Floats
 from pool.checkpoints.weights import most_positions
+from pool.corpus.embeddings import Embedder, EmbeddingModel
 from pool.errors import ConfigError
 from pool.tokens.tokenizer import end_of_text
 
@@ -60,14 +63,25 @@ def self_bleu_of(
             f"tokens and {len(prompts)} prompts"
         )
     _bleu()
+    repeated = [prompts[i % len(prompts)] for i in range(samples)]
+    written = continuations(model, tokenizer, repeated, new_tokens=new_tokens, seed=seed)
+    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+    return Diversity(self_bleu(texts), distinct_2(written), samples, sum(map(len, written)))
+
+
+def continuations(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[Prompt], *, new_tokens: int, seed: int
+) -> list[Tokens]:
+    """Continue every prompt at temperature 1 by `new_tokens` tokens, without an end of text.
+
+    The global random state is restored. Raises `ValueError` for a prompt too long for the context.
+    """
     tokens = [_tokens(tokenizer, prompt) for prompt in prompts]
     _check_room(model, max(map(len, tokens)), new_tokens)
     cuda = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
-        written = list(_continuations(model, tokenizer, [tokens[i % len(tokens)] for i in range(samples)], new_tokens))
-    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
-    return Diversity(self_bleu(texts), distinct_2(written), samples, sum(map(len, written)))
+        return list(_continuations(model, tokenizer, tokens, new_tokens))
 
 
 def self_bleu(texts: Sequence[str]) -> float:
@@ -89,6 +103,48 @@ def distinct_2(sequences: Sequence[Tokens]) -> float:
     if not pairs:
         raise ValueError("distinct-2 counts pairs of tokens: expected a sequence of 2 tokens or more")
     return len(set(pairs)) / len(pairs)
+
+
+def coherence(embedder: Embedder, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+    """Return the cosine (N,) of each text with its prompt, in [-1, 1], by the vectors of a local encoder."""
+    both = embedder.of([*prompts, *texts]).astype(np.float64)
+    cosines: Floats = (both[: len(prompts)] * both[len(prompts) :]).sum(axis=1)
+    return cosines
+
+
+def bert_scores(encoder: EmbeddingModel, texts: Sequence[str], references: Sequence[str]) -> Floats:
+    """Return BERTScore's F1 (N,) of texts and their references by torchmetrics (Zhang et al. 2020, arXiv 1904.09675).
+
+    By the encoder's last hidden states, without weights of rare words. Raises `ConfigError` without torchmetrics.
+    """
+    try:
+        library = importlib.import_module("torchmetrics.functional.text.bert")
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"BERTScore needs torchmetrics ({error}); run `pip install 'mixscout[bertscore]'`") from None
+
+    def batch(texts: Sequence[str], *_: object, **__: object) -> dict[str, torch.Tensor]:
+        ids = [each.ids or [encoder.filler] for each in encoder.tokenizer.encode_batch_fast(list(texts))]
+        longest = max(map(len, ids))
+        rows = [[*row, *[encoder.filler] * (longest - len(row))] for row in ids]
+        masks = [[1] * len(row) + [0] * (longest - len(row)) for row in ids]
+        return {"input_ids": torch.tensor(rows), "attention_mask": torch.tensor(masks)}
+
+    def states(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        device = model.device
+        found: torch.Tensor = model(**{name: one.to(device) for name, one in inputs.items()}).last_hidden_state
+        return found
+
+    def score(text: str, reference: str) -> float:
+        # A pair a call: of several, torchmetrics 1.9 sorts both lists by length and pairs the wrong ones.
+        told = {
+            "model": encoder.model,
+            "user_tokenizer": batch,
+            "user_forward_fn": states,
+            "device": encoder.model.device,
+        }
+        return float(library.bert_score([text], [reference], **told)["f1"])
+
+    return np.array([score(text, reference) for text, reference in zip(texts, references, strict=True)])
 
 
 def _bleu() -> Any:

@@ -66,15 +66,20 @@ class EmbeddingModel:
 
 
 def load_embedding_model(name: str, folder: Path) -> EmbeddingModel:
-    """Load the embedding model of partition `name` from safetensors, without code of its own.
+    """Load the embedding model of partition `name`. Raises `CorpusError` naming the missing or unfit part."""
+    return load_encoder(called_embeddings(name), folder)
+
+
+def load_encoder(called: str, folder: Path) -> EmbeddingModel:
+    """Load an encoder from safetensors, without code of its own; `called` is its option in messages.
 
     Raises `CorpusError` naming the missing or unfit part.
     """
     with as_corpus_error():
-        files = find_foreign(folder, called_embeddings(name), loaded_as="AutoModel")
-        where = f"{called_embeddings(name)}: {folder}"
-        model = _load_model(files, called_embeddings(name))
-        tokenizer = _load_tokenizer(files.tokenizer / TOKENIZER, called_embeddings(name))
+        files = find_foreign(folder, called, loaded_as="AutoModel")
+        where = f"{called}: {folder}"
+        model = _load_model(files, called)
+        tokenizer = _load_tokenizer(files.tokenizer / TOKENIZER, called)
         check_vocabulary(model, tokenizer.get_vocab().values(), where)
         rows = rows_of(model, where)
     positions = getattr(model.config, "max_position_embeddings", None)  # absent or -1: relative positions

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optuna
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -22,9 +23,15 @@ from studies.answers.best import Best
 from studies.answers.lettering import save
 from studies.answers.tables import used_partitions
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
-"""Colours of all pictures, told apart by the colour-blind (Okabe and Ito 2008)."""
-_COLOURS, _LINES = (BLUE, ORANGE, GREEN, GREY), ("-", "--", ":", "-.")
+BETTER, WORSE, PREDICTED, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#666666", "#000000"
+"""Colours of all pictures, told apart by the colour-blind (Okabe and Ito 2008), each with one meaning.
+
+BETTER is also the best mixture, WORSE also what was judged to be worse; GREY and INK mean neither. A colour is never
+the only difference between two marks.
+"""
+WORSE_TO_BETTER = LinearSegmentedColormap.from_list("worse-to-better", (WORSE, "#F7F7F7", BETTER))
+_COLOURS, _LINES = ("#AA4499", "#999933", INK, GREY), ("-", "--", ":", "-.")
+"""Of partitions: none of them means better or worse."""
 _BASELINE_STYLES = {"uniform": "--", "proportional": ":", "best_single_member": "-."}
 
 
@@ -56,7 +63,7 @@ def saved(figure: Figure, path: Path, *, dpi: int) -> Path:
 def draw_weights(axes: Axes, mixture: Mixture) -> None:
     weights = dict(sorted(mixture.as_dict().items(), key=lambda item: item[1]))
     names = [name.replace("_", " ") for name in weights]
-    bars = axes.barh(names, list(weights.values()), color=BLUE)
+    bars = axes.barh(names, list(weights.values()), color=BETTER)
     axes.bar_label(bars, labels=[f"{weight:.1%}" for weight in weights.values()], padding=3, fontsize=9)
     axes.set_xlim(0, max(weights.values()) * 1.18)
     axes.set_xlabel("weight in the mixture")
@@ -73,10 +80,10 @@ def draw_progress(
     """Draw the value of each merge in order, the best so far, and the baselines named in `_BASELINE_STYLES`."""
     merges = range(1, len(values) + 1)
     axes.plot(merges, values, ".", color=GREY, alpha=0.6, label="each merge")
-    axes.step(merges, best_so_far(values, direction), where="post", color=BLUE, linewidth=2, label="best so far")
+    axes.step(merges, best_so_far(values, direction), where="post", color=BETTER, linewidth=2, label="best so far")
     for name, value in baselines.items():
         label = f"{name.replace('_', ' ')}: {value:.3f}"
-        axes.axhline(value, linestyle=_BASELINE_STYLES[name], color=ORANGE, linewidth=1.3, label=label)
+        axes.axhline(value, linestyle=_BASELINE_STYLES[name], color=INK, linewidth=1.3, label=label)
     axes.set_xlabel("merges")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
@@ -110,7 +117,7 @@ def draw_weights_by_age(axes: Axes, found: Ages) -> None:
 def draw_regret_by_age(axes: Axes, found: Ages) -> None:
     """Draw how much worse each age's best mixture is at the end, with 95 % intervals, and the small regret."""
     tokens = [age.tokens for age in found.ages]
-    for split, colour, marker in zip(SPLITS, (ORANGE, BLUE), "so", strict=True):
+    for split, colour, marker in zip(SPLITS, (GREY, INK), "so", strict=True):
         paired = [age.regret_at_end[split] for age in found.ages]
         errors = [CONFIDENT * one.standard_error if math.isfinite(one.standard_error) else 0.0 for one in paired]
         regrets = [one.difference for one in paired]

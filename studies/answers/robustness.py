@@ -25,9 +25,9 @@ from pool.mixture import Mixture
 from pool.tokens.held_out import HeldOutWindows
 from pool.tokens.tokenizer import load_tokenizer
 from studies.answers.best import baseline_mixtures
-from studies.answers.score import Json, Score, paired_json, rank_correlation
+from studies.answers.score import Json, Score, paired_by_domain, paired_json, rank_correlation
 from studies.opened.on_pool import Workbench
-from studies.opened.opened_study import best_mixture
+from studies.opened.opened_study import ROBUSTNESS, best_mixture
 from studies.terminal import plain_table
 
 BEST = "best"
@@ -117,7 +117,7 @@ class Robustness:
 
 
 def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed: int) -> Robustness:
-    """Score every contender under every condition, by one merge each.
+    """Score every contender under every condition, by one merge each, and record the differences in the study.
 
     Raises `StudyError`, `NonFiniteLossError`, and `ValueError` for `noise` outside [0, 1].
     """
@@ -137,7 +137,7 @@ def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed:
         condition: Condition({name: Score(goal, table, nats[name][condition]) for name in contenders}, different)
         for condition, (goal, table) in judged.items()
     }
-    return Robustness(
+    answer = Robustness(
         bench.config.name,
         contenders,
         noise,
@@ -146,6 +146,24 @@ def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed:
         perturbed={kind: conditions[kind] for kind in PERTURBATIONS},
         elsewhere=conditions.get(ELSEWHERE),
     )
+    study.set_user_attr(ROBUSTNESS, {"mixture": best.as_dict(), **_record(bench, answer)})
+    return answer
+
+
+def _record(bench: Workbench, answer: Robustness) -> Json:
+    """Return what a report shows: differences by kind of text, and by other domain in the goal's measure."""
+    conditions = {PLAIN: answer.plain} | {str(kind): found for kind, found in answer.perturbed.items()}
+    by_condition = {
+        kind: {name: paired_json(one) for name, one in found.behind.items()} for kind, found in conditions.items()
+    }
+    if answer.elsewhere is None:
+        return {"by_condition": by_condition, "by_domain": {}}
+    windows, measure = bench.proxy.pool.corpus.held_out["test"], bench.goals["test"].measure
+    nats = {name: score.table.by_domain(score.nats) for name, score in answer.elsewhere.scores.items()}
+    behind = {name: paired_by_domain(windows, measure, nats[name], nats[BEST]) for name in answer.elsewhere.behind}
+    domains = answer.elsewhere.table.domains
+    by_domain = {domain: {name: paired_json(one[domain]) for name, one in behind.items()} for domain in domains}
+    return {"by_condition": by_condition, "by_domain": by_domain}
 
 
 def _judged(

@@ -16,9 +16,10 @@ from objectives.evaluation import Evaluation
 from objectives.held_out import Floats, HeldOutLoss, perplexity_of
 from objectives.scoring.paired import PairedDifference, paired_difference
 from objectives.scoring.window_table import WindowTable
-from objectives.target import Goal
+from objectives.target import Goal, Measure
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
+from pool.tokens.held_out import HeldOutWindows
 from search.space import CappedSimplex
 from search.trials import signed, signs_of
 
@@ -78,6 +79,17 @@ class Score:
         over = Goal.over(tuple(self.domains), aggregate)
         loss_nats, bits = over.loss_nats(self.domains), over.bits_per_byte(self.domains)
         return {"loss_nats": loss_nats, "perplexity": perplexity_of(loss_nats), "bits_per_byte": bits}
+
+
+def paired_by_domain(
+    windows: Mapping[str, HeldOutWindows], measure: Measure, first: Mapping[str, Floats], second: Mapping[str, Floats]
+) -> dict[str, PairedDifference]:
+    """Compare the nats of two models domain by domain, in a measure: the first's loss minus the second's."""
+    found = {}
+    for name in first:
+        goal, table = Goal.over((name,), "macro", measure=measure), WindowTable.of(windows, (name,))
+        found[name] = paired_difference(goal, table, first[name], second[name])
+    return found
 
 
 def score_of(bench: Workbench, evaluation: Evaluation, split: Split) -> Score:

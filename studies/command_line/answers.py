@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pool.errors import OutputError
 from studies.command_line.options import (
     DryRunOption,
     FilesOption,
@@ -24,6 +25,19 @@ from studies.terminal import console, print_json, quiet_libraries, since_start
 
 if TYPE_CHECKING:
     from studies.study_file.study_file import StudyFile
+
+EncoderOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", show_default="none", help="A sentence encoder on disk: cosine of each text with its prompt."
+    ),
+]
+BertScoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", show_default="none", help="An encoder on disk: BERTScore of each text with the real one."
+    ),
+]
 
 answer_verbs = Verbs()
 
@@ -146,3 +160,60 @@ def confirm(study_file: StudyArgument, dry_run: DryRunOption = False, as_json: J
         confirmation = run_confirm(bench, best_mixture(bench, bench.known_study()), trains)
     then = "report", study_file, "everything on one page"
     print_answer(confirmation, show_confirmation, as_json=as_json, then=then)
+
+
+@answer_verbs.command(epilog="Examples: `mixscout samples study.toml`, `... --prompts 5 --encoder MODEL_FOLDER`")
+def samples(
+    study_file: StudyArgument,
+    prompts: Annotated[int, typer.Option(min=1, help="Beginnings of documents of each held-out domain.")] = 3,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the choice of prompts, of the texts, and of their order.")
+    ] = 0,
+    encoder: EncoderOption = None,
+    bertscore: BertScoreOption = None,
+    output: FilesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the best mixture and its baselines continue held-out text, blinded, in a CSV file for raters.
+
+    By the seed, uniform, the best single member, the best mixture and, where it was trained, the model really trained.
+    """
+    quiet_libraries()
+    from studies.opened.opened_study import best_mixture
+    from studies.outcome.samples import SamplesRequest, run_samples, samples_files, show_samples
+
+    with pool_bench(study_file) as bench:
+        reports = folder_of_files(output, bench.root / "reports")
+        if reports is None:
+            raise OutputError(f"{bench.root / 'reports'} may not be written by this user; name a folder with --output")
+        asked = SamplesRequest(prompts, seed, encoder, bertscore)
+        found = run_samples(bench, best_mixture(bench, bench.known_study()), asked, reports)
+    csv, _ = samples_files(reports, found.study)
+    print_answer(found, show_samples, as_json=as_json)
+    if not as_json:
+        console().print(f"for raters, a number under `score` for every text, higher for better: {csv}", soft_wrap=True)
+        tell_next("rate", study_file, "whose texts raters prefer, once the scores are written")
+
+
+@answer_verbs.command(epilog="Examples: `mixscout rate study.toml`, `mixscout rate study.toml ann.csv bob.csv`")
+def rate(
+    study_file: StudyArgument,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[CSV]...", help="Raters' files, by default the file that `samples` wrote."),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", show_default="that of `samples`", help="The key: who wrote which text."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show whose texts raters prefer, with intervals, from the scores in the files of `samples`."""
+    quiet_libraries()
+    from studies.outcome.rating import find_ratings, show_ratings
+    from studies.outcome.samples import read_samples, samples_files
+
+    with pool_bench(study_file) as bench:
+        csv, own = samples_files(bench.root / "reports", bench.config.name)
+    found = find_ratings(read_samples(key or own), files or [csv])
+    print_answer(found, show_ratings, as_json=as_json, then=("report", study_file, "everything on one page"))

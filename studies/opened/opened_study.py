@@ -132,6 +132,8 @@ def study_database(
 
 REFINED = "mixscout:refined"
 """Attribute of a study with the answer of `refine`, as JSON."""
+ROBUSTNESS = "mixscout:robustness"
+"""Attribute of a study with the differences that `robustness` found for a best mixture, as JSON."""
 
 
 def refinement_of(name: str) -> str:

@@ -112,19 +112,27 @@ class Proxy:
 
         return Scorer(self.stacked.model, table, precision=self.settings.precision).score()
 
+    def known_seed_nats(self, table: WindowTable, split: Split, store: EvaluationStore) -> Floats | None:
+        """Recall the nats (W,) of the seed on the windows of a split; None where they are not remembered."""
+        found = store.find(self._seed_digest(table, split), self._of_any)
+        return None if found is None or found.windows is None else table.together(found.windows)
+
     def seed_nats(self, table: WindowTable, split: Split, store: EvaluationStore) -> Floats:
         """Recall, or score and remember, the nats (W,) of the seed on the windows of a split."""
-        mixture = Mixture.uniform(self.pool.names)  # any: the seed stands for none
-        digest = self._seed_digest(table, split)
-        found = store.find(digest, mixture)
-        if found is not None and found.windows is not None:
-            return table.together(found.windows)
-        started = time.perf_counter()
+        known = self.known_seed_nats(table, split, store)
+        if known is not None:
+            return known
+        started, mixture, digest = time.perf_counter(), self._of_any, self._seed_digest(table, split)
         self.make_resident(None)
         nats = self.score_resident(table)
         if np.isfinite(nats).all() and not store.only_recalls:
             store.keep(_of_seed(table, nats, mixture, digest, seconds=time.perf_counter() - started))
         return nats
+
+    @property
+    def _of_any(self) -> Mixture:
+        """Some mixture to remember the seed by, as the seed stands for none."""
+        return Mixture.uniform(self.pool.names)
 
     def _seed_digest(self, table: WindowTable, split: Split) -> str:
         """Digest everything that decides the seed's nats; the order of domains may change their last digits."""

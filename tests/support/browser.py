@@ -31,6 +31,11 @@ class Browser:
         self._driver.get_log("browser")
         self._driver.get(url)
 
+    def prefer(self, scheme: str, *, media: str = "") -> None:
+        """Prefer a colour scheme, `light` or `dark`, on a medium, the screen or `print`."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+
     def ask(self, script: str) -> object:
         return self._driver.execute_script(f"return {script}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from itertools import count
@@ -30,6 +31,8 @@ ENTRIES = {
     "robustness": "STUDY",
     "ages": "AGED --merges 3 --output NEW",
     "confirm": "STUDY",
+    "samples": "STUDY --prompts 1 --output NEW",
+    "rate": "STUDY RATED --key KEY",
     "fidelity": "STUDY --mixtures 6 --output NEW",
     "predict": "STUDY",
     "ablate": "STUDY --output NEW",
@@ -85,6 +88,9 @@ def prepare(root: Path, forked: Forks) -> None:
     write_swarm(small_table(), root / "swarm")
     for study in ("STUDY", "SECOND", "AGED"):
         assert forked.run(*words_of(f"search {study} --merges 6", root, root)).code == 0
+    assert forked.run("samples", root / "study.toml", "--prompts", "1", "--output", root / "rated").code == 0
+    table = root / "rated" / "tiny.samples.csv"
+    table.write_text(re.sub(r",(\r?)$", r",1\1", table.read_text(), flags=re.MULTILINE))
 
 
 def words_of(line: str, root: Path, new: Path) -> list[str]:
@@ -97,6 +103,8 @@ def words_of(line: str, root: Path, new: Path) -> list[str]:
         "AGED": root / "aged" / "study.toml",
         "GIVEN": root / "given",
         "TABLE": root / "swarm",
+        "RATED": root / "rated" / "tiny.samples.csv",
+        "KEY": root / "rated" / "tiny.samples.json",
         "NEW": new / str(next(_NUMBERS)),
     }
     words = f"{line} {ENTRIES[line]}" if line in ENTRIES else line

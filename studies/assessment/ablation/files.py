@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from objectives.held_out import Floats
 from pool.files.names import file_name
 from pool.files.whole import csv_text, write_text, writing_to
-from studies.answers.picture import saved
+from studies.answers.picture import WORSE_TO_BETTER, saved
 from studies.assessment.ablation.ablation import Ablation
 
 COLUMNS = ("quantity", "partition", "domain", "is_goal", "contribution", "standard_error", "measure", "split")
@@ -67,14 +67,14 @@ def draw_ablation(ablation: Ablation, path: Path) -> Path:
 def shapley_figure(
     title: str, partitions: Sequence[str], columns: Sequence[str], values: Floats, measure: str
 ) -> Figure:
-    """Draw contributions (K, C), the goal first, partitions ordered by it; red harms, blue helps."""
+    """Draw contributions (K, C), the goal first, partitions ordered by it; orange harms, blue helps."""
     order = np.argsort(-values[:, 0], kind="stable")
     shown = values[order]
     height, width = 1.9 + 0.42 * len(shown), 4.2 + 0.85 * shown.shape[1]
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     most = float(np.abs(shown).max()) or 1.0
-    image = axes.imshow(shown, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+    image = axes.imshow(shown, cmap=WORSE_TO_BETTER, vmin=-most, vmax=most, aspect="auto")
     axes.set_yticks(range(len(shown)), [partitions[row].replace("_", " ") for row in order])
     names = [name.replace("_", " ") for name in columns]
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")

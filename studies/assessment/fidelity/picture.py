@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from objectives.held_out import CONFIDENT
 from pool.corpus.corpus import Split
-from studies.answers.picture import BLUE, GREEN, GREY, ORANGE, saved
+from studies.answers.picture import BETTER, GREY, INK, saved
 from studies.assessment.fidelity.fidelity import Fidelity
 from studies.assessment.fidelity.readings import VALUE
 from studies.terminal import digits
 
-_MARKED = {"best": (ORANGE, "*", 170), "uniform": (GREEN, "s", 55), "proportional": (GREEN, "^", 65)}
+_MARKED = {"best": (BETTER, "*", 170), "uniform": (INK, "s", 55), "proportional": (INK, "^", 65)}
 
 
 def draw_fidelity(fidelity: Fidelity, split: Split, path: Path) -> Path:
@@ -37,7 +37,7 @@ def draw_scatter(axes: Axes, fidelity: Fidelity, split: Split) -> None:
         bar, label = CONFIDENT * agreed.noise[VALUE].deviation, "95 %, data order"
         axes.errorbar(proxy, truth, yerr=bar, fmt="none", ecolor=GREY, elinewidth=1, capsize=2, label=label)
     others = np.array([name not in _MARKED for name in fidelity.mixtures])
-    axes.scatter(proxy[others], truth[others], s=36, color=BLUE, label="other mixtures", zorder=3)
+    axes.scatter(proxy[others], truth[others], s=36, color=GREY, label="other mixtures", zorder=3)
     for row, name in enumerate(fidelity.mixtures):
         if name in _MARKED:
             color, marker, size = _MARKED[name]
@@ -60,8 +60,8 @@ def draw_domains(axes: Axes, fidelity: Fidelity, split: Split) -> None:
         one = agreement[name]["spearman"]
         if math.isfinite(one.value):
             spread = [[one.value - one.low], [one.high - one.value]]
-            color = ORANGE if name == VALUE else BLUE
-            axes.errorbar(one.value, place, xerr=spread, fmt="o", color=color, capsize=3)
+            color = INK if name == VALUE else GREY
+            axes.errorbar(one.value, place, xerr=spread, fmt="D" if name == VALUE else "o", color=color, capsize=3)
     shown = ["the study's value" if name == VALUE else name.replace("_", " ") for name in names]
     axes.set_yticks(range(len(names)), shown)
     axes.axvline(0, color=GREY, linewidth=0.8)

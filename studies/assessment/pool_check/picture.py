@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from objectives.held_out import Floats
 from pool.files.names import file_name
 from pool.files.whole import new_files
-from studies.answers.picture import saved
+from studies.answers.picture import WORSE_TO_BETTER, saved
 
 if TYPE_CHECKING:
     from studies.assessment.pool_check.check import PoolCheck
@@ -26,7 +26,7 @@ NOT_MEASURED = "#D9D9D9"
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A labelled matrix; blue is good and red is bad.
+    """A labelled matrix; blue is better and orange is worse.
 
     colours: within `most` of `middle`
     written: values written in cells, by the format `form`
@@ -61,7 +61,7 @@ def _transfer(check: PoolCheck) -> HeatMap:
     with np.errstate(invalid="ignore"):
         excess = losses - losses[-1]
     title = f"Held-out loss of pool {check.pool}, nats per token, {check.split} split"
-    return HeatMap(title, "less the seed's loss", list(models), check.domains, excess, losses, ".2f")
+    return HeatMap(title, "minus the seed's loss", list(models), check.domains, excess, losses, ".2f")
 
 
 def _cosines(check: PoolCheck) -> HeatMap:
@@ -94,7 +94,7 @@ def heat_map_figure(one: HeatMap) -> Figure:
     finite = np.where(np.isfinite(one.colours), one.colours, np.nan)
     distance = np.abs(finite - one.middle)
     most = one.most or float(np.max(distance, initial=0.0, where=np.isfinite(distance))) or 1.0
-    colours = "RdBu" if one.high_is_good else "RdBu_r"
+    colours = WORSE_TO_BETTER if one.high_is_good else WORSE_TO_BETTER.reversed()
     image = axes.imshow(finite, cmap=colours, vmin=one.middle - most, vmax=one.middle + most, aspect="auto")
     axes.set_yticks(range(len(one.rows)), [name.replace("_", " ") for name in one.rows])
     columns = [name.replace("_", " ") for name in one.columns]

@@ -8,26 +8,28 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
 from studies.answers.lettering import save
-from studies.outcome.report.facts.section import Cell, Section, Table, shown
+from studies.outcome.report.facts.section import Cell, Table, shown
 
-LONG = 16
+LONG = 5
 """A table of more rows is folded up."""
 MOST_ROWS = 400
 """Rows of a table in the page; the CSV file has all of them."""
 UNKNOWN = "-"
+_COLUMN = 480
+"""CSS pixels of a column; a figure that stays wider has both."""
 _WIDEST, _NARROWEST = 1.3, 0.8
 """Scales of a figure within which its letters stay readable."""
 
 
-def render(study: str, summary: str, sections: Sequence[Section], figures: Mapping[str, Figure]) -> str:
-    """Return the page of a study; `figures` are those of the sections' charts by name."""
+def render(parts: Mapping[str, object], figures: Mapping[str, Figure]) -> str:
+    """Return the page of a study from the parts of its report; `figures` are those of the charts by name."""
     environment = Environment(
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
@@ -38,9 +40,7 @@ def render(study: str, summary: str, sections: Sequence[Section], figures: Mappi
     here = files("studies.outcome.report")
     template = environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
-        study=study,
-        summary=summary,
-        sections=sections,
+        parts,
         images={name: _image(figure) for name, figure in figures.items()},
         style=here.joinpath("page.css").read_text(encoding="utf-8"),
         figures=_columns_of_numbers,
@@ -50,14 +50,15 @@ def render(study: str, summary: str, sections: Sequence[Section], figures: Mappi
 
 
 def _image(figure: Figure) -> dict[str, str]:
-    """Return the URI of a figure as SVG, and the CSS of its width."""
+    """Return the URI of a figure as SVG without a background, the CSS of its width, and its class."""
     image = io.BytesIO()
-    save(figure, image, format="svg", metadata={"Date": None, "Creator": None})
+    save(figure, image, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     width = round(figure.get_figwidth() * 96)  # CSS pixels
     narrowest, widest = round(_NARROWEST * width), round(_WIDEST * width)
     return {
         "uri": "data:image/svg+xml;base64," + base64.b64encode(image.getvalue()).decode(),
         "style": f"width: 100%; min-width: {narrowest}px; max-width: {widest}px",
+        "shape": "broad" if narrowest > _COLUMN else "",
     }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from pool.errors import OutputError, StudyError
 from pool.files.names import file_name
@@ -19,42 +21,55 @@ from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table, in_style
 from studies.outcome.report.page import render
 from studies.outcome.report.sections.course import ages_section, gate_section, progress_section
-from studies.outcome.report.sections.fidelity import fidelity_section
+from studies.outcome.report.sections.fidelity import fidelity_section, priors_section
 from studies.outcome.report.sections.members import contributions_section, transfer_section
 from studies.outcome.report.sections.mixtures import mixtures_section
 from studies.outcome.report.sections.reproduction import cost_section, reproduction_section
+from studies.outcome.report.sections.samples import samples_section
 from studies.outcome.report.sections.slices import slices_section
-from studies.outcome.report.sections.standings import best_section
 from studies.outcome.report.sections.surrogate import surrogate_section
-from studies.outcome.report.sections.trade_off import trade_off_section
+from studies.outcome.report.sections.trade_off import elsewhere_section, trade_off_section
+from studies.outcome.report.sections.verdict import Takeaway, best_section, verdict_of
 from studies.study_file.study_file import StudyFile
 from studies.terminal import json_text
 
-SECTIONS: Sequence[Callable[[Facts], Section]] = (
-    best_section,
+Sections = Sequence[Callable[[Facts], Section]]
+SECTIONS: Sections = (best_section, elsewhere_section, fidelity_section, samples_section, cost_section)
+DIAGNOSTICS: Sections = (
+    trade_off_section,
     slices_section,
     mixtures_section,
     progress_section,
-    trade_off_section,
     surrogate_section,
     gate_section,
     transfer_section,
     contributions_section,
-    fidelity_section,
-    cost_section,
-    reproduction_section,
 )
+"""Sections that the page folds up."""
 PAGE, DATA = "report.html", "report.json"
 PNG_DPI = 160
 
 
 @dataclass(frozen=True)
 class Report:
-    """All sections of a study's report; `summary` is one line."""
+    """All sections of a study's report.
+
+    summary: one line on the search.
+    doubts: sentences to read before the mixture is believed.
+    sections, diagnostics: those to read, and those to look up; the commands come last.
+    """
 
     study: str
     summary: str
-    sections: Sequence[Section]
+    verdict: Takeaway | None
+    doubts: Sequence[str]
+    read: Sequence[Section]
+    diagnostics: Sequence[Section]
+    reproduction: Section
+
+    @property
+    def sections(self) -> list[Section]:
+        return [*self.read, *self.diagnostics, self.reproduction]
 
     @property
     def charts(self) -> list[Chart]:
@@ -68,7 +83,8 @@ class Report:
 
     def as_json(self) -> Json:
         sections = {section.key: section.as_json() for section in self.sections}
-        return {"study": self.study, "summary": self.summary, "sections": sections}
+        verdict = self.verdict.as_json() if self.verdict else None
+        return {"study": self.study, "verdict": verdict, "summary": self.summary, "sections": sections}
 
 
 @dataclass(frozen=True)
@@ -113,10 +129,13 @@ def _check(folder: Path) -> None:
 
 def make_report(facts: Facts) -> Report:
     """Collect all sections from remembered evaluations: no section merges or trains."""
-    sections, aged = [section(facts) for section in SECTIONS], ages_section(facts)
-    if aged:
-        sections.insert(-1, aged)
-    return Report(facts.study.study_name, _summary(facts), sections)
+    read, diagnostics = ([section(facts) for section in some] for some in (SECTIONS, DIAGNOSTICS))
+    read[3:3] = filter(None, (ages_section(facts), priors_section(facts)))
+    if facts.bench.several:  # the front is then the answer
+        read.insert(1, diagnostics.pop(0))
+    commands = [command for section in [*read, *diagnostics] for command in section.commands]
+    name, end = facts.study.study_name, reproduction_section(facts, commands)
+    return Report(name, _summary(facts), verdict_of(facts), facts.doubts if facts.best else [], read, diagnostics, end)
 
 
 def _summary(facts: Facts) -> str:
@@ -137,7 +156,14 @@ def _write(report: Report, folder: Path) -> None:
     for table in report.tables:
         write_text(folder / f"{table.name}.csv", as_csv(table))
     write_text(folder / DATA, json_text(report.as_json()))
-    write_text(folder / PAGE, render(report.study, report.summary, report.sections, figures))
+    write_text(folder / PAGE, _page(report, figures))
+
+
+def _page(report: Report, figures: Mapping[str, Figure]) -> str:
+    parts = {"read": report.read, "diagnostics": report.diagnostics, "last": [report.reproduction]}
+    told = {"study": report.study, "summary": report.summary, "verdict": report.verdict, "doubts": report.doubts}
+    told["spent"] = report.summary.removeprefix(" ".join(report.doubts))
+    return render({**told, **parts}, figures)
 
 
 def as_csv(table: Table) -> str:

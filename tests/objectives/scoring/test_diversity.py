@@ -2,8 +2,10 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
+from embedding_models import write_bert
 
 from objectives.merging.merge import StackedPool
 from pool.errors import ConfigError
@@ -13,7 +15,8 @@ from pool.tokens.tokenizer import load_tokenizer
 
 pytest.importorskip("sacrebleu", reason="needs the extra diversity")
 
-from objectives.scoring.diversity import Diversity, distinct_2, self_bleu, self_bleu_of
+from objectives.scoring.diversity import Diversity, bert_scores, coherence, distinct_2, self_bleu, self_bleu_of
+from pool.corpus.embeddings import Embedder, EmbeddingModel, load_encoder
 
 PROMPTS = ("The value of", "", [5, 6, 7, 8])
 SENTENCES = ("the cat sat on the mat", "several dogs ran across a field", "every bird flew over its house")
@@ -94,3 +97,37 @@ def test_a_missing_sacrebleu_is_named_with_the_extra(write, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     with pytest.raises(ConfigError, match=r"pip install 'mixscout\[diversity\]'"):
         write()
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingModel:
+    (folder := tmp_path_factory.mktemp("encoder") / "bert").mkdir()
+    write_bert(folder, SENTENCES * 9)
+    return load_encoder("--encoder", folder)
+
+
+def test_coherence_is_the_cosine_with_the_own_prompt(encoder: EmbeddingModel) -> None:
+    embedder = Embedder(encoder)
+    found = coherence(embedder, SENTENCES, [SENTENCES[0], SENTENCES[2], ""])
+    vectors = embedder.of(SENTENCES)
+    assert found[0] == pytest.approx(1, abs=1e-6)
+    assert found[1] == pytest.approx(float(vectors[1] @ vectors[2]), abs=1e-6) and found[1] < 0.999
+    assert np.isfinite(found).all(), "an empty text has a cosine too"
+
+
+def test_bertscore_pairs_each_text_with_its_own_reference(encoder: EmbeddingModel) -> None:
+    pytest.importorskip("torchmetrics", reason="needs the extra bertscore")
+    texts = [SENTENCES[1], "cat", SENTENCES[0]]
+    found = bert_scores(encoder, texts, [SENTENCES[1], SENTENCES[2], SENTENCES[0]])
+    assert found[[0, 2]] == pytest.approx([1, 1], abs=1e-5) and found[1] < 0.999
+    assert found.tolist() == pytest.approx(
+        bert_scores(encoder, texts[::-1], [SENTENCES[0], SENTENCES[2], SENTENCES[1]])[::-1]
+    )
+
+
+def test_a_missing_torchmetrics_is_named_with_the_extra(
+    encoder: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchmetrics.functional.text.bert", None)
+    with pytest.raises(ConfigError, match=r"pip install 'mixscout\[bertscore\]'"):
+        bert_scores(encoder, [], [])

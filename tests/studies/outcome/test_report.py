@@ -25,10 +25,12 @@ from studies.opened.on_pool import workbench
 from studies.opened.opening import open_to_read
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.surface import Surface
-from studies.outcome.report.report import SECTIONS, run_report
-from studies.outcome.report.sections.members import contributions_section
+from studies.outcome.report.report import DIAGNOSTICS, SECTIONS, run_report
+from studies.outcome.report.sections.members import contributions_section, transfer_section
+from studies.outcome.report.sections.mixtures import mixtures_section
 from studies.outcome.report.sections.reproduction import masked
-from studies.outcome.report.sections.standings import best_section
+from studies.outcome.report.sections.trade_off import Plane, _draw, trade_off_section
+from studies.outcome.report.sections.verdict import best_section
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
 from studies.terminal import json_text
@@ -107,10 +109,13 @@ def test_what_only_recalls_refuses_to_merge_and_to_train(searched: Path) -> None
 
 def test_every_section_is_there_or_says_which_command_makes_it(report: dict) -> None:
     sections = report["sections"]
-    assert len(sections) == len(SECTIONS)
+    assert len(sections) == len(SECTIONS) + len(DIAGNOSTICS) + 1
     missing = {key: section["missing"] for key, section in sections.items() if section["missing"]}
-    assert set(missing) == {"fidelity"}
+    assert set(missing) == {"fidelity", "samples"}
     assert missing["fidelity"].endswith("Run: mixscout fidelity study.toml")
+    assert missing["samples"].endswith("Run: mixscout samples study.toml")
+    (unknown,) = [note for note in sections["elsewhere"]["notes"] if "outside the goal" in note]
+    assert unknown.endswith("Run: mixscout robustness study.toml")
 
 
 def test_figures_tables_and_data_are_files_that_agree(searched: Path, report: dict) -> None:
@@ -124,7 +129,13 @@ def test_figures_tables_and_data_are_files_that_agree(searched: Path, report: di
             assert len(list(csv.DictReader(stream))) == len(rows) > 0
     for picture in folder.glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5_000, picture
-    assert {path.stem for path in folder.glob("*.png")} >= {"parallel", "progress", "predicted-measured", "gate-course"}
+    assert {path.stem for path in folder.glob("*.png")} >= {
+        "leads",
+        "weights",
+        "progress",
+        "predicted-measured",
+        "gate-course",
+    }
 
 
 def test_standings_are_those_of_best(searched: Path, report: dict, mixscout) -> None:
@@ -175,6 +186,7 @@ def test_a_browser_draws_every_figure_within_the_page(page: Path, browser: Brows
     browser.open(page.as_uri(), width=width)
     assert browser.complaints() == []
     assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth")
+    browser.ask("document.querySelectorAll('details.fold').forEach(one => one.open = true)")
     boxes = browser.ask(
         "[...document.images].map(one => [one.complete, one.naturalWidth, one.getBoundingClientRect().width, one.alt])"
     )
@@ -189,8 +201,54 @@ def test_a_browser_draws_every_figure_within_the_page(page: Path, browser: Brows
     assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth"), "with all tables unfolded"
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_the_first_screen_names_mixture_lead_interval_and_whether_it_was_trained(
+    page: Path, report: dict, browser: Browser, width: int, height: int
+) -> None:
+    browser.open(page.as_uri(), width=width)
+    said = browser.ask("document.querySelector('.verdict').innerText").replace("\n", " ")
+    assert said == report["verdict"]["headline"]
+    assert "% " in said.replace("\N{NO-BREAK SPACE}", " ") and "±" in said and "merged only: not trained yet" in said
+    assert browser.ask(f"document.querySelector('.verdict').getBoundingClientRect().bottom < {height}")
+    assert browser.ask("document.getElementById('diagnostics').getBoundingClientRect().top < 5 * 900") or width < 500
+    folded = browser.ask("[...document.querySelectorAll('details.fold')].map(one => one.open)")
+    assert len(folded) == len(DIAGNOSTICS) and not any(folded)
+
+
+def test_a_dark_page_has_dark_figures_and_paper_has_neither(page: Path, browser: Browser) -> None:
+    def look() -> tuple[object, object, object]:
+        paper = "getComputedStyle(document.body).backgroundColor"
+        filtered = "getComputedStyle(document.images[0]).filter"
+        links = "getComputedStyle(document.querySelector('nav')).display"
+        return browser.ask(paper), browser.ask(filtered), browser.ask(links)
+
+    browser.open(page.as_uri())
+    try:
+        browser.prefer("light")
+        assert look() == ("rgb(255, 255, 255)", "none", "block")
+        browser.prefer("dark")
+        assert look() == ("rgb(20, 20, 20)", "invert(1) hue-rotate(180deg)", "block")
+        browser.prefer("dark", media="print")
+        assert look() == ("rgb(255, 255, 255)", "none", "none")
+    finally:
+        browser.prefer("light")
+
+
+def test_a_phone_sees_the_decisive_column_beside_the_first(page: Path, browser: Browser) -> None:
+    browser.open(page.as_uri(), width=390)
+    browser.ask("document.querySelectorAll('details').forEach(one => one.open = true)")
+    decisive = {"leads": "better by", "standings": "behind the best mixture", "elsewhere": "better by"}
+    for name, column in decisive.items():
+        heads = (
+            f"[...document.querySelector('a[href=\"{name}.csv\"]').closest('figure, section').querySelectorAll('th')]"
+        )
+        edge = browser.ask(f"{heads}.find(one => one.innerText === '{column}').getBoundingClientRect().right")
+        assert edge <= 390, name
+
+
 def test_the_keyboard_reaches_everything(page: Path, browser: Browser) -> None:
     browser.open(page.as_uri())
+    browser.ask("document.querySelectorAll('details.fold').forEach(one => one.open = true)")
     wanted = browser.ask("document.querySelectorAll('a[href], summary').length")
     browser.ask("window.reached = new Set()")
     for _ in range(400):
@@ -275,6 +333,16 @@ def test_a_study_on_a_table_has_a_report(tmp_path: Path, mixscout) -> None:
     assert accuracy["RMSE"] == best["out_of_fold"]["rmse"] and accuracy["mixtures"] == 16
     assert len(report["sections"]["trade-off"]["tables"]["trade-off"]) == 16
     assert "table" in report["sections"]["transfer"]["missing"]
+    assert report["verdict"]["headline"].endswith(", predicted only: no model was trained on it.")
+    lead = next(one for one in report["verdict"]["leads"] if one["baseline"].startswith("best run"))
+    predicted = best["best"]["predicted"]
+    assert lead["better"] == pytest.approx(best["baselines"]["best_run"]["measured"] - predicted["value"])
+    assert lead["high"] - lead["low"] == pytest.approx(predicted["high"] - predicted["low"]), (
+        "what is measured has none"
+    )
+    assert report["sections"]["samples"]["missing"].startswith("A table has no models to write")
+    rows = report["sections"]["elsewhere"]["tables"]["elsewhere"]
+    assert [row["baseline"] for row in rows] == ["uniform"] * len(best["best"]["metrics"])
 
 
 def test_everything_needed_to_reproduce_is_there(searched: Path, report: dict) -> None:
@@ -361,3 +429,74 @@ def test_intervals_hold_more_between_a_search_s_cluster_and_the_vertices_than_th
     assert np.mean(errors <= surface.half_widths(lines)) > 2 * np.mean(errors <= own)
     at_measured = surface.half_widths(weights)
     assert at_measured == pytest.approx(surface.reach * surrogate.predict(weights).deviation), "nothing is added there"
+
+
+def test_no_line_joins_what_nothing_is_between_and_each_domain_is_traded_off(searched: Path) -> None:
+    with open_to_read(read_study_file(searched / "study.toml")) as bench:
+        facts = Facts.of(bench, searched / "study.toml")
+        charts = [*trade_off_section(facts).charts, *mixtures_section(facts).charts[1:]]
+    traded, weights = charts
+    assert traded.table.columns == ("mixture", "on the front", "licences", "prose")
+    assert weights.name == "weights"
+    for chart in charts:
+        lines = [line for axes in chart.draw().axes for line in axes.lines]
+        assert lines and {line.get_linestyle() for line in lines} == {"None"}, chart.name
+
+
+def test_the_front_of_more_domains_has_a_panel_for_each_pair_with_the_first() -> None:
+    plane = Plane(["one", "two", "three"], list("abcd"), np.array([[1.0, 4, 1, 1], [2, 3, 1, 1], [2, 4, 1, 2]]))
+    assert plane.front.tolist() == [True, True, False], "the third is no better anywhere, and worse somewhere"
+    figure = _draw(plane, plane.names[1:])
+    assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()] == ["b", "c", "d"]
+
+
+def test_differences_are_called_minus(report: dict, searched: Path) -> None:
+    with open_to_read(read_study_file(searched / "study.toml")) as bench:
+        (chart,) = transfer_section(Facts.of(bench, searched / "study.toml")).charts
+    assert chart.draw().axes[-1].get_ylabel() == "minus the members' mean"
+
+
+def test_what_was_found_elsewhere_is_shown_with_its_command(searched: Path, mixscout) -> None:
+    shutil.copytree(searched, root := searched.parent / "elsewhere")
+    told = json.loads(mixscout("robustness", root / "study.toml", "--json").out)
+    report = _report(mixscout, root / "study.toml")
+    part = report["sections"]["elsewhere"]
+    rows = {(row["domain"], row["baseline"]): row for row in part["tables"]["elsewhere"]}
+    others = told["out_of_domain"]["contenders"]["best"]["domains"]
+    assert {domain for domain, _ in rows} == {"licences", "prose", *others} and len(others) == 2
+    assert {row["in the goal"] for (domain, _), row in rows.items() if domain in others} == {False}
+    for domain in others:
+        nats = [
+            told["out_of_domain"]["contenders"][name]["domains"][domain]["loss_nats"] for name in ("uniform", "best")
+        ]
+        row = rows[domain, "uniform"]
+        assert row["better by"] == pytest.approx(nats[0] - nats[1])
+        side = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "unclear"
+        assert row["verdict"] == side
+    worst = min((row["better by"], domain) for (domain, name), row in rows.items() if name == "uniform")
+    assert f"Its worst domain is {worst[1]}" in part["notes"][0]
+    noisy = {(row["text"], row["baseline"]): row["better by"] for row in part["tables"]["robustness"]}
+    behind = told["conditions"]["upper-case"]["behind"]["uniform"]["difference"]
+    assert noisy["upper-case", "uniform"] == pytest.approx(behind)
+    commands = report["sections"]["reproduction"]["passages"]["Commands"].splitlines()
+    assert commands == [
+        "mixscout pool build pool.toml",
+        "mixscout search study.toml --merges 12",
+        "mixscout best study.toml",
+        "mixscout robustness study.toml",
+        "mixscout report study.toml",
+    ]
+
+
+def test_a_search_from_text_shows_how_text_ranks_its_mixtures(searched: Path, mixscout) -> None:
+    study = searched / "texts.toml"
+    shutil.copy(searched / "study.toml", study)
+    edit(study, 'name = "tiny"', 'name = "texts"')
+    edit(study, 'start = ["uniform", "vertices"]', 'start = ["unigrams", "uniform", "vertices"]')
+    assert mixscout("search", study, "--merges", 6).code == 0
+    told = {one["name"]: one for one in json.loads(mixscout("prior", study, "--json").out)}
+    part = _report(mixscout, study)["sections"]["priors"]["tables"]
+    assert {row["prior"]: row["Spearman"] for row in part["priors"]} == {
+        name: one["merges"]["spearman"] for name, one in told.items()
+    }
+    assert part["prior-mixtures"][0] == {"prior": "unigrams", **told["unigrams"]["mixture"]}

@@ -77,6 +77,13 @@ class Facts:
         return f"held-out loss ({self.bench.target.measure.replace('-', ' ')})"
 
     @property
+    def lead_unit(self) -> str:
+        """The unit of a difference between two mixtures, in words; of a table not known."""
+        if self.bench.config.downstream:
+            return "of error"
+        return "" if self.on_table else self.bench.target.measure.replace("-", " ")
+
+    @property
     def best_is(self) -> str:
         """The best value in one word."""
         return "highest" if self.bench.target.direction == "maximise" else "lowest"

@@ -6,18 +6,24 @@ The page decides on the look of the rest. Colours are for the colour-blind, size
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from objectives.held_out import CONFIDENT
+from objectives.scoring.paired import PairedDifference
+from studies.answers.picture import BETTER, GREY, WORSE
 from studies.answers.score import Json
 
-PURPLE = "#AA4499"
-"""Joins the colours of `studies.answers.picture`. A colour is never the only difference between two marks."""
+Side = Literal["better", "worse", "unclear"]
+COLOURS: Mapping[Side, str] = {"better": BETTER, "worse": WORSE, "unclear": GREY}
+
 PICTURE_SCALE = "cividis"
 WIDTH = 4.6
 """Inches. On a phone, letters then keep nearly their own size."""
@@ -109,8 +115,22 @@ class Passage:
 
 
 @dataclass(frozen=True)
+class Quotation:
+    """Texts by letter that continue one `beginning`, and who wrote each; `group` gathers quotations."""
+
+    group: str
+    name: str
+    beginning: str
+    texts: Mapping[str, str]
+    writers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Section:
-    """One part of a report. `missing` names absent data and the command to make them, in one line."""
+    """One part of a report. `missing` names absent data and the command to make them, in one line.
+
+    commands: those that made what is shown, after the search.
+    """
 
     key: str
     title: str
@@ -118,7 +138,9 @@ class Section:
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
     passages: Sequence[Passage] = ()
+    quotations: Sequence[Quotation] = ()
     missing: str | None = None
+    commands: Sequence[str] = ()
 
     @property
     def all_tables(self) -> list[Table]:
@@ -133,4 +155,52 @@ class Section:
             "missing": self.missing,
             "tables": {table.name: table.as_json() for table in self.all_tables},
             "passages": {passage.caption: passage.text for passage in self.passages},
+            **({"quotations": [asdict(one) for one in self.quotations]} if self.quotations else {}),
         }
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """By how much the best mixture is better than a baseline, in [low, high]; no finite bounds: no error is known."""
+
+    baseline: str
+    measured_on: str
+    better: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, baseline: str, measured_on: str, paired: PairedDifference) -> Advantage:
+        half = CONFIDENT * paired.standard_error
+        return cls(baseline, measured_on, paired.difference, paired.difference - half, paired.difference + half)
+
+    @classmethod
+    def of_record(cls, baseline: str, measured_on: str, record: Mapping[str, float]) -> Advantage:
+        """Read what `paired_json` made of a difference."""
+        return cls.of(baseline, measured_on, PairedDifference(record["difference"], record["standard_error"], 0))
+
+    @property
+    def side(self) -> Side:
+        """Which of both is better beyond chance."""
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "unclear"
+
+    @property
+    def in_words(self) -> str:
+        """The difference without its sign, with its interval."""
+        value, low, high = (abs(self.better), *sorted((abs(self.low), abs(self.high))))
+        if not math.isfinite(high):
+            return f"{value:.3f}"
+        if self.side == "unclear" or abs((high - value) - (value - low)) <= 0.001:
+            sign = "+" if self.side == "unclear" and self.better >= 0 else "-" if self.side == "unclear" else ""
+            return f"{sign}{value:.3f} ± {(self.high - self.low) / 2:.3f}"
+        return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def draw_lead(axes: Axes, lead: Advantage, place: float, mark: str, *, said: bool = False) -> None:
+    """Draw a lead as a mark with its interval; `said`, with its number."""
+    spread = [[lead.better - lead.low], [lead.high - lead.better]] if math.isfinite(lead.high) else None
+    colour = COLOURS[lead.side]
+    axes.errorbar(lead.better, place, xerr=spread, fmt=mark, color=colour, capsize=3, markersize=5)
+    if said:
+        text, at = f"{lead.better:+.3f}", (lead.better, place)
+        axes.annotate(text, at, (0, 5), textcoords="offset points", ha="center", color=colour, fontsize=8)

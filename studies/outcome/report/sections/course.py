@@ -13,9 +13,8 @@ from pool.corpus.corpus import SPLITS
 from search.trials import CHANCE, THRESHOLD, VERDICT, Counts, Verdict, count_trials, finished_trials
 from studies.answers.ages import Ages, remembered_ages
 from studies.answers.picture import (
-    BLUE,
-    GREEN,
-    ORANGE,
+    BETTER,
+    WORSE,
     best_so_far,
     draw_progress,
     draw_regret_by_age,
@@ -23,17 +22,18 @@ from studies.answers.picture import (
 )
 from studies.answers.tables import used_partitions
 from studies.outcome.report.facts.facts import Facts
-from studies.outcome.report.facts.section import PURPLE, Cell, Chart, Section, Table, legend_below, one_panel
+from studies.outcome.report.facts.section import Cell, Chart, Section, Table, legend_below, one_panel
 from studies.outcome.report.sections.standings import known_baselines
 
 LEAST_CHANCE = 1e-6
 """Smaller chances are drawn here: a logarithmic axis has no place for zero."""
 _MARKS = {
-    Verdict.EVALUATE: (BLUE, "o"),
-    Verdict.PRUNE: (ORANGE, "x"),
-    Verdict.AUDIT: (GREEN, "s"),
-    Verdict.FORCED: (PURPLE, "^"),
+    Verdict.EVALUATE: (BETTER, "o"),
+    Verdict.PRUNE: (WORSE, "x"),
+    Verdict.AUDIT: (WORSE, "s"),
+    Verdict.FORCED: (WORSE, "^"),
 }
+"""The colour is the judgement: an audit and a forced one were judged unlikely to win, and evaluated all the same."""
 
 
 def progress_section(facts: Facts) -> Section:
@@ -81,7 +81,10 @@ def ages_section(facts: Facts) -> Section | None:
         Chart("ages", caption, alt, partial(_draw_ages, draw_weights_by_age, found), moves),
         Chart("ages-regret", costs, alt, partial(_draw_ages, draw_regret_by_age, found), regret),
     ]
-    return Section("ages", "Does the best mixture move with training?", notes=[found.verdict], charts=charts)
+    commands = [f"mixscout ages {facts.typed} --merges {found.merges}"]
+    return Section(
+        "ages", "Does the best mixture move with training?", notes=[found.verdict], charts=charts, commands=commands
+    )
 
 
 def gate_section(facts: Facts) -> Section:

@@ -1,4 +1,4 @@
-"""Fidelity: proxy against truth, for remembered trained models."""
+"""Fidelity: proxy against truth, for remembered trained models; and mixtures from text alone against both."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from pool.mixture import Mixture
 from pool.parts.store import Pool
 from studies.assessment.fidelity.fidelity import Fidelity, rule_name, rules_with, run_fidelity
 from studies.assessment.fidelity.picture import draw_domains, draw_scatter
+from studies.assessment.fidelity.priors import find_priors
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
 from studies.assessment.fidelity.truths import Truths, import_truths, known_truths
 from studies.opened.on_pool import Workbench
+from studies.opened.text_priors import DESCRIPTIONS
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table, one_panel
 from studies.terminal import digits
@@ -42,7 +44,31 @@ def fidelity_section(facts: Facts) -> Section:
     columns = ("statistic", "value", "low", "high")
     table = Table("agreement", "Agreement on the test split, with 95 % intervals over mixtures", columns, rows)
     predicted = _predicted(bench, found, facts.best)
-    return section(tables=[table, *([predicted] if predicted else [])], charts=[_scatter(found), _domains(found)])
+    return section(
+        tables=[table, *([predicted] if predicted else [])],
+        charts=[_scatter(found), _domains(found)],
+        commands=[f"mixscout fidelity {facts.typed}{f' --truths {truths}' if truths else ''}"],
+    )
+
+
+def priors_section(facts: Facts) -> Section | None:
+    """Show how text alone ranks what is known; None where the search did not start at mixtures from text."""
+    if facts.on_pool is None or not set(facts.bench.config.search.start) & set(DESCRIPTIONS):
+        return None
+    found = find_priors(facts.bench)
+    judged = [
+        (one, known, by)
+        for one in found
+        for known, by in (("merged", one.merges), ("really trained", one.truths))
+        if by
+    ]
+    rows: list[list[Cell]] = [[one.name, by.spearman, by.regret, known, by.mixtures] for one, known, by in judged]
+    columns = ("prior", "Spearman", "regret", "mixtures known by", "number")
+    ranked = Table("priors", "How text alone ranks the mixtures (regret: of the one ranked first)", columns, rows)
+    mixtures: list[list[Cell]] = [[one.name, *one.mixture.as_dict().values()] for one in found]
+    weights = Table("prior-mixtures", "The mixtures from text alone", ("prior", *facts.names), mixtures)
+    commands = [f"mixscout prior {facts.typed}"]
+    return Section("priors", "What the text alone would say", tables=[ranked, weights], commands=commands)
 
 
 def _remembered(bench: Workbench, imported: Path | None, best: Mixture | None) -> Fidelity | None:

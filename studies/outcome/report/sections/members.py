@@ -58,7 +58,8 @@ def transfer_section(facts: Facts) -> Section:
     if losses is None:
         return section(missing=f"Not every member was scored yet. {check}")
     notes = [] if everywhere else [f"Only the domains of the target are known, not all. {check}"]
-    return section(notes=notes, charts=[_transfer_chart(losses)])
+    commands = [check.removeprefix("Run: ")] if everywhere else []
+    return section(notes=notes, charts=[_transfer_chart(losses)], commands=commands)
 
 
 def _scored_by_pool_check(bench: Workbench) -> RememberedObjective:
@@ -80,12 +81,12 @@ def _transfer_chart(losses: Losses) -> Chart:
     excess = nats - nats.mean(axis=0)
     caption = (
         "Held-out loss of each member (rows) on each domain (columns), nats per token, search split. Blue is better "
-        "than the members' mean on a domain, red is worse."
+        "than the members' mean on a domain, orange is worse."
     )
     best = {domain: members[int(row)] for domain, row in zip(domains, nats.argmin(axis=0), strict=True)}
     alt = "Best member by domain: " + ", ".join(f"{shown(domain)}: {shown(name)}" for domain, name in best.items())
     table = Table("transfer", "Held-out loss in nats per token", ("member", *domains), _named_rows(members, nats))
-    picture = HeatMap("", "less the members' mean", members, domains, excess, nats, ".2f")
+    picture = HeatMap("", "minus the members' mean", members, domains, excess, nats, ".2f")
     return Chart("transfer", caption, alt, partial(heat_map_figure, picture), table)
 
 
@@ -96,12 +97,15 @@ def contributions_section(facts: Facts) -> Section:
     if bench is None:
         return section(missing="Contributions are those of merges: this is for studies on a pool.")
     found = _written(bench.root / "reports", bench.config.name, bench.proxy.pool.names)
+    games = [name.partition("-")[::2] for name in found]
+    commands = [f"mixscout ablate {facts.typed} --game {game} --split {split}" for game, split in games]
     if not found:
         remembered = _from_coalitions(bench)
         found = {"uniform-search": remembered} if remembered else {}
     if not found:
         return section(missing=f"Not every coalition of partitions has been merged. Run: mixscout ablate {facts.typed}")
-    return section(charts=[_contributions_chart(f"contributions-{name}", one) for name, one in found.items()])
+    charts = [_contributions_chart(f"contributions-{name}", one) for name, one in found.items()]
+    return section(charts=charts, commands=commands)
 
 
 def _written(reports: Path, study: str, partitions: Sequence[str]) -> dict[str, Contributed]:
@@ -144,7 +148,7 @@ def _from_coalitions(bench: Workbench) -> Contributed | None:
 def _contributions_chart(name: str, found: Contributed) -> Chart:
     caption = (
         f"Shapley values ({found.source}): by how much each partition lowers the goal and each domain's loss, averaged "
-        "over the orders in which partitions could come. Blue helps, red harms."
+        "over the orders in which partitions could come. Blue helps, orange harms."
     )
     order = np.argsort(-found.values[:, 0])
     alt = "Contribution to the goal: " + ", ".join(

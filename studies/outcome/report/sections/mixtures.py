@@ -1,4 +1,4 @@
-"""The evaluated mixtures on a triangle and as lines, coloured by their value.
+"""The evaluated mixtures on a triangle and as weights by partition, coloured by their value.
 
 The triangle's corners are the three partitions of largest weight in the best mixture.
 """
@@ -11,16 +11,13 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from objectives.held_out import Floats
 from objectives.target import Direction
 from pool.mixture import Mixture
-from studies.answers.picture import GREY, ORANGE
+from studies.answers.picture import BETTER, GREY
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import (
     PICTURE_SCALE,
@@ -38,13 +35,15 @@ _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 _LEAST_SHARE = 0.02
 """Mixtures with a smaller share in the three corners have no place on the triangle."""
 _GRID = (0.2, 0.4, 0.6, 0.8)
-MOST_AS_LINES = 500
-"""More lines are drawn as one raster image: a page with so many paths is slow."""
+MOST_AS_PATHS = 3000
+"""More points are drawn as one raster image: a page with so many paths is slow."""
+_SPREAD = 0.32
+"""Half the width over which the points of a partition are spread, in the order of evaluation."""
 
 
 @dataclass(frozen=True, eq=False)
 class Colours:
-    """The values (N,) of mixtures as colours, dark blue the best."""
+    """The values (N,) of mixtures as colours, blue the best and yellow the worst."""
 
     values: Floats
     unit: str
@@ -73,7 +72,7 @@ def mixtures_section(facts: Facts) -> Section:
     if best is None:
         return section(missing=facts.search_first)
     triangle = [ternary_chart(facts, best)] if len(facts.names) >= 3 else []
-    return section(charts=[*triangle, parallel_chart(facts, best)])
+    return section(charts=[*triangle, weights_chart(facts, best)])
 
 
 def ternary_chart(facts: Facts, best: Mixture) -> Chart:
@@ -91,7 +90,7 @@ def ternary_chart(facts: Facts, best: Mixture) -> Chart:
     pooled = " The other partitions are pooled: the smaller a mark, the more of its mixture is in them"
     away_said = f"; {away} mixtures have nothing in these three and are left out." if away else "."
     caption = (
-        f"Evaluated mixtures by their shares of {', '.join(map(shown, corners))}; colour is the {facts.unit}, dark "
+        f"Evaluated mixtures by their shares of {', '.join(map(shown, corners))}; colour is the {facts.unit}, "
         f"blue the {facts.best_is}; the star is the best mixture.{pooled + away_said if len(best.names) > 3 else ''}"
     )
     alt = f"Triangle of {len(rows)} mixtures; the best has " + ", ".join(
@@ -119,7 +118,7 @@ def _draw_ternary(corners: Sequence[str], amounts: Floats, colours: Colours, bes
         linewidth=0.5,
     )
     star = _place(best[None])[0]
-    axes.scatter(star[0], star[1], marker="*", s=230, color=ORANGE, edgecolor="black", linewidth=0.8, zorder=4)
+    axes.scatter(star[0], star[1], marker="*", s=230, color=BETTER, edgecolor="white", linewidth=1.2, zorder=4)
     figure.colorbar(marks, ax=axes, shrink=0.7, pad=0.02).set_label(colours.unit)
     return figure
 
@@ -147,36 +146,41 @@ def _draw_triangle(axes: Axes, corners: Sequence[str]) -> None:
     axes.set_ylim(-0.18, 0.95)
 
 
-def parallel_chart(facts: Facts, best: Mixture) -> Chart:
-    """Draw every evaluated mixture over the partitions, in the order of their weights in the best mixture."""
+def weights_chart(facts: Facts, best: Mixture) -> Chart:
+    """Draw every weight of every evaluated mixture, partitions in the order of their weights in the best mixture."""
     order = sorted(range(len(best.names)), key=lambda k: -best.weights[k])
     names = [best.names[k] for k in order]
     weights = facts.weights[:, order]
     rows = [[trial.number, *weights[row].tolist(), float(facts.values[row])] for row, trial in enumerate(facts.trials)]
     caption = (
-        f"Weights of all {len(rows)} evaluated mixtures; colour is the {facts.unit}, dark blue the {facts.best_is}; "
-        "the thick line with marks is the best mixture."
+        f"Weights of all {len(rows)} evaluated mixtures, within a partition from the first to the last; colour is the "
+        f"{facts.unit}, blue the {facts.best_is}; stars are the best mixture."
     )
-    alt = f"{len(rows)} lines over {len(names)} partitions, from {shown(names[0])} to {shown(names[-1])}"
+    alt = f"{len(rows)} points for each of {len(names)} partitions, from {shown(names[0])} to {shown(names[-1])}"
     table = Table("mixtures", "All evaluated mixtures", ("trial", *names, facts.unit), rows)
-    draw = partial(_draw_lines, names, weights, Colours.of(facts), best.array[order])
-    return Chart("parallel", caption, alt, draw, table)
+    draw = partial(_draw_weights, names, weights, Colours.of(facts), best.array[order])
+    return Chart("weights", caption, alt, draw, table)
 
 
-def _draw_lines(names: Sequence[str], weights: Floats, colours: Colours, best: Floats) -> Figure:
+def _draw_weights(names: Sequence[str], weights: Floats, colours: Colours, best: Floats) -> Figure:
     figure = new_figure(3.9, width=max(WIDTH, 1.2 + 0.42 * len(names)))
     axes = figure.subplots()
-    values = colours.values
-    scale = Normalize(float(values.min()), float(values.max()))
-    drawn = colormaps[colours.scale](scale(values))
     places = np.arange(len(names))
-    as_dots = len(values) > MOST_AS_LINES
-    for row in colours.order:
-        axes.plot(places, weights[row], color=drawn[row], linewidth=0.9, alpha=0.75, rasterized=as_dots)
-    axes.plot(places, best, "o-", color=ORANGE, linewidth=2.4, markersize=5)
+    spread = np.linspace(-_SPREAD, _SPREAD, len(weights)) if len(weights) > 1 else np.zeros(1)
+    order = colours.order
+    marks = axes.scatter(
+        (places[None] + spread[order, None]).ravel(),
+        weights[order].ravel(),
+        c=np.repeat(colours.values[order], len(names)),
+        s=9,
+        cmap=colours.scale,
+        linewidth=0,
+        rasterized=weights.size > MOST_AS_PATHS,
+    )
+    axes.plot(places, best, "*", color=BETTER, markersize=12, markeredgecolor="white", markeredgewidth=0.8)
     axes.set_xticks(places, list(map(shown, names)), rotation=40, ha="right", rotation_mode="anchor")
     axes.set_ylabel("weight")
-    axes.set_ylim(-0.02, 1.02)
-    figure.colorbar(ScalarMappable(scale, colours.scale), ax=axes, pad=0.02).set_label(colours.unit)
+    axes.set_ylim(-0.03, 1.03)
+    figure.colorbar(marks, ax=axes, pad=0.02).set_label(colours.unit)
     without_frame(axes)
     return figure

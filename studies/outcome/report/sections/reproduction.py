@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import optuna
@@ -30,10 +30,14 @@ _ASSIGNED = re.compile(
 )
 
 
-def reproduction_section(facts: Facts) -> Section:
-    """Show the study's identity, versions then and now, and both files."""
+_ORDER = ("prior", "refine", "best", "confirm", "robustness", "ages", "fidelity", "ablate", "pool", "samples", "rate")
+"""Of the commands after a search, by their verbs."""
+
+
+def reproduction_section(facts: Facts, commands: Iterable[str] = ()) -> Section:
+    """Show the study's identity, versions then and now, both files, and the commands that made what is shown."""
     passages = [
-        Passage("Commands", masked(_commands(facts))),
+        Passage("Commands", masked(_commands(facts, commands))),
         Passage(f"Study file {facts.study_file.name}", _text(facts.study_file)),
     ]
     pool_file = facts.bench.config.pool
@@ -131,12 +135,13 @@ def _shown(cell: Cell) -> str:
     return f"{cell:,}" if isinstance(cell, int) else f"{cell:.3g}" if isinstance(cell, float) else cell
 
 
-def _commands(facts: Facts) -> str:
+def _commands(facts: Facts, more: Iterable[str]) -> str:
     pool, merges = facts.bench.config.pool, count_trials(facts.study).merges
     build = [f"mixscout pool build {pool.name}{as_options(pool)}"] if pool else []
     file = facts.typed
-    search = [f"mixscout search {file} --merges {merges}", f"mixscout best {file}", f"mixscout report {file}"]
-    return "\n".join([*build, *search])
+    after = sorted({f"mixscout best {file}", *more}, key=lambda one: (_ORDER.index(one.split()[1]), one))
+    truths = f" --truths {facts.truths}" if facts.truths else ""
+    return "\n".join([*build, f"mixscout search {file} --merges {merges}", *after, f"mixscout report {file}{truths}"])
 
 
 def _digests(facts: Facts) -> Table:

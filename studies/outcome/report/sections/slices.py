@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from objectives.held_out import Floats
 from pool.mixture import Mixture
 from search.space import CappedSimplex
-from studies.answers.picture import BLUE, GREY, ORANGE
+from studies.answers.picture import GREY, INK, PREDICTED
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table, new_figure, shown, without_frame
 from studies.outcome.report.facts.surface import LEAST_EVALUATIONS, Surface
@@ -113,15 +113,15 @@ def _draw(unit: str, slices: Sequence[Slice]) -> Figure:
 
 def _draw_slice(axes: Axes, one: Slice) -> None:
     low, high = one.predicted - one.half, one.predicted + one.half
-    axes.fill_between(one.weights, low, high, color=BLUE, alpha=0.2, linewidth=0)
-    axes.plot(one.weights, one.predicted, color=BLUE)
+    axes.fill_between(one.weights, low, high, color=PREDICTED, alpha=0.2, linewidth=0)
+    axes.plot(one.weights, one.predicted, color=PREDICTED)
     outside = ~one.allowed
     if outside.any():
         axes.axvspan(float(one.weights[outside].min()), 1, color=GREY, alpha=0.15, linewidth=0)
     weights, values, distance = one.near
     on = distance <= ON_THE_LINE
     axes.plot(weights[~on], values[~on], "o", color=GREY, markersize=3.5, fillstyle="none", markeredgewidth=0.8)
-    axes.plot(weights[on], values[on], "o", color=ORANGE, markersize=4.5)
+    axes.plot(weights[on], values[on], "o", color=INK, markersize=4.5)
     axes.axvline(float(one.weights[0]), color=GREY, linewidth=0.8, linestyle=":")
     axes.set_xlim(0, 1.02)
     axes.set_title(shown(one.partition), loc="left", fontsize=9.5)

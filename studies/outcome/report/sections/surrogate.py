@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from objectives.held_out import Floats
 from search.surrogates.surrogate import Prediction, coverage
 from search.trials import PREDICTED_DEVIATIONS, PREDICTED_MEANS
-from studies.answers.picture import BLUE, GREY, ORANGE
+from studies.answers.picture import GREY, INK, PREDICTED
 from studies.answers.score import rank_correlation
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Chart, Section, Table, legend_below, one_panel
@@ -20,7 +20,7 @@ from studies.outcome.report.facts.surface import LEAST_EVALUATIONS
 
 NOMINAL = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 OUT_OF_FOLD, BEFOREHAND = "out of fold", "by the gate, beforehand"
-_STYLES = {OUT_OF_FOLD: (BLUE, "o", "o-"), BEFOREHAND: (ORANGE, "^", "^--")}
+_STYLES = {OUT_OF_FOLD: (PREDICTED, "o", "o-"), BEFOREHAND: (INK, "^", "^--")}
 
 
 @dataclass(frozen=True, eq=False)
