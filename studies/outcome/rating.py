@@ -183,7 +183,7 @@ def show_ratings(console: Console, found: Ratings) -> None:
         f"Preferences of {found.raters} rater{'s' if found.raters > 1 else ''} of study {found.study}: {found.rated} "
         f"of {found.texts} texts have a score"
     )
-    table = plain_table("", "beside", "preferred", "95 % interval", "better", "worse", "ties", "verdict")
+    table = plain_table("", "beside", "preferred", "95 % interval", "better", "worse", "ties", "verdict", left=2)
     for one in found.preferences:
         decided = math.isfinite(one.share)
         shares = (f"{one.share:.0%}", f"{one.low:.0%} to {one.high:.0%}") if decided else ("-", "-")
