@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from studies.outcome.report.facts.facts import Facts
     from studies.outcome.report.facts.section import Section
     from studies.outcome.smaller.compress import Compressed
+    from studies.outcome.smaller.distill import Distilled
 
 
 class Study:
@@ -170,6 +171,17 @@ class Study:
             return run_compressed(bench, best, Path(folder), wanted)
         run_export(bench, best, Path(folder))
         return None
+
+    def distill(self, layers: int | None = None, *, model: Path | None = None, output: Path | None = None) -> Distilled:
+        """Train smaller students of the best mixture with a teacher and without, by [distill], and compare them.
+
+        layers: of the student, half of the teacher's when left out; model: a config.json instead.
+        output: new folder for the best student, with a card.
+        """
+        from studies.outcome.smaller.distill import Asked, run_distill
+
+        asked = Asked(self.config.distill, layers, model)
+        return run_distill(self._on_pool("distill"), self.best_mixture, asked, output)
 
     def report(self) -> Path:
         """Write the report, and return the path of its page."""

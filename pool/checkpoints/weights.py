@@ -175,7 +175,7 @@ def _loaded(
     names: Mapping[str, str] | None = None,
     gguf: str | None = None,
 ) -> LoadedWeights:
-    _drop_nothing(config)
+    drop_nothing(config)
     with silent("transformers"):  # it prints a table of faults, which are judged by the caller
         loaded: object = kind.from_pretrained(
             folder,
@@ -248,7 +248,7 @@ def check_vocabulary(model: PreTrainedModel, tokens: Collection[int], what: str)
         )
 
 
-def _drop_nothing(config: PretrainedConfig) -> None:
+def drop_nothing(config: PretrainedConfig) -> None:
     """Turn off every kind of dropout: a run continued after a kill must reach the same parameters."""
     for key, value in config.to_dict().items():
         if isinstance(value, float) and ("dropout" in key or "pdrop" in key or "layerdrop" in key):

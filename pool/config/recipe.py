@@ -276,3 +276,24 @@ class SeedRecipe(Recipe):
                 f"{asked[0]} is for members, not for the seed, which comes first and alone: move it to [recipe]"
             )
         return self
+
+
+class Distillation(Config):
+    """How `mixscout distill` teaches a smaller student the best mixture; the rest is the members' recipe."""
+
+    teacher: Literal["merged", "trained"] = "merged"
+    """The teacher: the merge of the best mixture, or the model really trained on it, which is trained first if need
+    be."""
+    temperature: float = Field(2.0, gt=0)
+    """Divides the logits of both before they are compared: above 1, unlikely tokens count for more."""
+    hard_share: float = Field(0.5, ge=0, lt=1)
+    """Share of the usual loss, on the text's own tokens; the rest is on the teacher's probabilities."""
+    start: Literal["layers", "scratch"] = "layers"
+    """The student's first parameters: `layers` of the teacher, evenly spread from first to last, with its embeddings
+    and head; or random ones."""
+    orders: int = Field(3, ge=2)
+    """Orders of the data, each with a student with and one without a teacher; the interval is over them."""
+    tokens: int | None = Field(None, ge=1)
+    """Training tokens of each student; those of a member when left out."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak learning rate of each student; that of a member when left out."""

@@ -9,6 +9,7 @@ from functools import cached_property, reduce
 from operator import add
 from typing import TYPE_CHECKING
 
+import numpy as np
 import optuna
 
 from objectives.aggregates import Aggregate
@@ -96,6 +97,35 @@ def score_of(bench: Workbench, evaluation: Evaluation, split: Split) -> Score:
     assert evaluation.windows is not None, "reported mixtures are evaluated in full"
     table = bench.table(split)
     return Score(bench.goals[split], table, table.together(evaluation.windows))
+
+
+@dataclass(frozen=True)
+class PairedOrders:
+    """Two ways of training, each with the same orders of the data: their losses by order."""
+
+    first: tuple[float, ...]
+    second: tuple[float, ...]
+
+    @property
+    def difference(self) -> float:
+        """Mean over orders of the first loss less the second."""
+        return float(np.subtract(self.first, self.second).mean())
+
+    @property
+    def margin(self) -> float:
+        """Half the interval of the difference at 95 %, by Student's t over the orders."""
+        from scipy.special import stdtrit  # loads slowly
+
+        count, spread = len(self.first), float(np.subtract(self.first, self.second).std(ddof=1))
+        return float(stdtrit(count - 1, 0.975)) * spread / math.sqrt(count)
+
+    @property
+    def told_apart(self) -> bool:
+        return abs(self.difference) > self.margin
+
+    def __str__(self) -> str:
+        doubt = "" if self.told_apart else ": can't be told apart"
+        return f"{self.difference:+.4f} ± {self.margin:.4f}{doubt}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The verbs on a study's outcome: `export`, `table`, `handover`, `cost`, `report`, `dashboard`."""
+"""The verbs on a study's outcome: `export`, `distill`, `table`, `handover`, `cost`, `report`, `dashboard`."""
 
 import sys
 from contextlib import suppress
@@ -8,17 +8,20 @@ from typing import Annotated, Literal
 import typer
 
 from studies.command_line.options import (
+    DryRunOption,
     JsonOption,
     StudyArgument,
     TruthsOption,
     pool_bench,
     print_answer,
+    print_study_costs,
+    private_pool_bench,
     read_study,
     tell_next,
     writable_folder,
 )
 from studies.command_line.verbs import Verbs
-from studies.terminal import console, print_json, print_next, quiet_libraries
+from studies.terminal import console, print_json, print_next, quiet_libraries, since_start
 
 
 def _new_folder(folder: Path) -> Path:
@@ -36,6 +39,9 @@ FolderArgument = Annotated[
 
 Quantise = Literal["int8", "int4"]
 Prune = Literal["wanda", "magnitude"]
+Teacher = Literal["merged", "trained"]
+Start = Literal["layers", "scratch"]
+FILE = "the study file's"
 
 outcome_verbs = Verbs()
 
@@ -92,6 +98,61 @@ def export(
         commit = push(folder, push_to_hub, f"{found.study}: merge of the best mixture")
         console().print(f"pushed to {push_to_hub} at {commit}", soft_wrap=True)
     tell_next("handover", study_file, "the best mixture as files for training stacks", more="DIR")
+
+
+@outcome_verbs.command(
+    epilog="Examples: `mixscout distill study.toml --dry-run`, `mixscout distill study.toml --layers 2 --output small`"
+)
+def distill(
+    study_file: StudyArgument,
+    layers: Annotated[
+        int | None, typer.Option(min=1, show_default="half of the teacher's", help="Decoder layers of the student.")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", exists=True, show_default="none", help="A student by its config.json instead."),
+    ] = None,
+    teacher: Annotated[Teacher | None, typer.Option(show_default=FILE, help="Whose probabilities to learn.")] = None,
+    temperature: Annotated[float | None, typer.Option(show_default=FILE, help="Divides the logits of both.")] = None,
+    hard_share: Annotated[
+        float | None, typer.Option(show_default=FILE, help="Share of the usual loss, on the text's tokens.")
+    ] = None,
+    start: Annotated[
+        Start | None, typer.Option(show_default=FILE, help="Begin with layers of the teacher, or at random.")
+    ] = None,
+    orders: Annotated[int | None, typer.Option(show_default=FILE, help="Orders of the data.")] = None,
+    tokens: Annotated[int | None, typer.Option(show_default=FILE, help="Training tokens of each student.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", show_default="none", help="A new folder for the best student, with a card."),
+    ] = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train smaller students of the best mixture, each with a teacher and without, and compare them on every domain.
+
+    The teacher is the merge, or the model really trained. Students are kept in the pool's folder: a second call trains
+    nothing, and a killed one goes on.
+    """
+    if output is not None:
+        _new_folder(output)
+    config = read_study(study_file)
+    quiet_libraries()
+    from studies.opened.opened_study import best_mixture
+    from studies.outcome.smaller.distill import Asked, distill_costs, run_distill, settings_of, show_distilled
+
+    given = {"teacher": teacher, "temperature": temperature, "hard_share": hard_share, "start": start}
+    asked = Asked(settings_of(config.distill, {**given, "orders": orders, "tokens": tokens}), layers, model)
+    with private_pool_bench(study_file) if dry_run else pool_bench(study_file) as bench:
+        best = best_mixture(bench, bench.known_study())
+        if dry_run:
+            opening = since_start()
+            print_study_costs(distill_costs(bench, best, asked), opening, as_json=as_json)
+            return
+        found = run_distill(bench, best, asked, output)
+    print_answer(found, show_distilled, as_json=as_json)
+    if output is None and not as_json:
+        tell_next("distill", study_file, "writes the best student with a card; nothing is trained", more="--output DIR")
 
 
 @outcome_verbs.command(

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from objectives.stand_ins.scales import ScalesConfig
 from objectives.target import Direction
+from pool.config.recipe import Distillation
 from pool.errors import ConfigError
 from pool.files.names import Name, as_typed, located
 from pool.files.toml import Config, as_options, read_config
@@ -74,6 +75,8 @@ class StudyFile(Config):
     """The gate."""
     refine: RefineConfig = RefineConfig()
     """The trainings after the search."""
+    distill: Distillation = Distillation()
+    """The smaller student."""
     database: str | None = None
     """SQLite file, relative to the study file, or `postgresql://user@host/name` or `mysql://user@host/name`;
     ROOT/mixscout.db when left out, where ROOT is the pool's, or the study file's folder with a table. The environment
@@ -289,5 +292,6 @@ def _objective_problems(config: StudyFile) -> Iterator[str]:
         yield f"[objective] {name} does nothing: nothing is merged or scored, metrics keep their own unit; leave it out"
     if config.early_stopping.model_fields_set:
         yield "[early_stopping] does nothing: predictions read no held-out text; leave it out"
-    if config.refine.model_fields_set:
-        yield "[refine] does nothing: nothing is trained; leave it out"
+    for section in ("refine", "distill"):
+        if getattr(config, section).model_fields_set:
+            yield f"[{section}] does nothing: nothing is trained; leave it out"

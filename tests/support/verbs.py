@@ -38,6 +38,7 @@ ENTRIES = {
     "ablate": "STUDY --output NEW",
     "compare": "STUDY SECOND --output NEW",
     "export": "STUDY NEW",
+    "distill": "STUDY --tokens 256 --orders 2",
     "table": "STUDY NEW",
     "handover": "STUDY NEW",
     "cost": "STUDY",
@@ -57,7 +58,7 @@ ENTRIES = {
     "bench landscape": "STUDY --values 4 --gradients 3 --unseen 3",
 }
 """Arguments by verb. Names in capitals are places of the root; NEW is free every time."""
-REMEMBERING = ("ablate", "ages", "best", "confirm", "fidelity", "robustness")
+REMEMBERING = ("ablate", "ages", "best", "confirm", "distill", "fidelity", "robustness")
 """Verbs that count what they merged or trained: nothing any more in a second run."""
 _NUMBERS = count()
 

@@ -207,6 +207,39 @@ def _nats_of_logits(model: PreTrainedModel, inputs: Tokens, targets: Tokens) -> 
 
 
 @dataclass(frozen=True, eq=False)
+class Teacher:
+    """A model whose next-token probabilities a student learns (Hinton et al. 2015, arXiv 1503.02531).
+
+    temperature: T, divides the logits of both.
+    hard_share: h, the share of the usual loss.
+    """
+
+    model: PreTrainedModel
+    temperature: float
+    hard_share: float
+
+    def mixed(
+        self, hard: torch.Tensor, logits: torch.Tensor, inputs: torch.Tensor, tokens: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """Return h * hard + (1 - h) T^2 KL(teacher || student), both distributions at T, as a mean over tokens.
+
+        hard: the usual loss, the mean over `tokens` (None: over those of `inputs`); logits (B, T, V) are the
+        student's for `inputs` (B, T). The factor T^2 keeps both gradients of one size.
+        """
+        import torch
+        from torch.nn.functional import kl_div, log_softmax
+
+        torch.nn.Module.to(self.model, inputs.device)
+        with torch.no_grad():
+            taught = self.model(input_ids=inputs, use_cache=False).logits
+        student, teacher = (
+            log_softmax(one[:, :-1].float().flatten(0, 1) / self.temperature, dim=-1) for one in (logits, taught)
+        )
+        nats = kl_div(student, teacher, reduction="sum", log_target=True) / (len(student) if tokens is None else tokens)
+        return self.hard_share * hard + (1 - self.hard_share) * self.temperature**2 * nats
+
+
+@dataclass(frozen=True, eq=False)
 class RunInputs:
     """Inputs for a recipe's options; None for an option that is off.
 
@@ -218,6 +251,7 @@ class RunInputs:
     keeps_optimizer: whether AdamW's state is kept; for the seed of members that continue with it.
     saves: whether there are checkpoints to go on from; a timed run has none.
     start: makes the run's model again, should memory run out; None keeps a copy of its values.
+    teacher: whose probabilities are learnt beside the text.
     """
 
     replayed: Mixture | None = None
@@ -228,6 +262,7 @@ class RunInputs:
     keeps_optimizer: bool = False
     saves: bool = True
     start: Callable[[], PreTrainedModel] | None = None
+    teacher: Teacher | None = None
 
 
 NOTHING = RunInputs()

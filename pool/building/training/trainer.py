@@ -93,6 +93,23 @@ class RecipeTrainer(Trainer):
             return torch.autocast(self.args.device.type, torch.bfloat16, cache_enabled=False)
         return super().autocast_smart_context_manager(cache_enabled)
 
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Mix a teacher's probabilities into the loss of the text, where there is a teacher."""
+        teacher = self._inputs.teacher
+        if teacher is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        rounded = self._recipe.precision == "bfloat16"  # accelerate rounds the student's own passes alone
+        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=rounded):
+            mixed = teacher.mixed(loss, outputs.logits, inputs["input_ids"], num_items_in_batch)
+        return (mixed, outputs) if return_outputs else mixed
+
     def training_step(self, model: nn.Module, *arguments: Any, **options: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(model, *arguments, **options)
         # the penalty has a gradient only: the logged loss stays that of the text

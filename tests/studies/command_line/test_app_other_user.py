@@ -25,13 +25,14 @@ WRITERS = {
     "worker": "worker STUDY --merges 9",
     "refine": "refine FRESH --truths 1",
     "confirm": "confirm FRESH",
+    "distill": "distill STUDY --tokens 512 --orders 2",
     "fidelity": "fidelity STUDY --mixtures 8 --output NEW",
     "compare": "compare STUDY --strategies random,qmc --seeds 1 --forward-equivalents 30",
     "demo": "demo --root ROOT",
 }
 """Verbs that write, with something left to write; FRESH is a study whose best mixture was never trained."""
 READERS = [verb for verb in ENTRIES if verb not in ("pool build", "pool add", "search", "worker", "refine", "demo")]
-"""`confirm`, `fidelity` and `compare` read what is remembered."""
+"""`confirm`, `distill`, `fidelity` and `compare` read what is remembered."""
 OFTEN = ("pool show", "best", "table", "report", "search", "pool build")
 NOTED = re.compile(r"database \S+ is read-only for this user; what this command computes anew is not kept\n")
 HOMELESS = """

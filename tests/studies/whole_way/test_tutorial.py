@@ -32,7 +32,7 @@ RENAMED = {
 VERBS = [
     *("demo", "pool", "prior", "search", "worker", "refine"),
     *("best", "robustness", "ages", "confirm", "samples", "rate", "fidelity", "predict", "ablate", "compare"),
-    *("export", "table", "handover", "cost", "report", "dashboard", "bench"),
+    *("export", "distill", "table", "handover", "cost", "report", "dashboard", "bench"),
 ]
 """From a pool to a study, to what can be believed of its answer, to what is done with it."""
 
