@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from studies.answers.lettering import save
 from studies.outcome.report.facts.section import Cell, Table, shown
 
-LONG = 5
+LONG = 4
 """A table of more rows is folded up."""
 MOST_ROWS = 400
 """Rows of a table in the page; the CSV file has all of them."""

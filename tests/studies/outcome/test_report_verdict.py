@@ -20,7 +20,14 @@ from studies.opened.opening import open_to_read
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import COLOURS, Advantage
 from studies.outcome.report.sections.standings import MERGED, TRAINED
-from studies.outcome.report.sections.verdict import Takeaway, _claim, best_section, percentages, verdict_of
+from studies.outcome.report.sections.verdict import (
+    BY_TRAININGS,
+    Takeaway,
+    _claim,
+    best_section,
+    percentages,
+    verdict_of,
+)
 from studies.study_file.study_file import read_study_file
 
 
@@ -131,4 +138,5 @@ def test_the_answer_of_refine_is_shown_with_its_own_intervals(judged: Path, tmp_
     )
     assert found.claim == expected
     with open_to_read(read_study_file(root / "study.toml")) as bench:
-        assert "mixscout refine study.toml --truths 3" in best_section(Facts.of(bench, root / "study.toml")).commands
+        section = best_section(Facts.of(bench, root / "study.toml"))
+    assert section.commands == ["mixscout refine study.toml --truths 3"] and section.notes[0] == BY_TRAININGS

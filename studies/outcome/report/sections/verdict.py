@@ -46,6 +46,7 @@ from studies.outcome.report.sections.standings import (
     standings_table,
 )
 
+BY_TRAININGS = "The best mixture is that of mixscout refine, by trainings and merges together."
 REFINEMENT = "search split, trainings and merges together"
 MARKS = {TRAINED: "D", REFINEMENT: "^", MERGED["test"]: "s", MERGED["search"]: "o", DOWNSTREAM: "v", PREDICTED: "P"}
 """By the measured quantity; the first that a study has decides."""
@@ -213,13 +214,14 @@ def best_section(facts: Facts) -> Section:
     scales = facts.swarm_best.scales if facts.swarm_best else None
     notes = [next_run_in_words(scales)] if scales else []
     if not facts.swarm_best:
-        notes = standings_notes(standings, facts.typed)
+        refined = [BY_TRAININGS] if REFINED in facts.study.user_attrs else []
+        notes = [*refined, *standings_notes(standings, facts.typed)]
     charts = [_weights_chart(facts.study.study_name, best)]
     if leads:
         charts.insert(0, _leads_chart(facts, leads))
     confirmed = BEST in standings.get(TRAINED, {}) and "uniform" in standings[TRAINED]
-    refined = facts.study.user_attrs.get(REFINED)
-    commands = [f"mixscout refine {facts.typed} --truths {refined['truths']['budget']}"] if refined else []
+    answer = facts.study.user_attrs.get(REFINED)
+    commands = [f"mixscout refine {facts.typed} --truths {answer['truths']['budget']}"] if answer else []
     if confirmed:
         commands.append(f"mixscout confirm {facts.typed}")
     table = standings_table(facts.unit, standings)
