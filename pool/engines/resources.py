@@ -126,7 +126,7 @@ _FAULTS = (
 def device_fault(error: BaseException) -> str | None:
     """Say that an error was a GPU's and stays until the process ends; None for other errors.
 
-    Unknown words are judged by the device itself: a context that can no longer synchronize is lost.
+    Unknown words are judged by the devices in use themselves: a context that can no longer synchronize is lost.
     """
     if not isinstance(error, RuntimeError) or (torch := sys.modules.get("torch")) is None or is_out_of_memory(error):
         return None
@@ -134,6 +134,9 @@ def device_fault(error: BaseException) -> str | None:
         try:
             if torch.cuda.is_initialized():
                 torch.cuda.synchronize()
+                for number in range(torch.cuda.device_count()):
+                    if torch.cuda.memory_reserved(number):  # else a context would be made
+                        torch.cuda.synchronize(number)
             return None
         except RuntimeError as again:
             error = again

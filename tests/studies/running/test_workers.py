@@ -212,14 +212,22 @@ def test_a_fault_of_the_gpu_ends_the_process_and_fails_no_trial() -> None:
 
 
 def test_a_lost_context_is_known_by_the_device_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost() -> None:
+    def lost(device: int | None = None) -> None:
         raise RuntimeError("CUDA error: an error of tomorrow")
+
+    def second_is_lost(device: int | None = None) -> None:
+        if device == 1:
+            lost()
 
     odd = RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`")
     assert device_fault(odd) is None and device_fault(MemoryError()) is None
     monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
     monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
     assert device_fault(odd) is None, "the device goes on"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda number: number % 2)
+    monkeypatch.setattr("torch.cuda.synchronize", second_is_lost)
+    assert "an error of tomorrow" in str(device_fault(odd)), "a model may lie on several devices"
     monkeypatch.setattr("torch.cuda.synchronize", lost)
     assert "an error of tomorrow" in str(device_fault(odd))
     assert device_fault(torch.OutOfMemoryError("CUDA out of memory")) is None, "less memory may do"
