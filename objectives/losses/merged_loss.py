@@ -155,9 +155,8 @@ class MergedLoss:
         for start in range(0, len(mixtures), MERGES_AT_ONCE):
             started = time.perf_counter()
             some = mixtures[start : start + MERGES_AT_ONCE]
-            merged = self._stacked.merge_many(np.stack([self._merge_weights(mixture) for mixture in some]))
-            for row, mixture in enumerate(some):
-                self._stacked.take(merged[row])
+            merges = self._stacked.merge_each(np.stack([self._merge_weights(mixture) for mixture in some]))
+            for mixture, _ in zip(some, merges, strict=True):
                 yield self._evaluation(mixture, self.scorer.score(), started)
                 started = time.perf_counter()
 
@@ -188,9 +187,9 @@ class MergedLoss:
         p = mixture.over(self.partitions).array
         weights = self._rule.weights(p)
         self._stacked.merge(weights)
-        gradient = self._stacked.flat_gradient()
+        gradients = self._stacked.gradients()
         by_weight = self._stacked.weight_gradient if weights.ndim == 1 else self._stacked.row_gradient
-        nats, pulled = self.scorer.score_with_jacobian(gradient, lambda: self._rule.pullback(p, by_weight()))
+        nats, pulled = self.scorer.score_with_jacobian(gradients, lambda: self._rule.pullback(p, by_weight()))
         sizes = self.target.sizes(self.table.losses(nats))
         order = [self.partitions.index(name) for name in mixture.names]
         return self._evaluation(mixture, nats, started, (pulled / sizes[:, None])[:, order])

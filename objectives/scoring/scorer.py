@@ -48,6 +48,7 @@ ACTIVATION_SHARE = 0.5
 """The same as a share of a GPU's free memory: as much again is for logits and temporary values."""
 VALUES_PER_HIDDEN = 24
 """Values of a decoder layer for its backward pass, per token and hidden unit: measured 20 to 25 for Llama."""
+Buffers = torch.Tensor | Sequence[torch.Tensor]
 Found = TypeVar("Found")
 
 
@@ -95,8 +96,7 @@ class Scorer:
         self._body = torch.compile(model.base_model, dynamic=True) if compiled else None
         on_gpu = model.device.type == "cuda"
         self._nats = torch.compile(position_nats, dynamic=True) if compiled and on_gpu else None
-        everything = [np.arange(len(table.domain))] if segments is None else segments
-        self._rows = list(everything)
+        self._rows = [np.arange(len(table.domain))] if segments is None else list(segments)
         self._most_tokens = self._tokens_at_once()
         self._segments = self._planned(self._rows)
         self._by_domain: list[list[_Batch]] = []
@@ -129,17 +129,18 @@ class Scorer:
             nats[read] = found
             yield rows, nats[rows]
 
-    def score_with_jacobian(self, gradient: torch.Tensor, pull: Callable[[], Floats]) -> tuple[Floats, Floats]:
+    def score_with_jacobian(self, gradient: Buffers, pull: Callable[[], Floats]) -> tuple[Floats, Floats]:
         """Return the nats of every window (W,) and d nats / d weight of every domain (E, K), in one pass.
 
-        `gradient` (P,) is the buffer behind the parameters' `.grad`; `pull` turns it into (K,). Memory is bounded.
+        `gradient` (P,) is the buffer behind the parameters' `.grad`, or one a shard; `pull` turns it into (K,).
         """
+        buffers = (gradient,) if isinstance(gradient, torch.Tensor) else gradient
         nats = np.empty(len(self.table.domain))
         partials = []
         if not self._by_domain:
             self._by_domain = self._planned_for_gradients()
         for number in range(len(self._by_domain)):
-            read, found = self._while_memory_lasts(partial(self._domain_nats, number, gradient), backward=True)
+            read, found = self._while_memory_lasts(partial(self._domain_nats, number, buffers), backward=True)
             nats[read] = found
             partials.append(pull())
         return nats, np.stack(partials)
@@ -150,10 +151,11 @@ class Scorer:
             parts = [self._window_nats(batch) for batch in batches]
         return _read(batches), torch.cat(parts).cpu().numpy()
 
-    def _domain_nats(self, number: int, gradient: torch.Tensor) -> tuple[Rows, Floats]:
+    def _domain_nats(self, number: int, gradient: Sequence[torch.Tensor]) -> tuple[Rows, Floats]:
         batches = self._by_domain[number]
-        gradient.zero_()
-        again = self._recomputes or self._activations() > _room(self._model.device)
+        for buffer in gradient:
+            buffer.zero_()
+        again = self._recomputes or self._activations() > _room([buffer.device for buffer in gradient])
         with recomputing(self._model, again), self._as_asked():
             parts = [self._backward(batch) for batch in batches]
         return _read(batches), torch.cat(parts).cpu().numpy()
@@ -263,8 +265,7 @@ class Scorer:
     @property
     def _is_large(self) -> bool:
         """Whether a few thousand tokens are more than a CPU needs for its speed, so that padding is what costs."""
-        on_cpu = self._model.device.type == "cpu"
-        return on_cpu and LARGE_TOKENS * self._activations_of_a_token() > ACTIVATION_VALUES
+        return self._model.device.type == "cpu" and LARGE_TOKENS * self._activations_of_a_token() > ACTIVATION_VALUES
 
     def _activations_of_a_token(self) -> int:
         config = self._model.config
@@ -275,12 +276,13 @@ def _read(batches: Sequence[_Batch]) -> Rows:
     return np.concatenate([batch.rows for batch in batches])
 
 
-def _room(device: torch.device) -> float:
-    """Return how many activation values may be kept: on a GPU, a share of what is free now."""
-    if device.type == "cpu":
+def _room(devices: Sequence[torch.device]) -> float:
+    """Return how many activation values may be kept: on GPUs, a share of what the fullest one has, for every shard."""
+    if devices[0].type == "cpu":
         return ACTIVATION_VALUES
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return ACTIVATION_SHARE * (torch.cuda.mem_get_info(device)[0] + unused) / 4
+    unused = [torch.cuda.memory_reserved(one) - torch.cuda.memory_allocated(one) for one in devices]
+    free = min(torch.cuda.mem_get_info(one)[0] + more for one, more in zip(devices, unused, strict=True))
+    return ACTIVATION_SHARE * free * len(devices) / 4
 
 
 def _by_window(nats: torch.Tensor, batch: _Batch) -> torch.Tensor:

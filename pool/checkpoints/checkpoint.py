@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from pool.checkpoints.manifest import CONFIG, WEIGHTS, CheckpointManifest
+from pool.checkpoints.manifest import AGES, CONFIG, WEIGHTS, CheckpointManifest
 from pool.checkpoints.weights import at_rest, tell_tying
 from pool.config.recipe import Family, ModelShape
 from pool.errors import PoolError, first_line
@@ -107,6 +107,12 @@ def check_finite(model: PreTrainedModel, what: str, remedy: str) -> None:
     for name, tensor in parameters_of(model).items():
         if not bool(torch.isfinite(tensor).all()):
             raise PoolError(f"{what} has NaN or infinite values in {name}; {remedy}")
+
+
+def remedy_of(folder: Path) -> str:
+    """Word the remedy for a checkpoint that is not finite: a member, one of its ages, or the seed."""
+    name = folder.parents[1].name if folder.parent.name == AGES else folder.name
+    return f"train it again with `mixscout pool build POOL.toml --rebuild {name}`"
 
 
 def save_checkpoint(

@@ -146,20 +146,24 @@ def target_nats(
 ) -> torch.Tensor:
     """Return -log p of `targets` (N,) at `positions` (N,) of the flattened `inputs` (B, T), in float32 or float64.
 
+    A model may lie on several devices: hidden states come from its last layer's, and nats go back to that of `inputs`.
+
     body: the compiled model below its head, where there is one
     nats: the compiled `position_nats`, where there is one
     """
     body = model.base_model if body is None else body  # a compiled model has no truth value
     nats = position_nats if nats is None else nats
     hidden = body(input_ids=inputs, use_cache=False).last_hidden_state
-    hidden = hidden.flatten(0, 1).index_select(0, positions)
+    hidden = hidden.flatten(0, 1).index_select(0, positions.to(hidden.device))
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     vocabulary = head.weight.shape[0]
     at_once = max(FEWEST_POSITIONS, LOGITS_AT_ONCE[hidden.device.type] // vocabulary)
     parts = zip(torch.split(hidden, at_once), torch.split(targets, at_once), strict=True)
     if torch.is_grad_enabled() and len(targets) * vocabulary > LOGITS_KEPT:
-        return torch.cat([checkpoint(nats, head, part, target, use_reentrant=False) for part, target in parts])
-    return torch.cat([nats(head, part, target) for part, target in parts])
+        found = [checkpoint(nats, head, part, target, use_reentrant=False) for part, target in parts]
+    else:
+        found = [nats(head, part, target) for part, target in parts]
+    return torch.cat(found).to(inputs.device)
 
 
 def position_nats(
@@ -167,7 +171,7 @@ def position_nats(
 ) -> torch.Tensor:
     logits = head(hidden)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    return cross_entropy(logits, targets, reduction="none")
+    return cross_entropy(logits, targets.to(logits.device), reduction="none")
 
 
 def whole_target_nats(
@@ -189,5 +193,5 @@ def head_is_plain(model: PreTrainedModel, inputs: torch.Tensor) -> bool:
     with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
         ours = target_nats(model, inputs, positions, inputs[0])
         logits = type(model).forward(model, input_ids=inputs, use_cache=False).logits.flatten(0, 1)
-        theirs = position_nats(torch.nn.Identity(), logits, inputs[0])
+        theirs = position_nats(torch.nn.Identity(), logits, inputs[0]).to(ours.device)
     return bool(torch.allclose(ours, theirs, rtol=PROBE_TOLERANCE, equal_nan=True))

@@ -147,7 +147,7 @@ class Recipe(Config):
     does not change the result."""
     device_map: Annotated[Literal["auto"] | None, OptionMark.WITHOUT_EFFECT] = None
     """`auto` spreads the layers evenly over all visible GPUs, for a model too large for one; does not change the
-    result. Merging and scoring still need the model on one device."""
+    result. A study's [objective] devices does the same for merging and scoring."""
     fsdp: Annotated[int | None, OptionMark.WITHOUT_EFFECT] = Field(None, ge=2)
     """Shards of parameters, gradients and optimizer state (PyTorch's fully sharded data parallel), for a model too
     large for one GPU. Each shard has its own GPU, or its own process without GPUs, and trains a part of each batch.

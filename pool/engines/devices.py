@@ -142,6 +142,8 @@ def visible_devices() -> tuple[str, ...]:
 
 
 _COMPLETE = b"complete"
+_FOR_EACH_GPU = 1
+"""cudaHostRegisterPortable: every GPU of the process copies from the pages by itself."""
 
 
 class SharedPages:
@@ -176,7 +178,7 @@ class SharedPages:
     def _register(self, cuda: Any) -> None:
         """Have the GPU copy from the pages by itself; where that is refused, copies are slower and as right."""
         place = self.bytes_of.data_ptr()
-        if int(cuda.cudaHostRegister(place, self.bytes_of.nbytes, 0)) == 0:
+        if int(cuda.cudaHostRegister(place, self.bytes_of.nbytes, _FOR_EACH_GPU)) == 0:
             weakref.finalize(self, cuda.cudaHostUnregister, place).atexit = False
         else:
             say("CUDA refuses to register the host's memory: streamed members are copied more slowly")
@@ -262,5 +264,5 @@ class ReadAhead:
         found = held.to(self._device, non_blocking=True, copy=True)
         if on_gpu:
             self._taken[self._turn] = taken = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            taken.record()
+            taken.record(torch.cuda.current_stream(self._device))  # of the GPU that reads, which may be another one
         return found

@@ -85,8 +85,8 @@ def shared_out(devices: Sequence[str], gpus: float | None) -> tuple[str, ...]:
 _NO_GPU = ("no nvidia driver", "no cuda gpus are available", "not compiled with cuda")
 
 
-def device_line(precision: str) -> str:
-    """Say where models compute, in a precision: on a GPU by its name, or on the CPU, and why a GPU is not used.
+def device_line(precision: str, devices: int = 1) -> str:
+    """Say where models compute, in a precision: on GPUs by their name, or on the CPU, and why a GPU is not used.
 
     PyTorch falls back to the CPU without a word where the driver is too old for its CUDA.
     """
@@ -94,7 +94,8 @@ def device_line(precision: str) -> str:
 
     if torch.cuda.is_available():
         count, name = torch.cuda.device_count(), torch.cuda.get_device_name()
-        line = f"computing on {name}{f', one of {count} GPUs' if count > 1 else ''}, in {precision}"
+        used = "one" if devices == 1 else f"{min(devices, count)}"
+        line = f"computing on {name}{f', {used} of {count} GPUs' if count > 1 else ''}, in {precision}"
         faster = '; precision = "bfloat16" takes about a fifth of the time there (estimated), and changes losses'
         return line + faster if precision == "float32" else line
     try:

@@ -50,7 +50,7 @@ class Workbench(OpenedStudy):
 
     @property
     def device(self) -> str | None:
-        return device_line(self.config.objective.precision)
+        return device_line(self.config.objective.precision, self.config.objective.devices)
 
     def table(self, split: Split) -> WindowTable:
         """Return the windows of the goal's domains on a split."""

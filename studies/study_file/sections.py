@@ -67,8 +67,7 @@ def parts_marked(section: type[BaseModel], mark: type[Mark]) -> tuple[str, ...]:
 
 def _as_stored(direction: object) -> object:
     """Accept Optuna's spelling too."""
-    known = {"minimize": "minimise", "maximize": "maximise"}
-    return known.get(direction, direction) if isinstance(direction, str) else direction
+    return {"minimize": "minimise", "maximize": "maximise"}.get(str(direction), direction)
 
 
 DirectionGiven = Annotated[Direction | None, BeforeValidator(_as_stored)]
@@ -127,11 +126,12 @@ class ObjectiveConfig(Config):
     """Type of the members' values: `float32`, `bfloat16`, or task vectors in `int8`. Changes losses."""
     keep_share: Annotated[float, Question("stored members")] = Field(1.0, gt=0, le=1)
     """Share of values kept in each tensor of a task vector, the largest; the others are the seed's."""
+    devices: int = Field(1, ge=1)
+    """GPUs over which each model is cut by its layers, where one GPU is too small. Does not change a loss."""
 
     @property
     def holding(self) -> Holding:
-        """How the members are held."""
-        return Holding(self.held, self.stored, self.keep_share)
+        return Holding(self.held, self.stored, self.keep_share, devices=self.devices)
 
 
 class EarlyStoppingConfig(Config):

@@ -139,6 +139,10 @@ class StudyFile(Config):
             )
         if self.objective.domains and self.objective.aggregate == "weighted":
             raise ValueError("aggregate 'weighted' needs weights: give [target] instead of [objective] domains")
+        whole = {"compiled": self.objective.compiled, "rule = 'fisher'": self.objective.rule == "fisher"}
+        if self.objective.devices > 1 and any(whole.values()):
+            found = next(name for name, asked in whole.items() if asked)
+            raise ValueError(f"{found} is for a whole model on one device: take out {found}, or devices")
         if self.downstream and self.targets:
             raise ValueError("[downstream] is one objective: use [target] beside it, not several [targets]")
         return self

@@ -29,6 +29,7 @@ from pool.files.whole import may_write, new_folder
 from pool.progress import say
 
 RECORD = "packed.json"
+CPU = torch.device("cpu")
 _ALIGNMENT = 64
 _CODED = {torch.bfloat16: "int16"}
 """Numpy's dtype of the same width for a dtype that numpy lacks."""
@@ -116,15 +117,53 @@ class OnDisk:
         self._pages.madvise(mmap.MADV_DONTNEED, start, place + part.stop * size - start)
 
 
-def filled(shapes: Mapping[str, Shape], rows: Rows, device: torch.device, *, streamed: bool) -> dict[str, StoredArray]:
-    """Fill arrays in memory; `streamed` arrays for a GPU lie in the host's, pinned."""
-    pinned = streamed and device.type == "cuda"
-    tensors = {name: _empty(shape, device, pinned and not shape.small) for name, shape in shapes.items()}
+def filled(
+    shapes: Mapping[str, Shape], rows: Rows, devices: Mapping[str, torch.device], *, streamed: bool
+) -> dict[str, StoredArray]:
+    """Fill arrays in the memory of their devices; `streamed` arrays for a GPU lie in the host's, pinned."""
+    tensors = {name: _empty(shape, devices[name], streamed and not shape.small) for name, shape in shapes.items()}
     done = dict.fromkeys(shapes, 0)
     for name, row in rows:
         tensors[name][done[name]].copy_(row)
         done[name] += 1
-    return {name: InMemory(tensor, device) for name, tensor in tensors.items()}
+    return {name: InMemory(tensor, devices[name]) for name, tensor in tensors.items()}
+
+
+class Streamed(InMemory):
+    """An array in pages of the host that processes share, copied to a GPU for reading."""
+
+    def __init__(self, tensor: torch.Tensor, device: torch.device, pages: SharedPages) -> None:
+        super().__init__(tensor, device)
+        self._pages = pages  # registered with the GPU as long as the array lives
+
+
+def shared(
+    name: str, shapes: Mapping[str, Shape], rows: Callable[[], Rows], devices: Mapping[str, torch.device]
+) -> dict[str, StoredArray]:
+    """Hold arrays in shared pages, filled by the first process that asks; `small` arrays lie on their devices."""
+    ends = [0, *accumulate(-(-shape.nbytes // _ALIGNMENT) * _ALIGNMENT for shape in shapes.values())]
+    with one_at_a_time(name):
+        pages = SharedPages(name, ends[-1])
+        tensors = {
+            one: pages.bytes_of[start : start + shape.nbytes].view(shape.dtype).view(shape.rows, shape.columns)
+            for start, (one, shape) in zip(ends, shapes.items(), strict=False)
+        }
+        if pages.is_new:
+            done = dict.fromkeys(shapes, 0)
+            for one, row in rows():
+                tensors[one][done[one]].copy_(row)
+                done[one] += 1
+            pages.complete()
+    small = {one: to_read(InMemory(tensors[one], CPU), devices[one]) for one, shape in shapes.items() if shape.small}
+    return {one: small.get(one) or Streamed(tensor, devices[one], pages) for one, tensor in tensors.items()}
+
+
+def to_read(array: StoredArray, device: torch.device) -> StoredArray:
+    """Let a GPU read an array of a folder; `small` ones, in memory, go to the GPU."""
+    if device.type == "cpu":
+        return array
+    there = array.whole()
+    return ReadAhead(array, device) if there is None else InMemory(there.to(device), device)
 
 
 def mapped(
@@ -187,8 +226,9 @@ class PackedRecord(Record):
     files: dict[str, str]
 
 
-def _empty(shape: Shape, device: torch.device, pinned: bool) -> torch.Tensor:
-    place = "cpu" if pinned else device
+def _empty(shape: Shape, device: torch.device, streamed: bool) -> torch.Tensor:
+    pinned = streamed and device.type == "cuda"
+    place = CPU if pinned else device
     return torch.empty(shape.rows, shape.columns, dtype=shape.dtype, device=place, pin_memory=pinned)
 
 
@@ -235,40 +275,3 @@ def _opened(path: Path, shape: Shape, device: torch.device) -> StoredArray:
 
 def _numpy(shape: Shape) -> np.dtype:
     return np.dtype(_CODED.get(shape.dtype, str(shape.dtype).removeprefix("torch.")))
-
-
-class Streamed(InMemory):
-    """An array in pages of the host that processes share, copied to a GPU for reading."""
-
-    def __init__(self, tensor: torch.Tensor, device: torch.device, pages: SharedPages) -> None:
-        super().__init__(tensor, device)
-        self._pages = pages  # registered with the GPU as long as the array lives
-
-
-def shared(
-    name: str, shapes: Mapping[str, Shape], rows: Callable[[], Rows], device: torch.device
-) -> dict[str, StoredArray]:
-    """Hold arrays in shared pages, filled by the first process that asks; `small` arrays lie on the device."""
-    ends = [0, *accumulate(-(-shape.nbytes // _ALIGNMENT) * _ALIGNMENT for shape in shapes.values())]
-    with one_at_a_time(name):
-        pages = SharedPages(name, ends[-1])
-        tensors = {
-            one: pages.bytes_of[start : start + shape.nbytes].view(shape.dtype).view(shape.rows, shape.columns)
-            for start, (one, shape) in zip(ends, shapes.items(), strict=False)
-        }
-        if pages.is_new:
-            done = dict.fromkeys(shapes, 0)
-            for one, row in rows():
-                tensors[one][done[one]].copy_(row)
-                done[one] += 1
-            pages.complete()
-    small = {one: InMemory(tensors[one].to(device), device) for one, shape in shapes.items() if shape.small}
-    return {one: small.get(one) or Streamed(tensor, device, pages) for one, tensor in tensors.items()}
-
-
-def to_read(array: StoredArray, device: torch.device) -> StoredArray:
-    """Let a GPU read an array of a folder; `small` ones, in memory, go to the GPU."""
-    if device.type == "cpu":
-        return array
-    there = array.whole()
-    return ReadAhead(array, device) if there is None else InMemory(there.to(device), device)

@@ -68,11 +68,21 @@ class Form(Protocol):
     def shapes(self) -> Mapping[str, Shape]:
         """Return the shapes of the arrays."""
 
-    def encode(self, members: Iterable[torch.Tensor]) -> Rows:
-        """Yield the rows of the arrays, from members (P,) that are valid one at a time."""
+    def begin(self) -> Rows:
+        """Yield the rows that come before those of members."""
+
+    def rows_of(self, member: torch.Tensor) -> Rows:
+        """Yield the next member's (P,) rows."""
 
     def held(self, arrays: Mapping[str, StoredArray]) -> HeldMembers:
         """Make members of the arrays."""
+
+
+def encoded(form: Form, members: Iterable[torch.Tensor]) -> Rows:
+    """Yield the rows of a form's arrays, from members (P,) that are valid one at a time."""
+    yield from form.begin()
+    for member in members:
+        yield from form.rows_of(member)
 
 
 def sum_many(members: HeldMembers, weights: Floats, like: torch.Tensor) -> torch.Tensor:
@@ -161,14 +171,22 @@ class FlatLayout:
     @classmethod
     def of(cls, model: PreTrainedModel) -> "FlatLayout":
         """Lay out a model's parameters one after the other; tied parameters count once."""
+        return cls.of_tensors(parameters_of(model))
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> "FlatLayout":
         matrices: dict[str, Matrix] = {}
         start = row = 0
-        for name, tensor in parameters_of(model).items():
+        for name, tensor in tensors.items():
             width = max(1, int(tensor.shape[-1]) if tensor.dim() else 1)
             matrices[name] = Matrix(slice(start, start + tensor.numel()), width, row)
             row += matrices[name].rows
             start = -(-(start + tensor.numel()) // _ALIGNMENT_ELEMENTS) * _ALIGNMENT_ELEMENTS
         return cls(matrices, start, row)
+
+    def places(self) -> dict[str, list[int]]:
+        """Return start, rows and width of each tensor."""
+        return {name: [matrix.part.start, matrix.rows, matrix.width] for name, matrix in self.matrices.items()}
 
     def pieces(self, most_values: int) -> Iterator[Piece]:
         """Cut every matrix into pieces of at most `most_values`, or of one longer row. Gaps are in no piece."""

@@ -5,10 +5,13 @@ Reading a study file imports this module, so torch loads only when the device is
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from pool.engines.devices import one_at_a_time
 from pool.engines.resources import free_host_memory
 from pool.progress import size
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 Place = Literal["resident", "streamed", "mapped"]
 Held = Literal["auto", "resident", "streamed", "mapped"]
 StoredAs = Literal["float32", "bfloat16", "int8"]
+
+_PLACES: Sequence[Place] = ("resident", "streamed", "mapped")
 
 SHARE = 0.8
 """Largest share of free memory for members and models."""
@@ -34,19 +39,23 @@ class Holding:
     held: the place of their bytes; it changes no value
     stored: the type of their values; `float32` stands for the pool's own dtype
     keep_share: the share of every task vector that is kept
+    devices: the devices over which each model is cut; their number changes no loss
     packed: folder of mapped members, by default the pool's; it changes no value
 
-    Raises `ValueError` for a share outside (0, 1].
+    Raises `ValueError` for a share outside (0, 1], and for less than one device.
     """
 
     held: Held = "auto"
     stored: StoredAs = "float32"
     keep_share: float = 1.0
     packed: Path | None = None
+    devices: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.keep_share <= 1:
             raise ValueError(f"the share of a task vector that is kept must be in (0, 1]: got {self.keep_share!r}")
+        if self.devices < 1:
+            raise ValueError(f"a model lies on one device at least: got {self.devices!r}")
 
     @property
     def starts_at_seed(self) -> bool:
@@ -90,11 +99,52 @@ def free_memory(device: torch.device) -> Free:
     return Free(host, torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host)
 
 
+@contextmanager
+def in_turn(devices: Sequence[torch.device]) -> Iterator[None]:
+    """Wait for other processes that choose a place on one of the same GPUs, in an order that all of them keep."""
+    import torch
+
+    uuids = {str(torch.cuda.get_device_properties(device).uuid) for device in devices if device.type == "cuda"}
+    with ExitStack() as turns:
+        for uuid in sorted(uuids):
+            turns.enter_context(one_at_a_time(f"gpu-{uuid}"))
+        yield
+
+
+class Weighed(Protocol):
+    """Members of one shard, by their bytes in all and on their device."""
+
+    nbytes: int
+    device_nbytes: int
+
+
+def held_line(choice: Choice, members: Sequence[Weighed], gpus: Sequence[torch.device]) -> str:
+    """Say what each GPU and the host now hold of the members, shard by shard, and what they have left.
+
+    Nothing is said of a CPU.
+    """
+    import torch
+
+    if gpus[0].type == "cpu":
+        return ""
+    free = [free_memory(gpu) for gpu in gpus]
+    names = [torch.cuda.get_device_properties(gpu).name for gpu in gpus]
+    on_gpus = [
+        f"{size(one.device_nbytes)} of {name}, {size(left.device)} left"
+        for one, name, left in zip(members, names, free, strict=True)
+    ]
+    beside = sum(one.nbytes - one.device_nbytes for one in members)
+    return (
+        f"members are {choice.place}: {', '.join(on_gpus)}, and {size(beside)} of the host's memory, "
+        f"{size(free[0].host)} left"
+    )
+
+
 def choose(pool_bytes: int, model_bytes: int, device: torch.device, free: Free) -> Choice:
     """Choose the first place with room for members and models: the device, a GPU's host, the disk."""
     beside = MODELS * model_bytes
     needed = f"{_gigabytes(pool_bytes)} of members and {_gigabytes(beside)} for models"
-    where = "memory" if device.type == "cpu" else "the GPU"
+    where = "memory" if device.type == "cpu" else "the GPU" if device.index is None else f"GPU {device.index}"
     if pool_bytes + beside <= SHARE * free.device:
         return Choice("resident", f"{needed} fit into {where}, {_gigabytes(free.device)} free")
     too_much = f"{needed} are too much for {where}, {_gigabytes(free.device)} free"
@@ -117,11 +167,34 @@ def memory_line(count: int, model_bytes: int, holding: Holding) -> str:
     }
     others = [f"{name} {size(held)}" for name, held in sizes.items() if name != holding.stored]
     kept = "" if holding.keep_share == 1 else f", {holding.keep_share:g} of each task vector,"
+    held = (sizes[holding.stored] + 2 * model_bytes) // holding.devices
+    each = "" if holding.devices == 1 else f"; each of {holding.devices} devices about {size(held)} of both"
     return (
         f"merges hold about {size(sizes[holding.stored])} of {count} members in {holding.stored}{kept} and "
         f"{size(2 * model_bytes)} of a merge and its gradient ({' or '.join(others)} by [objective] stored, another "
-        f"study; float32 is exact, the others were off by at most {ERROR_NATS:g} nats where measured)"
+        f"study; float32 is exact, the others were off by at most {ERROR_NATS:g} nats where measured){each}"
     )
+
+
+def choose_for_all(
+    pool_bytes: Sequence[int],
+    model_bytes: Sequence[int],
+    devices: Sequence[torch.device],
+    paid: float = 0,
+) -> Choice:
+    """Choose the first place with room on the device of every shard; shards on one device are counted together.
+
+    Each device may fill its share of the host's memory, of which `paid` bytes hold the members already.
+    """
+    found = []
+    for device in dict.fromkeys(devices):
+        pool, model = (
+            sum(count for count, one in zip(counts, devices, strict=True) if one == device)
+            for counts in (pool_bytes, model_bytes)
+        )
+        free, share = free_memory(device), pool / sum(pool_bytes)
+        found.append(choose(pool, model, device, Free((free.host + paid) * share, free.device)))
+    return max(found, key=lambda choice: _PLACES.index(choice.place))
 
 
 def _gigabytes(count: float) -> str:

@@ -5,7 +5,7 @@ arXiv 1506.02626; of task vectors: Yadav et al. 2023, arXiv 2306.01708, "trim").
 The seed is kept whole, in the dtype of merging.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -52,22 +52,24 @@ class PrunedForm:
         scales = {"scales": Shape(self.count, self.layout.rows, CODE_SCALE, small=True)}
         return shapes | (scales if self.stored == torch.int8 else {})
 
-    def encode(self, members: Iterable[torch.Tensor]) -> Rows:
-        """Encode the seed, then each member in every other array."""
+    def begin(self) -> Rows:
+        """Take the seed as it is."""
         yield "seed", self.seed
-        for member in members:
-            step = member - self.seed
-            mask = self._largest(step)
-            if self.stored == torch.int8:
-                values, scales = quantised(torch.where(mask, step, 0), self.layout)
-                yield "scales", scales
-            else:
-                values = step.to(self.stored)
-            matrices = self.layout.matrices.values()
-            yield "kept", torch.cat([values[matrix.part][mask[matrix.part]] for matrix in matrices])
-            yield "bits", torch.cat([_packed(mask[piece.part]) for piece in self.pieces])
-            counts = torch.stack([mask[piece.part].sum() for piece in self.pieces])
-            yield "starts", torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+    def rows_of(self, member: torch.Tensor) -> Rows:
+        """Encode a member in every other array."""
+        step = member - self.seed
+        mask = self._largest(step)
+        if self.stored == torch.int8:
+            values, scales = quantised(torch.where(mask, step, 0), self.layout)
+            yield "scales", scales
+        else:
+            values = step.to(self.stored)
+        matrices = self.layout.matrices.values()
+        yield "kept", torch.cat([values[matrix.part][mask[matrix.part]] for matrix in matrices])
+        yield "bits", torch.cat([_packed(mask[piece.part]) for piece in self.pieces])
+        counts = torch.stack([mask[piece.part].sum() for piece in self.pieces])
+        yield "starts", torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
     def held(self, arrays: Mapping[str, StoredArray]) -> "PrunedMembers":
         return PrunedMembers(self, arrays)

@@ -4,8 +4,9 @@ theta_k = r + tau_k, so sum_k w_k theta_k = (sum_k w_k) r + sum_k w_k tau_k for 
 after the same rounding, and tau_k = theta_k - r. So r costs one more row of bytes, and its rounding error vanishes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -38,14 +39,23 @@ class StepsForm:
             "scales": Shape(self.count + 1, self.layout.rows, CODE_SCALE, small=True),
         }
 
-    def encode(self, members: Iterable[torch.Tensor]) -> Rows:
-        """Encode the reference, and each member's step from it."""
-        codes, scales = quantised(self.seed, self.layout)
+    def begin(self) -> Rows:
+        """Encode the reference."""
+        codes, scales = self._coded
         yield from (("codes", codes), ("scales", scales))
-        reference = dequantised(codes, scales, self.layout, self.seed.dtype)
-        for member in members:
-            codes, scales = quantised(member - reference, self.layout)
-            yield from (("codes", codes), ("scales", scales))
+
+    def rows_of(self, member: torch.Tensor) -> Rows:
+        """Encode a member's step from the reference."""
+        codes, scales = quantised(member - self._reference, self.layout)
+        yield from (("codes", codes), ("scales", scales))
+
+    @cached_property
+    def _coded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return quantised(self.seed, self.layout)
+
+    @cached_property
+    def _reference(self) -> torch.Tensor:
+        return dequantised(*self._coded, self.layout, self.seed.dtype)
 
     def held(self, arrays: Mapping[str, StoredArray]) -> "StepsMembers":
         return StepsMembers(self, arrays)

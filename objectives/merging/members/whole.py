@@ -1,6 +1,6 @@
 """Members in float32 or bfloat16, value for value: sum_k w_k theta_k, row after row."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -38,9 +38,11 @@ class WholeForm:
     def shapes(self) -> Mapping[str, Shape]:
         return {"values": Shape(self.count, self.size, self.stored)}
 
-    def encode(self, members: Iterable[torch.Tensor]) -> Rows:
-        for member in members:
-            yield "values", member.to(self.stored)
+    def begin(self) -> Rows:
+        yield from ()
+
+    def rows_of(self, member: torch.Tensor) -> Rows:
+        yield "values", member.to(self.stored)
 
     def held(self, arrays: Mapping[str, StoredArray]) -> "WholeMembers":
         return WholeMembers(self, arrays["values"])

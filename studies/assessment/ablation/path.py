@@ -6,6 +6,7 @@ L(theta_0) - L(theta(1)) (Sundararajan, Taly and Yan 2017, arXiv 1703.01365; the
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +25,8 @@ from studies.opened.proxy import Proxy
 
 FIRST_POINTS, MOST_POINTS = 4, 32
 """Gauss-Legendre points, each a forward and a backward pass; doubled until the sum is right."""
+Shards = Sequence[torch.Tensor]
+"""A model's values (P,), a tensor for each shard."""
 TOLERANCE = 0.01
 """Most error of the contributions' sum in any column, as a share of the largest gain."""
 
@@ -43,11 +46,11 @@ def integrated_gradients(bench: Workbench, evidence: DomainEvidence, mixture: Mi
 
 @dataclass(frozen=True)
 class _Path:
-    """The line from the seed (P,) by `moved` (P,) to a merge by weights (K,), or (K, R) by rows."""
+    """The line from the seed by `moved` to a merge by weights (K,), or (K, R) by rows; values (P,) in shards."""
 
     scorer: Scorer
-    seed: torch.Tensor
-    moved: torch.Tensor
+    seed: Shards
+    moved: Shards
     weights: Floats
 
 
@@ -83,9 +86,9 @@ class SeedPath:
         started = time.perf_counter()
         stacked, evidence = self._proxy.stacked, self._evidence
         self._proxy.make_resident(None)
-        seed = stacked.flat.clone()
+        seed = [flat.clone() for flat in stacked.flats]
         self._proxy.make_resident(mixture)
-        moved = stacked.flat - seed
+        moved = [flat - before for flat, before in zip(stacked.flats, seed, strict=True)]
         scorer = Scorer(stacked.model, evidence.table, precision=self._proxy.settings.precision)
         weights = self._proxy.merge_weights(mixture)
         shares = weights if weights.ndim == 1 else np.ones(len(stacked.names))
@@ -102,23 +105,25 @@ class SeedPath:
         places, shares = np.polynomial.legendre.leggauss(points)
         slopes = np.zeros((len(self._evidence.goals), len(self.partitions)))
         for place, share in zip((places + 1) / 2, shares / 2, strict=True):
-            self._proxy.stacked.take(torch.add(path.seed, path.moved, alpha=float(place)))
+            both = zip(path.seed, path.moved, strict=True)
+            self._proxy.stacked.take(*(torch.add(one, other, alpha=float(place)) for one, other in both))
             slopes += share * self._slopes(path)
         return slopes
 
     def _slopes(self, path: _Path) -> Floats:
         """Return <grad L, tau_k> of the resident model in every column (C, K); those by rows are weighed already."""
         stacked, evidence = self._proxy.stacked, self._evidence
-        gradient = stacked.flat_gradient()
+        gradients = stacked.gradients()
 
         def pull() -> Floats:
             if path.weights.ndim == 1:
-                return stacked.weight_gradient() - float(torch.dot(path.seed, gradient))
-            by_rows = stacked.row_gradient() - stacked.by_rows.added(path.seed * gradient)
+                both = zip(path.seed, gradients, strict=True)
+                return stacked.weight_gradient() - sum(float(torch.dot(one, gradient)) for one, gradient in both)
+            by_rows = stacked.row_gradient() - stacked.by_rows.added(path.seed[0] * gradients[0])
             summed: Floats = (path.weights * by_rows).sum(axis=1)
             return summed
 
-        nats, partials = path.scorer.score_with_jacobian(gradient, pull)
+        nats, partials = path.scorer.score_with_jacobian(gradients, pull)
         losses = evidence.table.losses(nats)
         by_domain = dict(zip(evidence.domains, partials, strict=True))
         rows = [(goal, np.stack([by_domain[name] for name in goal.domains])) for goal in evidence.goals]

@@ -16,7 +16,7 @@ import torch
 from objectives.held_out import Floats
 from objectives.losses.merged_loss import MergedLoss
 from objectives.merging.members.arrays import filled
-from objectives.merging.members.form import Form, HeldMembers, inner
+from objectives.merging.members.form import Form, HeldMembers, encoded, inner
 from objectives.merging.members.holding import Holding
 from objectives.merging.merge import StackedPool
 from objectives.scoring.scorer import Scorer
@@ -224,7 +224,8 @@ def random_text(windows: int, context: int, vocabulary: int) -> WindowTable:
 def random_members(form: Form, count: int, seed: torch.Tensor, step: float = STEP) -> HeldMembers:
     """Hold members at random steps from a seed (P,), on its device."""
     drawn = (seed + step * torch.randn(seed.numel(), device=seed.device) for _ in range(count))
-    return form.held(filled(form.shapes(), form.encode(drawn), seed.device, streamed=False))
+    shapes = form.shapes()
+    return form.held(filled(shapes, encoded(form, drawn), dict.fromkeys(shapes, seed.device), streamed=False))
 
 
 def errors_of(members: HeldMembers, like: torch.Tensor) -> tuple[float, float]:

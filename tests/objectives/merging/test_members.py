@@ -278,6 +278,7 @@ def test_the_types_of_members_are_told_apart_by_bytes_and_error() -> None:
     )
     assert "5.00 GB of 4 members in int8 and" in memory_line(4, int(4e9), Holding(stored="int8"))
     assert "float32, 0.5 of each task vector, and" in memory_line(4, int(4e9), Holding(keep_share=0.5))
+    assert memory_line(4, int(4e9), Holding(devices=2)) == f"{line}; each of 2 devices about 12.00 GB of both"
 
 
 def test_what_cannot_be_had_is_refused_with_the_way_out(tiny_pool: Pool, tmp_path: Path, stack_of) -> None:

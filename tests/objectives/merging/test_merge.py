@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from objectives.losses.merged_loss import MergedLoss, Unloaded, make_room
-from objectives.merging import merge as merge_module
+from objectives.merging.members import holding as holding_module
 from objectives.merging.members.arrays import mapped, shared
 from objectives.merging.members.holding import Free, Holding
 from objectives.merging.merge import StackedPool
@@ -200,6 +200,18 @@ def test_members_leave_for_a_training_and_are_not_loaded_to_leave(tiny_pool: Poo
     assert stacked._members is None
 
 
+def test_members_that_stay_in_the_host_s_memory_merge_after_a_training(tiny_pool: Pool) -> None:
+    stacked, weights = StackedPool(tiny_pool.member_folders, device="cpu"), np.array([0.5, 0.2, 0.3])
+    stacked.merge(weights)
+    merged, (members,) = stacked.flat.clone(), stacked._held_members
+    members.device_nbytes = 0  # as streamed to a GPU
+    make_room(stacked)
+    assert stacked._members == (members,) and not stacked.flat.numel()
+    stacked.merge(weights)
+    assert torch.equal(stacked.flat, merged)
+    assert next(stacked.model.parameters()).numel()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_released_members_leave_the_gpu(tiny_pool: Pool) -> None:
@@ -235,7 +247,7 @@ def test_members_of_a_file_read_ahead_merge_with_the_same_bits(holding: Holding,
     there = mapped(form.shapes(), lambda: pytest.fail("packed before"), cpu, stacked._packed_folder(form))
     ahead = {name: array if array.whole() is not None else ReadAhead(array, cpu) for name, array in there.items()}
     again = torch.zeros_like(merged)
-    form.held(ahead).sum(weights, again)
+    form.held(ahead)[0].sum(weights, again)
     assert torch.equal(again, merged)
 
 
@@ -243,15 +255,15 @@ def test_members_of_a_file_read_ahead_merge_with_the_same_bits(holding: Holding,
 def test_shared_members_are_encoded_once_and_merge_with_the_same_bits(
     holding: Holding, tiny_pool: Pool, beside: Path
 ) -> None:
-    cpu, weights = torch.device("cpu"), np.array([0.2, 0.3, 0.5])
+    weights = np.array([0.2, 0.3, 0.5])
     stacked = StackedPool(tiny_pool.member_folders, device="cpu", holding=holding, folder=beside)
     stacked.merge(weights)
     merged, form, name = stacked.flat.clone(), stacked._form(), f"test-{os.getpid()}-{holding.stored}"
-    first = shared(name, form.shapes(), lambda: form.encode(stacked._each()), cpu)
-    second = shared(name, form.shapes(), lambda: pytest.fail("encoded again"), cpu)
+    first = shared(name, form.shapes(), lambda: form.encode(stacked._each()), form.places())
+    second = shared(name, form.shapes(), lambda: pytest.fail("encoded again"), form.places())
     for arrays in (first, second):
         again = torch.zeros_like(merged)
-        form.held(arrays).sum(weights, again)
+        form.held(arrays)[0].sum(weights, again)
         assert torch.equal(again, merged)
 
 
@@ -259,10 +271,10 @@ def test_members_that_another_process_streams_take_no_more_of_the_host(
     tiny_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stacked = StackedPool(tiny_pool.member_folders, device="cpu", folder=tiny_pool.folder)
-    stacked.device, model = torch.device("cuda"), stacked.flat.nbytes
-    monkeypatch.setattr(merge_module, "free_memory", lambda device: Free(host=4 * model, device=model))
+    stacked.shards[0].device, model = torch.device("cuda"), stacked.flat.nbytes
+    monkeypatch.setattr(holding_module, "free_memory", lambda device: Free(host=4 * model, device=model))
     monkeypatch.setattr(SharedPages, "exist", lambda name: name == "there")
-    found = [stacked._choice(10 * model, pages).place for pages in (None, "not there", "there")]
+    found = [stacked._choice([10 * model], pages).place for pages in (None, "not there", "there")]
     assert found == ["mapped", "mapped", "streamed"]
 
 
@@ -279,12 +291,12 @@ def test_processes_hold_members_on_a_gpu_in_turn_and_say_what_they_hold(
 
     def held() -> object:
         turns.append("looks at free memory")
-        return stacked.choice, SimpleNamespace(nbytes=5_000_000_000, device_nbytes=4_000_000_000)
+        return stacked.choice, (SimpleNamespace(nbytes=5_000_000_000, device_nbytes=4_000_000_000),)
 
-    stacked.device = torch.device("cuda")
+    stacked.shards[0].device = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="a1", name="H200"))
-    monkeypatch.setattr(merge_module, "free_memory", lambda device: Free(host=9e9, device=1e9))
-    monkeypatch.setattr(merge_module, "one_at_a_time", turn)
+    monkeypatch.setattr(holding_module, "free_memory", lambda device: Free(host=9e9, device=1e9))
+    monkeypatch.setattr(holding_module, "one_at_a_time", turn)
     monkeypatch.setattr(stacked, "_held", held)
     stacked._held_in_turn()
     assert turns == ["gpu-a1", "looks at free memory", "over"]

@@ -416,7 +416,7 @@ def test_activations_are_computed_again_only_where_a_gpu_lacks_room(tiny_pool: P
     taken = {"mem_get_info": (80e9, 140e9), "memory_reserved": 30e9, "memory_allocated": 20e9}
     for name, answer in taken.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer)
-    assert scorer_module._room(torch.device("cuda")) == scorer_module.ACTIVATION_SHARE * 90e9 / 4
+    assert scorer_module._room([torch.device("cuda")]) == scorer_module.ACTIVATION_SHARE * 90e9 / 4
     stacked = StackedPool(tiny_pool.member_folders)
     stacked.merge(np.full(3, 1 / 3))
     scorer = Scorer(stacked.model, _table(load_tokenizer(tiny_pool.folder / "tokenizer"), TEXTS))

@@ -46,6 +46,36 @@ def test_bounds_of_every_kind_hold_in_the_study_and_in_its_answer(root: Path, mi
     assert all("code" not in trial.params for trial in _trials(root))
 
 
+@pytest.mark.parametrize(("strategy", "apart"), [("qmc", 0.0), ("gradient", 1e-5)])
+def test_a_search_with_models_in_shards_makes_the_same_trials(
+    strategy: str, apart: float, root: Path, mixscout
+) -> None:
+    """Without GPUs both shards are the CPU; a gradient's inner products are added by shard, so its last digits move."""
+    edit(root / "study.toml", 'strategy = "gradient"', f'strategy = "{strategy}"')
+    whole = _search(mixscout, root, "--merges", 7)
+    trials = _trials(root)
+    (root / "mixscout.db").unlink()
+    edit(root / "study.toml", "[search]", "[objective]\ndevices = 2\n[search]")
+    cut = _search(mixscout, root, "--merges", 7)
+    assert "the 2 shards of each model lie side by side in memory" in cut["err"]
+    assert "side by side" not in whole["err"]
+    for one, other in zip(trials, _trials(root), strict=True):
+        assert other.params == pytest.approx(one.params, rel=0, abs=apart)
+        assert other.state == one.state
+        assert one.value is None or other.value == pytest.approx(one.value, rel=0, abs=apart)
+    edit(root / "study.toml", "devices = 2", "devices = 1")
+    again = _search(mixscout, root, "--merges", 7)
+    assert again["mixture"] == cut["mixture"], "a study goes on with another number of devices"
+
+
+@pytest.mark.parametrize(("key", "named"), [("compiled = true", "compiled"), ('rule = "fisher"', "rule = 'fisher'")])
+def test_what_needs_a_whole_model_is_not_cut(key: str, named: str, root: Path, mixscout) -> None:
+    edit(root / "study.toml", "[search]", f"[objective]\ndevices = 2\n{key}\n[search]")
+    answer = mixscout("search", root / "study.toml")
+    assert answer.code == 1
+    assert f"{named} is for a whole model on one device: take out {named}, or devices" in answer.err
+
+
 def _second_study(root: Path, **changes: str) -> Path:
     text = (root / "study.toml").read_text().replace('name = "tiny"', 'name = "second"')
     for old, new in changes.items():

@@ -23,7 +23,7 @@ def every_form() -> None:
 
     from objectives.merging.members import kernel
     from objectives.merging.members.arrays import filled
-    from objectives.merging.members.form import FlatLayout, Form, Matrix, inner
+    from objectives.merging.members.form import FlatLayout, Form, Matrix, encoded, inner
     from objectives.merging.members.pruned import PrunedForm
     from objectives.merging.members.steps import StepsForm
     from objectives.merging.members.whole import WholeForm
@@ -57,7 +57,8 @@ def every_form() -> None:
     forms: list[Form] = [WholeForm(MEMBERS, start, dtype, torch.float32) for dtype in types[:2]]
     forms += [StepsForm(MEMBERS, layout, seed), *(PrunedForm(MEMBERS, layout, seed, 0.5, dtype) for dtype in types)]
     for form in forms:
-        arrays = filled(form.shapes(), form.encode(iter(members)), torch.device("cpu"), streamed=False)
+        places = dict.fromkeys(form.shapes(), torch.device("cpu"))
+        arrays = filled(form.shapes(), encoded(form, members), places, streamed=False)
         held = form.held(arrays)
         exact = torch.zeros(MEMBERS, start, dtype=torch.float64)
         for part, values in held.blocks():
