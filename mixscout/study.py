@@ -172,7 +172,9 @@ class Study:
         run_export(bench, best, Path(folder))
         return None
 
-    def distill(self, layers: int | None = None, *, model: Path | None = None, output: Path | None = None) -> Distilled:
+    def distill(
+        self, layers: int | None = None, *, model: Path | None = None, output: str | PathLike[str] | None = None
+    ) -> Distilled:
         """Train smaller students of the best mixture with a teacher and without, by [distill], and compare them.
 
         layers: of the student, half of the teacher's when left out; model: a config.json instead.
@@ -181,7 +183,7 @@ class Study:
         from studies.outcome.smaller.distill import Asked, run_distill
 
         asked = Asked(self.config.distill, layers, model)
-        return run_distill(self._on_pool("distill"), self.best_mixture, asked, output)
+        return run_distill(self._on_pool("distill"), self.best_mixture, asked, Path(output) if output else None)
 
     def report(self) -> Path:
         """Write the report, and return the path of its page."""

@@ -45,7 +45,7 @@ TRAINED, SCORED = 6, 2
 """FLOPs for each parameter and token."""
 REGMIX_RUNS = 512
 HOUR = 3600.0
-OUTSIDE = "Outside the bill: Python's start, the preparation of text, and verbs that remember nothing of their merges."
+OUTSIDE = "Outside the bill: Python's start, preparation of text, students, and verbs that remember no merges."
 
 
 @dataclass(frozen=True)

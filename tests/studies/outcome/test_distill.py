@@ -33,8 +33,9 @@ def taught_root(begun_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     root = copytree(begun_root, tmp_path_factory.mktemp("taught") / "root")
     (root / "study.toml").write_text((root / "study.toml").read_text() + SECTION)
     with open_study(root / "study.toml") as study, redirect_stderr(io.StringIO()) as said:
-        found = study.distill()
+        found = study.distill(output=str(root / "by-python"))
     (root / "said").write_text(said.getvalue())
+    assert found.exported == root / "by-python" and (found.exported / "README.md").is_file()
     assert found.student == "1 layer, begun with the teacher's 0" and "<pre" in found._repr_html_()
     return root
 
