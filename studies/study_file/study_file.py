@@ -296,6 +296,5 @@ def _objective_problems(config: StudyFile) -> Iterator[str]:
         yield f"[objective] {name} does nothing: nothing is merged or scored, metrics keep their own unit; leave it out"
     if config.early_stopping.model_fields_set:
         yield "[early_stopping] does nothing: predictions read no held-out text; leave it out"
-    for section in ("refine", "distill"):
-        if getattr(config, section).model_fields_set:
-            yield f"[{section}] does nothing: nothing is trained; leave it out"
+    for section in [name for name in ("refine", "distill") if getattr(config, name).model_fields_set]:
+        yield f"[{section}] does nothing: nothing is trained; leave it out"
