@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from search.space import CappedSimplex as MixtureSpace
     from studies.answers.best import Best
     from studies.answers.swarm_best import SwarmBest
+    from studies.assessment.fidelity.priors import Priors
     from studies.outcome.cost import Bill
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "MixtureSpace",
     "Objective",
     "Pool",
+    "Priors",
     "ProxySettings",
     "StackedPool",
     "Study",
@@ -76,6 +78,7 @@ _HOMES = {
     "MixscoutError": "pool.errors",
     "Objective": "objectives.evaluation",
     "Pool": "pool.parts.store",
+    "Priors": "studies.assessment.fidelity.priors",
     "ProxySettings": "objectives.losses.merged_loss",
     "StackedPool": "objectives.merging.merge",
     "Study": "mixscout.study",
@@ -99,6 +102,7 @@ def __getattr__(name: str) -> object:
     module, _, other = _HOMES[name].partition(":")
     with catch_warnings():
         filterwarnings("ignore", "IProgress not found")  # tqdm in a notebook without ipywidgets
+        import_module("tqdm.auto")  # warns when it is first imported, here or by a library later
         found: object = getattr(import_module(module), other or name)
     globals()[name] = found
     return found

@@ -29,6 +29,7 @@ from studies.opened.opened_study import OpenedStudy, best_mixture
 from studies.opened.opening import open_privately, open_to_read
 from studies.opened.opening import open_study as opened
 from studies.running.run import run_search
+from studies.study_file.search_sections import TextPrior
 from studies.study_file.study_file import StudyFile, read_study_file
 from studies.terminal import quiet_libraries
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pool.building.training.costs import Costs
+    from studies.assessment.fidelity.priors import Priors
     from studies.assessment.fidelity.refined import Refined
     from studies.assessment.fidelity.report import FidelityReport
     from studies.outcome.cost import Bill
@@ -95,6 +97,17 @@ class Study:
         from studies.outcome.cost import find_bill
 
         return find_bill(self._bench, swarm=swarm, price_per_hour=price_per_hour)
+
+    def priors(self, *, counted: bool = False) -> Priors:
+        """Compute mixtures from text alone, and judge them by what the study knows; `counted` leaves models out."""
+        from studies.assessment.fidelity.priors import find_priors
+
+        return find_priors(self._on_pool("priors"), counted=counted)
+
+    def prior(self, name: TextPrior) -> Mixture:
+        """Compute a mixture from text alone by its name, as in [search] start, projected to the study's space."""
+        bench = self._on_pool("prior")
+        return bench.space.project(bench.text.mixture(name).over(bench.space.names).array)
 
     @property
     def best(self) -> Best | SwarmBest:

@@ -49,6 +49,7 @@ class Pool:
 
     age: optimiser steps of the members in view (see `at_age`); None for their end.
     groups: units of each group, for mixtures over groups (see `by_groups`).
+    others: folders of members in view that are not the pool's own (see `with_members`).
     """
 
     config: PoolFile
@@ -56,6 +57,7 @@ class Pool:
     corpus: PreparedCorpus
     age: int | None = None
     groups: Groups = field(default_factory=dict)
+    others: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -74,6 +76,8 @@ class Pool:
 
     @property
     def member_folders(self) -> dict[str, Path]:
+        if self.others:
+            return dict(self.others)
         folders = {name: member_folder(self.folder, name) for name in self.manifest.members}
         return folders if self.age is None else {name: age_folder(path, self.age) for name, path in folders.items()}
 
@@ -107,6 +111,11 @@ class Pool:
 
     def by_units(self) -> Self:
         return replace(self, groups={})
+
+    def with_members(self, folders: Mapping[str, Path]) -> Self:
+        """View the pool with other members, trained from its seed on one partition each. Raises `PoolError`."""
+        members = {name: verified(name, folder) for name, folder in folders.items()}
+        return replace(self, manifest=self.manifest.model_copy(update={"members": members}), age=None, others=folders)
 
     def at_age(self, steps: int) -> Self:
         """View the pool with members as after so many steps. Raises `ConfigError` and `PoolError`."""

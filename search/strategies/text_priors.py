@@ -1,7 +1,8 @@
 """Mixtures from text alone: how much of each partition the target's text looks like, before anything is trained.
 
 Text is counted as n-grams. `likeliest_shares` explains the target's n-grams by the partitions' own; `importance_shares`
-selects text as DSIR does (Xie et al. 2023, arXiv 2302.03169).
+selects text as DSIR does (Xie et al. 2023, arXiv 2302.03169). Text is read by a model, too: `similar_shares` compares
+vectors, and `selected_shares` takes the windows that the target's text makes likelier (Moore and Lewis 2010).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ Places = npt.NDArray[np.int64]
 SMOOTHING = 0.02
 """The share of every distribution that is spread over all n-grams: half as the text of all partitions, half evenly."""
 SELECTED = 0.1
-"""The share of the text that DSIR selects."""
+"""The share of the text that is selected, by n-grams or by a model."""
+_TEMPERATURES = np.geomspace(1e-3, 10.0, 80)
 _STEPS = 300
 _UNSEEN = 1e-2
 """Added to the counts of every n-gram."""
@@ -64,3 +66,46 @@ def importance_shares(windows: Sequence[Places], target: Floats, *, seed: int) -
     owners = np.repeat(np.arange(len(windows)), [len(one) for one in windows])
     chosen = owners[np.argsort(-keys, kind="stable")[: max(1, round(SELECTED * len(keys)))]]
     return np.asarray(np.bincount(chosen, minlength=len(windows)) / len(chosen))
+
+
+def similar_shares(windows: Sequence[Floats], target: Floats) -> Weights:
+    """Return shares (K,) by the likeness of each partition to the target: softmax(cosine / temperature).
+
+    windows: vectors (N_k, D) of each partition's windows. target: vector (D,) of the target. Cosines are taken from the
+    mean of all partitions, as vectors of one model have much in common. The temperature makes held-out windows, the
+    second of every two, likeliest to be of their own partition as the other windows tell.
+    """
+    middle = np.mean([one.mean(axis=0) for one in windows], axis=0)
+    halves = [(one[::2], one[1::2]) if len(one) > 1 else (one, one) for one in windows]
+    centres = _unit(np.stack([fitted.mean(axis=0) for fitted, _ in halves]) - middle)
+    cosines = [_unit(held_out - middle) @ centres.T for _, held_out in halves]
+    temperature = max(_TEMPERATURES, key=lambda one: _log_likelihood(cosines, float(one)))
+    whole = _unit(np.stack([one.mean(axis=0) for one in windows]) - middle)
+    return np.exp(_log_softmax(whole @ _unit(target - middle) / temperature))
+
+
+def selected_shares(differences: Sequence[Floats]) -> Weights:
+    """Return the share of each partition (K,) in the windows with the lowest differences (N_k,), each partition alike.
+
+    A difference is the cross-entropy of a window under a model of the target less that under a model of all text
+    (Moore and Lewis 2010, ACL short papers, P10-2041).
+    """
+    limit = np.quantile(np.concatenate(differences), SELECTED)
+    shares = np.array([np.mean(one <= limit) for one in differences])
+    return np.asarray(shares / shares.sum())
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Scale vectors (..., D) to length one; zeros stay."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0))
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def _log_likelihood(cosines: Sequence[Floats], temperature: float) -> float:
+    """Return the mean log probability of each partition's windows (N_k, K) to be of it."""
+    return float(np.mean([_log_softmax(one / temperature)[:, k].mean() for k, one in enumerate(cosines)]))

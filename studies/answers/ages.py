@@ -30,6 +30,7 @@ from studies.answers.score import Json, rank_correlation, score_of
 from studies.opened.on_pool import Workbench, one_loss_of
 from studies.opened.opened_study import OpenedStudy, searched_mixture
 from studies.running.evidence import as_evidence, imported_trial
+from studies.terminal import as_html
 
 if TYPE_CHECKING:
     from objectives.evaluation import Objective
@@ -37,14 +38,10 @@ if TYPE_CHECKING:
 
 AGES = "mixscout:ages"
 """Attribute of a study with the answer of `ages`, as JSON."""
-MERGES = 12
-"""Most merges of the search at an age, each with its gradient."""
-PATIENCE, IMPROVES = 4, 1e-4
-"""The search at an age ends after so many merges that lower the value by no more."""
-DESIGN = 12
-"""Mixtures whose order is compared between ages."""
-SMALL = 0.03
-"""A regret below this share of the deviation of the design's values is small: the usual noise of a training."""
+MERGES, PATIENCE, IMPROVES = 12, 4, 1e-4
+"""Most merges of the search at an age, with gradients; it ends after so many that lower the value by no more."""
+DESIGN, SMALL = 12, 0.03
+"""Mixtures whose order is compared between ages; a regret below this share of their deviation is small, as noise is."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +115,11 @@ class Ages:
             f"(test split), {small if paired.difference <= self.margin else 'no more than chance'}."
         )
 
+    def _repr_html_(self) -> str:
+        from studies.answers.tables import show_ages  # knows this answer
+
+        return as_html(lambda console: show_ages(console, self))
+
     def as_json(self) -> Json:
         found, said = asdict(self), {"settled": self.settled, "judged": self.judged.steps, "verdict": self.verdict}
         for age, shown in zip(self.ages, found["ages"], strict=True):
@@ -128,10 +130,9 @@ class Ages:
 
 def remembered_ages(bench: OpenedStudy, study: optuna.Study) -> Ages | None:
     """Return the answer of `ages` for the study's best mixture; None where it was not asked for since."""
-    if AGES not in study.user_attrs:
-        return None
-    found = TypeAdapter(Ages).validate_python(study.user_attrs[AGES])
-    return found if found.searched == searched_mixture(bench, study).as_dict() else None
+    kept_ages = study.user_attrs.get(AGES)
+    found = TypeAdapter(Ages).validate_python(kept_ages) if kept_ages else None
+    return found if found and found.searched == searched_mixture(bench, study).as_dict() else None
 
 
 def doubts_of_ages(bench: OpenedStudy, study: optuna.Study) -> list[str]:
@@ -186,10 +187,9 @@ def run_ages(bench: Workbench, study: optuna.Study, merges: int = MERGES) -> Age
         )
         for view, one, paired in zip(views, found, at_end, strict=True)
     ]
-    margin, decay = SMALL * float(np.std(ends.design)), views[-1].pool.config.recipe.schedule
-    answer = Ages(bench.config.name, work.searched.as_dict(), ages, merges, margin, decay, left_out)
-    record = json.loads(json.dumps(asdict(answer)))
-    if study.user_attrs.get(AGES) != record:
+    margin, end = SMALL * float(np.std(ends.design)), views[-1].pool.config.recipe
+    answer = Ages(bench.config.name, work.searched.as_dict(), ages, merges, margin, end.schedule, left_out)
+    if study.user_attrs.get(AGES) != (record := json.loads(json.dumps(asdict(answer)))):
         study.set_user_attr(AGES, record)
     return answer
 
@@ -265,7 +265,7 @@ class _Work:
 
 def ages_costs(bench: Workbench, study: optuna.Study, merges: int = MERGES) -> Costs:
     """Measure the costs of `run_ages` on a study opened privately, at most; nothing for an answer that is there."""
-    known, (views, _) = remembered_ages(bench, study), _views(bench)
+    known, views = remembered_ages(bench, study), _views(bench)[0]
     left = 0 if known and known.merges == merges else len(views)
     from studies.running.costs import Work, costs_of  # loads torch
 
@@ -291,8 +291,8 @@ def _views(bench: Workbench) -> tuple[list[_View], list[int]]:
         )
     members = pool.manifest.members.values()
     aged = [_View(one, steps) for steps, one in pool.at_all_ages().items()]
-    first_end = min(member.tokens or 0 for member in members)
-    before = [view for view in aged if view.tokens < first_end]  # early stopping may keep what came before an age
+    ended = min(member.tokens or 0 for member in members)  # early stopping may keep what came before an age
+    before = [view for view in aged if view.tokens < ended]
     if not before:
         raise ConfigError(f"a member of pool {pool.config.name!r} ended before the first age that all members kept")
     end = _View(pool, 0).tokens * before[0].steps // before[0].tokens

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from objectives.evaluation import Objective
 from objectives.scoring.paired import PairedDifference
 from pool.corpus.corpus import SPLITS, Split
 from pool.mixture import Mixture
-from pool.parts.store import Pool
 from pool.tokens.tokenizer import load_tokenizer
 from search.trials import Counts, count_trials
 from studies.answers.ages import doubts_of_ages
 from studies.answers.score import FrontPoint, Json, Score, paired_json, pareto_front, score_of
 from studies.opened.on_pool import Workbench
-from studies.opened.opened_study import REFINED, best_mixture
+from studies.opened.opened_study import REFINED, best_mixture, prior_mixtures
 from studies.terminal import as_html
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ class Best:
 def find_best(bench: Workbench, study: optuna.Study) -> Best:
     """Score the best mixture and the baselines on both splits. Raises `StudyError` without a value yet."""
     best = _standing(bench, best_mixture(bench, study), None)
-    mixtures = baseline_mixtures(bench.proxy.pool, bench.losses["search"])
+    mixtures = baseline_mixtures(bench)
     baselines = {name: _standing(bench, baseline, best) for name, baseline in mixtures.items()}
     baselines["seed"] = _seed_standing(bench, best)
     objectives = list(bench.config.targets)
@@ -117,13 +115,15 @@ def find_best(bench: Workbench, study: optuna.Study) -> Best:
     return Best(bench.config.name, best, baselines, count_trials(study), front, refined, doubts)
 
 
-def baseline_mixtures(pool: Pool, search_loss: Objective) -> dict[str, Mixture]:
-    """Name uniform, proportional, and the single member best on the search split."""
+def baseline_mixtures(bench: Workbench) -> dict[str, Mixture]:
+    """Name uniform, proportional, the single member best on the search split, and the study's mixtures from text."""
+    pool, search_loss = bench.proxy.pool, bench.losses["search"]
     vertices = [Mixture.vertex(pool.names, name) for name in pool.names]
     return {
         "uniform": Mixture.uniform(pool.names),
         "proportional": pool.proportional(),
         "best_single_member": min(vertices, key=lambda vertex: search_loss(vertex).value),
+        **prior_mixtures(bench),
     }
 
 

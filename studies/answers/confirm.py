@@ -17,6 +17,7 @@ from studies.answers.best import baseline_mixtures
 from studies.answers.score import Json, rank_correlation
 from studies.database.remembered import RememberedObjective
 from studies.opened.on_pool import Workbench
+from studies.opened.opened_study import prior_mixtures
 
 if TYPE_CHECKING:
     from pool.building.training.costs import Costs
@@ -76,7 +77,7 @@ def trained_loss(bench: Workbench) -> RememberedObjective:
 def run_confirm(bench: Workbench, best: Mixture, engine: Engine = ONE_BY_ONE) -> Confirmation:
     """Train the best mixture and the baselines by the members' recipe, by an engine, or recall them."""
     pool = bench.proxy.pool
-    contenders = {"best": best, **baseline_mixtures(pool, bench.losses["search"])}
+    contenders = {"best": best, **baseline_mixtures(bench)}
     trained = trained_loss(bench)
     unknown = {name: one.over(pool.names) for name, one in contenders.items() if trained.recall(one) is None}
     runs = [TruthRun(mixture, pool.config.recipe, name.replace("_", " ")) for name, mixture in unknown.items()]
@@ -101,7 +102,8 @@ def confirm_costs(bench: Workbench, best: Mixture, engine: Engine = ONE_BY_ONE) 
     vertices = [Mixture.vertex(pool.names, name) for name in pool.names]
     unknown = [one for one in vertices if bench.losses["search"].recall(one) is None]
     any_one = {"uniform": Mixture.uniform(pool.names), "proportional": pool.proportional(), "member": vertices[0]}
-    baselines = any_one if unknown else baseline_mixtures(pool, bench.losses["search"])
+    any_one |= prior_mixtures(bench)
+    baselines = any_one if unknown else baseline_mixtures(bench)
     contenders = list({one.digest: one for one in (best.over(pool.names), *baselines.values())}.values())
     merges = [one for one in contenders if bench.losses["test"].recall(one) is None]
     readings = [one for one in contenders if trained.recall(one) is None]

@@ -124,7 +124,7 @@ def run_robustness(bench: Workbench, study: optuna.Study, *, noise: float, seed:
     best = best_mixture(bench, study)
     contenders: dict[str, Mixture | None] = {
         BEST: best,
-        **baseline_mixtures(bench.proxy.pool, bench.losses["search"]),
+        **baseline_mixtures(bench),
         SEED: None,
     }
     tokenizer = load_tokenizer(bench.proxy.pool.folder / "tokenizer")

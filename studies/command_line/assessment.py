@@ -31,9 +31,7 @@ from studies.command_line.options import (
 from studies.command_line.verbs import Verbs, renamed
 from studies.terminal import console, named_weights, print_json, quiet_libraries, since_start
 
-DEFAULT_STRATEGIES = "auto,tpe,gp,random"
-DEFAULT_SEEDS = 5
-DEFAULT_FORWARDS = 100
+DEFAULT_STRATEGIES, DEFAULT_SEEDS, DEFAULT_FORWARDS = "auto,tpe,gp,random", 5, 100
 
 assessment_verbs = Verbs()
 
@@ -127,7 +125,7 @@ def predict(
 
 
 @assessment_verbs.command(
-    epilog="Examples: `mixscout ablate study.toml`, `mixscout ablate study.toml --game best --json`"
+    epilog="Examples: `mixscout ablate study.toml --game best --json`, `... --factors rule=identity,power:0.65`"
 )
 def ablate(
     study_file: StudyArgument,
@@ -142,15 +140,27 @@ def ablate(
     goal_only: Annotated[bool, typer.Option("--goal-only", help="Score the goal's domains alone.")] = False,
     noise: NoiseOption = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seed of orders, noise and resampling.")] = 0,
+    factors: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=A,B",
+            help="Instead: does the best mixture depend on the merge `rule`, or on `recipe.KEY`? Every combination.",
+        ),
+    ] = None,
+    workers: WorkersOption = None,
     output: FilesOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the contribution of each partition to each held-out domain, and how sure it is.
 
-    Writes a heat map and a CSV file into the root's reports folder. A second run merges nothing.
+    Writes a heat map and a CSV file into the root's reports folder. A second run merges nothing. With --factors, each
+    recipe's members are trained, and each setting's best mixture is judged under every other.
     """
     quiet_libraries()
+    if factors:
+        _ablate_factors(study_file, factors, workers, dry_run=dry_run, as_json=as_json)
+        return
     from pool.files.whole import new_files
     from studies.assessment.ablation.files import ablation_stem, draw_ablation, write_csv
     from studies.assessment.ablation.tables import show_ablation
@@ -176,6 +186,24 @@ def ablate(
         console().print(f"heat map: {picture}\ntable: {table}", soft_wrap=True)
     if not as_json:
         tell_next("report", study_file, "everything on one page")
+
+
+def _ablate_factors(study_file: Path, factors: list[str], workers: int | None, *, dry_run: bool, as_json: bool) -> None:
+    from pool.engines.choice import chosen
+    from studies.assessment.ablation.factors import factor_costs, run_factors, settings_of
+    from studies.assessment.ablation.tables import show_factors
+
+    with (
+        private_pool_bench(study_file) if dry_run else pool_bench(study_file) as bench,
+        chosen(EngineRequest(workers=workers), demand=bench.proxy.pool.config.demand) as trains,
+    ):
+        settings, study = settings_of(bench, factors), bench.known_study()
+        if dry_run:
+            opening = since_start()
+            print_study_costs(factor_costs(bench, study, settings, trains), opening, as_json=as_json)
+            return
+        found = run_factors(bench, study, settings, trains)
+    print_answer(found, show_factors, as_json=as_json, then=("report", study_file, "everything on one page"))
 
 
 @assessment_verbs.command(

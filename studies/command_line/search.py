@@ -63,8 +63,12 @@ WorkersOption = Annotated[int | None, typer.Option(min=1, show_default="one, or 
 search_verbs = Verbs()
 
 
-@search_verbs.command(epilog="Examples: `mixscout prior study.toml`, `mixscout prior study.toml --json`")
-def prior(study_file: StudyArgument, as_json: JsonOption = False) -> None:
+@search_verbs.command(epilog="Examples: `mixscout prior study.toml`, `mixscout prior study.toml --counted --json`")
+def prior(
+    study_file: StudyArgument,
+    counted: Annotated[bool, typer.Option("--counted", help="Only priors that need no model, in seconds.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show mixtures from text alone, which take no training, and how they rank what the study knows already."""
     config = read_study(study_file)
     quiet_libraries()
@@ -72,7 +76,7 @@ def prior(study_file: StudyArgument, as_json: JsonOption = False) -> None:
     from studies.opened.opening import open_privately
 
     with open_privately(config) as bench:
-        found = find_priors(bench)
+        found = find_priors(bench, counted=counted)
     print_answer(found, show_priors, as_json=as_json, then=("search", study_file, "merges members, and searches"))
 
 

@@ -65,10 +65,14 @@ def common_parts(config: StudyFile, space: CappedSimplex) -> Identity:
         "start": list(config.search.start),
         "start_from": config.search.start_from,
         "evidence_from": config.search.evidence_from,
-        "prior": dict(config.search.prior) or None,
+        "prior": _prior_part(config.search.prior),
         "kl": config.search.kl or None,
         "gate": config.gate.model_dump(),
     }
+
+
+def _prior_part(prior: Mapping[str, float] | str) -> object:
+    return prior if isinstance(prior, str) else dict(prior) or None
 
 
 def different_questions(one: Identity, other: Identity) -> list[str]:

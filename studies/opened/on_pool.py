@@ -21,6 +21,7 @@ from studies.opened.identity import Identity, identity_of
 from studies.opened.opened_study import OpenedStudy, checked_space, study_database
 from studies.opened.proxy import Proxy, proxy_of
 from studies.opened.space import Basis
+from studies.opened.text_priors import TextPriors
 from studies.study_file.sections import DownstreamConfig
 from studies.study_file.study_file import StudyFile, naming_file
 
@@ -30,9 +31,11 @@ class Workbench(OpenedStudy):
     """An opened study file on a pool.
 
     losses: remembered loss of the merge, by split; `objective` is the search split's, or downstream scores.
+    text: mixtures from text alone.
     """
 
     proxy: Proxy
+    text: TextPriors
     losses: Mapping[Split, RememberedObjective]
 
     @property
@@ -104,6 +107,7 @@ def workbench(
             database=database,
             objective=objective,
             proxy=proxy,
+            text=TextPriors.of(pool, goals["search"].targets, config.search.encoder),
             losses=losses,
         )
 

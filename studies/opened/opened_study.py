@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import optuna
 
@@ -14,13 +15,14 @@ from pool.errors import StorageError, StudyError
 from pool.mixture import Mixture
 from search.optuna_private import reading_rows
 from search.space import CappedSimplex
-from search.trials import best_trial, completed_trials, count_trials
+from search.trials import START, best_trial, completed_trials, count_trials
 from studies.database.address import Address, is_in_environment, said_by
 from studies.database.database import Database, copy_study, open_database
 from studies.database.kept_file import private_copy
 from studies.database.remembered import RememberedObjective
 from studies.opened.identity import Identity, claim_identity, claim_versions
 from studies.opened.space import Basis, check_prior, space_of
+from studies.study_file.search_sections import TextPrior
 from studies.study_file.study_file import StudyFile
 
 
@@ -130,6 +132,8 @@ def study_database(
         raise
 
 
+PRIOR = "mixscout:prior"
+"""Attribute of a study with the weights of the prior that its file names, as the search began with them."""
 REFINED = "mixscout:refined"
 """Attribute of a study with the answer of `refine`, as JSON."""
 ROBUSTNESS = "mixscout:robustness"
@@ -145,6 +149,26 @@ def best_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:
     """Return the answer of `refine`, or the best mixture of the search. Raises `StudyError`."""
     refined = study.user_attrs.get(REFINED)
     return Mixture.of(refined["mixture"]).over(bench.space.names) if refined else searched_mixture(bench, study)
+
+
+def prior_mixtures(bench: OpenedStudy) -> dict[str, Mixture]:
+    """Name the mixtures from text alone that the study began with; none before its search."""
+    if bench.config.name not in optuna.get_all_study_names(bench.database.optuna):
+        return {}
+    study = optuna.load_study(storage=bench.database.optuna, study_name=bench.config.name)
+    started = {str(one.user_attrs.get(START)): one for one in completed_trials(study)}
+    found = {name: bench.space.mixture_of(started[name]) for name in get_args(TextPrior) if name in started}
+    kept = kept_prior(bench)
+    return {str(bench.config.search.prior): kept, **found} if kept else found
+
+
+def kept_prior(bench: OpenedStudy) -> Mixture | None:
+    """Return the prior by name as the study keeps its weights; None for other studies, and before its search."""
+    if bench.config.name not in optuna.get_all_study_names(bench.database.optuna):
+        return None
+    study = optuna.load_study(storage=bench.database.optuna, study_name=bench.config.name)
+    kept = study.user_attrs.get(PRIOR)
+    return Mixture.of(kept).over(bench.space.names) if kept else None
 
 
 def searched_mixture(bench: OpenedStudy, study: optuna.Study) -> Mixture:

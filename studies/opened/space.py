@@ -8,7 +8,7 @@ from typing import Literal
 from pool.errors import ConfigError
 from pool.mixture import Mixture
 from search.space import CappedSimplex
-from studies.study_file.sections import SpaceConfig
+from studies.study_file.search_sections import SpaceConfig
 
 MARGIN = 1.1
 """Largest weight on a swarm, over the largest among its runs: the largest of few draws falls short of an optimum."""
@@ -89,7 +89,7 @@ def training_budget(wanted: SpaceConfig, basis: Basis) -> int:
 
 
 def prior_of(weights: Mapping[str, float], basis: Basis) -> Mixture:
-    """Return the prior of a study file; proportional to tokens without weights. Raises `ValueError`."""
+    """Return the prior with weights of a study file; proportional to tokens without any. Raises `ValueError`."""
     return Mixture.of(weights).over(basis.names) if weights else basis.proportional()
 
 
@@ -98,10 +98,14 @@ def with_way_out(error: ValueError) -> str:
     return f"{error}, or set normalise = true" if "must sum to 1" in str(error) else str(error)
 
 
-def check_prior(weights: Mapping[str, float], kl: float, basis: Basis, space: CappedSimplex) -> None:
+def check_prior(prior: Mapping[str, float] | str, kl: float, basis: Basis, space: CappedSimplex) -> None:
     """Raise `ConfigError` for other partitions, weights of no mixture, and an infinite penalty."""
-    if not weights and not kl:
-        return  # no prior is asked for, and a swarm has no token counts to take one from
+    if isinstance(prior, str) or (not prior and not kl):
+        return  # a prior by name has every partition, and a swarm without a prior has no token counts to take one from
+    _check_weights(prior, kl, basis, space)
+
+
+def _check_weights(weights: Mapping[str, float], kl: float, basis: Basis, space: CappedSimplex) -> None:
     basis.check_partitions("search.prior", weights)
     try:
         prior = prior_of(weights, basis)

@@ -226,7 +226,7 @@ def _residents(bench: Workbench, best: Mixture) -> dict[str, Mixture | Path | No
     from pool.building.job import folder_of, is_trained  # loads torch
 
     pool = bench.proxy.pool
-    baselines = baseline_mixtures(pool, bench.losses["search"])
+    baselines = baseline_mixtures(bench)
     merges = {"uniform": baselines["uniform"], "best single member": baselines["best_single_member"], BEST: best}
     last = {one.over(pool.names).digest: name for name, one in merges.items()}
     different = {name: one for name, one in merges.items() if last[one.over(pool.names).digest] == name}

@@ -1,6 +1,7 @@
 """From an opened study to its search: start design, gate and stop rules."""
 
 from collections.abc import Container
+from typing import get_args
 
 import optuna
 
@@ -20,10 +21,9 @@ from search.trials import START, best_trial, completed_trials
 from studies.database.database import Database
 from studies.opened.identity import recorded_space
 from studies.opened.on_pool import Workbench
-from studies.opened.opened_study import OpenedStudy
+from studies.opened.opened_study import PRIOR, OpenedStudy, kept_prior
 from studies.opened.space import Basis, prior_of, training_budget
-from studies.opened.text_priors import TextPriors
-from studies.study_file.sections import GateConfig, StartMixture, StopConfig
+from studies.study_file.search_sections import GateConfig, StartMixture, StopConfig, TextPrior
 from studies.study_file.study_file import StudyFile
 
 
@@ -46,19 +46,34 @@ def planned_search(bench: OpenedStudy) -> Search:
 
 def penalised(bench: OpenedStudy, objective: Objective) -> Objective:
     """Add the study's penalty for the distance from its prior, if any."""
-    wanted = bench.config.search
-    return regularised(objective, prior_of(wanted.prior, bench.basis), wanted.kl) if wanted.kl else objective
+    strength = bench.config.search.kl
+    return regularised(objective, prior_mixture(bench), strength) if strength else objective
+
+
+def prior_mixture(bench: OpenedStudy) -> Mixture:
+    """Return the study's prior; of a prior by name, the weights that its search began with."""
+    wanted = bench.config.search.prior
+    if not isinstance(wanted, str):
+        return prior_of(wanted, bench.basis)
+    return kept_prior(bench) or _on_pool(bench).text.centre(wanted)
+
+
+def keep_prior(bench: OpenedStudy, study: optuna.Study) -> None:
+    """Keep the weights of a prior by name with a new study."""
+    if isinstance(bench.config.search.prior, str) and PRIOR not in study.user_attrs:
+        study.set_user_attr(PRIOR, prior_mixture(bench).as_dict())
 
 
 def start_mixtures(bench: OpenedStudy, *, known: Container[str]) -> dict[str, Mixture]:
     """Name the mixtures to evaluate first, in the order of the study file; another study's best comes last.
 
-    A `known` mixture is not read from the other study again: the study may have gone on, or away.
+    A `known` mixture is not read from the other study again: the study may have gone on, or away. Nor is one from text.
     """
     config, basis, database = bench.config, bench.basis, bench.database
     found: dict[str, Mixture] = {}
     for choice in config.search.start:
-        found |= _named(choice, bench)
+        if not (choice in get_args(TextPrior) and choice in known):
+            found |= named_mixtures(choice, bench)
     other = config.search.start_from
     if other and (name := f"best-of:{other}") not in known:
         found[name] = _best_mixture(other, basis, database)
@@ -91,7 +106,8 @@ def _stop_rules(wanted: StopConfig, space: CappedSimplex, seed: int, min_evidenc
     return StopRules(wanted.seconds, wanted.tokens, wanted.patience, wanted.min_improvement, rule)
 
 
-def _named(choice: StartMixture, bench: OpenedStudy) -> dict[str, Mixture]:
+def named_mixtures(choice: StartMixture, bench: OpenedStudy) -> dict[str, Mixture]:
+    """Return the mixtures that a name in [search] start stands for, by their own names."""
     basis, wanted = bench.basis, bench.config.space
     if choice == "vertices":
         return {f"vertex:{name}": Mixture.vertex(basis.names, name) for name in bench.space.allowed}
@@ -100,11 +116,15 @@ def _named(choice: StartMixture, bench: OpenedStudy) -> dict[str, Mixture]:
     if choice == "proportional":
         return {choice: basis.proportional()}
     if choice == "prior":
-        return {choice: prior_of(bench.config.search.prior, basis)}
+        return {choice: prior_mixture(bench)}
     if choice == "unimax":
         return {choice: unimax(basis.tokens, training_budget(wanted, basis), wanted.max_epochs or 1.0)}
+    return {choice: _on_pool(bench).text.mixture(choice)}
+
+
+def _on_pool(bench: OpenedStudy) -> Workbench:
     assert isinstance(bench, Workbench), "a table has no text, as the study file's check says"
-    return {choice: TextPriors.of(bench.proxy.pool, bench.target.targets).mixture(choice)}
+    return bench
 
 
 def _best_mixture(other: str, basis: Basis, database: Database) -> Mixture:

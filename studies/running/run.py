@@ -18,7 +18,7 @@ from studies.database.errors import outlasting
 from studies.database.leases import exclusively
 from studies.opened.opened_study import OpenedStudy
 from studies.running.evidence import EVIDENCE, Found, find_evidence, take_over
-from studies.running.plan import planned_search
+from studies.running.plan import keep_prior, planned_search
 from studies.running.trackers import Tracker, figures_of, step_of, tracking
 
 LONGEST_WAIT_SECONDS = 1.0
@@ -63,6 +63,7 @@ def run_search(bench: OpenedStudy, merges: int, *, accept: bool = False) -> Coun
     search = planned_search(bench)  # before the study is made: a mistake leaves none behind
     with exclusively(bench.database.engine, bench.database.address, "study"):
         study = _new_or_known_study(bench, accept=accept)
+        keep_prior(bench, study)
     with tracking(bench.config.search.tracker, bench.config.name, bench.root / "reports") as tracker:
         return advance_kept(bench, study, search, Budget(merges, f"search {bench.config.name}"), tracker)
 

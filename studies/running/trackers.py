@@ -14,7 +14,7 @@ from pool.errors import ConfigError, StudyError, first_line
 from pool.files.names import file_name
 from pool.files.secrets import secrets_of_environment, without_passwords, without_secrets
 from search.trials import Counts
-from studies.study_file.sections import TrackerName
+from studies.study_file.search_sections import TrackerName
 
 
 class Tracker(Protocol):

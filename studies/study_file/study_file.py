@@ -20,16 +20,13 @@ from pool.progress import say
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
 from studies.database.address import check_written
+from studies.study_file.search_sections import GateConfig, RefineConfig, SearchConfig, SpaceConfig
 from studies.study_file.sections import (
     Changeable,
     DownstreamConfig,
     EarlyStoppingConfig,
-    GateConfig,
     ObjectiveConfig,
     Question,
-    RefineConfig,
-    SearchConfig,
-    SpaceConfig,
     TargetConfig,
     all_or_named,
 )
@@ -228,6 +225,9 @@ def _absolute_paths(config: StudyFile, base: Path) -> dict[str, object]:
     if config.table is not None:
         table = located(base, config.table).resolve()
         update |= {"table": table, "database": database or str(base / "mixscout.db")}
+    if config.search.encoder is not None:
+        encoder = located(base, config.search.encoder).resolve()
+        update["search"] = config.search.model_copy(update={"encoder": encoder})
     if config.downstream and config.downstream.task_folder:
         folder = located(base, config.downstream.task_folder).resolve()
         update["downstream"] = config.downstream.model_copy(update={"task_folder": folder})
@@ -247,7 +247,7 @@ def _with_published_weights(config: StudyFile, path: Path) -> StudyFile:
         return mixture.as_dict()
 
     update: dict[str, object] = {}  # of given sections alone: `compare` copies what was given
-    if config.search.prior:
+    if isinstance(config.search.prior, dict) and config.search.prior:
         prior = read("search.prior", config.search.prior)
         update["search"] = config.search.model_copy(update={"prior": prior})
     if config.target.weights:
@@ -269,6 +269,8 @@ def _problems_on_table(config: StudyFile) -> Iterator[str]:
         if choice not in ("uniform", "vertices", "prior"):
             needed = "token counts" if choice in ("proportional", "unimax") else "text"
             yield f"[search] start {choice!r} needs {needed}, which a table has not: take it away"
+    if isinstance(config.search.prior, str):
+        yield f"[search] prior {config.search.prior!r} needs text, which a table has not: give partition = weight"
     if config.search.kl and not config.search.prior:
         yield "[search] kl needs [search.prior]: proportional to tokens cannot be known from a table"
     if config.search.stop.tokens is not None:

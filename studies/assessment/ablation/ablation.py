@@ -1,4 +1,4 @@
-"""The answer of `ablate` in one frozen value: contributions, interactions, and their reliability."""
+"""The answers of `ablate` in frozen values: contributions of partitions, and the dependence of the best on factors."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from objectives.agreement.statistics import Interval
 from objectives.held_out import CONFIDENT, Floats
+from objectives.merging.rules import MergeRule
+from objectives.scoring.paired import PairedDifference
 from objectives.target import Measure
+from pool.config.recipe import Recipe
 from pool.corpus.corpus import Split
 from pool.mixture import Mixture
-from studies.answers.score import Json
+from studies.answers.score import Json, paired_json
 from studies.assessment.ablation.contributions import Contributions, GameName
 from studies.assessment.ablation.shapley import Interactions
 
@@ -128,3 +132,107 @@ class Ablation:
     def _agreements(self, stability: Sequence[RankAgreement]) -> Json:
         shown = [asdict(one) for one in stability]
         return {"goal": shown[0], "domains": dict(zip(self.domains, shown[1:], strict=True))}
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One value for each factor, as written, with the rule and the members' recipe under it."""
+
+    values: Mapping[str, str]
+    rule: MergeRule
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        return ", ".join(f"{factor} {value}" for factor, value in self.values.items())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The best mixture under a setting, its value on the search split, and the values (DESIGN,) of the design."""
+
+    setting: Combination
+    best: Mixture
+    value: float
+    design: Sequence[float]
+
+
+@dataclass(frozen=True)
+class TwoSettings:
+    """Two settings, by their places.
+
+    spearman: of the design's values under both, with an interval over mixtures
+    regrets: on the test split, of the best mixture of each under the other, less the best there
+    """
+
+    settings: tuple[int, int]
+    spearman: Interval
+    regrets: tuple[PairedDifference, PairedDifference]
+
+    @property
+    def worst(self) -> PairedDifference:
+        return max(self.regrets, key=lambda one: one.difference)
+
+
+@dataclass(frozen=True)
+class FactorAblation:
+    """Whether the best mixture depends on factors; `margin`: a regret too small to matter."""
+
+    study: str
+    measure: str
+    outcomes: Sequence[Outcome]
+    pairs: Sequence[TwoSettings]
+    margin: float
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        return tuple(self.outcomes[0].setting.values)
+
+    def pairs_of(self, factor: str) -> list[TwoSettings]:
+        """List the pairs of settings that differ in one factor alone."""
+        alone = []
+        for pair in self.pairs:
+            one, other = (self.outcomes[at].setting.values for at in pair.settings)
+            if [name for name in one if one[name] != other[name]] == [factor]:
+                alone.append(pair)
+        return alone
+
+    def depends_on(self, factor: str) -> bool:
+        """Tell whether a winner under one value is worse under another, beyond chance and by more than the margin."""
+        regrets = [regret for pair in self.pairs_of(factor) for regret in pair.regrets]
+        return any(one.told_apart and one.difference > self.margin for one in regrets)
+
+    def verdict(self, factor: str) -> str:
+        pairs = self.pairs_of(factor)
+        worst, least = max((one.worst for one in pairs), key=lambda one: one.difference), _least_alike(pairs)
+        answer = "depends" if self.depends_on(factor) else "does not depend"
+        return (
+            f"The best mixture {answer} on {factor}: at worst it is {worst} worse under another value than the best "
+            f"there (test split; {self.margin:.4f} would be small). Least rank correlation of mixtures: {least}."
+        )
+
+    def as_json(self) -> Json:
+        return {
+            "study": self.study,
+            "measure": self.measure,
+            "margin": self.margin,
+            "settings": [
+                {**one.setting.values, "mixture": one.best.as_dict(), "value": one.value, "design": list(one.design)}
+                for one in self.outcomes
+            ],
+            "pairs": [
+                {
+                    "settings": list(one.settings),
+                    "spearman": one.spearman.as_json(),
+                    "regrets": [paired_json(regret) for regret in one.regrets],
+                }
+                for one in self.pairs
+            ],
+            "factors": {
+                name: {"depends": self.depends_on(name), "verdict": self.verdict(name)} for name in self.factors
+            },
+        }
+
+
+def _least_alike(pairs: Sequence[TwoSettings]) -> Interval:
+    return min((one.spearman for one in pairs), key=lambda one: one.value)

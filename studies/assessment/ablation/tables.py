@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from objectives.held_out import CONFIDENT
-from studies.assessment.ablation.ablation import Ablation
+from studies.answers.tables import weights_in_words
+from studies.assessment.ablation.ablation import Ablation, FactorAblation
 from studies.assessment.ablation.contributions import Contributions
 from studies.terminal import plain_table
 
@@ -33,6 +34,24 @@ def show_ablation(console: Console, ablation: Ablation) -> None:
     _show_stability(console, ablation)
     _show_controls(console, ablation)
     console.print(f"{ablation.merged} mixtures were merged for this; what was known already was not.")
+
+
+def show_factors(console: Console, found: FactorAblation) -> None:
+    """Show the best mixture of every setting, each under every other, and a verdict for each factor."""
+    measure = found.measure.replace("-", " ")
+    console.print(f"Settings of study {found.study}: the best mixture under each, search split, {measure}")
+    table = plain_table("", *found.factors, "value", "best mixture", left=1 + len(found.factors))
+    for number, one in enumerate(found.outcomes, start=1):
+        table.add_row(str(number), *one.setting.values.values(), f"{one.value:.4f}", weights_in_words(one.best, most=4))
+    console.print(table)
+    console.print("Two settings: rank correlation of mixtures, and how much worse is each best mixture under the other")
+    table = plain_table("settings", "Spearman (95 % over mixtures)", "the first's, test split", "the second's", left=4)
+    for pair in found.pairs:
+        places = " and ".join(str(1 + place) for place in pair.settings)
+        table.add_row(places, str(pair.spearman), *map(str, pair.regrets))
+    console.print(table)
+    for name in found.factors:
+        console.print(found.verdict(name), soft_wrap=True)
 
 
 def _show_goal(console: Console, ablation: Ablation) -> None:

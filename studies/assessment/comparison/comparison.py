@@ -129,6 +129,12 @@ class Comparison:
     def seeds(self) -> int:
         return len(self.contenders[0].courses)
 
+    @property
+    def priors(self) -> dict[str, float]:
+        """Values of the mixtures from text alone among the starts, by name; the lowest where courses differ."""
+        named = [item for one in self.contenders for course in one.courses for item in course.priors.items()]
+        return {name: min(value for other, value in named if other == name) for name, _ in named}
+
     @cached_property
     def duels(self) -> tuple[Duel, ...]:
         """Every two contenders over the seeds; empty for one course each."""
@@ -154,6 +160,7 @@ class Comparison:
             "budget_forward_equivalents": self.budget_forwards,
             "best_known": asdict(replace(self.best_known, value=self.sign * self.best_known.value)),
             "differing": list(self.differing),
+            **({"priors": {name: self.sign * value for name, value in self.priors.items()}} if self.priors else {}),
             "seeds": self.seeds,
             "least_p_value": least_p(self.seeds) if self.seeds > 1 else None,
             "contenders": [self._contender(one) for one in self.contenders],

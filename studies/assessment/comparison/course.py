@@ -6,8 +6,8 @@ A recalled evaluation is charged at its original cost, so a strategy does not lo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 import optuna
@@ -29,6 +29,7 @@ from studies.database.evaluations import Cost
 from studies.opened.identity import IDENTITY, different_questions
 from studies.opened.opened_study import OpenedStudy
 from studies.running.plan import planned_search
+from studies.study_file.search_sections import TextPrior
 
 Axis = Literal["forwards", "tokens", "seconds"]
 
@@ -42,6 +43,7 @@ class Course:
     seconds: proposing, judging and evaluating, pruned proposals included
     best: what is minimised, of the incumbent (M,); NaN before the first
     start: digests of the start design's mixtures, by name
+    priors: what is minimised, of mixtures from text alone in the start design, by name
     """
 
     study: str
@@ -51,6 +53,7 @@ class Course:
     seconds: tuple[float, ...]
     best: tuple[float, ...]
     start: Mapping[str, str]
+    priors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def merges(self) -> int:
@@ -78,7 +81,7 @@ def course_of(bench: OpenedStudy) -> Course:
     incumbent: FrozenTrial | None = None
     tokens, seconds = 0, 0.0
     rows: list[tuple[int, int, float, float]] = []
-    start = {}
+    start, priors = {}, {}
     for trial in finished_trials(study):
         seconds += _seconds(trial)
         if trial.state is TrialState.PRUNED:
@@ -90,10 +93,12 @@ def course_of(bench: OpenedStudy) -> Course:
         if START in trial.user_attrs:
             start[str(trial.user_attrs[START])] = digest
         if trial.state is TrialState.COMPLETE:
+            if trial.user_attrs.get(START) in get_args(TextPrior):
+                priors[str(trial.user_attrs[START])] = value_of(trial)
             incumbent = best_trial([incumbent, trial] if incumbent else [trial])
         rows.append((unit * (len(rows) + 1), tokens, seconds, value_of(incumbent) if incumbent else float("nan")))
     forwards, read, taken, best = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Course(study.study_name, bench.config.search.seed, forwards, read, taken, best, start)
+    return Course(study.study_name, bench.config.search.seed, forwards, read, taken, best, start, priors)
 
 
 def _seconds(trial: FrozenTrial) -> float:

@@ -31,7 +31,7 @@ from studies.opened.opened_study import OpenedStudy
 from studies.opened.opening import open_to_read
 from studies.running.plan import planned_search, say_gate
 from studies.running.run import run_search
-from studies.study_file.sections import StopConfig
+from studies.study_file.search_sections import StopConfig
 from studies.study_file.study_file import StudyFile, read_study_file
 
 if TYPE_CHECKING:

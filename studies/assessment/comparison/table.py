@@ -105,6 +105,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         soft_wrap=True,
     )
     _show_way(console, comparison)
+    _show_priors(console, comparison)
     _show_duels(console, comparison)
     if comparison.differing:
         console.print(f"The studies also differ in: {', '.join(comparison.differing)}.", soft_wrap=True)
@@ -129,6 +130,16 @@ def _show_way(console: Console, comparison: Comparison) -> None:
     for one in comparison.contenders:
         spreads = (comparison.regret(one.spread_at("forwards", amount)) for amount in amounts)
         table.add_row(one.name, *map(_spread, spreads))
+    console.print(table)
+
+
+def _show_priors(console: Console, comparison: Comparison) -> None:
+    """Show the mixtures from text alone that all contenders began with, beside the best value known."""
+    if not comparison.priors:
+        return
+    table = plain_table("from text alone", "value", "regret")
+    for name, value in comparison.priors.items():
+        table.add_row(name, f"{comparison.sign * value:.5f}", f"{value - comparison.best_known.value:.2g}")
     console.print(table)
 
 

@@ -95,7 +95,7 @@ def conclude(bench: Workbench, wanted: RefineRequest) -> Refined:
     beliefs = beliefs_of(done, merges)
     assert beliefs is not None, "the first training is awaited"
     best = space.project(beliefs.best)
-    baselines = baseline_mixtures(bench.proxy.pool, bench.losses["search"])
+    baselines = baseline_mixtures(bench)
     compared = {"": best, "first": refinement.searched, **baselines}
     weights = np.stack([one.over(space.names).array for one in compared.values()])
     drawn = _drawn(beliefs, weights, bench.config.search.seed)

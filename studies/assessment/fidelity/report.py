@@ -26,9 +26,10 @@ from pool.parts.provenance import TruthRun
 from search.space import CappedSimplex
 from search.strategies.designs import spread
 from studies.answers.score import Json
-from studies.assessment.fidelity.fidelity import Agreed, Fidelity, rules_with, run_fidelity
+from studies.assessment.fidelity.fidelity import Agreed, Fidelity, rule_name, rules_with, run_fidelity
 from studies.assessment.fidelity.forecast import Forecast, Forecaster, Proposal, forecast_json, propose
 from studies.assessment.fidelity.picture import draw_fidelity
+from studies.assessment.fidelity.priors import JudgedPrior, Known, judge_priors
 from studies.assessment.fidelity.readings import VALUE, Instruments
 from studies.assessment.fidelity.truths import TruthPlan, Truths, import_truths, known_truths, train_truths
 from studies.opened.on_pool import Workbench
@@ -124,13 +125,14 @@ class FidelityRequest:
 
 @dataclass(frozen=True, eq=False)
 class FidelityReport:
-    """The comparison, the corrections, the proposal and, if asked for, its truth."""
+    """The comparison, the corrections, the proposal and, if asked for, its truth; priors beside the merge."""
 
     fidelity: Fidelity
     forecaster: Forecaster
     proposal: Proposal
     picture: Path | None
     trained_proposal: Truths | None = None
+    priors: Sequence[JudgedPrior] = ()
 
     def trained(self, split: Split) -> tuple[float, float] | None:
         """Return the trained values of proposal and best mixture."""
@@ -154,6 +156,7 @@ class FidelityReport:
                 "told_apart": choice.told_apart,
                 "scores": [_rule_json(score) for score in choice.scores],
             },
+            "priors": [one.as_json() for one in self.priors],
             "calibration": self.forecaster.as_json(),
             "proposal": self._proposal_json(),
             "picture": str(self.picture) if self.picture else None,
@@ -232,7 +235,9 @@ def make_report(
         trained = train_truths(instruments, both, replace(training, repeats=0), engine)
     path = (wanted.output or bench.root / "reports") / f"{file_name(bench.config.name)}.fidelity.png"
     picture = draw_fidelity(fidelity, "test", path) if may_write(path) else None
-    return FidelityReport(fidelity, forecaster, proposal, picture, trained)
+    own = forecaster.proxies["search"][rule_name(instruments.rule)][VALUE]
+    known = Known(list(truths.mixtures.values()), truths.readings["search"][VALUE], own)
+    return FidelityReport(fidelity, forecaster, proposal, picture, trained, judge_priors(bench, known))
 
 
 def fidelity_costs(

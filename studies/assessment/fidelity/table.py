@@ -12,6 +12,7 @@ from pool.mixture import Mixture
 from studies.answers.tables import weights_in_words
 from studies.assessment.fidelity.fidelity import Agreed, Fidelity
 from studies.assessment.fidelity.forecast import Forecast, Forecaster
+from studies.assessment.fidelity.priors import show_judged
 from studies.assessment.fidelity.readings import VALUE
 from studies.assessment.fidelity.report import FidelityReport
 from studies.terminal import digits, plain_table
@@ -36,6 +37,11 @@ def show_fidelity(console: Console, report: FidelityReport) -> None:
     _show_agreement(console, test)
     _show_domains(console, test)
     _show_rules(console, fidelity.rules, fidelity.by_split["search"].noise.get(VALUE))
+    if any(one.truths for one in report.priors):
+        console.print(
+            "Before any training, search split: how text ranks the mixtures (regret: of the one ranked first)"
+        )
+        show_judged(console, report.priors)
     _show_proposal(console, report)
     console.print(f"picture: {report.picture or 'none, as ROOT/reports is read-only; see --output'}", soft_wrap=True)
 

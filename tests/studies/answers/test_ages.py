@@ -1,5 +1,6 @@
 """The verb `ages`: the best mixture at every age of the members, and whether it has settled."""
 
+import html
 import json
 import shutil
 import sqlite3
@@ -105,6 +106,7 @@ def test_the_end_is_never_worse_than_the_study_and_values_are_those_of_the_age(m
         study = bench.known_study()
         found = remembered_ages(bench, study)
         assert found is not None
+        assert found.verdict.split(",")[0] in html.unescape(found._repr_html_())
         assert found.end.value <= min(trial.values[0] for trial in completed_trials(study))
     young = measured / "young.toml"
     young.write_text((measured / "study.toml").read_text().replace('name = "tiny"', 'name = "young"'))

@@ -7,7 +7,7 @@ import pytest
 from pool.errors import ConfigError
 from search.space import CappedSimplex
 from studies.opened.space import Basis, space_of
-from studies.study_file.sections import SpaceConfig
+from studies.study_file.search_sections import SpaceConfig
 
 SEEN = {"code": 0.5, "docs": 0.95, "books": 0.0}
 

@@ -16,7 +16,7 @@ from wandb.proto import wandb_internal_pb2
 
 from pool.errors import StudyError
 from studies.running.trackers import TRACKERS, tracking
-from studies.study_file.sections import TrackerName
+from studies.study_file.search_sections import TrackerName
 from studies.study_file.study_file import read_study_file
 
 

@@ -55,7 +55,7 @@ def priors_section(facts: Facts) -> Section | None:
     """Show how text alone ranks what is known; None where the search did not start at mixtures from text."""
     if facts.on_pool is None or not set(facts.bench.config.search.start) & set(DESCRIPTIONS):
         return None
-    found = find_priors(facts.bench)
+    found = find_priors(facts.bench, counted=True).priors  # a report loads no model
     judged = [
         (one, known, by)
         for one in found
@@ -65,7 +65,7 @@ def priors_section(facts: Facts) -> Section | None:
     rows: list[list[Cell]] = [[one.name, by.spearman, by.regret, known, by.mixtures] for one, known, by in judged]
     columns = ("prior", "Spearman", "regret", "mixtures known by", "number")
     ranked = Table("priors", "How text alone ranks the mixtures (regret: of the one ranked first)", columns, rows)
-    mixtures: list[list[Cell]] = [[one.name, *one.mixture.as_dict().values()] for one in found]
+    mixtures: list[list[Cell]] = [[one.name, *one.mixture.as_dict().values()] for one in found if one.mixture]
     weights = Table("prior-mixtures", "The mixtures from text alone", ("prior", *facts.names), mixtures)
     commands = [f"mixscout prior {facts.typed}"]
     return Section("priors", "What the text alone would say", tables=[ranked, weights], commands=commands)

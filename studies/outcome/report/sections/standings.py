@@ -99,7 +99,7 @@ def known_baselines(bench: Workbench) -> dict[str, float]:
 def _baselines(bench: Workbench) -> dict[str, Mixture]:
     names = bench.proxy.pool.names
     try:
-        return baseline_mixtures(bench.proxy.pool, bench.losses["search"])
+        return baseline_mixtures(bench)
     except NotRememberedError:  # the best member is known once all of them were scored
         return {"uniform": Mixture.uniform(names), "proportional": bench.proxy.pool.proportional()}
 
