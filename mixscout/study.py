@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -76,17 +77,11 @@ class Study:
         return self._bench.known_study()
 
     def search(self, merges: int | None = None, *, accept: bool = False) -> Counts:
-        """Advance the study to a total of `merges` evaluations, by default the study file's.
-
-        With `accept`, go on after a change of strategy, seed, gate, start or versions. Raises a `MixscoutError`.
-        """
+        """Advance the study to `merges` evaluations in all; with `accept`, also after a change of its course."""
         return run_search(self._bench, merges or self.config.search.merges, accept=accept)
 
     def costs(self, merges: int | None = None) -> Costs:
-        """Measure what `search` would cost, by a few merges in a private copy; the study stays as it is.
-
-        Raises a `MixscoutError`; `Costs.check_room` raises for too little memory or disk.
-        """
+        """Measure what `search` would cost, in a private copy; `Costs.check_room` raises for too little room."""
         from studies.running.costs import search_costs
 
         with open_privately(self.config) as bench:
@@ -106,8 +101,7 @@ class Study:
 
     def prior(self, name: TextPrior) -> Mixture:
         """Compute a mixture from text alone by its name, as in [search] start, projected to the study's space."""
-        bench = self._on_pool("prior")
-        return bench.space.project(bench.text.mixture(name).over(bench.space.names).array)
+        return self.space.project(self._on_pool("prior").text.mixture(name).over(self.space.names).array)
 
     @property
     def best(self) -> Best | SwarmBest:
@@ -136,10 +130,7 @@ class Study:
             return run_confirm(bench, best, engine)
 
     def ages(self, merges: int = MERGES) -> Ages:
-        """Search for the best mixture at every age that the members were kept at, or recall it, and compare.
-
-        merges: most merges of the search at an age. Raises `ConfigError` where no age was kept.
-        """
+        """Search for the best mixture at every kept age, by `merges` merges at most, or recall it, and compare."""
         return run_ages(self._on_pool("ages"), self.optuna, merges)
 
     def fidelity(
@@ -255,11 +246,9 @@ class Study:
         return f"<mixscout.Study {self._summary()}>"
 
     def _repr_html_(self) -> str:
-        try:
-            table = self.best_mixture._repr_html_()
-        except StudyError:
-            table = ""
-        return f"<p>{html.escape(self._summary())}</p>{table}"
+        with suppress(StudyError):
+            return f"<p>{html.escape(self._summary())}</p>{self.best_mixture._repr_html_()}"
+        return f"<p>{html.escape(self._summary())}</p>"
 
     def _summary(self) -> str:
         try:
@@ -283,28 +272,28 @@ class Study:
         from studies.outcome.report.facts.section import in_style
 
         with open_to_read(self.config) as bench, in_style():
-            section = _sections()[name](Facts.of(bench, self.path))
+            section = _section_of(name)(Facts.of(bench, self.path))
             for chart in section.charts:
                 if chart.name == name:
                     return chart.draw()
         raise StudyError(f"study {self.name!r} has no figure {name!r} yet: {section.missing or 'too few evaluations'}")
 
 
-def _sections() -> dict[str, Callable[[Facts], Section]]:
-    from studies.outcome.report.sections.course import progress_section
-    from studies.outcome.report.sections.mixtures import mixtures_section
-    from studies.outcome.report.sections.slices import slices_section
-    from studies.outcome.report.sections.surrogate import surrogate_section
-    from studies.outcome.report.sections.verdict import best_section
+_SECTIONS = {
+    "best-mixture": "verdict.best_section",
+    "leads": "verdict.best_section",
+    "progress": "course.progress_section",
+    "weights": "mixtures.mixtures_section",
+    "slices": "slices.slices_section",
+    "predicted-measured": "surrogate.surrogate_section",
+}
+"""Function of a report's section by the name of a figure in it."""
 
-    return {
-        "best-mixture": best_section,
-        "leads": best_section,
-        "progress": progress_section,
-        "weights": mixtures_section,
-        "slices": slices_section,
-        "predicted-measured": surrogate_section,
-    }
+
+def _section_of(chart: str) -> Callable[[Facts], Section]:
+    module, _, name = _SECTIONS[chart].partition(".")
+    found: Callable[[Facts], Section] = getattr(import_module(f"studies.outcome.report.sections.{module}"), name)
+    return found
 
 
 def open_study(path: str | PathLike[str]) -> Study:
