@@ -67,6 +67,8 @@ def _confirm(bench: Workbench, *, shift: float) -> None:
     [
         (_lead(0.113, 0.025), "0.113 ± 0.025 nats better than uniform"),
         (_lead(-0.05, 0.02), "0.050 ± 0.020 nats worse than uniform"),
+        (_lead(0.0008, 0.0003), "0.00080 ± 0.00030 nats better than uniform"),
+        (Advantage("uniform", TRAINED, -0.1, -0.2, -0.05), "0.100 (0.050 to 0.200) nats worse than uniform"),
         (_lead(0.004, 0.01, "proportional"), "cannot be told from proportional (+0.004 ± 0.010 nats)"),
         (_lead(-0.004, 0.01, "seed"), "cannot be told from the seed (-0.004 ± 0.010 nats)"),
         (Advantage("uniform", TRAINED, 0.1, 0.05, 0.2), "0.100 (0.050 to 0.200) nats better than uniform"),

@@ -185,15 +185,25 @@ class Advantage:
         return "better" if self.low > 0 else "worse" if self.high < 0 else "unclear"
 
     @property
+    def decimals(self) -> int:
+        """Decimals with two digits of the interval, from three to six."""
+        half = (self.high - self.low) / 2
+        return min(6, max(3, 1 - math.floor(math.log10(half)))) if 0 < half < math.inf else 3
+
+    @property
     def in_words(self) -> str:
-        """The difference without its sign, with its interval."""
-        value, low, high = (abs(self.better), *sorted((abs(self.low), abs(self.high))))
-        if not math.isfinite(high):
-            return f"{value:.3f}"
-        if self.side == "unclear" or abs((high - value) - (value - low)) <= 0.001:
-            sign = "+" if self.side == "unclear" and self.better >= 0 else "-" if self.side == "unclear" else ""
-            return f"{sign}{value:.3f} ± {(self.high - self.low) / 2:.3f}"
-        return f"{value:.3f} ({low:.3f} to {high:.3f})"
+        """The difference without its sign, with its interval; with its sign where it cannot be told from none."""
+        digits, half = self.decimals, (self.high - self.low) / 2
+        value, low, high = (f"{abs(one):.{digits}f}" for one in (self.better, self.low, self.high))
+        if not math.isfinite(half):
+            return value
+        if self.side == "unclear" or abs(self.high + self.low - 2 * self.better) <= half / 20:
+            return f"{self.sign if self.side == 'unclear' else ''}{value} ± {half:.{digits}f}"
+        return f"{value} ({min(low, high, key=float)} to {max(low, high, key=float)})"
+
+    @property
+    def sign(self) -> str:
+        return "+" if self.better >= 0 else "-"
 
 
 def draw_lead(axes: Axes, lead: Advantage, place: float, mark: str, *, said: bool = False) -> None:
@@ -202,5 +212,5 @@ def draw_lead(axes: Axes, lead: Advantage, place: float, mark: str, *, said: boo
     colour = COLOURS[lead.side]
     axes.errorbar(lead.better, place, xerr=spread, fmt=mark, color=colour, capsize=3, markersize=5)
     if said:
-        text, at = f"{lead.better:+.3f}", (lead.better, place)
+        text, at = f"{lead.better:+.{lead.decimals}f}", (lead.better, place)
         axes.annotate(text, at, (0, 5), textcoords="offset points", ha="center", color=colour, fontsize=8)
