@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import optuna
 
@@ -233,7 +233,6 @@ class Study:
         return self._chart("predicted-measured")
 
     def close(self) -> None:
-        """Close the database."""
         self._open.close()
 
     def __enter__(self) -> Self:
@@ -279,6 +278,7 @@ class Study:
         raise StudyError(f"study {self.name!r} has no figure {name!r} yet: {section.missing or 'too few evaluations'}")
 
 
+_FOLDER = "studies.outcome.report.sections"
 _SECTIONS = {
     "best-mixture": "verdict.best_section",
     "leads": "verdict.best_section",
@@ -292,8 +292,7 @@ _SECTIONS = {
 
 def _section_of(chart: str) -> Callable[[Facts], Section]:
     module, _, name = _SECTIONS[chart].partition(".")
-    found: Callable[[Facts], Section] = getattr(import_module(f"studies.outcome.report.sections.{module}"), name)
-    return found
+    return cast(Callable[["Facts"], "Section"], getattr(import_module(f"{_FOLDER}.{module}"), name))
 
 
 def open_study(path: str | PathLike[str]) -> Study:
