@@ -248,7 +248,7 @@ def _scored(costs: Sequence[Cost], size: int) -> Part:
 def _other_merges(bench: Workbench, own: Sequence[FrozenTrial]) -> list[Cost]:
     """List the merges of the study's losses on both splits, by any rule, beside those of its own trials."""
     instruments, store = Instruments.of(bench), bench.database.evaluations
-    rules = rules_with(instruments.rule, USUAL_EXPONENTS).values()
+    rules = rules_with(instruments, USUAL_EXPONENTS).values()
     digests = {instruments.proxy_loss(split, rule).digest for split in SPLITS for rule in rules}
     digests |= {loss.digest for loss in bench.losses.values()}
     merged = (one for one in own if one.state is TrialState.COMPLETE and not one.user_attrs.get(CACHED))

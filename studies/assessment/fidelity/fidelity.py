@@ -59,11 +59,12 @@ def run_fidelity(instruments: Instruments, truths: Truths, proxies: Proxies) -> 
     return Fidelity(instruments.study.name, instruments.goals["search"].measure, truths, by_split, choice)
 
 
-def rules_with(own: MergeRule, exponents: Sequence[float]) -> dict[str, MergeRule]:
-    """Name the study's own rule, the identity, rules with the given exponents, and the Fisher rule."""
+def rules_with(instruments: Instruments, exponents: Sequence[float]) -> dict[str, MergeRule]:
+    """Name the study's own rule, the identity, rules with the given exponents, and the Fisher rule for whole models."""
     kinds = ("power", "common-specific")
     given = [make_rule(kind, exponent) for kind in kinds for exponent in exponents]
-    rules = [own, make_rule("identity"), *given, make_rule("fisher")]
+    of_rows = [make_rule("fisher")] if instruments.proxy.holding.devices == 1 else []
+    rules = [instruments.rule, make_rule("identity"), *given, *of_rows]
     return {rule_name(rule): rule for rule in rules}
 
 

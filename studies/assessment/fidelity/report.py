@@ -226,7 +226,7 @@ def make_report(
         truths = import_truths(instruments, wanted.truths, normalise=bench.config.normalise)
     else:
         truths = train_truths(instruments, _design(bench, study, wanted), training, engine)
-    forecaster = Forecaster.learn(instruments, truths, rules_with(instruments.rule, wanted.exponents))
+    forecaster = Forecaster.learn(instruments, truths, rules_with(instruments, wanted.exponents))
     fidelity = run_fidelity(instruments, truths, forecaster.proxies)
     proposal = propose(bench, forecaster, study, new_merges=NEW_MERGES)
     trained: Truths | None = None
@@ -245,7 +245,7 @@ def fidelity_costs(
 ) -> Costs:
     """Measure the costs of `make_report` on a study opened privately; the proposal's mixture is not known before."""
     instruments, training = Instruments.of(bench), TruthPlan(wanted.repeats, as_long_as_members=wanted.unions)
-    rules, runs = rules_with(instruments.rule, wanted.exponents), list[TruthRun]()
+    rules, runs = rules_with(instruments, wanted.exponents), list[TruthRun]()
     what = f"the fidelity of study {bench.config.name!r}"
     if wanted.truths:
         mixtures = list(import_truths(instruments, wanted.truths, normalise=bench.config.normalise).mixtures.values())
@@ -292,6 +292,6 @@ def forecast_mixture(
     instruments = Instruments.of(bench)
     normalise = bench.config.normalise
     known = import_truths(instruments, truths, normalise=normalise) if truths else known_truths(instruments)
-    forecaster = Forecaster.learn(instruments, known, rules_with(instruments.rule, exponents))
+    forecaster = Forecaster.learn(instruments, known, rules_with(instruments, exponents))
     asked = (mixture or best_mixture(bench, study)).over(bench.proxy.pool.names)
     return asked, forecaster, forecaster.forecast(asked)

@@ -78,6 +78,12 @@ def test_the_report_predicts_the_best_mixture_by_the_rules_that_the_truths_speak
         assert all(name in rows[split]["by merges of"] for name in answer["calibration"][split]["rules"])
 
 
+def test_models_over_several_devices_leave_out_the_rule_that_needs_whole_ones(judged: Path, mixscout) -> None:
+    assert "fisher" in json.dumps(_report(mixscout, judged))
+    edit(judged / "study.toml", "[search]", "[objective]\ndevices = 2\n[search]")
+    assert "fisher" not in json.dumps(_report(mixscout, judged))
+
+
 def test_a_longer_design_begins_with_the_shorter_and_a_study_that_goes_on_changes_only_its_best(judged: Path) -> None:
     config = read_study_file(judged / "study.toml")
     with workbench(config) as bench:

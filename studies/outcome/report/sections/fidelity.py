@@ -96,7 +96,7 @@ def _predicted(bench: Workbench, found: Fidelity, best: Mixture | None) -> Table
         return None
     instruments = Instruments.of(bench)
     try:
-        forecaster = Forecaster.learn(instruments, found.truths, rules_with(instruments.rule, USUAL_EXPONENTS))
+        forecaster = Forecaster.learn(instruments, found.truths, rules_with(instruments, USUAL_EXPONENTS))
         forecasts = forecaster.forecast(best)
     except NotRememberedError:
         return None
