@@ -207,8 +207,8 @@ class FactorAblation:
         worst, least = max((one.worst for one in pairs), key=lambda one: one.difference), _least_alike(pairs)
         answer = "depends" if self.depends_on(factor) else "does not depend"
         return (
-            f"The best mixture {answer} on {factor}: at worst it is {worst} worse under another value than the best "
-            f"there (test split; {self.margin:.4f} would be small). Least rank correlation of mixtures: {least}."
+            f"The best mixture {answer} on {factor}. At worst, the best of one value is behind that of another by "
+            f"{worst} (test split; {self.margin:.4f} would be small). Least rank correlation of mixtures: {least}."
         )
 
     def as_json(self) -> Json:
