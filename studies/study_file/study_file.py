@@ -102,7 +102,7 @@ class StudyFile(Config):
         if self.table is not None:
             for problem in _problems_on_table(self):
                 raise ValueError(f"{problem} (the study is on a table)")
-        elif any(one.direction == "maximise" for one in (self.objective, self.target, *self.targets.values())):
+        elif "maximise" in {self.objective.direction, *(t.direction for t in (self.target, *self.targets.values()))}:
             raise ValueError(
                 "direction = 'maximise' is for metrics of a table: held-out losses of a pool and [downstream] errors "
                 "are minimised; leave it out"
