@@ -33,6 +33,8 @@ WORSE_TO_BETTER = LinearSegmentedColormap.from_list("worse-to-better", (WORSE, "
 _COLOURS, _LINES = ("#AA4499", "#999933", INK, GREY), ("-", "--", ":", "-.")
 """Of partitions: none of them means better or worse."""
 _BASELINE_STYLES = {"uniform": "--", "proportional": ":", "best_single_member": "-."}
+_STYLE_OF_TEXT = (0, (5, 1, 1, 1, 1, 1))
+"""Of mixtures from text alone."""
 
 
 def draw_study(best: Best, study: optuna.Study, path: Path) -> Path:
@@ -77,13 +79,13 @@ def best_so_far(values: Sequence[float], direction: Direction) -> list[float]:
 def draw_progress(
     axes: Axes, values: Sequence[float], baselines: Mapping[str, float], direction: Direction = "minimise"
 ) -> None:
-    """Draw the value of each merge in order, the best so far, and the baselines named in `_BASELINE_STYLES`."""
+    """Draw the value of each merge in order, the best so far, and the baselines."""
     merges = range(1, len(values) + 1)
     axes.plot(merges, values, ".", color=GREY, alpha=0.6, label="each merge")
     axes.step(merges, best_so_far(values, direction), where="post", color=BETTER, linewidth=2, label="best so far")
     for name, value in baselines.items():
         label = f"{name.replace('_', ' ')}: {value:.3f}"
-        axes.axhline(value, linestyle=_BASELINE_STYLES[name], color=INK, linewidth=1.3, label=label)
+        axes.axhline(value, linestyle=_BASELINE_STYLES.get(name, _STYLE_OF_TEXT), color=INK, linewidth=1.3, label=label)
     axes.set_xlabel("merges")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)

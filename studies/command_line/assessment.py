@@ -144,6 +144,7 @@ def ablate(
         list[str] | None,
         typer.Option(
             metavar="KEY=A,B",
+            show_default="none",
             help="Instead: does the best mixture depend on the merge `rule`, or on `recipe.KEY`? Every combination.",
         ),
     ] = None,

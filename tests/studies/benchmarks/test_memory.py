@@ -66,7 +66,7 @@ def test_bench_memory_measures_every_way_and_leaves_nothing_behind(root: Path, m
     command = ("bench", "memory", root / "study.toml", "--mixtures", 2, "--repeats", 1)
     (found,) = json.loads(mixscout(*command, "--json").out)
     assert found["members"] == 3 and found["parameters"] > 20_000
-    ways = {tuple(way["holding"].values()): way for way in found["ways"]}
+    ways = {tuple(way["holding"][key] for key in ("held", "stored", "keep_share")): way for way in found["ways"]}
     for held, stored, share in ways:
         way = ways[held, stored, share]
         assert way["merge_ratio"]["median"] > 0 and way["share_of_evaluation"] > 0

@@ -494,7 +494,7 @@ def test_a_search_from_text_shows_how_text_ranks_its_mixtures(searched: Path, mi
     edit(study, 'name = "tiny"', 'name = "texts"')
     edit(study, 'start = ["uniform", "vertices"]', 'start = ["unigrams", "uniform", "vertices"]')
     assert mixscout("search", study, "--merges", 6).code == 0
-    told = {one["name"]: one for one in json.loads(mixscout("prior", study, "--json").out)}
+    told = {one["name"]: one for one in json.loads(mixscout("prior", study, "--counted", "--json").out)}
     part = _report(mixscout, study)["sections"]["priors"]["tables"]
     assert {row["prior"]: row["Spearman"] for row in part["priors"]} == {
         name: one["merges"]["spearman"] for name, one in told.items()
