@@ -92,7 +92,11 @@ class Accident:
                 if process.pid != psutil.Process().pid and _holds(process, lock):
                     process.suspend()  # or the member might be done before the kill
                     try:
-                        return _holds(process, lock) and self.kill(process.pid)
+                        killed = _holds(process, lock) and self.kill(process.pid)
+                        if killed:  # a lost node takes its processes along, and none may finish meanwhile
+                            with suppress(psutil.NoSuchProcess):
+                                process.kill()
+                        return killed
                     finally:
                         with suppress(psutil.NoSuchProcess):  # killed
                             process.resume()
