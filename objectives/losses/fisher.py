@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from objectives.held_out import Floats
 from objectives.merging.rules import FISHER_WINDOWS, Fisher, MergeRule
 from pool.config.recipe import Recipe
+from pool.engines.devices import one_at_a_time
 from pool.files.digests import digest_arrays, digest_json, short
+from pool.files.whole import write_bytes
 from pool.mixture import Mixture
 from pool.parts.store import Pool
 from pool.progress import track
@@ -35,7 +36,8 @@ def ready(rule: MergeRule, pool: Pool, stacked: StackedPool) -> MergeRule:
         return rule
     rows = stacked.by_rows
     if rows.information is None:
-        rows.information = row_information(pool, stacked)
+        with one_at_a_time(f"fisher-{short(pool.manifest.digest)}"):  # of workers that begin together, one measures
+            rows.information = row_information(pool, stacked)
     return replace(rule, information=rows.information)
 
 
@@ -95,7 +97,4 @@ def _keep(path: Path, values: Floats) -> None:
     """Write the file whole; a pool that is only read keeps none."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            temporary = path.with_suffix(".tmp")
-            save_file({_VALUES: values}, temporary, {_DIGEST: digest_arrays([values])})
-            temporary.replace(path)
+        write_bytes(path, save({_VALUES: values}, {_DIGEST: digest_arrays([values])}))

@@ -24,9 +24,8 @@ class ModelRows:
         self.count = layout.rows
         self.information: Floats | None = None
         self._layout = layout
-        self._numbers = torch.zeros(
-            layout.size, dtype=torch.int32, device=device
-        )  # gaps, which are zero, count to row 0
+        # Gaps between tensors count to row 0: their values are zero.
+        self._numbers = torch.zeros(layout.size, dtype=torch.int32, device=device)
         for matrix in layout.matrices.values():
             rows = torch.arange(matrix.first_row, matrix.first_row + matrix.rows, dtype=torch.int32, device=device)
             self._numbers[matrix.part] = rows.repeat_interleave(matrix.width)

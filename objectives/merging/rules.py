@@ -27,7 +27,7 @@ _HALVINGS = 60
 
 
 class MergeRule(Protocol):
-    """Turns a mixture p (K,) into merge weights c (K,), and gradients back; for rows of matrices, c is (K, R)."""
+    """Turns a mixture p (K,) into merge weights c, and gradients back: c is (K,), or (K, R) with R rows of matrices."""
 
     @property
     def digest_parts(self) -> dict[str, object]:
@@ -42,7 +42,7 @@ class MergeRule(Protocol):
         """Whether c differs from row to row of every matrix."""
 
     def weights(self, p: Floats) -> Floats:
-        """Return c (K,), summing to one, or (K, R) whose rows R each do."""
+        """Return c (K,), which sums to one, or c (K, R), which sums to one in every row."""
 
     def pullback(self, p: Floats, gradient: Floats) -> Floats:
         """Turn dL/dc (K,) into dL/dp (K,)."""
@@ -148,9 +148,9 @@ class Fisher:
     """c_kr = p_k^a G_kr / sum_j p_j^a G_jr in every row r: members count where their own text needs the row.
 
     G_kr = F_kr + `DAMPING` mean_r F_kr, with F_kr the mean Fisher information of member k in row r of a matrix
-    (Matena and Raffel 2022, arXiv 2111.09832, equation 4, averaged over rows).
+    (Matena and Raffel 2022, arXiv 2111.09832, averaged over rows).
 
-    information: F (K, R); without, the rule is a name.
+    information: F (K, R); None before the measurement, when the rule has no weights yet.
     """
 
     exponent: float
@@ -177,7 +177,7 @@ class Fisher:
         return pulled
 
     def mixture(self, c: Floats) -> Floats | None:
-        """None: weights of rows are no mixture's."""
+        """Return None: weights that differ between rows belong to no other mixture."""
         return None
 
     @property

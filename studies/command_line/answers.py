@@ -176,7 +176,8 @@ def samples(
 ) -> None:
     """Let the best mixture and its baselines continue held-out text, blinded, in a CSV file for raters.
 
-    By the seed, uniform, the best single member, the best mixture and, where it was trained, the model really trained.
+    Contenders are the seed, uniform, the best single member, the best mixture and, where there is one, the model really
+    trained on it.
     """
     quiet_libraries()
     from studies.opened.opened_study import best_mixture
@@ -200,7 +201,7 @@ def rate(
     study_file: StudyArgument,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[CSV]...", help="Raters' files, by default the file that `samples` wrote."),
+        typer.Argument(metavar="CSV", help="Raters' files, by default the file that `samples` wrote."),
     ] = None,
     key: Annotated[
         Path | None,

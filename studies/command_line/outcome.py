@@ -110,10 +110,12 @@ def distill(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="CONFIG", exists=True, show_default="none", help="A student by its config.json instead."),
+        typer.Option(metavar="CONFIG", exists=True, show_default="none", help="The student's config.json."),
     ] = None,
     teacher: Annotated[Teacher | None, typer.Option(show_default=FILE, help="Whose probabilities to learn.")] = None,
-    temperature: Annotated[float | None, typer.Option(show_default=FILE, help="Divides the logits of both.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(show_default=FILE, help="Divides the logits of teacher and student.")
+    ] = None,
     hard_share: Annotated[
         float | None, typer.Option(show_default=FILE, help="Share of the usual loss, on the text's tokens.")
     ] = None,

@@ -165,14 +165,15 @@ def memory_line(count: int, model_bytes: int, holding: Holding) -> str:
         "bfloat16": count * model_bytes // 2,
         "int8": (count + 1) * model_bytes // 4,
     }
-    others = [f"{name} {size(held)}" for name, held in sizes.items() if name != holding.stored]
-    kept = "" if holding.keep_share == 1 else f", {holding.keep_share:g} of each task vector,"
+    others = [f"{size(held)} in {name}" for name, held in sizes.items() if name != holding.stored]
+    kept = "" if holding.keep_share == 1 else f", {holding.keep_share:g} of each task vector"
     held = (sizes[holding.stored] + 2 * model_bytes) // holding.devices
     each = "" if holding.devices == 1 else f"; each of {holding.devices} devices about {size(held)} of both"
     return (
-        f"merges hold about {size(sizes[holding.stored])} of {count} members in {holding.stored}{kept} and "
-        f"{size(2 * model_bytes)} of a merge and its gradient ({' or '.join(others)} by [objective] stored, another "
-        f"study; float32 is exact, the others were off by at most {ERROR_NATS:g} nats where measured){each}"
+        f"merges hold about {size(sizes[holding.stored])} of {count} members in {holding.stored}{kept}, and "
+        f"{size(2 * model_bytes)} of a merge and its gradient{each}; members would take {' or '.join(others)} "
+        "([objective] stored, in a study of another name); losses by bfloat16 and int8 were off by at most "
+        f"{ERROR_NATS:g} nats where measured"
     )
 
 

@@ -171,7 +171,10 @@ def refuse_folder(folder: Path) -> None:
 
 
 def _weights_of_units(proxy: Proxy, mixture: Mixture) -> dict[str, float]:
-    """Give the merge weight of every member; those of a group share the group's weight evenly. None by rows."""
+    """Give the merge weight of every member; those of a group share the group's weight evenly.
+
+    Empty for a rule that weighs rows.
+    """
     if proxy.settings.rule.by_rows:
         say("no files for mergekit: the merge rule weighs rows of matrices, which mergekit does not")
         return {}
