@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import cross_entropy
 
 from objectives.held_out import Floats
 from pool.checkpoints.checkpoint import load_model
+from pool.checkpoints.forward import head_is_plain, target_nats, whole_target_nats
 from pool.checkpoints.weights import most_positions
 from pool.engines.resources import give_back_memory
 
@@ -36,6 +36,7 @@ class TextReader:
         self._model = load_model(folder)
         torch.nn.Module.to(self._model, device)
         self._device, self._longest = device, most_positions(self._model.config)
+        self._plain: bool | None = None
 
     @torch.inference_mode()
     def mean_states(self, windows: Windows) -> Floats:
@@ -68,9 +69,11 @@ class TextReader:
 
     def _nats(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the nats (B, T - 1) of the tokens after the first."""
-        logits = self._model(input_ids=inputs, use_cache=False).logits[:, :-1].float()
-        nats = cross_entropy(logits.flatten(0, 1), inputs[:, 1:].flatten(), reduction="none")
-        return nats.view(len(inputs), -1)
+        if self._plain is None:
+            self._plain = head_is_plain(self._model, inputs)
+        nats = target_nats if self._plain else whole_target_nats
+        before = torch.arange(inputs.numel(), device=inputs.device).view(inputs.shape)[:, :-1].flatten()
+        return nats(self._model, inputs, before, inputs[:, 1:].flatten()).view(len(inputs), -1)
 
     def _parts(self, windows: Windows) -> Iterator[torch.Tensor]:
         tokens = torch.as_tensor(windows[:, : self._longest].astype(np.int64))

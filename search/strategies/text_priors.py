@@ -75,13 +75,15 @@ def similar_shares(windows: Sequence[Floats], target: Floats) -> Weights:
     mean of all partitions, as vectors of one model have much in common. The temperature makes held-out windows, the
     second of every two, likeliest to be of their own partition as the other windows tell.
     """
+    from scipy.special import log_softmax  # loads slowly
+
     middle = np.mean([one.mean(axis=0) for one in windows], axis=0)
     halves = [(one[::2], one[1::2]) if len(one) > 1 else (one, one) for one in windows]
     centres = _unit(np.stack([fitted.mean(axis=0) for fitted, _ in halves]) - middle)
     cosines = [_unit(held_out - middle) @ centres.T for _, held_out in halves]
     temperature = max(_TEMPERATURES, key=lambda one: _log_likelihood(cosines, float(one)))
     whole = _unit(np.stack([one.mean(axis=0) for one in windows]) - middle)
-    return np.exp(_log_softmax(whole @ _unit(target - middle) / temperature))
+    return np.asarray(np.exp(log_softmax(whole @ _unit(target - middle) / temperature)))
 
 
 def selected_shares(differences: Sequence[Floats]) -> Weights:
@@ -101,11 +103,8 @@ def _unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0))
 
 
-def _log_softmax(logits: Floats) -> Floats:
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
-
-
 def _log_likelihood(cosines: Sequence[Floats], temperature: float) -> float:
     """Return the mean log probability of each partition's windows (N_k, K) to be of it."""
-    return float(np.mean([_log_softmax(one / temperature)[:, k].mean() for k, one in enumerate(cosines)]))
+    from scipy.special import log_softmax  # loads slowly
+
+    return float(np.mean([log_softmax(one / temperature, axis=1)[:, k].mean() for k, one in enumerate(cosines)]))

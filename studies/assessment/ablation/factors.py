@@ -170,7 +170,7 @@ def _train(bench: Workbench, settings: Sequence[Combination], engine: Engine) ->
 
 
 def _proxies(bench: Workbench, settings: Sequence[Combination]) -> Iterator[tuple[Combination, Proxy]]:
-    """TwoSettings the settings with merges of their members; one recipe's members are loaded at a time."""
+    """Pair the settings with merges of their members; one recipe's members are loaded at a time."""
     from pool.building.job import folder_of  # loads torch
 
     own, units, held, recipe = bench.proxy, bench.proxy.pool.by_units(), bench.proxy, _own_recipe(bench)
