@@ -37,7 +37,7 @@ from pool.progress import kept
 
 STUDENTS = "students"
 _OF_CONFIG = ("transformers_version", "_name_or_path", "dtype", "architectures")
-"""Keys of a configuration that no parameter hangs on."""
+"""Keys of a configuration without effect on parameters."""
 _WHOLE = {
     **dict.fromkeys(("fsdp", "device_map", "lora", "seed_penalty", "early_stopping", "keep_every_steps")),
     "continue_optimizer": False,

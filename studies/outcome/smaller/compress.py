@@ -17,7 +17,6 @@ from rich.console import Console
 from objectives.held_out import Floats, HeldOutLoss
 from objectives.scoring.paired import PairedDifference, paired_difference
 from objectives.scoring.window_table import WindowTable
-from objectives.target import Goal
 from pool.building.training.inputs import training_windows
 from pool.checkpoints.manifest import WEIGHTS
 from pool.errors import ConfigError, StudyError
@@ -28,7 +27,7 @@ from pool.progress import say
 from pool.tokens.prepared import load_streams
 from pool.tokens.tokenizer import load_tokenizer
 from studies.answers.best import Best
-from studies.answers.score import Json, paired_json
+from studies.answers.score import Json, paired_by_domain, paired_json
 from studies.benchmarks.ratio import Ratio, paired, seconds
 from studies.opened.on_pool import Workbench
 from studies.outcome.handover.export import MIXTURE_FILE, merged_model, model_card, refuse_folder
@@ -142,6 +141,7 @@ def run_compressed(bench: Workbench, best: Best, folder: Path, wanted: Compressi
     from pool.checkpoints.compressed import save_quantised, zeros_of
 
     pool, table = bench.proxy.pool, whole_table(bench)
+    held_out = pool.corpus.held_out["test"]
     model = on_device(merged_model(bench.proxy, best.mixture), bench)
     say(f"scoring the winner of study {best.study!r} on {len(table.domains)} held-out domains")
     before, timed = Scorer(model, table).score(), _forward(model, table)
@@ -168,7 +168,7 @@ def run_compressed(bench: Workbench, best: Best, folder: Path, wanted: Compressi
             zeros=zeros_of(read),
             before=table.losses(before),
             after=table.losses(after),
-            behind=differences(table, after, before),
+            behind=paired_by_domain(held_out, "nats-per-token", table.by_domain(after), table.by_domain(before)),
             goal=_of_goal(bench, table, after, before),
             speed=paired(timed, pace, REPEATS),
             tokens_per_second=_timed_tokens(table) / min(seconds(pace) for _ in range(REPEATS)),
@@ -214,23 +214,6 @@ def whole_table(bench: Workbench) -> WindowTable:
     if not names:
         raise StudyError(f"study {bench.config.name!r}: nothing is held out to compare models on")
     return WindowTable.of(held_out, names)
-
-
-def differences(table: WindowTable, first: Floats, second: Floats) -> dict[str, PairedDifference]:
-    """Compare the nats (W,) of two models by domain: the first's loss less the second's."""
-    found = {}
-    for e, name in enumerate(table.domains):
-        rows = table.rows_of(e)
-        found[name] = paired_difference(Goal.over((name,), "macro"), part_of(table, e), first[rows], second[rows])
-    return found
-
-
-def part_of(table: WindowTable, e: int) -> WindowTable:
-    """Return the windows of the domain with index e as a table of its own."""
-    rows, arrays = table.rows_of(e), ("inputs", "targets", "domain", "tokens", "bytes", "document")
-    parts = {name: getattr(table, name)[rows] for name in arrays}
-    parts["domain"] = np.zeros_like(parts["domain"])
-    return WindowTable((table.domains[e],), **parts, words=(table.words[e],))
 
 
 def _of_goal(bench: Workbench, table: WindowTable, first: Floats, second: Floats) -> PairedDifference:
