@@ -132,9 +132,9 @@ def copies_in(store: DocumentStore, place: str) -> str:
     named = [f"{found[one]:,} of {'its own' if one == place else one}" for one in ranked]
     rest = sum(found.values()) - sum(found[one] for one in ranked)
     listed = ", ".join([*named, *([f"{rest:,} of others"] if rest else [])])
-    return (
-        f"{sum(found.values()):,} of the {store.given[place]:,} documents of {place} are copies, left out ({listed}); "
-    )
+    count = sum(found.values())
+    what = "is a copy" if count == 1 else "are copies"
+    return f"{count:,} of the {store.given[place]:,} documents of {place} {what}, left out ({listed}); "
 
 
 def more_text(documents: StoredDocuments) -> str:
@@ -150,7 +150,10 @@ def all_copies(store: DocumentStore) -> list[str]:
         counts[given] += count
     lines = [copies_in(store, place).removesuffix("; ") for place, _ in counts.most_common(_MOST_NAMED)]
     if rest := list(counts.most_common())[_MOST_NAMED:]:
-        lines.append(f"{sum(count for _, count in rest):,} copies in {len(rest)} more places are left out, too")
+        number, places = sum(count for _, count in rest), len(rest)
+        copies = "1 copy" if number == 1 else f"{number:,} copies"
+        where = "1 more place" if places == 1 else f"{places} more places"
+        lines.append(f"{copies} in {where} {'is' if number == 1 else 'are'} left out, too")
     return lines
 
 

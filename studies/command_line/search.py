@@ -77,7 +77,9 @@ def prior(
 
     with open_privately(config) as bench:
         found = find_priors(bench, counted=counted)
-    print_answer(found, show_priors, as_json=as_json, then=("search", study_file, "merges members, and searches"))
+    searched = any(one.merges for one in found.priors)
+    then = ("best", "the mixture of the search") if searched else ("search", "merges members, and searches")
+    print_answer(found, show_priors, as_json=as_json, then=(then[0], study_file, then[1]))
 
 
 @search_verbs.command(

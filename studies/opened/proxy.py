@@ -66,7 +66,8 @@ class Proxy:
     @property
     def merges_hold(self) -> str:
         """What merges will hold in memory, before members are loaded."""
-        return memory_line(len(self.pool.names), self._model_bytes, self.holding)
+        by_rows = self.settings.rule.by_rows
+        return memory_line(len(self.pool.names), self._model_bytes, self.holding, by_rows=by_rows)
 
     @property
     def trainings_hold(self) -> str:

@@ -155,8 +155,10 @@ def choose(pool_bytes: int, model_bytes: int, device: torch.device, free: Free) 
     return Choice("mapped", f"{too_much}, and for the host's memory, {_gigabytes(free.host)} free")
 
 
-def memory_line(count: int, model_bytes: int, holding: Holding) -> str:
+def memory_line(count: int, model_bytes: int, holding: Holding, *, by_rows: bool = False) -> str:
     """Say what merges of `count` members hold, by the bytes of one model in float32, and what other types would.
+
+    A merge `by_rows` holds the number of every value's row, too.
 
     Errors of the types are those of docs/experiments.md, "how members are held in memory".
     """
@@ -167,11 +169,12 @@ def memory_line(count: int, model_bytes: int, holding: Holding) -> str:
     }
     others = [f"{size(held)} in {name}" for name, held in sizes.items() if name != holding.stored]
     kept = "" if holding.keep_share == 1 else f", {holding.keep_share:g} of each task vector"
-    held = (sizes[holding.stored] + 2 * model_bytes) // holding.devices
+    beside, what = (3, "a merge, its gradient and numbers of rows") if by_rows else (2, "a merge and its gradient")
+    held = (sizes[holding.stored] + beside * model_bytes) // holding.devices
     each = "" if holding.devices == 1 else f"; each of {holding.devices} devices about {size(held)} of both"
     return (
         f"merges hold about {size(sizes[holding.stored])} of {count} members in {holding.stored}{kept}, and "
-        f"{size(2 * model_bytes)} of a merge and its gradient{each}; members would take {' or '.join(others)} "
+        f"{size(beside * model_bytes)} of {what}{each}; members would take {' or '.join(others)} "
         "([objective] stored, in a study of another name); losses by bfloat16 and int8 were off by at most "
         f"{ERROR_NATS:g} nats where measured"
     )

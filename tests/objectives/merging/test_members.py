@@ -278,6 +278,8 @@ def test_the_types_of_members_are_told_apart_by_bytes_and_error() -> None:
     )
     assert "5.00 GB of 4 members in int8, and" in memory_line(4, int(4e9), Holding(stored="int8"))
     assert "float32, 0.5 of each task vector, and" in memory_line(4, int(4e9), Holding(keep_share=0.5))
+    rows = memory_line(4, int(4e9), Holding(), by_rows=True)
+    assert "in float32, and 12.00 GB of a merge, its gradient and numbers of rows; members" in rows
     cut = line.replace("its gradient;", "its gradient; each of 2 devices about 12.00 GB of both;")
     assert memory_line(4, int(4e9), Holding(devices=2)) == cut
 

@@ -100,7 +100,7 @@ def test_copies_are_left_out_and_said_with_their_number_and_where_the_first_stan
     store = corpus.partitions["a"].store
     assert all_copies(store) == [
         "21 of the 24 documents of partition 'b' are copies, left out (19 of partition 'a', 2 of its own)",
-        "1 of the 3 documents of held-out domain 'h' are copies, left out (1 of its own)",
+        "1 of the 3 documents of held-out domain 'h' is a copy, left out (1 of its own)",
     ]
     assert more_text(corpus.partitions["b"]).endswith("give it text of its own")
     assert more_text(corpus.partitions["c"]) == "add text"
@@ -112,6 +112,10 @@ def test_places_with_few_copies_are_said_together() -> None:
     corpus = make_corpus({f"p{i}": [*[f"x{i}"] * (i + 2), f"y{i}"] for i in range(6)}, {"h": ["1", "2"]})
     assert len(all_copies(corpus.partitions["p0"].store)) == 4
     assert all_copies(corpus.partitions["p0"].store)[-1] == "6 copies in 3 more places are left out, too"
+    corpus = make_corpus(
+        {f"p{i}": [*["x" + str(i)] * (2 if i < 3 else 3), f"y{i}"] for i in range(4)}, {"h": ["1", "2"]}
+    )
+    assert all_copies(corpus.partitions["p0"].store)[-1] == "1 copy in 1 more place is left out, too"
 
 
 def test_text_that_copies_make_too_little_is_refused_with_what_they_are_copies_of() -> None:

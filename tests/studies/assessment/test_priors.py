@@ -34,6 +34,8 @@ def test_priors_need_no_search_and_leave_no_database(built_root: Path, mixscout)
     assert list(_priors(mixscout, built_root, "--counted")) == [*TEXT[:3], "uniform", "proportional", "unimax"]
     assert all(sum(one["mixture"].values()) == pytest.approx(1) for one in found.values())
     assert all(one["merges"] is None and one["truths"] is None for one in found.values())
+    shown = mixscout("prior", built_root / "study.toml", "--counted").out
+    assert shown.splitlines()[-1].startswith("next: mixscout search ")
     assert not list(built_root.rglob("*.db"))
 
 
@@ -51,7 +53,7 @@ def test_a_search_says_how_text_ranks_its_merges(begun_root: Path, mixscout) -> 
     assert judged["mixtures"] >= 6 and -1 <= judged["spearman"] <= 1 and judged["regret"] >= 0
     answer = mixscout("prior", begun_root / "study.toml")
     assert "Spearman" in answer.out and f"start = {json.dumps(TEXT)}" in answer.out
-    assert answer.out.splitlines()[-1].startswith("next: mixscout search ")
+    assert answer.out.splitlines()[-1].startswith("next: mixscout best ")
 
 
 def test_a_search_begins_at_priors_which_are_then_baselines(root: Path, mixscout) -> None:
