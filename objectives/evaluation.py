@@ -32,6 +32,7 @@ class Evaluation:
     windows: nats of every window, by domain
     cached: remembered, not computed
     stopped_early: the value is an estimate, without domains and windows
+    unread: tokens left unread of every held-out domain; empty unless stopped early
 
     Raises `NonFiniteLossError` when value, domains or gradient are not finite.
     """
@@ -51,6 +52,7 @@ class Evaluation:
     windows: Mapping[str, Floats] | None = field(default=None, compare=False, repr=False)
     cached: bool = False
     stopped_early: bool = False
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         bad = [name for name, loss in self.domains.items() if not math.isfinite(loss.nats)]

@@ -228,6 +228,8 @@ def _record_evaluation(trial: optuna.Trial, evaluation: Evaluation, *, with_grad
     trial.set_user_attr(trials.CACHED, evaluation.cached)
     trial.set_user_attr(trials.TOKENS_READ, evaluation.tokens_read)
     trial.set_user_attr(trials.STOPPED_EARLY, evaluation.stopped_early)
+    if evaluation.stopped_early:
+        trial.set_user_attr(trials.UNREAD, dict(evaluation.unread))
     if evaluation.violation > 0:
         trial.set_user_attr(trials.VIOLATION, evaluation.violation)
     if math.isfinite(evaluation.standard_error):

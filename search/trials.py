@@ -56,6 +56,8 @@ PROCESSOR_SECONDS = "mixscout:processor_seconds"
 """Of the worker's process since its last trial: proposals, waits and records count too."""
 STANDARD_ERROR = "mixscout:standard_error"
 STOPPED_EARLY = "mixscout:stopped_early"
+UNREAD = "mixscout:unread"
+"""The tokens left unread of each held-out domain by an evaluation stopped early."""
 VIOLATION = "mixscout:violation"
 IMPORTED = "mixscout:imported"
 """The name of another study, the source of this evidence; not evaluated here, and outside the budget."""
@@ -78,7 +80,7 @@ class Counts:
     pruned: proposals without a merge.
     audited: merges against the gate's advice, with `false_prunes` winning all the same.
     forced: merges after too many pruned in a row.
-    tokens_read: held-out tokens read by all merges.
+    tokens_read, tokens_unread: held-out tokens read by all merges, and left unread by stopping early.
     reasons: of the failed merges, the first line each, without the mixture; how often by reason.
     """
 
@@ -91,6 +93,7 @@ class Counts:
     stopped_early: int = 0
     tokens_read: int = 0
     false_prunes: int = 0
+    tokens_unread: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
 
     def with_pruned(self, pruned: int) -> Counts:
@@ -188,8 +191,24 @@ def best_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
 
     A trial breaking a constraint comes after all trials keeping theirs.
     """
-    full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
-    return min(full, key=lambda trial: (violation_of(trial) > 0, value_of(trial)), default=None)
+    return min(in_full(trials), key=lambda trial: (violation_of(trial) > 0, value_of(trial)), default=None)
+
+
+def in_full(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Leave out trials stopped early: their values are estimates."""
+    return [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
+
+
+def merged_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Leave out trials remembered, or taken over from another study: they read nothing."""
+    return [one for one in trials if not one.user_attrs.get(CACHED) and IMPORTED not in one.user_attrs]
+
+
+def tokens_by_domain(trials: Sequence[FrozenTrial], sizes: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the tokens by domain that trials read, and those of as many full evaluations, from the domains' tokens."""
+    in_full = {name: tokens * len(trials) for name, tokens in sizes.items()}
+    left = [trial.user_attrs.get(UNREAD, {}) for trial in trials]
+    return {name: all_of - sum(one.get(name, 0) for one in left) for name, all_of in in_full.items()}, in_full
 
 
 def violation_of(trial: FrozenTrial) -> float:
@@ -259,6 +278,7 @@ def count_of(ended: Sequence[FrozenTrial], *, pruned: int) -> Counts:
         failed=len(own) - len(completed),
         stopped_early=sum(bool(trial.user_attrs.get(STOPPED_EARLY)) for trial in completed),
         tokens_read=sum(trial.user_attrs.get(TOKENS_READ, 0) for trial in completed),
+        tokens_unread=sum(sum(trial.user_attrs.get(UNREAD, {}).values()) for trial in completed),
         false_prunes=_false_prunes(ended),
         reasons=dict(Counter(_reason(trial) for trial in own if trial.state is TrialState.FAIL)),
     )

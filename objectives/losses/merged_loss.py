@@ -19,7 +19,7 @@ from objectives.held_out import Floats, Precision
 from objectives.merging.members.holding import Holding
 from objectives.merging.rules import Identity, MergeRule
 from objectives.scoring.paired import Challenge, EarlyStopping, Estimate, segments
-from objectives.scoring.window_table import WindowTable
+from objectives.scoring.window_table import Rows, WindowTable
 from objectives.target import Goal
 from pool.corpus.corpus import Split
 from pool.files.digests import digest_json
@@ -178,7 +178,7 @@ class MergedLoss:
                 continue
             estimate = challenge.estimate(read, nats[read])
             if estimate.above(challenge.value, self._settings.early_stopping.confidence):
-                return self._stopped(mixture, estimate, int(self.table.tokens[read].sum()), started)
+                return self._stopped(mixture, estimate, read, started)
         return self._evaluation(mixture, nats, started)
 
     def gradient(self, mixture: Mixture) -> Evaluation:
@@ -219,7 +219,7 @@ class MergedLoss:
             windows=self.table.by_domain(nats),
         )
 
-    def _stopped(self, mixture: Mixture, estimate: Estimate, tokens_read: int, started: float) -> Evaluation:
+    def _stopped(self, mixture: Mixture, estimate: Estimate, read: Rows, started: float) -> Evaluation:
         return Evaluation(
             mixture,
             value=estimate.value,
@@ -229,8 +229,9 @@ class MergedLoss:
             kind="merged",
             objective_digest=self.digest,
             seconds=time.perf_counter() - started,
-            tokens_read=tokens_read,
+            tokens_read=int(self.table.tokens[read].sum()),
             stopped_early=True,
+            unread=self.table.tokens_but_for(read),
         )
 
 

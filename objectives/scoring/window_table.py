@@ -69,6 +69,12 @@ class WindowTable:
         """Rows of the domain with index e."""
         return np.flatnonzero(self.domain == e)
 
+    def tokens_but_for(self, read: Rows | None = None) -> dict[str, int]:
+        """Count the tokens by domain of all rows but those read (n,), if any."""
+        left = np.delete(np.arange(len(self.domain)), [] if read is None else read)
+        counts = np.bincount(self.domain[left], self.tokens[left], len(self.domains)).astype(np.int64)
+        return dict(zip(self.domains, counts.tolist(), strict=True))
+
     def losses(self, nats: Floats) -> dict[str, HeldOutLoss]:
         """Sum nats (W,) by domain."""
         losses: dict[str, HeldOutLoss] = {}

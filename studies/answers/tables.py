@@ -37,7 +37,11 @@ def show_counts(console: Console, counts: Counts) -> None:
     for failure in counts.failures():
         console.print(failure, soft_wrap=True)
     if counts.stopped_early:
-        console.print(f"stopped early {counts.stopped_early}; {counts.tokens_read:,} held-out tokens read in all")
+        in_full = counts.tokens_read + counts.tokens_unread
+        console.print(
+            f"stopped early {counts.stopped_early}; {counts.tokens_read:,} held-out tokens read of {in_full:,} in full "
+            f"({counts.tokens_read / in_full:.0%})"
+        )
     console.print(f"false-prune rate, measured on the audits: {counts.false_prune_rate()}")
 
 

@@ -6,16 +6,17 @@ from typing import Annotated, Literal
 import typer
 
 from studies.command_line.options import (
+    FiguresFile,
     JsonOption,
+    Picture,
     PoolArgument,
     StudyArgument,
     pool_bench,
     print_answer,
     study_files_of,
     tell_next,
-    writable_folder,
 )
-from studies.command_line.verbs import Verbs, renamed
+from studies.command_line.verbs import Verbs
 from studies.terminal import console, json_text, print_json, quiet_libraries
 
 _COMPARE = "compare", None, "strategies on your own study; --dry-run says what that costs"
@@ -30,22 +31,6 @@ Seeds = Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed
 Partitions = Annotated[str, typer.Option(metavar="K,K,...", help="Numbers of partitions of the formulas.")]
 Noise = Annotated[float, typer.Option(min=0, help="Standard deviation of noise on the formulas' values, nats.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
-
-
-def _beside(file: Path | None) -> Path | None:
-    if file is not None:
-        writable_folder(file.parent)
-    return file
-
-
-FiguresFile = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", show_default="none", help="Also keep figures here.", callback=_beside),
-]
-Picture = Annotated[
-    Path | None,
-    typer.Option(metavar="PNG", show_default="none", help="Also draw a picture into this file.", callback=_beside),
-]
 
 
 @bench_verbs.command(
@@ -151,35 +136,52 @@ def proposals(
     print_answer(costs, shown.show_proposals, as_json=as_json, then=_COMPARE)
 
 
-@bench_verbs.command(epilog="Example: `mixscout bench objective study.toml --seeds 20 --growth --precision`")
+@bench_verbs.command(epilog="Example: `mixscout bench stopping study.toml --strategies tpe --search-merges 100`")
+def stopping(
+    study_file: StudyArgument,
+    strategies: Annotated[
+        str, typer.Option(metavar="STRATEGY,...", help="Strategies without gradients to search by.")
+    ] = "random,tpe",
+    seeds: Seeds = 3,
+    search_merges: Annotated[int, typer.Option(min=2, help="Merges of each search.")] = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what stopping early reads, and how many decisions it changes: all that was stopped is read in full."""
+    quiet_libraries()
+    from studies.benchmarks.evaluation.stopping import run_stopping, show_stopping
+    from studies.benchmarks.strategies.regret import parse_strategies
+
+    wanted = parse_strategies(strategies)
+    with pool_bench(study_file, must_exist=False) as bench:
+        found = run_stopping(bench, wanted, seeds=seeds, merges=search_merges)
+    then = "search --dry-run", study_file, "stops evaluations as [early_stopping] of the study file says"
+    print_answer(found, show_stopping, as_json=as_json, then=then)
+
+
+@bench_verbs.command(epilog="Example: `mixscout bench objective study.toml --growth --precision`")
 def objective(
     study_file: StudyArgument,
     repeats: Annotated[int, typer.Option(min=1, help="Paired repeats of every timing.")] = 7,
-    seeds: Annotated[int, typer.Option(min=1, help="Random searches with and without early stopping.")] = 3,
-    search_merges: Annotated[int, typer.Option(min=2, help="Merges of each random search.")] = 100,
-    merges: Annotated[str | None, renamed("--merges", "--search-merges")] = None,
     growth: Annotated[bool, typer.Option("--growth", help="Also with 4 to 64 members and larger models.")] = False,
     precision: Annotated[bool, typer.Option("--precision", help="Also bfloat16 against float32, 50 mixtures.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the cost of an evaluation, as ratios: overhead, merge bandwidth, mergekit, early stopping."""
+    """Measure the cost of an evaluation, as ratios: overhead, merge bandwidth, mergekit."""
     quiet_libraries()
     from dataclasses import asdict
 
     from studies.benchmarks.evaluation import tables
     from studies.benchmarks.evaluation.costs import run_costs
-    from studies.benchmarks.evaluation.shortcuts import run_precision, run_savings
-    from studies.benchmarks.evaluation.tables import run_growth
+    from studies.benchmarks.evaluation.precision import run_precision
 
     with pool_bench(study_file, must_exist=False) as bench:
         costs = run_costs(bench, repeats)
-        savings = run_savings(bench, seeds=seeds, merges=search_merges)
         check = run_precision(bench, 50) if precision else None
-    points = run_growth(repeats) if growth else []
+    points = tables.run_growth(repeats) if growth else []
     if as_json:
-        print_json({**asdict(costs), **asdict(savings), "growth": points, "precision": check})
+        print_json({**asdict(costs), "growth": points, "precision": check})
         return
-    tables.show_costs(console(), costs, savings)
+    tables.show_costs(console(), costs)
     if points:
         tables.show_growth(console(), points)
     if check:
@@ -204,12 +206,8 @@ def memory(
         found = [run_memory(bench, mixtures, repeats)]
     if large:
         found.append(run_large(repeats))
-    if as_json:
-        print_json(found)
-        return
-    for one in found:
-        show_memory(console(), one)
-    tell_next("search --dry-run", study_file, "what the study takes with `held` and `stored` of its [objective]")
+    then = "search --dry-run", study_file, "what the study takes with `held` and `stored` of its [objective]"
+    print_answer(found, show_memory, as_json=as_json, then=then)
 
 
 @bench_verbs.command(epilog="Examples: `mixscout bench training pool.toml`, `... --model 130M --peak 989`")

@@ -96,6 +96,12 @@ def writable_folder(folder: Path | None) -> Path | None:
     return folder
 
 
+def _beside(file: Path | None) -> Path | None:
+    if file is not None:
+        writable_folder(file.parent)
+    return file
+
+
 PoolArgument = Annotated[Path, typer.Argument(metavar="POOL.toml", help="The pool file.", callback=_pool_file)]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.", callback=_study_file)]
 TextRootOption = Annotated[
@@ -124,6 +130,14 @@ FilesOption = Annotated[
         help="Folder of the written files.",
         callback=writable_folder,
     ),
+]
+FiguresFile = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", show_default="none", help="Also keep figures here.", callback=_beside),
+]
+Picture = Annotated[
+    Path | None,
+    typer.Option(metavar="PNG", show_default="none", help="Also draw a picture into this file.", callback=_beside),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 

@@ -29,7 +29,7 @@ from pool.files.records import read_record
 from pool.mixture import Mixture, html_table
 from pool.parts.layout import POOL_RECORD, SEED
 from pool.parts.store import PoolManifest
-from search.trials import CACHED, GRADIENT, IMPORTED, PROCESSOR_SECONDS, SECONDS, TOKENS_READ, finished_trials
+from search.trials import CACHED, GRADIENT, IMPORTED, PROCESSOR_SECONDS, SECONDS, TOKENS_READ, finished_trials, in_full
 from studies.answers.score import Json
 from studies.assessment.fidelity.fidelity import rules_with
 from studies.assessment.fidelity.readings import Instruments
@@ -251,7 +251,7 @@ def _other_merges(bench: Workbench, own: Sequence[FrozenTrial]) -> list[Cost]:
     rules = rules_with(instruments, USUAL_EXPONENTS).values()
     digests = {instruments.proxy_loss(split, rule).digest for split in SPLITS for rule in rules}
     digests |= {loss.digest for loss in bench.losses.values()}
-    merged = (one for one in own if one.state is TrialState.COMPLETE and not one.user_attrs.get(CACHED))
+    merged = (one for one in in_full(own) if one.state is TrialState.COMPLETE and not one.user_attrs.get(CACHED))
     billed = {(bench.objective.digest, bench.space.mixture_of(one).digest) for one in merged}
     found = {digest: store.costs(digest) for digest in sorted({*digests, bench.objective.digest})}
     return [cost for digest, costs in found.items() for one, cost in costs.items() if (digest, one) not in billed]

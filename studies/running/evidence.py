@@ -24,6 +24,7 @@ from search.trials import (
     VIOLATION,
     Verdict,
     completed_trials,
+    in_full,
     signed,
     signs_of,
 )
@@ -60,7 +61,7 @@ def find_evidence(
     if theirs is None:
         raise ConfigError(f"{where} was not made by Mixscout; name one that was")
     trials = completed_trials(study)
-    found = [(trial.number, theirs.mixture_of(trial)) for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
+    found = [(trial.number, theirs.mixture_of(trial)) for trial in in_full(trials)]
     ours = [
         (number, mixture.over(space.names)) for number, mixture in found if set(mixture.support) <= set(space.names)
     ]
@@ -98,8 +99,7 @@ def as_evidence(study: optuna.Study) -> list[FrozenTrial]:
             values=trial.values,
             user_attrs={**trial.user_attrs, START: f"study:{trial.number}", IMPORTED: study.study_name},
         )
-        for trial in trials
-        if not trial.user_attrs.get(STOPPED_EARLY)
+        for trial in in_full(trials)
     ]
 
 

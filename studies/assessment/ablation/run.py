@@ -15,7 +15,7 @@ from pool.mixture import Mixture
 from pool.progress import say, track
 from search.space import CappedSimplex
 from search.strategies.gradient import FIRST_MOVE
-from search.trials import STOPPED_EARLY, completed_trials, value_of
+from search.trials import completed_trials, in_full, value_of
 from studies.assessment.ablation.ablation import SEED, Ablation, ShapleyValues
 from studies.assessment.ablation.contributions import (
     Contributions,
@@ -166,7 +166,7 @@ def _worst_mixture(space: CappedSimplex, study: optuna.Study, evidence: DomainEv
     A convex loss is highest at a corner; the climb is for losses not quite convex.
     """
     candidates = [space.project(Mixture.vertex(space.names, name).array) for name in space.names]
-    full = [trial for trial in completed_trials(study) if not trial.user_attrs.get(STOPPED_EARLY)]
+    full = in_full(completed_trials(study))
     if full:
         candidates.append(space.mixture_of(max(full, key=value_of)))
     worst = max(candidates, key=lambda mixture: float(evidence.values(mixture)[0]))

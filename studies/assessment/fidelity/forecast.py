@@ -25,7 +25,7 @@ from pool.mixture import Mixture
 from search.strategies.designs import draw
 from search.surrogates.scheffe import ScheffeSurrogate
 from search.surrogates.surrogate import Observations
-from search.trials import STOPPED_EARLY, completed_trials
+from search.trials import completed_trials, in_full
 from studies.answers.score import Json
 from studies.assessment.fidelity.fidelity import Proxies, rule_name
 from studies.assessment.fidelity.readings import VALUE, Instruments, Readings
@@ -202,7 +202,7 @@ def _evidence(bench: Workbench, study: optuna.Study, forecaster: Forecaster) -> 
     where one of both weighs rows.
     """
     trials = [] if bench.config.downstream else completed_trials(study)  # of downstream scores: no held-out loss
-    full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
+    full = in_full(trials)
     loss, own = bench.losses["search"], forecaster.instruments.rule
     mixtures = {one.digest: one for one in (bench.space.mixture_of(trial).over(bench.space.names) for trial in full)}
     evaluations = [loss(mixture) for mixture in mixtures.values()]

@@ -29,10 +29,10 @@ from search.trials import (
     GRADIENT,
     IMPORTED,
     START,
-    STOPPED_EARLY,
     Counts,
     completed_trials,
     count_trials,
+    in_full,
     started_trials,
     value_of,
 )
@@ -96,7 +96,7 @@ class Refinement:
     @cached_property
     def merges(self) -> Merges:
         """What the study's merges say. Stopped evaluations are estimates, and left out."""
-        done = [trial for trial in completed_trials(self.main) if not trial.user_attrs.get(STOPPED_EARLY)]
+        done = in_full(completed_trials(self.main))
         space, objective = self.bench.space, penalised(self.bench, self.bench.objective)
         observations = Observations.of_gradients(
             space.weights_of_trials(done),
@@ -160,7 +160,7 @@ class Refinement:
     def _first(self) -> Mixture:
         """The best merge that is no trained member."""
         members = self._members[0]
-        done = [trial for trial in completed_trials(self.main) if not trial.user_attrs.get(STOPPED_EARLY)]
+        done = in_full(completed_trials(self.main))
         for trial in sorted(done, key=value_of):
             mixture = self.bench.space.mixture_of(trial)
             if not (np.abs(members - mixture.array).max(axis=1) < SAME).any():

@@ -21,7 +21,7 @@ from pool.config.recipe import ModelShape
 from pool.progress import track
 from studies.benchmarks.evaluation.costs import EvaluationCosts, check_mergekit, ready_seconds
 from studies.benchmarks.evaluation.memory import MemoryFigures
-from studies.benchmarks.evaluation.shortcuts import PrecisionCheck, Savings
+from studies.benchmarks.evaluation.precision import PrecisionCheck
 from studies.benchmarks.ratio import GpuFigures, Ratio, paired
 from studies.benchmarks.surrogates import Spread, SurrogateResult
 from studies.benchmarks.training import Speed
@@ -93,7 +93,7 @@ def _together(stacked: StackedPool, repeats: int) -> Ratio:
     return paired(at_once, one_by_one, repeats)
 
 
-def show_costs(console: Console, costs: EvaluationCosts, savings: Savings) -> None:
+def show_costs(console: Console, costs: EvaluationCosts) -> None:
     table = plain_table("ratio", "median", "min", "max", "repeats")
     named = {
         "evaluation over bare forward": costs.overhead_ratio,
@@ -101,16 +101,10 @@ def show_costs(console: Console, costs: EvaluationCosts, savings: Savings) -> No
         "merge bandwidth over memory copy": costs.merge_bandwidth_ratio,
         "mergekit over ours, ready model": costs.versus_mergekit_ready,
         "mergekit over ours, candidate decided": costs.versus_mergekit_candidate,
-        "tokens read, stopping early over in full": savings.adaptive_tokens_ratio,
     }
     for name, ratio in named.items():
         table.add_row(name, *_figures(ratio, ".3g"), str(ratio.repeats))
     console.print(table)
-    console.print(
-        f"early stopping: same best mixture in {savings.same_best_share:.0%} of {savings.adaptive_same_best.repeats} "
-        f"random searches of {savings.merges} merges; of {savings.winners} mixtures that beat the incumbent of their "
-        f"time, {savings.winners_stopped} were stopped"
-    )
 
 
 def show_training(console: Console, found: Speed) -> None:
@@ -167,8 +161,13 @@ def show_precision(console: Console, check: PrecisionCheck) -> None:
     console.print(table)
 
 
-def show_memory(console: Console, found: MemoryFigures) -> None:
-    """Show each way; bytes are for each parameter of each member."""
+def show_memory(console: Console, pools: Sequence[MemoryFigures]) -> None:
+    """Show each way on each pool; bytes are for each parameter of each member."""
+    for found in pools:
+        _show_ways(console, found)
+
+
+def _show_ways(console: Console, found: MemoryFigures) -> None:
     console.print(
         f"pool {found.pool}: {found.members} members of {found.parameters:,} parameters, {found.mixtures} random "
         f"mixtures, whose losses have a standard deviation of {found.spread:.5f}"

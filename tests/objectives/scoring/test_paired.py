@@ -162,6 +162,19 @@ def test_a_hopeless_mixture_is_stopped_early_with_an_estimate_above_the_incumben
     assert stopped.windows is None and not stopped.domains
 
 
+def test_a_stopped_evaluation_says_what_it_left_unread_of_each_domain(objective: MergedLoss) -> None:
+    """Every domain is read in step, so that each has its share of windows at every look."""
+    best, worst = _best_and_worst(objective)
+    stopped, sizes = objective.challenge(worst.mixture, best), objective.table.tokens_but_for()
+    assert sum(stopped.unread.values()) + stopped.tokens_read == sum(sizes.values()) == worst.tokens_read
+    assert set(stopped.unread) == {"licences", "prose"} and not worst.unread
+    window = objective.table.inputs.shape[1]
+    share = stopped.tokens_read / worst.tokens_read
+    for name, size in sizes.items():
+        assert abs(size - stopped.unread[name] - share * size) <= window
+    assert objective.table.tokens_but_for(np.arange(len(objective.table.domain))) == dict.fromkeys(sizes, 0)
+
+
 def test_a_better_mixture_is_evaluated_in_full_to_the_same_value(objective: MergedLoss) -> None:
     best, worst = _best_and_worst(objective)
     challenge = objective.challenge(best.mixture, worst)

@@ -139,21 +139,18 @@ def test_bfloat16_is_another_study(root: Path, mixscout) -> None:
 
 
 def test_bench_objective_prints_its_ratios(root: Path, mixscout) -> None:
-    command = ("bench", "objective", root / "study.toml", "--repeats", 1, "--seeds", 2, "--search-merges", 5)
+    command = ("bench", "objective", root / "study.toml", "--repeats", 1)
     found = json.loads(mixscout(*command, "--precision", "--json").out)
     ratios = {
         "overhead_ratio",
         "merge_bandwidth_ratio",
         "versus_mergekit_ready",
         "versus_mergekit_candidate",
-        "adaptive_tokens_ratio",
-        "adaptive_same_best",
     }
     for name in ratios:
         assert set(found[name]) == {"median", "min", "max", "repeats"}
         assert found[name]["min"] <= found[name]["median"] <= found[name]["max"]
     assert found["versus_mergekit_ready"]["median"] > 1
-    assert 0 < found["adaptive_tokens_ratio"]["max"] <= 1
     assert found["precision"]["mixtures"] == 50
     people = mixscout(*command).out
-    assert "mergekit over ours" in people and "early stopping: same best mixture in" in people
+    assert "mergekit over ours" in people

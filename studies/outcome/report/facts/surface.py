@@ -16,7 +16,7 @@ from objectives.agreement.statistics import Interval, conformal_quantile
 from objectives.held_out import Floats
 from search.gate import Evidence, without_trees
 from search.surrogates.surrogate import ConformalSurrogate, Observations, Prediction, normal_quantile
-from search.trials import STOPPED_EARLY, value_of
+from search.trials import in_full, value_of
 from studies.answers.goal_predictor import GoalPredictor
 from studies.opened.on_table import COVERAGE, SwarmBench
 from studies.opened.opened_study import OpenedStudy
@@ -75,7 +75,7 @@ def surface_of(bench: OpenedStudy, trials: Sequence[FrozenTrial]) -> Surface | N
     """Fit the surface, without evaluations stopped early; None with too few others."""
     if isinstance(bench, SwarmBench):
         return _of_table(bench)
-    full = [trial for trial in trials if not trial.user_attrs.get(STOPPED_EARLY)]
+    full = in_full(trials)
     if len(full) < LEAST_EVALUATIONS:
         return None
     evidence = Evidence.of(full, bench.space)

@@ -10,7 +10,17 @@ from optuna.trial import FrozenTrial
 
 from objectives.target import Direction
 from pool.corpus.corpus import SPLITS
-from search.trials import CHANCE, THRESHOLD, VERDICT, Counts, Verdict, count_trials, finished_trials
+from search.trials import (
+    CHANCE,
+    THRESHOLD,
+    VERDICT,
+    Counts,
+    Verdict,
+    count_trials,
+    finished_trials,
+    merged_trials,
+    tokens_by_domain,
+)
 from studies.answers.ages import Ages, remembered_ages
 from studies.answers.picture import (
     BETTER,
@@ -99,7 +109,7 @@ def gate_section(facts: Facts) -> Section:
             f"False-prune rate, measured on the audits: {counts.false_prune_rate()}.",
             *(f"{failure}." for failure in counts.failures()),
         ],
-        tables=[_counts(counts)],
+        tables=[_counts(counts), *_tokens(facts, counts)],
     )
     if judged:
         return section(charts=[_chances(judged)])
@@ -128,8 +138,18 @@ def _counts(counts: Counts) -> Table:
         ["false prunes among the audits", counts.false_prunes],
         ["forced", counts.forced],
         ["held-out tokens read", counts.tokens_read],
+        ["held-out tokens left unread by stopping early", counts.tokens_unread],
     ]
     return Table("gate", "Where the proposals went", ("proposals", "number"), rows)
+
+
+def _tokens(facts: Facts, counts: Counts) -> list[Table]:
+    """Show by domain what stopping early left unread, if it stopped anything."""
+    if facts.on_pool is None or not counts.stopped_early:
+        return []
+    read, in_full = tokens_by_domain(merged_trials(facts.trials), facts.on_pool.table("search").tokens_but_for())
+    rows: list[list[Cell]] = [[name, read[name], in_full[name], read[name] / max(1, in_full[name])] for name in read]
+    return [Table("stopped", "Held-out tokens that merges read", ("domain", "read", "in full", "share"), rows)]
 
 
 def _chances(judged: Sequence[FrozenTrial]) -> Chart:
