@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pool.engines.devices import visible_devices
 from pool.engines.engine import ONE_BY_ONE, Engine
 from pool.engines.ray_tasks import AUTO, check_address, check_installed, ray_tasks
 from pool.engines.resources import ANY, Demand, Resources, free_host_memory
 from pool.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pool.engines.processes import SideBySide
 
 EngineName = Literal["processes", "ray"]
 
@@ -62,8 +65,8 @@ def chosen(
 ) -> Iterator[Engine]:
     """Yield the wanted engine: Ray, processes on `devices` or all visible devices, or the default.
 
-    The default is one by one, and for trainings of a small model a process for each core. The jobs' `demand` fills in
-    resources that are not asked for. Raises `EngineError` and `ConfigError`.
+    The default is one by one, and for trainings of a small model a process for each core, which lives as long as the
+    block. The jobs' `demand` fills in resources that are not asked for. Raises `EngineError` and `ConfigError`.
     """
     resources = wanted.resources.over(demand.resources)
     if wanted.engine == "ray":
@@ -72,22 +75,24 @@ def chosen(
         with ray_tasks(wanted.address or AUTO, wanted.workers, resources) as engine:
             yield engine
     elif wanted.workers is None and not devices:
-        yield _default(demand.parameters) if resources == ANY else ONE_BY_ONE
+        side_by_side = _side_by_side(demand.parameters) if resources == ANY else None
+        with side_by_side.kept() if side_by_side else nullcontext():
+            yield side_by_side or ONE_BY_ONE
     else:
         from pool.engines.processes import Processes  # joblib loads slowly
 
         yield Processes(wanted.workers or len(devices), devices or visible_devices(), resources)
 
 
-def _default(parameters: int | None) -> Engine:
+def _side_by_side(parameters: int | None) -> "SideBySide | None":
     """Take a core for each training of a small model, unless a GPU is there or the user has divided the cores."""
     if parameters is None or parameters > SMALL_PARAMETERS or "OMP_NUM_THREADS" in os.environ:
-        return ONE_BY_ONE
+        return None
     import joblib
 
     places = min(joblib.cpu_count(), int(free_host_memory() // _JOB_BYTES))
     if places < 2 or visible_devices():
-        return ONE_BY_ONE
+        return None
     from pool.engines.processes import SideBySide
 
     return SideBySide(places)

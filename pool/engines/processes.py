@@ -47,14 +47,20 @@ class Processes:
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
         count = min(self.places, len(jobs))
-        places = [_Place(self._environment(number, count)) for number in range(count)]
+        places = self._begun(count)
 
         def begin(job: Job[Result]) -> Future[Result]:
             free = next(place for place in places if not place.busy)
             return free.begin(job)
 
-        with _stopped_at_the_end(places):
+        with self._ended(places):
             yield from dispatch(jobs, begin, places=count, watch=watch)
+
+    def _begun(self, count: int) -> list["_Place"]:
+        return [_Place(self._environment(number, count)) for number in range(count)]
+
+    def _ended(self, places: Sequence["_Place"]) -> contextlib.AbstractContextManager[None]:
+        return _stopped_at_the_end(places)
 
     def threads(self, jobs: int) -> int | None:
         """Return the threads of each of so many jobs; None where the environment says them."""
@@ -75,11 +81,29 @@ class Processes:
 class SideBySide(Processes):
     """Does jobs in processes of one thread each, and a single job in this process, with one thread too.
 
-    So the results depend neither on the number of cores nor on the number of jobs.
+    So the results depend neither on the number of cores nor on the number of jobs. Within `kept`, runs share processes.
     """
 
     def __init__(self, places: int) -> None:
         super().__init__(places, resources=Resources(cpus=1))
+        self._kept: list[_Place] | None = None
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the processes from one run to the next, so that each loads its libraries once, and end them last."""
+        self._kept = []
+        with _stopped_at_the_end(self._kept):
+            yield
+        self._kept = None
+
+    def _begun(self, count: int) -> list["_Place"]:
+        if self._kept is None:
+            return super()._begun(count)
+        self._kept.extend(super()._begun(count)[len(self._kept) :])
+        return self._kept[:count]
+
+    def _ended(self, places: Sequence["_Place"]) -> contextlib.AbstractContextManager[None]:
+        return _stopped_at_the_end(places) if self._kept is None else _stopped_where_busy(places)
 
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
@@ -130,6 +154,7 @@ class _Place:
     def stop(self) -> None:
         if self._executor is not None:
             self._executor.shutdown(wait=True, kill_workers=self.busy)
+            self._executor = None
 
 
 def _heard(work: Callable[[], Result], said: Path | None) -> Result:
@@ -148,6 +173,17 @@ def _room(devices: Sequence[str], resources: Resources, wanted: int) -> int:
             f"{resources}: give other --num-cpus and --num-gpus"
         )
     return room
+
+
+@contextlib.contextmanager
+def _stopped_where_busy(places: Sequence[_Place]) -> Iterator[None]:
+    """Stop the processes that are at work after the block, as an error in a job leaves the others."""
+    try:
+        yield
+    finally:
+        for place in places:
+            if place.busy:
+                place.stop()
 
 
 @contextlib.contextmanager

@@ -30,16 +30,15 @@ def run_demo(root: Path, console: Console) -> None:
     pool_config = read_pool_file(pool_file)
     with chosen(demand=pool_config.demand) as engine:
         pool = build_pool(pool_config, engine=engine)
-    say(f"pool ready after {time.monotonic() - started:.0f} s; searching for the best mixture of {study_file}")
-    config = read_study_file(study_file)
-    with workbench(config, writes=True) as bench:
-        run_search(bench, config.search.merges)
-        study = bench.known_study()
-        best = find_best(bench, study)
-        say(f"searched after {time.monotonic() - started:.0f} s; training the winner and the baselines for real")
-        with chosen(demand=pool_config.demand) as engine:
+        say(f"pool ready after {time.monotonic() - started:.0f} s; searching for the best mixture of {study_file}")
+        config = read_study_file(study_file)
+        with workbench(config, writes=True) as bench:
+            run_search(bench, config.search.merges)
+            study = bench.known_study()
+            best = find_best(bench, study)
+            say(f"searched after {time.monotonic() - started:.0f} s; training the winner and the baselines for real")
             confirmation = run_confirm(bench, best.mixture, engine)
-        picture = draw_study(best, study, root / "reports" / f"{config.name}.png")
+            picture = draw_study(best, study, root / "reports" / f"{config.name}.png")
     show_best(console, best, confirmation)
     console.print(f"picture: {picture}", soft_wrap=True)
     console.print(f"all of it on one page: mixscout report {study_file}", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -298,6 +299,26 @@ def test_trainings_of_a_small_model_get_a_core_each_by_default(monkeypatch: pyte
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr("pool.engines.choice.visible_devices", lambda: ("0",))  # as on a machine with one
     assert default(small) is ONE_BY_ONE, "a GPU does one job at a time"
+
+
+def test_within_a_block_runs_share_processes_and_the_block_ends_them() -> None:
+    """Even after a job that failed, and after a process that died in between."""
+    engine = SideBySide(2)
+
+    def ids() -> set[int]:
+        return {found for _, found in engine.run([Job(name, os.getpid) for name in "abcd"])}
+
+    assert not ids() & ids(), "outside of a block each run has its own"
+    with engine.kept():
+        first = ids()
+        assert ids() <= first
+        with pytest.raises(ZeroDivisionError):
+            list(engine.run([Job("a", partial(divmod, 1, 0)), Job("b", partial(time.sleep, 60))]))
+        left = ids()
+        assert left & first, "the process of the job that failed lives on"
+        os.kill(next(iter(left)), signal.SIGKILL)
+        assert len(last := ids()) >= 1
+    assert not any(psutil.pid_exists(one) for one in first | left | last)
 
 
 def test_side_by_side_a_job_has_one_thread_whatever_the_number_of_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
