@@ -281,6 +281,7 @@ NEED_A_POOL = (
     ["bench", "landscape"],
     ["bench", "objective"],
     ["bench", "memory"],
+    ["bench", "stopping"],
 )
 
 
