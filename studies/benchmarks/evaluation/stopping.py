@@ -194,15 +194,17 @@ def _stopped(trial: FrozenTrial) -> bool:
 
 
 def show_stopping(console: Console, found: StoppingFigures) -> None:
-    """Show tokens by domain, and how many decisions stopping early changed."""
-    domains = list(found.all[0].in_full) if found.all else []
-    table = plain_table("search", "merges", *domains, "all tokens", "stopped", "wrong", "best is behind by", left=1)
+    """Show tokens by search and by domain, and how many decisions stopping early changed."""
+    table = plain_table("search", "merges", "tokens read", "stopped", "wrong", "best is behind by", left=1)
     for one in found.all:
-        shares = [f"{one.read[name] / max(1, one.in_full[name]):.1%}" for name in domains]
         wrong, behind = one.stopped_wrong, one.best - one.best_known
         figures = (f"{one.tokens_ratio:.1%}", str(wrong.among), str(wrong.found), f"{behind:.5f}")
-        table.add_row(_named(one, found), str(one.merges), *shares, *figures)
-    console.print("Share of the held-out tokens that was read")
+        table.add_row(_named(one, found), str(one.merges), *figures)
+    console.print(table)
+    table = plain_table("domain, over all searches", "read", "in full", "share")
+    for name in found.all[0].read:
+        read, in_all = (sum(part[name] for part in parts) for parts in zip(*_tokens(found), strict=True))
+        table.add_row(name, f"{read:,}", f"{in_all:,}", f"{read / max(1, in_all):.1%}")
     console.print(table)
     stops, winners = (
         Share.of(sum(one.found for one in some), sum(one.among for one in some))
@@ -213,6 +215,10 @@ def show_stopping(console: Console, found: StoppingFigures) -> None:
     told = [one.same_best for one in found.searches]
     if told:
         console.print(f"same best mixture without early stopping: {sum(map(bool, told))} of {len(told)} searches")
+
+
+def _tokens(found: StoppingFigures) -> list[tuple[Mapping[str, int], Mapping[str, int]]]:
+    return [(one.read, one.in_full) for one in found.all]
 
 
 def _named(one: StoppedSearch, found: StoppingFigures) -> str:
