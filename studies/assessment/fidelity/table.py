@@ -110,13 +110,16 @@ def _show_rules(console: Console, choice: RuleChoice, floor: NoiseFloor | None) 
     console.print(table)
     first = choice.scores[0]
     beside = "" if first.name == choice.own else f" {_beside(abs(first.behind.value), floor).capitalize()}."
-    console.print(f"{_rule_verdict(choice)}{beside}")
+    console.print(f"{rule_verdict(choice)}{beside}")
 
 
-def _rule_verdict(choice: RuleChoice) -> str:
+def rule_verdict(choice: RuleChoice) -> str:
     first = choice.scores[0]
     if choice.told_apart:
-        return f"Recommended: {choice.recommended}, better than the study's {choice.own} beyond chance."
+        return (
+            f"Recommended: {choice.recommended}, better here than the study's {choice.own}, beyond chance. "
+            "Its best mixture lies elsewhere: search a study by that rule, and compare what `confirm` trains."
+        )
     if first.name == choice.own:
         return f"Recommended: {choice.own}, the study's own; no other rule does better."
     why = f"not beyond chance: one of {len(choice.scores)} rules does best by luck, too"

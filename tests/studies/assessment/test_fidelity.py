@@ -10,8 +10,10 @@ import pytest
 from scipy.stats import spearmanr
 from tiny import edit, snapshot
 
+from objectives.agreement.rule_choice import choose_rule
 from objectives.merging.rules import USUAL_EXPONENTS
 from studies.assessment.fidelity.report import FidelityRequest, design, make_report
+from studies.assessment.fidelity.table import rule_verdict
 from studies.opened.on_pool import workbench
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
@@ -228,3 +230,13 @@ def test_a_study_without_truths_predicts_nothing_and_says_how_to_get_them(judged
     assert mixscout("search", judged / "study.toml", "--merges", 3).code == 0
     answer = mixscout("fidelity", judged / "study.toml", "--mixtures", 8)
     assert answer.code == 1 and "[space] the space has no mixture of two partitions or more" in answer.err
+
+
+def test_a_better_rule_is_recommended_with_the_test_that_is_still_owed() -> None:
+    """Truths near one rule's best mixture say little of the mixture that another rule would choose."""
+    truth = 4 + np.linspace(0, 1, 24) ** 2
+    wrong = truth.copy()
+    wrong[:12] = np.random.default_rng(0).permutation(truth[:12])
+    verdict = rule_verdict(choose_rule({"identity": wrong, "fisher": truth}, truth, own="identity"))
+    assert verdict.startswith("Recommended: fisher, better here than the study's identity, beyond chance.")
+    assert verdict.endswith("search a study by that rule, and compare what `confirm` trains.")
