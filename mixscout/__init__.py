@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from studies.answers.best import Best
     from studies.answers.swarm_best import SwarmBest
     from studies.assessment.fidelity.priors import Priors
-    from studies.outcome.cost import Bill
+    from studies.outcome.cost.bill import Bill
 
 __all__ = [
     "Best",
@@ -67,7 +67,7 @@ __all__ = [
 
 _HOMES = {
     "Best": "studies.answers.best",
-    "Bill": "studies.outcome.cost",
+    "Bill": "studies.outcome.cost.bill",
     "Costs": "pool.building.training.costs",
     "Evaluation": "objectives.evaluation",
     "Goal": "objectives.target",

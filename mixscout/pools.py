@@ -27,10 +27,11 @@ def build_pool(path: str | PathLike[str], *, rebuild: Sequence[str] = (), worker
     Raises a `MixscoutError` that names the thing at fault.
     """
     from pool.building.build import build_pool as build  # loads torch, which answers do without
+    from studies.opened.ledger import charged
 
     quiet_libraries()
     config = read_pool_file(Path(path))
-    with chosen(EngineRequest(workers=workers), demand=config.demand) as engine:
+    with charged(config, "pool build"), chosen(EngineRequest(workers=workers), demand=config.demand) as engine:
         return build(config, [rebuild] if isinstance(rebuild, str) else list(rebuild), engine)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, Self
 
 import optuna
 
@@ -24,10 +22,11 @@ from studies.answers.ages import MERGES, Ages, run_ages
 from studies.answers.best import Best, find_best
 from studies.answers.confirm import Confirmation, run_confirm, trained_loss
 from studies.answers.swarm_best import SwarmBest, find_swarm_best
+from studies.opened.ledger import charged, charging
 from studies.opened.on_pool import Workbench
 from studies.opened.on_table import SwarmBench
 from studies.opened.opened_study import OpenedStudy, best_mixture
-from studies.opened.opening import open_privately, open_to_read
+from studies.opened.opening import open_privately
 from studies.opened.opening import open_study as opened
 from studies.running.run import run_search
 from studies.study_file.search_sections import TextPrior
@@ -42,9 +41,7 @@ if TYPE_CHECKING:
     from studies.assessment.fidelity.priors import Priors
     from studies.assessment.fidelity.refined import Refined
     from studies.assessment.fidelity.report import FidelityReport
-    from studies.outcome.cost import Bill
-    from studies.outcome.report.facts.facts import Facts
-    from studies.outcome.report.facts.section import Section
+    from studies.outcome.cost.bill import Bill
     from studies.outcome.smaller.compress import Compressed
     from studies.outcome.smaller.distill import Distilled
 
@@ -60,7 +57,8 @@ class Study:
         self.path = Path(path)
         self.config: StudyFile = read_study_file(self.path)
         self._open = ExitStack()
-        self._bench: OpenedStudy = self._open.enter_context(opened(self.config))
+        with charged(self.config, "open"):
+            self._bench: OpenedStudy = self._open.enter_context(opened(self.config))
 
     @property
     def name(self) -> str:
@@ -76,6 +74,7 @@ class Study:
         """The study as Optuna has it. Raises `StudyError` before the first search."""
         return self._bench.known_study()
 
+    @charging
     def search(self, merges: int | None = None, *, accept: bool = False) -> Counts:
         """Advance the study to `merges` evaluations in all; with `accept`, also after a change of its course."""
         return run_search(self._bench, merges or self.config.search.merges, accept=accept)
@@ -89,7 +88,7 @@ class Study:
 
     def cost(self, *, swarm: int = 512, price_per_hour: float | None = None) -> Bill:
         """Add up what the study has cost, beside a swarm of so many models and other ways."""
-        from studies.outcome.cost import find_bill
+        from studies.outcome.cost.find import find_bill
 
         return find_bill(self._bench, swarm=swarm, price_per_hour=price_per_hour)
 
@@ -104,6 +103,7 @@ class Study:
         return self.space.project(self._on_pool("prior").text.mixture(name).over(self.space.names).array)
 
     @property
+    @charging
     def best(self) -> Best | SwarmBest:
         """The best mixture beside the baselines, each scored in full. Raises `StudyError` without a value yet."""
         if isinstance(self._bench, SwarmBench):
@@ -123,16 +123,19 @@ class Study:
         """Return the remembered test loss of models really trained: a call with a new mixture trains."""
         return trained_loss(self._on_pool("trained_loss"))
 
+    @charging
     def confirm(self) -> Confirmation:
         """Really train the best mixture and the baselines, or recall them, and compare with their merges."""
         bench, best = self._on_pool("confirm"), self.best_mixture
         with chosen(demand=bench.proxy.pool.config.demand) as engine:
             return run_confirm(bench, best, engine)
 
+    @charging
     def ages(self, merges: int = MERGES) -> Ages:
         """Search for the best mixture at every kept age, by `merges` merges at most, or recall it, and compare."""
         return run_ages(self._on_pool("ages"), self.optuna, merges)
 
+    @charging
     def fidelity(
         self, mixtures: int = 12, *, repeats: int = 0, exponents: tuple[float, ...] = USUAL_EXPONENTS
     ) -> FidelityReport:
@@ -143,6 +146,7 @@ class Study:
         with chosen(demand=bench.proxy.pool.config.demand) as engine:
             return make_report(bench, self.optuna, wanted, engine)
 
+    @charging
     def refine(self, truths: int | None = None) -> Refined:
         """Really train the mixtures most worth knowing, `truths` in all; `best` then answers by them too."""
         from studies.assessment.fidelity.refine import RefineRequest, run_refine
@@ -153,6 +157,7 @@ class Study:
         run_refine(bench, wanted)
         return conclude(bench, wanted)
 
+    @charging
     def export(
         self,
         folder: str | PathLike[str],
@@ -176,6 +181,7 @@ class Study:
         run_export(bench, best, Path(folder))
         return None
 
+    @charging
     def distill(
         self, layers: int | None = None, *, model: Path | None = None, output: str | PathLike[str] | None = None
     ) -> Distilled:
@@ -266,33 +272,9 @@ class Study:
         )
 
     def _chart(self, name: str) -> Figure:
-        """Draw a figure of the report. Raises `StudyError` with what is missing."""
-        from studies.outcome.report.facts.facts import Facts
-        from studies.outcome.report.facts.section import in_style
+        from mixscout.charts import draw_chart
 
-        with open_to_read(self.config) as bench, in_style():
-            section = _section_of(name)(Facts.of(bench, self.path))
-            for chart in section.charts:
-                if chart.name == name:
-                    return chart.draw()
-        raise StudyError(f"study {self.name!r} has no figure {name!r} yet: {section.missing or 'too few evaluations'}")
-
-
-_FOLDER = "studies.outcome.report.sections"
-_SECTIONS = {
-    "best-mixture": "verdict.best_section",
-    "leads": "verdict.best_section",
-    "progress": "course.progress_section",
-    "weights": "mixtures.mixtures_section",
-    "slices": "slices.slices_section",
-    "predicted-measured": "surrogate.surrogate_section",
-}
-"""Function of a report's section by the name of a figure in it."""
-
-
-def _section_of(chart: str) -> Callable[[Facts], Section]:
-    module, _, name = _SECTIONS[chart].partition(".")
-    return cast(Callable[["Facts"], "Section"], getattr(import_module(f"{_FOLDER}.{module}"), name))
+        return draw_chart(self.config, self.path, name)
 
 
 def open_study(path: str | PathLike[str]) -> Study:

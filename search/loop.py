@@ -154,10 +154,11 @@ class _Work:
         self.history.look()
 
     def record_time(self, trial: optuna.Trial, started: float) -> None:
-        """Record the seconds of a trial, and the processor time since the last one."""
+        """Record the seconds of a trial, the processor time since the last one, and the end."""
         before, self._paid = self._paid, time.process_time()
         trial.set_user_attr(trials.SECONDS, time.monotonic() - started)
         trial.set_user_attr(trials.PROCESSOR_SECONDS, self._paid - before)
+        trial.set_user_attr(trials.ENDED_UNIX, time.time())
 
     def to_beat(self, trial: optuna.Trial) -> Evaluation | None:
         """Return the incumbent; None if nothing stops early, and for the start design, evaluated in full."""

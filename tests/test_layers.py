@@ -26,7 +26,7 @@ studies/opened  studies/running  studies/answers  studies/assessment/pool_check 
 studies/assessment/comparison  studies/assessment/ablation
 studies/benchmarks/ratio.py  studies/benchmarks/training.py  studies/benchmarks/surrogates.py
 studies/benchmarks/evaluation  studies/benchmarks/gpu.py  studies/benchmarks/strategies
-studies/outcome/handover  studies/outcome/smaller  studies/outcome/cost.py  studies/outcome/samples.py
+studies/outcome/handover  studies/outcome/smaller  studies/outcome/cost  studies/outcome/samples.py
 studies/outcome/rating.py  studies/outcome/report/facts
 studies/outcome/report/sections  studies/outcome/report  studies/outcome/dashboard  studies/command_line  mixscout
 """
@@ -79,7 +79,10 @@ def test_a_small_file_has_two_callers() -> None:
     small = [
         str(path.relative_to(ROOT))
         for path in SOURCES
-        if path.name != "__init__.py" and len(path.read_text().splitlines()) < 40 and len(callers[path]) < 2
+        if path.name != "__init__.py"
+        and len(path.read_text().splitlines()) < 40
+        and len(callers[path]) < 2
+        and path.parent.name != "versions"  # Alembic reads revisions
     ]
     assert small == [], "a file of one thought that one other uses belongs into that one"
 

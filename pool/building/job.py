@@ -10,6 +10,7 @@ import contextlib
 import math
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -163,7 +164,7 @@ class TrainingJob:
         more: dict[str, object] = {}
         if inputs.seed_text:
             more["seed_text"] = SeedTextLoss(before_nats=before, after_nats=inputs.seed_text.loss_nats_by_gpu(model))
-        more["processor_seconds"] = processor_seconds() - begun
+        more |= {"processor_seconds": processor_seconds() - begun, "trained_unix": time.time()}
         with new_folder(self.folder) as new:
             if (scratch / BESIDE).is_dir():
                 shutil.copytree(scratch / BESIDE, new, dirs_exist_ok=True)

@@ -69,8 +69,8 @@ class CheckpointManifest(Record):
     held_out_digests, held_out: text and course of early stopping.
     optimizer_digest, adapter_digest: files kept beside the weights.
     ages: checkpoints kept during training, by optimiser steps.
-    processor_seconds: of the run, as the operating system counts; gpu_seconds: wall time times GPUs. Absent, and out
-        of the file, where not measured.
+    processor_seconds: of the run, as the operating system counts; gpu_seconds: wall time times GPUs; trained_unix: its
+        end, in Unix seconds. Absent, and out of the file, where not measured.
     """
 
     mixture: dict[str, float]
@@ -94,12 +94,13 @@ class CheckpointManifest(Record):
     ages: dict[int, AgeDigests] = {}
     processor_seconds: float | None = None
     gpu_seconds: float | None = None
+    trained_unix: float | None = None
 
     @model_serializer(mode="wrap")
     def _without_unmeasured(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leave out what was not measured: a record from before these fields stays the same byte for byte."""
         content: dict[str, object] = handler(self)
-        for name in ("processor_seconds", "gpu_seconds"):
+        for name in ("processor_seconds", "gpu_seconds", "trained_unix"):
             if content.get(name) is None:
                 content.pop(name, None)
         return content

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pool.engines.dispatch import KILLED, STARVED, LostError, dispatch
 from pool.engines.engine import Job, Result, said_into
-from pool.engines.resources import Resources, room_of
+from pool.engines.resources import Resources, add_elsewhere, processor_seconds, room_of
 from pool.errors import ConfigError, EngineError, first_line, last_line
 from pool.progress import say
 
@@ -206,20 +206,29 @@ class RayTasks:
                 ray.cancel(reference, force=True)
 
 
-def _do(work: Callable[[], Result], said: Path | None, wanted: str, *, gpus: float | None) -> Result:
+_reported = 0.0
+
+
+def _do(work: Callable[[], Result], said: Path | None, wanted: str, *, gpus: float | None) -> tuple[Result, float]:
+    """Do a task; return its result, and the processor time of this process since its last task or its start."""
+    global _reported
     here = version("mixscout")
     if here != wanted:
         raise EngineError(f"node {socket.gethostname()} has Mixscout {here}, not {wanted}; install the same everywhere")
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray would show all of a node's
     with said_into(said):
-        return work()
+        result = work()
+    before, _reported = _reported, processor_seconds()
+    return result, _reported - before
 
 
 def _end(done: Future[Any], outcome: Future[Any]) -> None:
     error = done.exception()
     if error is None:
-        outcome.set_result(done.result())
+        result, spent = done.result()
+        add_elsewhere(spent)
+        outcome.set_result(result)
     else:
         outcome.set_exception(_translated(error))
 

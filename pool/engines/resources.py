@@ -6,7 +6,7 @@ import gc
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
@@ -174,6 +174,36 @@ def processor_seconds() -> float:
     """Return the processor time of this process so far, and of its ended children, as the operating system counts."""
     used = [getrusage(whose) for whose in (RUSAGE_SELF, RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+_elsewhere = 0.0
+
+
+def add_elsewhere(seconds: float) -> None:
+    """Add the processor time of work that this process gave to processes which are not its children."""
+    global _elsewhere
+    _elsewhere += seconds
+
+
+def all_processor_seconds() -> float:
+    """Return the processor time of this process and of all that it has started: ended, alive, or elsewhere."""
+    return processor_seconds() + _of_living_children(psutil.Process()) + _elsewhere
+
+
+_REPORTS_ITSELF = "raylet"
+"""Its tasks come by `add_elsewhere`, as it ends without counting them."""
+
+
+def _of_living_children(process: psutil.Process) -> float:
+    total = 0.0
+    with suppress(psutil.Error):
+        for child in process.children():
+            with suppress(psutil.Error):  # it ended a moment ago, and is not waited for yet
+                if child.name() != _REPORTS_ITSELF:
+                    used = child.cpu_times()
+                    own = used.user + used.system + used.children_user + used.children_system
+                    total += own + _of_living_children(child)
+    return total
 
 
 class Peak:

@@ -230,7 +230,7 @@ def cost(
     """
     config = read_study(study_file)
     quiet_libraries()
-    from studies.outcome.cost import run_cost
+    from studies.outcome.cost.find import run_cost
     from studies.outcome.report.sections.reproduction import show_bill
 
     bill = run_cost(config, swarm=swarm, price_per_hour=price_per_hour)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from pool.errors import ConfigError, MixscoutError
+from pool.errors import ConfigError, MixscoutError, StorageError
 from pool.files.secrets import without_passwords
 from pool.progress import heard_by, say
 from studies.terminal import loud_libraries
@@ -106,10 +106,33 @@ class PlainGroup(TyperGroup):
 
 
 class _Verb(TyperCommand):
-    """A verb whose help names no type after a flag."""
+    """A verb whose help names no type after a flag. Its end, whatever it is, goes into a ledger of commands."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_type_of_flags(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        finally:
+            if not isinstance(sys.exception(), StorageError):  # the ledger is in that database
+                _charge(ctx)
+
+
+ONLY_READ = {"pool show", "pool overlap", "pool units", "prior", "cost", "report", "dashboard"}
+"""Verbs that leave no entry in a ledger, beside benchmarks and dry runs."""
+
+
+def _charge(ctx: typer.Context) -> None:
+    """Charge the study or the pool of a verb with its process; `demo` divides its own among both."""
+    verb, given = " ".join(ctx.command_path.split()[1:]), ctx.params
+    files = [given.get(name) for name in ("pool_file", "study_file")] + list(given.get("study_files") or ())
+    file = next(filter(None, files), None)
+    if file is None or verb in ONLY_READ or verb.startswith("bench") or given.get("dry_run"):
+        return
+    from studies.opened.ledger import charge_process  # heavy
+
+    charge_process(verb, file, to_pool="pool_file" in given)
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -1,1 +1,1 @@
-"""The study's database: Optuna's tables, evaluations, locks and leases."""
+"""The study's database: Optuna's tables, evaluations, the ledger of commands, locks and leases."""

@@ -121,10 +121,10 @@ def _own_copy(address: Address, timeout_seconds: float) -> Iterator[Address]:
     try:
         with ExitStack() as stack:
             place = address
-            if may_only_read(engine) and _is_current(engine, address):
+            if may_only_read(engine) and _known_revision(engine, address):
                 place = Address.of_file(Path(stack.enter_context(TemporaryDirectory(prefix="mixscout-"))) / "study.db")
                 with open_database(place, timeout_seconds=timeout_seconds) as copy:
-                    copy_rows(engine, copy.engine)
+                    copy_rows(engine, copy.engine, VERSION_TABLE)
                 say(f"database {address} is read-only for this user; what this command computes anew is not kept")
             yield place
     except SQLAlchemyError as error:
@@ -197,11 +197,11 @@ def _with_tables(engine: Engine, address: Address, options: dict[str, Any]) -> S
         if _is_current(engine, address):  # Optuna's tables are made before ours
             return _optuna_storage(engine, address, options)
         with exclusively(engine, address, "upgrade"):  # several workers may start at once
-            current = _is_current(engine, address)
-            if not current and inspect(engine).has_table("evaluations"):  # outside the lock: tables in the making
+            revision = _known_revision(engine, address)
+            if revision is None and inspect(engine).has_table("evaluations"):  # outside the lock: tables in the making
                 raise _unreleased(address)
             storage = _optuna_storage(engine, address, options)
-            if not current:
+            if revision != _revisions().get_current_head():
                 _upgrade(engine)
             return storage
     except (OSError, Timeout) as error:
@@ -228,16 +228,20 @@ def revision_of(engine: Engine) -> str | None:
 
 
 def _is_current(engine: Engine, address: Address) -> bool:
-    """Tell whether tables are there. Raises `StorageError` for those of another version."""
-    revision, head = revision_of(engine), _revisions().get_current_head()
+    return _known_revision(engine, address) == _revisions().get_current_head()
+
+
+def _known_revision(engine: Engine, address: Address) -> str | None:
+    """Return the revision of the tables, None without tables. Raises `StorageError` for one that is not known."""
+    revision = revision_of(engine)
     if revision in _UNRELEASED:
         raise _unreleased(address)
-    if revision not in (None, head):
+    if revision not in (None, *(one.revision for one in _revisions().walk_revisions())):
         raise StorageError(
             f"database {address} was upgraded by a newer Mixscout, to revision {revision!r}; upgrade Mixscout, or set "
             f"{said_by()} to another one"
         )
-    return revision == head
+    return revision
 
 
 def _unreleased(address: Address) -> StorageError:

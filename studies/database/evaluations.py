@@ -52,6 +52,7 @@ class EvaluationRow(Row):
     tokens_read: Mapped[int] = mapped_column(sa.BigInteger)
     created_unix: Mapped[float] = mapped_column(sa.Double)
     foundation: Mapped[str | None] = mapped_column(sa.String(64), index=True, nullable=True)
+    processor_seconds: Mapped[float | None] = mapped_column(sa.Double, nullable=True)
 
 
 _OWN = sa.and_(
@@ -68,11 +69,16 @@ _FIND = (
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """The cost of a remembered evaluation when it was computed."""
+    """The cost of a remembered evaluation when it was computed; `ended_unix` is the end, in Unix seconds.
+
+    processor_seconds: None where not recorded
+    """
 
     seconds: float
     tokens_read: int
     with_gradient: bool
+    processor_seconds: float | None
+    ended_unix: float
 
 
 class EvaluationStore:
@@ -110,14 +116,20 @@ class EvaluationStore:
         """Return the costs of an objective's evaluations, by mixture digest."""
         row = EvaluationRow
         columns = (row.mixture_digest, row.seconds, row.tokens_read, row.gradient.is_not(None))
+        query = sa.select(*columns, row.processor_seconds, row.created_unix)
         with Session(self._engine) as session:
-            found = session.execute(sa.select(*columns).where(row.objective_digest == objective_digest))
-            return {mixture: Cost(seconds, tokens, bool(steep)) for mixture, seconds, tokens, steep in found}
+            found = session.execute(query.where(row.objective_digest == objective_digest))
+            return {digest: Cost(took, read, bool(steep), paid, at) for digest, took, read, steep, paid, at in found}
 
-    def keep(self, evaluation: Evaluation, foundation: str | None = None) -> None:
-        """Remember an evaluation; an earlier row is replaced only by an evaluation with a gradient."""
+    def keep(
+        self, evaluation: Evaluation, foundation: str | None = None, *, processor_seconds: float | None = None
+    ) -> None:
+        """Remember an evaluation and its processor time.
+
+        An earlier row is replaced only by an evaluation with a gradient.
+        """
         key = {"objective_digest": evaluation.objective_digest, "mixture_digest": evaluation.mixture.digest}
-        columns = {**_columns(evaluation), "foundation": foundation}
+        columns = {**_columns(evaluation), "foundation": foundation, "processor_seconds": processor_seconds}
         try:
             with Session(self._engine) as session, session.begin():
                 session.execute(sa.insert(EvaluationRow).values(**key, **columns))

@@ -37,7 +37,7 @@ def writable_or_copied(address: Address, timeout_seconds: float) -> Iterator[Add
     One line says that nothing new is kept. Raises `StorageError` for a file that cannot be read, or not be copied.
     """
     file = address.file
-    why = None if file is None else _why_not(file)
+    why = None if file is None else why_not_written(file)
     if file is None or why is None:
         yield address
         return
@@ -63,7 +63,7 @@ def private_copy(address: Address, folder: Path, timeout_seconds: float) -> Addr
     return Address.of_file(copy)
 
 
-def _why_not(file: Path) -> str | None:
+def why_not_written(file: Path) -> str | None:
     """Say why a database cannot be written; None where nothing speaks against it."""
     if not may_write(file):
         return "is read-only for this user"
@@ -115,15 +115,19 @@ def may_only_read(server: Engine) -> bool:
     return False
 
 
-def copy_rows(server: Engine, copy: Engine) -> None:
-    """Replace all rows of a copy's tables by a server's, as of one moment. Raises SQLAlchemy's errors."""
+def copy_rows(server: Engine, copy: Engine, version_table: str) -> None:
+    """Replace all rows of a copy's tables by a server's, as of one moment; a server may lack the newest tables.
+
+    The copy's own version stays. Raises SQLAlchemy's errors.
+    """
     tables, theirs = sa.MetaData(), sa.MetaData()
     tables.reflect(copy)
     with server.connect().execution_options(isolation_level="REPEATABLE READ") as source, copy.begin() as target:
-        theirs.reflect(source, only=list(tables.tables))
-        for table in reversed(tables.sorted_tables):
+        theirs.reflect(source, only=lambda name, _: name in tables.tables and name != version_table)
+        ours = [table for table in tables.sorted_tables if table.name in theirs.tables]
+        for table in reversed(ours):
             target.execute(table.delete())
-        for table in tables.sorted_tables:
+        for table in ours:
             for column in table.columns:
                 if isinstance(column.type, sa.JSON):
                     column.type.none_as_null = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from objectives.evaluation import Evaluation, Objective
+from pool.engines.resources import processor_seconds
 from pool.errors import NotRememberedError
 from pool.mixture import Mixture
 from studies.database.evaluations import EvaluationStore
@@ -22,7 +23,7 @@ class RememberedObjective:
     def __init__(self, objective: Objective, store: EvaluationStore) -> None:
         self._objective = objective
         self._store = store
-        self._unkept: Evaluation | None = None
+        self._unkept: tuple[Evaluation, float] | None = None
         self.digest = objective.digest
 
     @property
@@ -65,16 +66,17 @@ class RememberedObjective:
             found = self.recall(mixture)  # by another worker, just now
             if found and will_do(found):
                 return found
-            evaluation = self._computed(mixture, compute)
+            evaluation, paid = self._computed(mixture, compute)
             if not evaluation.stopped_early:
-                self._store.keep(evaluation, self._foundation(mixture))
+                self._store.keep(evaluation, self._foundation(mixture), processor_seconds=paid)
             self._unkept = None
             return evaluation
 
-    def _computed(self, mixture: Mixture, compute: Callable[[Mixture], Evaluation]) -> Evaluation:
-        """Compute, unless the last evaluation is this one, unkept while the database was away."""
-        if self._unkept is None or self._unkept.mixture.digest != mixture.digest:
-            self._unkept = compute(mixture)
+    def _computed(self, mixture: Mixture, compute: Callable[[Mixture], Evaluation]) -> tuple[Evaluation, float]:
+        """Compute, and measure processor seconds; not again where a lost database has not kept the last one."""
+        if self._unkept is None or self._unkept[0].mixture.digest != mixture.digest:
+            before = processor_seconds()
+            self._unkept = compute(mixture), processor_seconds() - before
         return self._unkept
 
     def _foundation(self, mixture: Mixture) -> str | None:

@@ -1,7 +1,7 @@
 """An opened study, on a pool or on a swarm, and its record in the database."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +138,18 @@ REFINED = "mixscout:refined"
 """Attribute of a study with the answer of `refine`, as JSON."""
 ROBUSTNESS = "mixscout:robustness"
 """Attribute of a study with the differences that `robustness` found for a best mixture, as JSON."""
+
+MODELS = "mixscout:models"
+"""Attribute of a study with what was trained for it beside truths: folders within the pool's, by verb."""
+
+
+def note_models(bench: OpenedStudy, verb: str, folders: Iterable[Path]) -> None:
+    """Note models that a verb trains for a study, by their folders in the pool's; other studies may share them."""
+    study = bench.known_study()
+    known = study.user_attrs.get(MODELS, {})
+    listed = list(dict.fromkeys([*known.get(verb, ()), *map(str, folders)]))
+    if listed != known.get(verb):
+        study.set_user_attr(MODELS, {**known, verb: listed})
 
 
 def refinement_of(name: str) -> str:

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import optuna
 
-from pool.config.pool_file import read_pool_file
 from pool.engines.engine import Engine, Job
 from pool.errors import ConfigError, EngineError, StudyError, last_line
 from pool.files.toml import Assignments, all_assigned, assigning
 from pool.progress import kept, say, track
 from search.trials import STOPPED_BY, Counts, count_trials
-from studies.database.address import VARIABLE, Address, address_of
+from studies.database.address import VARIABLE, Address
 from studies.database.database import Database, open_database
 from studies.database.errors import outlasting
+from studies.opened.ledger import address_of_study
 from studies.opened.opened_study import OpenedStudy
 from studies.opened.opening import open_study
 from studies.running.run import run_search
-from studies.study_file.study_file import StudyFile, read_study_file
+from studies.study_file.study_file import read_study_file
 from studies.terminal import quiet_libraries
 
 
@@ -78,7 +78,7 @@ def run_workers(study_file: Path, work: Advancing, engine: Engine) -> Counts:
     Raises `StudyError` with a worker's error when all stop early, and `ConfigError` for a database out of reach.
     """
     config = read_study_file(study_file)
-    address = address_of(config.database, _root(config) / "mixscout.db")
+    address = address_of_study(config)
     _check_reach(address, engine)
     worker = Worker(study_file.resolve(), work.advance, address.full, all_assigned())
     wait, latest = config.database_timeout_seconds, -1
@@ -107,13 +107,6 @@ def run_workers(study_file: Path, work: Advancing, engine: Engine) -> Counts:
         except EngineError as error:
             failures = [str(error)] * len(jobs)
         return _outcome(work, database, failures, alive=len(jobs) - len(failures))
-
-
-def _root(config: StudyFile) -> Path:
-    if config.pool is not None:
-        return read_pool_file(config.pool).root
-    assert config.table is not None, "a study stands on a pool or on a table"
-    return config.table.parent
 
 
 def _check_reach(address: Address, engine: Engine) -> None:

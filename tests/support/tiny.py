@@ -10,6 +10,7 @@ import datasets
 import numpy
 
 from pool.corpus.files import docstrings_of
+from pool.parts.commands import COMMANDS
 
 POOL_TOML = """
 name = "tiny"
@@ -115,9 +116,9 @@ def rewrite_record(path: Path, change: Callable[[dict], object]) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Read every file of a folder but for those of locks and open databases, to compare before and after."""
+    """Read every file of a folder but for locks, open databases and ledgers, to compare before and after."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix not in (".lock", ".db-wal", ".db-shm")
+        if path.is_file() and path.suffix not in (".lock", ".db-wal", ".db-shm") and path.name != COMMANDS
     }

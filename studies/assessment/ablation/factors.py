@@ -34,7 +34,7 @@ from studies.answers.ages import DESIGN, SMALL
 from studies.answers.score import score_of
 from studies.assessment.ablation.ablation import Combination, FactorAblation, Outcome, TwoSettings
 from studies.opened.on_pool import Workbench, one_loss_of
-from studies.opened.opened_study import best_mixture
+from studies.opened.opened_study import best_mixture, note_models
 from studies.opened.proxy import Proxy
 from studies.running.evidence import imported_trial
 
@@ -158,9 +158,10 @@ def _runs(bench: Workbench, settings: Sequence[Combination]) -> list[TruthRun]:
 
 
 def _train(bench: Workbench, settings: Sequence[Combination], engine: Engine) -> None:
-    from pool.building.job import is_trained, train_runs  # loads torch
+    from pool.building.job import folder_of, is_trained, train_runs  # loads torch
 
     pool, runs = bench.proxy.pool.by_units(), _runs(bench, settings)
+    note_models(bench, "ablate", (folder_of(pool, run).relative_to(pool.folder) for run in runs))
     if all(is_trained(pool, run) for run in runs):
         return
     make_room(bench.proxy.members)

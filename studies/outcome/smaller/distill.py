@@ -1,7 +1,6 @@
 """The verb `distill`: a smaller student of the best mixture, beside the same student without a teacher.
 
 Both begin with equal parameters and read equal windows in an equal order; orders of the data give a paired interval.
-A second call trains nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from pool.progress import say
 from pool.tokens.tokenizer import load_tokenizer
 from studies.answers.score import Json, PairedOrders
 from studies.opened.on_pool import Workbench
+from studies.opened.opened_study import note_models
 from studies.outcome.handover.export import merged_model, refuse_folder
 from studies.outcome.smaller.compress import on_device, whole_table
 from studies.terminal import as_html, json_text, plain_table
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from pool.building.students import Classroom, Student
     from pool.building.training.costs import Costs
 
-RECORD = "distillation.json"
-GOAL = "the study's value"
+RECORD, GOAL = "distillation.json", "the study's value"
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,6 @@ class Distilled:
     teacher: the teacher's test losses by held-out domain, and the study's value.
     students: those of the students, with the teacher first and without it second.
     chosen: the order of the taught student with the lowest value on the search split; `folder` holds that model.
-    exported: where it was written with a card, if asked for.
     """
 
     study: str
@@ -129,10 +127,11 @@ def run_distill(bench: Workbench, best: Mixture, asked: Asked, output: Path | No
     """
     if output is not None:
         refuse_folder(output)
-    from pool.building.students import train_students  # loads torch
+    from pool.building.students import folder_of, train_students  # loads torch
 
     room = classroom(bench, best, asked, _teacher(bench, best, asked.settings))
     make_room(bench.proxy.members)
+    note_models(bench, "distill", (folder_of(room, one).relative_to(room.pool.folder) for one in room.students))
     say(f"students of study {bench.config.name!r}: {room.called}")
     found = _compared(bench, room, train_students(room, room.students))
     if output is not None:
@@ -147,7 +146,9 @@ def _teacher(bench: Workbench, best: Mixture, settings: Distillation) -> PreTrai
     from pool.building.job import train_to_mixture
     from pool.checkpoints.checkpoint import load_model
 
-    return load_model(train_to_mixture(bench.proxy.pool, best))
+    trained = train_to_mixture(bench.proxy.pool, best)
+    note_models(bench, "distill", [trained.relative_to(bench.proxy.pool.folder)])
+    return load_model(trained)
 
 
 def classroom(bench: Workbench, best: Mixture, asked: Asked, teacher: PreTrainedModel) -> Classroom:
@@ -246,8 +247,7 @@ def distill_costs(bench: Workbench, best: Mixture, asked: Asked) -> Costs:
 
 def show_distilled(console: Console, found: Distilled) -> None:
     """Show students to people: losses with and without a teacher, by domain, and what they are worth."""
-    for line in _lines(found):
-        console.print(line, soft_wrap=True)
+    console.print("\n".join(_lines(found)), soft_wrap=True)
     table = plain_table("test loss", "teacher", "student, taught", "without teacher", "taught less without")
     for row in _rows(found):
         table.add_row(*row)

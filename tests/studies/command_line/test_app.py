@@ -23,6 +23,7 @@ from tiny import edit
 
 from pool.building.build import build_pool
 from pool.config.pool_file import read_pool_file
+from pool.parts.commands import kept_in_pool
 from studies.command_line import app as app_module
 from studies.command_line.app import app, main
 from studies.command_line.verbs import INTERRUPTED
@@ -157,6 +158,8 @@ def test_ctrl_c_in_a_build_says_what_is_kept_and_the_same_command_goes_on(empty_
     assert code == INTERRUPTED == 130
     assert re.search(r"stopped by Ctrl-C; kept: the corpus, and 1 of 4 models(, member 'code' up to step \d+)?\n", said)
     assert said.endswith(f"the same command goes on from there: {shlex.join(['mixscout', *map(str, build)])}\n")
+    (stopped,) = kept_in_pool(empty_root / "pools" / "tiny")
+    assert stopped.verb == "pool build" and stopped.processor_seconds > 1, "the ledger has it"
     seed = empty_root / "pools" / "tiny" / "seed" / "model.safetensors"
     written = seed.stat().st_mtime_ns
     edit(empty_root / "pool.toml", "tokens = 200_000", "tokens = 6_000")

@@ -29,7 +29,7 @@ from studies.database.evaluations import EvaluationRow
 from studies.database.leases import exclusively
 
 KINDS = ("sqlite", "postgresql", "mariadb")
-HEAD = "foundations_3"
+HEAD = "commands_4"
 MIXTURE = Mixture.of({"a": 0.1 + 0.2, "b": 0.7 - 1e-17, "c": 0.0})
 
 

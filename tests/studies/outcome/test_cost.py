@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import Forks
 from small_table import write_small_study
 from tiny import edit, snapshot
 
@@ -16,8 +17,10 @@ from pool.config.pool_file import read_pool_file
 from pool.files.records import MANIFEST, read_record, write_record
 from pool.parts.layout import POOL_RECORD
 from pool.parts.store import PoolManifest, open_pool
+from studies.assessment.ablation.factors import run_factors, settings_of
 from studies.opened.opening import open_study
-from studies.outcome.cost import HOUR, OUTSIDE, find_bill, run_cost
+from studies.outcome.cost.bill import HOUR
+from studies.outcome.cost.find import NO_LEDGER, OUTSIDE, REST, find_bill, run_cost
 from studies.running.run import run_search
 from studies.study_file.study_file import read_study_file
 
@@ -138,7 +141,7 @@ def test_a_study_on_a_table_pays_for_its_search_alone(tmp_path: Path, mixscout: 
     study = write_small_study(tmp_path)
     assert mixscout("search", study, "--merges", 3).code == 0
     bill = run_cost(read_study_file(study))
-    assert list(bill.parts) == ["search"] and bill.total.trainings == 0 and bill.total.flops == 0
+    assert list(bill.parts) == ["search", REST] and bill.total.trainings == 0 and bill.total.flops == 0
     assert bill.parameters is None and bill.parts["search"].merges == bill.decisions == 3
     assert any("16 models of the table were trained elsewhere" in note for note in bill.notes)
     assert [way.trainings for way in bill.ways] == [0, 512, 7]
@@ -153,3 +156,51 @@ def test_the_report_has_the_bill_in_figures_that_can_be_read(begun: Path, mixsco
     section = text[text.index('id="cost-title"') : text.index('id="reproduction-title"')]
     assert "3.07e+18" in section and "a swarm of 512 models, from this seed" in section
     assert not re.search(r"\d{10}", section)
+
+
+def test_parts_add_up_to_what_the_ledgers_of_study_and_pool_hold(empty_root: Path, forked: Forks) -> None:
+    study = empty_root / "study.toml"
+    edit(study, 'strategy = "gradient"', 'strategy = "random"')
+    for words in (["pool", "build", empty_root / "pool.toml"], ["search", study, "--merges", 5], ["confirm", study]):
+        answer = forked.run(*words)
+        assert answer.code == 0, answer.err
+    bill = _bill(empty_root)
+    assert list(bill.commands) == ["pool build", "search", "confirm"]
+    taken = sum(one.processor_seconds for one in bill.commands.values())
+    assert bill.billed_seconds == pytest.approx(taken) and bill.notes[-1] == OUTSIDE
+    parts = {name: part.processor_seconds for name, part in bill.parts.items()}
+    assert set(parts) == {"seed", "members", "search", "confirm", "other scores", REST} and min(parts.values()) > 0
+    assert not any("of no command" in note or "not recorded" in note for note in bill.notes)
+    printed = forked.run("cost", study)
+    assert printed.code == 0 and REST in printed.out and "pool build" in printed.out
+    found = json.loads(forked.run("cost", study, "--json").out)
+    assert found["commands"]["confirm"]["times"] == 1
+    assert found["total"]["processor_seconds"] == pytest.approx(taken)
+
+
+def test_a_study_from_before_the_ledger_is_billed_and_says_so(begun_root: Path) -> None:
+    bill = _bill(begun_root)
+    assert REST not in bill.parts and bill.commands == {} and bill.notes[-1] == NO_LEDGER
+
+
+def test_what_no_recorded_command_made_is_counted_and_said(begun: Path, forked: Forks) -> None:
+    assert forked.run("search", begun / "study.toml", "--merges", 7).code == 0
+    bill = _bill(begun)
+    made = bill.total.trainings + bill.total.merges
+    assert any(note.startswith(f"{made - 1} of {made} trainings and merges are of no command") for note in bill.notes)
+    (search,) = bill.commands.values()
+    assert 0 < bill.parts[REST].processor_seconds < search.processor_seconds, "the last merge is in the search"
+
+
+def test_students_and_the_members_of_factors_are_parts_of_their_own(begun: Path) -> None:
+    with api.open_study(begun / "study.toml") as study:
+        study.distill(1)
+        asked = settings_of(study._bench, ["recipe.tokens=6_000,3_000"])
+        run_factors(study._bench, study.optuna, asked)
+        bill = study.cost()
+    distill, factors = bill.parts["distill"], bill.parts["ablate --factors"]
+    student = 2 * study.config.distill.orders
+    assert (distill.trainings, factors.trainings) == (student, 3), "the members of the pool's own recipe are members"
+    assert distill.processor_seconds > 0 and factors.processor_seconds > 0
+    assert distill.flops / distill.trained_tokens < factors.flops / factors.trained_tokens, "a student is smaller"
+    assert bill.total.trainings == 4 + student + 3

@@ -61,10 +61,11 @@ def test_members_mapped_from_disk_are_packed_elsewhere(root: Path) -> None:
     assert not list((root / "pools").rglob("packed"))
 
 
-def test_a_study_has_its_costs_in_python(begun_root: Path) -> None:
-    with mixscout.open_study(begun_root / "study.toml") as study:
+def test_a_study_has_its_costs_in_python(root: Path, begun_root: Path) -> None:
+    shutil.copy(begun_root / "mixscout.db", root)
+    with mixscout.open_study(root / "study.toml") as study:
         assert study.costs(8).merges == 2
-    assert mixscout.pool_costs(begun_root / "pool.toml").runs == 0
+    assert mixscout.pool_costs(root / "pool.toml").runs == 0
 
 
 def test_a_confirmation_counts_the_models_that_are_not_trained(

@@ -17,14 +17,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from tiny import edit, snapshot
 
 from pool.building.job import TruthRun, folder_of, train_to_mixture
+from pool.checkpoints.manifest import CheckpointManifest
 from pool.config.pool_file import read_pool_file
 from pool.engines.engine import OneByOne
 from pool.errors import ConfigError
+from pool.files.records import read_record
 from pool.mixture import Mixture
 from pool.parts.store import open_pool
 from studies.database.address import VARIABLE
 from studies.database.leases import LEASES
+from studies.outcome.cost.find import run_cost
 from studies.running.workers import Advancing, run_workers
+from studies.study_file.study_file import read_study_file
 
 MERGES = 40
 SECRET = "wAlruS+0fTeN"
@@ -117,7 +121,10 @@ def test_truths_trained_on_a_cluster_are_the_models_trained_here(
     uniform = TruthRun(Mixture.uniform(there.names), there.config.recipe)
     model = snapshot(train_to_mixture(here, uniform.mixture))["model.safetensors"]
     assert snapshot(folder_of(there, uniform))["model.safetensors"] == model
-    assert len(list((there.folder / "trained").glob("*/manifest.json"))) == 6
+    records = [read_record(one, CheckpointManifest) for one in (there.folder / "trained").glob("*/manifest.json")]
+    assert len(records) == 6
+    charged = run_cost(read_study_file(root / "study.toml")).commands["fidelity"].processor_seconds
+    assert charged > sum(one.processor_seconds or 0.0 for one in records), "the command's ledger has the cluster's work"
     before = snapshot(root / "pools")
     again = mixscout(*command)
     assert json.loads(again.out) == json.loads(answer.out) and snapshot(root / "pools") == before

@@ -22,12 +22,13 @@ def studied(root: Path, mixscout) -> Path:
 
 
 def _contents(root: Path) -> dict[str, bytes]:
-    """Files, with the database as its rows: an opened database may differ in bytes."""
+    """Files, with the database as its rows: an opened database may differ in bytes. A refusal is in the ledger."""
     files = snapshot(root)
     database = files.pop("mixscout.db", None)
     if database is not None:
         with sqlite3.connect(root / "mixscout.db") as connection:
-            files["rows"] = "\n".join(connection.iterdump()).encode()
+            rows = (line for line in connection.iterdump() if not line.startswith('INSERT INTO "commands"'))
+            files["rows"] = "\n".join(rows).encode()
     return files
 
 

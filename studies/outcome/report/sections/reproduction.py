@@ -17,7 +17,8 @@ from pool.files.secrets import MASK, SECRET_OPTIONS, without_passwords
 from pool.files.toml import as_options, assigned
 from search.trials import count_trials
 from studies.opened.identity import ACCEPTED, IDENTITY, VERSIONS, current_versions
-from studies.outcome.cost import HOUR, Bill, find_bill
+from studies.outcome.cost.bill import HOUR, Bill
+from studies.outcome.cost.find import find_bill
 from studies.outcome.report.facts.facts import Facts
 from studies.outcome.report.facts.section import Cell, Passage, Section, Table
 from studies.terminal import plain_table
@@ -63,7 +64,7 @@ def cost_section(facts: Facts) -> Section:
 
 
 def cost_tables(bill: Bill) -> list[Table]:
-    """Return the parts of a bill with their sum, and the ways to its answer, in hours."""
+    """Return the parts of a bill with their sum, the commands, and the ways to its answer, in hours."""
     priced, on_gpus = bill.price_per_hour is not None, bool(bill.total.gpu_seconds)
     parts = [*bill.parts.items(), ("total", bill.total)]
     billed = [*(part.billed_seconds for part in bill.parts.values()), bill.billed_seconds]
@@ -86,8 +87,16 @@ def cost_tables(bill: Bill) -> list[Table]:
         for one in bill.ways
     ]
     last = ("billed", "price") if priced else ("billed",)
+    runs: list[list[Cell]] = [
+        [verb, one.times, _hours(one.seconds), _hours(one.processor_seconds)] for verb, one in bill.commands.items()
+    ]
     return [
         Table("cost", _units(bill), (*columns, *(["GPU"] if on_gpus else []), *last), rows),
+        *(
+            [Table("commands", "What commands took, in hours", ("command", "times", *columns[-2:]), runs)]
+            if runs
+            else []
+        ),
         Table("ways", "What other ways would have cost, in the same units", ("way", "trainings", "FLOPs", *last), ways),
     ]
 

@@ -28,7 +28,7 @@ from pool.files.digests import digest_file
 from pool.mixture import Mixture
 from pool.parts.store import Pool, open_pool
 
-TIMES = {"seconds", "processor_seconds"}
+TIMES = {"seconds", "processor_seconds", "trained_unix"}
 """Fields of a manifest that no two runs share."""
 
 DOCS = "pools/tiny/members/docs"
