@@ -81,7 +81,6 @@ def _built(config: PoolFile, rebuild: Sequence[str], engine: Engine) -> Pool:
         to_train = [layout.seed, *map(layout.member, corpus.partitions)]
         if engine.machines == 1 and not all((part / MANIFEST).is_file() for part in to_train):
             say(f"pool {config.name}: {device_line(config.recipe.precision)}")
-        engine.prepare(sum(not _is_there(name, layout) for name in corpus.partitions), _load_libraries)
         seed = _seed(config, material, layout)
         if engine.machines == 1 and not all(_is_there(name, layout) for name in corpus.partitions):
             held = memory_line(config.recipe, (layout.seed / WEIGHTS).stat().st_size, config.context)
@@ -154,10 +153,6 @@ def _seed(config: PoolFile, material: Material, layout: PoolLayout) -> Checkpoin
     )
     with kept(lambda: _kept_so_far(layout, material.corpus.manifest.partitions)):
         return TrainingJob(layout, layout.seed, wanted, label(SEED), start, shown)()
-
-
-def _load_libraries() -> None:
-    """Do nothing: to find this function, a process imports this module, and so all that a training needs."""
 
 
 def _is_there(name: str, layout: PoolLayout) -> bool:

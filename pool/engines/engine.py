@@ -50,9 +50,6 @@ class Engine(Protocol):
     def machines(self) -> int:
         """How many machines do jobs; several need a shared file system."""
 
-    def prepare(self, jobs: int, load: Callable[[], None]) -> None:
-        """Let the processes of so many jobs `load` their libraries while this process does other work, if they can."""
-
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
@@ -76,9 +73,6 @@ class OneByOne:
     elsewhere = False
     places = 1
     machines = 1
-
-    def prepare(self, jobs: int, load: Callable[[], None]) -> None:
-        pass
 
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None

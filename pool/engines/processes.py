@@ -43,9 +43,6 @@ class Processes:
         self._shares = shared_out(devices, resources.gpus)
         self._cpus = resources.cpus
 
-    def prepare(self, jobs: int, load: Callable[[], None]) -> None:
-        pass
-
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
@@ -108,11 +105,6 @@ class SideBySide(Processes):
     def _ended(self, places: Sequence["_Place"]) -> contextlib.AbstractContextManager[None]:
         return _stopped_at_the_end(places) if self._kept is None else _stopped_where_busy(places)
 
-    def prepare(self, jobs: int, load: Callable[[], None]) -> None:
-        if jobs > 1 and self._kept is not None:
-            for place in self._begun(min(self.places, jobs)):
-                place.prepare(load)
-
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:
@@ -133,25 +125,20 @@ class _Place:
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
         self._executor: ProcessPoolExecutor | None = None
-        self._loading: Future[None] | None = None
         self.busy = False
 
     def begin(self, job: Job[Result]) -> Future[Result]:
         self.busy = True
         outcome: Future[Result] = Future()
-        self._submitted(job.work, job.said).add_done_callback(lambda done: self._end(done, outcome))
+        self._submitted(job).add_done_callback(lambda done: self._end(done, outcome))
         return outcome
 
-    def prepare(self, load: Callable[[], None]) -> None:
-        """Let the process load what it will need; an error in that is left to its jobs."""
-        self._loading = self._submitted(load, None)
-
-    def _submitted(self, work: Callable[[], Result], said: Path | None) -> Future[Result]:
+    def _submitted(self, job: Job[Result]) -> Future[Result]:
         if self._executor is not None:
             with contextlib.suppress(TerminatedWorkerError):  # it died idle
-                return cast(Future[Result], self._executor.submit(_heard, work, said))
+                return cast(Future[Result], self._executor.submit(_heard, job.work, job.said))
         self._executor = ProcessPoolExecutor(max_workers=1, env=self._environment, initializer=mute)
-        return cast(Future[Result], self._executor.submit(_heard, work, said))
+        return cast(Future[Result], self._executor.submit(_heard, job.work, job.said))
 
     def _end(self, done: Future[Result], outcome: Future[Result]) -> None:
         error = done.exception()
@@ -166,8 +153,7 @@ class _Place:
 
     def stop(self) -> None:
         if self._executor is not None:
-            loading = self._loading is not None and not self._loading.done()
-            self._executor.shutdown(wait=True, kill_workers=self.busy or loading)
+            self._executor.shutdown(wait=True, kill_workers=self.busy)
             self._executor = None
 
 

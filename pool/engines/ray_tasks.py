@@ -175,9 +175,6 @@ class RayTasks:
     def machines(self) -> int:
         return len({node["NodeManagerHostname"] for node in living_nodes()})
 
-    def prepare(self, jobs: int, load: Callable[[], None]) -> None:
-        pass
-
     def run(
         self, jobs: Sequence[Job[Result]], *, watch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[str, Result]]:

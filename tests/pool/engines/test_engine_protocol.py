@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -303,24 +301,6 @@ def test_trainings_of_a_small_model_get_a_core_each_by_default(monkeypatch: pyte
     assert default(small) is ONE_BY_ONE, "a GPU does one job at a time"
 
 
-def test_prepared_processes_load_before_their_first_job_and_an_error_is_left_to_it(tmp_path: Path) -> None:
-    engine, noted = SideBySide(2), tmp_path / "noted"
-    with engine.kept():
-        engine.prepare(1, partial(noted.mkdir))
-        engine.prepare(2, partial(noted.mkdir, exist_ok=True))
-        assert dict(engine.run([Job(name, noted.exists) for name in "ab"])) == {"a": True, "b": True}
-        engine.prepare(2, partial(divmod, 1, 0))
-        assert dict(engine.run([Job(name, noted.exists) for name in "ab"])) == {"a": True, "b": True}
-    Processes(2).prepare(2, partial(divmod, 1, 0))
-
-
-def test_a_block_does_not_wait_for_processes_that_still_load(tmp_path: Path) -> None:
-    engine, loaded = SideBySide(2), tmp_path / "loaded"
-    with engine.kept():
-        engine.prepare(2, partial(subprocess.run, ["sh", "-c", f"sleep 60; touch {loaded}"]))
-    assert not multiprocessing.active_children() and not loaded.exists()
-
-
 def test_within_a_block_runs_share_processes_and_the_block_ends_them() -> None:
     """Even after a job that failed, and after a process that died in between."""
     engine = SideBySide(2)
@@ -330,7 +310,6 @@ def test_within_a_block_runs_share_processes_and_the_block_ends_them() -> None:
 
     assert not ids() & ids(), "outside of a block each run has its own"
     with engine.kept():
-        engine.prepare(4, gc.collect)
         first = ids()
         assert ids() <= first
         with pytest.raises(ZeroDivisionError):
@@ -338,7 +317,6 @@ def test_within_a_block_runs_share_processes_and_the_block_ends_them() -> None:
         left = ids()
         assert left & first, "the process of the job that failed lives on"
         os.kill(next(iter(left)), signal.SIGKILL)
-        time.sleep(1)  # a submission in the moment of a death makes a thread of loky's print an error
         assert len(last := ids()) >= 1
     assert not any(psutil.pid_exists(one) for one in first | left | last)
 
