@@ -206,6 +206,8 @@ def _with_tables(engine: Engine, address: Address, options: dict[str, Any]) -> S
             return storage
     except (OSError, Timeout) as error:
         raise explained(address, StorageError("readonly database")) from error
+    except UnicodeDecodeError:  # SQLite's message quotes damaged bytes of a table's name
+        raise unreadable(address) from None
     except RuntimeError as error:  # PyMySQL's for a missing library
         raise explained(address, error) from None
 

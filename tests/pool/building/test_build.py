@@ -394,6 +394,6 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
 
 def test_members_hold_what_training_made_and_nothing_but_safetensors(root: Path) -> None:
     suffixes = {path.suffix for path in (root / "pools").rglob("*") if path.is_file()}
-    assert suffixes <= {".json", ".safetensors", ".npy", ".lock", ".jinja"}
+    assert suffixes <= {".json", ".jsonl", ".safetensors", ".npy", ".lock", ".jinja"}
     tensors = load_file(root / MEMBERS / "docs" / "model.safetensors")
     assert all(tensor.dtype == torch.float32 for tensor in tensors.values())

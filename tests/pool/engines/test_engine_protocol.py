@@ -317,6 +317,7 @@ def test_within_a_block_runs_share_processes_and_the_block_ends_them() -> None:
         left = ids()
         assert left & first, "the process of the job that failed lives on"
         os.kill(next(iter(left)), signal.SIGKILL)
+        time.sleep(1)  # a submission in the moment of a death makes a thread of loky's print an error
         assert len(last := ids()) >= 1
     assert not any(psutil.pid_exists(one) for one in first | left | last)
 

@@ -163,3 +163,15 @@ def test_a_row_that_means_nothing_is_a_damaged_database(damage: str, searched: P
         database.execute(damage)
     with pytest.raises(StorageError, match="is not a database that can be read: it is damaged"):
         _read_all(read_study_file(folder / "study.toml"))
+
+
+def test_a_table_whose_name_is_no_text_is_a_damaged_database(searched: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(searched, folder)
+    with closing(sqlite3.connect(folder / "mixscout.db")) as database, database:
+        database.execute("PRAGMA writable_schema=ON")
+        database.execute(
+            "UPDATE sqlite_master SET name = CAST(x'8b' AS TEXT), sql = 'CREATE TABLE (' WHERE name = 'trials'"
+        )
+    with pytest.raises(StorageError, match="is not a database that can be read: it is damaged"):
+        _read_all(read_study_file(folder / "study.toml"))
