@@ -24,8 +24,8 @@ from pool.files.names import file_name
 from pool.files.records import MANIFEST, read_record, write_record
 from pool.files.whole import new_folder, scratch_folder
 from pool.mixture import Mixture
-from pool.parts.commands import COMMANDS
 from pool.parts.layout import (
+    COMMANDS_FILE,
     CORPUS,
     MEMBERS,
     POOL_RECORD,
@@ -111,7 +111,7 @@ def _gone(request: Request, layout: PoolLayout) -> list[str]:
     """Name the parts without a successor: members of an old seed, and everything of an old pool."""
     gone: list[str] = []
     if request.anew:
-        stays, there = (MEMBERS, POOL_RECORD, COMMANDS), layout.folder.iterdir()
+        stays, there = (MEMBERS, POOL_RECORD, COMMANDS_FILE), layout.folder.iterdir()
         gone += [path.name for path in there if not is_stage(path) and path.name not in stays]
     if request.anew or SEED in request.rebuild:
         gone += [member_part(path.name) for path in (layout.folder / MEMBERS).glob("*")]

@@ -14,8 +14,7 @@ from pathlib import Path
 import psutil
 
 from pool.engines.resources import all_processor_seconds
-
-COMMANDS = "commands.jsonl"
+from pool.parts.layout import COMMANDS_FILE
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def keep_in_pool(folder: Path, command: Command) -> None:
     """Append a command to a pool's ledger. A folder that is not there, or not writable, keeps none."""
     with suppress(OSError):
         if folder.is_dir():
-            with (folder / COMMANDS).open("a", encoding="utf-8") as stream:
+            with (folder / COMMANDS_FILE).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(asdict(command)) + "\n")
 
 
@@ -74,7 +73,7 @@ def kept_in_pool(folder: Path) -> list[Command]:
     """Read a pool's ledger, the earliest command first. A line that a full disk has cut short is left out."""
     found = list[Command]()
     with suppress(OSError):
-        for line in (folder / COMMANDS).read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in (folder / COMMANDS_FILE).read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(ValueError, TypeError):
                 found.append(Command(**json.loads(line)))
     return found

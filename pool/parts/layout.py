@@ -23,6 +23,7 @@ from pool.files.whole import flush, one_of_several, only_one
 from pool.progress import say
 
 TOKENIZER, CORPUS, SEED, MEMBERS = "tokenizer", "corpus", "seed", "members"
+COMMANDS_FILE = "commands.jsonl"
 POOL_RECORD = "pool.json"
 EXCHANGE = "exchange.json"
 _STAGES, _OLD = ".new-", ".old"

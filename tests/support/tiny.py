@@ -10,7 +10,7 @@ import datasets
 import numpy
 
 from pool.corpus.files import docstrings_of
-from pool.parts.commands import COMMANDS
+from pool.parts.layout import COMMANDS_FILE
 
 POOL_TOML = """
 name = "tiny"
@@ -120,5 +120,5 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix not in (".lock", ".db-wal", ".db-shm") and path.name != COMMANDS
+        if path.is_file() and path.suffix not in (".lock", ".db-wal", ".db-shm") and path.name != COMMANDS_FILE
     }

@@ -35,7 +35,7 @@ from studies.terminal import plain_table
 
 
 @dataclass(frozen=True)
-class Share:
+class Rate:
     """A number `found` among others, as a share with its 95 % Clopper-Pearson interval (Clopper and Pearson 1934)."""
 
     found: int
@@ -44,7 +44,7 @@ class Share:
     high: float
 
     @classmethod
-    def of(cls, found: int, among: int) -> Share:
+    def of(cls, found: int, among: int) -> Rate:
         """Of none among none the share may be anything."""
         if among == 0:
             return cls(0, 0, 0.0, 1.0)
@@ -73,8 +73,8 @@ class StoppedSearch:
     merges: int
     read: Mapping[str, int]
     in_full: Mapping[str, int]
-    stopped_wrong: Share
-    winners_stopped: Share
+    stopped_wrong: Rate
+    winners_stopped: Rate
     best: float
     best_known: float
     same_best: bool | None
@@ -181,8 +181,8 @@ def judge_stops(
         merges=len(merged),
         read=read,
         in_full=in_all,
-        stopped_wrong=Share.of(wrong, sum(map(_stopped, trials))),
-        winners_stopped=Share.of(wrong, winners),
+        stopped_wrong=Rate.of(wrong, sum(map(_stopped, trials))),
+        winners_stopped=Rate.of(wrong, winners),
         best=value_of(best),
         best_known=min([*values, *([value_of(other)] if other else [])]),
         same_best=bench.space.mixture_of(other).digest == bench.space.mixture_of(best).digest if other else None,
@@ -207,7 +207,7 @@ def show_stopping(console: Console, found: StoppingFigures) -> None:
         table.add_row(name, f"{read:,}", f"{in_all:,}", f"{read / max(1, in_all):.1%}")
     console.print(table)
     stops, winners = (
-        Share.of(sum(one.found for one in some), sum(one.among for one in some))
+        Rate.of(sum(one.found for one in some), sum(one.among for one in some))
         for some in zip(*((one.stopped_wrong, one.winners_stopped) for one in found.all), strict=True)
     )
     console.print(f"stops that a full evaluation reverses: {stops}", highlight=False)

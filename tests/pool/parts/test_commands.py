@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pool.engines.resources import add_elsewhere, processor_seconds
-from pool.parts.commands import COMMANDS, Command, Meter, keep_in_pool, kept_in_pool
+from pool.parts.commands import Command, Meter, keep_in_pool, kept_in_pool
+from pool.parts.layout import COMMANDS_FILE
 
 BURN = """
 import sys, time
@@ -60,7 +61,7 @@ def test_a_command_saw_what_ended_within_it() -> None:
 
 def test_a_pool_s_ledger_comes_back_without_a_line_that_was_cut(tmp_path: Path) -> None:
     keep_in_pool(tmp_path, BUILD)
-    with (tmp_path / COMMANDS).open("a") as stream:
+    with (tmp_path / COMMANDS_FILE).open("a") as stream:
         stream.write('{"verb": "pool check", "began\n{"verb": "of another version"}\n')
     keep_in_pool(tmp_path, replace(BUILD, verb="pool add"))
     assert kept_in_pool(tmp_path) == [BUILD, replace(BUILD, verb="pool add")]
@@ -69,6 +70,6 @@ def test_a_pool_s_ledger_comes_back_without_a_line_that_was_cut(tmp_path: Path) 
 def test_a_place_that_cannot_be_written_keeps_nothing_and_raises_nothing(tmp_path: Path) -> None:
     keep_in_pool(tmp_path / "absent", BUILD)
     assert not (tmp_path / "absent").exists() and kept_in_pool(tmp_path / "absent") == []
-    (tmp_path / COMMANDS).mkdir()
+    (tmp_path / COMMANDS_FILE).mkdir()
     keep_in_pool(tmp_path, BUILD)
     assert kept_in_pool(tmp_path) == []

@@ -11,7 +11,7 @@ from tiny import edit
 
 from pool.mixture import Mixture
 from search.trials import STOPPED_EARLY, TOKENS_READ, completed_trials, count_trials
-from studies.benchmarks.evaluation.stopping import Share, judge_stops
+from studies.benchmarks.evaluation.stopping import Rate, judge_stops
 from studies.opened.on_pool import workbench
 from studies.running.evidence import imported_trial
 from studies.study_file.study_file import read_study_file
@@ -28,11 +28,11 @@ def stopping_root(root: Path, mixscout) -> Path:
 
 
 def test_a_share_has_the_exact_interval_of_a_binomial() -> None:
-    share = Share.of(1, 20)
+    share = Rate.of(1, 20)
     assert share.low == pytest.approx(beta.ppf(0.025, 1, 20))
     assert share.high == pytest.approx(beta.ppf(0.975, 2, 19))
-    assert (Share.of(0, 20).low, Share.of(20, 20).high) == (0, 1)
-    assert (Share.of(0, 0).low, Share.of(0, 0).high) == (0, 1), "nothing is known"
+    assert (Rate.of(0, 20).low, Rate.of(20, 20).high) == (0, 1)
+    assert (Rate.of(0, 0).low, Rate.of(0, 0).high) == (0, 1), "nothing is known"
 
 
 def test_stopped_evaluations_are_read_in_full_and_kept(stopping_root: Path, mixscout) -> None:
