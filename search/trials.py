@@ -208,9 +208,9 @@ def merged_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 def tokens_by_domain(trials: Sequence[FrozenTrial], sizes: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     """Return the tokens by domain that trials read, and those of as many full evaluations, from the domains' tokens."""
-    in_full = {name: tokens * len(trials) for name, tokens in sizes.items()}
+    whole = {name: tokens * len(trials) for name, tokens in sizes.items()}
     left = [trial.user_attrs.get(UNREAD, {}) for trial in trials]
-    return {name: all_of - sum(one.get(name, 0) for one in left) for name, all_of in in_full.items()}, in_full
+    return {name: tokens - sum(one.get(name, 0) for one in left) for name, tokens in whole.items()}, whole
 
 
 def violation_of(trial: FrozenTrial) -> float:

@@ -92,9 +92,11 @@ class SideBySide(Processes):
     def kept(self) -> Iterator[None]:
         """Keep the processes from one run to the next, so that each loads its libraries once, and end them last."""
         self._kept = []
-        with _stopped_at_the_end(self._kept):
-            yield
-        self._kept = None
+        try:
+            with _stopped_at_the_end(self._kept):
+                yield
+        finally:
+            self._kept = None
 
     def _begun(self, count: int) -> list["_Place"]:
         if self._kept is None:

@@ -19,6 +19,8 @@ from pool.errors import ConfigError
 from pool.files.secrets import MASK, SECRET_OPTIONS
 
 VARIABLE = "MIXSCOUT_STORAGE"
+DATABASE_FILE = "mixscout.db"
+"""The database of a study file that names none, in the folder of its pool file or table."""
 ENCODE = """python3 -c "import getpass, urllib.parse as u; print(u.quote(getpass.getpass(), safe=''))\""""
 """Prints a password as a URL takes it."""
 _DRIVERS = {"sqlite": "", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}

@@ -15,21 +15,11 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from pool.config.pool_file import PoolFile, read_pool_file
 from pool.parts.commands import Command, Meter, keep_in_pool
 from pool.progress import heard_by
-from studies.database.address import Address, address_of
 from studies.database.commands import keep_in_study
+from studies.study_file.place import address_of_study
 from studies.study_file.study_file import StudyFile, read_study_file
 
 _within: ContextVar[bool] = ContextVar("within a charged call", default=False)
-
-
-def address_of_study(config: StudyFile) -> Address:
-    """Return the address of a study's database; by default a file beside its pool or table."""
-    if config.pool is not None:
-        root = read_pool_file(config.pool).root
-    else:
-        assert config.table is not None, "a study stands on a pool or on a table"
-        root = config.table.parent
-    return address_of(config.database, root / "mixscout.db")
 
 
 def charge(config: StudyFile | PoolFile, command: Command) -> None:

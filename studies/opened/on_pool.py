@@ -13,7 +13,7 @@ from pool.corpus.corpus import SPLITS, Split
 from pool.engines.resources import device_line
 from pool.errors import ConfigError
 from pool.parts.store import Pool, open_pool
-from studies.database.address import address_of
+from studies.database.address import DATABASE_FILE, address_of
 from studies.database.evaluations import EvaluationStore
 from studies.database.remembered import RememberedObjective
 from studies.opened.goal import goal_of, targets_of
@@ -86,7 +86,7 @@ def workbench(
     with naming_file(config):
         targets = targets_of(config, basis)
         space = checked_space(config, basis)
-    address = address_of(config.database, basis.root / "mixscout.db")
+    address = address_of(config.database, basis.root / DATABASE_FILE)
     with (
         naming(pool.config),
         study_database(config, address, must_exist=must_exist, writes=writes, private=private) as database,

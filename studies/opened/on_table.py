@@ -16,7 +16,7 @@ from pool.corpus.corpus import SPLITS
 from pool.progress import say
 from search.surrogates.automatic import FAMILIES, AutomaticSurrogate
 from search.surrogates.surrogate import ConformalSurrogate, Observations
-from studies.database.address import address_of
+from studies.database.address import DATABASE_FILE, address_of
 from studies.database.remembered import RememberedObjective
 from studies.opened.goal import basis_of, goal_on_table
 from studies.opened.identity import Identity, common_parts
@@ -75,7 +75,7 @@ def swarm_bench(
         say(note)
     for one in learnt.diverged:
         say(f"{one}: far outside, so the run is left out; keep_diverged in the study file keeps it")
-    address = address_of(config.database, basis.root / "mixscout.db")
+    address = address_of(config.database, basis.root / DATABASE_FILE)
     with study_database(config, address, must_exist=must_exist, writes=writes, private=private) as database:
         yield SwarmBench(
             config=config,

@@ -18,10 +18,10 @@ from search.trials import STOPPED_BY, Counts, count_trials
 from studies.database.address import VARIABLE, Address
 from studies.database.database import Database, open_database
 from studies.database.errors import outlasting
-from studies.opened.ledger import address_of_study
 from studies.opened.opened_study import OpenedStudy
 from studies.opened.opening import open_study
 from studies.running.run import run_search
+from studies.study_file.place import address_of_study
 from studies.study_file.study_file import read_study_file
 from studies.terminal import quiet_libraries
 

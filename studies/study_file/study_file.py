@@ -19,7 +19,7 @@ from pool.mixture import published
 from pool.progress import say
 from search.strategies.registry import STRATEGIES
 from search.strategies.strategy import Strategy
-from studies.database.address import check_written
+from studies.database.address import DATABASE_FILE, check_written
 from studies.study_file.search_sections import GateConfig, RefineConfig, SearchConfig, SpaceConfig
 from studies.study_file.sections import (
     Changeable,
@@ -224,7 +224,7 @@ def _absolute_paths(config: StudyFile, base: Path) -> dict[str, object]:
         update["pool"] = located(base, config.pool).resolve()
     if config.table is not None:
         table = located(base, config.table).resolve()
-        update |= {"table": table, "database": database or str(base / "mixscout.db")}
+        update |= {"table": table, "database": database or str(base / DATABASE_FILE)}
     if config.search.encoder is not None:
         encoder = located(base, config.search.encoder).resolve()
         update["search"] = config.search.model_copy(update={"encoder": encoder})

@@ -118,7 +118,7 @@ def rule_verdict(choice: RuleChoice) -> str:
     if choice.told_apart:
         return (
             f"Recommended: {choice.recommended}, better here than the study's {choice.own}, beyond chance. "
-            "Its best mixture lies elsewhere: search a study by that rule, and compare what `confirm` trains."
+            "Its best mixture may lie elsewhere: search a study by that rule, and compare what `confirm` trains."
         )
     if first.name == choice.own:
         return f"Recommended: {choice.own}, the study's own; no other rule does better."

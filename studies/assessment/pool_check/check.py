@@ -19,6 +19,7 @@ from pool.parts.store import Pool
 from pool.progress import track
 from pool.tokens.blank_tokens import unknown_shares
 from studies.answers.score import Json
+from studies.database.address import DATABASE_FILE
 from studies.database.database import open_database
 from studies.database.evaluations import EvaluationStore
 from studies.database.remembered import RememberedObjective
@@ -158,7 +159,7 @@ def run_pool_check(pool: Pool, lines: Lines) -> PoolCheck:
     """
     stacked = StackedPool(pool.member_folders, folder=pool.folder)
     vectors = compare_task_vectors(stacked, pool.folder / "seed")
-    file = pool.config.root / "mixscout.db"
+    file = pool.config.root / DATABASE_FILE
     with open_database(file, timeout_seconds=DATABASE_TIMEOUT_SECONDS, writes=False) as database:
         return _check(pool, _Reader(pool, stacked, database.evaluations), vectors, lines)
 

@@ -56,7 +56,7 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 @dataclass(frozen=True)
 class Way:
-    """A way to the same answer by trainings alone; what is not known is None."""
+    """A way to the same answer: this study, or trainings alone. Unknown figures are None."""
 
     name: str
     trainings: int
