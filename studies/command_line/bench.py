@@ -154,7 +154,7 @@ def stopping(
     wanted = parse_strategies(strategies)
     with pool_bench(study_file, must_exist=False) as bench:
         found = run_stopping(bench, wanted, seeds=seeds, merges=search_merges)
-    then = "search --dry-run", study_file, "stops evaluations as [early_stopping] of the study file says"
+    then = "search --dry-run", study_file, "what the merges of this study would cost here"
     print_answer(found, show_stopping, as_json=as_json, then=then)
 
 

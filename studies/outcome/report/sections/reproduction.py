@@ -93,7 +93,7 @@ def cost_tables(bill: Bill) -> list[Table]:
     return [
         Table("cost", _units(bill), (*columns, *(["GPU"] if on_gpus else []), *last), rows),
         *(
-            [Table("commands", "What commands took, in hours", ("command", "times", *columns[-2:]), runs)]
+            [Table("commands", "What commands took, in hours", ("command", "entries", *columns[-2:]), runs)]
             if runs
             else []
         ),
